@@ -1,0 +1,33 @@
+/* Composes the kernel command line from what the VM is. */
+#ifndef MF_LOADER_CMDLINE_H
+#define MF_LOADER_CMDLINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+struct cmdline_device {
+	uint64_t gpa;
+	uint32_t size; /* bytes, a multiple of 1 KiB */
+	unsigned irq;
+};
+
+struct cmdline_in {
+	unsigned cpus;
+	bool has_root; /* root=/dev/vda: there is a drive, and no initrd that would find its own root */
+	bool root_read_only;
+	const struct cmdline_device *devices; /* virtio-mmio */
+	unsigned num_devices;
+	const char *append;  /* or NULL: added at the end */
+	const char *replace; /* or NULL: the user's text instead of all of ours but the devices */
+};
+
+/*
+ * Writes the line and its NUL to buf; a buffer of LAYOUT_CMDLINE_SIZE (loader/layout.h) takes the longest that a kernel
+ * can. Returns 0, or -E2BIG with e set to a sentence with the length and the limit.
+ */
+int cmdline_compose(char *buf, size_t size, const struct cmdline_in *in, struct err *e);
+
+#endif

@@ -1,0 +1,59 @@
+/* The initrd; see initrd.h. */
+#include "loader/initrd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "loader/filemem.h"
+#include "loader/layout.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/core/mem.h"
+
+/*
+ * From this size on the file is mapped: it shares the host's page cache, and the guest reads an initrd once, so that a
+ * page of it costs one fault either way. A smaller one is copied, which leaves the RAM around it in huge pages.
+ */
+#define INITRD_MAP_MIN (4 * MIB)
+
+static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,
+		struct err *e)
+{
+	uint64_t ram_end = m->region[0].size, size = 0, gpa, floor;
+	struct filemem_count count = { 0 };
+	MF_CLOSE int fd = -1;
+	int rc;
+
+	fd = fdio_open_file(path, O_RDONLY, false, &size, e);
+	if (fd < 0)
+		return e->code;
+	if (size == 0)
+		return err_set(e, -EINVAL, "the file is empty");
+	/* A kernel_end past the end of RAM leaves no room; it is bounded before it is rounded. */
+	floor = mf_align_up(MF_MIN(MF_MAX(kernel_end, LAYOUT_HIGH_RAM), ram_end), MF_PAGE_SIZE);
+	if (size > ram_end - floor)
+		return err_set(e, -ENOSPC,
+			       "%llu KiB do not fit beside the kernel into %llu MiB of guest memory (the kernel ends at "
+			       "0x%llx, RAM at 0x%llx)",
+			       (unsigned long long)(size / KIB + (size % KIB != 0)), (unsigned long long)(m->size / MIB),
+			       (unsigned long long)kernel_end, (unsigned long long)ram_end);
+	gpa = mf_align_down(ram_end - size, MF_PAGE_SIZE);
+	if (size >= INITRD_MAP_MIN)
+		rc = filemem_map(m, gpa, fd, 0, size, &count, e);
+	else
+		rc = filemem_copy(m, gpa, fd, 0, size, &count, e);
+	if (rc < 0)
+		return rc;
+	*ret_gpa = gpa;
+	*ret_size = size;
+	return 0;
+}
+
+int initrd_load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,
+		struct err *e)
+{
+	if (load(m, path, kernel_end, ret_gpa, ret_size, e) < 0)
+		return err_wrap(e, "initrd '%s'", path);
+	return 0;
+}

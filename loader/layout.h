@@ -1,0 +1,41 @@
+/*
+ * Where things are in guest memory before the kernel runs. Everything that the loader writes below 64 KiB lies in RAM
+ * that Linux reserves at start (its first 64 KiB), and in as few pages as possible; the stack page is touched only by a
+ * guest that uses it.
+ *
+ *	0x00000 .. 0x00fff  MP table; the words at 0x40e and 0x413 (EBDA, size of low memory) stay zero. Linux never uses
+ *	                    this page as RAM, and looks for an MP table below 0x400 first
+ *	0x01000 .. 0x01fff  GDT, PVH start info with its lists, setup_data, command line
+ *	0x02000 .. 0x02fff  Linux boot_params ("zero page")
+ *	0x03000 .. 0x08fff  page tables: PML4, PDPT, up to four page directories
+ *	0x09000 .. 0x09fff  stack of the entry point
+ *	0xa0000 .. 0xfffff  RAM that is in no memory map: room for ACPI tables, whose root Linux looks for from 0xe0000 up
+ *	1 MiB ..            RAM: the kernel where its ELF file says, the initrd as high as possible below 3 GiB
+ */
+#ifndef MF_LOADER_LAYOUT_H
+#define MF_LOADER_LAYOUT_H
+
+#define LAYOUT_GDT 0x1000ULL
+#define LAYOUT_PVH_INFO 0x1040ULL
+#define LAYOUT_PVH_MODULE 0x1080ULL
+#define LAYOUT_PVH_MEMMAP 0x10c0ULL
+#define LAYOUT_SETUP_DATA 0x1200ULL
+#define LAYOUT_CMDLINE 0x1800ULL
+#define LAYOUT_CMDLINE_SIZE 0x800U /* with its NUL; Linux on x86 takes no more (COMMAND_LINE_SIZE) */
+#define LAYOUT_ZERO_PAGE 0x2000ULL
+#define LAYOUT_PML4 0x3000ULL
+#define LAYOUT_PDPT 0x4000ULL
+#define LAYOUT_PD 0x5000ULL /* one page per GiB mapped */
+#define LAYOUT_PD_MAX 4U
+#define LAYOUT_STACK_TOP 0xa000ULL
+
+#define LAYOUT_MPTABLE_POINTER 0x10ULL /* not 0, which older kernels take for "none found" */
+#define LAYOUT_MPTABLE 0x500ULL
+#define LAYOUT_MPTABLE_SIZE 0xb00U
+#define LAYOUT_LOW_RAM_END 0xa0000ULL
+#define LAYOUT_HIGH_RAM 0x100000ULL /* the lowest address for kernel and initrd */
+
+#define LAYOUT_IOAPIC 0xfec00000ULL
+#define LAYOUT_LAPIC 0xfee00000ULL
+
+#endif

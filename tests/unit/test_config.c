@@ -1,0 +1,285 @@
+/* The configuration: setters, drives and the checks between parts. JSON is in test_config_json.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config.h"
+
+static struct config conf;
+static struct err err;
+
+static int setup(void **state)
+{
+	(void)state;
+	config_init(&conf);
+	err = (struct err){ 0 };
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	config_done(&conf);
+	return 0;
+}
+
+/* The setter refuses text, says so and changes nothing. */
+static void refuses(config_setter *set, const char *text, const char *message)
+{
+	struct config before = conf;
+
+	if (set(&conf, text, &err) != -EINVAL)
+		fail_msg("'%s' was accepted", text);
+	assert_string_equal(err.text, message);
+	assert_int_equal(err.code, -EINVAL);
+	assert_memory_equal(&before, &conf, sizeof(conf));
+}
+
+static void accepts(config_setter *set, const char *text)
+{
+	if (set(&conf, text, &err) != 0)
+		fail_msg("'%s': %s", text, err.text);
+}
+
+static void test_defaults(void **state)
+{
+	(void)state;
+	assert_int_equal(conf.cpus, 1);
+	assert_int_equal(conf.mem, 128 * MIB);
+	assert_int_equal(conf.log_level, LOG_LEVEL_WARN);
+	assert_int_equal(conf.entry, CONFIG_ENTRY_AUTO);
+	assert_null(conf.kernel);
+	assert_int_equal(conf.num_drives, 0);
+}
+
+static void test_cpus(void **state)
+{
+	static const char *const bad[] = { "0",		 "33", "-1", "",   "1x", "99999999999999999999",
+					   "4294967297", " 1", "+1", "01", "1.0" };
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(bad); i++)
+		refuses(config_set_cpus, bad[i], "must be 1 to 32");
+	accepts(config_set_cpus, "1");
+	accepts(config_set_cpus, "32");
+	assert_int_equal(conf.cpus, 32);
+}
+
+static void test_mem(void **state)
+{
+	static const char *const out_of_range[] = { "0",      "1K",    "128",	    "9223372036854775808",
+						    "16383K", "1025G", "16777216T", "99999999999999999999" };
+	static const char *const no_size[] = { "-1", "", "128MM", "M", "128 M", "lots", "1.5G" };
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(out_of_range); i++)
+		refuses(config_set_mem, out_of_range[i], "must be 16M to 1T (a number alone is bytes)");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(no_size); i++)
+		refuses(config_set_mem, no_size[i], "must be a size such as 128M or 2G");
+	accepts(config_set_mem, "16M");
+	assert_int_equal(conf.mem, 16 * MIB);
+	accepts(config_set_mem, "16777217"); /* rounded up to a page */
+	assert_int_equal(conf.mem, 16 * MIB + 4096);
+	accepts(config_set_mem, "1T");
+	assert_true(conf.mem == 1024 * GIB);
+}
+
+static void test_words(void **state)
+{
+	(void)state;
+	accepts(config_set_entry, "pvh");
+	assert_int_equal(conf.entry, CONFIG_ENTRY_PVH);
+	refuses(config_set_entry, "PVH", "must be auto, linux64 or pvh");
+	refuses(config_set_entry, "", "must be auto, linux64 or pvh");
+	accepts(config_set_log_level, "debug");
+	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
+	refuses(config_set_log_level, "loud", "must be error, warn, info or debug");
+	accepts(config_set_time, "true");
+	assert_true(conf.time);
+	refuses(config_set_time, "yes", "must be true or false");
+	accepts(config_set_time, "false");
+	assert_false(conf.time);
+}
+
+static void test_texts(void **state)
+{
+	char text[CONFIG_PATH_MAX + 2];
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[CONFIG_PATH_MAX + 1] = '\0';
+	refuses(config_set_kernel, text, "is longer than 4095 bytes");
+	refuses(config_set_kernel, "", "must not be empty");
+	refuses(config_set_log_file, "", "must not be empty");
+	text[CONFIG_PATH_MAX] = '\0';
+	accepts(config_set_kernel, text);
+	accepts(config_set_kernel, "again");
+	assert_string_equal(conf.kernel, "again");
+	text[CONFIG_CMDLINE_MAX + 1] = '\0';
+	refuses(config_set_append, text, "is longer than 2047 bytes");
+	refuses(config_set_cmdline, text, "is longer than 2047 bytes");
+	text[CONFIG_CMDLINE_MAX] = '\0';
+	accepts(config_set_append, text);
+	accepts(config_set_append, "");
+}
+
+static const struct config_drive *added(const char *spec)
+{
+	accepts(config_add_drive, spec);
+	return &conf.drive[conf.num_drives - 1];
+}
+
+static void test_drives(void **state)
+{
+	const struct config_drive *d;
+
+	(void)state;
+	d = added("a.img");
+	assert_string_equal(d->path, "a.img");
+	assert_string_equal(d->id, "drive0");
+	assert_null(d->serial);
+	assert_false(d->read_only);
+	d = added("/b:ro:id=B_-9:serial=se ri=al");
+	assert_string_equal(d->path, "/b");
+	assert_string_equal(d->id, "B_-9");
+	assert_string_equal(d->serial, "se ri=al");
+	assert_true(d->read_only);
+	d = added("c:d:ro:e:rw"); /* "e" ends the options */
+	assert_string_equal(d->path, "c:d:ro:e");
+	assert_string_equal(d->id, "drive2");
+	assert_false(d->read_only);
+	assert_string_equal(added("c:")->path, "c:");
+	assert_string_equal(added("ro")->path, "ro");
+	assert_string_equal(added("id=x")->path, "id=x");
+	assert_string_equal(added("f:read-only")->path, "f:read-only");
+	assert_int_equal(conf.num_drives, 7);
+}
+
+static void test_bad_drives(void **state)
+{
+	char id[CONFIG_ID_MAX + 5] = "a:id=";
+	static const char *const specs[][2] = {
+		{ "", "path: must not be empty" },
+		{ ":ro", "path: must not be empty" },
+		{ "a:ro:rw", "'ro' comes on top of another option of its kind" },
+		{ "a:id=x:id=y", "'id=x' comes on top of another option of its kind" },
+		{ "a:id=", "'id=': must be 1 to 63 letters, digits, '_' or '-'" },
+		{ "a:id=x/y", "'id=x/y': must be 1 to 63 letters, digits, '_' or '-'" },
+		{ "a:serial=", "'serial=': must be 1 to 20 printable ASCII characters" },
+		{ "a:serial=123456789012345678901",
+		  "'serial=123456789012345678901': must be 1 to 20 printable ASCII characters" },
+		{ "a:serial=\xc3\xa9", "'serial=\xc3\xa9': must be 1 to 20 printable ASCII characters" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(specs); i++) {
+		assert_int_equal(config_add_drive(&conf, specs[i][0], &err), -EINVAL);
+		assert_string_equal(err.text, specs[i][1]);
+	}
+	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:ro", &err), -ENOTSUP);
+	assert_string_equal(err.text, "'overlay=1G' is not supported by this version");
+	assert_int_equal(config_add_drive(&conf, "a:direct", &err), -ENOTSUP);
+	memset(id + 5, 'x', CONFIG_ID_MAX);
+	id[5 + CONFIG_ID_MAX - 1] = '\0';
+	assert_int_equal(conf.num_drives, 0);
+	/* What a refused drive has left behind does not show in the next. */
+	assert_null(added(id)->serial);
+	assert_false(conf.drive[0].read_only);
+}
+
+static void test_too_many_drives(void **state)
+{
+	static const char json[] = "{\"drives\": [{\"path\": \"x\"}]}";
+
+	(void)state;
+	for (unsigned i = 0; i < CONFIG_DRIVES_MAX; i++)
+		added("x");
+	refuses(config_add_drive, "x", "there can be at most 16 drives");
+	assert_int_equal(config_read_text(&conf, json, strlen(json), "f", &err), -EINVAL);
+	assert_string_equal(err.text, "config 'f': key 'drives[0]': there can be at most 16 drives");
+}
+
+static void test_check(void **state)
+{
+	(void)state;
+	accepts(config_set_kernel, "k");
+	assert_int_equal(config_check(&conf, &err), 0);
+	added("a:id=drive1");
+	added("b");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_string_equal(err.text, "drives 'a' and 'b' have the same id 'drive1'");
+	config_done(&conf);
+	config_init(&conf);
+	accepts(config_set_kernel, "k");
+	accepts(config_set_append, "a");
+	accepts(config_set_cmdline, "c");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "append and cmdline are both set"));
+}
+
+static void test_default_kernel(void **state)
+{
+	char path[4096] = "";
+	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 16);
+	int fd;
+
+	(void)state;
+	assert_true(len > 0);
+	strcpy(strrchr(path, '/'), "/vmlinux");
+
+	setenv("MAYFLY_KERNEL", "/etc/hostname", 1);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.kernel, "/etc/hostname");
+	assert_int_equal(config_set_kernel(&conf, "mine", &err), 0);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.kernel, "mine");
+
+	teardown(NULL);
+	setup(NULL);
+	setenv("MAYFLY_KERNEL", "/nowhere", 1);
+	assert_int_equal(config_check(&conf, &err), -ENOENT);
+	assert_string_equal(err.text, "kernel '/nowhere' from $MAYFLY_KERNEL: No such file or directory");
+
+	setenv("MAYFLY_KERNEL", "", 1);
+	if (access("/usr/share/mayfly/vmlinux", R_OK) < 0) {
+		assert_int_equal(config_check(&conf, &err), -ENOENT);
+		assert_non_null(strstr(err.text, "$MAYFLY_KERNEL"));
+		assert_non_null(strstr(err.text, path));
+		assert_non_null(strstr(err.text, "'/usr/share/mayfly/vmlinux'"));
+		assert_non_null(strstr(err.text, "-k FILE"));
+	}
+	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.kernel, path);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cpus, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mem, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_words, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_drives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_drives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_default_kernel, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,127 @@
+/* The log: levels, the form of a line, lines that are too long, and a log that cannot be written. */
+#define MF_LOG_MODULE "test"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+
+static int log_pipe[2];
+
+static int open_pipe(void **state)
+{
+	(void)state;
+	return pipe2(log_pipe, O_CLOEXEC | O_NONBLOCK);
+}
+
+static int close_pipe(void **state)
+{
+	(void)state;
+	log_setup(LOG_LEVEL_WARN, STDERR_FILENO);
+	close(log_pipe[0]);
+	close(log_pipe[1]);
+	return 0;
+}
+
+/* What has been logged since the last call. */
+static const char *logged(void)
+{
+	static char text[4 * LOG_LINE_MAX];
+	ssize_t n = read(log_pipe[0], text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+static void test_levels(void **state)
+{
+	enum log_level level = LOG_LEVEL_INFO;
+
+	(void)state;
+	log_setup(LOG_LEVEL_WARN, log_pipe[1]);
+	log_info("not this");
+	assert_string_equal(logged(), "");
+	log_warn("this");
+	assert_non_null(strstr(logged(), " warn "));
+	log_setup(LOG_LEVEL_ERROR, -1);
+	log_warn("not this");
+	assert_string_equal(logged(), "");
+	log_setup(LOG_LEVEL_DEBUG, -1);
+	log_debug("this");
+	assert_non_null(strstr(logged(), " debug "));
+
+	assert_true(log_level_parse("debug", &level));
+	assert_int_equal(level, LOG_LEVEL_DEBUG);
+	assert_false(log_level_parse("DEBUG", &level));
+	assert_false(log_level_parse("", &level));
+	assert_int_equal(level, LOG_LEVEL_DEBUG);
+	assert_string_equal(log_level_name(LOG_LEVEL_WARN), "warn");
+}
+
+static void test_line(void **state)
+{
+	const char *line;
+
+	(void)state;
+	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
+	log_info("number %d", 5);
+	line = logged();
+	/* 2024-01-02T03:04:05.678901Z info [thread] test: number 5 */
+	assert_int_equal(line[4], '-');
+	assert_int_equal(line[10], 'T');
+	assert_int_equal(line[26], 'Z');
+	assert_memory_equal(line + 27, " info [", 7);
+	assert_non_null(strstr(line, "] test: number 5\n"));
+	assert_null(strchr(strchr(line, '\n') + 1, '\n'));
+}
+
+static void test_too_long(void **state)
+{
+	char text[2 * LOG_LINE_MAX];
+	const char *line;
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
+	log_info("%s", text);
+	line = logged();
+	assert_in_range(strlen(line), LOG_LINE_MAX - 8, LOG_LINE_MAX);
+	assert_int_equal(line[strlen(line) - 1], '\n');
+	assert_int_equal(line[strlen(line) - 2], 'x');
+	log_info("next");
+	assert_non_null(strstr(logged(), "next\n"));
+}
+
+static void test_unwritable(void **state)
+{
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(full >= 0);
+	log_setup(LOG_LEVEL_INFO, full);
+	log_info("lost"); /* and the caller goes on */
+	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
+	log_info("kept");
+	assert_non_null(strstr(logged(), "kept\n"));
+	close(full);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_line),
+		cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_unwritable),
+	};
+
+	return cmocka_run_group_tests(tests, open_pipe, close_pipe);
+}

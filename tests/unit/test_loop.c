@@ -1,0 +1,341 @@
+/* The loop, on a real io_uring: operations, watches, calls, tasks, cancel, drain; and what its ring refuses. */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/ring.h"
+
+struct fixture {
+	struct loop *loop;
+	int tmp_fd, pipe_fd[2], event_fd;
+	int tmp, pipe_r, pipe_w;
+	struct watch watch;
+	unsigned fired;
+	struct op op[4];
+	int res[4];
+	unsigned inflight;
+	struct iovec iov[2];
+	char buf[2][16];
+	struct task task;
+	unsigned task_runs;
+};
+
+static struct fixture *owner; /* callbacks have no other way to the fixture's arrays */
+
+static void on_watch(struct watch *watch)
+{
+	MF_CONTAINER_OF(watch, struct fixture, watch)->fired++;
+}
+
+static void on_done(struct op *op, int res)
+{
+	owner->res[op - owner->op] = res;
+	owner->inflight--;
+}
+
+static int setup(void **state)
+{
+	static struct fixture f;
+	struct err e;
+
+	f = (struct fixture){ .tmp_fd = -1 };
+	owner = &f;
+	*state = &f;
+	assert_int_equal(loop_new(&f.loop, "test", &e), 0);
+	f.tmp_fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	assert_true(f.tmp_fd >= 0);
+	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
+	f.event_fd = eventfd(0, EFD_CLOEXEC);
+	f.tmp = loop_add_file(f.loop, f.tmp_fd);
+	f.pipe_r = loop_add_file(f.loop, f.pipe_fd[0]);
+	f.pipe_w = loop_add_file(f.loop, f.pipe_fd[1]);
+	f.watch.fire = on_watch;
+	assert_int_equal(loop_watch(f.loop, &f.watch, f.event_fd), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(f.op); i++)
+		f.op[i].done = on_done;
+	assert_int_equal(loop_start(f.loop, &e), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	loop_free(f->loop);
+	close(f->tmp_fd);
+	close(f->pipe_fd[0]);
+	close(f->pipe_fd[1]);
+	close(f->event_fd);
+	return 0;
+}
+
+/* Each test does its work on the loop's thread, and the checks on the test's. */
+
+static int write_then_read(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->iov[0] = (struct iovec){ .iov_base = (void *)(uintptr_t)"hello ", .iov_len = 6 };
+	f->iov[1] = (struct iovec){ .iov_base = (void *)(uintptr_t)"world", .iov_len = 5 };
+	f->inflight = 1;
+	assert_true(loop_writev(f->loop, &f->op[0], f->tmp, f->iov, 2, 100));
+	loop_drain(f->loop, &f->inflight);
+	f->inflight = 2;
+	assert_true(loop_read(f->loop, &f->op[1], f->tmp, f->buf[0], sizeof(f->buf[0]), 106));
+	assert_true(loop_fsync(f->loop, &f->op[2], f->tmp, true));
+	loop_drain(f->loop, &f->inflight);
+	return 42;
+}
+
+static void test_read_write_fsync(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(loop_call(f->loop, write_then_read, f), 42);
+	assert_int_equal(f->res[0], 11);
+	assert_int_equal(f->res[1], 5);
+	assert_memory_equal(f->buf[0], "world", 5);
+	assert_int_equal(f->res[2], 0);
+}
+
+static int nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+static void test_watch_fires_for_each_wake(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned i = 1; i <= 100; i++) {
+		fdio_event_signal(f->event_fd);
+		/* Signals that come together count as one; a call later each has been seen. */
+		for (int tries = 0; tries < 1000 && __atomic_load_n(&f->fired, __ATOMIC_SEQ_CST) < i; tries++)
+			loop_call(f->loop, nothing, NULL);
+		assert_int_equal(__atomic_load_n(&f->fired, __ATOMIC_SEQ_CST), i);
+	}
+}
+
+static int start_pipe_read(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->inflight = 1;
+	assert_true(loop_read(f->loop, &f->op[0], f->pipe_r, f->buf[0], 4, LOOP_NO_OFFSET));
+	return 0;
+}
+
+static int cancel_pipe_read(void *arg)
+{
+	struct fixture *f = arg;
+
+	loop_cancel(f->loop, &f->op[0]);
+	loop_drain(f->loop, &f->inflight);
+	return 0;
+}
+
+static void test_cancel_ends_a_blocked_read(void **state)
+{
+	struct fixture *f = *state;
+
+	loop_call(f->loop, start_pipe_read, f);
+	loop_call(f->loop, cancel_pipe_read, f);
+	assert_int_equal(f->res[0], -ECANCELED);
+	assert_int_equal(f->inflight, 0);
+}
+
+static void test_stop_cancels_what_is_in_flight(void **state)
+{
+	struct fixture *f = *state;
+
+	loop_call(f->loop, start_pipe_read, f);
+	loop_stop(f->loop);
+	assert_int_equal(f->res[0], -ECANCELED);
+}
+
+static void run_task(struct task *task)
+{
+	struct fixture *f = MF_CONTAINER_OF(task, struct fixture, task);
+
+	if (++f->task_runs < 3)
+		loop_defer(f->loop, task);
+}
+
+static int defer_twice(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->task.run = run_task;
+	loop_defer(f->loop, &f->task);
+	loop_defer(f->loop, &f->task);
+	return (int)f->task_runs;
+}
+
+static void test_task_runs_at_the_end_of_the_turn(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(loop_call(f->loop, defer_twice, f), 0);
+	for (int tries = 0; tries < 1000 && __atomic_load_n(&f->task_runs, __ATOMIC_SEQ_CST) < 3; tries++)
+		loop_call(f->loop, nothing, NULL);
+	assert_int_equal(f->task_runs, 3);
+}
+
+/* More reads at once than the submission queue holds: it is handed over on the way, and none is lost. */
+static struct op many[LOOP_ENTRIES * 3];
+static unsigned many_ok;
+
+static void on_many(struct op *op, int res)
+{
+	(void)op;
+	many_ok += res == 0; /* the file is empty */
+	owner->inflight--;
+}
+
+static int start_many(void *arg)
+{
+	struct fixture *f = arg;
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(many); i++) {
+		many[i].done = on_many;
+		f->inflight++;
+		assert_true(loop_read(f->loop, &many[i], f->tmp, f->buf[0], 1, 0));
+	}
+	loop_drain(f->loop, &f->inflight);
+	return 0;
+}
+
+static void test_more_operations_than_entries(void **state)
+{
+	struct fixture *f = *state;
+
+	loop_call(f->loop, start_many, f);
+	assert_int_equal(many_ok, MF_ARRAY_SIZE(many));
+}
+
+static void *call_many(void *arg)
+{
+	struct fixture *f = arg;
+	long sum = 0;
+
+	for (int i = 0; i < 1000; i++)
+		sum += loop_call(f->loop, nothing, NULL);
+	return (void *)sum;
+}
+
+static void test_calls_from_many_threads(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t thread[8];
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(thread); i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, call_many, f), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(thread); i++)
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+}
+
+static void test_call_runs_here_when_the_loop_does_not(void **state)
+{
+	struct loop *loop = NULL;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, "idle", &e), 0);
+	assert_int_equal(loop_call(loop, nothing, NULL), 0);
+	loop_free(loop);
+}
+
+static void test_too_many_files(void **state)
+{
+	struct loop *loop = NULL;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, "full", &e), 0);
+	for (int i = 0; i < LOOP_FILES_MAX; i++)
+		assert_int_equal(loop_add_file(loop, 0), i);
+	assert_int_equal(loop_add_file(loop, 0), -EMFILE);
+	assert_int_equal(loop_start(loop, &e), -EMFILE);
+	assert_non_null(strstr(e.text, "full"));
+	loop_free(loop);
+}
+
+/* The ring itself, as a hijacked loop thread would use it. */
+static int submit_one(struct io_uring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int res;
+
+	assert_true(io_uring_submit_and_wait(ring, 1) >= 0);
+	assert_int_equal(io_uring_wait_cqe(ring, &cqe), 0);
+	res = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return res;
+}
+
+static void test_ring_refuses_what_is_not_listed(void **state)
+{
+	int files[1] = { STDIN_FILENO };
+	struct io_uring ring;
+	struct io_uring_sqe *sqe;
+	struct io_uring_restriction more = { .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_OPENAT };
+	char byte;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(ring_make(&ring, "test", 8, files, 1, &e), 0);
+	assert_int_equal(io_uring_enable_rings(&ring), 0);
+
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_openat(sqe, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_openat(sqe, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+	sqe->flags |= IOSQE_FIXED_FILE;
+	assert_int_equal(submit_one(&ring), -EACCES);
+
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_socket(sqe, 2, 1, 0, 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+
+	sqe = io_uring_get_sqe(&ring); /* an allowed operation on a file that was not registered */
+	io_uring_prep_read(sqe, STDIN_FILENO, &byte, 1, 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+
+	assert_int_equal(io_uring_register_restrictions(&ring, &more, 1), -EACCES);
+	assert_int_equal(io_uring_register_files_update(&ring, 0, files, 1), -EACCES);
+	io_uring_queue_exit(&ring);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_read_write_fsync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_watch_fires_for_each_wake, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancel_ends_a_blocked_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stop_cancels_what_is_in_flight, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_task_runs_at_the_end_of_the_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_more_operations_than_entries, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_calls_from_many_threads, setup, teardown),
+		cmocka_unit_test(test_call_runs_here_when_the_loop_does_not),
+		cmocka_unit_test(test_too_many_files),
+		cmocka_unit_test(test_ring_refuses_what_is_not_listed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

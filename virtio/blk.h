@@ -1,0 +1,26 @@
+/* virtio-blk (virtio 1.2 §5.2): one drive on a file or block device. */
+#ifndef MF_VIRTIO_BLK_H
+#define MF_VIRTIO_BLK_H
+
+#include <stdbool.h>
+
+struct err;
+struct loop;
+struct mem;
+struct virtio_dev;
+
+struct blk_params {
+	const char *id;	    /* name in messages and, unless serial is set, what GET_ID answers; kept */
+	const char *path;   /* image or block device */
+	const char *serial; /* or NULL; at most 20 bytes */
+	bool read_only;
+};
+
+/*
+ * Opens the drive and adds its file to loop, which does not run yet. The size is fixed here: whole sectors of 512 bytes.
+ * Returns 0 or -errno with e set.
+ */
+int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
+	    struct err *e);
+
+#endif

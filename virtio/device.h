@@ -1,0 +1,67 @@
+/*
+ * THE device interface. A device embeds struct virtio_dev and fills one const struct virtio_ops, at the foot of its
+ * file. Status, features, queue registers and interrupts belong to the transport (mmio.c); the device sees requests.
+ *
+ *	            write(Status)                      kick                         completion
+ *	vCPU thread ------------> loop_call(activate)    |  loop: ops->kick -> virtq_pop -> loop_readv ... -> virtq_push
+ *
+ * All ops but config_read and config_write run on the device's loop.
+ */
+#ifndef MF_VIRTIO_DEVICE_H
+#define MF_VIRTIO_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/virtq.h"
+
+struct loop;
+struct mem;
+struct mmio;
+struct virtio_dev;
+
+#define VIRTIO_QUEUES_MAX 3
+
+struct virtio_ops {
+	const char *name;   /* for the log */
+	uint32_t device_id; /* virtio 1.2 §5 */
+	unsigned num_queues;
+	uint32_t config_len; /* bytes of configuration space */
+
+	/* Fills buf with [offset, offset + len) of the configuration space; the range is inside it. vCPU threads. */
+	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len);
+
+	/* Optional: the driver writes its configuration space. On the loop. */
+	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *buf, uint32_t len);
+
+	/*
+	 * DRIVER_OK: features are in dev->features and the ready queues are started (virtq_pop finds nothing in the others).
+	 * Returns 0 or -errno, and then there is nothing to reset. Ready queues are kicked after it.
+	 */
+	int (*activate)(struct virtio_dev *dev);
+
+	/* Queue index may hold new buffers. Only between activate and reset. */
+	void (*kick)(struct virtio_dev *dev, unsigned index);
+
+	/*
+	 * End of activity: stop taking requests, cancel and wait until nothing is in flight. When it returns, the device
+	 * touches no guest memory and calls nothing. Queues are stopped by the transport afterwards.
+	 */
+	void (*reset)(struct virtio_dev *dev);
+
+	/* Frees the device, which is not active. NULL is not passed. */
+	void (*free)(struct virtio_dev *dev);
+};
+
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	struct loop *loop;
+	const struct mem *mem;
+	struct mmio *mmio;  /* set by mmio_new */
+	uint64_t offered;   /* feature bits of the device's own; the transport adds those of ring and transport */
+	uint64_t features;  /* what the driver accepted */
+	const char *id;	    /* the user's name for it, in messages */
+	struct virtq vq[VIRTIO_QUEUES_MAX];
+};
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * The file or block device behind a drive; see image.h. The format is always raw and never guessed from the contents:
+ * they are the guest's, who could write the head of a format that names other files of the host.
+ */
+#define MF_LOG_MODULE "image"
+#include "virtio/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+/*
+ * One writer, or any number of readers, on this host. An OFD lock belongs to the open file, so that two drives of one VM
+ * are told apart too, and it ends with the process however that ends.
+ */
+static int image_lock(int fd, const char *path, bool read_only, struct err *e)
+{
+	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return err_set(e, -EBUSY, "'%s' is in use by another VM or drive%s", path,
+			       read_only ? ", which writes to it" : "; give each its own copy, or give it to all as :ro");
+	/* File systems without locks exist (some FUSE and network ones). The lock is a help, not a promise. */
+	log_warn("lock '%s': %s; continuing without the lock", path, strerror(errno));
+	return 0;
+}
+
+int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_only, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	uint64_t size;
+	int err;
+
+	fd = fdio_open_file(path, read_only ? O_RDONLY : O_RDWR, true, &size, e);
+	if (fd < 0)
+		return fd;
+	if (size % IMAGE_SECTOR_SIZE)
+		return err_set(e, -EINVAL,
+			       "the size of '%s', %" PRIu64 " bytes, is not a multiple of %u: not a raw image, or one cut "
+			       "short ('truncate -s %%%u' pads it)",
+			       path, size, IMAGE_SECTOR_SIZE, IMAGE_SECTOR_SIZE);
+	err = image_lock(fd, path, read_only, e);
+	if (err < 0)
+		return err;
+	*ret_fd = mf_take_fd(&fd);
+	*ret_sectors = size / IMAGE_SECTOR_SIZE;
+	return 0;
+}

@@ -1,0 +1,226 @@
+/*
+ * The virtio-mmio transport, version 2 (virtio 1.2 §4.2); see mmio.h. This file has the loop's side: notifications,
+ * interrupts, activation and reset; mmio_regs.c has the vCPUs' side, the registers.
+ *
+ * Theory of operation. Each device has a window of MMIO_WINDOW_SIZE bytes: control registers of 32 bits below 0x100,
+ * the device's configuration space from there. A guest access ends KVM_RUN on some vCPU thread and comes in through
+ * mmio_access; what the device does about it happens on the device's loop.
+ *
+ *                  ACKNOWLEDGE    DRIVER     FEATURES_OK        DRIVER_OK
+ *   0 (after reset) ---------> A ------> AD -----------> ADF -------------> active
+ *   ^                                  features     queue registers        kicks, interrupts
+ *   +---- write 0, from anywhere ------ + FAILED, from anywhere; NEEDS_RESET (the device's own) until reset
+ *
+ * The steps are a table; any other write to Status is ignored (§2.1). Features can be written in AD only and queue
+ * registers in ADF only, while the queue is not ready, so nothing that was checked can change afterwards.
+ *
+ * Threads. The mutex serialises the vCPUs. It is held across loop_call, which carries DRIVER_OK, reset and config writes
+ * to the loop; so the loop's thread never takes it. The fields of struct mmio say whose they are. Reads of Status and
+ * InterruptStatus, InterruptACK and QueueNotify take no lock: a vCPU does not wait for another one's reset, and the
+ * interrupt path is a few instructions. A reset is complete, nothing in flight, when the write of 0 returns: Linux does
+ * not poll afterwards.
+ *
+ * Notifications. Each queue has an eventfd that the loop watches from the start. A QueueNotify write that reaches us
+ * signals it; from the first DRIVER_OK on, KVM does so itself. Only then is it registered (KVM_IOEVENTFD), and kept:
+ * every registration waits for an RCU grace period on some kernels (7-20 ms), and any memslot change after one, too. A
+ * notification that comes while the device is not active is ignored, and all queues are kicked once at DRIVER_OK, so
+ * none is lost.
+ *
+ * Interrupts. mmio_used and the others only note what happened; one task at the end of the loop's turn sets
+ * InterruptStatus and raises the (edge-triggered) line once.
+ */
+#define MF_LOG_MODULE "mmio"
+#include "virtio/mmio.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "virtio/device.h"
+#include "virtio/mmio_state.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/kvm.h"
+#include "vmm/core/loop.h"
+
+void mmio_complain(struct mmio *m, const char *why)
+{
+	/* Relaxed: it is only a count. */
+	bool loud = __atomic_fetch_add(&m->warnings, 1, __ATOMIC_RELAXED) < MMIO_WARNINGS_MAX;
+
+	log_at(loud ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+	       "%s '%s': %s; continuing without the device until the guest resets it", m->dev->ops->name, m->dev->id, why);
+}
+
+static void mmio_interrupt(struct task *task)
+{
+	struct mmio *m = MF_CONTAINER_OF(task, struct mmio, irq_task);
+	uint32_t bits = m->config_irq ? VIRTIO_MMIO_INT_CONFIG : 0;
+
+	for (unsigned i = 0; i < m->dev->ops->num_queues; i++)
+		if (m->used_mask & 1U << i && virtq_needs_interrupt(&m->dev->vq[i]))
+			bits |= VIRTIO_MMIO_INT_VRING;
+	m->used_mask = 0;
+	m->config_irq = false;
+	if (!bits)
+		return;
+	/*
+	 * Release: used rings and status are visible before the reason. Pairs with the acquire in mmio_read. The line is
+	 * raised even if the bit was still set: it is an edge, and the driver may be past its last look at the ring.
+	 */
+	__atomic_fetch_or(&m->interrupt_status, bits, __ATOMIC_RELEASE);
+	m->irq.raise(m->irq.ctx, m->irq.line);
+}
+
+void mmio_used(struct virtio_dev *dev, unsigned index)
+{
+	dev->mmio->used_mask |= 1U << index;
+	loop_defer(dev->loop, &dev->mmio->irq_task);
+}
+
+void mmio_config_changed(struct virtio_dev *dev)
+{
+	struct mmio *m = dev->mmio;
+
+	/* Release: the new contents are there before the new number. Pairs with the acquire in mmio_read. */
+	__atomic_fetch_add(&m->generation, 1, __ATOMIC_RELEASE);
+	if (!(mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK))
+		return; /* §2.1.2: no notification before DRIVER_OK */
+	m->config_irq = true;
+	loop_defer(dev->loop, &m->irq_task);
+}
+
+void mmio_broken(struct virtio_dev *dev, const char *why)
+{
+	struct mmio *m = dev->mmio;
+
+	if (m->broken)
+		return;
+	m->broken = true;
+	mmio_complain(m, why);
+	for (unsigned i = 0; i < dev->ops->num_queues; i++)
+		dev->vq[i].broken = true;
+	mmio_status_add(m, VIRTIO_CONFIG_S_NEEDS_RESET);
+	m->config_irq = true;
+	loop_defer(dev->loop, &m->irq_task);
+}
+
+static void mmio_kick(struct mmio *m, unsigned index)
+{
+	if (m->active && !m->broken && m->dev->vq[index].ready)
+		m->dev->ops->kick(m->dev, index);
+}
+
+static void mmio_notified(struct watch *watch)
+{
+	struct mmio_queue *q = MF_CONTAINER_OF(watch, struct mmio_queue, watch);
+
+	mmio_kick(q->mmio, (unsigned)(q - q->mmio->queue));
+}
+
+/* From here on KVM signals the eventfds. Without that, notifications still come through mmio_access, only slower. */
+static void mmio_add_ioeventfds(struct mmio *m)
+{
+	if (!m->kvm || m->has_ioeventfds)
+		return;
+	m->has_ioeventfds = true;
+	for (unsigned i = 0; i < m->dev->ops->num_queues; i++) {
+		int err = kvm_ioeventfd_add(m->kvm, m->gpa + VIRTIO_MMIO_QUEUE_NOTIFY, i, m->queue[i].eventfd);
+
+		if (err < 0)
+			log_warn("%s '%s': register the ioeventfd of queue %u: %s; continuing with exits",
+				 m->dev->ops->name, m->dev->id, i, strerror(-err));
+	}
+}
+
+int mmio_activate(void *arg)
+{
+	struct mmio *m = arg;
+	struct virtio_dev *dev = m->dev;
+	const char *why = "the device cannot be activated";
+	int err = 0;
+
+	mmio_status_add(m, VIRTIO_CONFIG_S_DRIVER_OK);
+	mmio_add_ioeventfds(m);
+	for (unsigned i = 0; i < dev->ops->num_queues && !err; i++)
+		if (dev->vq[i].ready)
+			err = virtq_start(&dev->vq[i], dev->mem, dev->features >> VIRTIO_RING_F_EVENT_IDX & 1,
+					  dev->features >> VIRTIO_RING_F_INDIRECT_DESC & 1, &why);
+	if (!err)
+		err = dev->ops->activate(dev);
+	if (err < 0) {
+		mmio_broken(dev, why);
+		return 0;
+	}
+	m->active = true;
+	for (unsigned i = 0; i < dev->ops->num_queues; i++)
+		mmio_kick(m, i);
+	return 0;
+}
+
+int mmio_deactivate(void *arg)
+{
+	struct mmio *m = arg;
+	bool was_active = m->active;
+
+	/* First: while ops->reset drains, completions of our own watches run, and must not kick the device. */
+	m->active = false;
+	if (was_active)
+		m->dev->ops->reset(m->dev);
+	for (unsigned i = 0; i < m->dev->ops->num_queues; i++)
+		virtq_stop(&m->dev->vq[i]);
+	m->broken = false;
+	m->used_mask = 0;
+	m->config_irq = false;
+	return 0;
+}
+
+int mmio_new(struct mmio **ret, struct virtio_dev *dev, const struct kvm *kvm, uint64_t gpa, struct mmio_irq irq,
+	     struct err *e)
+{
+	struct mmio *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return err_set(e, -ENOMEM, "%s '%s': out of memory", dev->ops->name, dev->id);
+	*m = (struct mmio){
+		.dev = dev,
+		.kvm = kvm,
+		.gpa = gpa,
+		.irq = irq,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.irq_task.run = mmio_interrupt,
+	};
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		m->queue[i] = (struct mmio_queue){ .watch.fire = mmio_notified, .mmio = m, .eventfd = -1 };
+	for (unsigned i = 0; i < dev->ops->num_queues; i++) {
+		/* Not EFD_NONBLOCK: the ring completes a read of a non-blocking file at once, with EAGAIN. */
+		int fd = m->queue[i].eventfd = eventfd(0, EFD_CLOEXEC);
+
+		if (fd < 0)
+			err_sys(e, "%s '%s': eventfd", dev->ops->name, dev->id);
+		else if (loop_watch(dev->loop, &m->queue[i].watch, fd) < 0)
+			err_set(e, -EMFILE, "%s '%s': its loop has too many files", dev->ops->name, dev->id);
+		else
+			continue;
+		mmio_free(m);
+		return e->code;
+	}
+	dev->mmio = m;
+	*ret = m;
+	return 0;
+}
+
+void mmio_free(struct mmio *m)
+{
+	if (!m)
+		return;
+	for (unsigned i = 0; i < m->dev->ops->num_queues; i++)
+		if (m->queue[i].eventfd >= 0)
+			close(m->queue[i].eventfd);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}

@@ -1,0 +1,55 @@
+/*
+ * The virtio-mmio transport, version 2 (virtio 1.2 §4.2): the register window of one device, its status machine, its
+ * ioeventfds and its interrupt line.
+ */
+#ifndef MF_VIRTIO_MMIO_H
+#define MF_VIRTIO_MMIO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+struct kvm;
+struct mmio;
+struct virtio_dev;
+
+#define MMIO_WINDOW_SIZE 0x1000U
+
+/* Where the transport's interrupts go. raise is called on the device's loop and on vCPU threads. */
+struct mmio_irq {
+	void (*raise)(void *ctx, unsigned line);
+	void *ctx;
+	unsigned line;
+};
+
+/*
+ * Puts dev (kept, not owned) behind a register window at gpa, and adds its queue notifications to dev->loop, which does
+ * not run yet. kvm (kept) may be NULL: notifications then come only through mmio_access. Returns 0 or -errno with e set.
+ */
+int mmio_new(struct mmio **ret, struct virtio_dev *dev, const struct kvm *kvm, uint64_t gpa, struct mmio_irq irq,
+	     struct err *e);
+
+/* The device is reset or its loop has stopped. Before ops->free of the device. NULL is fine. */
+void mmio_free(struct mmio *mmio);
+
+/* A guest access to the window; a bus_handler with ctx = the struct mmio. vCPU threads, several at once. */
+void mmio_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsigned len);
+
+/* Resets the device as a write of 0 to Status does, e.g. before the VM ends. Not on the loop's thread. */
+void mmio_reset(struct mmio *mmio);
+
+/* For devices, on their loop. */
+
+/* Something was pushed to queue index: interrupt the driver at the end of this turn if it wants that. */
+void mmio_used(struct virtio_dev *dev, unsigned index);
+
+/*
+ * The driver broke the protocol: DEVICE_NEEDS_RESET and a configuration interrupt (§2.1.2). The
+ * queues give nothing more until reset. It may be called again; the first few activations that end so are logged.
+ */
+void mmio_broken(struct virtio_dev *dev, const char *why);
+
+/* The configuration space has changed: new ConfigGeneration and a configuration interrupt. */
+void mmio_config_changed(struct virtio_dev *dev);
+
+#endif

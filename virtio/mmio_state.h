@@ -1,0 +1,69 @@
+/* What mmio.c (the loop's side of the transport) and mmio_regs.c (the vCPUs' side) share, and nobody else includes. */
+#ifndef MF_VIRTIO_MMIO_STATE_H
+#define MF_VIRTIO_MMIO_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "vmm/core/loop.h"
+
+#define MMIO_WARNINGS_MAX 4 /* broken drivers that are warned of; later ones are logged at debug level */
+
+struct mmio_queue {
+	struct watch watch;
+	struct mmio *mmio;
+	int eventfd;
+};
+
+struct mmio {
+	/* Constant. */
+	struct virtio_dev *dev;
+	const struct kvm *kvm;
+	uint64_t gpa;
+	struct mmio_irq irq;
+
+	/* Under the lock; the queue registers in dev->vq, too, until DRIVER_OK. */
+	pthread_mutex_t lock;
+	uint32_t device_features_sel, driver_features_sel, queue_sel;
+	uint64_t driver_features;
+	bool features_beyond; /* the driver has set feature bits from 64 up, which do not exist */
+
+	/* Atomic. */
+	uint32_t status;	   /* vCPUs write under the lock; the loop adds NEEDS_RESET and DRIVER_OK */
+	uint32_t interrupt_status; /* the loop sets bits, vCPUs clear them */
+	uint32_t generation;
+	unsigned warnings;
+
+	/* The loop's. */
+	bool active;	     /* ops->activate has succeeded; kicks go to the device */
+	bool broken;	     /* DEVICE_NEEDS_RESET since activation */
+	bool has_ioeventfds; /* registered with KVM, for good */
+	unsigned used_mask; /* queues with something pushed in this turn */
+	bool config_irq;    /* a configuration interrupt is due */
+	struct task irq_task;
+	struct mmio_queue queue[VIRTIO_QUEUES_MAX];
+};
+
+/* Acquire: who sees a status sees what was done to reach it. Pairs with the releases that set it. */
+static inline uint32_t mmio_status(const struct mmio *m)
+{
+	return __atomic_load_n(&m->status, __ATOMIC_ACQUIRE);
+}
+
+/* Release: pairs with mmio_status. An or: the loop's NEEDS_RESET and a vCPU's step do not undo each other. */
+static inline void mmio_status_add(struct mmio *m, uint32_t bits)
+{
+	__atomic_fetch_or(&m->status, bits, __ATOMIC_RELEASE);
+}
+
+/* Tells the user about a broken driver, the first MMIO_WARNINGS_MAX times; then developers. Any thread. */
+void mmio_complain(struct mmio *m, const char *why);
+
+/* The two halves of the status machine that run on the loop, by loop_call with the struct mmio. They return 0. */
+int mmio_activate(void *arg);
+int mmio_deactivate(void *arg);
+
+#endif

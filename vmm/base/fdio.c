@@ -1,0 +1,106 @@
+/* System calls on file descriptors; see fdio.h. */
+#include "vmm/base/fdio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+int fdio_pread_all(int fd, void *buf, size_t len, uint64_t offset)
+{
+	ssize_t n = fdio_pread(fd, buf, len, offset);
+
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == len ? 0 : -ENODATA;
+}
+
+int fdio_write_all(int fd, const void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, (const char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+void fdio_event_signal(int eventfd)
+{
+	uint64_t one = 1;
+
+	while (write(eventfd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static const char *file_kind(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "a directory";
+	case S_IFIFO:
+		return "a FIFO";
+	case S_IFSOCK:
+		return "a socket";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFBLK:
+		return "a block device";
+	default:
+		return "a special file";
+	}
+}
+
+int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_size, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	struct stat st;
+	uint64_t size;
+
+	/* O_NONBLOCK: opening a FIFO without a peer must not hang. It changes nothing for files and block devices. */
+	fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return err_sys(e, "open '%s'", path);
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "stat '%s'", path);
+	if (S_ISREG(st.st_mode)) {
+		size = (uint64_t)st.st_size;
+	} else if (allow_block && S_ISBLK(st.st_mode)) {
+		if (ioctl(fd, BLKGETSIZE64, &size) < 0)
+			return err_sys(e, "read the size of '%s'", path);
+	} else {
+		return err_set(e, -EINVAL, "open '%s': it is %s, not a %s", path, file_kind(st.st_mode),
+			       allow_block ? "file or block device" : "regular file");
+	}
+	*ret_size = size;
+	return mf_take_fd(&fd);
+}

@@ -1,0 +1,41 @@
+/*
+ * The log: one line per event, "time level thread module: text", to stderr or a file. It is the only mutable global.
+ *
+ * log_error: the user's request failed or the VM will end. log_warn: odd, continuing. log_info: rare state changes.
+ * log_debug: for developers. Guest-controlled text never goes in unescaped, and what a guest can trigger at will is
+ * logged once per device. Any thread may log: a line is one write(2), cut at LOG_LINE_MAX; it never allocates and never
+ * fails the caller (on a full disk the line is lost).
+ */
+#ifndef MF_BASE_LOG_H
+#define MF_BASE_LOG_H
+
+#include <stdbool.h>
+
+#define LOG_LINE_MAX 1200
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Sets what is logged and to which fd (not owned; -1 keeps the present one). Before threads start. */
+void log_setup(enum log_level level, int fd);
+
+/* Names of levels as the command line has them ("error", ...). Returns false for any other word. */
+bool log_level_parse(const char *word, enum log_level *ret);
+const char *log_level_name(enum log_level level);
+
+void log_write(enum log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+bool log_enabled(enum log_level level);
+
+#define log_at(level, ...)                                                                                             \
+	do {                                                                                                           \
+		if (log_enabled(level))                                                                                \
+			log_write(level, MF_LOG_MODULE, __VA_ARGS__);                                                  \
+	} while (0)
+
+/* A .c file that logs defines MF_LOG_MODULE, a string, before it includes this header. */
+#define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
+#define log_warn(...) log_at(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...) log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...) log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+#endif

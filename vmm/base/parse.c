@@ -1,0 +1,88 @@
+/* Numbers as users write them; see parse.h. */
+#include "vmm/base/parse.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char suffixes[] = "KMGT"; /* 2^10, 2^20, ... */
+
+/* Reads digits up to the first other byte, which *ret_end gets. */
+static int parse_digits(const char *text, uint64_t *ret, const char **ret_end)
+{
+	uint64_t value = 0;
+	const char *p = text;
+
+	if (*p < '0' || *p > '9')
+		return -EINVAL;
+	if (*p == '0' && p[1] >= '0' && p[1] <= '9')
+		return -EINVAL;
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *p - '0', &value)) {
+			/* Too large only counts for what is a number to its end. */
+			p += strspn(p, "0123456789");
+			*ret_end = p;
+			return -ERANGE;
+		}
+	}
+	*ret = value;
+	*ret_end = p;
+	return 0;
+}
+
+/* The power of two of a suffix: 0 for none, -1 for one that does not exist. */
+static int parse_suffix(const char *text)
+{
+	const char *s;
+	char upper;
+
+	if (!*text)
+		return 0;
+	upper = *text >= 'a' && *text <= 'z' ? (char)(*text - 'a' + 'A') : *text;
+	s = strchr(suffixes, upper);
+	if (!s || (text[1] && strcmp(text + 1, "iB") != 0))
+		return -1;
+	return 10 * (int)(s - suffixes + 1);
+}
+
+int parse_u64(const char *text, uint64_t *ret)
+{
+	const char *end;
+	uint64_t value;
+	int r = parse_digits(text, &value, &end);
+
+	if (r == -EINVAL || *end)
+		return -EINVAL;
+	if (r == 0)
+		*ret = value;
+	return r;
+}
+
+int parse_size(const char *text, uint64_t *ret)
+{
+	const char *end;
+	uint64_t value;
+	int r = parse_digits(text, &value, &end), shift;
+
+	if (r == -EINVAL)
+		return r;
+	shift = parse_suffix(end);
+	if (shift < 0)
+		return -EINVAL;
+	if (r == -ERANGE || __builtin_mul_overflow(value, (uint64_t)1 << shift, &value))
+		return -ERANGE;
+	*ret = value;
+	return 0;
+}
+
+void parse_format_size(uint64_t bytes, char text[PARSE_SIZE_TEXT_MAX])
+{
+	char suffix[2] = "";
+
+	for (const char *s = suffixes; *s && bytes && bytes % 1024 == 0; s++) {
+		suffix[0] = *s;
+		bytes /= 1024;
+	}
+	snprintf(text, PARSE_SIZE_TEXT_MAX, "%" PRIu64 "%s", bytes, suffix);
+}

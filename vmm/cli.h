@@ -1,0 +1,64 @@
+/*
+ * The command line: commands, and the options of a command. Both are tables, from which come the parser, the help and
+ * the suggestions in messages.
+ */
+#ifndef MF_VMM_CLI_H
+#define MF_VMM_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "vmm/config.h"
+
+struct err;
+
+#define CLI_OPTIONS_MAX 64 /* of one command */
+
+struct cli_command {
+	const char *name; /* NULL ends the table */
+	const char *summary;
+	int (*run)(int argc, char **argv); /* argv[0] is the name; returns mayfly's exit status */
+};
+
+/*
+ * One option, a line of the help. A line with help alone is the heading of those that follow; one without help ends the
+ * table. help may hold line breaks.
+ */
+struct cli_option {
+	char short_name;	/* or 0 */
+	const char *long_name;	/* without the dashes; NULL: a heading */
+	const char *value_name; /* NULL: it takes no value, and set gets fixed */
+	const char *help;
+	config_setter *set; /* NULL: it prints the help */
+	const char *fixed;
+	bool first; /* set before all others, wherever it stands: a file, which they override */
+};
+
+/* What the help of a command says, and what its parser knows. */
+struct cli_usage {
+	const char *command;
+	const char *synopsis; /* what comes after the name */
+	const char *about;    /* whole lines */
+	const struct cli_option *options;
+};
+
+/* Runs the command that argv names. Returns mayfly's exit status. */
+int cli_main(int argc, char **argv, const struct cli_command *commands);
+
+/*
+ * Parses a command's options into c. Returns 0, 1 if the help was asked for and is printed, or a negative errno with e
+ * set. Not reentrant (getopt).
+ */
+int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **argv, struct err *e);
+
+/* The help of a command. The parser prints it; a man page can be made of it. */
+void cli_print_help(const struct cli_usage *usage, FILE *out);
+
+/* cli_parse for `mayfly run`, then config_check. argv[0] is "run". */
+int cli_parse_run(struct config *c, int argc, char **argv, struct err *e);
+extern const struct cli_usage cli_run_usage;
+
+/* Prints "mayfly: " and e as one line on stderr. Returns STATUS_FAILED. */
+int cli_fail(const struct err *e);
+
+#endif

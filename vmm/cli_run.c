@@ -1,0 +1,47 @@
+/* The options of `mayfly run`. One table: a new option is a line here and a setter in config.c. */
+#include "vmm/base/err.h"
+#include "vmm/cli.h"
+
+static const struct cli_option run_options[] = {
+	{ .help = "Guest" },
+	{ 'k', "kernel", "FILE",
+	  "vmlinux or bzImage; default: $MAYFLY_KERNEL, then\nvmlinux beside mayfly, then /usr/share/mayfly/vmlinux",
+	  .set = config_set_kernel },
+	{ 'i', "initrd", "FILE", "initial RAM disk", .set = config_set_initrd },
+	{ 'a', "append", "TEXT", "add TEXT to the kernel command line", .set = config_set_append },
+	{ 0, "cmdline", "TEXT", "TEXT is the whole kernel command line", .set = config_set_cmdline },
+	{ 0, "entry", "HOW", "auto, linux64 or pvh; default: auto", .set = config_set_entry },
+	{ 'c', "cpus", "N", "vCPUs, 1 to 32; default: 1", .set = config_set_cpus },
+	{ 'm', "mem", "SIZE", "memory: 128M, 2G, ...; default: 128M", .set = config_set_mem },
+
+	{ .help = "Devices" },
+	{ 'd', "drive", "SPEC", "PATH[:ro|:rw][:id=ID][:serial=S]; may be repeated;\nthe first is the root",
+	  .set = config_add_drive },
+
+	{ .help = "Running" },
+	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
+	  .set = config_read_file, .first = true },
+	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .set = config_set_dry_run, .fixed = "true" },
+	{ 0, "time", NULL, "print the boot time line at exit", .set = config_set_time, .fixed = "true" },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+
+	{ .help = "Messages" },
+	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .set = config_set_log_level },
+	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .set = config_set_log_file },
+	{ 0, "quiet", NULL, "the same as --log-level error", .set = config_set_log_level, .fixed = "error" },
+	{ 0 },
+};
+
+const struct cli_usage cli_run_usage = {
+	.command = "run",
+	.synopsis = "[options]",
+	.about = "Boots a VM. Its serial console is stdin and stdout.\n",
+	.options = run_options,
+};
+
+int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)
+{
+	int r = cli_parse(&cli_run_usage, c, argc, argv, e);
+
+	return r == 0 ? config_check(c, e) : r;
+}

@@ -1,0 +1,99 @@
+/*
+ * What the user asked for: one struct, filled from the command line and from a JSON file, checked in one place. All
+ * strings are owned by the config. See cli_run.c for the options and config_json.c for the JSON keys.
+ */
+#ifndef MF_VMM_CONFIG_H
+#define MF_VMM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "vmm/base/log.h"
+
+struct err;
+
+#define CONFIG_CPUS_MAX 32
+#define CONFIG_DRIVES_MAX 16
+#define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
+#define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
+#define CONFIG_ID_MAX 63	/* bytes */
+#define CONFIG_SERIAL_MAX 20	/* bytes: VIRTIO_BLK_ID_BYTES */
+#define CONFIG_MEM_MIN (16ULL << 20)
+#define CONFIG_MEM_MAX (1ULL << 40)
+#define CONFIG_MEM_DEFAULT (128ULL << 20)
+#define CONFIG_FILE_MAX (1ULL << 20) /* bytes of JSON */
+
+enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
+
+struct config_drive {
+	char *path;
+	char *id;     /* "drive0", ... when not given */
+	char *serial; /* or NULL */
+	bool read_only;
+};
+
+struct config {
+	char *kernel;
+	char *initrd;  /* or NULL */
+	char *append;  /* or NULL: added to the composed command line */
+	char *cmdline; /* or NULL: replaces it */
+	enum config_entry entry;
+	unsigned cpus;
+	uint64_t mem; /* bytes, a multiple of 4 KiB */
+	struct config_drive drive[CONFIG_DRIVES_MAX];
+	unsigned num_drives;
+	enum log_level log_level;
+	char *log_file; /* or NULL: stderr */
+	bool time;
+	bool dry_run;
+};
+
+/* Defaults: 1 vCPU, 128 MiB, warnings to stderr, nothing else. */
+void config_init(struct config *c);
+void config_done(struct config *c);
+
+/*
+ * Setters by name, for both sources: they check syntax and range and copy; a second call replaces. Return 0, or a
+ * negative errno with e set to what the value must be ("must be 1 to 32"); the caller puts the name in front.
+ */
+typedef int config_setter(struct config *c, const char *text, struct err *e);
+
+config_setter config_set_kernel, config_set_initrd, config_set_append, config_set_cmdline, config_set_entry;
+config_setter config_set_cpus, config_set_mem;
+config_setter config_set_log_level, config_set_log_file;
+config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
+
+/*
+ * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S]; read-write unless told otherwise. Options are taken from the right up
+ * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
+ * like an option can be given in JSON.
+ */
+config_setter config_add_drive;
+
+/* The same in parts: begin, then path and whatever else, then end. The parts go into c->drive[c->num_drives]. */
+int config_begin_drive(struct config *c, struct err *e);
+config_setter config_drive_path, config_drive_id, config_drive_serial;
+config_setter config_drive_read_only; /* "true" or "false" */
+int config_end_drive(struct config *c, struct err *e);
+
+/*
+ * Reads a JSON file over c: what it sets replaces, drives are added. Returns 0 or -errno; e names file, line and column
+ * for a syntax error, file and key for an unknown key or a wrong type. c may then be half set; config_done accepts it.
+ */
+int config_read_file(struct config *c, const char *path, struct err *e);
+
+/* The same from len bytes of text; name stands for the file in messages. */
+int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
+
+/* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
+int config_check(struct config *c, struct err *e);
+
+/* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
+int config_print(const struct config *c, FILE *out, struct err *e);
+
+/* The word that config_set_entry takes. */
+const char *config_entry_name(enum config_entry entry);
+
+#endif

@@ -1,0 +1,286 @@
+/*
+ * The configuration as JSON; see config.h.
+ *
+ * Every key is one line of a table: its name, the types it may have, and the setter, which takes text: the command line
+ * goes through the same setters, so that a value means the same and is refused with the same words in both places.
+ * Numbers and booleans are therefore turned back into the text that they were. jansson does the syntax, with limits on
+ * depth and number range of its own; it refuses keys that come twice, text that is not UTF-8 and strings with a NUL.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/nearest.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/util.h"
+#include "vmm/config.h"
+
+#define STRING (1U << JSON_STRING)
+#define INTEGER (1U << JSON_INTEGER)
+#define BOOLEAN (1U << JSON_TRUE | 1U << JSON_FALSE)
+#define ARRAY (1U << JSON_ARRAY)
+
+#define KEY_TEXT_MAX 128 /* bytes of a key that are shown in a message */
+
+struct key {
+	const char *name;
+	unsigned types;
+	config_setter *set;						/* of a value with text */
+	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array */
+};
+
+static int read_drives(struct config *c, json_t *list, struct err *e);
+
+static const struct key config_keys[] = {
+	/* what it boots */
+	{ "kernel", STRING, .set = config_set_kernel },
+	{ "initrd", STRING, .set = config_set_initrd },
+	{ "append", STRING, .set = config_set_append },
+	{ "cmdline", STRING, .set = config_set_cmdline },
+	{ "entry", STRING, .set = config_set_entry },
+	/* the machine */
+	{ "cpus", INTEGER, .set = config_set_cpus },
+	{ "mem", STRING | INTEGER, .set = config_set_mem },
+	{ "drives", ARRAY, .set_list = read_drives },
+	/* mayfly itself */
+	{ "log_level", STRING, .set = config_set_log_level },
+	{ "log_file", STRING, .set = config_set_log_file },
+	{ "time", BOOLEAN, .set = config_set_time },
+	{ .name = NULL },
+};
+
+static const struct key drive_keys[] = {
+	{ "path", STRING, .set = config_drive_path },
+	{ "id", STRING, .set = config_drive_id },
+	{ "serial", STRING, .set = config_drive_serial },
+	{ "read_only", BOOLEAN, .set = config_drive_read_only },
+	{ .name = NULL },
+};
+
+static const char *type_name(const json_t *value)
+{
+	switch (json_typeof(value)) {
+	case JSON_OBJECT:
+		return "an object";
+	case JSON_ARRAY:
+		return "an array";
+	case JSON_STRING:
+		return "a string";
+	case JSON_INTEGER:
+		return "an integer";
+	case JSON_REAL:
+		return "a number with a fraction or exponent";
+	case JSON_TRUE:
+	case JSON_FALSE:
+		return "a boolean";
+	case JSON_NULL:
+		return "null";
+	}
+	return "something else";
+}
+
+static const char *types_name(unsigned types)
+{
+	switch (types) {
+	case STRING:
+		return "a string";
+	case INTEGER:
+		return "an integer";
+	case STRING | INTEGER:
+		return "a string or an integer";
+	case BOOLEAN:
+		return "a boolean";
+	case ARRAY:
+		return "an array";
+	default:
+		return "something else";
+	}
+}
+
+static int set_value(const struct key *key, struct config *c, json_t *value, struct err *e)
+{
+	char number[24];
+
+	if (!(1U << json_typeof(value) & key->types))
+		return err_set(e, -EINVAL, "must be %s, not %s", types_name(key->types), type_name(value));
+	switch (json_typeof(value)) {
+	case JSON_STRING:
+		return key->set(c, json_string_value(value), e);
+	case JSON_INTEGER:
+		snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+		return key->set(c, number, e);
+	case JSON_TRUE:
+	case JSON_FALSE:
+		return key->set(c, json_is_true(value) ? "true" : "false", e);
+	default:
+		return key->set_list(c, value, e);
+	}
+}
+
+static int unknown_key(const struct key *keys, const char *prefix, const char *name, struct err *e)
+{
+	struct nearest n = { .word = name, .len = strlen(name) };
+
+	for (; keys->name; keys++)
+		nearest_try(&n, keys->name);
+	if (n.best)
+		return err_set(e, -EINVAL, "unknown key '%s%s'; did you mean '%s'?", prefix, name, n.best);
+	return err_set(e, -EINVAL, "unknown key '%s%.*s'", prefix, KEY_TEXT_MAX, name);
+}
+
+/* prefix stands in front of the key in messages: "" or "drives[1].". */
+static int read_object(const struct key *keys, struct config *c, json_t *object, const char *prefix, struct err *e)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(object, name, value) {
+		const struct key *key = keys;
+
+		while (key->name && strcmp(key->name, name) != 0)
+			key++;
+		if (!key->name)
+			return unknown_key(keys, prefix, name, e);
+		if (set_value(key, c, value, e) == 0)
+			continue;
+		/* What is wrong inside a list has been named there. */
+		if (!key->set_list || !json_is_array(value))
+			err_wrap(e, "key '%s%s'", prefix, name);
+		return e->code;
+	}
+	return 0;
+}
+
+static int read_drives(struct config *c, json_t *list, struct err *e)
+{
+	char prefix[32];
+	json_t *value;
+	size_t i;
+
+	json_array_foreach(list, i, value) {
+		if (!json_is_object(value))
+			return err_set(e, -EINVAL, "key 'drives[%zu]': must be an object, not %s", i, type_name(value));
+		if (config_begin_drive(c, e) < 0)
+			return err_wrap(e, "key 'drives[%zu]'", i);
+		snprintf(prefix, sizeof(prefix), "drives[%zu].", i);
+		if (read_object(drive_keys, c, value, prefix, e) < 0)
+			return e->code;
+		if (config_end_drive(c, e) < 0)
+			return err_wrap(e, "key 'drives[%zu]'", i);
+	}
+	return 0;
+}
+
+int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e)
+{
+	json_error_t je;
+	json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
+
+	if (!root)
+		return err_set(e, -EINVAL, "config '%s': line %d, column %d: %s", name, je.line, je.column,
+			       json_error_code(&je) == json_error_null_character ? "a string must not hold \\u0000" :
+										   je.text);
+	if (json_is_object(root))
+		e->code = read_object(config_keys, c, root, "", e);
+	else
+		err_set(e, -EINVAL, "must be an object, not %s", type_name(root));
+	json_decref(root);
+	return e->code < 0 ? err_wrap(e, "config '%s'", name) : 0;
+}
+
+int config_read_file(struct config *c, const char *path, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	MF_FREE char *text = NULL;
+	uint64_t size = 0;
+	ssize_t len;
+
+	fd = fdio_open_file(path, O_RDONLY, false, &size, e);
+	if (fd < 0)
+		return err_wrap(e, "config");
+	if (size > CONFIG_FILE_MAX)
+		return err_set(e, -EFBIG, "config '%s': larger than %llu bytes", path, CONFIG_FILE_MAX);
+	text = malloc(size + 1);
+	if (!text)
+		return err_sys(e, "config '%s'", path);
+	len = fdio_pread(fd, text, size, 0);
+	if (len < 0)
+		return err_neg(e, (int)len, "config '%s'", path);
+	return config_read_text(c, text, (size_t)len, path, e);
+}
+
+/* Adds text under key unless it is NULL. */
+static void put_text(json_t *object, const char *key, const char *text, bool *ok)
+{
+	if (text && json_object_set_new(object, key, json_string(text)) < 0)
+		*ok = false;
+}
+
+static void put_value(json_t *object, const char *key, json_t *value, bool *ok)
+{
+	if (json_object_set_new(object, key, value) < 0)
+		*ok = false;
+}
+
+static json_t *drives_json(const struct config *c, bool *ok)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		const struct config_drive *d = &c->drive[i];
+		json_t *object = json_object();
+
+		put_text(object, "path", d->path, ok);
+		put_text(object, "id", d->id, ok);
+		put_text(object, "serial", d->serial, ok);
+		put_value(object, "read_only", json_boolean(d->read_only), ok);
+		if (json_array_append_new(list, object) < 0)
+			*ok = false;
+	}
+	return list;
+}
+
+/* The configuration as an object; NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
+static json_t *config_json(const struct config *c)
+{
+	json_t *root = json_object();
+	char mem[PARSE_SIZE_TEXT_MAX];
+	bool ok = true;
+
+	parse_format_size(c->mem, mem);
+	put_text(root, "kernel", c->kernel, &ok);
+	put_text(root, "initrd", c->initrd, &ok);
+	put_text(root, "append", c->append, &ok);
+	put_text(root, "cmdline", c->cmdline, &ok);
+	put_text(root, "entry", config_entry_name(c->entry), &ok);
+	put_value(root, "cpus", json_integer(c->cpus), &ok);
+	put_text(root, "mem", mem, &ok);
+	put_value(root, "drives", drives_json(c, &ok), &ok);
+	put_text(root, "log_level", log_level_name(c->log_level), &ok);
+	put_text(root, "log_file", c->log_file, &ok);
+	put_value(root, "time", json_boolean(c->time), &ok);
+	if (!ok) {
+		json_decref(root);
+		return NULL;
+	}
+	return root;
+}
+
+int config_print(const struct config *c, FILE *out, struct err *e)
+{
+	json_t *root = config_json(c);
+	bool failed;
+
+	if (!root)
+		return err_set(e, -EILSEQ, "print the configuration: a path or text in it is not UTF-8");
+	errno = 0;
+	failed = json_dumpf(root, out, JSON_INDENT(2)) < 0 || putc('\n', out) == EOF || fflush(out) == EOF;
+	json_decref(root);
+	if (failed)
+		return errno ? err_sys(e, "print the configuration") : err_set(e, -EIO, "print the configuration");
+	return 0;
+}

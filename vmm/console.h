@@ -1,0 +1,48 @@
+/* The host side of the serial console: two file descriptors on the loop, escapes, and the terminal's raw mode. */
+#ifndef MF_VMM_CONSOLE_H
+#define MF_VMM_CONSOLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct console;
+struct err;
+struct loop;
+struct serial;
+
+struct console_params {
+	int in_fd;		    /* guest input, or -1: none. Not owned; open until console_free */
+	int out_fd;		    /* guest output, or -1: dropped. The same */
+	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
+	/* Or NULL: all output soon after the guest wrote it, also when the host's reader is slow or gone; on the loop. */
+	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
+	void *ctx;
+};
+
+/*
+ * Connects serial to the files. A terminal that we are in the background of is not read; escapes (Ctrl-A) exist on a terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno
+ * with e set.
+ */
+int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
+		struct err *e);
+
+/*
+ * Starts no further operation from now on; those in flight are loop_stop's to cancel. Without it loop_stop might wait for
+ * a write that a slow reader never lets end. Any thread but the loop's. NULL is fine.
+ */
+void console_stop(struct console *c);
+
+/* After the loop has stopped. NULL is fine. Does not restore the terminal. */
+void console_free(struct console *c);
+
+/*
+ * Switches the terminal fd to raw mode and remembers how it was. Returns whether it did: false, and nothing changes, if
+ * fd is no terminal or we are in its background. Once, from the main thread; fd stays open until console_tty_restore.
+ */
+bool console_tty_raw(int fd);
+
+/* Undoes console_tty_raw, if it was called and not yet undone. Any thread, any number of times, in signal handlers. */
+void console_tty_restore(void);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * The KVM objects of one VM and the calls on them that more than one file needs. Calls return 0 or -errno.
+ */
+#ifndef MF_CORE_KVM_H
+#define MF_CORE_KVM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+struct mem;
+
+struct kvm {
+	int fd;		 /* /dev/kvm */
+	int vm_fd;	 /* the VM */
+	size_t run_size; /* bytes to map of a vCPU's struct kvm_run */
+};
+
+/*
+ * Opens /dev/kvm, checks its API version and the capabilities that mayfly needs, and creates an empty VM. Returns 0 or
+ * -errno with e set; the text says what to do about a missing or forbidden /dev/kvm. kvm_done accepts the result of a
+ * failure, and KVM_INIT.
+ */
+int kvm_init(struct kvm *k, struct err *e);
+void kvm_done(struct kvm *k);
+
+#define KVM_INIT ((struct kvm){ .fd = -1, .vm_fd = -1 })
+
+/* Gives the VM its memory. Before any interrupt controller or ioeventfd: see vm.c on the order. */
+int kvm_set_memory(struct kvm *k, const struct mem *m, struct err *e);
+
+/* Local APICs in the kernel, IOAPIC in user space, with num_pins interrupt routes reserved for it. Before vCPUs. */
+int kvm_set_split_irqchip(struct kvm *k, unsigned num_pins, struct err *e);
+
+/* Sends an MSI to the local APICs (Intel SDM 3A 11.11: address and data). Any thread. */
+int kvm_signal_msi(const struct kvm *k, uint32_t address, uint32_t data);
+
+/* Lets a 4-byte guest write of value to gpa signal eventfd instead of ending KVM_RUN. Any thread. */
+int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, uint32_t value, int eventfd);
+
+#endif

@@ -1,0 +1,106 @@
+/*
+ * A loop: one thread that owns one io_uring. Each device belongs to exactly one loop and all of its work happens on
+ * that thread, so device files hold no lock.
+ *
+ * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. The ring is made
+ * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
+ * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS).
+ *
+ * A turn of the loop: wait for completions; take all of them off the ring; run their callbacks; run the deferred tasks;
+ * submit. So a device raises at most one interrupt per turn, however many requests completed in it.
+ */
+#ifndef MF_CORE_LOOP_H
+#define MF_CORE_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct err;
+struct loop;
+
+#define LOOP_FILES_MAX 128
+#define LOOP_ENTRIES 256 /* submission queue; a full one is a result (false), not an error */
+
+/*
+ * One operation in flight, embedded in its owner and untouched by the owner until done is called, once, on the loop's
+ * thread. res is the operation's result: bytes or -errno (-ECANCELED after loop_cancel).
+ */
+struct op {
+	void (*done)(struct op *op, int res);
+	int res;	 /* loop's */
+	struct op *next; /* loop's */
+};
+
+/* Work for the end of the present turn, embedded in its owner; queued at most once at a time. */
+struct task {
+	void (*run)(struct task *task);
+	bool queued;	   /* loop's */
+	struct task *next; /* loop's */
+};
+
+/* An eventfd whose every signal calls fire on the loop's thread. Embedded in its owner. */
+struct watch {
+	void (*fire)(struct watch *watch);
+	struct op op;	/* loop's */
+	uint64_t count; /* loop's */
+	int file;	/* loop's */
+	struct loop *loop;
+	struct watch *next; /* loop's */
+};
+
+/* Makes a stopped loop; name (at most 15 bytes, kept) becomes its thread's. Returns 0 or -errno with e set. */
+int loop_new(struct loop **ret, const char *name, struct err *e);
+
+/* Stops if it runs, then frees; NULL is fine. Files stay open, they are the owners'. */
+void loop_free(struct loop *loop);
+
+/*
+ * Makes fd (not owned; open until loop_free) usable on this loop. Returns its index for the operations below, or -EMFILE.
+ * Before loop_start.
+ */
+int loop_add_file(struct loop *loop, int fd);
+
+/* Watches eventfd (not owned). Before loop_start. Returns 0 or -EMFILE. */
+int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
+
+/* Starts the thread. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
+int loop_start(struct loop *loop, struct err *e);
+
+/* Ends the thread after the present turn and waits for it. Operations still in flight are cancelled and waited for. */
+void loop_stop(struct loop *loop);
+
+/*
+ * Runs fn(arg) on the loop's thread and returns when it has returned; its result is returned. The caller must not be
+ * the loop's thread. On a loop that is not running, fn runs on the calling thread.
+ */
+int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg);
+
+/* On the loop's thread: runs task at the end of this turn (or of the next, when called from a task that runs). */
+void loop_defer(struct loop *loop, struct task *task);
+
+/*
+ * On the loop's thread: start an operation on a file index. False: the submission queue is full, nothing was started,
+ * try again at the end of the turn (loop_defer). iov and buffers stay the caller's and stay valid until op->done.
+ */
+bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset);
+bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset);
+bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset);
+bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset);
+bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only);
+bool loop_poll(struct loop *loop, struct op *op, int file, short events); /* once; res is the events or -errno */
+
+/* As offset: the file has no position (eventfd, pipe, terminal). */
+#define LOOP_NO_OFFSET UINT64_MAX
+
+/* On the loop's thread: asks that op end early; its done still comes, with -ECANCELED or its result. */
+void loop_cancel(struct loop *loop, struct op *op);
+
+/*
+ * On the loop's thread: runs completions, and nothing else, until *counter is 0. For reset and stop of a device that
+ * counts its own operations in flight and has ended submission. Callbacks run in it.
+ */
+void loop_drain(struct loop *loop, const unsigned *counter);
+
+#endif

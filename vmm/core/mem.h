@@ -1,0 +1,54 @@
+/*
+ * Guest RAM. One private mapping, 2 MiB aligned, with an inaccessible guard on both sides; guest-physical addresses
+ * from 0 to MEM_GAP_START, and the rest from 4 GiB up (the gap holds the MMIO of devices, IOAPIC and local APICs).
+ *
+ * mem_at() is the only way from a guest-physical address to a pointer; there is no unchecked variant.
+ */
+#ifndef MF_CORE_MEM_H
+#define MF_CORE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+#define MEM_GAP_START 0xc0000000ULL
+#define MEM_GAP_END 0x100000000ULL
+#define MEM_REGIONS_MAX 2
+
+struct mem_region {
+	uint64_t gpa;
+	uint64_t size; /* bytes, a multiple of 4 KiB */
+	uint8_t *host;
+};
+
+struct mem {
+	struct mem_region region[MEM_REGIONS_MAX];
+	unsigned num_regions;
+	uint64_t size; /* bytes of RAM in all */
+	void *map;     /* the mapping with its guards */
+	size_t map_size;
+};
+
+/*
+ * Maps size bytes of zeroed guest RAM (a multiple of 4 KiB, at least 1 MiB). Nothing is populated. Returns 0 or -errno
+ * with e set.
+ */
+int mem_init(struct mem *m, uint64_t size, struct err *e);
+
+/* Unmaps. Accepts a zeroed struct. */
+void mem_done(struct mem *m);
+
+/*
+ * The host address of guest-physical [gpa, gpa + len), or NULL unless every byte lies in one region. len 0 gives the
+ * address if gpa itself is RAM. Any thread.
+ */
+void *mem_at(const struct mem *m, uint64_t gpa, uint64_t len);
+
+/*
+ * Lets the file's [offset, offset + len) become guest memory at gpa without a copy (MAP_PRIVATE: the guest's writes stay
+ * its own). gpa, offset and len are multiples of 4 KiB. Before the VM runs. Returns 0 or -errno with e set.
+ */
+int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * The ring of a loop, made disabled and restricted; see ring.h.
+ *
+ * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations in
+ * ops below, on registered files only (IOSQE_FIXED_FILE is required). Nothing that opens, connects or maps is among them.
+ * io_uring_register(2) on a ring restricted so refuses everything further.
+ *
+ * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
+ * same with more interruptions.
+ */
+#include "vmm/core/ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+#define RING_UNBOUND_WORKERS_MAX 8 /* kernel threads for files that can only block, such as a terminal */
+
+/* Why io_uring_setup(2) failed, for whoever can change it. */
+static int explain_setup(const char *name, int code, struct err *e)
+{
+	MF_CLOSE int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
+	char value = '0';
+
+	if (fd >= 0 && read(fd, &value, 1) == 1 && value != '0')
+		return err_neg(e, code, "make the %s ring: io_uring is switched off by kernel.io_uring_disabled = %c",
+			       name, value);
+	if (code == -EPERM || code == -ENOSYS)
+		return err_neg(e, code,
+			       "make the %s ring: io_uring is not allowed here (a container's seccomp profile?)",
+			       name);
+	return err_neg(e, code, "make the %s ring: io_uring_setup", name);
+}
+
+static int ring_setup(struct io_uring *ring, const char *name, unsigned entries, struct err *e)
+{
+	static const unsigned flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		0,
+	};
+	struct io_uring_params params;
+	int r = -EINVAL;
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(flags) && r == -EINVAL; i++) {
+		params = (struct io_uring_params){ .flags = IORING_SETUP_R_DISABLED | flags[i] };
+		r = io_uring_queue_init_params(entries, ring, &params);
+	}
+	if (r < 0)
+		return explain_setup(name, r, e);
+	if (!(params.features & IORING_FEAT_NODROP) || !(params.features & IORING_FEAT_SUBMIT_STABLE)) {
+		io_uring_queue_exit(ring);
+		return err_set(e, -ENOSYS, "make the %s ring: this kernel's io_uring is too old (Linux 5.10 or newer)",
+			       name);
+	}
+	return 0;
+}
+
+static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files, struct err *e)
+{
+	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,	  IORING_OP_WRITE,
+				       IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL };
+	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 2] = { 0 };
+	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
+	size_t n = 0;
+	int r;
+
+	for (; n < MF_ARRAY_SIZE(ops); n++) {
+		res[n].opcode = IORING_RESTRICTION_SQE_OP;
+		res[n].sqe_op = ops[n];
+	}
+	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	res[n++].sqe_flags = IOSQE_FIXED_FILE;
+	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+	res[n++].sqe_flags = IOSQE_FIXED_FILE;
+
+	r = io_uring_register_files(ring, files, num_files);
+	if (r < 0)
+		return err_neg(e, r, "register the files of the %s ring", name);
+	/* Only a bound on kernel threads, and only since Linux 5.15. */
+	(void)io_uring_register_iowq_max_workers(ring, workers);
+	r = io_uring_register_restrictions(ring, res, (unsigned)n);
+	if (r < 0)
+		return err_neg(e, r, "restrict the %s ring", name);
+	return 0;
+}
+
+int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
+	      struct err *e)
+{
+	int r = ring_setup(ring, name, entries, e);
+
+	if (r < 0)
+		return r;
+	r = ring_restrict(ring, name, files, num_files, e);
+	if (r < 0)
+		io_uring_queue_exit(ring);
+	return r;
+}

@@ -1,0 +1,36 @@
+/* Reads along what the guest writes to its console; see guestlog.h. */
+#include "vmm/guestlog.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void take_line(struct guestlog *g)
+{
+	static const char panic[] = "Kernel panic - not syncing: ";
+	const char *at;
+
+	g->line[g->len] = '\0';
+	at = strstr(g->line, panic);
+	if (at && !g->panic[0])
+		snprintf(g->panic, sizeof(g->panic), "%s", at + strlen(panic));
+	if (strstr(g->line, "reboot: Restarting system") || strstr(g->line, "reboot: machine restart"))
+		g->restarting = true;
+	if (strstr(g->line, "reboot: System halted") || strstr(g->line, "reboot: Power down"))
+		g->halted = true;
+}
+
+void guestlog_scan(struct guestlog *g, const void *data, size_t len)
+{
+	const unsigned char *byte = data;
+
+	for (size_t i = 0; i < len; i++) {
+		if (byte[i] == '\n' || byte[i] == '\r') {
+			if (g->len)
+				take_line(g);
+			g->len = 0;
+		} else if (g->len < sizeof(g->line) - 1) {
+			/* The line may be shown to the user: no control characters from a guest. */
+			g->line[g->len++] = byte[i] >= ' ' && byte[i] < 0x7f ? (char)byte[i] : '.';
+		}
+	}
+}

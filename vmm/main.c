@@ -1,0 +1,29 @@
+/* mayfly: a microVM monitor. main() is the table of commands; each is in a file of its name. */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "vmm/cli.h"
+#include "vmm/run.h"
+#include "vmm/status.h"
+
+static const struct cli_command commands[] = {
+	{ "run", "boot a VM", run_command },
+	{ 0 },
+};
+
+/* If the caller closed fd 0, 1 or 2, a file of ours would get that number, and messages would be written into it. */
+static int hold_standard_fds(void)
+{
+	for (int fd = 0; fd <= 2; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+			return -1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (hold_standard_fds() < 0)
+		return STATUS_FAILED;
+	return cli_main(argc, argv, commands);
+}

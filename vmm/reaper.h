@@ -1,0 +1,12 @@
+/* Takes the cost of tearing a VM down off the caller's clock. */
+#ifndef MF_VMM_REAPER_H
+#define MF_VMM_REAPER_H
+
+/*
+ * Starts a process that shares this one's memory and holds copies of its files, and ends when this one does: the kernel
+ * then frees the VM and guest RAM in that process, after the caller of mayfly has its exit status. A failure costs only
+ * time. Last thing before exit; main thread.
+ */
+void reaper_start(void);
+
+#endif

@@ -1,0 +1,88 @@
+/* `mayfly run`: from the command line to a VM and its exit status. */
+#include "vmm/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/cli.h"
+#include "vmm/config.h"
+#include "vmm/status.h"
+#include "vmm/timeline.h"
+#include "vmm/vm.h"
+
+/*
+ * Opens the log for appending: a file, or a device such as /dev/null or a terminal. A FIFO or a socket could block or
+ * kill every thread that logs. Returns the fd or -errno with e set.
+ */
+static int open_log(const char *path, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	struct stat st;
+
+	/* O_NONBLOCK: opening a FIFO must not hang before it is refused. */
+	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return err_sys(e, "log '%s'", path);
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "log '%s'", path);
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+		return err_set(e, -EINVAL, "log '%s': must be a file or a character device", path);
+	if (fcntl(fd, F_SETFL, O_APPEND) < 0)
+		return err_sys(e, "log '%s'", path);
+	return mf_take_fd(&fd);
+}
+
+/* Starts the log as c has it. Its file stays open: threads of the VM may log until the process ends. */
+static int start_log(const struct config *c, struct err *e)
+{
+	int fd = -1;
+
+	/* By name, because stderr may be a socket, which cannot be opened. */
+	if (c->log_file && strcmp(c->log_file, "/dev/stderr") != 0) {
+		fd = open_log(c->log_file, e);
+		if (fd < 0)
+			return fd;
+	}
+	log_setup(c->log_level, fd);
+	return 0;
+}
+
+static int run_config(const struct config *c, struct timeline *timeline)
+{
+	struct err e;
+	int status;
+
+	if (c->dry_run)
+		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
+	if (start_log(c, &e) < 0)
+		return cli_fail(&e);
+	if (c->time)
+		timeline_count_instructions(timeline);
+	status = vm_main(c, timeline);
+	if (c->time)
+		timeline_print(timeline);
+	return status;
+}
+
+int run_command(int argc, char **argv)
+{
+	/* Static and never freed: threads of the VM may look at them until the process ends, which is after vm_main. */
+	static struct timeline timeline;
+	static struct config c;
+	struct err e;
+	int r;
+
+	timeline_init(&timeline); /* first: it takes the time that was used up to main() */
+	config_init(&c);
+	r = cli_parse_run(&c, argc, argv, &e);
+	timeline_mark(&timeline, TIMELINE_CONFIG);
+	if (r < 0)
+		return cli_fail(&e);
+	return r > 0 ? STATUS_OK : run_config(&c, &timeline);
+}

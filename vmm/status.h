@@ -1,0 +1,30 @@
+/*
+ * What mayfly's exit status says. For the README:
+ *
+ *	status  meaning
+ *	0       the guest powered off or rebooted; later, with a COMMAND: its own status, 0 to 125
+ *	101     the guest kernel panicked
+ *	102     the guest crashed: a triple fault that was not its way to reboot
+ *	103     KVM ended the guest: an exit that mayfly does not handle, or an internal error of KVM
+ *	104     the guest stopped for ever: every vCPU halted with interrupts off
+ *	124     the time limit passed
+ *	125     mayfly failed, before the guest ran or while it did
+ *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT)
+ *
+ * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives the reason.
+ */
+#ifndef MF_VMM_STATUS_H
+#define MF_VMM_STATUS_H
+
+enum status {
+	STATUS_OK = 0,
+	STATUS_GUEST_PANIC = 101,
+	STATUS_GUEST_CRASH = 102,
+	STATUS_KVM_EXIT = 103,
+	STATUS_GUEST_HALT = 104,
+	STATUS_TIMEOUT = 124,
+	STATUS_FAILED = 125,
+	STATUS_SIGNAL_BASE = 128, /* plus the signal's number */
+};
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * The VM: owns everything, in the order in which it is built. vm.c builds and ends it; vcpu.c runs it.
+ */
+#ifndef MF_VMM_VM_H
+#define MF_VMM_VM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "vmm/config.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/kvm.h"
+#include "vmm/core/mem.h"
+#include "vmm/guestlog.h"
+#include "vmm/i8042.h"
+#include "vmm/vcpu.h"
+
+struct console;
+struct ioapic;
+struct loop;
+struct mmio;
+struct serial;
+struct timeline;
+struct virtio_dev;
+
+/* Why a VM ended; the first reason stands. */
+enum vm_end_reason {
+	VM_RUNNING,
+	VM_END_RESET,	     /* the guest asked for a reset (i8042 or a system event) */
+	VM_END_TRIPLE_FAULT, /* how Linux reboots with reboot=t, and what a kernel's last crash looks like */
+	VM_END_HALT,	     /* every vCPU waits in HLT with interrupts off */
+	VM_END_KVM,	     /* KVM gave up, or an exit that we do not know */
+	VM_END_QUIT,	     /* the user typed Ctrl-A x */
+	VM_END_SIGNAL,	     /* SIGTERM and its kind, by number in end.signal */
+};
+
+struct vm {
+	const struct config *config; /* not owned */
+	struct timeline *timeline;   /* not owned */
+
+	struct kvm kvm;
+	struct mem mem;
+	struct bus ports;
+	struct bus mmio;
+	struct loop *io; /* the loop of serial port and drives */
+	struct ioapic *ioapic;
+	struct serial *serial;
+	struct console *console;
+	struct guestlog guestlog; /* the io loop's, until output is drained */
+	struct i8042 i8042;
+	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
+	struct mmio *transport[CONFIG_DRIVES_MAX];
+	unsigned num_devs;
+	struct vcpu vcpu[CONFIG_CPUS_MAX];
+	unsigned num_vcpus;
+
+	struct {
+		pthread_mutex_t lock;
+		atomic_int reason; /* enum vm_end_reason */
+		int signal;
+		char text[256];
+		int fd; /* eventfd: wakes the main thread */
+	} end;
+
+	struct {
+		pthread_mutex_t lock;
+		pthread_cond_t changed;
+		bool wanted;
+	} park;
+};
+
+/*
+ * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
+ * mayfly (status.h). Main thread.
+ */
+int vm_main(const struct config *config, struct timeline *timeline);
+
+/* Ends the VM with a reason and a phrase for the user; the first call counts. Any thread. */
+void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* False once the VM has ended: vCPU threads then return. */
+bool vm_may_run(struct vm *vm);
+
+/*
+ * Pausing (vm_pause.c). vm_pause kicks all vCPUs out of KVM_RUN and returns true when each has parked, false if one did
+ * not within timeout_ms (it may be inside loop_call on a slow drive); vm_resume must follow in both cases. Main thread.
+ */
+bool vm_pause(struct vm *vm, unsigned timeout_ms);
+void vm_resume(struct vm *vm);
+
+/* For a vCPU thread that has left KVM_RUN: returns at once, or when the main thread ends a pause. */
+void vm_park(struct vm *vm, struct vcpu *v);
+
+/* Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Main thread. */
+bool vm_is_halted(struct vm *vm);
+
+#endif
