@@ -3,11 +3,11 @@
  *
  * Theory of operation. Both protocols hand over a memory map, a command line and an initrd.
  *
- * linux64: the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst): 64-bit mode, the kernel, boot_params and the
- * command line mapped where they are, RSI at boot_params. Of its setup header, a loader that brings no header of the
- * kernel's own fills what Linux reads; a version other than 0 matters, or Linux copies everything twice. The seed is a
- * node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and dirty bits set,
- * which spares the CPU from setting them.
+ * linux64: the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst): 64-bit mode; the kernel, boot_params and
+ * the command line mapped where they are; RSI at boot_params. An ELF kernel brings no setup header of its own, so that
+ * it is filled with what Linux reads; a version other than 0 matters, or Linux copies everything twice. The seed is a
+ * node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and dirty bits
+ * set, which spares the CPU from setting them.
  *
  * pvh: the "x86/HVM direct boot ABI" of Xen (docs/misc/pvh.pandoc; the structures: xen/include/public/arch-x86/hvm/
  * start_info.h): 32-bit mode without paging, EBX at the start info.
@@ -34,8 +34,8 @@
 #define LINUX_LOADER_UNDEFINED 0xff
 #define LINUX_KERNEL_ALIGNMENT 0x1000000
 
-#define PTE_TABLE 0x23ULL      /* present, writable, accessed */
-#define PTE_HUGE 0xe3ULL       /* the same, dirty, 2 MiB */
+#define PTE_TABLE 0x23ULL /* present, writable, accessed */
+#define PTE_HUGE 0xe3ULL  /* the same, dirty, 2 MiB */
 #define PTES_PER_TABLE 512U
 
 /* Flat segments, marked as accessed. The selectors are those of the Linux protocol: __BOOT_CS, __BOOT_DS. */
@@ -235,7 +235,7 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 	uint8_t *base = mem_at(m, 0, LAYOUT_HIGH_RAM);
 	size_t cmdline_len = strlen(in->cmdline);
 	unsigned num_ram;
-	bool pvh;
+	bool pvh = false;
 	int rc = choose_pvh(in, &pvh, e);
 
 	/* elf.c and initrd.c put both into the first region. */

@@ -1,6 +1,6 @@
 /*
- * What an x86 kernel finds in memory and registers at its entry point, by either of two protocols: the 64-bit protocol of
- * Linux, or PVH.
+ * What an x86 kernel finds in memory and registers at its entry point, by either of two protocols: the 64-bit protocol
+ * of Linux, or PVH.
  */
 #ifndef MF_LOADER_BOOT_X86_H
 #define MF_LOADER_BOOT_X86_H
@@ -25,8 +25,8 @@ struct boot_in {
 	const struct elf_image *kernel;
 	const char *cmdline;
 	uint64_t initrd_gpa;
-	uint64_t initrd_size;	  /* bytes; 0: no initrd */
-	const uint8_t *rng_seed;  /* BOOT_SEED_SIZE bytes for the guest's random number generator, or NULL; PVH has no
+	uint64_t initrd_size;	 /* bytes; 0: no initrd */
+	const uint8_t *rng_seed; /* BOOT_SEED_SIZE bytes for the guest's random number generator, or NULL; PVH has no
 				     place for it */
 };
 

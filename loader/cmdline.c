@@ -8,7 +8,7 @@
  *
  *	console=ttyS0		output on the serial port
  *	quiet			spares one exit for every character of the boot messages
- *	reboot=t panic=-1	reboot and panic end the VM at once, by a triple fault
+ *	reboot=k panic=-1	reboot and panic end the VM at once, by a triple fault
  *	percpu_alloc=page	420 pages fewer touched at start
  *	noreplace-smp		one CPU only: spares the patching of 6,000 lock prefixes, 3 million instructions
  *	tsc=reliable		several CPUs only: spares the timed comparison of their TSCs, which KVM keeps in step
@@ -24,7 +24,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
-#define BASE_WORDS "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
+#define BASE_WORDS "console=ttyS0 quiet reboot=k panic=-1 percpu_alloc=page"
 
 /* Counts on beyond the end of the buffer, so that the error can say how long the line would have been. */
 struct line {
@@ -59,7 +59,8 @@ static void add_devices(struct line *l, const struct cmdline_in *in)
 	for (unsigned i = 0; i < in->num_devices; i++) {
 		const struct cmdline_device *d = &in->devices[i];
 
-		add(l, "virtio_mmio.device=%uK@0x%llx:%u", (unsigned)(d->size / KIB), (unsigned long long)d->gpa, d->irq);
+		add(l, "virtio_mmio.device=%uK@0x%llx:%u", (unsigned)(d->size / KIB), (unsigned long long)d->gpa,
+		    d->irq);
 	}
 }
 

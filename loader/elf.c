@@ -7,9 +7,9 @@
  * lie in what is loaded. Sections and symbols are not looked at. What a kernel then does is the guest's business.
  *
  * Guest RAM is one anonymous mapping in huge pages, zeroed. segment_policy() says how a segment becomes part of it:
- * mapped, without a copy, so that many VMs share the page cache, at the price of a fault for each 4 KiB page touched; or
- * copied, which keeps RAM in huge pages. A bss needs nothing: RAM is zero, a mapping takes only pages that lie within
- * its segment as a whole, and segments do not overlap.
+ * mapped, without a copy, so that many VMs share the page cache, at the price of a fault for each 4 KiB page touched;
+ * or copied, which keeps RAM in huge pages. A bss needs nothing: RAM is zero, a mapping takes only pages that lie
+ * within its segment as a whole, and segments do not overlap.
  *
  * The file must not be truncated while the VM lives; see filemem.h.
  */
@@ -18,7 +18,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "loader/filemem.h"
@@ -51,9 +50,7 @@ static const struct {
 	const char *what;
 } other_formats[] = {
 	{ "\x1f\x8b", 2, "is compressed with gzip; uncompress it first" },
-	{ "\xfd"
-	  "7zXZ",
-	  5, "is compressed with xz; uncompress it first" },
+	{ "\3757zXZ", 5, "is compressed with xz; uncompress it first" },
 	{ "\x28\xb5\x2f\xfd", 4, "is compressed with zstd; uncompress it first" },
 	{ "\x04\x22\x4d\x18", 4, "is compressed with lz4; uncompress it first" },
 	{ "\x02\x21\x4c\x18", 4, "is compressed with lz4; uncompress it first" },
@@ -164,7 +161,8 @@ static int check_segment(const struct kernel_file *f, unsigned i, const struct m
 	if (s->p_type != PT_LOAD && s->p_type != PT_NOTE)
 		return 0;
 	if (!mf_range_within(s->p_offset, s->p_filesz, f->size))
-		return err_set(e, -ENOEXEC, "segment %u has 0x%llx bytes at byte 0x%llx of a file of 0x%llx: truncated?", i,
+		return err_set(e, -ENOEXEC,
+			       "segment %u has 0x%llx bytes at byte 0x%llx of a file of 0x%llx: truncated?", i,
 			       (ull)s->p_filesz, (ull)s->p_offset, (ull)f->size);
 	if (s->p_type == PT_NOTE)
 		return 0;
@@ -180,8 +178,9 @@ static int check_segment(const struct kernel_file *f, unsigned i, const struct m
 		return err_set(e, -ENOEXEC, "segment %u has 0x%llx bytes at 0x%llx, beyond 3 GiB, where devices are", i,
 			       (ull)s->p_memsz, (ull)s->p_paddr);
 	if (!mf_range_within(s->p_paddr, s->p_memsz, ram_end))
-		return err_set(e, -ENOSPC, "segment %u is at 0x%llx to 0x%llx, but guest memory ends at 0x%llx (%llu MiB)",
-			       i, (ull)s->p_paddr, (ull)(s->p_paddr + s->p_memsz), (ull)ram_end, (ull)(m->size / MIB));
+		return err_set(e, -ENOSPC,
+			       "segment %u is at 0x%llx to 0x%llx, but guest memory ends at 0x%llx (%llu MiB)", i,
+			       (ull)s->p_paddr, (ull)(s->p_paddr + s->p_memsz), (ull)ram_end, (ull)(m->size / MIB));
 	for (unsigned j = 0; j < i; j++) {
 		const Elf64_Phdr *t = &f->segment[j];
 
@@ -215,7 +214,7 @@ static int take_pvh_entry(struct elf_image *image, const struct kernel_file *f, 
 	if (len != 4 && len != 8)
 		return err_set(e, -ENOEXEC, "its PVH note has %u bytes instead of 4 or 8", len);
 	memcpy(&entry, desc, len);
-	if (entry > UINT32_MAX || !is_loaded(f, entry))
+	if (!is_loaded(f, entry)) /* what is loaded is below 3 GiB */
 		return err_set(e, -ENOEXEC, "its PVH entry point 0x%llx is in no segment", (ull)entry);
 	image->has_pvh = true;
 	image->pvh_entry = (uint32_t)entry;
@@ -238,8 +237,8 @@ static int parse_notes(struct elf_image *image, const struct kernel_file *f, uns
 		desc = mf_align_up(pos + sizeof(note) + note.n_namesz, align);
 		if (pos + sizeof(note) + note.n_namesz > len || (note.n_descsz > 0 && desc + note.n_descsz > len))
 			return err_set(e, -ENOEXEC,
-				       "the note at byte 0x%llx of segment %u (name of %u bytes, contents of %u) is longer "
-				       "than the segment",
+				       "the note at byte 0x%llx of segment %u (name of %u bytes, contents of %u) is "
+				       "longer than the segment",
 				       (ull)pos, i, note.n_namesz, note.n_descsz);
 		pos = mf_align_up(desc + note.n_descsz, align);
 		if (note.n_namesz == sizeof("Linux") && memcmp(name, "Linux", sizeof("Linux")) == 0)

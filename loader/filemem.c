@@ -10,8 +10,8 @@
 #include "vmm/core/mem.h"
 
 /*
- * The first extent of data in [offset, end). Returns 1, 0 if there is none, or -ENODATA if the file ends before `end`. A
- * file system that does not know its holes has one extent; one that answers nonsense is treated the same, so that the
+ * The first extent of data in [offset, end). Returns 1, 0 if there is none, or -ENODATA if the file ends before `end`.
+ * A file system that does not know its holes has one extent; one that answers nonsense is treated the same, so that the
  * caller always gets ahead.
  */
 static int next_extent(int fd, uint64_t offset, uint64_t end, uint64_t *ret_start, uint64_t *ret_end)

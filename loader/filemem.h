@@ -13,8 +13,8 @@ struct filemem_count {
 };
 
 /*
- * Reads the file's [offset, offset + len) into guest memory at gpa, which is still zeroed: holes of the file are skipped,
- * so that their pages stay untouched. Returns 0 or -errno with e set; -ENODATA if the file is shorter.
+ * Reads the file's [offset, offset + len) into guest memory at gpa, which is still zeroed: holes of the file are
+ * skipped, so that their pages stay untouched. Returns 0 or -errno with e set; -ENODATA if the file is shorter.
  */
 int filemem_copy(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct filemem_count *count,
 		 struct err *e);

@@ -34,10 +34,11 @@ static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *
 	floor = mf_align_up(MF_MIN(MF_MAX(kernel_end, LAYOUT_HIGH_RAM), ram_end), MF_PAGE_SIZE);
 	if (size > ram_end - floor)
 		return err_set(e, -ENOSPC,
-			       "%llu KiB do not fit beside the kernel into %llu MiB of guest memory (the kernel ends at "
-			       "0x%llx, RAM at 0x%llx)",
-			       (unsigned long long)(size / KIB + (size % KIB != 0)), (unsigned long long)(m->size / MIB),
-			       (unsigned long long)kernel_end, (unsigned long long)ram_end);
+			       "%llu KiB do not fit beside the kernel into %llu MiB of guest memory "
+			       "(the kernel ends at 0x%llx, RAM at 0x%llx)",
+			       (unsigned long long)(size / KIB + (size % KIB != 0)),
+			       (unsigned long long)(m->size / MIB), (unsigned long long)kernel_end,
+			       (unsigned long long)ram_end);
 	gpa = mf_align_down(ram_end - size, MF_PAGE_SIZE);
 	if (size >= INITRD_MAP_MIN)
 		rc = filemem_map(m, gpa, fd, 0, size, &count, e);

@@ -3,13 +3,13 @@
  * that Linux reserves at start (its first 64 KiB), and in as few pages as possible; the stack page is touched only by a
  * guest that uses it.
  *
- *	0x00000 .. 0x00fff  MP table; the words at 0x40e and 0x413 (EBDA, size of low memory) stay zero. Linux never uses
- *	                    this page as RAM, and looks for an MP table below 0x400 first
+ *	0x00000 .. 0x00fff  MP table; the words at 0x40e and 0x413 (EBDA, size of low memory) stay zero. Linux never
+ *	                    uses this page as RAM, and looks for an MP table below 0x400 first
  *	0x01000 .. 0x01fff  GDT, PVH start info with its lists, setup_data, command line
  *	0x02000 .. 0x02fff  Linux boot_params ("zero page")
  *	0x03000 .. 0x08fff  page tables: PML4, PDPT, up to four page directories
  *	0x09000 .. 0x09fff  stack of the entry point
- *	0xa0000 .. 0xfffff  RAM that is in no memory map: room for ACPI tables, whose root Linux looks for from 0xe0000 up
+ *	0xa0000 .. 0xfffff  RAM that is in no memory map: room for ACPI, whose root Linux looks for from 0xe0000 up
  *	1 MiB ..            RAM: the kernel where its ELF file says, the initrd as high as possible below 3 GiB
  */
 #ifndef MF_LOADER_LAYOUT_H

@@ -10,10 +10,10 @@
  * Linux takes for the BIOS's and never uses as RAM. Only the words of the BIOS data area at 0x40e and 0x413 are read by
  * Linux and must stay zero.
  *
- * What: every IOAPIC pin costs the guest exits, and a connected one costs more, so that only pins with a line are listed,
- * and the caller may put ISA interrupts on any pins (as PCs do with interrupt 0 on pin 2). Linux gives an ISA interrupt
- * below 16 its own number wherever its pin is, provided that it finds an 8259; all others get the number of their pin.
- * Interrupt 2, the cascade of the 8259s, is unusable in Linux.
+ * What: every IOAPIC pin costs the guest exits, and a connected one costs more. Therefore only pins with a line are
+ * listed, and the caller may put ISA interrupts on any pins (as PCs do with interrupt 0 on pin 2). Linux gives an ISA
+ * interrupt below 16 its own number wherever its pin is, provided that it finds an 8259; all others get the number of
+ * their pin. Interrupt 2, the cascade of the 8259s, is unusable in Linux.
  */
 #include "loader/mptable.h"
 
@@ -30,10 +30,10 @@
 #define MP_SPEC_1_4 4
 #define MP_ISA_IRQS 16U
 
-enum { MP_PROCESSOR, MP_BUS, MP_IOAPIC, MP_INTERRUPT, MP_LOCAL_INTERRUPT };		   /* table 4-3 */
-enum { MP_CPU_ENABLED = 1, MP_CPU_BOOTS = 2, MP_IOAPIC_ENABLED = 1 };			   /* 4.3.1, 4.3.3 */
-enum { MP_SOURCE_INT, MP_SOURCE_NMI, MP_SOURCE_SMI, MP_SOURCE_EXTINT };			   /* table 4-11 */
-enum { MP_FLAG_ACTIVE_HIGH = 1, MP_FLAG_EDGE = 1 << 2, MP_FLAG_AS_BUS = 0 };		   /* table 4-10: PO, EL */
+enum { MP_PROCESSOR, MP_BUS, MP_IOAPIC, MP_INTERRUPT, MP_LOCAL_INTERRUPT };  /* table 4-3 */
+enum { MP_CPU_ENABLED = 1, MP_CPU_BOOTS = 2, MP_IOAPIC_ENABLED = 1 };	     /* 4.3.1, 4.3.3 */
+enum { MP_SOURCE_INT, MP_SOURCE_NMI, MP_SOURCE_SMI, MP_SOURCE_EXTINT };	     /* table 4-11 */
+enum { MP_FLAG_ACTIVE_HIGH = 1, MP_FLAG_EDGE = 1 << 2, MP_FLAG_AS_BUS = 0 }; /* table 4-10: PO, EL */
 enum { MP_LAPIC_VERSION = 0x14, MP_IOAPIC_VERSION = 0x11, MP_APIC_ALL = 0xff };
 enum { MP_CPU_SIGNATURE = 0x600, MP_CPU_FPU_APIC = 0x201, MP_BUS_ISA_ID = 0 };
 
@@ -103,9 +103,8 @@ _Static_assert(sizeof(struct mp_bus) == 8, "4.3.2");
 _Static_assert(sizeof(struct mp_ioapic) == 8, "4.3.3");
 _Static_assert(sizeof(struct mp_interrupt) == 8, "4.3.4");
 _Static_assert(sizeof(struct mp_header) + MPTABLE_CPUS_MAX * sizeof(struct mp_processor) + sizeof(struct mp_bus) +
-				       sizeof(struct mp_ioapic) +
-				       (MPTABLE_PINS_MAX + 2) * sizeof(struct mp_interrupt) <=
-			       LAYOUT_MPTABLE_SIZE,
+			       sizeof(struct mp_ioapic) + (MPTABLE_PINS_MAX + 2) * sizeof(struct mp_interrupt) <=
+		       LAYOUT_MPTABLE_SIZE,
 	       "the largest table fits into its place");
 
 /* Appends entries to the table at base, which has room for the largest. */

@@ -11,8 +11,9 @@
  *                 +---- ring full                         +-> blk_finish <- blk_done: the rest, again, or the outcome
  *
  * Slots. A slot holds all that one request needs until its completion; nothing is allocated per request. There are as
- * many as a queue can have heads in flight, so a free one always exists. They are mapped, not touched: the free ones are
- * a stack, so a drive that has had at most n requests in flight costs n slots of memory, of 2 KiB each.
+ * many as a queue can have heads in flight, and one to pop into, so a free one always exists. They are mapped, not
+ * touched: the free ones are a stack, so a drive that has had at most n requests in flight costs about n slots of
+ * memory, of 2 KiB each.
  *
  * Stages of a slot: STAGE_IO (data moves; short transfers go on with the rest) -> for a write without FLUSH: STAGE_SYNC
  * -> finished. A flush starts in STAGE_SYNC. When the ring is full, a new request goes back to the queue (virtq_unpop),
@@ -52,6 +53,8 @@
 /* Header and status byte take two of a chain's descriptors. */
 #define BLK_SEG_MAX (VIRTQ_CHAIN_MAX - 2)
 
+#define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
+
 enum blk_stage { STAGE_IO, STAGE_SYNC };
 
 struct blk;
@@ -84,23 +87,23 @@ struct blk {
 	struct blk_slot *waiting; /* under way, but the ring was full */
 	unsigned in_flight;	  /* slots whose op is in the ring */
 	unsigned num_free, num_touched;
-	uint16_t free[VIRTQ_SIZE_MAX]; /* slots that have been used before and are free now, a stack */
-	struct blk_slot *slots;	       /* VIRTQ_SIZE_MAX of them, mapped; untouched from num_touched on */
+	uint16_t free[BLK_SLOTS]; /* slots that have been used before and are free now, a stack */
+	struct blk_slot *slots;	  /* BLK_SLOTS of them, mapped; untouched from num_touched on */
 };
 
-#define BLK_SLOTS_SIZE (sizeof(struct blk_slot) * VIRTQ_SIZE_MAX)
+#define BLK_SLOTS_SIZE (sizeof(struct blk_slot) * BLK_SLOTS)
 
 static struct blk *to_blk(struct virtio_dev *dev)
 {
 	return MF_CONTAINER_OF(dev, struct blk, dev);
 }
 
-/* A head is in flight at most once (virtq_pop), so no more slots are ever taken than there are. */
+/* A head is in flight at most once (virtq_pop), so this never runs dry, whatever the driver does. */
 static struct blk_slot *blk_slot_take(struct blk *b)
 {
 	if (b->num_free > 0)
 		return &b->slots[b->free[--b->num_free]];
-	assert(b->num_touched < VIRTQ_SIZE_MAX);
+	assert(b->num_touched < BLK_SLOTS);
 	return &b->slots[b->num_touched++];
 }
 

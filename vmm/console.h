@@ -15,7 +15,7 @@ struct console_params {
 	int in_fd;		    /* guest input, or -1: none. Not owned; open until console_free */
 	int out_fd;		    /* guest output, or -1: dropped. The same */
 	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
-	/* Or NULL: all output soon after the guest wrote it, also when the host's reader is slow or gone; on the loop. */
+	/* Or NULL: sees all output once, before it is written and at the latest in serial_drain; on the loop. */
 	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
 	void *ctx;
 };

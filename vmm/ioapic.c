@@ -154,12 +154,12 @@ static void ioapic_write_entry(struct ioapic *a, unsigned pin, bool high, uint32
 {
 	uint64_t half = high ? 0xffffffff00000000ULL : 0xffffffffULL;
 	uint64_t bits = (high ? (uint64_t)value << 32 : value) & ENTRY_WRITABLE;
-	uint64_t old = atomic_load(&a->pin[pin]), new;
+	uint64_t old = atomic_load(&a->pin[pin]), next;
 
 	do {
-		new = (old & ~(half & ENTRY_WRITABLE)) | bits;
-	} while (!atomic_compare_exchange_weak(&a->pin[pin], &old, new));
-	if ((new & PIN_PENDING) && !(new & ENTRY_MASKED))
+		next = (old & ~(half & ENTRY_WRITABLE)) | bits;
+	} while (!atomic_compare_exchange_weak(&a->pin[pin], &old, next));
+	if ((next & PIN_PENDING) && !(next & ENTRY_MASKED))
 		fdio_event_signal(a->eventfd);
 }
 
@@ -210,8 +210,7 @@ void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, uns
 		else
 			ioapic_write_index(a, atomic_load(&a->select), value);
 	} else {
-		value = offset == REG_SELECT ? atomic_load(&a->select) :
-					       ioapic_read_index(a, atomic_load(&a->select));
+		value = offset == REG_SELECT ? atomic_load(&a->select) : ioapic_read_index(a, atomic_load(&a->select));
 		memcpy(data, &value, sizeof(value));
 	}
 }

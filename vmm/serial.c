@@ -219,7 +219,8 @@ void serial_tx_done(struct serial *s, size_t len)
 	serial_unlock(s);
 	if (dropped && !s->drop_logged) {
 		s->drop_logged = true;
-		log_warn("%" PRIu64 " bytes of guest output were dropped because nobody read them, continuing", dropped);
+		log_warn("%" PRIu64 " bytes of guest output were dropped because nobody read them, continuing",
+			 dropped);
 	}
 	serial_service(s);
 }

@@ -28,7 +28,7 @@ enum serial_event {
 };
 
 struct serial_ops {
-	void (*raise)(void *ctx);			 /* an edge on the interrupt line; on the loop */
+	void (*raise)(void *ctx);			   /* an edge on the interrupt line; on the loop */
 	void (*event)(void *ctx, enum serial_event event); /* or NULL; on a vCPU thread, not locked, must be quick */
 };
 
@@ -51,7 +51,7 @@ int serial_event_fd(const struct serial *s);
 /* The host side, on the loop. */
 struct serial_host {
 	void (*wake)(void *ctx); /* there may be output to take or room for input; also once soon after loop_start */
-	/* Sees every byte of output once, soon after it was written and before serial_tx_peek gives it. */
+	/* Sees every byte of output once: before serial_tx_peek gives it, and at the latest in serial_drain. */
 	void (*output)(void *ctx, const uint8_t *data, size_t len);
 };
 

@@ -35,6 +35,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/boot.h"
+#include "vmm/cli.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
 #include "vmm/cpu_x86.h"
@@ -146,6 +147,10 @@ static int build_legacy(struct vm *vm, struct err *e)
 		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
 	if (!r)
 		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
+	if (!r)
+		r = bus_add(&vm->ports, I8259_MASTER_PORT, I8259_PORTS, i8259_access, &vm->pic[0]);
+	if (!r)
+		r = bus_add(&vm->ports, I8259_SLAVE_PORT, I8259_PORTS, i8259_access, &vm->pic[1]);
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
@@ -400,8 +405,7 @@ int vm_main(const struct config *config, struct timeline *timeline)
 	if (crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 || (signal_fd = open_signals(&e)) < 0 ||
 	    vm_init(&vm, config, timeline, &e) < 0 || vm_build(&vm, &e) < 0 || vm_run(&vm, signal_fd, &e) < 0) {
 		vm_free(&vm);
-		fprintf(stderr, "mayfly: %s\n", e.text);
-		return STATUS_FAILED;
+		return cli_fail(&e);
 	}
 	status = report(&vm);
 	reaper_start();

@@ -14,7 +14,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
-#define BASE "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
+#define BASE "console=ttyS0 quiet reboot=k panic=-1 percpu_alloc=page"
 #define DEV0 "virtio_mmio.device=4K@0xd0000000:5"
 #define DEV1 "virtio_mmio.device=4K@0xd0001000:6"
 
@@ -44,8 +44,11 @@ static void test_composed(void **state)
 				       .num_devices = 1,
 				       .append = "debug" },
 		 BASE " noreplace-smp root=/dev/vda ro " DEV0 " debug");
-	composes(&(struct cmdline_in){
-			 .cpus = 32, .has_root = true, .devices = devices, .num_devices = 2, .append = "x -- a b" },
+	composes(&(struct cmdline_in){ .cpus = 32,
+				       .has_root = true,
+				       .devices = devices,
+				       .num_devices = 2,
+				       .append = "x -- a b" },
 		 BASE " tsc=reliable root=/dev/vda rw " DEV0 " " DEV1 " x -- a b");
 }
 
@@ -72,8 +75,11 @@ static void test_replaced(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(rows); i++)
-		composes(&(struct cmdline_in){
-				 .cpus = 1, .has_root = true, .devices = devices, .num_devices = 1, .replace = rows[i].text },
+		composes(&(struct cmdline_in){ .cpus = 1,
+					       .has_root = true,
+					       .devices = devices,
+					       .num_devices = 1,
+					       .replace = rows[i].text },
 			 rows[i].want);
 	composes(&(struct cmdline_in){ .cpus = 1, .replace = "" }, "");
 	composes(&(struct cmdline_in){ .cpus = 1, .replace = "a", .append = "b" }, "a b");

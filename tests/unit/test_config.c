@@ -236,6 +236,7 @@ static void test_default_kernel(void **state)
 	(void)state;
 	assert_true(len > 0);
 	strcpy(strrchr(path, '/'), "/vmlinux");
+	unlink(path); /* of a run that failed */
 
 	setenv("MAYFLY_KERNEL", "/etc/hostname", 1);
 	assert_int_equal(config_check(&conf, &err), 0);

@@ -146,8 +146,9 @@ static void test_larger_than_memory(void **state)
 {
 	(void)state;
 	make_file(0, 1ULL << 40);
-	refused(KERNEL_END, "1073741824 KiB do not fit beside the kernel into 32 MiB of guest memory (the kernel ends at "
-			    "0x1c16000, RAM at 0x2000000)");
+	refused(KERNEL_END,
+		"1073741824 KiB do not fit beside the kernel into 32 MiB of guest memory (the kernel ends at "
+		"0x1c16000, RAM at 0x2000000)");
 }
 
 static void test_kernel_end_beyond_memory(void **state)

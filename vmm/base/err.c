@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int set_with_reason(struct err *e, int code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static int set_with_reason(struct err *e, int code, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
 
