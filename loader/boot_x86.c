@@ -94,13 +94,14 @@ struct range {
 };
 
 /* The memory map: only RAM, everything else is left out. */
-static unsigned ram_ranges(const struct mem *m, struct range ret[RAM_RANGES_MAX])
+static unsigned ram_ranges(const struct mem *m, const struct elf_image *kernel, struct range ret[RAM_RANGES_MAX])
 {
+	uint64_t high = kernel->lowest < LAYOUT_HIGH_RAM ? LAYOUT_KERNEL_MIN : LAYOUT_HIGH_RAM;
 	unsigned n = 0;
 
 	ret[n++] = (struct range){ .gpa = 0, .size = LAYOUT_LOW_RAM_END };
 	for (unsigned i = 0; i < m->num_regions; i++) {
-		uint64_t hole = i == 0 ? LAYOUT_HIGH_RAM : 0;
+		uint64_t hole = i == 0 ? high : 0;
 
 		if (m->region[i].size > hole)
 			ret[n++] = (struct range){ .gpa = m->region[i].gpa + hole, .size = m->region[i].size - hole };
@@ -232,7 +233,7 @@ static int choose_pvh(const struct boot_in *in, bool *ret, struct err *e)
 int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, struct err *e)
 {
 	struct range ram[RAM_RANGES_MAX];
-	uint8_t *base = mem_at(m, 0, LAYOUT_HIGH_RAM);
+	uint8_t *base = mem_at(m, 0, LAYOUT_KERNEL_MIN);
 	size_t cmdline_len = strlen(in->cmdline);
 	unsigned num_ram;
 	bool pvh = false;
@@ -250,7 +251,7 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 		return err_set(e, -E2BIG, "the kernel command line has %zu bytes; at most %u are possible", cmdline_len,
 			       LAYOUT_CMDLINE_SIZE - 1);
 	memcpy(base + LAYOUT_CMDLINE, in->cmdline, cmdline_len + 1);
-	num_ram = ram_ranges(m, ram);
+	num_ram = ram_ranges(m, in->kernel, ram);
 	if (pvh)
 		enter_pvh(ret, base, in, ram, num_ram);
 	else

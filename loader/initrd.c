@@ -39,7 +39,7 @@ static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *
 			       (unsigned long long)(size / KIB + (size % KIB != 0)),
 			       (unsigned long long)(m->size / MIB), (unsigned long long)kernel_end,
 			       (unsigned long long)ram_end);
-	gpa = mf_align_down(ram_end - size, MF_PAGE_SIZE);
+	gpa = size <= LAYOUT_SMALL_INITRD_MAX ? LAYOUT_SMALL_INITRD : mf_align_down(ram_end - size, MF_PAGE_SIZE);
 	if (size >= INITRD_MAP_MIN)
 		rc = filemem_map(m, gpa, fd, 0, size, &count, e);
 	else

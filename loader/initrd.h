@@ -8,8 +8,8 @@ struct err;
 struct mem;
 
 /*
- * Puts the file at path as high as possible into the RAM below 3 GiB, page aligned, above kernel_end (the end of what
- * the kernel occupies, its bss included). Returns 0 with its address and size in bytes, or -errno with e set to
+ * Puts the file at path, if it is small, into low memory (layout.h), else as high as possible into the RAM below 3 GiB,
+ * page aligned, above kernel_end (the end of what the kernel occupies, its bss included). Returns 0 with its address and size in bytes, or -errno with e set to
  * "initrd 'PATH': reason". Before the VM runs.
  */
 int initrd_load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,

@@ -9,8 +9,14 @@
  *	0x02000 .. 0x02fff  Linux boot_params ("zero page")
  *	0x03000 .. 0x08fff  page tables: PML4, PDPT, up to four page directories
  *	0x09000 .. 0x09fff  stack of the entry point
+ *	0x10000 .. 0x4ffff  an initrd of up to 256 KiB
  *	0xa0000 .. 0xfffff  RAM that is in no memory map: room for ACPI, whose root Linux looks for from 0xe0000 up
- *	1 MiB ..            RAM: the kernel where its ELF file says, the initrd as high as possible below 3 GiB
+ *	1 MiB .. 2 MiB      in no memory map either, unless the kernel is loaded here
+ *	2 MiB ..            RAM: the kernel where its ELF file says, a larger initrd as high as possible below 3 GiB
+ *
+ * The first 2 MiB are the only RAM in small pages (mem.c), because we write to a few of them and a guest needs few more.
+ * If Linux had the second MiB it would use that first of all, and each page would cost it a nested fault: 0.3 million
+ * instructions of a boot, and 0.75 million before it starts if all were one huge page. The price is 1 MiB of RAM.
  */
 #ifndef MF_LOADER_LAYOUT_H
 #define MF_LOADER_LAYOUT_H
@@ -33,7 +39,10 @@
 #define LAYOUT_MPTABLE 0x500ULL
 #define LAYOUT_MPTABLE_SIZE 0xb00U
 #define LAYOUT_LOW_RAM_END 0xa0000ULL
-#define LAYOUT_HIGH_RAM 0x100000ULL /* the lowest address for kernel and initrd */
+#define LAYOUT_SMALL_INITRD 0x10000ULL
+#define LAYOUT_SMALL_INITRD_MAX 0x40000ULL
+#define LAYOUT_KERNEL_MIN 0x100000ULL /* the lowest address for a kernel */
+#define LAYOUT_HIGH_RAM 0x200000ULL   /* where RAM goes on in the memory map for a kernel above it */
 
 #define LAYOUT_IOAPIC 0xfec00000ULL
 #define LAYOUT_LAPIC 0xfee00000ULL

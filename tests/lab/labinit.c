@@ -513,9 +513,9 @@ static void serve(struct command *cmd, int signals)
 			flow_move(&cmd->out, FLOW_BYTES);
 		if (fds[1].revents)
 			flow_move(&cmd->err, FLOW_BYTES);
-		input_step(cmd, fds[2].revents);
 		if (fds[3].revents)
 			obey_host(cmd);
+		input_step(cmd, fds[2].revents);
 		if (cmd->done && !held && !fds[0].revents && !fds[1].revents)
 			return;
 		reap(cmd, signals);

@@ -132,7 +132,7 @@ static void test_linux64(void **state)
 	assert_int_equal(get(zp + 0x23c, 4), 0);
 	assert_int_equal(get(zp + 0x1e8, 1), 2);
 	assert_e820(zp, 0, 0, 0xa0000);
-	assert_e820(zp, 1, 0x100000, 127 * MIB);
+	assert_e820(zp, 1, 0x200000, 126 * MIB);
 	node = get(zp + 0x250, 8);
 	assert_low(node);
 	assert_int_equal(get(node, 8), 0);
@@ -219,6 +219,17 @@ static void test_page_tables_of_a_high_kernel(void **state)
 	assert_identity_up_to(3 * GIB);
 }
 
+/* A kernel below 2 MiB has the RAM that it lies in. */
+static void test_low_kernel(void **state)
+{
+	const struct elf_image low = { .entry = MIB, .lowest = MIB, .highest = MIB + 0x1000 };
+
+	(void)state;
+	boots(&(struct boot_in){ .kernel = &low, .cmdline = "" });
+	assert_int_equal(get(regs.rsi + 0x1e8, 1), 2);
+	assert_e820(regs.rsi, 1, 0x100000, 127 * MIB);
+}
+
 static void test_memory_above_4g(void **state)
 {
 	const struct boot_in in = { .kernel = &linux_kernel, .cmdline = "" };
@@ -227,7 +238,7 @@ static void test_memory_above_4g(void **state)
 	boots(&in);
 	assert_int_equal(get(regs.rsi + 0x1e8, 1), 3);
 	assert_e820(regs.rsi, 0, 0, 0xa0000);
-	assert_e820(regs.rsi, 1, 0x100000, 3 * GIB - MIB);
+	assert_e820(regs.rsi, 1, 0x200000, 3 * GIB - 2 * MIB);
 	assert_e820(regs.rsi, 2, 4 * GIB, 2 * GIB);
 	boots(&(struct boot_in){ .entry = BOOT_ENTRY_PVH, .kernel = &linux_kernel, .cmdline = "" });
 	assert_int_equal(get(regs.rbx + 48, 4), 3);
@@ -275,8 +286,8 @@ static void test_pvh(void **state)
 	assert_int_equal(get(map, 8), 0);
 	assert_int_equal(get(map + 8, 8), 0xa0000);
 	assert_int_equal(get(map + 16, 8), 1);
-	assert_int_equal(get(map + 24, 8), 0x100000);
-	assert_int_equal(get(map + 32, 8), 127 * MIB);
+	assert_int_equal(get(map + 24, 8), 0x200000);
+	assert_int_equal(get(map + 32, 8), 126 * MIB);
 	assert_int_equal(get(map + 40, 8), 1);
 	assert_int_equal(get(map + 48, 8), 0);
 }
@@ -351,6 +362,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_linux64_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables_of_a_high_kernel, setup_large, teardown),
+		cmocka_unit_test_setup_teardown(test_low_kernel, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_above_4g, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_pvh, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pvh_without_initrd, setup, teardown),

@@ -14,6 +14,7 @@
 
 #include "loader/filemem.h"
 #include "loader/initrd.h"
+#include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
@@ -98,19 +99,28 @@ static void refused(uint64_t kernel_end, const char *message)
 static void test_one_byte(void **state)
 {
 	(void)state;
-	loads(1, KERNEL_END, RAM - 4096);
+	loads(1, KERNEL_END, LAYOUT_SMALL_INITRD);
 }
 
 static void test_one_page(void **state)
 {
 	(void)state;
-	loads(4096, KERNEL_END, RAM - 4096);
+	loads(4096, KERNEL_END, LAYOUT_SMALL_INITRD);
 }
 
 static void test_page_and_a_byte(void **state)
 {
 	(void)state;
-	loads(4097, KERNEL_END, RAM - 8192);
+	loads(4097, KERNEL_END, LAYOUT_SMALL_INITRD);
+}
+
+/* The largest that goes into low memory, and the smallest that does not. */
+static void test_small_or_not(void **state)
+{
+	(void)state;
+	loads(LAYOUT_SMALL_INITRD_MAX, KERNEL_END, LAYOUT_SMALL_INITRD);
+	close(file);
+	loads(LAYOUT_SMALL_INITRD_MAX + 1, KERNEL_END, RAM - LAYOUT_SMALL_INITRD_MAX - 4096);
 }
 
 /* Large enough to be mapped, with a tail that is not a whole page. */
@@ -183,9 +193,9 @@ static void test_below_the_gap(void **state)
 	(void)state;
 	mem_done(&ram);
 	assert_int_equal(mem_init(&ram, 5 * GIB, &err), 0);
-	make_file(10, 10);
+	make_file(MIB, MIB);
 	assert_int_equal(initrd_load(&ram, path, KERNEL_END, &gpa, &size, &err), 0);
-	assert_int_equal(gpa, MEM_GAP_START - 4096);
+	assert_int_equal(gpa, MEM_GAP_START - MIB);
 }
 
 /* Files that tell of no holes and cannot be mapped (those in /proc) are read. */
@@ -232,6 +242,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_page, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_and_a_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_small_or_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fills_all_the_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_shared_with_the_kernel, setup, teardown),

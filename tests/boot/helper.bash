@@ -1,0 +1,174 @@
+# shellcheck shell=bash
+# What the tests of the binary share: where things are, guests that run and guests that stay, and checks for leftovers.
+#
+# Paths come from the environment, so that another build or kernel can be tested; by default they are those of `make`.
+# A test waits for what it needs with a limit (wait_for), never for a fixed time, because in the lab everything is slow.
+
+bats_require_minimum_version 1.5.0
+bats_load_library bats-support
+bats_load_library bats-assert
+
+root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+B=${B:-build}
+[[ $B == /* ]] || B=$root/$B
+MAYFLY=${MAYFLY:-$B/mayfly}
+KERNEL=${KERNEL:-$B/vmlinux}
+INITRAMFS=${INITRAMFS:-$B/initramfs.cpio}
+ROOTFS=${ROOTFS:-$B/rootfs.ext4}
+GUESTS=${GUESTS:-$B/tests/guest}
+# A version manager's python3 may be a script that takes seconds in the lab.
+PYTHON=/usr/bin/python3
+[ -x "$PYTHON" ] || PYTHON=python3
+PATH=$PATH:/usr/sbin:/sbin
+export MAYFLY_TEST=$BATS_RUN_TMPDIR # in the environment of all that a test starts: leftovers() knows them by it
+
+LIMIT=90 # seconds for anything that has to happen, in the lab on a busy machine
+
+# wait_for COMMAND...: until it succeeds, LIMIT seconds at most.
+wait_for() {
+	local end=$((SECONDS + LIMIT))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || fail "waited $LIMIT s in vain for: $*"
+		sleep 0.1
+	done
+}
+
+# run_mayfly ARG...: to its end, without input. Sets $status, $output (stdout, without carriage returns) and $stderr.
+run_mayfly() {
+	# shellcheck disable=SC2034 # $stderr is set here and used by the tests
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" "$@" < /dev/null
+	output=${output//$'\r'/}
+	[ "$status" -lt 125 ] || echo "# mayfly said: $stderr"
+}
+
+# run_flat NAME [OPTION...]: a guest of tests/guest.
+run_flat() {
+	run_mayfly run -k "$GUESTS/$1.elf" "${@:2}"
+}
+
+# run_linux [OPTION...] -- SHELL WORDS: Linux with the initramfs, which runs the words and reboots. They are one argument
+# of the kernel command line in double quotes, so they may have none.
+run_linux() {
+	local options=()
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" "${options[@]}" --append "-- \"$*\""
+}
+
+# start_mayfly ARG...: in the background. Sets $pid. Its files in $BATS_TEST_TMPDIR are out, err and in, a FIFO, held
+# open here as $to so that there is no end of input.
+start_mayfly() {
+	local dir=$BATS_TEST_TMPDIR
+	[ -p "$dir/in" ] || mkfifo "$dir/in"
+	exec {to}<> "$dir/in"
+	"$MAYFLY" "$@" < "$dir/in" > "$dir/out" 2> "$dir/err" {to}>&- 3>&- &
+	pid=$!
+	started+=("$pid")
+}
+
+start_flat() {
+	start_mayfly run -k "$GUESTS/$1.elf" "${@:2}"
+}
+
+# start_linux [OPTION...] -- SHELL WORDS
+start_linux() {
+	local options=()
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" "${options[@]}" --append "-- \"$*\""
+}
+
+# tell LINE: to the guest that start_* has started.
+tell() {
+	printf '%s\n' "$1" >&"$to"
+}
+
+said() {
+	[ -e "$BATS_TEST_TMPDIR/out" ] && grep -qe "$1" "$BATS_TEST_TMPDIR/out"
+}
+
+# wait_said REGEX: until the guest that start_* has started says a line like it. One that has ended will not.
+wait_said() {
+	local end=$((SECONDS + LIMIT))
+	until said "$1"; do
+		if ! kill -0 "$pid" 2> /dev/null && ! said "$1"; then
+			fail "the guest ended without saying '$1': $(tail -c 300 "$BATS_TEST_TMPDIR/out" "$BATS_TEST_TMPDIR/err")"
+		fi
+		[ "$SECONDS" -lt "$end" ] || fail "the guest did not say '$1': $(tail -c 300 "$BATS_TEST_TMPDIR/out")"
+		sleep 0.1
+	done
+}
+
+has_ended() {
+	# A zombie has: it is waited for later.
+	[ ! -e "/proc/$1/stat" ] || [[ $(< "/proc/$1/stat") == *") Z "* ]]
+}
+
+# wait_end: until the monitor that start_* has started ends. Sets $status, and $stderr to what it said.
+wait_end() {
+	wait_for has_ended "$pid"
+	status=0
+	wait "$pid" || status=$?
+	stderr=$(< "$BATS_TEST_TMPDIR/err")
+}
+
+# now_ms: sets $ms.
+now_ms() {
+	ms=$((${EPOCHREALTIME/[.,]/} / 1000))
+}
+
+# assert_one_line REGEX: stderr is one line, of mayfly's form, with the regular expression in it.
+assert_one_line() {
+	[[ $stderr != *$'\n'* ]] || fail "more than one line: $stderr"
+	[[ $stderr == "mayfly: "* ]] || fail "not a line of mayfly's: $stderr"
+	assert_regex "$stderr" "$1"
+}
+
+# leftovers: the process ids of monitors and their reapers that the tests have started and that still run.
+leftovers() {
+	local id
+	for id in $(pgrep -x 'mayfly.*'); do
+		! grep -qsz "^MAYFLY_TEST=$MAYFLY_TEST" "/proc/$id/environ" || has_ended "$id" || echo "$id"
+	done
+}
+
+# assert_none_left: every process of the tests is gone, the reapers within a second.
+assert_none_left() {
+	local ids='' i
+	for i in {1..10}; do
+		ids=$(leftovers)
+		[ -n "$ids" ] || return 0
+		sleep 0.1
+	done
+	# shellcheck disable=SC2086 # a list of numbers
+	fail "still running a second later, try $i: $(ps -o pid,stat,comm,args -p ${ids//$'\n'/,})"
+}
+
+# Ends what a failed test has left running; a test that passed must have left nothing.
+setup() {
+	started=()
+}
+
+teardown() {
+	local id
+	if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
+		for id in "${started[@]}" $(leftovers); do
+			kill -KILL "$id" 2> /dev/null || true
+		done
+		[ ! -s "$BATS_TEST_TMPDIR/err" ] || sed 's/^/stderr: /' "$BATS_TEST_TMPDIR/err"
+		return 0
+	fi
+	assert_none_left
+}
+
+# on_tty STEP... -- COMMAND...: see tests/boot/on-tty. Sets $status and $output.
+on_tty() {
+	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/on-tty" --limit "$LIMIT" "$@"
+	output=${output//$'\r'/}
+}

@@ -1,0 +1,22 @@
+# Writes back each byte that it reads, and resets after ^D.
+.include "flat.inc"
+.set END, 4
+start:
+	puts "echo\n"
+1:	mov $COM1_LSR, %edx
+2:	in %dx, %al
+	test $LSR_DR, %al
+	jz 2b
+	mov $COM1, %edx
+	in %dx, %al
+	mov %eax, %ebx
+	mov $COM1_LSR, %edx
+3:	in %dx, %al
+	test $LSR_THRE, %al
+	jz 3b
+	mov %ebx, %eax
+	mov $COM1, %edx
+	out %al, %dx
+	cmp $END, %bl
+	jne 1b
+	reset

@@ -1,0 +1,5 @@
+# Computes for ever, without an exit of its own.
+.include "flat.inc"
+start:
+	puts "spinning\n"
+1:	jmp 1b

@@ -1,0 +1,145 @@
+/* The console on a terminal: escapes, raw mode, and whose terminal it is. */
+#include "tests/unit/console_fixture.h"
+
+static void test_escapes(void **state)
+{
+	(void)state;
+	type("a\x01", 2);
+	assert_guest_reads("a");
+	type("ab", 2);
+	assert_guest_reads("\x01"
+			   "b");
+	type("\x01z\x01\x01\x01"
+	     "cs",
+	     7);
+	assert_guest_reads("\x01z\x01!s");
+	assert_int_equal(t.quits, 0);
+	type("\x01x", 2);
+	assert_int_equal(t.quits, 1);
+	assert_guest_reads("");
+}
+
+static void test_help_between_pieces(void **state)
+{
+	(void)state;
+	print("abc");
+	type("\x01h", 2);
+	complete(&t.write_op, 1);
+	assert_non_null(t.write_op);
+	assert_non_null(memmem(t.out, t.out_len, "Ctrl-A x", 8));
+	print("def");
+	complete(&t.write_op, 10);
+	assert_written("bcdef");
+	complete(&t.write_op, 5);
+	assert_true(serial_drain(t.serial, 0));
+}
+
+static void test_quit_when_the_guest_does_not_read(void **state)
+{
+	char keys[SERIAL_RX_SIZE];
+	unsigned taken = 0, n;
+	char got[8192];
+
+	(void)state;
+	memset(keys, 'k', sizeof(keys));
+	for (; taken < 1000; taken += sizeof(keys))
+		type(keys, sizeof(keys));
+	type("\x01x", 2);
+	assert_int_equal(t.quits, 1);
+	while (t.read_op && taken < 100000) {
+		n = t.in_len;
+		type(keys, n);
+		taken += n;
+	}
+	assert_true(taken <= 4096 + SERIAL_RX_SIZE); /* bounded, all the same */
+	assert_int_equal(guest_reads(got, sizeof(got)), taken);
+}
+
+static void test_raw_mode(void **state)
+{
+	struct termios before, raw, after;
+	int pipes[2];
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_false(console_tty_raw(pipes[0]));
+	close(pipes[0]);
+	close(pipes[1]);
+	console_tty_restore(); /* nothing to restore */
+	tcgetattr(t.slave, &before);
+	assert_true(console_tty_raw(t.slave));
+	tcgetattr(t.slave, &raw);
+	assert_false(raw.c_lflag & (ICANON | ECHO | ISIG));
+	assert_false(raw.c_oflag & OPOST);
+	errno = ENOTUNIQ;
+	console_tty_restore();
+	assert_int_equal(errno, ENOTUNIQ);
+	tcgetattr(t.slave, &after);
+	assert_int_equal(after.c_lflag, before.c_lflag);
+	assert_int_equal(after.c_iflag, before.c_iflag);
+	assert_int_equal(after.c_oflag, before.c_oflag);
+	/* Idempotent: a mode set later by somebody else stays. */
+	after.c_lflag &= ~(tcflag_t)ECHO;
+	tcsetattr(t.slave, TCSANOW, &after);
+	console_tty_restore();
+	tcgetattr(t.slave, &after);
+	assert_false(after.c_lflag & ECHO);
+}
+
+/* In a child of its own session, the terminal's foreground is not ours: 0 if it is then left alone. */
+static int background_child(void)
+{
+	struct console_params params = { .in_fd = t.slave, .out_fd = -1 };
+	struct console *console = NULL;
+	struct err e;
+	int status;
+	pid_t pid;
+
+	if (setsid() < 0 || ioctl(t.slave, TIOCSCTTY, 0) < 0)
+		return 2;
+	pid = fork();
+	if (pid == 0) {
+		setpgid(0, 0);
+		if (console_tty_raw(t.slave))
+			_exit(3);
+		if (console_new(&console, t.serial, NULL, &params, &e) < 0)
+			_exit(4);
+		t.read_op = NULL;
+		turn();
+		_exit(t.read_op ? 5 : 0);
+	}
+	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFEXITED(status))
+		return 6;
+	if (WEXITSTATUS(status))
+		return WEXITSTATUS(status);
+	return console_tty_raw(t.slave) ? 0 : 7; /* we are in its foreground */
+}
+
+static void test_background_leaves_the_terminal_alone(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		_exit(background_child());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TTY(test_escapes),
+		TTY(test_help_between_pieces),
+		TTY(test_quit_when_the_guest_does_not_read),
+		TTY(test_raw_mode),
+		TTY(test_background_leaves_the_terminal_alone),
+	};
+
+	alarm(60);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
