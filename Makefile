@@ -1,51 +1,83 @@
 # mayfly: `make run` boots a guest, `make check` runs the tests; both set up what they need. `make help` lists the rest.
-# One file, no recursion; everything built goes to build/ (or $(B)), everything cached to ~/.cache/mayfly.
+# One file, no recursion; what is built goes to $(B), what takes long to make is cached in ~/.cache/mayfly.
 
 B ?= build
 CC ?= gcc
 V ?= 0
+VERSION := 0.1.0
+
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 
-VERSION := 0.1.0
-# SAN=1: AddressSanitizer and UBSan; then the binary is dynamic, and its objects live apart.
+# SAN=1: AddressSanitizer and UBSan. The binary is dynamic then, and everything lives in a directory of its own.
 ifeq ($(SAN),1)
 B := build/san
 SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+HARDEN :=
 else
+SAN_FLAGS :=
 HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection
 endif
 ifneq ($(NDEBUG),)
 HARDEN += -DNDEBUG
+endif
+# gcc 12 has it as it is; clang 14 wants to be asked with a second flag, which later ones have dropped again.
+ifeq ($(findstring clang,$(CC)),)
+HARDEN += -ftrivial-auto-var-init=zero
 endif
 
 WERROR ?= -Werror
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wsign-compare -Wwrite-strings -Wmissing-prototypes \
 	-Wstrict-prototypes -Wimplicit-fallthrough -Wvla -Wformat=2 $(WERROR)
 CFLAGS ?= -O2 -g
-ALL_CFLAGS := -std=gnu17 $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing -ftrivial-auto-var-init=zero \
-	-I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
-LIBS := -luring -ljansson
+ALL_CFLAGS := -std=gnu17 $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing -ffunction-sections \
+	-fdata-sections -I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
+LIBS_STATIC := -luring -ljansson
 ifeq ($(SAN),1)
-ALL_LDFLAGS := $(SAN_FLAGS) -pie -pthread
-LIBS := -Wl,-Bstatic -luring -ljansson -Wl,-Bdynamic
+ALL_LDFLAGS := -pie
+LIBS := -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
 else
-ALL_LDFLAGS := -static-pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
-ALL_CFLAGS += -ffunction-sections -fdata-sections
+ALL_LDFLAGS := -static-pie
+LIBS := $(LIBS_STATIC)
 endif
+ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
 
 SRCS := $(wildcard vmm/base/*.c vmm/core/*.c vmm/*.c virtio/*.c loader/*.c jailer/*.c)
 OBJS := $(SRCS:%.c=$(B)/%.o)
 BIN := $(B)/mayfly
-# Everything but main(), for tests and fuzzers to link what they need from (an archive: only what is used is taken).
+# Everything but main(), for tests to link what they need from: of an archive, only what is used is taken.
 LIB := $(B)/libmayfly.a
+
+UNIT_SRCS := $(wildcard tests/unit/test_*.c)
+UNIT_BINS := $(UNIT_SRCS:%.c=$(B)/%)
+FUZZ_SRCS := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BINS := $(FUZZ_SRCS:tests/fuzz/%.c=$(B)/fuzz/%)
+GUEST_SRCS := $(wildcard tests/guest/*.S)
+GUESTS := $(GUEST_SRCS:tests/guest/%.S=$(B)/guests/%.elf)
+PROBE := $(B)/kvm-runs-kernels
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all
-all: $(BIN)
+.SECONDARY:
+.PHONY: all deps kernel rootfs lab run check check-unit check-boot unit-bins fuzz-bins guests clean help
 
-$(B)/%.o: %.c
+all: $(BIN) ## build the monitor (the default)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 24
+	@echo '  Options: V=1 (show commands), CC=clang, SAN=1 (ASan and UBSan), NDEBUG=1, B=DIR (build directory)'
+
+# Packages. A stamp per group of packages; tests/deps asks dpkg, installs only what is missing, and says so.
+$(B)/.deps-%: tests/deps
+	@mkdir -p $(@D)
+	$(Q)tests/deps $*
+	@touch $@
+
+deps: ## install all that is needed from Debian
+	$(Q)tests/deps
+
+# The monitor.
+$(B)/%.o: %.c | $(B)/.deps-build
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
@@ -60,12 +92,62 @@ $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-# Unit tests: tests/unit/test_X.c becomes build/tests/unit/test_X, linked with what it uses of mayfly, and cmocka.
-UNIT_SRCS := $(wildcard tests/unit/test_*.c)
-UNIT_BINS := $(UNIT_SRCS:%.c=$(B)/%)
-$(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(LIB)
+# The guest.
+kernel: $(B)/vmlinux ## build the guest kernel (once: cached)
+$(B)/vmlinux: configs/kernel/build configs/kernel/mayfly.fragment configs/kernel/fast-boot.patch | $(B)/.deps-kernel
+	@mkdir -p $(@D)
+	$(Q)configs/kernel/build $@
+
+rootfs: $(B)/rootfs.ext4 ## build the root file system and the initramfs
+$(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.deps-rootfs
+	@mkdir -p $(B)
+	$(Q)configs/rootfs/build $(B)
+
+# Where KVM cannot run kernels.
+lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
+	$(Q)tests/lab/setup
+$(PROBE): tests/lab/kvm-runs-kernels.c | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -M%,$(ALL_CFLAGS)) -static -o $@ $<
+
+# Only where it is needed: the lab's packages and its template.
+$(B)/.kvm: $(PROBE) $(wildcard tests/lab/*)
+	$(Q)$(PROBE) > $@.log || { $(MAKE) --no-print-directory lab; }
+	@touch $@
+
+run: $(BIN) $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm ## boot a guest: a shell on a terminal, else its uname
+	$(Q)tests/run-guest
+
+# Tests.
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) | $(B)/.deps-tests
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) -Wl,-Bstatic -luring -ljansson -Wl,-Bdynamic -lcmocka
-.SECONDARY: $(UNIT_SRCS:%.c=$(B)/%.o)
+	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic -lcmocka
+$(UNIT_SRCS:%.c=$(B)/%.o): | $(B)/.deps-tests
+unit-bins: $(UNIT_BINS)
+
+FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I. -D_GNU_SOURCE \
+	-DMF_VERSION='"$(VERSION)"' -pthread
+$(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(filter-out vmm/main.c,$(SRCS)) | $(B)/.deps-tests
+	$(call say,FUZZ,$@)
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_FLAGS) -o $@ $< $(filter-out vmm/main.c,$(SRCS)) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
+fuzz-bins: $(FUZZ_BINS)
+
+$(B)/guests/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -nostdlib -static -no-pie -Itests/guest -Wl,-N,--build-id=none -Wl,-Ttext=0x100000 -o $@ $<
+guests: $(GUESTS)
+
+check: $(BIN) unit-bins fuzz-bins guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm | $(B)/.deps-tests ## run all tests
+	$(Q)tests/run style builds unit fuzz cli boot
+
+check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
+	$(Q)tests/run style unit fuzz cli
+
+check-boot: $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm | $(B)/.deps-tests ## tests that boot guests
+	$(Q)tests/run boot
+
+clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
+	rm -rf build
 
 -include $(OBJS:.o=.d) $(UNIT_SRCS:%.c=$(B)/%.d)

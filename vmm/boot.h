@@ -15,7 +15,7 @@ struct mem;
 struct timeline;
 
 /* Device i has the register window at BOOT_DEVICE_GPA(i) and the ISA interrupt BOOT_DEVICE_IRQ(i). */
-#define BOOT_DEVICE_GPA(i) (0xd0000000ULL + (uint64_t)(i) * MMIO_WINDOW_SIZE)
+#define BOOT_DEVICE_GPA(i) (0xd0000000ULL + MMIO_WINDOW_SIZE * (uint64_t)(i))
 #define BOOT_DEVICE_IRQ(i) (5U + (i))
 
 /*

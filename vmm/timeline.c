@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+/* clang-format off */
 static const char *const step_names[TIMELINE_NUM_STEPS] = {
 	[TIMELINE_MAIN] = "exec",
 	[TIMELINE_CONFIG] = "config",
@@ -20,6 +21,7 @@ static const char *const step_names[TIMELINE_NUM_STEPS] = {
 	[TIMELINE_OUTPUT] = "first output",
 	[TIMELINE_END] = "until the end",
 };
+/* clang-format on */
 
 static uint64_t now_ns(clockid_t clock)
 {

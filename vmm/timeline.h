@@ -10,17 +10,17 @@
 #include <stdint.h>
 
 enum timeline_step {
-	TIMELINE_MAIN,	   /* main() was entered: kernel's exec and the start of libc are over */
-	TIMELINE_CONFIG,   /* options and configuration file are read and checked */
-	TIMELINE_MEMORY,   /* guest RAM is mapped */
-	TIMELINE_KERNEL,   /* kernel, initrd and boot data are in guest RAM */
-	TIMELINE_KVM,	   /* the VM, its memory slots and interrupt controller exist */
-	TIMELINE_DEVICES,  /* IOAPIC, serial port, drives and their loop */
-	TIMELINE_VCPUS,	   /* vCPUs exist and have their state */
-	TIMELINE_RUN,	   /* before the first KVM_RUN */
-	TIMELINE_PID1,	   /* the guest's kernel opened the console for PID 1 */
-	TIMELINE_OUTPUT,   /* the first byte that user space wrote to the console */
-	TIMELINE_END,	   /* the guest has ended */
+	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
+	TIMELINE_CONFIG,  /* options and configuration file are read and checked */
+	TIMELINE_MEMORY,  /* guest RAM is mapped */
+	TIMELINE_KERNEL,  /* kernel, initrd and boot data are in guest RAM */
+	TIMELINE_KVM,	  /* the VM, its memory slots and interrupt controller exist */
+	TIMELINE_DEVICES, /* IOAPIC, serial port, drives and their loop */
+	TIMELINE_VCPUS,	  /* vCPUs exist and have their state */
+	TIMELINE_RUN,	  /* before the first KVM_RUN */
+	TIMELINE_PID1,	  /* the guest's kernel opened the console for PID 1 */
+	TIMELINE_OUTPUT,  /* the first byte that user space wrote to the console */
+	TIMELINE_END,	  /* the guest has ended */
 	TIMELINE_NUM_STEPS
 };
 
@@ -30,8 +30,8 @@ struct timeline {
 		uint64_t ns; /* since exec; valid once set is */
 		uint64_t instructions;
 	} mark[TIMELINE_NUM_STEPS];
-	uint64_t start_ns;   /* CLOCK_MONOTONIC of exec, by the CPU time that was used up to main() */
-	int counter_fd;	     /* perf event of all threads made after it, or -1 */
+	uint64_t start_ns; /* CLOCK_MONOTONIC of exec, by the CPU time that was used up to main() */
+	int counter_fd;	   /* perf event of all threads made after it, or -1 */
 };
 
 /* First thing in main(). */

@@ -43,8 +43,9 @@ static void handle_mmio(struct vcpu *v)
 
 	/* RAM is handled by the kernel, unless a file that backs it was truncated: zeros would corrupt the guest. */
 	if (mem_at(&v->vm->mem, run->mmio.phys_addr, 1)) {
-		vm_end(v->vm, VM_END_KVM, "vCPU %u: the memory behind guest address 0x%llx is lost (kernel file truncated?)",
-		       v->id, (unsigned long long)run->mmio.phys_addr);
+		vm_end(v->vm, VM_END_KVM,
+		       "vCPU %u: the memory behind guest address 0x%llx is lost (kernel file truncated?)", v->id,
+		       (unsigned long long)run->mmio.phys_addr);
 		return;
 	}
 	bus_access(&v->vm->mmio, run->mmio.phys_addr, run->mmio.is_write, run->mmio.data, run->mmio.len);
@@ -54,8 +55,9 @@ static void handle_internal_error(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 
-	vm_end(v->vm, VM_END_KVM, "vCPU %u: KVM_EXIT_INTERNAL_ERROR, suberror %u (the guest did what KVM cannot emulate)",
-	       v->id, run->internal.suberror);
+	vm_end(v->vm, VM_END_KVM,
+	       "vCPU %u: KVM_EXIT_INTERNAL_ERROR, suberror %u (the guest did what KVM cannot emulate)", v->id,
+	       run->internal.suberror);
 }
 
 static void handle_exit(struct vcpu *v)

@@ -46,8 +46,8 @@
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 
-#define VM_DRAIN_MS 1000U	    /* for output that waits when the guest has ended */
-#define VM_HALT_CHECK_MS 1000	    /* how often the main thread looks for a guest that halted for ever */
+#define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended */
+#define VM_HALT_CHECK_MS 1000 /* how often the main thread looks for a guest that halted for ever */
 
 /* Construction. */
 
@@ -248,6 +248,7 @@ static void vm_free(struct vm *vm)
 			pthread_join(vm->vcpu[i].thread, NULL);
 		vcpu_done(&vm->vcpu[i]);
 	}
+	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
 		loop_stop(vm->io);
 	for (unsigned i = 0; i < vm->num_devs; i++) {

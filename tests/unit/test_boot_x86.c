@@ -362,7 +362,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_linux64_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables_of_a_high_kernel, setup_large, teardown),
-		cmocka_unit_test_setup_teardown(test_low_kernel, setup_large, teardown),
+		cmocka_unit_test_setup_teardown(test_low_kernel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_above_4g, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_pvh, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pvh_without_initrd, setup, teardown),

@@ -88,8 +88,8 @@ static int write_then_read(void *arg)
 {
 	struct fixture *f = arg;
 
-	f->iov[0] = (struct iovec){ .iov_base = (void *)(uintptr_t)"hello ", .iov_len = 6 };
-	f->iov[1] = (struct iovec){ .iov_base = (void *)(uintptr_t)"world", .iov_len = 5 };
+	f->iov[0] = (struct iovec){ .iov_base = (void *)(uintptr_t) "hello ", .iov_len = 6 };
+	f->iov[1] = (struct iovec){ .iov_base = (void *)(uintptr_t) "world", .iov_len = 5 };
 	f->inflight = 1;
 	assert_true(loop_writev(f->loop, &f->op[0], f->tmp, f->iov, 2, 100));
 	loop_drain(f->loop, &f->inflight);

@@ -108,10 +108,8 @@ static void test_mapped_file_is_private(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_memory),
-		cmocka_unit_test(test_gap),
-		cmocka_unit_test(test_exactly_up_to_the_gap),
-		cmocka_unit_test(test_more_than_any_host_has),
+		cmocka_unit_test(test_small_memory),	       cmocka_unit_test(test_gap),
+		cmocka_unit_test(test_exactly_up_to_the_gap),  cmocka_unit_test(test_more_than_any_host_has),
 		cmocka_unit_test(test_mapped_file_is_private),
 	};
 

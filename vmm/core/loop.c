@@ -55,7 +55,7 @@ struct loop {
 
 	pthread_t thread;
 	bool running;
-	bool stop;  /* loop's thread, as is woken: calls may have come */
+	bool stop; /* loop's thread, as is woken: calls may have come */
 	bool woken;
 	int start_result;
 	struct watch wake;

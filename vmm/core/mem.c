@@ -76,7 +76,8 @@ int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t 
 		return 0;
 	err_sys(e, "map a file at guest address 0x%llx", (unsigned long long)gpa);
 	/* A failed MAP_FIXED may have taken away what was there: put RAM back, so that the caller can copy instead. */
-	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
 		return err_sys(e, "restore guest memory at 0x%llx", (unsigned long long)gpa);
 	return e->code;
 }

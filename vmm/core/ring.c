@@ -31,8 +31,7 @@ static int explain_setup(const char *name, int code, struct err *e)
 			       name, value);
 	if (code == -EPERM || code == -ENOSYS)
 		return err_neg(e, code,
-			       "make the %s ring: io_uring is not allowed here (a container's seccomp profile?)",
-			       name);
+			       "make the %s ring: io_uring is not allowed here (a container's seccomp profile?)", name);
 	return err_neg(e, code, "make the %s ring: io_uring_setup", name);
 }
 
@@ -62,7 +61,7 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 
 static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files, struct err *e)
 {
-	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_READ,	  IORING_OP_WRITE,
+	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV,   IORING_OP_READ,	   IORING_OP_WRITE,
 				       IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL };
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 2] = { 0 };
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };

@@ -1,0 +1,373 @@
+#!/usr/bin/env bats
+# The command line: help, --dry-run, and every kind of bad input, each of which costs one line and status 125. No guest
+# runs here; the tests of drives and of /dev/kvm itself need a /dev/kvm that opens.
+
+load helper
+
+setup_file() {
+	# shellcheck source=tests/boot/helper.bash
+	cd "$BATS_FILE_TMPDIR" || return 1
+	local root=$BATS_TEST_DIRNAME elf python=/usr/bin/python3
+	[ -x "$python" ] || python=python3
+	elf() { "$python" -I -S "$root/elf" "$@"; }
+	elf good
+	elf arm64 machine=183
+	elf riscv machine=243
+	elf bits32 class=1
+	elf big_endian data=2
+	elf relocatable type=1
+	elf no_segments phnum=0
+	elf many_segments phnum=65535
+	elf odd_headers phentsize=32
+	elf headers_outside phoff=0xfffffffffffffff0
+	elf outside_file seg=0x100000,0x100000,0x100000
+	elf outside_ram seg=0x100000,4096,4096 seg=0x10000000,4096,4096
+	elf in_gap seg=0x100000,4096,4096 seg=0xbffff000,4096,0x2000
+	elf low seg=0x8000,4096,4096 entry=0x8000
+	elf overlapping seg=0x100000,8192,8192 seg=0x101000,4096,4096
+	elf wrapping seg=0x100000,4096,0xffffffffffffff00
+	elf wrapping_address seg=0x100000,4096,4096 seg=0xfffffffffffff000,4096,0x2000
+	elf wrapping_offset seg=0x100000,4096,4096,0xfffffffffffff800
+	elf more_in_file seg=0x100000,8192,4096
+	elf entry_outside entry=0x40000000
+	: > empty
+	head -c 40 good > truncated_header
+	head -c 6000 good > truncated_segment
+	head -c 100000 /dev/urandom > random
+	printf 'not a kernel' > text
+	gzip -c good > gzipped
+	mkdir directory
+	mkfifo fifo
+	chmod 000 text
+	truncate -s 1M disk
+	truncate -s 1000 odd_disk
+	truncate -s 200M large
+}
+
+# refused REGEX ARG...: `mayfly run ARG...` says one line like REGEX, nothing else, in 2 seconds, with status 125.
+refused() {
+	local want=$1 began
+	shift
+	cd "$BATS_FILE_TMPDIR"
+	now_ms
+	began=$ms
+	run_mayfly run "$@"
+	now_ms
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	assert_one_line "$want"
+	[ $((ms - began)) -lt 2000 ] || fail "it took $((ms - began)) ms"
+}
+
+# Capabilities of root that make file modes meaningless. An ordinary user has none of them.
+as_user() {
+	if [ "$(id -u)" = 0 ]; then
+		setpriv --bounding-set -dac_override,-dac_read_search --inh-caps -dac_override,-dac_read_search "$@"
+	else
+		"$@"
+	fi
+}
+
+need_kvm() {
+	[ -w /dev/kvm ] || skip "/dev/kvm cannot be opened here, and drives are opened after it"
+}
+
+# In a mount namespace, with the shell line first.
+with_mounts() {
+	local line=$1 how=(unshare -m)
+	shift
+	[ "$(id -u)" = 0 ] || how=(unshare -rm)
+	"${how[@]}" true 2> /dev/null || skip "no mount namespaces for this user"
+	run --separate-stderr timeout 10 "${how[@]}" bash -c "set -e; $line" bash "$@" < /dev/null
+}
+
+@test "cli: --version and --help" {
+	run --separate-stderr "$MAYFLY" --version
+	assert_equal "$status" 0
+	assert_regex "$output" '^mayfly [0-9]+\.[0-9]+\.[0-9]+$'
+	assert_equal "$stderr" ''
+	run --separate-stderr "$MAYFLY" --help
+	assert_equal "$status" 0
+	assert_line --regexp '^Usage: mayfly '
+	assert_line --regexp '^ +run '
+	assert_equal "$stderr" ''
+}
+
+@test "cli: run --help names every option, in lines that fit" {
+	run --separate-stderr "$MAYFLY" run --help
+	assert_equal "$status" 0
+	assert_equal "$stderr" ''
+	local option
+	for option in kernel initrd append cmdline entry cpus mem drive config dry-run log-level log quiet; do
+		assert_line --regexp "^ +(-., )?--$option( |$)"
+	done
+	for option in "${lines[@]}"; do
+		[ "${#option}" -le 100 ] || fail "too long: $option"
+	done
+	assert_equal "$("$MAYFLY" run -h)" "$output"
+}
+
+@test "cli: output that cannot be written is an error" {
+	run "$MAYFLY" --version > /dev/null
+	local command
+	for command in --version --help 'run --help' 'run --dry-run -k good'; do
+		status=0
+		# shellcheck disable=SC2086 # words
+		stderr=$("$MAYFLY" $command 2>&1 > /dev/full) || status=$?
+		assert_equal "$status" 125
+		assert_one_line 'No space left'
+	done
+}
+
+@test "cli: no command, and a command that does not exist" {
+	local args
+	for args in '' 'rum' '--vers' '-k x'; do
+		# shellcheck disable=SC2086 # words
+		run --separate-stderr "$MAYFLY" $args
+		assert_equal "$status" 125
+		assert_equal "$output" ''
+		assert_one_line "--help"
+	done
+	run --separate-stderr "$MAYFLY" rum
+	assert_one_line "'rum'.*'run'"
+}
+
+@test "cli: options that do not exist, abbreviations, missing and surplus values" {
+	refused "--kernal.*--kernel" --kernal good
+	refused "'-q'" -q
+	refused "'--kern'" --kern good
+	refused "--cpus.*needs a value" -k good --cpus
+	refused "--dry-run.*takes no value" --dry-run=yes
+	refused "unexpected argument 'good'" good
+}
+
+@test "cli: what --dry-run prints is a configuration that means the same" {
+	cd "$BATS_FILE_TMPDIR"
+	run_mayfly run --dry-run -k good -i text -c 3 -m 300M --entry pvh -d disk:ro:id=a:serial=S1 -d 'odd:disk:id=b' \
+		--append 'a "b" \ c' --log-level info
+	assert_equal "$status" 0
+	assert_equal "$stderr" ''
+	printf '%s' "$output" > first.json
+	"$PYTHON" -c 'import json, sys; d = json.load(sys.stdin); assert d["cpus"] == 3, d' < first.json
+	run_mayfly run --dry-run --config first.json
+	assert_equal "$status" 0
+	assert_equal "$output" "$(< first.json)"
+	# Options win over the file, wherever they stand.
+	run_mayfly run --cpus 4 --config first.json --dry-run
+	assert_equal "$output" "$(sed 's/"cpus": 3/"cpus": 4/' first.json)"
+}
+
+@test "kernel: missing, empty, truncated, directory, FIFO, device, unreadable" {
+	refused "kernel 'missing': .*No such file" -k missing
+	refused "kernel 'empty': is empty" -k empty
+	refused "kernel 'truncated_header': is truncated" -k truncated_header
+	refused "kernel 'truncated_segment': .*truncated" -k truncated_segment
+	refused "kernel 'directory': " -k directory
+	refused "kernel 'fifo': " -k fifo
+	refused "kernel '/dev/zero': " -k /dev/zero
+	refused "must not be empty" -k ''
+	cd "$BATS_FILE_TMPDIR"
+	run --separate-stderr as_user "$MAYFLY" run -k text
+	assert_equal "$status" 125
+	assert_one_line "kernel 'text': .*Permission denied"
+}
+
+@test "kernel: of another machine, size, byte order or format" {
+	refused "kernel 'arm64': is for ARM64.*x86-64" -k arm64
+	refused "kernel 'riscv': is for RISC-V" -k riscv
+	refused "kernel 'bits32': .*32-bit" -k bits32
+	refused "kernel 'big_endian': .*little-endian" -k big_endian
+	refused "kernel 'relocatable': .*type 1" -k relocatable
+	refused "kernel 'random': is not an ELF file" -k random
+	refused "kernel 'gzipped': .*gzip" -k gzipped
+}
+
+@test "kernel: program headers that cannot be" {
+	refused "kernel 'no_segments': .*no program headers" -k no_segments
+	refused "kernel 'many_segments': .*65535 program headers" -k many_segments
+	refused "kernel 'odd_headers': .*32 bytes" -k odd_headers
+	refused "kernel 'headers_outside': .*truncated" -k headers_outside
+}
+
+@test "kernel: segments outside RAM, overlapping, wrapping" {
+	refused "kernel 'outside_file': .*truncated" -k outside_file
+	refused "kernel 'outside_ram': segment 1 .*guest memory ends" -k outside_ram
+	refused "kernel 'in_gap': segment 1 .*3 GiB" -k in_gap -m 4G
+	refused "kernel 'low': .*1 MiB" -k low
+	refused "kernel 'overlapping': segments 0 .* and 1 .*overlap" -k overlapping
+	refused "kernel 'wrapping': segment 0 " -k wrapping
+	refused "kernel 'wrapping_address': segment 1 " -k wrapping_address
+	refused "kernel 'wrapping_offset': segment 0 .*truncated" -k wrapping_offset
+	refused "kernel 'more_in_file': segment 0 .*more bytes" -k more_in_file
+	refused "kernel 'entry_outside': .*entry point" -k entry_outside
+}
+
+@test "kernel: none is named and none is there" {
+	cp "$MAYFLY" "$BATS_TEST_TMPDIR/mayfly"
+	[ ! -e /usr/share/mayfly/vmlinux ] || skip "this host has a kernel in /usr/share/mayfly"
+	MAYFLY=$BATS_TEST_TMPDIR/mayfly MAYFLY_KERNEL='' refused "no kernel.*MAYFLY_KERNEL.*-k FILE"
+	MAYFLY_KERNEL=missing refused "'missing' from .MAYFLY_KERNEL: No such file"
+}
+
+@test "initrd: larger than RAM, missing, empty, a directory" {
+	refused "initrd 'large': " -k good -i large -m 64M
+	refused "initrd 'missing': .*No such file" -k good -i missing
+	refused "initrd 'directory': " -k good -i directory
+	refused "initrd 'fifo': " -k good -i fifo
+}
+
+@test "command line: too long, as one option and as a sum" {
+	local long
+	long=$(printf '%2048s' '' | tr ' ' x)
+	refused "--append .*longer than 2047" -k good -a "$long"
+	refused "--cmdline .*longer than 2047" -k good --cmdline "$long"
+	refused "command line has [0-9]+ bytes; at most 2047" -k good -a "${long:10}"
+	refused "append and cmdline" -k good -a x --cmdline y
+}
+
+@test "numbers: vCPUs and memory out of range or no numbers" {
+	local cpus mem
+	for cpus in 0 33 -1 1.5 '' ' 1' 0x2 18446744073709551617; do
+		refused "--cpus $cpus.*must be 1 to 32" -k good --cpus "$cpus"
+	done
+	for mem in 0 1K 9223372036854775808 18446744073709551617 99999999999T -1 12X ''; do
+		refused "--mem $mem.*must be" -k good --mem "$mem"
+	done
+	refused "--entry bios.*auto, linux64 or pvh" -k good --entry bios
+	refused "--log-level loud.*must be" -k good --log-level loud
+}
+
+@test "drive: what is wrong with the text" {
+	refused "--drive disk:id=a/b.*must be 1 to 63" -k good -d disk:id=a/b
+	refused "--drive disk:serial=.*1 to 20" -k good -d disk:serial=123456789012345678901
+	refused "same id 'x'" -k good -d disk:id=x -d odd_disk:id=x
+	refused "--drive disk:ro:rw" -k good -d disk:ro:rw
+	refused "--drive .*path" -k good -d :ro
+	local many=()
+	for _ in {1..17}; do many+=(-d disk:ro); done
+	refused "at most 16 drives" -k good "${many[@]}"
+}
+
+@test "drive: missing, directory, odd size, unreadable, FIFO" {
+	need_kvm
+	refused "drive 'drive0': .*'missing'.*No such file" -k good -d missing
+	refused "drive 'drive1': .*'directory'" -k good -d disk -d directory
+	refused "drive 'a': .*'odd_disk'.* 1000 bytes.*512" -k good -d odd_disk:id=a
+	refused "drive 'drive0': .*'fifo'" -k good -d fifo
+	cd "$BATS_FILE_TMPDIR"
+	run --separate-stderr as_user "$MAYFLY" run -k good -d text:ro
+	assert_equal "$status" 125
+	assert_one_line "drive 'drive0': .*'text'.*Permission denied"
+	chmod 400 disk
+	run --separate-stderr as_user "$MAYFLY" run -k good -d disk
+	chmod 600 disk
+	assert_equal "$status" 125
+	assert_one_line "drive 'drive0': .*'disk'.*Permission denied"
+}
+
+@test "drive: the same image twice, one of them writable" {
+	need_kvm
+	refused "drive 'drive1': .*'disk' is in use" -k good -d disk -d disk
+	refused "drive 'drive1': .*'disk' is in use" -k good -d disk:ro -d disk
+}
+
+@test "config: syntax errors have line and column" {
+	cd "$BATS_FILE_TMPDIR"
+	printf '{\n  "cpus": 2,\n  "mem" "1G"\n}\n' > bad.json
+	refused "bad.json.*3.*[0-9]" --config bad.json
+	printf '{ "cpus": 2' > cut.json
+	refused "cut.json.*1" --config cut.json
+	printf '[]' > array.json
+	refused "array.json" --config array.json
+	: > none.json
+	refused "none.json" --config none.json
+	refused "missing.json.*No such file" --config missing.json
+	refused "directory" --config directory
+	head -c 2000000 /dev/zero > huge.json
+	refused "huge.json" --config huge.json
+	printf '{ "cpus": 2, "cpus": 3 }' > twice.json
+	refused "twice.json.*(cpus|1)" --config twice.json
+}
+
+@test "config: unknown keys and wrong types are named" {
+	cd "$BATS_FILE_TMPDIR"
+	local key
+	printf '{ "cpu": 2 }' > a.json
+	refused "a.json.*cpu" --config a.json
+	printf '{ "cpus": true }' > a.json
+	refused "a.json.*cpus" --config a.json
+	printf '{ "cpus": 2.5 }' > a.json
+	refused "a.json.*cpus" --config a.json
+	printf '{ "cpus": -1 }' > a.json
+	refused "a.json.*cpus" --config a.json
+	printf '{ "cpus": 1e400 }' > a.json
+	refused "a.json" --config a.json
+	printf '{ "kernel": 7 }' > a.json
+	refused "a.json.*kernel" --config a.json
+	printf '{ "kernel": "a\\u0000b" }' > a.json
+	refused "a.json" --config a.json
+	key=$("$MAYFLY" run --dry-run -k good -d disk | "$PYTHON" -c \
+		'import json, sys; print(next(k for k, v in json.load(sys.stdin).items() if isinstance(v, list)))')
+	printf '{ "%s": [ { "path": "disk", "colour": 1 } ] }' "$key" > a.json
+	refused "a.json.*colour" --config a.json
+	printf '{ "%s": { "path": "disk" } }' "$key" > a.json
+	refused "a.json.*$key" --config a.json
+	printf '{ "%s": [ { "id": "x" } ] }' "$key" > a.json
+	refused "a.json.*path" --config a.json
+}
+
+@test "kvm: /dev/kvm missing" {
+	# shellcheck disable=SC2016 # for the inner shell
+	with_mounts 'mount -t tmpfs tmpfs /dev; exec "$@"' "$MAYFLY" run -k "$BATS_FILE_TMPDIR/good"
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	assert_one_line '/dev/kvm.*No such file'
+}
+
+@test "kvm: /dev/kvm forbidden" {
+	[ -e /dev/kvm ] || skip "no /dev/kvm here to forbid"
+	[ "$(id -u)" = 0 ] || skip "only root can take its own rights away here"
+	: > "$BATS_TEST_TMPDIR/kvm"
+	chmod 000 "$BATS_TEST_TMPDIR/kvm"
+	# shellcheck disable=SC2016 # for the inner shell
+	with_mounts 'mount --bind "$1" /dev/kvm; shift
+		exec setpriv --bounding-set -dac_override,-dac_read_search "$@"' \
+		"$BATS_TEST_TMPDIR/kvm" "$MAYFLY" run -k "$BATS_FILE_TMPDIR/good"
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	assert_one_line '/dev/kvm.*Permission denied'
+}
+
+@test "kvm: /dev/kvm is something else" {
+	[ -e /dev/kvm ] || skip "no /dev/kvm here to mount over"
+	# shellcheck disable=SC2016 # for the inner shell
+	with_mounts 'mount --bind /dev/null /dev/kvm; exec "$@"' "$MAYFLY" run -k "$BATS_FILE_TMPDIR/good"
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	assert_one_line '/dev/kvm'
+}
+
+@test "standard files: closed ones change nothing" {
+	cd "$BATS_FILE_TMPDIR"
+	local want
+	want=$("$MAYFLY" run --dry-run -k good)
+	assert_equal "$("$MAYFLY" run --dry-run -k good <&- 2>&-)" "$want"
+	status=0
+	"$MAYFLY" run --dry-run -k good <&- >&- 2>&- || status=$?
+	assert_equal "$status" 0
+	# Nothing of mayfly's gets the number of a standard file: the message must not go into the kernel's.
+	cp good copy
+	for fds in '<&-' '>&-' '<&- >&-' '<&- >&- 2>&-'; do
+		status=0
+		eval "stderr=\$(\"\$MAYFLY\" run -k copy -i missing 2>&1 $fds)" || status=$?
+		assert_equal "$status" 125
+		[[ $fds == *'2>&-'* ]] || assert_one_line "initrd 'missing'"
+		cmp good copy
+	done
+}
+
+@test "log: a file that cannot be one" {
+	refused "log 'directory'" -k good --log directory
+	refused "log 'fifo'" -k good --log fifo
+	refused "log 'missing/log'" -k good --log missing/log
+}
