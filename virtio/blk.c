@@ -63,13 +63,13 @@ struct blk_slot {
 	struct op op;
 	struct blk *blk;
 	struct blk_slot *next_waiting;
-	uint8_t *status;	/* in guest memory */
-	uint64_t offset;	/* in the drive, of what is still to move */
-	uint64_t left;		/* bytes still to move */
-	uint64_t in_len;	/* of the chain, with the status byte */
-	uint64_t in_done;	/* bytes written to its in part, from the start */
-	uint32_t type;		/* VIRTIO_BLK_T_* */
-	unsigned iov_at, iovs;	/* what of chain.iov is still to move */
+	uint8_t *status;       /* in guest memory */
+	uint64_t offset;       /* in the drive, of what is still to move */
+	uint64_t left;	       /* bytes still to move */
+	uint64_t in_len;       /* of the chain, with the status byte */
+	uint64_t in_done;      /* bytes written to its in part, from the start */
+	uint32_t type;	       /* VIRTIO_BLK_T_* */
+	unsigned iov_at, iovs; /* what of chain.iov is still to move */
 	unsigned retries;
 	enum blk_stage stage;
 	bool in_flight;

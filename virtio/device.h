@@ -57,10 +57,10 @@ struct virtio_dev {
 	const struct virtio_ops *ops;
 	struct loop *loop;
 	const struct mem *mem;
-	struct mmio *mmio;  /* set by mmio_new */
-	uint64_t offered;   /* feature bits of the device's own; the transport adds those of ring and transport */
-	uint64_t features;  /* what the driver accepted */
-	const char *id;	    /* the user's name for it, in messages */
+	struct mmio *mmio; /* set by mmio_new */
+	uint64_t offered;  /* feature bits of the device's own; the transport adds those of ring and transport */
+	uint64_t features; /* what the driver accepted */
+	const char *id;	   /* the user's name for it, in messages */
 	struct virtq vq[VIRTIO_QUEUES_MAX];
 };
 

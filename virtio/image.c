@@ -28,7 +28,8 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return err_set(e, -EBUSY, "'%s' is in use by another VM or drive%s", path,
-			       read_only ? ", which writes to it" : "; give each its own copy, or give it to all as :ro");
+			       read_only ? ", which writes to it" :
+					   "; give each its own copy, or give it to all as :ro");
 	/* File systems without locks exist (some FUSE and network ones). The lock is a help, not a promise. */
 	log_warn("lock '%s': %s; continuing without the lock", path, strerror(errno));
 	return 0;
@@ -45,7 +46,8 @@ int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_o
 		return fd;
 	if (size % IMAGE_SECTOR_SIZE)
 		return err_set(e, -EINVAL,
-			       "the size of '%s', %" PRIu64 " bytes, is not a multiple of %u: not a raw image, or one cut "
+			       "the size of '%s', %" PRIu64
+			       " bytes, is not a multiple of %u: not a raw image, or one cut "
 			       "short ('truncate -s %%%u' pads it)",
 			       path, size, IMAGE_SECTOR_SIZE, IMAGE_SECTOR_SIZE);
 	err = image_lock(fd, path, read_only, e);

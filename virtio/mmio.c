@@ -53,7 +53,8 @@ void mmio_complain(struct mmio *m, const char *why)
 	bool loud = __atomic_fetch_add(&m->warnings, 1, __ATOMIC_RELAXED) < MMIO_WARNINGS_MAX;
 
 	log_at(loud ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
-	       "%s '%s': %s; continuing without the device until the guest resets it", m->dev->ops->name, m->dev->id, why);
+	       "%s '%s': %s; continuing without the device until the guest resets it", m->dev->ops->name, m->dev->id,
+	       why);
 }
 
 static void mmio_interrupt(struct task *task)

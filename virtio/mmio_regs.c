@@ -20,7 +20,8 @@
 #define MMIO_VENDOR 0x796c664dU /* "Mfly" */
 
 /* What the transport offers for every device. Not: ACCESS_PLATFORM, IN_ORDER, NOTIFICATION_DATA, RING_RESET. */
-#define MMIO_FEATURES (1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC)
+#define MMIO_FEATURES                                                                                                  \
+	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC)
 
 /* The driver's progress (§3.1.1), without DEVICE_NEEDS_RESET, which is the device's. */
 #define STATE_RESET 0U
@@ -38,7 +39,7 @@ static const struct {
 	{ STATE_RESET, STATE_A },
 	{ STATE_RESET, STATE_AD }, /* small drivers take both steps at once */
 	{ STATE_A, STATE_AD },
-	{ STATE_AD, STATE_ADF },   /* if the features are acceptable */
+	{ STATE_AD, STATE_ADF }, /* if the features are acceptable */
 	{ STATE_ADF, STATE_ADFO },
 	{ STATE_RESET, STATE_RESET | FAILED },
 	{ STATE_A, STATE_A | FAILED },

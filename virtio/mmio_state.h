@@ -41,8 +41,8 @@ struct mmio {
 	bool active;	     /* ops->activate has succeeded; kicks go to the device */
 	bool broken;	     /* DEVICE_NEEDS_RESET since activation */
 	bool has_ioeventfds; /* registered with KVM, for good */
-	unsigned used_mask; /* queues with something pushed in this turn */
-	bool config_irq;    /* a configuration interrupt is due */
+	unsigned used_mask;  /* queues with something pushed in this turn */
+	bool config_irq;     /* a configuration interrupt is due */
 	struct task irq_task;
 	struct mmio_queue queue[VIRTIO_QUEUES_MAX];
 };

@@ -15,7 +15,9 @@ static void take_line(struct guestlog *g)
 		snprintf(g->panic, sizeof(g->panic), "%s", at + strlen(panic));
 	if (strstr(g->line, "reboot: Restarting system") || strstr(g->line, "reboot: machine restart"))
 		g->restarting = true;
-	if (strstr(g->line, "reboot: System halted") || strstr(g->line, "reboot: Power down"))
+	/* Without a way to power off, Linux halts: "reboot: Power off not available: System halted instead" */
+	at = strstr(g->line, "reboot: ");
+	if (at && (strstr(at, "System halted") || strstr(at, "Power down")))
 		g->halted = true;
 }
 

@@ -142,8 +142,9 @@ static inline uint32_t drv_used_len(struct drv *d, uint16_t i)
 /* A queue with this driver's size and addresses, not yet started. */
 static inline struct virtq drv_queue(const struct drv *d)
 {
-	return (struct virtq){ .size = d->size, .ready = true, .desc_gpa = DRV_DESC, .avail_gpa = DRV_AVAIL,
-			       .used_gpa = DRV_USED };
+	return (struct virtq){
+		.size = d->size, .ready = true, .desc_gpa = DRV_DESC, .avail_gpa = DRV_AVAIL, .used_gpa = DRV_USED
+	};
 }
 
 #endif

@@ -37,8 +37,8 @@ struct mock_io {
 struct mock {
 	struct mock_io io[MOCK_IO_MAX];
 	unsigned num;
-	unsigned room;	    /* how many fit */
-	size_t bytes_max;   /* what mock_do moves at most; 0: all */
+	unsigned room;	     /* how many fit */
+	size_t bytes_max;    /* what mock_do moves at most; 0: all */
 	bool cancel_in_vain; /* cancelled operations are done all the same */
 	int fd[LOOP_FILES_MAX];
 	unsigned num_fds, files_max;
@@ -157,8 +157,8 @@ static inline void mock_do(unsigned i)
 		if (mock.bytes_max)
 			len = MF_MIN(len, mock.bytes_max - (size_t)total);
 		assert_true(io->iov[k].iov_len > 0);
-		n = io->kind == MOCK_READ ? pread(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total)
-					  : pwrite(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total);
+		n = io->kind == MOCK_READ ? pread(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total) :
+					    pwrite(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total);
 		total = n < 0 ? -errno : total + n;
 		if (n < (ssize_t)io->iov[k].iov_len)
 			break;

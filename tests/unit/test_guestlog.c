@@ -36,12 +36,21 @@ static void test_reboot_and_halt(void **state)
 	assert_true(g.halted);
 }
 
+static void test_poweroff_without_acpi(void **state)
+{
+	struct guestlog g = { 0 };
+
+	(void)state;
+	scan(&g, "[ 1.0] reboot: Power off not available: System halted instead\n");
+	assert_true(g.halted);
+}
+
 static void test_nothing_from_an_ordinary_line(void **state)
 {
 	struct guestlog g = { 0 };
 
 	(void)state;
-	scan(&g, "\n\r\nKernel panic\nreboot\nnot syncing: x\n");
+	scan(&g, "\n\r\nKernel panic\nreboot\nnot syncing: x\nSystem halted\n");
 	assert_string_equal(g.panic, "");
 	assert_false(g.restarting || g.halted);
 }
@@ -70,6 +79,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_panic),
 		cmocka_unit_test(test_reboot_and_halt),
+		cmocka_unit_test(test_poweroff_without_acpi),
 		cmocka_unit_test(test_nothing_from_an_ordinary_line),
 		cmocka_unit_test(test_hostile_text),
 	};

@@ -1,5 +1,5 @@
 /* The split ring: set-up, the two rings and their indices, copies; and what a lying available ring does. */
-#include "tests/unit/virtq_fix.h"
+#include "tests/unit/virtq_fixture.h"
 
 static void test_start_checks(void **state)
 {
@@ -29,8 +29,9 @@ static void test_start_checks(void **state)
 	struct virtq q;
 
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad); i++) {
-		q = (struct virtq){ .size = bad[i].size, .desc_gpa = bad[i].desc, .avail_gpa = bad[i].avail,
-				    .used_gpa = bad[i].used };
+		q = (struct virtq){
+			.size = bad[i].size, .desc_gpa = bad[i].desc, .avail_gpa = bad[i].avail, .used_gpa = bad[i].used
+		};
 		assert_int_equal(virtq_check(&q, &f->d.mem, &f->why), -EINVAL);
 		assert_int_equal(virtq_start(&q, &f->d.mem, false, false, &f->why), -EINVAL);
 		assert_string_equal(f->why, bad[i].why);

@@ -1,5 +1,5 @@
 /* Descriptor chains: every way to break the rules of virtio 1.2 §2.7.4 and §2.7.5, and what is just legal. */
-#include "tests/unit/virtq_fix.h"
+#include "tests/unit/virtq_fixture.h"
 
 #include <pthread.h>
 
@@ -97,10 +97,9 @@ static void test_buffer_addresses(void **state)
 		uint64_t addr;
 		uint32_t len;
 	} bad[] = {
-		{ DRV_MEM, 1 },		   { DRV_MEM - 1, 2 },		{ DRV_MEM - 0x10000, 0x10001 },
-		{ UINT64_MAX, 1 },	   { UINT64_MAX, 2 },		{ UINT64_MAX - 4095, 4096 },
-		{ UINT64_MAX - 10, 4096 }, { MEM_GAP_START, 4 },	{ MEM_GAP_END, 4 },
-		{ 0, UINT32_MAX },	   { DRV_MEM - 1, UINT32_MAX }, { 1ULL << 63, 512 },
+		{ DRV_MEM, 1 },	    { DRV_MEM - 1, 2 },		 { DRV_MEM - 0x10000, 0x10001 }, { UINT64_MAX, 1 },
+		{ UINT64_MAX, 2 },  { UINT64_MAX - 4095, 4096 }, { UINT64_MAX - 10, 4096 },	 { MEM_GAP_START, 4 },
+		{ MEM_GAP_END, 4 }, { 0, UINT32_MAX },		 { DRV_MEM - 1, UINT32_MAX },	 { 1ULL << 63, 512 },
 	};
 	struct fix *f = *state;
 
@@ -128,12 +127,9 @@ static void test_buffer_across_gap(void **state)
 		uint32_t len;
 		bool legal;
 	} at[] = {
-		{ MEM_GAP_START - 4096, 4096, true },
-		{ MEM_GAP_END, 4096, true },
-		{ MEM_GAP_START - 4096, 4097, false },
-		{ MEM_GAP_START - 1, 0x40000002, false },
-		{ MEM_GAP_START + 0x1000, 4, false },
-		{ MEM_GAP_END - 1, 2, false },
+		{ MEM_GAP_START - 4096, 4096, true },	 { MEM_GAP_END, 4096, true },
+		{ MEM_GAP_START - 4096, 4097, false },	 { MEM_GAP_START - 1, 0x40000002, false },
+		{ MEM_GAP_START + 0x1000, 4, false },	 { MEM_GAP_END - 1, 2, false },
 		{ MEM_GAP_END + 2 * MIB - 1, 2, false },
 	};
 	struct fix *f = calloc(1, sizeof(*f));

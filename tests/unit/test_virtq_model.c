@@ -1,5 +1,5 @@
 /* All small descriptor graphs, legal or not, against a model of the rules. */
-#include "tests/unit/virtq_fix.h"
+#include "tests/unit/virtq_fixture.h"
 
 /*
  * All descriptor graphs. Each descriptor of a queue takes one of these forms with every next, and the head every value.

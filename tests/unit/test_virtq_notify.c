@@ -1,5 +1,5 @@
 /* Suppression of notifications and interrupts, with flags and with EVENT_IDX (virtio 1.2 §2.7.7, §2.7.10). */
-#include "tests/unit/virtq_fix.h"
+#include "tests/unit/virtq_fixture.h"
 
 #include <pthread.h>
 
@@ -230,14 +230,9 @@ static void test_no_lost_wakeup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_interrupt_flag),
-		T(test_interrupt_event_idx),
-		T(test_interrupt_event_idx_wrap),
-		T(test_notify_flag),
-		T(test_notify_event_idx),
-		T(test_notify_event_garbage),
-		T(test_rings_overlap),
-		T(test_no_lost_wakeup),
+		T(test_interrupt_flag), T(test_interrupt_event_idx), T(test_interrupt_event_idx_wrap),
+		T(test_notify_flag),	T(test_notify_event_idx),    T(test_notify_event_garbage),
+		T(test_rings_overlap),	T(test_no_lost_wakeup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

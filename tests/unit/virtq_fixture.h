@@ -1,6 +1,6 @@
 /* What the tests of virtq.c share: a queue that is started, and its driver. */
-#ifndef MF_TESTS_UNIT_VIRTQ_FIX_H
-#define MF_TESTS_UNIT_VIRTQ_FIX_H
+#ifndef MF_TESTS_UNIT_VIRTQ_FIXTURE_H
+#define MF_TESTS_UNIT_VIRTQ_FIXTURE_H
 
 #include "tests/unit/mock_driver.h"
 

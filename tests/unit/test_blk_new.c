@@ -1,0 +1,116 @@
+/* What a drive tells about itself, and drives that cannot be made: bad files, bad sizes, images in use. */
+#include "tests/unit/blk_fixture.h"
+
+static void test_config(void **state)
+{
+	struct fix *f = *state;
+	struct virtio_blk_config config = { 0 };
+	uint32_t word;
+
+	f->dev->ops->config_read(f->dev, 0, &config, f->dev->ops->config_len);
+	assert_int_equal(config.capacity, SECTORS);
+	assert_int_equal(config.seg_max, VIRTQ_CHAIN_MAX - 2);
+	assert_int_equal(config.blk_size, 512);
+	f->dev->ops->config_read(f->dev, offsetof(struct virtio_blk_config, blk_size), &word, 4);
+	assert_int_equal(word, 512);
+	assert_int_equal(f->dev->offered,
+			 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH);
+	assert_null(f->dev->ops->config_write);
+}
+
+static int new_error(struct fix *f, const char *path, bool read_only, struct err *e)
+{
+	struct blk_params params = { .id = "data", .path = path, .read_only = read_only };
+	struct virtio_dev *dev = NULL;
+	int err = blk_new(&dev, &params, NULL, &f->d.mem, e);
+
+	if (dev)
+		dev->ops->free(dev);
+	return err;
+}
+
+static void test_new_errors(void **state)
+{
+	struct fix *f = *state;
+	char path[64], expect[256];
+	struct err e;
+
+	assert_int_equal(new_error(f, "/nonexistent/img", false, &e), -ENOENT);
+	assert_string_equal(e.text, "drive 'data': open '/nonexistent/img': No such file or directory");
+	assert_int_equal(new_error(f, "/tmp", true, &e), -EINVAL);
+	assert_string_equal(e.text, "drive 'data': open '/tmp': it is a directory, not a file or block device");
+	assert_int_equal(new_error(f, "/dev/null", true, &e), -EINVAL);
+
+	make_image(path, 1000);
+	assert_int_equal(new_error(f, path, false, &e), -EINVAL);
+	snprintf(expect, sizeof(expect),
+		 "drive 'data': the size of '%s', 1000 bytes, is not a multiple of 512: not a raw image, or one cut "
+		 "short ('truncate -s %%512' pads it)",
+		 path);
+	assert_string_equal(e.text, expect);
+	assert_int_equal(truncate(path, 512), 0);
+	mock.files_max = mock.num_fds;
+	assert_int_equal(new_error(f, path, false, &e), -EMFILE);
+	assert_string_equal(e.text, "drive 'data': its loop has too many files");
+	unlink(path);
+}
+
+static void test_empty_image(void **state)
+{
+	struct fix *f = *state;
+	struct blk_params params = { .id = "empty" };
+	struct virtio_dev *dev;
+	char path[64];
+	uint64_t capacity = 1;
+	struct err e;
+
+	make_image(path, 0);
+	params.path = path;
+	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), 0);
+	dev->ops->config_read(dev, 0, &capacity, 8);
+	assert_int_equal(capacity, 0);
+	dev->ops->free(dev);
+	unlink(path);
+}
+
+static void test_lock(void **state)
+{
+	struct fix *f = *state;
+	char expect[256];
+	struct err e;
+
+	assert_int_equal(new_error(f, f->path, false, &e), -EBUSY);
+	snprintf(expect, sizeof(expect),
+		 "drive 'data': '%s' is in use by another VM or drive; give each its own copy, or give it to all as :ro",
+		 f->path);
+	assert_string_equal(e.text, expect);
+	if (f->read_only) {
+		assert_int_equal(new_error(f, f->path, true, &e), 0);
+	} else {
+		assert_int_equal(new_error(f, f->path, true, &e), -EBUSY);
+		snprintf(expect, sizeof(expect),
+			 "drive 'data': '%s' is in use by another VM or drive, which writes to it", f->path);
+		assert_string_equal(e.text, expect);
+	}
+}
+
+static void test_lock_ends(void **state)
+{
+	char path[64];
+	struct err e;
+
+	make_image(path, 512);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(new_error(*state, path, false, &e), 0);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_config), T(test_new_errors), T(test_empty_image),
+		T(test_lock),	T_RO(test_lock),    T(test_lock_ends),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
