@@ -37,7 +37,7 @@ ifeq ($(SAN),1)
 ALL_LDFLAGS := -pie
 LIBS := -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
 else
-ALL_LDFLAGS := -static-pie
+ALL_LDFLAGS := -static-pie -Wl,-z,pack-relative-relocs
 LIBS := $(LIBS_STATIC)
 endif
 ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections

@@ -17,18 +17,6 @@
 #include "vmm/serial.h"
 #include "vmm/timeline.h"
 
-#define FIRST_IRQ_BY_PIN 16U
-
-unsigned boot_device_pin(unsigned i)
-{
-	return BOOT_DEVICE_IRQ(i) < FIRST_IRQ_BY_PIN ? BOOT_SERIAL_PIN + 1 + i : BOOT_DEVICE_IRQ(i);
-}
-
-unsigned boot_num_pins(unsigned num_devices)
-{
-	return num_devices ? boot_device_pin(num_devices - 1) + 1 : BOOT_SERIAL_PIN + 1;
-}
-
 static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, struct err *e)
 {
 	struct cmdline_device devices[CONFIG_DRIVES_MAX];
@@ -46,7 +34,7 @@ static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c,
 		devices[i] = (struct cmdline_device){
 			.gpa = BOOT_DEVICE_GPA(i),
 			.size = MMIO_WINDOW_SIZE,
-			.irq = BOOT_DEVICE_IRQ(i),
+			.irq = BOOT_DEVICE_LINE(i),
 		};
 	}
 	return cmdline_compose(line, LAYOUT_CMDLINE_SIZE, &in, e);
@@ -70,10 +58,10 @@ static int write_mptable(struct mem *m, const struct config *c, struct err *e)
 	uint8_t irq_of_pin[MPTABLE_PINS_MAX];
 
 	memset(irq_of_pin, MPTABLE_PIN_UNUSED, sizeof(irq_of_pin));
-	irq_of_pin[BOOT_SERIAL_PIN] = SERIAL_IRQ;
+	irq_of_pin[SERIAL_IRQ] = SERIAL_IRQ;
 	for (unsigned i = 0; i < c->num_drives; i++)
-		irq_of_pin[boot_device_pin(i)] = (uint8_t)BOOT_DEVICE_IRQ(i);
-	return mptable_write(m, c->cpus, irq_of_pin, boot_num_pins(c->num_drives), e);
+		irq_of_pin[BOOT_DEVICE_LINE(i)] = (uint8_t)BOOT_DEVICE_LINE(i);
+	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(c->num_drives), e);
 }
 
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)

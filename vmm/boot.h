@@ -14,17 +14,15 @@ struct err;
 struct mem;
 struct timeline;
 
-/* Device i has the register window at BOOT_DEVICE_GPA(i) and the ISA interrupt BOOT_DEVICE_IRQ(i). */
-#define BOOT_DEVICE_GPA(i) (0xd0000000ULL + MMIO_WINDOW_SIZE * (uint64_t)(i))
-#define BOOT_DEVICE_IRQ(i) (5U + (i))
-
 /*
- * The IOAPIC pins of these interrupts: as few as possible, because Linux walks every pin several times, by MMIO. The
- * serial port is on pin 0, the devices follow; only interrupts from 16 up must be on the pin of their own number.
+ * Device i has the register window at BOOT_DEVICE_GPA(i) and an interrupt line, which is its number for the guest and its
+ * pin of the IOAPIC. They can only be the same: for Linux without a PIC, interrupt n is pin n (ioapic.c).
  */
-#define BOOT_SERIAL_PIN 0U
-unsigned boot_device_pin(unsigned i);
-unsigned boot_num_pins(unsigned num_devices);
+#define BOOT_DEVICE_GPA(i) (0xd0000000ULL + MMIO_WINDOW_SIZE * (uint64_t)(i))
+#define BOOT_DEVICE_LINE(i) (5U + (i))
+
+/* Pins of the IOAPIC: no more than there are lines, since Linux walks every pin several times, by MMIO. */
+#define BOOT_NUM_PINS(num_devices) BOOT_DEVICE_LINE(num_devices)
 
 /*
  * Maps guest RAM and fills it as config says. Returns 0 and the registers to start with, or -errno with e set; mem_done

@@ -58,7 +58,7 @@ static int build_kvm(struct vm *vm, struct err *e)
 	if (!r)
 		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
 	if (!r)
-		r = kvm_set_split_irqchip(&vm->kvm, boot_num_pins(vm->config->num_drives), e);
+		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(vm->config->num_drives), e);
 	timeline_mark(vm->timeline, TIMELINE_KVM);
 	return r;
 }
@@ -79,7 +79,7 @@ static void raise_line(void *ctx, unsigned line)
 
 static void raise_serial(void *ctx)
 {
-	raise_line(ctx, BOOT_SERIAL_PIN);
+	raise_line(ctx, SERIAL_IRQ);
 }
 
 static void on_serial_event(void *ctx, enum serial_event event)
@@ -129,7 +129,7 @@ static int build_legacy(struct vm *vm, struct err *e)
 	};
 	int r;
 
-	r = ioapic_new(&vm->ioapic, boot_num_pins(vm->config->num_drives), send_msi, vm, e);
+	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(vm->config->num_drives), send_msi, vm, e);
 	if (r < 0)
 		return r;
 	r = ioapic_attach_loop(vm->ioapic, vm->io);
@@ -147,10 +147,6 @@ static int build_legacy(struct vm *vm, struct err *e)
 		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
 	if (!r)
 		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
-	if (!r)
-		r = bus_add(&vm->ports, I8259_MASTER_PORT, I8259_PORTS, i8259_access, &vm->pic[0]);
-	if (!r)
-		r = bus_add(&vm->ports, I8259_SLAVE_PORT, I8259_PORTS, i8259_access, &vm->pic[1]);
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
@@ -158,7 +154,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 {
 	unsigned i = vm->num_devs;
 	struct blk_params params = { .id = d->id, .path = d->path, .serial = d->serial, .read_only = d->read_only };
-	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = boot_device_pin(i) };
+	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
 	int r;
 

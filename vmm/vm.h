@@ -14,7 +14,6 @@
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
 #include "vmm/i8042.h"
-#include "vmm/i8259.h"
 #include "vmm/vcpu.h"
 
 struct console;
@@ -50,7 +49,6 @@ struct vm {
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
 	struct i8042 i8042;
-	struct i8259 pic[2];
 	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
 	struct mmio *transport[CONFIG_DRIVES_MAX];
 	unsigned num_devs;

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+"""The measuring part of perf/boot: boots the monitors in turn and prints what was seen as JSON. See perf/boot.
+
+usage: boot-measure.py SPEC.json
+
+With a root's access to tracefs, times are those of tracepoints, on the TSC (icount) or CLOCK_MONOTONIC (wall). A boot is
+traced either lightly, a handful of events, which gives the times from end to end; or fully, with all VM entries and
+exits, which gives the first entry and the time in the guest. Without tracefs there is what the parent process sees.
+"""
+
+import collections
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+TRACEFS = "/sys/kernel/tracing/"
+MARK_UP, MARK_DOWN = 0x4D59464C, 0x4D59464D
+LIGHT_EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "syscalls/sys_exit_wait4", "power/cpu_idle"]
+FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_userspace_exit"]
+EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?:\(|:)\s*(.*)$")
+BOOT_SECONDS_MAX = 60
+BASE_WORDS = "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
+QEMU_MACHINE = (
+    "microvm,x-option-roms=off,pic=off,pit=off,rtc=off,acpi=off,pcie=off,usb=off,"
+    "auto-kernel-cmdline=off,isa-serial=on"
+)
+
+
+def trace_set(name, value):
+    with open(TRACEFS + name, "w", encoding="ascii") as file:
+        file.write(value)
+
+
+def can_trace():
+    return os.access(TRACEFS + "trace", os.W_OK) and os.path.isdir(TRACEFS + "events/kvm/kvm_cpuid")
+
+
+def trace_setup(icount):
+    trace_set("tracing_on", "0")
+    trace_set("events/enable", "0")
+    trace_set("trace_clock", "x86-tsc" if icount else "mono")
+    trace_set("buffer_size_kb", "32768")
+    trace_set("events/kvm/kvm_cpuid/filter", f"function == {MARK_UP} || function == {MARK_DOWN}")
+    trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
+
+
+def trace_enable(full):
+    for event in LIGHT_EVENTS:
+        trace_set(f"events/{event}/enable", "1")
+    for event in FULL_EVENTS:
+        trace_set(f"events/{event}/enable", "1" if full else "0")
+
+
+def trace_events():
+    """Yields (time, thread, event, arguments); times are nanoseconds or ticks."""
+    with open(TRACEFS + "trace", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            found = EVENT.match(line)
+            if found:
+                stamp = found[2].replace(".", "") + ("000" if "." in found[2] else "")
+                yield int(stamp), int(found[1]), found[3], found[4]
+
+
+class Boot:
+    """One boot, from the events of its trace."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.exec = self.first = self.up = self.down = self.reaped = None
+        self.guest = self.idle = self.idle_before_first = self.user_exits = 0
+        self.exits = collections.Counter()
+        self.entered = {}
+        self.idle_since = None
+
+    def add(self, now, thread, event, args):
+        if event == "sched_process_exec":
+            if thread == self.pid:
+                self.exec = now
+        elif self.exec is None:
+            return
+        elif event == "kvm_cpuid":
+            self.add_mark(now, args)
+        elif event == "sys_wait4":
+            self.reaped = now
+        elif self.up is None:
+            self.add_before_up(now, thread, event, args)
+
+    def add_mark(self, now, args):
+        if f"{MARK_UP:x}" in args:
+            self.up = self.up or now
+        elif f"{MARK_DOWN:x}" in args:
+            self.down = now
+
+    def add_before_up(self, now, thread, event, args):
+        if event == "kvm_entry":
+            self.entered[thread] = now
+            if self.first is None:
+                self.first = now
+                self.idle_before_first = self.idle
+        elif event == "kvm_exit":
+            self.guest += now - self.entered.pop(thread, now)
+            self.exits[re.search(r"reason (\S+)", args)[1]] += 1
+        elif event == "kvm_userspace_exit":
+            self.user_exits += 1
+        elif event == "cpu_idle":
+            if "state=4294967295" not in args:
+                self.idle_since = now
+            elif self.idle_since is not None:
+                self.idle += now - self.idle_since
+                self.idle_since = None
+
+    def metrics(self, full):
+        if None in (self.exec, self.up, self.down, self.reaped) or (full and self.first is None):
+            sys.exit("boot-measure: the trace of a boot lacks a mark; did the guest get to PID 1?")
+        if full:
+            return {
+                "first": self.first - self.exec,
+                "guest": self.guest,
+                "idle": self.idle - self.idle_before_first,
+                "exits": self.exits.total(),
+                "user_exits": self.user_exits,
+            }
+        return {"total": self.up - self.exec, "exit": self.reaped - self.down}
+
+
+class Bench:
+    def __init__(self, spec):
+        self.spec = spec
+        self.root = None
+        self.tracing = can_trace()
+        self.kernel, self.initrd = spec["kernel"], spec["initrd"]
+        self.programs = dict(spec["programs"])
+        self.values = {name: collections.defaultdict(list) for name in self.programs}
+        self.reasons = {}
+
+    def command(self, name, wait=False):
+        program, mem, cpus = self.programs[name], self.spec["mem_mib"], self.spec["cpus"]
+        words = " -- wait" if wait else ""
+        if name == "bare":
+            return [program]
+        files = ["-k", self.kernel, "-i", self.initrd]
+        if name == "mayfly":
+            command = [program, "run", *files, "-m", f"{mem}M", "-c", str(cpus)]
+            return command + ([f"--append={words}"] if wait else [])
+        line = f"{BASE_WORDS} {'noreplace-smp' if cpus == 1 else 'tsc=reliable'}{words}"
+        return [
+            *[program, "-M", QEMU_MACHINE, "-accel", "kvm", "-cpu", "host", "-m", str(mem)],
+            *["-smp", str(cpus), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot"],
+            *["-serial", "stdio", "-kernel", self.kernel, "-initrd", self.initrd, "-append", line],
+        ]
+
+    def enter_tmpfs(self):
+        """Moves to a root of its own in RAM: no file system of the lab's host takes part in a measured boot."""
+        self.root = tempfile.mkdtemp(dir="/dev/shm")
+        for name in ("dev", "proc", "sys"):
+            os.mkdir(f"{self.root}/{name}")
+            subprocess.run(["mount", "--rbind", f"/{name}", f"{self.root}/{name}"], check=True)
+        for program in self.programs.values():
+            self.copy_program(program)
+        for path in (self.kernel, self.initrd):
+            os.makedirs(self.root + os.path.dirname(path), exist_ok=True)
+            subprocess.run(["cp", "--sparse=always", path, self.root + path], check=True)
+        os.chroot(self.root)
+        os.chdir("/")
+
+    def copy_program(self, program):
+        libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+        for path in [program, *re.findall(r"(/\S+) \(0x", libraries.stdout)]:
+            os.makedirs(self.root + os.path.dirname(path), exist_ok=True)
+            shutil.copy(path, self.root + path)
+        if "qemu" in program:
+            os.makedirs(f"{self.root}/usr/share/qemu", exist_ok=True)
+            for rom in ("bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"):
+                if os.path.exists(f"/usr/share/qemu/{rom}"):
+                    shutil.copy(f"/usr/share/qemu/{rom}", f"{self.root}/usr/share/qemu/{rom}")
+
+    def boot(self, name, full):
+        """Boots once and returns its Boot, or what the parent saw without tracing."""
+        settle()
+        if self.tracing:
+            trace_enable(full)
+            trace_set("trace", "")
+            trace_set("tracing_on", "1")
+        started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        process = start(self.command(name), subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            sys.exit(f"boot-measure: {name} ended with {process.returncode}: {self.command(name)}")
+        self.values[name]["max_rss_kib"].append(usage.ru_maxrss)
+        if not self.tracing:
+            self.values[name]["process"].append(ended - started)
+            return
+        trace_set("tracing_on", "0")
+        boot = Boot(process.pid)
+        for event in trace_events():
+            boot.add(*event)
+        for key, value in boot.metrics(full).items():
+            self.values[name][key].append(value)
+        if full:
+            self.reasons[name] = dict(boot.exits.most_common())
+
+    def boot_watching_console(self, name):
+        """Without tracing: the console is what tells that PID 1 runs."""
+        settle()
+        started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        process = start(self.command(name), subprocess.PIPE)
+        wait_for_up(process)
+        self.values[name]["total"].append(time.clock_gettime_ns(time.CLOCK_MONOTONIC) - started)
+        process.stdout.read()
+        process.wait()
+
+    def measure(self):
+        passes = [("light", False), ("full", True)] if self.tracing else [("light", False)]
+        for number in range(self.spec["runs"] + 1):
+            print(f"\rboot {number} of {self.spec['runs']}", end="", file=sys.stderr, flush=True)
+            if number == 1:  # what came before only warmed up
+                for values in self.values.values():
+                    values.clear()
+            for _, full in passes:
+                for name in self.programs:
+                    self.boot(name, full)
+            for name in self.programs:
+                if not self.tracing and name != "bare":
+                    self.boot_watching_console(name)
+        print(file=sys.stderr)
+        self.derive()
+        if self.tracing:
+            trace_set("events/enable", "0")
+
+    def derive(self):
+        """What follows from both kinds of boots, run by run."""
+        for values in self.values.values():
+            if "first" not in values:
+                continue
+            values["kernel"] = [t - f for t, f in zip(values["total"], values["first"])]
+            # Full tracing costs the host time, and little of the guest's: the light boots have the right sum.
+            parts = zip(values["kernel"], values["guest"], values["idle"])
+            values["host"] = [kernel - guest - idle for kernel, guest, idle in parts]
+
+    def memory(self, name):
+        """RSS and PSS in KiB of a monitor whose guest waits, without guest RAM."""
+        process = start(self.command(name, wait=True), subprocess.PIPE)
+        wait_for_up(process)
+        time.sleep(0.3)
+        mappings = read_smaps(process.pid)
+        process.kill()
+        process.wait()
+        guest = find_guest_ram(mappings, self.spec["mem_mib"] << 20)
+        own = [m for i, m in enumerate(mappings) if i not in guest]
+        return {
+            "rss_kib": sum(m["Rss"] for m in own),
+            "pss_kib": sum(m["Pss"] for m in own),
+            "guest_rss_kib": sum(mappings[i]["Rss"] for i in guest),
+        }
+
+    def steps(self):
+        """mayfly's own account of its start: the text of --time."""
+        settle()
+        command = self.command("mayfly") + ["--time"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        return [line for line in done.stderr.splitlines() if line.startswith(("boot:", " "))]
+
+    def counters(self, name):
+        """Instructions by the CPU's counters, of user space, kernel and guest; None where there are none."""
+        perf = shutil.which("perf")
+        if self.spec["icount"] or not perf:
+            return None
+        command = [perf, "stat", "-x,", "-e", "instructions:u,instructions:k,instructions:G"]
+        done = subprocess.run(
+            command + self.command(name), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        found = re.findall(r"^(\d+),[^,]*,instructions:(\w)", done.stderr, re.MULTILINE)
+        return {mode: int(count) for count, mode in found} or None
+
+
+def start(command, stdout):
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.DEVNULL)
+
+
+def wait_for_up(process):
+    if not any(line.strip() == b"up" for line in iter(process.stdout.readline, b"")):
+        sys.exit("boot-measure: a guest did not get to PID 1")
+
+
+def settle():
+    """Waits until the last VM is gone (mayfly leaves that to its reaper) and the kernel is done with it."""
+    for _ in range(BOOT_SECONDS_MAX * 50):
+        if not any(is_reaper(pid) for pid in os.listdir("/proc") if pid.isdigit()):
+            break
+        time.sleep(0.02)
+    time.sleep(0.3)
+
+
+def is_reaper(pid):
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+            return file.read().strip() == "mayfly-reaper"
+    except OSError:
+        return False
+
+
+def read_smaps(pid):
+    mappings = []
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+        for line in file:
+            head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line)
+            if head:
+                mappings.append({"start": int(head[1], 16), "end": int(head[2], 16), "mode": head[3]})
+            elif line.startswith(("Rss:", "Pss:")):
+                mappings[-1][line[:3]] = int(line.split()[1])
+    return mappings
+
+
+def find_guest_ram(mappings, size):
+    """Guest RAM is the row of adjacent mappings that is exactly as large as it; both monitors have guards around."""
+    for first, mapping in enumerate(mappings):
+        end = first
+        while end < len(mappings) and mappings[end]["mode"][:2] == "rw":
+            if mappings[end]["start"] != mapping["start"] and mappings[end]["start"] != mappings[end - 1]["end"]:
+                break
+            if mappings[end]["end"] - mapping["start"] >= size:
+                break
+            end += 1
+        if end < len(mappings) and mappings[end]["end"] - mapping["start"] == size:
+            return set(range(first, end + 1))
+    sys.exit("boot-measure: no mapping of a monitor looks like guest RAM")
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        spec = json.load(file)
+    bench = Bench(spec)
+    if spec["chroot"]:
+        bench.enter_tmpfs()
+    if bench.tracing:
+        trace_setup(spec["icount"])
+    bench.measure()
+    guests = [name for name in bench.programs if name != "bare"]
+    result = {
+        "tracing": bench.tracing,
+        "values": bench.values,
+        "reasons": bench.reasons,
+        "memory": {name: bench.memory(name) for name in guests},
+        "counters": {name: bench.counters(name) for name in bench.programs},
+        "steps": bench.steps(),
+        "commands": {name: bench.command(name) for name in bench.programs},
+    }
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
