@@ -12,6 +12,7 @@ import collections
 import json
 import os
 import re
+import resource  # noqa: F401 (os.wait4 loads it, which it cannot after chroot)
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ TRACEFS = "/sys/kernel/tracing/"
 MARK_UP, MARK_DOWN = 0x4D59464C, 0x4D59464D
 LIGHT_EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "syscalls/sys_exit_wait4", "power/cpu_idle"]
 FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_userspace_exit"]
-EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?:\(|:)\s*(.*)$")
+EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?::| ->)\s*(.*)$")
 BOOT_SECONDS_MAX = 60
 BASE_WORDS = "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
 QEMU_MACHINE = (
@@ -32,7 +33,7 @@ QEMU_MACHINE = (
 
 
 def trace_set(name, value):
-    with open(TRACEFS + name, "w", encoding="ascii") as file:
+    with open(TRACEFS + name, "w", encoding="utf-8") as file:
         file.write(value)
 
 
@@ -72,7 +73,8 @@ class Boot:
     def __init__(self, pid):
         self.pid = pid
         self.exec = self.first = self.up = self.down = self.reaped = None
-        self.guest = self.idle = self.idle_before_first = self.user_exits = 0
+        self.guest = self.idle = self.user_exits = 0
+        self.idle_at = {}  # how much there had been by then
         self.exits = collections.Counter()
         self.entered = {}
         self.idle_since = None
@@ -87,32 +89,38 @@ class Boot:
             self.add_mark(now, args)
         elif event == "sys_wait4":
             self.reaped = now
+            self.idle_at["reaped"] = self.idle
+        elif event == "cpu_idle":
+            self.add_idle(now, args)
         elif self.up is None:
             self.add_before_up(now, thread, event, args)
 
     def add_mark(self, now, args):
         if f"{MARK_UP:x}" in args:
             self.up = self.up or now
+            self.idle_at.setdefault("up", self.idle)
         elif f"{MARK_DOWN:x}" in args:
             self.down = now
+            self.idle_at["down"] = self.idle
+
+    def add_idle(self, now, args):
+        if "state=4294967295" not in args:
+            self.idle_since = now
+        elif self.idle_since is not None:
+            self.idle += now - self.idle_since
+            self.idle_since = None
 
     def add_before_up(self, now, thread, event, args):
         if event == "kvm_entry":
             self.entered[thread] = now
             if self.first is None:
                 self.first = now
-                self.idle_before_first = self.idle
+                self.idle_at["first"] = self.idle
         elif event == "kvm_exit":
             self.guest += now - self.entered.pop(thread, now)
             self.exits[re.search(r"reason (\S+)", args)[1]] += 1
         elif event == "kvm_userspace_exit":
             self.user_exits += 1
-        elif event == "cpu_idle":
-            if "state=4294967295" not in args:
-                self.idle_since = now
-            elif self.idle_since is not None:
-                self.idle += now - self.idle_since
-                self.idle_since = None
 
     def metrics(self, full):
         if None in (self.exec, self.up, self.down, self.reaped) or (full and self.first is None):
@@ -121,17 +129,22 @@ class Boot:
             return {
                 "first": self.first - self.exec,
                 "guest": self.guest,
-                "idle": self.idle - self.idle_before_first,
+                "idle": self.idle_at["up"] - self.idle_at["first"],
                 "exits": self.exits.total(),
                 "user_exits": self.user_exits,
             }
-        return {"total": self.up - self.exec, "exit": self.reaped - self.down}
+        return {
+            "total": self.up - self.exec,
+            "exit": self.reaped - self.down,
+            "exit_idle": self.idle_at["reaped"] - self.idle_at["down"],
+        }
 
 
 class Bench:
     def __init__(self, spec):
         self.spec = spec
         self.root = None
+        self.messages = tempfile.TemporaryFile()
         self.tracing = can_trace()
         self.kernel, self.initrd = spec["kernel"], spec["initrd"]
         self.programs = dict(spec["programs"])
@@ -175,7 +188,7 @@ class Bench:
             shutil.copy(path, self.root + path)
         if "qemu" in program:
             os.makedirs(f"{self.root}/usr/share/qemu", exist_ok=True)
-            for rom in ("bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"):
+            for rom in ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"):
                 if os.path.exists(f"/usr/share/qemu/{rom}"):
                     shutil.copy(f"/usr/share/qemu/{rom}", f"{self.root}/usr/share/qemu/{rom}")
 
@@ -187,13 +200,15 @@ class Bench:
             trace_set("trace", "")
             trace_set("tracing_on", "1")
         started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        process = start(self.command(name), subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
+        self.messages.truncate(0)
+        process = start(self.command(name), subprocess.DEVNULL, self.messages)
+        _, status, _ = os.wait4(process.pid, 0)
         ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            sys.exit(f"boot-measure: {name} ended with {process.returncode}: {self.command(name)}")
-        self.values[name]["max_rss_kib"].append(usage.ru_maxrss)
+            self.messages.seek(0)
+            text = self.messages.read().decode(errors="replace")
+            sys.exit(f"boot-measure: {name} ended with {process.returncode}: {self.command(name)}\n{text}")
         if not self.tracing:
             self.values[name]["process"].append(ended - started)
             return
@@ -219,7 +234,8 @@ class Bench:
     def measure(self):
         passes = [("light", False), ("full", True)] if self.tracing else [("light", False)]
         for number in range(self.spec["runs"] + 1):
-            print(f"\rboot {number} of {self.spec['runs']}", end="", file=sys.stderr, flush=True)
+            if self.spec["progress"]:
+                print(f"\rrun {number} of {self.spec['runs']}", end="", file=sys.stderr, flush=True)
             if number == 1:  # what came before only warmed up
                 for values in self.values.values():
                     values.clear()
@@ -229,7 +245,8 @@ class Bench:
             for name in self.programs:
                 if not self.tracing and name != "bare":
                     self.boot_watching_console(name)
-        print(file=sys.stderr)
+        if self.spec["progress"]:
+            print("\r", end="", file=sys.stderr)
         self.derive()
         if self.tracing:
             trace_set("events/enable", "0")
@@ -239,10 +256,10 @@ class Bench:
         for values in self.values.values():
             if "first" not in values:
                 continue
-            values["kernel"] = [t - f for t, f in zip(values["total"], values["first"])]
+            values["kernel"] = [max(t - f, 0) for t, f in zip(values["total"], values["first"])]
             # Full tracing costs the host time, and little of the guest's: the light boots have the right sum.
             parts = zip(values["kernel"], values["guest"], values["idle"])
-            values["host"] = [kernel - guest - idle for kernel, guest, idle in parts]
+            values["host"] = [max(kernel - guest - idle, 0) for kernel, guest, idle in parts]
 
     def memory(self, name):
         """RSS and PSS in KiB of a monitor whose guest waits, without guest RAM."""
@@ -250,6 +267,7 @@ class Bench:
         wait_for_up(process)
         time.sleep(0.3)
         mappings = read_smaps(process.pid)
+        peak = read_peak(process.pid)
         process.kill()
         process.wait()
         guest = find_guest_ram(mappings, self.spec["mem_mib"] << 20)
@@ -258,6 +276,7 @@ class Bench:
             "rss_kib": sum(m["Rss"] for m in own),
             "pss_kib": sum(m["Pss"] for m in own),
             "guest_rss_kib": sum(mappings[i]["Rss"] for i in guest),
+            "peak_kib": peak,
         }
 
     def steps(self):
@@ -280,8 +299,8 @@ class Bench:
         return {mode: int(count) for count, mode in found} or None
 
 
-def start(command, stdout):
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.DEVNULL)
+def start(command, stdout, stderr=subprocess.DEVNULL):
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
 
 
 def wait_for_up(process):
@@ -300,7 +319,7 @@ def settle():
 
 def is_reaper(pid):
     try:
-        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip() == "mayfly-reaper"
     except OSError:
         return False
@@ -308,7 +327,7 @@ def is_reaper(pid):
 
 def read_smaps(pid):
     mappings = []
-    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as file:
         for line in file:
             head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line)
             if head:
@@ -316,6 +335,11 @@ def read_smaps(pid):
             elif line.startswith(("Rss:", "Pss:")):
                 mappings[-1][line[:3]] = int(line.split()[1])
     return mappings
+
+
+def read_peak(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return int(re.search(r"VmHWM:\s*(\d+)", file.read())[1])
 
 
 def find_guest_ram(mappings, size):

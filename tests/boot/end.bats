@@ -1,0 +1,216 @@
+#!/usr/bin/env bats
+# How a VM ends, and how mayfly tells: its status, one line, and nothing left behind.
+
+load helper
+
+@test "end: reboot is 0; --quiet says nothing about it" {
+	run_linux -- 'reboot -f'
+	assert_equal "$status" 0
+	assert_one_line 'the guest rebooted'
+	run_linux --quiet -- 'reboot -f'
+	assert_equal "$status" 0
+	assert_equal "$stderr" ''
+}
+
+@test "end: poweroff and halt are 0" {
+	local word
+	for word in poweroff halt; do
+		run_linux -- "$word -f"
+		assert_equal "$status" 0
+		assert_one_line 'the guest (halted|powered off)'
+	done
+}
+
+@test "end: halt of two CPUs is 0" {
+	run_linux -c 2 -- 'halt -f'
+	assert_equal "$status" 0
+	assert_one_line 'the guest halted'
+}
+
+@test "end: panic is 101 and the line has the kernel's words" {
+	run_mayfly run -k "$KERNEL"
+	assert_equal "$status" 101
+	assert_one_line 'panicked: VFS: Unable to mount root fs'
+	# PID 1 ends.
+	run_linux --quiet -- 'kill -SEGV 1; exec cat' < /dev/null
+	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" --append 'rdinit=/bin/false'
+	assert_equal "$status" 101
+	assert_one_line 'panicked: Attempted to kill init'
+}
+
+@test "end: a triple fault is 102" {
+	run_flat triple
+	assert_equal "$status" 102
+	assert_one_line 'the guest crashed.*triple fault'
+}
+
+@test "end: an exit of KVM that cannot be handled is 103" {
+	run_flat nowhere
+	assert_equal "$status" 103
+	assert_one_line 'KVM.*(INTERNAL_ERROR|emulate)'
+}
+
+@test "end: a halt with interrupts off is 104, within seconds" {
+	SECONDS=0
+	run_flat halt
+	assert_equal "$status" 104
+	assert_equal "$output" 'halting'
+	assert_one_line 'stopped for ever'
+	[ "$SECONDS" -lt 10 ]
+}
+
+@test "end: a halt with interrupts on is none" {
+	start_flat idle
+	wait_said idle
+	sleep 3
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+}
+
+# Ends a guest that computes and one that idles by a signal: $2 is the status within a second.
+ended_by() {
+	local guest word began
+	for guest in spin idle; do
+		start_flat "$guest"
+		word=idle
+		[ "$guest" = idle ] || word=spinning
+		wait_said "$word"
+		now_ms
+		began=$ms
+		kill "-$1" "$pid"
+		status=0
+		wait "$pid" || status=$?
+		now_ms
+		stderr=$(< "$BATS_TEST_TMPDIR/err")
+		assert_equal "$status" "$2"
+		[ $((ms - began)) -lt 1000 ] || fail "it took $((ms - began)) ms"
+		[ "$1" = KILL ] || assert_one_line "signal \\($3"
+	done
+}
+
+@test "end: SIGTERM is 143, at once" {
+	ended_by TERM 143 Terminated
+}
+
+@test "end: SIGHUP is 129, at once" {
+	ended_by HUP 129 Hangup
+}
+
+@test "end: SIGQUIT is 131, at once" {
+	ended_by QUIT 131 Quit
+}
+
+@test "end: SIGINT is 130, at once" {
+	# A shell starts what is in the background with SIGINT ignored; mayfly must listen all the same.
+	ended_by INT 130 Interrupt
+}
+
+@test "end: SIGTERM while Linux boots, runs on 2 CPUs, and floods the console" {
+	start_linux -c 2 -- 'echo go; while :; do :; done & yes'
+	sleep 0.3
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	start_linux -c 2 -- 'echo go; while :; do :; done & yes'
+	wait_said '^y'
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	assert_one_line 'Terminated'
+}
+
+@test "end: SIGKILL leaves no process and no lock" {
+	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	start_flat spin -d "$BATS_TEST_TMPDIR/disk"
+	wait_said spinning
+	kill -KILL "$pid"
+	wait_end
+	assert_equal "$status" 137
+	assert_none_left
+	run_flat hello -d "$BATS_TEST_TMPDIR/disk"
+	assert_equal "$status" 0
+}
+
+@test "end: SIGSTOP and SIGCONT change nothing" {
+	start_flat echo
+	wait_said '^echo'
+	kill -STOP "$pid"
+	kill -CONT "$pid"
+	tell 'still here'
+	wait_said 'still here'
+	printf '\4' >&"$to"
+	wait_end
+	assert_equal "$status" 0
+}
+
+@test "end: Ctrl-A x on a terminal is 0, and its modes are as before" {
+	on_tty 'expect=spinning' raw 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf"
+	assert_equal "$status" 0
+	assert_line 'terminal: unchanged'
+	assert_line --regexp '^mayfly: ended by the user'
+}
+
+@test "end: the terminal's modes are as before after each other end" {
+	local end
+	on_tty -- "$MAYFLY" run -k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	assert_line 'terminal: unchanged'
+	on_tty -- "$MAYFLY" run -k "$GUESTS/triple.elf"
+	assert_equal "$status" 102
+	assert_line 'terminal: unchanged'
+	for end in TERM=143 HUP=129 SEGV=139 BUS=135 ABRT=134; do
+		on_tty 'expect=spinning' raw "kill=${end%=*}" -- "$MAYFLY" run -k "$GUESTS/spin.elf"
+		assert_equal "$status" "${end#*=}"
+		assert_line 'terminal: unchanged'
+	done
+}
+
+@test "end: what went wrong before the guest ran leaves the terminal alone" {
+	on_tty -- "$MAYFLY" run -k "$GUESTS/hello.elf" -d missing
+	assert_equal "$status" 125
+	assert_line 'terminal: unchanged'
+	assert_line --regexp "^mayfly: drive 'drive0'"
+}
+
+@test "end: Ctrl-C on a terminal is the guest's" {
+	on_tty 'expect=echo' raw 'send=a\x03b' 'expect=a\x03b' 'send=\x04' -- "$MAYFLY" run -k "$GUESTS/echo.elf"
+	assert_equal "$status" 0
+}
+
+@test "end: mayfly that crashes says so and dies of it" {
+	start_flat spin
+	wait_said spinning
+	kill -SEGV "$pid"
+	wait_end
+	assert_equal "$status" 139
+	assert_one_line 'crashed: SIGSEGV'
+}
+
+@test "end: a guest without a reader goes on to its end" {
+	status=0
+	"$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null >&- 2> "$BATS_TEST_TMPDIR/err" || status=$?
+	assert_equal "$status" 0
+	"$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null > /dev/full 2> "$BATS_TEST_TMPDIR/err" || status=$?
+	assert_equal "$status" 0
+	grep -q 'No space left' "$BATS_TEST_TMPDIR/err"
+	"$MAYFLY" run -k "$GUESTS/hello.elf" <&- > "$BATS_TEST_TMPDIR/out" 2>&- || status=$?
+	assert_equal "$status" 0
+	assert_equal "$(< "$BATS_TEST_TMPDIR/out")" hello
+}
+
+@test "end: a broken pipe loses output and nothing else" {
+	local fifo=$BATS_TEST_TMPDIR/fifo
+	mkfifo "$fifo"
+	"$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$fifo" 2> "$BATS_TEST_TMPDIR/err" 3>&- &
+	pid=$!
+	started+=("$pid")
+	head -c 100 "$fifo" > "$BATS_TEST_TMPDIR/out"
+	wait_for grep -q 'Broken pipe' "$BATS_TEST_TMPDIR/err"
+	sleep 0.5
+	run ! has_ended "$pid"
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	assert_equal "$(grep -c . "$BATS_TEST_TMPDIR/err")" 2
+}
