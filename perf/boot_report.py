@@ -28,13 +28,13 @@ MEMORY = {
 REASONS_SHOWN = 8
 LABEL_WIDTH = 33
 
-# The chart: what a bar is made of, and the colours.
+# The chart: what a bar is made of, its colour, and that of the text in it.
 PHASES = [
-    ("first", "exec to first guest instruction", "#3b6ea5"),
-    ("host", "host, until PID 1", "#8fb8de"),
-    ("guest", "guest, until PID 1", "#e8a33d"),
-    ("idle", "idle", "#d9d9d9"),
-    ("exit", "reboot to process end", "#a8577e"),
+    (("first",), "exec to first guest instruction", "#3b6ea5", "#fff"),
+    (("host",), "host, until PID 1", "#8fb8de", "#222"),
+    (("guest",), "guest, until PID 1", "#e8a33d", "#222"),
+    (("idle", "exit_idle"), "idle", "#d9d9d9", "#222"),
+    (("exit", "-exit_idle"), "reboot to process end", "#a8577e", "#fff"),
 ]
 
 
@@ -180,42 +180,42 @@ def round_step(most):
     return step
 
 
+def phase_size(metrics, keys):
+    """The sum of some medians; those with a minus count against it."""
+    return sum(metrics[key.lstrip("-")]["median"] * (-1 if key[0] == "-" else 1) for key in keys)
+
+
 def chart(result):
     """A bar for each monitor, of the medians of its phases."""
-    left, top, width, bar, gap, right = 120, 84, 640, 34, 22, 90
+    left, top, width, bar, gap, right = 120, 84, 680, 34, 22, 90
     scale, unit = 1e6, "million instructions" if result["unit"] == "instructions" else "ms"
     bars = []
     for name in NAMES:
         metrics = result["monitors"].get(name, {}).get("metrics", {})
         if "first" in metrics:
-            bars.append((NAMES[name], [metrics[key]["median"] / scale for key, _, _ in PHASES]))
+            bars.append((NAMES[name], [phase_size(metrics, phase[0]) / scale for phase in PHASES]))
     most = max(sum(parts) for _, parts in bars)
     bottom = top + len(bars) * (bar + gap)
+    shown = [phase for number, phase in enumerate(PHASES) if any(parts[number] > 0 for _, parts in bars)]
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + right} {bottom + 56}" '
         'font-family="sans-serif" font-size="13" fill="#222">',
         '<rect width="100%" height="100%" fill="#fff"/>',
         svg_text(left, 26, "Boot to PID 1 and reboot", 'font-size="17" font-weight="bold"'),
+        *legend(left, 52, shown),
+        *axis(left, top - 8, width, bottom, most, unit),
     ]
-    out += legend(left, 50, {key for key, _, _ in PHASES if any(key_has(b, key) for b in bars)})
-    out += axis(left, top - 8, width, bottom, most, unit)
     for number, (name, parts) in enumerate(bars):
         out += one_bar(name, parts, left, top + number * (bar + gap), width / most, bar)
     return "\n".join([*out, "</svg>", ""])
 
 
-def key_has(bar, key):
-    index = [phase[0] for phase in PHASES].index(key)
-    return bar[1][index] > 0
-
-
-def legend(x, y, keys):
+def legend(x, y, phases):
     out = []
-    for key, label, colour in PHASES:
-        if key in keys:
-            out.append(f'<rect x="{x:.1f}" y="{y - 10}" width="11" height="11" fill="{colour}"/>')
-            out.append(svg_text(x + 16, y, label, 'font-size="12"'))
-            x += 32 + 6.3 * len(label)
+    for _, label, colour, _ in phases:
+        out.append(f'<rect x="{x:.1f}" y="{y - 10}" width="11" height="11" fill="{colour}"/>')
+        out.append(svg_text(x + 16, y, label, 'font-size="12"'))
+        x += 32 + 6 * len(label)
     return out
 
 
@@ -231,7 +231,7 @@ def axis(left, top, width, bottom, most, unit):
 
 def one_bar(name, parts, left, y, per_unit, height):
     out, x = [svg_text(left - 10, y + height / 2 + 5, name, 'text-anchor="end"')], left
-    for (_, label, colour), part in zip(PHASES, parts):
+    for (_, label, colour, ink), part in zip(PHASES, parts):
         if part <= 0:
             continue
         size = part * per_unit
@@ -240,7 +240,7 @@ def one_bar(name, parts, left, y, per_unit, height):
             f"<title>{escape(label)}: {part:.2f}</title></rect>"
         )
         if size > 34:
-            extra = 'text-anchor="middle" font-size="12"' + (' fill="#fff"' if colour < "#80" else "")
+            extra = f'text-anchor="middle" font-size="12" style="fill:{ink}"'
             out.append(svg_text(x + size / 2, y + height / 2 + 4, f"{part:.1f}", extra))
         x += size
     out.append(svg_text(x + 8, y + height / 2 + 5, f"{sum(parts):.1f}", 'font-weight="bold"'))

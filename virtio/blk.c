@@ -394,7 +394,6 @@ static void blk_reset(struct virtio_dev *dev)
 		if (b->slots[i].in_flight)
 			loop_cancel(dev->loop, &b->slots[i].op);
 	loop_drain(dev->loop, &b->in_flight);
-	b->waiting = NULL;
 }
 
 static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)

@@ -188,22 +188,21 @@ void cpu_template_free(struct cpu_template *t)
 
 static int set_msrs(int vcpu_fd, struct err *e)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = MF_ARRAY_SIZE(msrs.entry),
-		.entry = {
-			{ .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
-			{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE_WRITE_BACK },
-		},
+	static const struct kvm_msr_entry wanted[] = {
+		{ .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE_WRITE_BACK },
 	};
-	int n = ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
+	uint64_t buf[(sizeof(struct kvm_msrs) + sizeof(wanted)) / sizeof(uint64_t)] = { 0 };
+	struct kvm_msrs *msrs = (struct kvm_msrs *)buf;
+	int n;
 
+	msrs->nmsrs = MF_ARRAY_SIZE(wanted);
+	memcpy(msrs->entries, wanted, sizeof(wanted));
+	n = ioctl(vcpu_fd, KVM_SET_MSRS, msrs);
 	if (n < 0)
 		return err_sys(e, "KVM_SET_MSRS");
-	if (n != (int)MF_ARRAY_SIZE(msrs.entry))
-		return err_set(e, -EINVAL, "KVM_SET_MSRS: MSR 0x%x was refused", msrs.entry[n].index);
+	if (n != (int)MF_ARRAY_SIZE(wanted))
+		return err_set(e, -EINVAL, "KVM_SET_MSRS: MSR 0x%x was refused", wanted[n].index);
 	return 0;
 }
 

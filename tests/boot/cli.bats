@@ -5,11 +5,8 @@
 load helper
 
 setup_file() {
-	# shellcheck source=tests/boot/helper.bash
 	cd "$BATS_FILE_TMPDIR" || return 1
-	local root=$BATS_TEST_DIRNAME elf python=/usr/bin/python3
-	[ -x "$python" ] || python=python3
-	elf() { "$python" -I -S "$root/elf" "$@"; }
+	elf() { "$PYTHON" -I -S "$BATS_TEST_DIRNAME/elf" "$@"; }
 	elf good
 	elf arm64 machine=183
 	elf riscv machine=243
@@ -48,7 +45,7 @@ setup_file() {
 refused() {
 	local want=$1 began
 	shift
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	now_ms
 	began=$ms
 	run_mayfly run "$@"
@@ -142,7 +139,7 @@ with_mounts() {
 }
 
 @test "cli: what --dry-run prints is a configuration that means the same" {
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	run_mayfly run --dry-run -k good -i text -c 3 -m 300M --entry pvh -d disk:ro:id=a:serial=S1 -d 'odd:disk:id=b' \
 		--append 'a "b" \ c' --log-level info
 	assert_equal "$status" 0
@@ -166,7 +163,7 @@ with_mounts() {
 	refused "kernel 'fifo': " -k fifo
 	refused "kernel '/dev/zero': " -k /dev/zero
 	refused "must not be empty" -k ''
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	run --separate-stderr as_user "$MAYFLY" run -k text
 	assert_equal "$status" 125
 	assert_one_line "kernel 'text': .*Permission denied"
@@ -254,7 +251,7 @@ with_mounts() {
 	refused "drive 'drive1': .*'directory'" -k good -d disk -d directory
 	refused "drive 'a': .*'odd_disk'.* 1000 bytes.*512" -k good -d odd_disk:id=a
 	refused "drive 'drive0': .*'fifo'" -k good -d fifo
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	run --separate-stderr as_user "$MAYFLY" run -k good -d text:ro
 	assert_equal "$status" 125
 	assert_one_line "drive 'drive0': .*'text'.*Permission denied"
@@ -272,7 +269,7 @@ with_mounts() {
 }
 
 @test "config: syntax errors have line and column" {
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	printf '{\n  "cpus": 2,\n  "mem" "1G"\n}\n' > bad.json
 	refused "bad.json.*3.*[0-9]" --config bad.json
 	printf '{ "cpus": 2' > cut.json
@@ -290,7 +287,7 @@ with_mounts() {
 }
 
 @test "config: unknown keys and wrong types are named" {
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	local key
 	printf '{ "cpu": 2 }' > a.json
 	refused "a.json.*cpu" --config a.json
@@ -348,7 +345,7 @@ with_mounts() {
 }
 
 @test "standard files: closed ones change nothing" {
-	cd "$BATS_FILE_TMPDIR"
+	cd "$BATS_FILE_TMPDIR" || return 1
 	local want
 	want=$("$MAYFLY" run --dry-run -k good)
 	assert_equal "$("$MAYFLY" run --dry-run -k good <&- 2>&-)" "$want"

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # variables that the tests use
 # What the tests of the binary share: where things are, guests that run and guests that stay, and checks for leftovers.
 #
 # Paths come from the environment, so that another build or kernel can be tested; by default they are those of `make`.
@@ -33,12 +34,17 @@ wait_for() {
 	done
 }
 
+# Takes the carriage returns of terminals out of $output and $lines.
+strip_returns() {
+	output=${output//$'\r'/}
+	mapfile -t lines <<< "$output"
+}
+
 # run_mayfly ARG...: to its end, without input. Sets $status, $output (stdout, without carriage returns) and $stderr.
 run_mayfly() {
-	# shellcheck disable=SC2034 # $stderr is set here and used by the tests
 	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" "$@" < /dev/null
-	output=${output//$'\r'/}
-	[ "$status" -lt 125 ] || echo "# mayfly said: $stderr"
+	strip_returns
+	echo "# mayfly said: $stderr" # shown if the test fails
 }
 
 # run_flat NAME [OPTION...]: a guest of tests/guest.
@@ -170,5 +176,5 @@ teardown() {
 # on_tty STEP... -- COMMAND...: see tests/boot/on-tty. Sets $status and $output.
 on_tty() {
 	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/on-tty" --limit "$LIMIT" "$@"
-	output=${output//$'\r'/}
+	strip_returns
 }

@@ -9,7 +9,7 @@
 #include <sys/reboot.h>
 #include <unistd.h>
 
-#include "labinit.h"
+#include "tests/lab/labinit.h"
 
 #define DEBUG_EXIT_PORT 0x501 /* QEMU's isa-debug-exit: a write ends the machine at once */
 

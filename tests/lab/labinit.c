@@ -41,7 +41,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "labinit.h"
+#include "tests/lab/labinit.h"
 
 #define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=1048576"
 

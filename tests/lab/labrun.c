@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "labinit.h"
+#include "tests/lab/labinit.h"
 
 #define FLOW_BYTES 32768 /* the most that virtio-serial takes in one write */
 

@@ -46,6 +46,7 @@ struct mock {
 	unsigned num_watches;
 	struct task *tasks;
 	unsigned calls;
+	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
 	bool calls_fail;
 };
@@ -128,6 +129,7 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 void loop_cancel(struct loop *loop, struct op *op)
 {
 	(void)loop;
+	mock.cancels++;
 	for (unsigned i = 0; i < mock.num; i++)
 		if (mock.io[i].op == op)
 			mock.io[i].cancelled = true;

@@ -7,6 +7,7 @@ static void test_read(void **state)
 
 	request(f, 0, VIRTIO_BLK_T_IN, 5, 1024);
 	kick(f);
+	assert_int_equal(drv_used_flags(&f->d), 0); /* notifications are wanted again */
 	assert_int_equal(drv_used_idx(&f->d), 0);
 	assert_int_equal(status_of(f, 0), NOT_WRITTEN);
 	mock_do_all();
@@ -112,6 +113,27 @@ static void test_unsupported(void **state)
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(types); i++)
 		assert_used(f, i, i, 0, VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(mock.num, 0);
+}
+
+/* As many as one turn may answer at once: the rest, here none, is looked for in the next. */
+static void test_whole_queue_answered_at_once(void **state)
+{
+	struct fix *f = *state;
+
+	put_header(f, 0, 99, 0);
+	drv_desc_at(&f->d, DRV_TABLE, 0, HEADER(0), 16, NEXT, 1);
+	drv_desc_at(&f->d, DRV_TABLE, 1, STATUS(0), 1, WRITE, 0);
+	for (unsigned i = 0; i < 256; i++) {
+		drv_desc(&f->d, i, DRV_TABLE, 32, INDIRECT, 0);
+		drv_add(&f->d, (uint16_t)i);
+	}
+	drv_publish_idx(&f->d, f->d.avail_idx);
+	kick(f);
+	assert_int_equal(drv_used_idx(&f->d), 256);
+	assert_int_equal(drv_used_flags(&f->d), VRING_USED_F_NO_NOTIFY);
+	mock_run_tasks();
+	assert_int_equal(drv_used_flags(&f->d), 0);
+	assert_null(mock.tasks);
 }
 
 static void test_bounds(void **state)
@@ -226,7 +248,7 @@ static void test_short_header(void **state)
 {
 	struct fix *f = *state;
 
-	put_header(f, 0, VIRTIO_BLK_T_IN, 0);
+	put_header(f, 0, VIRTIO_BLK_T_GET_ID, 0);
 	drv_desc(&f->d, 0, HEADER(0), 15, NEXT, 1);
 	drv_desc(&f->d, 1, STATUS(0), 1, WRITE, 0);
 	drv_publish(&f->d, 0);
@@ -282,13 +304,14 @@ static void test_broken_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_read),		T(test_write),
-		T(test_flush),		T(test_write_without_flush_feature),
-		T(test_get_id),		T_RO(test_serial),
-		T(test_unsupported),	T(test_bounds),
-		T_RO(test_read_only),	T(test_framing_read),
-		T(test_framing_write),	T(test_short_header),
-		T(test_no_status_byte), T(test_broken_ring),
+		T(test_read),	      T(test_write),
+		T(test_flush),	      T(test_write_without_flush_feature),
+		T(test_get_id),	      T_RO(test_serial),
+		T(test_unsupported),  T(test_whole_queue_answered_at_once),
+		T(test_bounds),	      T_RO(test_read_only),
+		T(test_framing_read), T(test_framing_write),
+		T(test_short_header), T(test_no_status_byte),
+		T(test_broken_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -173,6 +173,23 @@ static void test_broken(void **state)
 	assert_int_equal(drv_used_idx(&f->d), 1);
 }
 
+/* A device may find fault with a request by itself; its queues then give nothing more, whoever asks. */
+static void test_broken_by_device(void **state)
+{
+	struct fix *f = *state;
+	struct virtq_chain chain;
+	const char *why;
+
+	to_driver_ok(f, V1);
+	drv_desc(&f->d, 0, DRV_DATA, 1, 0, 0);
+	drv_publish(&f->d, 0);
+	mmio_broken(&f->note.dev, "a test");
+	mmio_broken(&f->note.dev, "a test");
+	mock_run_tasks();
+	assert_int_equal(f->irqs, 1);
+	assert_int_equal(virtq_pop(&f->note.dev.vq[0], &chain, &why), -EPROTO);
+}
+
 static void test_reset(void **state)
 {
 	struct fix *f = *state;
@@ -186,6 +203,7 @@ static void test_reset(void **state)
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	(void)mock_poll_watches(); /* and its interrupt is due at the end of the turn */
 	f->irqs = 0;
+	mmio_config_changed(&f->note.dev);
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0); /* note_reset looks at it as a drain does */
 	put_status(f, 0);
 	assert_int_equal(status(f), 0);
@@ -327,6 +345,7 @@ int main(void)
 		T(test_notify),
 		T(test_interrupt),
 		T(test_broken),
+		T(test_broken_by_device),
 		T(test_reset),
 		T(test_reset_forgets_features),
 		T(test_idle_reset_is_local),

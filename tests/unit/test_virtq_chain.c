@@ -219,10 +219,10 @@ static void test_indirect(void **state)
 {
 	struct fix *f = *state;
 
-	/* WRITE on the referring descriptor means nothing; its table starts at index 0 and needs no alignment. */
+	/* WRITE and next of the referring descriptor mean nothing; its table starts at index 0 and needs no alignment. */
 	drv_desc_at(&f->d, DRV_TABLE + 3, 0, DRV_DATA, 16, NEXT, 2);
 	drv_desc_at(&f->d, DRV_TABLE + 3, 2, DRV_DATA + 0x1000, 1, WRITE, 0);
-	drv_desc(&f->d, 6, DRV_TABLE + 3, 48, INDIRECT | WRITE, 0);
+	drv_desc(&f->d, 6, DRV_TABLE + 3, 48, INDIRECT | WRITE, 2);
 	drv_publish(&f->d, 6);
 	assert_int_equal(pop(f), 1);
 	assert_int_equal(f->c.head, 6);

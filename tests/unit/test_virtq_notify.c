@@ -2,6 +2,7 @@
 #include "tests/unit/virtq_fixture.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 static void push_one(struct fix *f)
 {
@@ -227,12 +228,99 @@ static void test_no_lost_wakeup(void **state)
 	pthread_join(thread, NULL);
 }
 
+/*
+ * Both sides at the same moment, many times: the device asks for a notification (and the driver for an interrupt) just as
+ * the other side publishes. At least one of the two must see the other's word; without the full barriers, soon neither
+ * does.
+ */
+#define MOMENTS 100000
+
+struct moment {
+	struct fix *f;
+	unsigned device_at, driver_at; /* the moment that each has reached */
+	bool driver_told;	       /* the device, of an available buffer */
+	bool driver_found;	       /* a used element, by itself */
+};
+
+static void moment_meet(unsigned *own, const unsigned *other, unsigned i)
+{
+	unsigned spins = 0;
+
+	__atomic_store_n(own, i, __ATOMIC_RELEASE);
+	while (__atomic_load_n(other, __ATOMIC_ACQUIRE) < i)
+		if (++spins % 1000 == 0)
+			sched_yield();
+}
+
+/* The device is done sooner than this driver: it waits a little, another while each time. */
+static void moment_wait(unsigned i)
+{
+	for (unsigned k = i % 64; k > 0; k--)
+		__asm__ volatile("");
+}
+
+/* From 5i+1 to 5i+2 the notification, from 5i+3 to 5i+4 the interrupt, up to 5i+5 the device looks at what came of it. */
+static void *moment_driver(void *arg)
+{
+	struct moment *m = arg;
+	struct drv *d = &m->f->d;
+
+	for (unsigned i = 0; i < MOMENTS; i++) {
+		uint16_t used = drv_used_idx(d), old = d->avail_idx;
+
+		drv_add(d, 0);
+		moment_meet(&m->driver_at, &m->device_at, 5 * i + 1);
+		drv_publish_idx(d, d->avail_idx);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		m->driver_told = vring_need_event(drv_avail_event(d), d->avail_idx, old);
+		moment_meet(&m->driver_at, &m->device_at, 5 * i + 2);
+		moment_meet(&m->driver_at, &m->device_at, 5 * i + 3);
+		drv_set_used_event(d, used);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		m->driver_found = drv_used_idx(d) != used;
+		moment_meet(&m->driver_at, &m->device_at, 5 * i + 4);
+		moment_meet(&m->driver_at, &m->device_at, 5 * i + 5);
+	}
+	return NULL;
+}
+
+static void test_both_sides_at_once(void **state)
+{
+	struct fix *f = *state;
+	struct moment m = { .f = f };
+	unsigned lost_kicks = 0, lost_interrupts = 0;
+	pthread_t thread;
+
+	start(f, true, true);
+	drv_desc(&f->d, 0, DRV_DATA, 1, WRITE, 0);
+	drv_set_used_event(&f->d, 0x8000);
+	assert_int_equal(pthread_create(&thread, NULL, moment_driver, &m), 0);
+	for (unsigned i = 0; i < MOMENTS; i++) {
+		bool saw, interrupts;
+
+		moment_meet(&m.device_at, &m.driver_at, 5 * i + 1);
+		moment_wait(i);
+		saw = virtq_enable_notify(&f->q);
+		moment_meet(&m.device_at, &m.driver_at, 5 * i + 2);
+		lost_kicks += pop(f) != 1 || (!saw && !m.driver_told);
+		moment_meet(&m.device_at, &m.driver_at, 5 * i + 3);
+		virtq_push(&f->q, 0, 1);
+		interrupts = virtq_needs_interrupt(&f->q);
+		moment_meet(&m.device_at, &m.driver_at, 5 * i + 4);
+		lost_interrupts += !interrupts && !m.driver_found;
+		moment_meet(&m.device_at, &m.driver_at, 5 * i + 5);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(lost_kicks, 0);
+	assert_int_equal(lost_interrupts, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_interrupt_flag), T(test_interrupt_event_idx), T(test_interrupt_event_idx_wrap),
 		T(test_notify_flag),	T(test_notify_event_idx),    T(test_notify_event_garbage),
-		T(test_rings_overlap),	T(test_no_lost_wakeup),
+		T(test_rings_overlap),	T(test_no_lost_wakeup),	     T(test_both_sides_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
