@@ -105,7 +105,7 @@ $(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.dep
 
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
-	$(Q)tests/lab/setup
+	$(Q)tests/lab/setup > /dev/null
 $(PROBE): tests/lab/kvm-runs-kernels.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -M%,$(ALL_CFLAGS)) -static -o $@ $<

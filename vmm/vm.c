@@ -244,6 +244,10 @@ static void vm_free(struct vm *vm)
 			pthread_join(vm->vcpu[i].thread, NULL);
 		vcpu_done(&vm->vcpu[i]);
 	}
+	for (unsigned i = 0; i < vm->num_devs; i++) {
+		if (vm->transport[i])
+			mmio_reset(vm->transport[i]); /* nothing is in flight when the loop ends */
+	}
 	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
 		loop_stop(vm->io);

@@ -283,6 +283,11 @@ static void watch_done(struct op *op, int res)
 
 	if (watch->loop->stop)
 		return;
+	if (res < 0 && res != -EINTR && res != -EAGAIN) {
+		/* Not armed again, or an error that stays would keep the loop busy. It cannot happen to an eventfd. */
+		log_error("an eventfd of the %s loop cannot be read: %s", watch->loop->name, strerror(-res));
+		return;
+	}
 	watch_arm(watch);
 	if (res == (int)sizeof(watch->count))
 		watch->fire(watch);
