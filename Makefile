@@ -53,7 +53,7 @@ UNIT_BINS := $(UNIT_SRCS:%.c=$(B)/%)
 FUZZ_SRCS := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(FUZZ_SRCS:tests/fuzz/%.c=$(B)/fuzz/%)
 GUEST_SRCS := $(wildcard tests/guest/*.S)
-GUESTS := $(GUEST_SRCS:tests/guest/%.S=$(B)/guests/%.elf)
+GUESTS := $(GUEST_SRCS:%.S=$(B)/%.elf)
 PROBE := $(B)/kvm-runs-kernels
 
 .DELETE_ON_ERROR:
@@ -133,9 +133,11 @@ $(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(filter-out vmm/main.c,$(SRCS)) | $(B)/.d
 	$(Q)clang $(FUZZ_FLAGS) -o $@ $< $(filter-out vmm/main.c,$(SRCS)) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
 fuzz-bins: $(FUZZ_BINS)
 
-$(B)/guests/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
+$(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
+	$(call say,GUEST,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) -nostdlib -static -no-pie -Itests/guest -Wl,-N,--build-id=none -Wl,-Ttext=0x100000 -o $@ $<
+	$(Q)$(CC) -nostdlib -static -no-pie -Itests/guest -Wl,-N,--no-warn-rwx-segments,--build-id=none \
+		-Wl,-Ttext=0x100000,-e,start -o $@ $<
 guests: $(GUESTS)
 
 check: $(BIN) unit-bins fuzz-bins guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm | $(B)/.deps-tests ## run all tests

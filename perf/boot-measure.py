@@ -3,9 +3,10 @@
 
 usage: boot-measure.py SPEC.json
 
-With a root's access to tracefs, times are those of tracepoints, on the TSC (icount) or CLOCK_MONOTONIC (wall). A boot is
-traced either lightly, a handful of events, which gives the times from end to end; or fully, with all VM entries and
-exits, which gives the first entry and the time in the guest. Without tracefs there is what the parent process sees.
+With a root's access to tracefs, times are those of tracepoints, on the TSC (icount) or
+CLOCK_MONOTONIC (wall). A boot is traced either lightly, a handful of events, which gives the times
+from end to end; or fully, with all VM entries and exits, which gives the first entry and the time
+in the guest. Without tracefs there is what the parent process sees.
 """
 
 import collections
@@ -21,7 +22,8 @@ import time
 
 TRACEFS = "/sys/kernel/tracing/"
 MARK_UP, MARK_DOWN = 0x4D59464C, 0x4D59464D
-LIGHT_EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "syscalls/sys_exit_wait4", "power/cpu_idle"]
+LIGHT_EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "syscalls/sys_exit_wait4"]
+ONE_CPU_EVENTS = ["power/cpu_idle"]
 FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_userspace_exit"]
 EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?::| ->)\s*(.*)$")
 BOOT_SECONDS_MAX = 60
@@ -48,13 +50,15 @@ def trace_setup(icount):
     trace_set("buffer_size_kb", "32768")
     trace_set("events/kvm/kvm_cpuid/filter", f"function == {MARK_UP} || function == {MARK_DOWN}")
     trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
-
-
-def trace_enable(full):
-    for event in LIGHT_EVENTS:
+    for event in LIGHT_EVENTS + (ONE_CPU_EVENTS if icount else []):
         trace_set(f"events/{event}/enable", "1")
+
+
+def trace_start(full):
     for event in FULL_EVENTS:
         trace_set(f"events/{event}/enable", "1" if full else "0")
+    trace_set("trace", "")
+    trace_set("tracing_on", "1")
 
 
 def trace_events():
@@ -68,10 +72,16 @@ def trace_events():
 
 
 class Boot:
-    """One boot, from the events of its trace."""
+    """
+    One boot, from the events of its trace. On one CPU, what is neither in a guest nor idle is the
+    host's part. On several CPUs, things happen at the same time: there the time line is that of the
+    first vCPU, and idle time means nothing.
+    """
 
-    def __init__(self, pid):
+    def __init__(self, pid, one_cpu):
         self.pid = pid
+        self.one_cpu = one_cpu
+        self.first_vcpu = None
         self.exec = self.first = self.up = self.down = self.reaped = None
         self.guest = self.idle = self.user_exits = 0
         self.idle_at = {}  # how much there had been by then
@@ -115,9 +125,11 @@ class Boot:
             self.entered[thread] = now
             if self.first is None:
                 self.first = now
+                self.first_vcpu = thread
                 self.idle_at["first"] = self.idle
         elif event == "kvm_exit":
-            self.guest += now - self.entered.pop(thread, now)
+            if self.one_cpu or thread == self.first_vcpu:
+                self.guest += now - self.entered.pop(thread, now)
             self.exits[re.search(r"reason (\S+)", args)[1]] += 1
         elif event == "kvm_userspace_exit":
             self.user_exits += 1
@@ -126,18 +138,17 @@ class Boot:
         if None in (self.exec, self.up, self.down, self.reaped) or (full and self.first is None):
             sys.exit("boot-measure: the trace of a boot lacks a mark; did the guest get to PID 1?")
         if full:
-            return {
+            idle = {"idle": self.idle_at["up"] - self.idle_at["first"]}
+            result = {
                 "first": self.first - self.exec,
                 "guest": self.guest,
-                "idle": self.idle_at["up"] - self.idle_at["first"],
                 "exits": self.exits.total(),
                 "user_exits": self.user_exits,
             }
-        return {
-            "total": self.up - self.exec,
-            "exit": self.reaped - self.down,
-            "exit_idle": self.idle_at["reaped"] - self.idle_at["down"],
-        }
+        else:
+            idle = {"exit_idle": self.idle_at["reaped"] - self.idle_at["down"]}
+            result = {"total": self.up - self.exec, "exit": self.reaped - self.down}
+        return {**result, **idle} if self.one_cpu else result
 
 
 class Bench:
@@ -196,9 +207,7 @@ class Bench:
         """Boots once and returns its Boot, or what the parent saw without tracing."""
         settle()
         if self.tracing:
-            trace_enable(full)
-            trace_set("trace", "")
-            trace_set("tracing_on", "1")
+            trace_start(full)
         started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self.messages.truncate(0)
         process = start(self.command(name), subprocess.DEVNULL, self.messages)
@@ -213,7 +222,7 @@ class Bench:
             self.values[name]["process"].append(ended - started)
             return
         trace_set("tracing_on", "0")
-        boot = Boot(process.pid)
+        boot = Boot(process.pid, self.spec["icount"])
         for event in trace_events():
             boot.add(*event)
         for key, value in boot.metrics(full).items():
@@ -258,7 +267,8 @@ class Bench:
                 continue
             values["kernel"] = [max(t - f, 0) for t, f in zip(values["total"], values["first"])]
             # Full tracing costs the host time, and little of the guest's: the light boots have the right sum.
-            parts = zip(values["kernel"], values["guest"], values["idle"])
+            idle = values["idle"] if "idle" in values else [0] * len(values["guest"])
+            parts = zip(values["kernel"], values["guest"], idle)
             values["host"] = [max(kernel - guest - idle, 0) for kernel, guest, idle in parts]
 
     def memory(self, name):

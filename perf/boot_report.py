@@ -108,12 +108,15 @@ def counter_rows(result, names):
     if not any(result["monitors"][name]["counters"] for name in names):
         return []
     counted = {name: {"counters": result["monitors"][name]["counters"] or {}} for name in names}
-    return plain_rows({"monitors": counted}, names, labels, "counters")
+    return [*plain_rows({"monitors": counted}, names, labels, "counters"), ""]
 
 
 def table(result):
     names = [name for name in NAMES if name in result["monitors"]]
     unit = "thousands of instructions" if result["unit"] == "instructions" else "microseconds"
+    exits = metric_rows(result, names, COUNTS, lambda number: f"{number:,.0f}")
+    if exits:
+        exits += [*reason_rows(result, names), ""]
     lines = [
         f"Boot to PID 1: {result['cpus']} vCPU, {result['mem_mib']} MiB; {result['runs']} runs of each; {unit}",
         "",
@@ -121,10 +124,8 @@ def table(result):
         row("", ["min", "median", "max"] * len(names), 10),
         *metric_rows(result, names, TIMES, thousands),
         "",
-        *metric_rows(result, names, COUNTS, lambda number: f"{number:,.0f}"),
-        *reason_rows(result, names),
+        *exits,
         *counter_rows(result, names),
-        "",
         *plain_rows(result, names, MEMORY, "memory"),
         "",
         "mayfly run --time" + (" (one ms is a million instructions)" if result["unit"] == "instructions" else ""),
@@ -182,7 +183,8 @@ def round_step(most):
 
 def phase_size(metrics, keys):
     """The sum of some medians; those with a minus count against it."""
-    return sum(metrics[key.lstrip("-")]["median"] * (-1 if key[0] == "-" else 1) for key in keys)
+    known = [key for key in keys if key.lstrip("-") in metrics]
+    return sum(metrics[key.lstrip("-")]["median"] * (-1 if key[0] == "-" else 1) for key in known)
 
 
 def chart(result):

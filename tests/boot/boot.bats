@@ -1,4 +1,6 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
 # Linux boots: by both entry points, from an initramfs and from a disk, with few and many CPUs, with little and much RAM.
 
 load helper

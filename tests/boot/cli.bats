@@ -1,4 +1,6 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
 # The command line: help, --dry-run, and every kind of bad input, each of which costs one line and status 125. No guest
 # runs here; the tests of drives and of /dev/kvm itself need a /dev/kvm that opens.
 
