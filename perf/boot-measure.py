@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The measuring part of perf/boot: boots the monitors in turn and prints what was seen as JSON. See perf/boot.
+"""The measuring part of perf/boot: boots the monitors in turn, and prints what it saw as JSON.
 
 usage: boot-measure.py SPEC.json
 
@@ -27,6 +27,7 @@ ONE_CPU_EVENTS = ["power/cpu_idle"]
 FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_userspace_exit"]
 EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?::| ->)\s*(.*)$")
 BOOT_SECONDS_MAX = 60
+QEMU_ROMS = ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
 BASE_WORDS = "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
 QEMU_MACHINE = (
     "microvm,x-option-roms=off,pic=off,pit=off,rtc=off,acpi=off,pcie=off,usb=off,"
@@ -179,7 +180,7 @@ class Bench:
         ]
 
     def enter_tmpfs(self):
-        """Moves to a root of its own in RAM: no file system of the lab's host takes part in a measured boot."""
+        """Moves to a root of its own in RAM, so that no file system of the host has a part."""
         self.root = tempfile.mkdtemp(dir="/dev/shm")
         for name in ("dev", "proc", "sys"):
             os.mkdir(f"{self.root}/{name}")
@@ -199,7 +200,7 @@ class Bench:
             shutil.copy(path, self.root + path)
         if "qemu" in program:
             os.makedirs(f"{self.root}/usr/share/qemu", exist_ok=True)
-            for rom in ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"):
+            for rom in QEMU_ROMS:
                 if os.path.exists(f"/usr/share/qemu/{rom}"):
                     shutil.copy(f"/usr/share/qemu/{rom}", f"{self.root}/usr/share/qemu/{rom}")
 
@@ -217,7 +218,8 @@ class Bench:
         if process.returncode != 0:
             self.messages.seek(0)
             text = self.messages.read().decode(errors="replace")
-            sys.exit(f"boot-measure: {name} ended with {process.returncode}: {self.command(name)}\n{text}")
+            print(f"boot-measure: {self.command(name)}:\n{text}", file=sys.stderr)
+            sys.exit(f"boot-measure: {name} ended with {process.returncode}")
         if not self.tracing:
             self.values[name]["process"].append(ended - started)
             return
@@ -266,7 +268,8 @@ class Bench:
             if "first" not in values:
                 continue
             values["kernel"] = [max(t - f, 0) for t, f in zip(values["total"], values["first"])]
-            # Full tracing costs the host time, and little of the guest's: the light boots have the right sum.
+            # Full tracing costs time of the host, and little of the guest's: the right sum is that
+            # of the light boots.
             idle = values["idle"] if "idle" in values else [0] * len(values["guest"])
             parts = zip(values["kernel"], values["guest"], idle)
             values["host"] = [max(kernel - guest - idle, 0) for kernel, guest, idle in parts]
@@ -293,20 +296,24 @@ class Bench:
         """mayfly's own account of its start: the text of --time."""
         settle()
         command = self.command("mayfly") + ["--time"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        done = run(command)
         return [line for line in done.stderr.splitlines() if line.startswith(("boot:", " "))]
 
     def counters(self, name):
-        """Instructions by the CPU's counters, of user space, kernel and guest; None where there are none."""
+        """Instructions by the CPU's counters, of user space, kernel and guest, if there are any."""
         perf = shutil.which("perf")
         if self.spec["icount"] or not perf:
             return None
         command = [perf, "stat", "-x,", "-e", "instructions:u,instructions:k,instructions:G"]
-        done = subprocess.run(
-            command + self.command(name), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        done = run(command + self.command(name))
         found = re.findall(r"^(\d+),[^,]*,instructions:(\w)", done.stderr, re.MULTILINE)
         return {mode: int(count) for count, mode in found} or None
+
+
+def run(command):
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
 
 
 def start(command, stdout, stderr=subprocess.DEVNULL):
@@ -319,7 +326,7 @@ def wait_for_up(process):
 
 
 def settle():
-    """Waits until the last VM is gone (mayfly leaves that to its reaper) and the kernel is done with it."""
+    """Waits until the last VM is gone, which mayfly leaves to its reaper, and all is quiet."""
     for _ in range(BOOT_SECONDS_MAX * 50):
         if not any(is_reaper(pid) for pid in os.listdir("/proc") if pid.isdigit()):
             break
@@ -341,7 +348,8 @@ def read_smaps(pid):
         for line in file:
             head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line)
             if head:
-                mappings.append({"start": int(head[1], 16), "end": int(head[2], 16), "mode": head[3]})
+                start_at, end_at = int(head[1], 16), int(head[2], 16)
+                mappings.append({"start": start_at, "end": end_at, "mode": head[3]})
             elif line.startswith(("Rss:", "Pss:")):
                 mappings[-1][line[:3]] = int(line.split()[1])
     return mappings
@@ -353,17 +361,15 @@ def read_peak(pid):
 
 
 def find_guest_ram(mappings, size):
-    """Guest RAM is the row of adjacent mappings that is exactly as large as it; both monitors have guards around."""
+    """The row of adjacent mappings that is as large as guest RAM; there are guards around it."""
     for first, mapping in enumerate(mappings):
-        end = first
-        while end < len(mappings) and mappings[end]["mode"][:2] == "rw":
-            if mappings[end]["start"] != mapping["start"] and mappings[end]["start"] != mappings[end - 1]["end"]:
+        end = mapping["start"]
+        for last in range(first, len(mappings)):
+            if mappings[last]["start"] != end or not mappings[last]["mode"].startswith("rw"):
                 break
-            if mappings[end]["end"] - mapping["start"] >= size:
-                break
-            end += 1
-        if end < len(mappings) and mappings[end]["end"] - mapping["start"] == size:
-            return set(range(first, end + 1))
+            end = mappings[last]["end"]
+            if end - mapping["start"] == size:
+                return set(range(first, last + 1))
     sys.exit("boot-measure: no mapping of a monitor looks like guest RAM")
 
 

@@ -39,7 +39,12 @@ PHASES = [
 
 
 def spread(values):
-    return {"min": min(values), "median": statistics.median(values), "max": max(values), "values": values}
+    return {
+        "min": min(values),
+        "median": statistics.median(values),
+        "max": max(values),
+        "values": values,
+    }
 
 
 def summarize(spec, found):
@@ -79,7 +84,8 @@ def metric_rows(result, names, labels, show):
         cells = []
         for name in names:
             metric = result["monitors"][name]["metrics"].get(key)
-            cells += [show(metric[of]) for of in ("min", "median", "max")] if metric else ["", "-", ""]
+            columns = ("min", "median", "max")
+            cells += [show(metric[column]) for column in columns] if metric else ["", "-", ""]
         if any(cell not in ("", "-") for cell in cells):
             rows.append(row(label, cells, 10))
     return rows
@@ -100,7 +106,8 @@ def plain_rows(result, names, labels, part):
 def reason_rows(result, names):
     """The commonest reasons of mayfly's exits, and what the others have of them."""
     reasons = list(result["monitors"]["mayfly"]["exits_by_reason"])[:REASONS_SHOWN]
-    return plain_rows(result, names, {reason: f"    {reason}" for reason in reasons}, "exits_by_reason")
+    labels = {reason: f"    {reason}" for reason in reasons}
+    return plain_rows(result, names, labels, "exits_by_reason")
 
 
 def counter_rows(result, names):
@@ -113,12 +120,14 @@ def counter_rows(result, names):
 
 def table(result):
     names = [name for name in NAMES if name in result["monitors"]]
-    unit = "thousands of instructions" if result["unit"] == "instructions" else "microseconds"
+    icount = result["unit"] == "instructions"
+    unit = "thousands of instructions" if icount else "microseconds"
     exits = metric_rows(result, names, COUNTS, lambda number: f"{number:,.0f}")
     if exits:
         exits += [*reason_rows(result, names), ""]
     lines = [
-        f"Boot to PID 1: {result['cpus']} vCPU, {result['mem_mib']} MiB; {result['runs']} runs of each; {unit}",
+        f"Boot to PID 1: {result['cpus']} vCPU, {result['mem_mib']} MiB; "
+        f"{result['runs']} runs of each; {unit}",
         "",
         f"{'':{LABEL_WIDTH}}" + "".join(f"{NAMES[name]:>30}" for name in names),
         row("", ["min", "median", "max"] * len(names), 10),
@@ -128,7 +137,7 @@ def table(result):
         *counter_rows(result, names),
         *plain_rows(result, names, MEMORY, "memory"),
         "",
-        "mayfly run --time" + (" (one ms is a million instructions)" if result["unit"] == "instructions" else ""),
+        "mayfly run --time" + (" (one ms is a million instructions)" if icount else ""),
         *["  " + line for line in result["steps"]],
     ]
     return "\n".join(lines)
@@ -144,7 +153,8 @@ def comparison(old, new):
         rows = []
         for key, label in {**TIMES, **COUNTS}.items():
             if key in before and key in now:
-                rows.append(compare_row(label, before[key]["median"], now[key]["median"], key in TIMES))
+                medians = before[key]["median"], now[key]["median"]
+                rows.append(compare_row(label, *medians, key in TIMES))
         if rows:
             lines += [NAMES[name], *rows]
     for key in ("cpus", "mem_mib"):
@@ -156,8 +166,8 @@ def comparison(old, new):
 def compare_row(label, before, now, is_time):
     scale = 1000 if is_time else 1
     percent = f"{(now - before) / before * 100:+.2f} %" if before else ""
-    cells = [f"{before / scale:,.0f}", f"{now / scale:,.0f}", f"{(now - before) / scale:+,.0f}", percent]
-    return row("  " + label, cells)
+    cells = [f"{before / scale:,.0f}", f"{now / scale:,.0f}", f"{(now - before) / scale:+,.0f}"]
+    return row("  " + label, [*cells, percent])
 
 
 def escape(text):
@@ -198,9 +208,10 @@ def chart(result):
             bars.append((NAMES[name], [phase_size(metrics, phase[0]) / scale for phase in PHASES]))
     most = max(sum(parts) for _, parts in bars)
     bottom = top + len(bars) * (bar + gap)
-    shown = [phase for number, phase in enumerate(PHASES) if any(parts[number] > 0 for _, parts in bars)]
+    shown = [phase for i, phase in enumerate(PHASES) if any(parts[i] > 0 for _, parts in bars)]
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + right} {bottom + 56}" '
+        '<svg xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {left + width + right} {bottom + 56}" '
         'font-family="sans-serif" font-size="13" fill="#222">',
         '<rect width="100%" height="100%" fill="#fff"/>',
         svg_text(left, 26, "Boot to PID 1 and reboot", 'font-size="17" font-weight="bold"'),
@@ -226,7 +237,8 @@ def axis(left, top, width, bottom, most, unit):
     for number in range(int(most / step) + 1):
         x = left + number * step / most * width
         out.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom - 8}" stroke="#ddd"/>')
-        out.append(svg_text(x, bottom + 10, f"{number * step:g}", 'text-anchor="middle" font-size="12"'))
+        extra = 'text-anchor="middle" font-size="12"'
+        out.append(svg_text(x, bottom + 10, f"{number * step:g}", extra))
     out.append(svg_text(left + width / 2, bottom + 34, unit, 'text-anchor="middle"'))
     return out
 

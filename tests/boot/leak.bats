@@ -74,7 +74,7 @@ vms_are() {
 }
 
 @test "leak: 20 Linux guests with 2 CPUs and a drive" {
-	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	truncate -s 64K "$BATS_TEST_TMPDIR/disk"
 	leaves_nothing 20 -k "$KERNEL" -i "$INITRAMFS" -c 2 -d "$BATS_TEST_TMPDIR/disk" --append '-- "sha256sum /dev/vda"'
 	grep -qa ' /dev/vda' "$BATS_TEST_TMPDIR/out"
 }
