@@ -2,35 +2,12 @@
 #include "loader/filemem.h"
 
 #include <errno.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
-
-/*
- * From this size on bytes are copied out of a mapping of the file: the kernel maps 16 pages of it at a time, and copies
- * nothing through its own read path, which takes 1,800 instructions per page on tmpfs (perf/boot: 0.5 million less for
- * 3.3 MiB of kernel). Above the second size it pays to look for holes, whose pages then stay untouched.
- */
-#define COPY_MAPPED_MIN (64 * KIB)
-#define COPY_SPARSE_MIN (4 * MIB)
-
-/* Copies through a mapping. Returns false if the file cannot be mapped. */
-static bool copy_mapped(uint8_t *host, int fd, uint64_t offset, uint64_t len)
-{
-	uint64_t start = mf_align_down(offset, MF_PAGE_SIZE), skip = offset - start;
-	uint8_t *map = mmap(NULL, len + skip, PROT_READ, MAP_PRIVATE, fd, (off_t)start);
-
-	if (map == MAP_FAILED)
-		return false;
-	memcpy(host, map + skip, len);
-	munmap(map, len + skip);
-	return true;
-}
 
 /*
  * The first extent of data in [offset, end). Returns 1, 0 if there is none, or -ENODATA if the file ends before `end`.
@@ -63,12 +40,6 @@ int filemem_copy(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t 
 	if (!host || __builtin_add_overflow(offset, len, &end) || end > INT64_MAX)
 		return err_set(e, -EFAULT, "read %llu bytes to guest address 0x%llx: not RAM", (unsigned long long)len,
 			       (unsigned long long)gpa);
-	/* The size is looked at first: touching a mapping beyond the end of the file is a SIGBUS. */
-	if (len >= COPY_MAPPED_MIN && len < COPY_SPARSE_MIN && lseek(fd, 0, SEEK_END) >= (off_t)end &&
-	    copy_mapped(host, fd, offset, len)) {
-		count->copied += len;
-		return 0;
-	}
 	while (pos < end && (rc = next_extent(fd, pos, end, &from, &to)) > 0) {
 		rc = fdio_pread_all(fd, host + (from - offset), to - from, from);
 		if (rc < 0)

@@ -413,8 +413,7 @@ static void blk_free(struct virtio_dev *dev)
 
 	if (b->slots)
 		munmap(b->slots, BLK_SLOTS_SIZE);
-	if (b->fd >= 0)
-		close(b->fd); /* and with it the lock */
+	image_close(b->fd);
 	free(b);
 }
 

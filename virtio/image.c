@@ -57,3 +57,14 @@ int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_o
 	*ret_sectors = size / IMAGE_SECTOR_SIZE;
 	return 0;
 }
+
+void image_close(int fd)
+{
+	struct flock unlock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	if (fd < 0)
+		return;
+	/* Explicitly: the lock is the open file's, and a ring that is being taken down holds that a little longer. */
+	(void)fcntl(fd, F_OFD_SETLK, &unlock); /* if there was a lock; else there is nothing to give up */
+	close(fd);
+}

@@ -10,10 +10,13 @@ struct err;
 #define IMAGE_SECTOR_SIZE 512U
 
 /*
- * Opens path. Returns 0, the fd (owned by the caller; closing it gives up the lock) and the size in sectors, which may
+ * Opens path. Returns 0, the fd (the caller's, for image_close) and the size in sectors, which may
  * be 0. Or -errno with e set: -EBUSY when another process, or another drive of this one, has the image and either side
  * writes; -EINVAL when the size is no multiple of a sector.
  */
 int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_only, struct err *e);
+
+/* Gives up the lock and closes fd; less than 0 is fine. */
+void image_close(int fd);
 
 #endif

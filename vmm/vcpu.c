@@ -138,6 +138,13 @@ int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e)
 	return 0;
 }
 
+void vcpu_join(struct vcpu *v)
+{
+	if (v->started)
+		pthread_join(v->thread, NULL);
+	v->started = false;
+}
+
 void vcpu_done(struct vcpu *v)
 {
 	if (v->run)
@@ -163,6 +170,8 @@ int vcpu_start(struct vcpu *v, struct err *e)
 
 void vcpu_kick(struct vcpu *v)
 {
+	if (!v->run)
+		return; /* half built */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	if (v->started)
 		(void)pthread_kill(v->thread, VCPU_SIGNAL); /* the thread is there until it is joined */

@@ -25,7 +25,10 @@ struct vcpu {
 /* Creates vCPU id of vm in KVM. vcpu_done accepts the result of a failure. 0 or -errno with e set. */
 int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e);
 
-/* The thread has ended or was never started. */
+/* Waits for the thread, if one was started. The VM has ended and the vCPU was kicked. */
+void vcpu_join(struct vcpu *v);
+
+/* After vcpu_join. */
 void vcpu_done(struct vcpu *v);
 
 /* Starts the thread; the guest runs from here on. */

@@ -10,8 +10,8 @@
  * PIC, the IOAPIC in user space (ioapic.c). Slots never change while the guest runs.
  *
  * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. It stops the vCPUs, lets the
- * console write out what the guest had said, restores the terminal, reports, and leaves the tear-down to the reaper.
- * vm_free, the reverse of the construction, is for a VM that could not be built.
+ * console write out what the guest had said, closes the drives (vm_close), restores the terminal and reports. KVM's
+ * objects and guest RAM, which take the kernel long, are left to the reaper; vm_free is for a VM that could not be built.
  */
 #include "vmm/vm.h"
 
@@ -235,19 +235,22 @@ static void stop_vcpus(struct vm *vm)
 	for (unsigned i = 0; i < vm->num_vcpus; i++)
 		vcpu_kick(&vm->vcpu[i]);
 	vm_resume(vm);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_join(&vm->vcpu[i]);
 }
 
-/* Takes apart a VM in any state of construction. */
-static void vm_free(struct vm *vm)
+/*
+ * Ends all activity, in any state of construction: when it returns, no vCPU runs, all output is written, no I/O is in
+ * flight, and the drives are free for others. What is left is KVM's objects and guest RAM.
+ */
+static void vm_close(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->num_vcpus; i++) {
-		if (vm->vcpu[i].started)
-			pthread_join(vm->vcpu[i].thread, NULL);
-		vcpu_done(&vm->vcpu[i]);
-	}
+	stop_vcpus(vm);
+	if (vm->serial && !serial_drain(vm->serial, VM_DRAIN_MS))
+		log_warn("the console's reader is too slow: the last output is lost, continuing");
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		if (vm->transport[i])
-			mmio_reset(vm->transport[i]); /* nothing is in flight when the loop ends */
+			mmio_reset(vm->transport[i]);
 	}
 	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
@@ -260,6 +263,13 @@ static void vm_free(struct vm *vm)
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
 	loop_free(vm->io);
+}
+
+static void vm_free(struct vm *vm)
+{
+	vm_close(vm);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_done(&vm->vcpu[i]);
 	kvm_done(&vm->kvm);
 	mem_done(&vm->mem);
 	if (vm->end.fd >= 0)
@@ -399,7 +409,6 @@ static int open_signals(struct err *e)
 
 static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 {
-	bool raw = console_tty_raw(STDIN_FILENO);
 	int r = 0;
 
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
@@ -407,12 +416,6 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	if (r < 0)
 		vm_end(vm, VM_END_KVM, "%s", e->text);
 	serve(vm, signal_fd);
-	stop_vcpus(vm);
-	if (!serial_drain(vm->serial, VM_DRAIN_MS))
-		log_warn("the console's reader is too slow: the last output is lost, continuing");
-	console_tty_restore();
-	if (raw)
-		fputc('\n', stderr);
 	return r;
 }
 
@@ -422,13 +425,20 @@ int vm_main(const struct config *config, struct timeline *timeline)
 	MF_CLOSE int signal_fd = -1;
 	struct err e;
 	int status;
+	bool raw;
 
-	if (crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 || (signal_fd = open_signals(&e)) < 0 ||
-	    vm_init(&vm, config, timeline, &e) < 0 || vm_build(&vm, &e) < 0 || vm_run(&vm, signal_fd, &e) < 0) {
+	if (vm_init(&vm, config, timeline, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
+	    (signal_fd = open_signals(&e)) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return cli_fail(&e);
 	}
-	status = report(&vm);
+	raw = console_tty_raw(STDIN_FILENO);
+	status = vm_run(&vm, signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
+	vm_close(&vm);
+	console_tty_restore();
+	if (raw)
+		fputc('\n', stderr);
+	status = status == STATUS_OK ? report(&vm) : cli_fail(&e);
 	reaper_start();
 	return status;
 }
