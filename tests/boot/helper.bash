@@ -27,6 +27,8 @@ PATH=$PATH:/usr/sbin:/sbin
 export MAYFLY_TEST=$BATS_RUN_TMPDIR # in the environment of all that a test starts: leftovers() knows them by it
 
 LIMIT=90 # seconds for anything that has to happen, in the lab on a busy machine
+AT_ONCE=1000 # milliseconds for what has to happen at once
+[ -z "${LAB:-}" ] || AT_ONCE=5000
 
 # wait_for COMMAND...: until it succeeds, LIMIT seconds at most.
 wait_for() {
