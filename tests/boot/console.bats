@@ -117,8 +117,8 @@ rss_kib() {
 }
 
 @test "console: an interactive shell on a terminal" {
-	on_tty 'expect=# ' 'send=expr 6 \\* 7; tty\r' 'expect=\r\n42\r\n' 'expect=# ' 'send=sleep 1000\r' 'expect=\r\n' \
-		'send=\x03' 'expect=# ' 'send=exit\r' -- "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS"
+	on_tty 'expect=# ' 'send=expr 6 \\* 7; tty\r' 'expect=\r\n42\r\n' 'expect=# ' 'send=sh -c "echo go; sleep 1000"\r' \
+		'expect=\r\ngo\r\n' 'send=\x03' 'expect=# ' 'send=exit\r' -- "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS"
 	assert_equal "$status" 0
 	assert_line 'terminal: unchanged'
 }
@@ -130,7 +130,8 @@ rss_kib() {
 }
 
 @test "console: Ctrl-A c sends a break" {
-	on_tty 'expect=echo' 'send=a\x01cb' 'expect=a' 'expect=(break)' 'expect=b' 'send=\x04' -- \
+	# One by one: the guest reads the line status for the byte before as well, which takes the break out of it.
+	on_tty 'expect=echo' 'send=a' 'expect=a' 'send=\x01c' 'expect=(break)' 'send=b' 'expect=b' 'send=\x04' -- \
 		"$MAYFLY" run -k "$GUESTS/echo.elf"
 	assert_equal "$status" 0
 }

@@ -183,6 +183,7 @@ teardown() {
 
 # on_tty STEP... -- COMMAND...: see tests/boot/on-tty. Sets $status and $output.
 on_tty() {
-	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/on-tty" --limit "$LIMIT" "$@"
+	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/on-tty" --limit "$LIMIT" "$@" < /dev/null
 	strip_returns
+	echo "# on the terminal: $output" # shown if the test fails
 }
