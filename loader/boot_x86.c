@@ -4,10 +4,10 @@
  * Theory of operation. Both protocols hand over a memory map, a command line and an initrd.
  *
  * linux64: the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst): 64-bit mode; the kernel, boot_params and
- * the command line mapped where they are; RSI at boot_params. An ELF kernel brings no setup header of its own, so that
- * it is filled with what Linux reads; a version other than 0 matters, or Linux copies everything twice. The seed is a
- * node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and dirty bits
- * set, which spares the CPU from setting them.
+ * the command line mapped where they are; RSI at boot_params. A bzImage brings the setup header for boot_params; for an
+ * ELF kernel it is filled with what Linux reads, and a version other than 0 matters, or Linux copies everything twice.
+ * The seed is a node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and
+ * dirty bits set, which spares the CPU from setting them.
  *
  * pvh: the "x86/HVM direct boot ABI" of Xen (docs/misc/pvh.pandoc; the structures: xen/include/public/arch-x86/hvm/
  * start_info.h): 32-bit mode without paging, EBX at the start info.
@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "loader/elf.h"
+#include "loader/kernel.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -94,7 +94,7 @@ struct range {
 };
 
 /* The memory map: only RAM, everything else is left out. */
-static unsigned ram_ranges(const struct mem *m, const struct elf_image *kernel, struct range ret[RAM_RANGES_MAX])
+static unsigned ram_ranges(const struct mem *m, const struct kernel_image *kernel, struct range ret[RAM_RANGES_MAX])
 {
 	uint64_t high = kernel->lowest < LAYOUT_HIGH_RAM ? LAYOUT_KERNEL_MIN : LAYOUT_HIGH_RAM;
 	unsigned n = 0;
@@ -141,26 +141,35 @@ static void write_seed(uint8_t *base, const uint8_t *seed)
 	memcpy(base + LAYOUT_SETUP_DATA + sizeof(node), seed, BOOT_SEED_SIZE);
 }
 
+/* A bzImage's own setup header, or what stands for one; without what the loader sets. */
+static struct setup_header setup_header_of(const struct kernel_image *kernel)
+{
+	if (kernel->has_setup)
+		return kernel->setup;
+	return (struct setup_header){
+		.boot_flag = LINUX_BOOT_FLAG,
+		.header = LINUX_HEADER_MAGIC,
+		.version = LINUX_PROTOCOL,
+		.kernel_alignment = LINUX_KERNEL_ALIGNMENT,
+		.cmdline_size = LAYOUT_CMDLINE_SIZE - 1,
+	};
+}
+
 static void write_boot_params(uint8_t *base, const struct boot_in *in, const struct range *ram, unsigned num_ram)
 {
 	struct boot_params *bp = (struct boot_params *)(void *)(base + LAYOUT_ZERO_PAGE);
 
 	*bp = (struct boot_params){
-		.hdr = {
-			.boot_flag = LINUX_BOOT_FLAG,
-			.header = LINUX_HEADER_MAGIC,
-			.version = LINUX_PROTOCOL,
-			.type_of_loader = LINUX_LOADER_UNDEFINED,
-			.loadflags = LOADED_HIGH,
-			.ramdisk_image = (uint32_t)in->initrd_gpa,
-			.ramdisk_size = (uint32_t)in->initrd_size,
-			.cmd_line_ptr = LAYOUT_CMDLINE,
-			.cmdline_size = LAYOUT_CMDLINE_SIZE - 1,
-			.kernel_alignment = LINUX_KERNEL_ALIGNMENT,
-			.setup_data = in->rng_seed ? LAYOUT_SETUP_DATA : 0,
-		},
+		.hdr = setup_header_of(in->kernel),
+		.acpi_rsdp_addr = in->rsdp_gpa,
 		.e820_entries = (uint8_t)num_ram,
 	};
+	bp->hdr.type_of_loader = LINUX_LOADER_UNDEFINED;
+	bp->hdr.loadflags = LOADED_HIGH;
+	bp->hdr.ramdisk_image = (uint32_t)in->initrd_gpa;
+	bp->hdr.ramdisk_size = (uint32_t)in->initrd_size;
+	bp->hdr.cmd_line_ptr = LAYOUT_CMDLINE;
+	bp->hdr.setup_data = in->rng_seed ? LAYOUT_SETUP_DATA : 0;
 	for (unsigned i = 0; i < num_ram; i++)
 		bp->e820_table[i] = (struct boot_e820_entry){
 			.addr = ram[i].gpa,
@@ -195,6 +204,7 @@ static void enter_pvh(struct boot_regs *ret, uint8_t *base, const struct boot_in
 		.num_modules = in->initrd_size > 0 ? 1 : 0,
 		.modules = in->initrd_size > 0 ? LAYOUT_PVH_MODULE : 0,
 		.cmdline = LAYOUT_CMDLINE,
+		.rsdp = in->rsdp_gpa,
 		.memmap = LAYOUT_PVH_MEMMAP,
 		.num_memmap = num_ram,
 	};
@@ -234,12 +244,12 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 {
 	struct range ram[RAM_RANGES_MAX];
 	uint8_t *base = mem_at(m, 0, LAYOUT_KERNEL_MIN);
-	size_t cmdline_len = strlen(in->cmdline);
+	size_t cmdline_len = strlen(in->cmdline), cmdline_max = LAYOUT_CMDLINE_SIZE - 1;
 	unsigned num_ram;
 	bool pvh = false;
 	int rc = choose_pvh(in, &pvh, e);
 
-	/* elf.c and initrd.c put both into the first region. */
+	/* The kernel's loader and initrd.c put both into the first region. */
 	assert(in->kernel->highest <= MEM_GAP_START);
 	assert(mf_range_within(in->initrd_gpa, in->initrd_size, MEM_GAP_START));
 	if (rc < 0)
@@ -247,9 +257,11 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 	if (!base)
 		return err_set(e, -EINVAL, "guest memory of %llu KiB: at least 1 MiB is needed to boot",
 			       (unsigned long long)(m->size / KIB));
-	if (cmdline_len >= LAYOUT_CMDLINE_SIZE)
-		return err_set(e, -E2BIG, "the kernel command line has %zu bytes; at most %u are possible", cmdline_len,
-			       LAYOUT_CMDLINE_SIZE - 1);
+	if (in->kernel->has_setup)
+		cmdline_max = MF_MIN(cmdline_max, in->kernel->setup.cmdline_size);
+	if (cmdline_len > cmdline_max)
+		return err_set(e, -E2BIG, "the kernel command line has %zu bytes; at most %zu are possible",
+			       cmdline_len, cmdline_max);
 	memcpy(base + LAYOUT_CMDLINE, in->cmdline, cmdline_len + 1);
 	num_ram = ram_ranges(m, in->kernel, ram);
 	if (pvh)

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct elf_image;
+struct kernel_image;
 struct err;
 struct mem;
 
@@ -22,10 +22,11 @@ enum boot_entry {
 
 struct boot_in {
 	enum boot_entry entry;
-	const struct elf_image *kernel;
+	const struct kernel_image *kernel;
 	const char *cmdline;
 	uint64_t initrd_gpa;
 	uint64_t initrd_size;	 /* bytes; 0: no initrd */
+	uint64_t rsdp_gpa;	 /* where the ACPI tables start (acpi.h), or 0 */
 	const uint8_t *rng_seed; /* BOOT_SEED_SIZE bytes for the guest's random number generator, or NULL; PVH has no
 				     place for it */
 };

@@ -17,10 +17,10 @@
 
 #include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "loader/filemem.h"
+#include "loader/kernel.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
@@ -30,50 +30,16 @@
 #define NOTES_SIZE_MAX (64 * KIB) /* of one PT_NOTE; vmlinux has 136 bytes */
 #define NOTE_PVH_ENTRY 18	  /* XEN_ELFNOTE_PHYS32_ENTRY, of the owner "Xen" */
 
-#define BZIMAGE_MAGIC_AT 0x202
-
 typedef unsigned long long ull;
 
 /* A file being loaded. */
-struct kernel_file {
+struct elf_file {
 	int fd;
 	uint64_t size;
 	unsigned num_segments;
 	Elf64_Ehdr header;
 	Elf64_Phdr segment[ELF_SEGMENTS_MAX];
 };
-
-/* What a file is that is not ELF; the first bytes tell. */
-static const struct {
-	const char *magic;
-	size_t len;
-	const char *what;
-} other_formats[] = {
-	{ "\x1f\x8b", 2, "is compressed with gzip; uncompress it first" },
-	{ "\3757zXZ", 5, "is compressed with xz; uncompress it first" },
-	{ "\x28\xb5\x2f\xfd", 4, "is compressed with zstd; uncompress it first" },
-	{ "\x04\x22\x4d\x18", 4, "is compressed with lz4; uncompress it first" },
-	{ "\x02\x21\x4c\x18", 4, "is compressed with lz4; uncompress it first" },
-	{ "BZh", 3, "is compressed with bzip2; uncompress it first" },
-	{ "#!", 2, "is a script, not a kernel" },
-	{ "MZ", 2, "is an EFI program, not an ELF file; use the ELF vmlinux" },
-};
-
-static int refuse_other_format(int fd, struct err *e)
-{
-	uint8_t head[BZIMAGE_MAGIC_AT + 4];
-	ssize_t n = fdio_pread(fd, head, sizeof(head), 0);
-
-	if (n < 0)
-		return err_neg(e, (int)n, "read its header");
-	if (n == sizeof(head) && memcmp(head + BZIMAGE_MAGIC_AT, "HdrS", 4) == 0)
-		return err_set(e, -ENOEXEC, "is a bzImage, which is not supported: use the ELF vmlinux");
-	for (size_t i = 0; i < MF_ARRAY_SIZE(other_formats); i++)
-		if ((size_t)n >= other_formats[i].len &&
-		    memcmp(head, other_formats[i].magic, other_formats[i].len) == 0)
-			return err_set(e, -ENOEXEC, "%s", other_formats[i].what);
-	return err_set(e, -ENOEXEC, "is not an ELF file");
-}
 
 static const char *machine_name(unsigned machine)
 {
@@ -99,20 +65,11 @@ static const char *machine_name(unsigned machine)
 	}
 }
 
-static int read_header(struct kernel_file *f, struct err *e)
+static int check_header(const struct kernel_file *k, Elf64_Ehdr *h, struct err *e)
 {
-	Elf64_Ehdr *h = &f->header;
-	ssize_t n;
-
-	if (f->size == 0)
-		return err_set(e, -ENOEXEC, "is empty");
-	n = fdio_pread(f->fd, h, sizeof(*h), 0);
-	if (n < 0)
-		return err_neg(e, (int)n, "read its header");
-	if (n < SELFMAG || memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
-		return refuse_other_format(f->fd, e);
-	if (n < (ssize_t)sizeof(*h))
-		return err_set(e, -ENOEXEC, "is truncated: %zd bytes are less than an ELF header", n);
+	if (k->head_len < sizeof(*h))
+		return err_set(e, -ENOEXEC, "is truncated: %llu bytes are less than an ELF header", (ull)k->head_len);
+	memcpy(h, k->head, sizeof(*h));
 	if (h->e_ident[EI_CLASS] == ELFCLASS32)
 		return err_set(e, -ENOEXEC, "is a 32-bit ELF file; a kernel for x86-64 is needed");
 	if (h->e_ident[EI_CLASS] != ELFCLASS64)
@@ -127,7 +84,7 @@ static int read_header(struct kernel_file *f, struct err *e)
 	return 0;
 }
 
-static int read_program_headers(struct kernel_file *f, struct err *e)
+static int read_program_headers(struct elf_file *f, struct err *e)
 {
 	const Elf64_Ehdr *h = &f->header;
 	uint64_t len = h->e_phnum * sizeof(Elf64_Phdr);
@@ -151,7 +108,7 @@ static int read_program_headers(struct kernel_file *f, struct err *e)
 	return 0;
 }
 
-static int check_segment(const struct kernel_file *f, unsigned i, const struct mem *m, struct err *e)
+static int check_segment(const struct elf_file *f, unsigned i, const struct mem *m, struct err *e)
 {
 	const Elf64_Phdr *s = &f->segment[i];
 	uint64_t ram_end = m->region[0].size;
@@ -195,7 +152,7 @@ static int check_segment(const struct kernel_file *f, unsigned i, const struct m
 }
 
 /* gpa lies in what the file brings of a segment (not in a bss, where no code is). */
-static bool is_loaded(const struct kernel_file *f, uint64_t gpa)
+static bool is_loaded(const struct elf_file *f, uint64_t gpa)
 {
 	for (unsigned i = 0; i < f->num_segments; i++) {
 		const Elf64_Phdr *s = &f->segment[i];
@@ -206,7 +163,7 @@ static bool is_loaded(const struct kernel_file *f, uint64_t gpa)
 	return false;
 }
 
-static int take_pvh_entry(struct elf_image *image, const struct kernel_file *f, const uint8_t *desc, uint32_t len,
+static int take_pvh_entry(struct kernel_image *image, const struct elf_file *f, const uint8_t *desc, uint32_t len,
 			  struct err *e)
 {
 	uint64_t entry = 0;
@@ -222,7 +179,7 @@ static int take_pvh_entry(struct elf_image *image, const struct kernel_file *f, 
 }
 
 /* The notes of segment i, len bytes at data: header, owner's name, contents, each padded to align. */
-static int parse_notes(struct elf_image *image, const struct kernel_file *f, unsigned i, const uint8_t *data,
+static int parse_notes(struct kernel_image *image, const struct elf_file *f, unsigned i, const uint8_t *data,
 		       uint64_t len, struct err *e)
 {
 	uint64_t align = f->segment[i].p_align == 8 ? 8 : 4, pos = 0, desc;
@@ -253,7 +210,7 @@ static int parse_notes(struct elf_image *image, const struct kernel_file *f, uns
 	return 0;
 }
 
-static int read_notes(struct elf_image *image, const struct kernel_file *f, unsigned i, struct err *e)
+static int read_notes(struct kernel_image *image, const struct elf_file *f, unsigned i, struct err *e)
 {
 	const Elf64_Phdr *s = &f->segment[i];
 	MF_FREE uint8_t *data = NULL;
@@ -274,12 +231,10 @@ static int read_notes(struct elf_image *image, const struct kernel_file *f, unsi
 }
 
 /* Checks everything, and fills image but for the counts. */
-static int inspect(struct elf_image *image, struct kernel_file *f, const struct mem *m, struct err *e)
+static int inspect(struct kernel_image *image, struct elf_file *f, const struct mem *m, struct err *e)
 {
-	int rc = read_header(f, e);
+	int rc = read_program_headers(f, e);
 
-	if (rc == 0)
-		rc = read_program_headers(f, e);
 	if (rc < 0)
 		return rc;
 	image->lowest = UINT64_MAX;
@@ -320,7 +275,7 @@ static enum segment_policy segment_policy(const Elf64_Phdr *s)
 	return aligned && !(s->p_flags & PF_W) ? SEGMENT_MAP : SEGMENT_COPY;
 }
 
-static int place(const struct kernel_file *f, unsigned i, struct mem *m, struct filemem_count *count, struct err *e)
+static int place(const struct elf_file *f, unsigned i, struct mem *m, struct filemem_count *count, struct err *e)
 {
 	const Elf64_Phdr *s = &f->segment[i];
 	int rc = 0;
@@ -352,33 +307,25 @@ static void keep_tail_small(struct mem *m, uint64_t kernel_end)
 		mem_keep_small(m, kernel_end);
 }
 
-static int load(struct elf_image *ret, struct mem *m, const char *path, struct err *e)
+bool elf_is_elf(const struct kernel_file *f)
 {
-	MF_CLOSE int fd = -1;
-	struct kernel_file f = { 0 };
-	struct elf_image image = { 0 };
-	struct filemem_count count = { 0 };
-	int rc;
+	return f->head_len >= SELFMAG && memcmp(f->head, ELFMAG, SELFMAG) == 0;
+}
 
-	fd = fdio_open_file(path, O_RDONLY, false, &f.size, e);
-	if (fd < 0)
-		return e->code;
-	f.fd = fd;
-	rc = inspect(&image, &f, m, e);
+int elf_load(struct kernel_image *ret, struct mem *m, const struct kernel_file *file, struct err *e)
+{
+	struct elf_file f = { .fd = file->fd, .size = file->size };
+	struct filemem_count count = { 0 };
+	int rc = check_header(file, &f.header, e);
+
+	if (rc == 0)
+		rc = inspect(ret, &f, m, e);
 	for (unsigned i = 0; rc == 0 && i < f.num_segments; i++)
 		rc = place(&f, i, m, &count, e);
 	if (rc < 0)
 		return rc;
-	keep_tail_small(m, image.highest);
-	image.bytes_mapped = count.mapped;
-	image.bytes_copied = count.copied;
-	*ret = image;
-	return 0;
-}
-
-int elf_load(struct elf_image *ret, struct mem *m, const char *path, struct err *e)
-{
-	if (load(ret, m, path, e) < 0)
-		return err_wrap(e, "kernel '%s'", path);
+	keep_tail_small(m, ret->highest);
+	ret->bytes_mapped = count.mapped;
+	ret->bytes_copied = count.copied;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "loader/filemem.h"
+#include "loader/kernel.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
@@ -17,10 +18,11 @@
  */
 #define INITRD_MAP_MIN (4 * MIB)
 
-static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,
-		struct err *e)
+static int load(struct mem *m, const char *path, const struct kernel_image *kernel, uint64_t *ret_gpa,
+		uint64_t *ret_size, struct err *e)
 {
-	uint64_t ram_end = m->region[0].size, size = 0, gpa, floor;
+	uint64_t ram_end = m->region[0].size, end = mf_align_down(MF_MIN(ram_end, kernel->initrd_end), MF_PAGE_SIZE);
+	uint64_t size = 0, gpa, floor;
 	struct filemem_count count = { 0 };
 	MF_CLOSE int fd = -1;
 	int rc;
@@ -30,16 +32,16 @@ static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *
 		return e->code;
 	if (size == 0)
 		return err_set(e, -EINVAL, "the file is empty");
-	/* A kernel_end past the end of RAM leaves no room; it is bounded before it is rounded. */
-	floor = mf_align_up(MF_MIN(MF_MAX(kernel_end, LAYOUT_HIGH_RAM), ram_end), MF_PAGE_SIZE);
-	if (size > ram_end - floor)
+	/* A kernel that ends past `end` leaves no room; its end is bounded before it is rounded. */
+	floor = mf_align_up(MF_MIN(MF_MAX(kernel->highest, LAYOUT_HIGH_RAM), end), MF_PAGE_SIZE);
+	if (size > end - floor)
 		return err_set(e, -ENOSPC,
 			       "%llu KiB do not fit beside the kernel into %llu MiB of guest memory "
-			       "(the kernel ends at 0x%llx, RAM at 0x%llx)",
+			       "(the kernel ends at 0x%llx, %s at 0x%llx)",
 			       (unsigned long long)(size / KIB + (size % KIB != 0)),
-			       (unsigned long long)(m->size / MIB), (unsigned long long)kernel_end,
-			       (unsigned long long)ram_end);
-	gpa = size <= LAYOUT_SMALL_INITRD_MAX ? LAYOUT_SMALL_INITRD : mf_align_down(ram_end - size, MF_PAGE_SIZE);
+			       (unsigned long long)(m->size / MIB), (unsigned long long)kernel->highest,
+			       end == ram_end ? "RAM" : "its range for an initrd", (unsigned long long)end);
+	gpa = size <= LAYOUT_SMALL_INITRD_MAX ? LAYOUT_SMALL_INITRD : mf_align_down(end - size, MF_PAGE_SIZE);
 	if (size >= INITRD_MAP_MIN)
 		rc = filemem_map(m, gpa, fd, 0, size, &count, e);
 	else
@@ -51,10 +53,10 @@ static int load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *
 	return 0;
 }
 
-int initrd_load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,
-		struct err *e)
+int initrd_load(struct mem *m, const char *path, const struct kernel_image *kernel, uint64_t *ret_gpa,
+		uint64_t *ret_size, struct err *e)
 {
-	if (load(m, path, kernel_end, ret_gpa, ret_size, e) < 0)
+	if (load(m, path, kernel, ret_gpa, ret_size, e) < 0)
 		return err_wrap(e, "initrd '%s'", path);
 	return 0;
 }

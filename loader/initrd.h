@@ -5,14 +5,15 @@
 #include <stdint.h>
 
 struct err;
+struct kernel_image;
 struct mem;
 
 /*
- * Puts the file at path, if it is small, into low memory (layout.h), else as high as possible into the RAM below 3 GiB,
- * page aligned, above kernel_end (the end of what the kernel occupies, its bss included). Returns 0 with its address and size in bytes, or -errno with e set to
- * "initrd 'PATH': reason". Before the VM runs.
+ * Puts the file at path, if it is small, into low memory (layout.h), else as high as possible into the RAM below 3 GiB
+ * and below kernel->initrd_end, page aligned, above the kernel. Returns 0 with its address and size in bytes, or -errno
+ * with e set to "initrd 'PATH': reason". Before the VM runs.
  */
-int initrd_load(struct mem *m, const char *path, uint64_t kernel_end, uint64_t *ret_gpa, uint64_t *ret_size,
-		struct err *e);
+int initrd_load(struct mem *m, const char *path, const struct kernel_image *kernel, uint64_t *ret_gpa,
+		uint64_t *ret_size, struct err *e);
 
 #endif

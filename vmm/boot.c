@@ -6,8 +6,8 @@
 
 #include "loader/boot_x86.h"
 #include "loader/cmdline.h"
-#include "loader/elf.h"
 #include "loader/initrd.h"
+#include "loader/kernel.h"
 #include "loader/layout.h"
 #include "loader/mptable.h"
 #define MF_LOG_MODULE "boot"
@@ -68,7 +68,7 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 {
 	char cmdline[LAYOUT_CMDLINE_SIZE];
 	uint8_t seed[BOOT_SEED_SIZE];
-	struct elf_image kernel;
+	struct kernel_image kernel;
 	struct boot_in in = { .entry = boot_entry_of(c), .kernel = &kernel, .cmdline = cmdline };
 	int r;
 
@@ -76,11 +76,11 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	if (r < 0)
 		return r;
 	timeline_mark(t, TIMELINE_MEMORY);
-	r = elf_load(&kernel, m, c->kernel, e);
+	r = kernel_load(&kernel, m, c->kernel, e);
 	if (r < 0)
 		return r;
 	if (c->initrd) {
-		r = initrd_load(m, c->initrd, kernel.highest, &in.initrd_gpa, &in.initrd_size, e);
+		r = initrd_load(m, c->initrd, &kernel, &in.initrd_gpa, &in.initrd_size, e);
 		if (r < 0)
 			return r;
 	}

@@ -177,7 +177,7 @@ with_mounts() {
 	refused "kernel 'bits32': .*32-bit" -k bits32
 	refused "kernel 'big_endian': .*little-endian" -k big_endian
 	refused "kernel 'relocatable': .*type 1" -k relocatable
-	refused "kernel 'random': is not an ELF file" -k random
+	refused "kernel 'random': is neither an ELF file nor a bzImage" -k random
 	refused "kernel 'gzipped': .*gzip" -k gzipped
 }
 

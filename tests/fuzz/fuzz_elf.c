@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "loader/elf.h"
+#include "loader/kernel.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	MF_CLOSE int fd = memfd_create("kernel", MFD_CLOEXEC);
-	struct elf_image k = { 0 };
+	struct kernel_image k = { 0 };
 	struct mem m = { 0 };
 	struct err e = { 0 };
 	char path[32];
@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (fd < 0 || fdio_write_all(fd, data, size) < 0 || mem_init(&m, 64 * MIB, &e) < 0)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (elf_load(&k, &m, path, &e) < 0) {
+	if (kernel_load(&k, &m, path, &e) < 0) {
 		if (e.code >= 0 || e.text[0] == '\0')
 			abort();
 	} else if (k.lowest < MIB || k.highest > 64 * MIB || k.entry < k.lowest || k.entry >= k.highest ||

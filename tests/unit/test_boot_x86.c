@@ -12,12 +12,12 @@
 #include <string.h>
 
 #include "loader/boot_x86.h"
-#include "loader/elf.h"
+#include "loader/kernel.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
 
-static const struct elf_image linux_kernel = {
+static const struct kernel_image linux_kernel = {
 	.entry = 0x1000123,
 	.has_pvh = true,
 	.pvh_entry = 0x1000000,
@@ -30,6 +30,7 @@ static struct mem ram;
 static struct err err;
 static struct boot_regs regs;
 static uint8_t seed[BOOT_SEED_SIZE];
+static char long_text[2049];
 
 static int setup_size(uint64_t size)
 {
@@ -122,6 +123,7 @@ static void test_linux64(void **state)
 	assert_int_equal(get(zp + 0x211, 1), 1);
 	assert_int_equal(get(zp + 0x218, 4), 0x7000000);
 	assert_int_equal(get(zp + 0x21c, 4), 0x12345);
+	assert_int_equal(get(zp + 0x70, 8), 0); /* no RSDP */
 	assert_int_equal(get(zp + 0xc0, 4), 0); /* the upper halves of both and of the command line */
 	assert_int_equal(get(zp + 0xc4, 4), 0);
 	assert_int_equal(get(zp + 0xc8, 4), 0);
@@ -139,6 +141,58 @@ static void test_linux64(void **state)
 	assert_int_equal(get(node + 8, 4), 9);
 	assert_int_equal(get(node + 12, 4), 32);
 	assert_memory_equal(mem_at(&ram, node + 16, 32), seed, 32);
+}
+
+/* A bzImage's setup header goes to boot_params as it is, but for what the loader says; the ACPI tables are named. */
+static void test_linux64_of_a_bzimage(void **state)
+{
+	struct kernel_image k = {
+		.entry = 0x1000200,
+		.is_linux = true,
+		.lowest = 0x1000000,
+		.highest = 0x4378000,
+		.has_setup = true,
+		.setup = {
+			.setup_sects = 39,
+			.boot_flag = 0xaa55,
+			.header = 0x53726448,
+			.version = 0x020c,
+			.type_of_loader = 0x12,
+			.loadflags = 0xff,
+			.ramdisk_size = 77,
+			.initrd_addr_max = 0x7fffffff,
+			.kernel_alignment = 0x200000,
+			.cmdline_size = 10,
+			.setup_data = 0x1234,
+			.pref_address = 0x1000000,
+			.init_size = 0x3378000,
+		},
+	};
+	struct boot_in in = { .kernel = &k, .cmdline = "0123456789", .rsdp_gpa = 0xff000 };
+	uint64_t zp;
+
+	(void)state;
+	boots(&in);
+	assert_int_equal(regs.rip, 0x1000200);
+	zp = regs.rsi;
+	assert_int_equal(get(zp + 0x070, 8), 0xff000);
+	assert_int_equal(get(zp + 0x1f1, 1), 39);
+	assert_int_equal(get(zp + 0x202, 4), 0x53726448);
+	assert_int_equal(get(zp + 0x206, 2), 0x020c);
+	assert_int_equal(get(zp + 0x210, 2), 0x01ff);
+	assert_int_equal(get(zp + 0x218, 8), 0);
+	assert_string_equal(mem_at(&ram, get(zp + 0x228, 4), 64), "0123456789");
+	assert_int_equal(get(zp + 0x230, 4), 0x200000);
+	assert_int_equal(get(zp + 0x250, 8), 0);
+	assert_int_equal(get(zp + 0x258, 8), 0x1000000);
+	assert_int_equal(get(zp + 0x260, 4), 0x3378000);
+	in.cmdline = "01234567890";
+	assert_int_equal(boot_write(&regs, &ram, &in, &err), -E2BIG);
+	assert_string_equal(err.text, "the kernel command line has 11 bytes; at most 10 are possible");
+	/* A kernel may not raise our own limit. */
+	k.setup.cmdline_size = UINT32_MAX;
+	in.cmdline = memset(long_text, 'a', 2048);
+	assert_int_equal(boot_write(&regs, &ram, &in, &err), -E2BIG);
 }
 
 static void test_linux64_registers(void **state)
@@ -206,9 +260,9 @@ static void test_page_tables(void **state)
 
 static void test_page_tables_of_a_high_kernel(void **state)
 {
-	const struct elf_image at_1g = { .entry = 0x1000000, .lowest = 0x1000000, .highest = GIB };
-	const struct elf_image over_1g = { .entry = 0x1000000, .lowest = 0x1000000, .highest = GIB + 1 };
-	const struct elf_image to_3g = { .entry = 0xb0000000, .lowest = 0xb0000000, .highest = MEM_GAP_START };
+	const struct kernel_image at_1g = { .entry = 0x1000000, .lowest = 0x1000000, .highest = GIB };
+	const struct kernel_image over_1g = { .entry = 0x1000000, .lowest = 0x1000000, .highest = GIB + 1 };
+	const struct kernel_image to_3g = { .entry = 0xb0000000, .lowest = 0xb0000000, .highest = MEM_GAP_START };
 
 	(void)state;
 	boots(&(struct boot_in){ .kernel = &at_1g, .cmdline = "" });
@@ -222,7 +276,7 @@ static void test_page_tables_of_a_high_kernel(void **state)
 /* A kernel below 2 MiB has the RAM that it lies in. */
 static void test_low_kernel(void **state)
 {
-	const struct elf_image low = { .entry = MIB, .lowest = MIB, .highest = MIB + 0x1000 };
+	const struct kernel_image low = { .entry = MIB, .lowest = MIB, .highest = MIB + 0x1000 };
 
 	(void)state;
 	boots(&(struct boot_in){ .kernel = &low, .cmdline = "" });
@@ -254,6 +308,7 @@ static void test_pvh(void **state)
 		.cmdline = "quiet",
 		.initrd_gpa = 0x7000000,
 		.initrd_size = 0x12345,
+		.rsdp_gpa = 0xff000,
 		.rng_seed = seed,
 	};
 	uint64_t info, module, map;
@@ -278,7 +333,7 @@ static void test_pvh(void **state)
 	assert_int_equal(get(module + 16, 8), 0);
 	assert_int_equal(get(module + 24, 8), 0);
 	assert_string_equal(mem_at(&ram, get(info + 24, 8), 16), "quiet");
-	assert_int_equal(get(info + 32, 8), 0); /* no RSDP */
+	assert_int_equal(get(info + 32, 8), 0xff000); /* RSDP */
 	map = get(info + 40, 8);
 	assert_low(map);
 	assert_int_equal(get(info + 48, 4), 2);
@@ -304,7 +359,7 @@ static void test_pvh_without_initrd(void **state)
 
 static void test_choice_of_protocol(void **state)
 {
-	struct elf_image k = linux_kernel;
+	struct kernel_image k = linux_kernel;
 	struct boot_in in = { .kernel = &k, .cmdline = "" };
 
 	(void)state;
@@ -327,10 +382,11 @@ static void test_choice_of_protocol(void **state)
 
 static void test_cmdline_limit(void **state)
 {
-	static char text[2049];
+	char *text = long_text;
 	const struct boot_in in = { .kernel = &linux_kernel, .cmdline = text };
 
 	(void)state;
+	memset(text, 0, sizeof(long_text));
 	memset(text, 'a', 2047);
 	boots(&in);
 	assert_int_equal(strlen(mem_at(&ram, get(regs.rsi + 0x228, 4), 2048)), 2047);
@@ -359,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_linux64, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_linux64_of_a_bzimage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_linux64_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_tables_of_a_high_kernel, setup_large, teardown),

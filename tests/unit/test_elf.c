@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "loader/elf.h"
+#include "loader/kernel.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
@@ -111,12 +111,12 @@ static int teardown(void **state)
 
 static void refused(const char *name, const char *message)
 {
-	struct elf_image k = { .entry = 42 };
+	struct kernel_image k = { .entry = 42 };
 	char want[ERR_TEXT_MAX];
 
 	snprintf(want, sizeof(want), "kernel '%s': %s", path, message);
 	err = (struct err){ 0 };
-	if (elf_load(&k, &ram, path, &err) >= 0)
+	if (kernel_load(&k, &ram, path, &err) >= 0)
 		fail_msg("%s: was loaded", name);
 	if (strcmp(err.text, want) != 0)
 		fail_msg("%s: '%s' instead of '%s'", name, err.text, want);
@@ -136,12 +136,12 @@ static void assert_zero(uint64_t gpa, uint64_t len)
 static void test_good(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_int_equal(k.entry, TEXT + 0x123);
 	assert_true(k.has_pvh);
 	assert_int_equal(k.pvh_entry, TEXT + 0x40);
@@ -162,13 +162,13 @@ static void test_good(void **state)
 static void test_guest_writes_do_not_reach_the_file(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 	uint8_t byte;
 
 	(void)state;
 	good_image(&im);
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	memset(mem_at(&ram, TEXT, 0x2345), 0xcc, 0x2345);
 	assert_int_equal(pread(file, &byte, 1, TEXT_AT), 1);
 	assert_int_equal(byte, im.bytes[TEXT_AT]);
@@ -177,13 +177,13 @@ static void test_guest_writes_do_not_reach_the_file(void **state)
 static void test_unaligned_text_is_copied(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
 	im.p[SEG_TEXT].p_paddr += 0x10;
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_int_equal(k.bytes_mapped, 0);
 	assert_memory_equal(mem_at(&ram, TEXT + 0x10, 0x2345), im.bytes + TEXT_AT, 0x2345);
 }
@@ -191,7 +191,7 @@ static void test_unaligned_text_is_copied(void **state)
 static void test_holes_are_not_copied(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
@@ -201,7 +201,7 @@ static void test_holes_are_not_copied(void **state)
 	im.file_size = 0x4000 + 32 * MIB;
 	write_image(&im);
 	assert_int_equal(pwrite(file, "end", 3, 0x4000 + 32 * MIB - 3), 3);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	/* The end of the text, and the first and the last page (or huge page) of the data. */
 	assert_true(k.bytes_copied >= 0x345 + 0x2000 && k.bytes_copied < 8 * MIB);
 	assert_memory_equal(mem_at(&ram, DATA, 0x1000), im.bytes + 0x4000, 0x1000);
@@ -212,13 +212,13 @@ static void test_holes_are_not_copied(void **state)
 static void test_kernel_without_notes(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
 	im.h.e_phnum = 2;
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_false(k.has_pvh);
 	assert_false(k.is_linux);
 }
@@ -235,7 +235,7 @@ static void test_notes_of_align_8_and_4_byte_entry(void **state)
 		char name2[8];
 	} notes = { { 4, 4, 18 }, "Xen", TEXT + 0x44, 0, { 6, 0, 1 }, "Linux" };
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
@@ -243,7 +243,7 @@ static void test_notes_of_align_8_and_4_byte_entry(void **state)
 	im.p[SEG_NOTE].p_filesz = sizeof(notes);
 	im.p[SEG_NOTE].p_align = 8;
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_int_equal(k.pvh_entry, TEXT + 0x44);
 	assert_true(k.is_linux);
 }
@@ -251,13 +251,13 @@ static void test_notes_of_align_8_and_4_byte_entry(void **state)
 static void test_segment_that_fills_ram_to_its_end(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
 	im.p[SEG_DATA].p_memsz = RAM - DATA;
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_int_equal(k.highest, RAM);
 	im.p[SEG_DATA].p_memsz++;
 	close(file);
@@ -335,12 +335,12 @@ static const struct {
 	const char *message;
 } cases[] = {
 	{ "empty", empty_file, "is empty" },
-	{ "one byte", one_byte, "is not an ELF file" },
+	{ "one byte", one_byte, "is neither an ELF file nor a bzImage" },
 	{ "half a header", half_header, "is truncated: 40 bytes are less than an ELF header" },
 	{ "no program headers in the file", no_program_headers_in_file,
 	  "is truncated: its program headers are at byte 0x40 of 0x78" },
 	{ "text cut", text_cut, "segment 0 has 0x2345 bytes at byte 0x1000 of a file of 0x2000: truncated?" },
-	{ "random", random_bytes, "is not an ELF file" },
+	{ "random", random_bytes, "is neither an ELF file nor a bzImage" },
 	{ "32-bit", class_32, "is a 32-bit ELF file; a kernel for x86-64 is needed" },
 	{ "class 7", class_7, "has the unknown ELF class 7" },
 	{ "big-endian", big_endian, "is not little-endian; a kernel for x86-64 is needed" },
@@ -429,7 +429,7 @@ static void test_hostile(void **state)
 static void test_sparse_terabyte(void **state)
 {
 	static struct image im;
-	struct elf_image k;
+	struct kernel_image k;
 
 	(void)state;
 	good_image(&im);
@@ -437,7 +437,7 @@ static void test_sparse_terabyte(void **state)
 	im.p[SEG_DATA].p_offset = (1ULL << 40) - 32 * MIB;
 	im.p[SEG_DATA].p_filesz = im.p[SEG_DATA].p_memsz = 32 * MIB;
 	write_image(&im);
-	assert_int_equal(elf_load(&k, &ram, path, &err), 0);
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
 	assert_int_equal(k.bytes_copied, 0x345);
 	close(file);
 	good_image(&im);

@@ -14,6 +14,7 @@
 
 #include "loader/filemem.h"
 #include "loader/initrd.h"
+#include "loader/kernel.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -67,11 +68,12 @@ static void make_file(uint64_t data, uint64_t size)
 
 static void loads(uint64_t size, uint64_t kernel_end, uint64_t want_gpa)
 {
+	const struct kernel_image kernel = { .highest = kernel_end, .initrd_end = UINT64_MAX };
 	uint64_t gpa = 0, got = 0, end;
 	const uint8_t *p;
 
 	make_file(size, size);
-	if (initrd_load(&ram, path, kernel_end, &gpa, &got, &err) < 0)
+	if (initrd_load(&ram, path, &kernel, &gpa, &got, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_int_equal(gpa, want_gpa);
 	assert_int_equal(got, size);
@@ -86,11 +88,12 @@ static void loads(uint64_t size, uint64_t kernel_end, uint64_t want_gpa)
 
 static void refused(uint64_t kernel_end, const char *message)
 {
+	const struct kernel_image kernel = { .highest = kernel_end, .initrd_end = UINT64_MAX };
 	uint64_t gpa = 7, size = 8;
 	char want[ERR_TEXT_MAX];
 
 	snprintf(want, sizeof(want), "initrd '%s': %s", path, message);
-	assert_true(initrd_load(&ram, path, kernel_end, &gpa, &size, &err) < 0);
+	assert_true(initrd_load(&ram, path, &kernel, &gpa, &size, &err) < 0);
 	assert_string_equal(err.text, want);
 	assert_int_equal(gpa, 7);
 	assert_int_equal(size, 8);
@@ -188,14 +191,37 @@ static void test_not_a_file(void **state)
 /* More than 3 GiB of RAM: the initrd stays below the gap. */
 static void test_below_the_gap(void **state)
 {
+	struct kernel_image kernel = { .highest = KERNEL_END, .initrd_end = UINT64_MAX };
 	uint64_t gpa, size;
 
 	(void)state;
 	mem_done(&ram);
 	assert_int_equal(mem_init(&ram, 5 * GIB, &err), 0);
 	make_file(MIB, MIB);
-	assert_int_equal(initrd_load(&ram, path, KERNEL_END, &gpa, &size, &err), 0);
+	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
 	assert_int_equal(gpa, MEM_GAP_START - MIB);
+	kernel.initrd_end = 2 * GIB;
+	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
+	assert_int_equal(gpa, 2 * GIB - MIB);
+}
+
+/* A kernel that wants its initrd low, or where nothing can be. */
+static void test_limit_of_the_kernel(void **state)
+{
+	struct kernel_image kernel = { .highest = 0x800000, .initrd_end = 0xa00800 };
+	uint64_t gpa = 7, size;
+
+	(void)state;
+	make_file(2 * MIB, 2 * MIB);
+	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
+	assert_int_equal(gpa, 0x800000);
+	gpa = 7;
+	kernel.initrd_end = 0x9ff800;
+	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), -ENOSPC);
+	assert_non_null(strstr(err.text, "the kernel ends at 0x800000, its range for an initrd at 0x9ff000"));
+	for (kernel.initrd_end = 1; kernel.initrd_end < 0x800000; kernel.initrd_end += 0x1ff)
+		assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), -ENOSPC);
+	assert_int_equal(gpa, 7);
 }
 
 /* Files that tell of no holes and cannot be mapped (those in /proc) are read. */
@@ -252,6 +278,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_a_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_below_the_gap, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_limit_of_the_kernel, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_without_mmap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_shorter_than_said, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_ram, setup, teardown),
