@@ -10,9 +10,9 @@
  *	0x03000 .. 0x08fff  page tables: PML4, PDPT, up to four page directories
  *	0x09000 .. 0x09fff  stack of the entry point
  *	0x10000 .. 0x4ffff  an initrd of up to 256 KiB
- *	0xa0000 .. 0xfffff  RAM that is in no memory map: room for ACPI, whose root Linux looks for from 0xe0000 up
+ *	0xa0000 .. 0xfffff  RAM that is in no memory map. The last page has ACPI tables and a BIOS's entry point
  *	1 MiB .. 2 MiB      in no memory map either, unless the kernel is loaded here
- *	2 MiB ..            RAM: the kernel where its ELF file says, a larger initrd as high as possible below 3 GiB
+ *	2 MiB ..            RAM: the kernel where its file says, a larger initrd as high as possible below 3 GiB
  *
  * The first 2 MiB are the only RAM in small pages (mem.c), because we write to a few of them and a guest needs few more.
  * If Linux had the second MiB it would use that first of all, and each page would cost it a nested fault: 0.3 million
@@ -39,6 +39,8 @@
 #define LAYOUT_MPTABLE 0x500ULL
 #define LAYOUT_MPTABLE_SIZE 0xb00U
 #define LAYOUT_LOW_RAM_END 0xa0000ULL
+#define LAYOUT_ACPI 0xff000ULL	     /* between 0xe0000 and 0xfffff, where a kernel looks for the RSDP */
+#define LAYOUT_BIOS_ENTRY 0xffff0ULL /* in the same page */
 #define LAYOUT_SMALL_INITRD 0x10000ULL
 #define LAYOUT_SMALL_INITRD_MAX 0x40000ULL
 #define LAYOUT_KERNEL_MIN 0x100000ULL /* the lowest address for a kernel */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "loader/acpi.h"
 #include "loader/boot_x86.h"
 #include "loader/cmdline.h"
 #include "loader/initrd.h"
@@ -64,12 +65,38 @@ static int write_mptable(struct mem *m, const struct config *c, struct err *e)
 	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(c->num_drives), e);
 }
 
+static int write_acpi(struct mem *m, const struct config *c, struct err *e)
+{
+	struct acpi_device devices[CONFIG_DRIVES_MAX];
+	const struct acpi_in in = {
+		.cpus = c->cpus,
+		.serial_port = SERIAL_PORT,
+		.serial_irq = SERIAL_IRQ,
+		.devices = devices,
+		.num_devices = c->num_drives,
+	};
+
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		devices[i] = (struct acpi_device){
+			.gpa = BOOT_DEVICE_GPA(i),
+			.size = MMIO_WINDOW_SIZE,
+			.irq = BOOT_DEVICE_LINE(i),
+		};
+	}
+	return acpi_write(m, &in, e);
+}
+
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)
 {
 	char cmdline[LAYOUT_CMDLINE_SIZE];
 	uint8_t seed[BOOT_SEED_SIZE];
 	struct kernel_image kernel;
-	struct boot_in in = { .entry = boot_entry_of(c), .kernel = &kernel, .cmdline = cmdline };
+	struct boot_in in = {
+		.entry = boot_entry_of(c),
+		.kernel = &kernel,
+		.cmdline = cmdline,
+		.rsdp_gpa = LAYOUT_ACPI,
+	};
 	int r;
 
 	r = mem_init(m, c->mem, e);
@@ -96,6 +123,8 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	if (r < 0)
 		return r;
 	r = write_mptable(m, c, e);
+	if (!r)
+		r = write_acpi(m, c, e);
 	timeline_mark(t, TIMELINE_KERNEL);
 	return r;
 }

@@ -26,6 +26,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "loader/acpi.h"
 #include "loader/boot_x86.h"
 #include "virtio/blk.h"
 #include "virtio/device.h"
@@ -120,6 +121,16 @@ static void on_i8042_reset(void *ctx)
 	vm_end(ctx, VM_END_RESET, "i8042 reset");
 }
 
+static void on_acpi_power_off(void *ctx)
+{
+	vm_end(ctx, VM_END_POWEROFF, "ACPI S5");
+}
+
+static void on_acpi_reset(void *ctx)
+{
+	vm_end(ctx, VM_END_RESET, "ACPI reset");
+}
+
 static int build_legacy(struct vm *vm, struct err *e)
 {
 	struct console_params params = {
@@ -144,11 +155,14 @@ static int build_legacy(struct vm *vm, struct err *e)
 	if (r < 0)
 		return r;
 	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
+	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
 	if (!r)
 		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
 	if (!r)
 		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
+	if (!r)
+		r = bus_add(&vm->ports, ACPI_PM_PORT, ACPI_PM_PORTS, acpi_pm_access, &vm->acpi_pm);
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
@@ -370,6 +384,8 @@ static int report(const struct vm *vm)
 		return say(vm, STATUS_SIGNAL_BASE + vm->end.signal, "ended by a signal");
 	case VM_END_KVM:
 		return say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
+	case VM_END_POWEROFF: /* a kernel that has panicked cannot */
+		return say(vm, STATUS_OK, "the guest powered off");
 	case VM_END_RESET:
 	case VM_END_TRIPLE_FAULT:
 	case VM_END_HALT:

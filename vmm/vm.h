@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "vmm/acpi_pm.h"
 #include "vmm/config.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/kvm.h"
@@ -27,7 +28,8 @@ struct virtio_dev;
 /* Why a VM ended; the first reason stands. */
 enum vm_end_reason {
 	VM_RUNNING,
-	VM_END_RESET,	     /* the guest asked for a reset (i8042 or a system event) */
+	VM_END_RESET,	     /* the guest asked for a reset (i8042, ACPI or a system event) */
+	VM_END_POWEROFF,     /* the guest switched itself off (ACPI) */
 	VM_END_TRIPLE_FAULT, /* how Linux reboots with reboot=t, and what a kernel's last crash looks like */
 	VM_END_HALT,	     /* every vCPU waits in HLT with interrupts off */
 	VM_END_KVM,	     /* KVM gave up, or an exit that we do not know */
@@ -49,6 +51,7 @@ struct vm {
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
 	struct i8042 i8042;
+	struct acpi_pm acpi_pm;
 	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
 	struct mmio *transport[CONFIG_DRIVES_MAX];
 	unsigned num_devs;
