@@ -59,7 +59,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs lab run check check-unit check-boot unit-bins fuzz-bins guests clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot unit-bins fuzz-bins guests clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -103,6 +103,12 @@ $(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.dep
 	@mkdir -p $(B)
 	$(Q)configs/rootfs/build $(B)
 
+# A disk image with Debian's own kernels, for the tests of kernels that are not ours.
+debian: $(B)/debian ## install Debian into a disk image, for tests (once: cached)
+$(B)/debian: tests/debian/build | $(B)/.deps-debian
+	@mkdir -p $(@D)
+	$(Q)ln -sfnT "$$(tests/debian/build)" $@
+
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
 	$(Q)tests/lab/setup > /dev/null
@@ -140,13 +146,15 @@ $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
 		-Wl,-Ttext=0x100000,-e,start -o $@ $<
 guests: $(GUESTS)
 
-check: $(BIN) unit-bins fuzz-bins guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm | $(B)/.deps-tests ## run all tests
+TO_BOOT := $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
+
+check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
 	$(Q)tests/run style builds unit fuzz cli boot
 
 check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
 	$(Q)tests/run style unit fuzz cli
 
-check-boot: $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm | $(B)/.deps-tests ## tests that boot guests
+check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
