@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "loader/aml.h"
+#include "loader/device.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -194,7 +195,7 @@ static void describe_serial(struct aml *a, const struct acpi_in *in)
 	aml_end(a, device);
 }
 
-static void describe_device(struct aml *a, const struct acpi_device *d, unsigned index)
+static void describe_device(struct aml *a, const struct loader_device *d, unsigned index)
 {
 	char name[8];
 	size_t device, resources;

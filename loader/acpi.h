@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct err;
+struct loader_device;
 struct mem;
 
 #define ACPI_CPUS_MAX 32U
@@ -22,17 +23,11 @@ struct mem;
 #define ACPI_PM_RESET_VALUE 1U
 #define ACPI_PM_S5 5U /* SLP_TYP that means "power off" */
 
-struct acpi_device {  /* a virtio-mmio device */
-	uint64_t gpa; /* below 4 GiB */
-	uint32_t size;
-	unsigned irq; /* a pin of the IOAPIC, which is its GSI: an edge */
-};
-
 struct acpi_in {
 	unsigned cpus; /* with local APIC ids 0 to cpus - 1 */
 	uint16_t serial_port;
 	unsigned serial_irq;
-	const struct acpi_device *devices;
+	const struct loader_device *devices;
 	unsigned num_devices;
 };
 

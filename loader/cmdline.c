@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "loader/device.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -57,7 +58,7 @@ __attribute__((format(printf, 2, 3))) static void add(struct line *l, const char
 static void add_devices(struct line *l, const struct cmdline_in *in)
 {
 	for (unsigned i = 0; i < in->num_devices; i++) {
-		const struct cmdline_device *d = &in->devices[i];
+		const struct loader_device *d = &in->devices[i];
 
 		add(l, "virtio_mmio.device=%uK@0x%llx:%u", (unsigned)(d->size / KIB), (unsigned long long)d->gpa,
 		    d->irq);

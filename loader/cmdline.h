@@ -7,18 +7,13 @@
 #include <stdint.h>
 
 struct err;
-
-struct cmdline_device {
-	uint64_t gpa;
-	uint32_t size; /* bytes, a multiple of 1 KiB */
-	unsigned irq;
-};
+struct loader_device;
 
 struct cmdline_in {
 	unsigned cpus;
 	bool has_root; /* root=/dev/vda: there is a drive, and no initrd that would find its own root */
 	bool root_read_only;
-	const struct cmdline_device *devices; /* virtio-mmio */
+	const struct loader_device *devices; /* virtio-mmio */
 	unsigned num_devices;
 	const char *append;  /* or NULL: added at the end */
 	const char *replace; /* or NULL: the user's text instead of all of ours but the devices */

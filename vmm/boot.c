@@ -7,6 +7,7 @@
 #include "loader/acpi.h"
 #include "loader/boot_x86.h"
 #include "loader/cmdline.h"
+#include "loader/device.h"
 #include "loader/initrd.h"
 #include "loader/kernel.h"
 #include "loader/layout.h"
@@ -18,26 +19,40 @@
 #include "vmm/serial.h"
 #include "vmm/timeline.h"
 
-static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, struct err *e)
-{
-	struct cmdline_device devices[CONFIG_DRIVES_MAX];
-	struct cmdline_in in = {
-		.cpus = c->cpus,
-		.has_root = c->num_drives && !c->initrd,
-		.root_read_only = c->num_drives && c->drive[0].read_only,
-		.devices = devices,
-		.num_devices = c->num_drives,
-		.append = c->append,
-		.replace = c->cmdline,
-	};
+/* What the guest is told of, by the command line, the MP table and ACPI alike. */
+struct devices {
+	struct loader_device device[CONFIG_DRIVES_MAX];
+	unsigned num;
+};
 
-	for (unsigned i = 0; i < c->num_drives; i++) {
-		devices[i] = (struct cmdline_device){
+_Static_assert(CONFIG_DRIVES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the ACPI tables");
+_Static_assert(BOOT_NUM_PINS(CONFIG_DRIVES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
+_Static_assert(CONFIG_CPUS_MAX <= ACPI_CPUS_MAX && CONFIG_CPUS_MAX <= MPTABLE_CPUS_MAX, "all CPUs fit into the tables");
+
+static void list_devices(struct devices *d, const struct config *c)
+{
+	d->num = c->num_drives;
+	for (unsigned i = 0; i < d->num; i++) {
+		d->device[i] = (struct loader_device){
 			.gpa = BOOT_DEVICE_GPA(i),
 			.size = MMIO_WINDOW_SIZE,
 			.irq = BOOT_DEVICE_LINE(i),
 		};
 	}
+}
+
+static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, const struct devices *d, struct err *e)
+{
+	const struct cmdline_in in = {
+		.cpus = c->cpus,
+		.has_root = c->num_drives && !c->initrd,
+		.root_read_only = c->num_drives && c->drive[0].read_only,
+		.devices = d->device,
+		.num_devices = d->num,
+		.append = c->append,
+		.replace = c->cmdline,
+	};
+
 	return cmdline_compose(line, LAYOUT_CMDLINE_SIZE, &in, e);
 }
 
@@ -54,35 +69,27 @@ static enum boot_entry boot_entry_of(const struct config *c)
 	return BOOT_ENTRY_AUTO;
 }
 
-static int write_mptable(struct mem *m, const struct config *c, struct err *e)
+static int write_mptable(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
 {
 	uint8_t irq_of_pin[MPTABLE_PINS_MAX];
 
 	memset(irq_of_pin, MPTABLE_PIN_UNUSED, sizeof(irq_of_pin));
 	irq_of_pin[SERIAL_IRQ] = SERIAL_IRQ;
-	for (unsigned i = 0; i < c->num_drives; i++)
-		irq_of_pin[BOOT_DEVICE_LINE(i)] = (uint8_t)BOOT_DEVICE_LINE(i);
-	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(c->num_drives), e);
+	for (unsigned i = 0; i < d->num; i++)
+		irq_of_pin[d->device[i].irq] = (uint8_t)d->device[i].irq;
+	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(d->num), e);
 }
 
-static int write_acpi(struct mem *m, const struct config *c, struct err *e)
+static int write_acpi(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
 {
-	struct acpi_device devices[CONFIG_DRIVES_MAX];
 	const struct acpi_in in = {
 		.cpus = c->cpus,
 		.serial_port = SERIAL_PORT,
 		.serial_irq = SERIAL_IRQ,
-		.devices = devices,
-		.num_devices = c->num_drives,
+		.devices = d->device,
+		.num_devices = d->num,
 	};
 
-	for (unsigned i = 0; i < c->num_drives; i++) {
-		devices[i] = (struct acpi_device){
-			.gpa = BOOT_DEVICE_GPA(i),
-			.size = MMIO_WINDOW_SIZE,
-			.irq = BOOT_DEVICE_LINE(i),
-		};
-	}
 	return acpi_write(m, &in, e);
 }
 
@@ -91,6 +98,7 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	char cmdline[LAYOUT_CMDLINE_SIZE];
 	uint8_t seed[BOOT_SEED_SIZE];
 	struct kernel_image kernel;
+	struct devices devices;
 	struct boot_in in = {
 		.entry = boot_entry_of(c),
 		.kernel = &kernel,
@@ -111,7 +119,8 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 		if (r < 0)
 			return r;
 	}
-	r = write_cmdline(cmdline, c, e);
+	list_devices(&devices, c);
+	r = write_cmdline(cmdline, c, &devices, e);
 	if (r < 0)
 		return r;
 	log_info("kernel command line: %s", cmdline);
@@ -122,9 +131,9 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	explicit_bzero(seed, sizeof(seed));
 	if (r < 0)
 		return r;
-	r = write_mptable(m, c, e);
+	r = write_mptable(m, c, &devices, e);
 	if (!r)
-		r = write_acpi(m, c, e);
+		r = write_acpi(m, c, &devices, e);
 	timeline_mark(t, TIMELINE_KERNEL);
 	return r;
 }

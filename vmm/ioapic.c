@@ -34,7 +34,8 @@
  * and reads it back; 0xff is not 0xfb, so it takes null_legacy_pic and skips the initialisation and the timer-through-
  * 8259 trials. A mask register that remembers its value (the next smallest answer) makes Linux believe in a whole PIC:
  * measured to PID 1 with 6 pins, 36.1 M instructions against 34.5 M without. IRQs then have no legacy numbers, and the
- * MP table or MADT must name each pin that is used.
+ * MP table must name each pin that is used. With hardware-reduced ACPI Linux (6.1 and 6.12) does not even ask; the DSDT
+ * names the pins, as GSIs, and IRQ numbers are Linux's own: pin 5 may be IRQ 6. No interrupt source override is needed.
  */
 #include "vmm/ioapic.h"
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "loader/acpi.h"
+#include "loader/device.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
@@ -49,14 +50,14 @@ static struct {
 	uint8_t num_ports;
 } dev;
 
-static struct acpi_device devices[ACPI_DEVICES_MAX + 1];
+static struct loader_device devices[ACPI_DEVICES_MAX + 1];
 
 static int setup(void **state)
 {
 	(void)state;
 	err = (struct err){ 0 };
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(devices); i++)
-		devices[i] = (struct acpi_device){ .gpa = 0xd0000000 + 4096 * i, .size = 4096, .irq = 5 + i };
+		devices[i] = (struct loader_device){ .gpa = 0xd0000000 + 4096 * i, .size = 4096, .irq = 5 + i };
 	return mem_init(&ram, 2 * MIB, &err);
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "loader/cmdline.h"
+#include "loader/device.h"
 #include "loader/layout.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -18,7 +19,7 @@
 #define DEV0 "virtio_mmio.device=4K@0xd0000000:5"
 #define DEV1 "virtio_mmio.device=4K@0xd0001000:6"
 
-static const struct cmdline_device devices[] = { { 0xd0000000, 4096, 5 }, { 0xd0001000, 4096, 6 } };
+static const struct loader_device devices[] = { { 0xd0000000, 4096, 5 }, { 0xd0001000, 4096, 6 } };
 
 static struct err err;
 static char buf[LAYOUT_CMDLINE_SIZE];
