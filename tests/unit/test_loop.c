@@ -111,6 +111,33 @@ static void test_read_write_fsync(void **state)
 	assert_int_equal(f->res[2], 0);
 }
 
+static int write_then_punch(void *arg)
+{
+	struct fixture *f = arg;
+
+	memset(f->buf[0], 'x', sizeof(f->buf[0]));
+	f->inflight = 1;
+	assert_true(loop_write(f->loop, &f->op[0], f->tmp, f->buf[0], 16, 0));
+	loop_drain(f->loop, &f->inflight);
+	f->inflight = 1;
+	assert_true(loop_fallocate(f->loop, &f->op[1], f->tmp, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4, 8));
+	loop_drain(f->loop, &f->inflight);
+	f->inflight = 1;
+	assert_true(loop_read(f->loop, &f->op[2], f->tmp, f->buf[1], 16, 0));
+	loop_drain(f->loop, &f->inflight);
+	return 0;
+}
+
+static void test_fallocate(void **state)
+{
+	struct fixture *f = *state;
+
+	loop_call(f->loop, write_then_punch, f);
+	assert_int_equal(f->res[1], 0);
+	assert_int_equal(f->res[2], 16);
+	assert_memory_equal(f->buf[1], "xxxx\0\0\0\0\0\0\0\0xxxx", 16);
+}
+
 static int nothing(void *arg)
 {
 	(void)arg;
@@ -326,6 +353,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_read_write_fsync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fallocate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watch_fires_for_each_wake, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_ends_a_blocked_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_cancels_what_is_in_flight, setup, teardown),

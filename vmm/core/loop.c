@@ -187,6 +187,18 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 	return true;
 }
 
+bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	if (!sqe)
+		return false;
+	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, file, NULL, (unsigned)mode, offset);
+	sqe->addr = len; /* liburing 2.3 takes it as off_t */
+	start(loop, sqe, op);
+	return true;
+}
+
 bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);

@@ -89,6 +89,7 @@ bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec 
 bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset);
 bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset);
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only);
+bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len);
 bool loop_poll(struct loop *loop, struct op *op, int file, short events); /* once; res is the events or -errno */
 
 /* As offset: the file has no position (eventfd, pipe, terminal). */

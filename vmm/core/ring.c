@@ -61,8 +61,10 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 
 static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files, struct err *e)
 {
-	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV,   IORING_OP_READ,	   IORING_OP_WRITE,
-				       IORING_OP_FSYNC, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL };
+	static const uint8_t ops[] = {
+		IORING_OP_READV, IORING_OP_WRITEV,    IORING_OP_READ,	  IORING_OP_WRITE,
+		IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL
+	};
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 2] = { 0 };
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
 	size_t n = 0;

@@ -6,8 +6,8 @@ struct err;
 struct io_uring;
 
 /*
- * Makes a disabled ring that, once its owner thread enables it, does reads, writes, fsync, poll and cancel on files (by
- * their index) and nothing else. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
+ * Makes a disabled ring that, once its owner thread enables it, does reads, writes, fsync, fallocate, poll and cancel on
+ * files (by their index) and nothing else. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
  * there is nothing to undo.
  */
 int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
