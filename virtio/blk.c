@@ -1,11 +1,11 @@
 /*
- * virtio-blk (virtio 1.2 §5.2): one drive on a file or block device; see blk.h.
+ * virtio-blk (virtio 1.2 §5.2), the requests: the queue, and the life of a request. See blk.h.
  *
  * Theory of operation. A request is a header (type, sector) that the device reads, data, and one status byte, the last
  * one that the device writes. The driver may cut that into descriptors as it likes (§2.7.4.3), so the header is
  * collected with virtq_copy_out and the status byte is found from the end.
  *
- *   blk_kick -> blk_run: virtq_pop into a free slot -> blk_begin: decide -> blk_submit: loop_readv, loop_writev, loop_fsync
+ *   blk_kick -> blk_run: virtq_pop into a free slot -> blk_begin: decide -> blk_submit: blk_step_start (blk_step.c)
  *                 ^                                       |                     |
  *                 | task, at the end of the turn          | at once             v
  *                 +---- ring full                         +-> blk_finish <- blk_done: the rest, again, or the outcome
@@ -15,88 +15,33 @@
  * touched: the free ones are a stack, so a drive that has had at most n requests in flight costs about n slots of
  * memory, of 2 KiB each.
  *
- * Stages of a slot: STAGE_IO (data moves; short transfers go on with the rest) -> for a write without FLUSH: STAGE_SYNC
- * -> finished. A flush starts in STAGE_SYNC. When the ring is full, a new request goes back to the queue (virtq_unpop),
- * one under way waits in the list b->waiting.
+ * Stages of a slot: STAGE_IO (in as many steps as it takes) -> for a write without FLUSH: STAGE_SYNC -> finished. A flush
+ * starts in STAGE_SYNC. When the ring is full, a new request goes back to the queue (virtq_unpop), one under way waits in
+ * the list b->waiting.
  *
  * Stable writes (§5.2.6.2). A flush covers the writes that were completed, that is pushed, before it was made available;
  * the kernel has those when the fdatasync starts, so that needs no order among requests in flight. A driver that has not
- * accepted FLUSH is owed writes that are stable when completed, hence STAGE_SYNC.
+ * accepted FLUSH is owed writes that are stable when completed, hence STAGE_SYNC. A drive with cache=unsafe has neither.
  *
  * What may fail: anything the host says is an IOERR for the guest (ENOSPC, EIO, the end of a file that was truncated),
  * warned of once per drive. A request without a status byte has no way to be answered: that breaks the device until the
- * guest resets it. The size of the drive is fixed at blk_new.
+ * guest resets it.
  *
- * All on the loop's thread, but for blk_new, blk_free and blk_config_read.
+ * All on the loop's thread.
  */
 #define MF_LOG_MODULE "blk"
-#include "virtio/blk.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "virtio/device.h"
-#include "virtio/image.h"
+#include "virtio/blk_state.h"
 #include "virtio/mmio.h"
-#include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/core/loop.h"
 
-#define BLK_RETRIES_MAX 64 /* of one operation that ends with EAGAIN or EINTR and moves nothing */
-
-/* Header and status byte take two of a chain's descriptors. */
-#define BLK_SEG_MAX (VIRTQ_CHAIN_MAX - 2)
-
-#define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
-
-enum blk_stage { STAGE_IO, STAGE_SYNC };
-
-struct blk;
-
-struct blk_slot {
-	struct op op;
-	struct blk *blk;
-	struct blk_slot *next_waiting;
-	uint8_t *status;       /* in guest memory */
-	uint64_t offset;       /* in the drive, of what is still to move */
-	uint64_t left;	       /* bytes still to move */
-	uint64_t in_len;       /* of the chain, with the status byte */
-	uint64_t in_done;      /* bytes written to its in part, from the start */
-	uint32_t type;	       /* VIRTIO_BLK_T_* */
-	unsigned iov_at, iovs; /* what of chain.iov is still to move */
-	unsigned retries;
-	enum blk_stage stage;
-	bool in_flight;
-	struct virtq_chain chain; /* last: a short chain touches only its beginning */
-};
-
-struct blk {
-	struct virtio_dev dev;
-	int fd;
-	int file; /* fd's index in the loop */
-	bool read_only, active, warned;
-	uint64_t sectors;
-	char serial[VIRTIO_BLK_ID_BYTES];
-	struct task retry;
-	struct blk_slot *waiting; /* under way, but the ring was full */
-	unsigned in_flight;	  /* slots whose op is in the ring */
-	unsigned num_free, num_touched;
-	uint16_t free[BLK_SLOTS]; /* slots that have been used before and are free now, a stack */
-	struct blk_slot *slots;	  /* BLK_SLOTS of them, mapped; untouched from num_touched on */
-};
-
-#define BLK_SLOTS_SIZE (sizeof(struct blk_slot) * BLK_SLOTS)
-
-static struct blk *to_blk(struct virtio_dev *dev)
-{
-	return MF_CONTAINER_OF(dev, struct blk, dev);
-}
+#define BLK_RETRIES_MAX 64 /* of one operation that moves nothing, e.g. because of EAGAIN or EINTR */
 
 /* A head is in flight at most once (virtq_pop), so this never runs dry, whatever the driver does. */
 static struct blk_slot *blk_slot_take(struct blk *b)
@@ -111,23 +56,6 @@ static void blk_slot_give(struct blk *b, const struct blk_slot *slot)
 {
 	assert(b->num_free < b->num_touched);
 	b->free[b->num_free++] = (uint16_t)(slot - b->slots);
-}
-
-/* Drops the first n bytes of what is still to move. */
-static void blk_slot_advance(struct blk_slot *slot, uint64_t n)
-{
-	while (n > 0 && slot->iovs > 0) {
-		struct iovec *iov = &slot->chain.iov[slot->iov_at];
-		size_t part = MF_MIN(n, iov->iov_len);
-
-		iov->iov_base = (char *)iov->iov_base + part;
-		iov->iov_len -= part;
-		n -= part;
-		if (iov->iov_len == 0) {
-			slot->iov_at++;
-			slot->iovs--;
-		}
-	}
 }
 
 /* The request is answered: status goes to the driver, the slot is free again. */
@@ -147,25 +75,44 @@ static void blk_finish(struct blk_slot *slot, uint8_t status)
 
 static void blk_done(struct op *op, int res);
 
-/* Starts the slot's operation. False: the ring is full. */
+static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
+{
+	const char *verb = slot->stage == STAGE_SYNC	  ? "sync" :
+			   blk_is_trim(slot)		  ? "discard" :
+			   slot->type == VIRTIO_BLK_T_OUT ? "write" :
+							    "read";
+
+	log_at(b->warned ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
+	       "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error", b->dev.id, verb,
+	       slot->offset, res == -ENODATA ? "end of file" : strerror(-res));
+	b->warned = true;
+}
+
+/* The host has said no. Nothing of that is worth a word where the driver has another way. */
+static void blk_fail(struct blk_slot *slot, int res)
+{
+	if (res == -EOPNOTSUPP && blk_is_trim(slot)) {
+		blk_finish(slot, VIRTIO_BLK_S_UNSUPP);
+		return;
+	}
+	blk_warn(slot->blk, slot, res);
+	blk_finish(slot, VIRTIO_BLK_S_IOERR);
+}
+
+/* Starts the slot's next operation, or fails the request. False: the ring is full. */
 static bool blk_submit(struct blk_slot *slot)
 {
-	struct blk *b = slot->blk;
-	const struct iovec *iov = &slot->chain.iov[slot->iov_at];
-	bool started;
+	int r;
 
 	slot->op.done = blk_done;
-	if (slot->stage == STAGE_SYNC)
-		started = loop_fsync(b->dev.loop, &slot->op, b->file, true);
-	else if (slot->type == VIRTIO_BLK_T_OUT)
-		started = loop_writev(b->dev.loop, &slot->op, b->file, iov, slot->iovs, slot->offset);
-	else
-		started = loop_readv(b->dev.loop, &slot->op, b->file, iov, slot->iovs, slot->offset);
-	if (started) {
+	r = blk_step_start(slot);
+	if (r < 0)
+		blk_fail(slot, r);
+	if (r > 0) {
 		slot->in_flight = true;
-		b->in_flight++;
+		slot->blk->in_flight++;
 	}
-	return started;
+	return r != 0;
 }
 
 /* The same for a request under way: it waits for room in the ring. */
@@ -180,21 +127,26 @@ static void blk_submit_or_wait(struct blk_slot *slot)
 	loop_defer(b->dev.loop, &b->retry);
 }
 
-static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
+/* What slot was to do is done, but for making it stable where the driver has no way to ask for that. */
+static void blk_done_all(struct blk_slot *slot)
 {
-	const char *verb = slot->stage == STAGE_SYNC ? "sync" : slot->type == VIRTIO_BLK_T_OUT ? "write" : "read";
+	const struct blk *b = slot->blk;
+	bool writes = slot->type == VIRTIO_BLK_T_OUT || slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
 
-	log_at(b->warned ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
-	       "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error", b->dev.id, verb,
-	       slot->offset, res < 0 ? strerror(-res) : "end of file");
-	b->warned = true;
+	if (slot->stage == STAGE_IO && writes && b->sync && !(b->dev.features & 1ULL << VIRTIO_BLK_F_FLUSH)) {
+		slot->stage = STAGE_SYNC;
+		blk_submit_or_wait(slot);
+	} else {
+		blk_finish(slot, VIRTIO_BLK_S_OK);
+	}
 }
 
 static void blk_done(struct op *op, int res)
 {
 	struct blk_slot *slot = MF_CONTAINER_OF(op, struct blk_slot, op);
 	struct blk *b = slot->blk;
-	uint64_t moved;
+	uint64_t moved = 0;
+	int err;
 
 	slot->in_flight = false;
 	b->in_flight--;
@@ -204,36 +156,33 @@ static void blk_done(struct op *op, int res)
 		blk_submit_or_wait(slot);
 		return;
 	}
-	/* 0 bytes: the end of a file that is shorter than it was; more bytes than asked for do not happen. */
-	if (res < 0 || (slot->stage == STAGE_IO && (res == 0 || (uint64_t)res > slot->left))) {
-		blk_warn(b, slot, res);
-		blk_finish(slot, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	if (slot->stage == STAGE_SYNC) {
+	err = blk_step_end(slot, res, &moved);
+	if (!err && slot->stage == STAGE_SYNC) {
 		blk_finish(slot, VIRTIO_BLK_S_OK);
 		return;
 	}
-	moved = (uint64_t)res;
-	blk_slot_advance(slot, moved);
+	slot->retries = moved > 0 ? 0 : slot->retries + 1;
+	if (!err && slot->retries > BLK_RETRIES_MAX)
+		err = -EIO;
+	if (err < 0) {
+		blk_fail(slot, err);
+		return;
+	}
 	slot->offset += moved;
 	slot->left -= moved;
-	slot->retries = 0;
+	if (!blk_is_trim(slot))
+		blk_slot_advance(slot, moved);
 	if (slot->type == VIRTIO_BLK_T_IN)
 		slot->in_done += moved;
-	if (slot->left > 0) {
+	if (slot->left > 0)
 		blk_submit_or_wait(slot);
-	} else if (slot->type == VIRTIO_BLK_T_OUT && !(b->dev.features & 1ULL << VIRTIO_BLK_F_FLUSH)) {
-		slot->stage = STAGE_SYNC;
-		blk_submit_or_wait(slot);
-	} else {
-		blk_finish(slot, VIRTIO_BLK_S_OK);
-	}
+	else
+		blk_done_all(slot);
 }
 
 static bool blk_range_valid(const struct blk *b, uint64_t sector, uint64_t len)
 {
-	return len % IMAGE_SECTOR_SIZE == 0 && mf_range_within(sector, len / IMAGE_SECTOR_SIZE, b->sectors);
+	return len % IMAGE_SECTOR_SIZE == 0 && mf_range_within(sector, len / IMAGE_SECTOR_SIZE, b->image.sectors);
 }
 
 enum blk_begun { BEGUN, BEGUN_NOT_RING_FULL, BEGUN_NOT_BROKEN };
@@ -263,6 +212,45 @@ static enum blk_begun blk_begin_io(struct blk_slot *slot, uint64_t sector)
 	return blk_submit(slot) ? BEGUN : BEGUN_NOT_RING_FULL;
 }
 
+/* One range, as the configuration space says: so there is nothing to keep but offset and length. */
+static enum blk_begun blk_begin_trim(struct blk_slot *slot)
+{
+	struct blk *b = slot->blk;
+	struct virtio_blk_discard_write_zeroes range;
+	bool zeroes = slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
+	uint32_t allowed = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	uint8_t status = VIRTIO_BLK_S_OK;
+
+	if (slot->chain.out_len != sizeof(struct virtio_blk_outhdr) + sizeof(range) || b->read_only) {
+		blk_finish(slot, VIRTIO_BLK_S_IOERR);
+		return BEGUN;
+	}
+	virtq_copy_out(&slot->chain, sizeof(struct virtio_blk_outhdr), &range, sizeof(range));
+	slot->left = (uint64_t)range.num_sectors * IMAGE_SECTOR_SIZE;
+	if (range.flags & ~allowed)
+		status = VIRTIO_BLK_S_UNSUPP;
+	else if (range.num_sectors > (zeroes ? BLK_ZEROES_SECTORS_MAX : BLK_DISCARD_SECTORS_MAX) ||
+		 !blk_range_valid(b, range.sector, slot->left))
+		status = VIRTIO_BLK_S_IOERR;
+	if (status != VIRTIO_BLK_S_OK || slot->left == 0) {
+		blk_finish(slot, status);
+		return BEGUN;
+	}
+	slot->offset = range.sector * IMAGE_SECTOR_SIZE;
+	slot->zero_range = zeroes && !(range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	return blk_submit(slot) ? BEGUN : BEGUN_NOT_RING_FULL;
+}
+
+static enum blk_begun blk_begin_flush(struct blk_slot *slot)
+{
+	slot->stage = STAGE_SYNC;
+	slot->offset = 0;
+	if (slot->blk->sync)
+		return blk_submit(slot) ? BEGUN : BEGUN_NOT_RING_FULL;
+	blk_finish(slot, VIRTIO_BLK_S_OK);
+	return BEGUN;
+}
+
 /* Decides about the request in slot->chain, which was just popped, and answers or starts it. */
 static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 {
@@ -289,9 +277,10 @@ static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 	case VIRTIO_BLK_T_OUT:
 		return blk_begin_io(slot, header.sector);
 	case VIRTIO_BLK_T_FLUSH:
-		slot->stage = STAGE_SYNC;
-		slot->offset = 0;
-		return blk_submit(slot) ? BEGUN : BEGUN_NOT_RING_FULL;
+		return blk_begin_flush(slot);
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return blk_begin_trim(slot);
 	case VIRTIO_BLK_T_GET_ID:
 		slot->in_done = virtq_copy_in(c, 0, b->serial, MF_MIN(sizeof(b->serial), c->in_len - 1));
 		blk_finish(slot, VIRTIO_BLK_S_OK);
@@ -349,7 +338,7 @@ static void blk_run(struct blk *b)
 }
 
 /* The task: the ring had no room, or the queue was too long for one turn. */
-static void blk_retry(struct task *task)
+void blk_retry(struct task *task)
 {
 	struct blk *b = MF_CONTAINER_OF(task, struct blk, retry);
 
@@ -396,89 +385,11 @@ static void blk_reset(struct virtio_dev *dev)
 	loop_drain(dev->loop, &b->in_flight);
 }
 
-static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)
-{
-	const struct virtio_blk_config config = {
-		.capacity = to_blk(dev)->sectors,
-		.seg_max = BLK_SEG_MAX,
-		.blk_size = IMAGE_SECTOR_SIZE,
-	};
-
-	memcpy(buf, (const char *)&config + offset, len);
-}
-
-static void blk_free(struct virtio_dev *dev)
-{
-	struct blk *b = to_blk(dev);
-
-	if (b->slots)
-		munmap(b->slots, BLK_SLOTS_SIZE);
-	image_close(b->fd);
-	free(b);
-}
-
-static int blk_map_slots(struct blk *b, struct err *e)
-{
-	void *map = mmap(NULL, BLK_SLOTS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (map == MAP_FAILED)
-		return err_sys(e, "map its requests");
-	b->slots = map;
-	/* A hint: a huge page would cost what the untouched slots save. A kernel without huge pages refuses, rightly. */
-	(void)madvise(map, BLK_SLOTS_SIZE, MADV_NOHUGEPAGE);
-	return 0;
-}
-
-static const struct virtio_ops blk_ops;
-
-int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
-	    struct err *e)
-{
-	const char *serial = params->serial ? params->serial : params->id;
-	struct blk *b = malloc(sizeof(*b));
-	int err;
-
-	if (!b)
-		return err_set(e, -ENOMEM, "drive '%s': out of memory", params->id);
-	*b = (struct blk){
-		.dev.ops = &blk_ops,
-		.dev.loop = loop,
-		.dev.mem = mem,
-		.dev.id = params->id,
-		.dev.offered = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
-			       1ULL << VIRTIO_BLK_F_FLUSH | (params->read_only ? 1ULL << VIRTIO_BLK_F_RO : 0),
-		.fd = -1,
-		.read_only = params->read_only,
-		.retry.run = blk_retry,
-	};
-	/* §5.2.6.1: padded with zeros, and without a terminator when all 20 bytes are used. A longer id is cut. */
-	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
-	if (params->serial && strlen(params->serial) > sizeof(b->serial))
-		err = err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
-	else
-		err = image_open(&b->fd, &b->sectors, params->path, params->read_only, e);
-	if (!err)
-		err = blk_map_slots(b, e);
-	if (!err) {
-		b->file = loop_add_file(loop, b->fd);
-		err = b->file < 0 ? err_set(e, b->file, "its loop has too many files") : 0;
-	}
-	if (err < 0) {
-		err_wrap(e, "drive '%s'", params->id);
-		blk_free(&b->dev);
-		return err;
-	}
-	if (b->sectors == 0)
-		log_warn("drive '%s': '%s' is empty; continuing with a drive of no sectors", params->id, params->path);
-	*ret = &b->dev;
-	return 0;
-}
-
-static const struct virtio_ops blk_ops = {
+const struct virtio_ops blk_ops = {
 	.name = "drive",
 	.device_id = VIRTIO_ID_BLOCK,
 	.num_queues = 1,
-	.config_len = offsetof(struct virtio_blk_config, physical_block_exp),
+	.config_len = BLK_CONFIG_LEN,
 	.config_read = blk_config_read,
 	.activate = blk_activate,
 	.kick = blk_kick,

@@ -14,6 +14,7 @@ struct blk_params {
 	const char *path;   /* image or block device */
 	const char *serial; /* or NULL; at most 20 bytes */
 	bool read_only;
+	bool unsafe; /* nothing is made stable: no FLUSH, and a crash of the host may lose what was written */
 };
 
 /*

@@ -35,7 +35,7 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 	return 0;
 }
 
-int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_only, struct err *e)
+int image_open(struct image *ret, const char *path, bool read_only, struct err *e)
 {
 	MF_CLOSE int fd = -1;
 	uint64_t size;
@@ -53,8 +53,7 @@ int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_o
 	err = image_lock(fd, path, read_only, e);
 	if (err < 0)
 		return err;
-	*ret_fd = mf_take_fd(&fd);
-	*ret_sectors = size / IMAGE_SECTOR_SIZE;
+	*ret = (struct image){ .fd = mf_take_fd(&fd), .sectors = size / IMAGE_SECTOR_SIZE };
 	return 0;
 }
 

@@ -9,12 +9,17 @@ struct err;
 
 #define IMAGE_SECTOR_SIZE 512U
 
+struct image {
+	int fd; /* -1: not open */
+	uint64_t sectors;
+};
+
 /*
- * Opens path. Returns 0, the fd (the caller's, for image_close) and the size in sectors, which may
- * be 0. Or -errno with e set: -EBUSY when another process, or another drive of this one, has the image and either side
- * writes; -EINVAL when the size is no multiple of a sector.
+ * Opens path. Returns 0 and *ret, whose fd is the caller's (for image_close) and whose size may be 0. Or
+ * -errno with e set: -EBUSY when another process, or another drive of this one, has the image and either side writes;
+ * -EINVAL when the size is no multiple of a sector.
  */
-int image_open(int *ret_fd, uint64_t *ret_sectors, const char *path, bool read_only, struct err *e);
+int image_open(struct image *ret, const char *path, bool read_only, struct err *e);
 
 /* Gives up the lock and closes fd; less than 0 is fine. */
 void image_close(int fd);

@@ -15,7 +15,8 @@ static const struct cli_option run_options[] = {
 	{ 'm', "mem", "SIZE", "memory: 128M, 2G, ...; default: 128M", .set = config_set_mem },
 
 	{ .help = "Devices" },
-	{ 'd', "drive", "SPEC", "PATH[:ro|:rw][:id=ID][:serial=S]; may be repeated;\nthe first is the root",
+	{ 'd', "drive", "SPEC",
+	  "PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE]; may be\nrepeated; the first is the root",
 	  .set = config_add_drive },
 
 	{ .help = "Running" },

@@ -27,11 +27,14 @@ struct err;
 
 enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
 
+enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
+
 struct config_drive {
 	char *path;
 	char *id;     /* "drive0", ... when not given */
 	char *serial; /* or NULL */
 	bool read_only;
+	enum config_cache cache;
 };
 
 struct config {
@@ -66,7 +69,7 @@ config_setter config_set_log_level, config_set_log_file;
 config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
 
 /*
- * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S]; read-write unless told otherwise. Options are taken from the right up
+ * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE]; read-write unless told otherwise. Options are taken from the right up
  * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
  * like an option can be given in JSON.
  */
@@ -74,7 +77,7 @@ config_setter config_add_drive;
 
 /* The same in parts: begin, then path and whatever else, then end. The parts go into c->drive[c->num_drives]. */
 int config_begin_drive(struct config *c, struct err *e);
-config_setter config_drive_path, config_drive_id, config_drive_serial;
+config_setter config_drive_path, config_drive_id, config_drive_serial, config_drive_cache;
 config_setter config_drive_read_only; /* "true" or "false" */
 int config_end_drive(struct config *c, struct err *e);
 
@@ -93,7 +96,8 @@ int config_check(struct config *c, struct err *e);
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
 
-/* The word that config_set_entry takes. */
+/* The words that config_set_entry and config_drive_cache take. */
 const char *config_entry_name(enum config_entry entry);
+const char *config_cache_name(enum config_cache cache);
 
 #endif

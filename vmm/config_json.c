@@ -54,11 +54,9 @@ static const struct key config_keys[] = {
 };
 
 static const struct key drive_keys[] = {
-	{ "path", STRING, .set = config_drive_path },
-	{ "id", STRING, .set = config_drive_id },
-	{ "serial", STRING, .set = config_drive_serial },
-	{ "read_only", BOOLEAN, .set = config_drive_read_only },
-	{ .name = NULL },
+	{ "path", STRING, .set = config_drive_path },	  { "id", STRING, .set = config_drive_id },
+	{ "serial", STRING, .set = config_drive_serial }, { "read_only", BOOLEAN, .set = config_drive_read_only },
+	{ "cache", STRING, .set = config_drive_cache },	  { .name = NULL },
 };
 
 static const char *type_name(const json_t *value)
@@ -238,6 +236,7 @@ static json_t *drives_json(const struct config *c, bool *ok)
 		put_text(object, "id", d->id, ok);
 		put_text(object, "serial", d->serial, ok);
 		put_value(object, "read_only", json_boolean(d->read_only), ok);
+		put_text(object, "cache", config_cache_name(d->cache), ok);
 		if (json_array_append_new(list, object) < 0)
 			*ok = false;
 	}

@@ -169,7 +169,13 @@ static int build_legacy(struct vm *vm, struct err *e)
 static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
 {
 	unsigned i = vm->num_devs;
-	struct blk_params params = { .id = d->id, .path = d->path, .serial = d->serial, .read_only = d->read_only };
+	struct blk_params params = {
+		.id = d->id,
+		.path = d->path,
+		.serial = d->serial,
+		.read_only = d->read_only,
+		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
+	};
 	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
 	int r;

@@ -87,32 +87,35 @@ static inline void activate(struct fix *f, uint64_t features)
 	assert_int_equal(f->dev->ops->activate(f->dev), 0);
 }
 
-static inline int setup_mode(void **state, bool read_only)
+/* A drive as params has it, but for the path, with what the driver accepts of it. */
+static inline int setup_params(void **state, struct blk_params params, off_t size, uint64_t accepts)
 {
 	struct fix *f = calloc(1, sizeof(*f));
-	struct blk_params params = { .id = "root", .path = f->path, .read_only = read_only };
 	struct err e;
 
 	mock_init();
 	used_calls = broken_calls = 0;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	drv_init(&f->d, 256, DRV_MEM);
-	make_image(f->path, SECTORS * 512);
-	f->read_only = read_only;
-	assert_int_equal(blk_new(&f->dev, &params, NULL, &f->d.mem, &e), 0);
-	activate(f, 1ULL << VIRTIO_BLK_F_FLUSH);
+	make_image(f->path, size);
+	params.id = "root";
+	params.path = f->path;
+	f->read_only = params.read_only;
+	if (blk_new(&f->dev, &params, NULL, &f->d.mem, &e) < 0)
+		fail_msg("%s", e.text);
+	activate(f, accepts & f->dev->offered);
 	*state = f;
 	return 0;
 }
 
 static inline int setup(void **state)
 {
-	return setup_mode(state, false);
+	return setup_params(state, (struct blk_params){ 0 }, SECTORS * 512, UINT64_MAX);
 }
 
 static inline int setup_ro(void **state)
 {
-	return setup_mode(state, true);
+	return setup_params(state, (struct blk_params){ .read_only = true }, SECTORS * 512, UINT64_MAX);
 }
 
 static inline int teardown(void **state)

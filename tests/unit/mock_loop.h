@@ -7,6 +7,7 @@
 #define MF_TESTS_UNIT_MOCK_LOOP_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +23,7 @@
 
 #define MOCK_IO_MAX 1024
 
-enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC };
+enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC, MOCK_FALLOCATE };
 
 struct mock_io {
 	enum mock_kind kind;
@@ -32,6 +33,9 @@ struct mock_io {
 	unsigned num;
 	uint64_t offset;
 	bool cancelled;
+	int mode;	  /* of MOCK_FALLOCATE */
+	uint64_t len;	  /* of MOCK_FALLOCATE */
+	struct iovec one; /* of loop_read and loop_write: iov is NULL then */
 };
 
 struct mock {
@@ -103,7 +107,9 @@ static inline bool mock_start(enum mock_kind kind, struct op *op, int file, cons
 	assert_true(file >= 0 && (unsigned)file < mock.num_fds);
 	for (unsigned i = 0; i < mock.num; i++)
 		assert_ptr_not_equal(mock.io[i].op, op); /* still in flight */
-	mock.io[mock.num++] = (struct mock_io){ kind, op, mock.fd[file], iov, num, offset, false };
+	mock.io[mock.num++] = (struct mock_io){
+		.kind = kind, .op = op, .fd = mock.fd[file], .iov = iov, .num = num, .offset = offset
+	};
 	return true;
 }
 
@@ -117,6 +123,34 @@ bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec 
 {
 	(void)loop;
 	return mock_start(MOCK_WRITE, op, file, iov, num, offset);
+}
+
+bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	if (!mock_start(MOCK_READ, op, file, NULL, 1, offset))
+		return false;
+	mock.io[mock.num - 1].one = (struct iovec){ buf, len };
+	return true;
+}
+
+bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	if (!mock_start(MOCK_WRITE, op, file, NULL, 1, offset))
+		return false;
+	mock.io[mock.num - 1].one = (struct iovec){ (void *)(uintptr_t)buf, len };
+	return true;
+}
+
+bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
+{
+	(void)loop;
+	if (!mock_start(MOCK_FALLOCATE, op, file, NULL, 0, offset))
+		return false;
+	mock.io[mock.num - 1].mode = mode;
+	mock.io[mock.num - 1].len = len;
+	return true;
 }
 
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
@@ -152,17 +186,22 @@ static inline void mock_do(unsigned i)
 	ssize_t total = 0;
 
 	assert_true(i < mock.num);
+	if (io->kind == MOCK_FALLOCATE) {
+		mock_complete(i, fallocate(io->fd, io->mode, (off_t)io->offset, (off_t)io->len) < 0 ? -errno : 0);
+		return;
+	}
 	for (unsigned k = 0; k < io->num && total >= 0; k++) {
-		size_t len = io->iov[k].iov_len;
+		const struct iovec *iov = io->iov ? &io->iov[k] : &io->one;
+		size_t len = iov->iov_len;
 		ssize_t n;
 
 		if (mock.bytes_max)
 			len = MF_MIN(len, mock.bytes_max - (size_t)total);
-		assert_true(io->iov[k].iov_len > 0);
-		n = io->kind == MOCK_READ ? pread(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total) :
-					    pwrite(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total);
+		assert_true(iov->iov_len > 0);
+		n = io->kind == MOCK_READ ? pread(io->fd, iov->iov_base, len, (off_t)io->offset + total) :
+					    pwrite(io->fd, iov->iov_base, len, (off_t)io->offset + total);
 		total = n < 0 ? -errno : total + n;
-		if (n < (ssize_t)io->iov[k].iov_len)
+		if (n < (ssize_t)iov->iov_len)
 			break;
 	}
 	mock_complete(i, (int)total);

@@ -104,7 +104,7 @@ static void test_serial(void **state)
 
 static void test_unsupported(void **state)
 {
-	static const uint32_t types[] = { 2, 3, 5, 6, 9, 11, 13, 14, 15, 16, 255, 0x80000000, 0xffffffff };
+	static const uint32_t types[] = { 2, 3, 5, 6, 9, 10, 12, 14, 15, 16, 255, 0x80000000, 0xffffffff };
 	struct fix *f = *state;
 
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(types); i++)

@@ -1,6 +1,9 @@
 /* What a drive tells about itself, and drives that cannot be made: bad files, bad sizes, images in use. */
 #include "tests/unit/blk_fixture.h"
 
+#define BIT(n) (1ULL << (n))
+#define ALWAYS (BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE))
+
 static void test_config(void **state)
 {
 	struct fix *f = *state;
@@ -13,9 +16,30 @@ static void test_config(void **state)
 	assert_int_equal(config.blk_size, 512);
 	f->dev->ops->config_read(f->dev, offsetof(struct virtio_blk_config, blk_size), &word, 4);
 	assert_int_equal(word, 512);
+	assert_int_equal(config.max_discard_seg, 1);
+	assert_int_equal(config.max_discard_sectors, 1 << 21);
+	assert_int_equal(config.discard_sector_alignment, 8);
+	assert_int_equal(config.max_write_zeroes_seg, 1);
+	assert_int_equal(config.max_write_zeroes_sectors, 1 << 17);
+	assert_int_equal(config.write_zeroes_may_unmap, 1);
 	assert_int_equal(f->dev->offered,
-			 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH);
+			 ALWAYS | BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES));
 	assert_null(f->dev->ops->config_write);
+}
+
+static int setup_unsafe(void **state)
+{
+	return setup_params(state, (struct blk_params){ .unsafe = true }, SECTORS * 512, UINT64_MAX);
+}
+
+static void test_features(void **state)
+{
+	struct fix *f = *state;
+
+	if (f->read_only)
+		assert_int_equal(f->dev->offered, ALWAYS | BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_RO));
+	else /* unsafe */
+		assert_int_equal(f->dev->offered, ALWAYS | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES));
 }
 
 static int new_error(struct fix *f, const char *path, bool read_only, struct err *e)
@@ -108,8 +132,14 @@ static void test_lock_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_config), T(test_new_errors), T(test_empty_image),
-		T(test_lock),	T_RO(test_lock),    T(test_lock_ends),
+		T(test_config),
+		T_RO(test_features),
+		cmocka_unit_test_setup_teardown(test_features, setup_unsafe, teardown),
+		T(test_new_errors),
+		T(test_empty_image),
+		T(test_lock),
+		T_RO(test_lock),
+		T(test_lock_ends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

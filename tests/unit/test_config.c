@@ -162,7 +162,10 @@ static void test_drives(void **state)
 	assert_string_equal(added("ro")->path, "ro");
 	assert_string_equal(added("id=x")->path, "id=x");
 	assert_string_equal(added("f:read-only")->path, "f:read-only");
-	assert_int_equal(conf.num_drives, 7);
+	assert_int_equal(d->cache, CONFIG_CACHE_WRITEBACK);
+	assert_int_equal(added("g:cache=unsafe:id=g")->cache, CONFIG_CACHE_UNSAFE);
+	assert_int_equal(added("h:cache=writeback")->cache, CONFIG_CACHE_WRITEBACK);
+	assert_int_equal(conf.num_drives, 9);
 }
 
 static void test_bad_drives(void **state)
@@ -186,6 +189,9 @@ static void test_bad_drives(void **state)
 		assert_int_equal(config_add_drive(&conf, specs[i][0], &err), -EINVAL);
 		assert_string_equal(err.text, specs[i][1]);
 	}
+	assert_int_equal(config_add_drive(&conf, "a:cache=none", &err), -EINVAL);
+	assert_string_equal(err.text, "'cache=none': must be writeback or unsafe");
+	assert_int_equal(config_add_drive(&conf, "a:cache=unsafe:cache=unsafe", &err), -EINVAL);
 	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:ro", &err), -ENOTSUP);
 	assert_string_equal(err.text, "'overlay=1G' is not supported by this version");
 	assert_int_equal(config_add_drive(&conf, "a:direct", &err), -ENOTSUP);

@@ -53,6 +53,8 @@ static void check_full(const struct config *c)
 	assert_string_equal(c->drive[1].id, "second");
 	assert_string_equal(c->drive[1].serial, "S1");
 	assert_true(c->drive[1].read_only);
+	assert_int_equal(c->drive[0].cache, CONFIG_CACHE_WRITEBACK);
+	assert_int_equal(c->drive[1].cache, CONFIG_CACHE_UNSAFE);
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c->log_file, "/l");
 	assert_true(c->time);
@@ -63,7 +65,7 @@ static void test_round_trip(void **state)
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
 		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\"}, {\"path\": \"/e\", \"id\": \"second\","
-		"\"serial\": \"S1\", \"read_only\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
+		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\"}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&printed, &len);

@@ -1,0 +1,97 @@
+/*
+ * What the files of the block device share, and nobody else includes: blk.c (the queue and the life of a request),
+ * blk_step.c (the operations that a request consists of), blk_bounce.c, and blk_drive.c (what a drive is).
+ */
+#ifndef MF_VIRTIO_BLK_STATE_H
+#define MF_VIRTIO_BLK_STATE_H
+
+#include <linux/virtio_blk.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/blk.h"
+#include "virtio/device.h"
+#include "virtio/image.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+
+struct blk;
+
+/* Header and status byte take two of a chain's descriptors. */
+#define BLK_SEG_MAX (VIRTQ_CHAIN_MAX - 2)
+
+/*
+ * A trim is one operation of the host, which a reset has to wait for: so not too long. Zeroing is written where a device
+ * cannot do it.
+ */
+#define BLK_DISCARD_SECTORS_MAX (1U << 21)
+#define BLK_ZEROES_SECTORS_MAX (1U << 17)
+
+#define BLK_CONFIG_LEN sizeof(struct virtio_blk_config)
+
+#define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
+
+enum blk_stage { STAGE_IO, STAGE_SYNC };
+
+struct blk_slot {
+	struct op op;
+	struct blk *blk;
+	struct blk_slot *next_waiting;
+	uint8_t *status;       /* in guest memory */
+	uint64_t offset;       /* in the drive, of what is still to move */
+	uint64_t left;	       /* bytes still to move */
+	uint64_t in_len;       /* of the chain, with the status byte */
+	uint64_t in_done;      /* bytes written to its in part, from the start */
+	uint32_t type;	       /* VIRTIO_BLK_T_* */
+	unsigned iov_at, iovs; /* what of chain.iov is still to move */
+	unsigned retries;
+	enum blk_stage stage;
+	bool in_flight;
+	bool zero_range;	  /* of a trim: not by punching a hole */
+	struct virtq_chain chain; /* last: a short chain touches only its beginning */
+};
+
+struct blk {
+	struct virtio_dev dev;
+	struct image image;
+	int file; /* image.fd's index in the loop */
+	bool read_only, sync, active, warned;
+	char serial[VIRTIO_BLK_ID_BYTES];
+	struct task retry;
+	struct blk_slot *waiting; /* under way, but the ring was full */
+	unsigned in_flight;	  /* slots whose op is in the ring */
+	unsigned num_free, num_touched;
+	uint16_t free[BLK_SLOTS]; /* slots that have been used before and are free now, a stack */
+	struct blk_slot *slots;	  /* BLK_SLOTS of them, mapped; untouched from num_touched on */
+};
+
+static inline struct blk *to_blk(struct virtio_dev *dev)
+{
+	return MF_CONTAINER_OF(dev, struct blk, dev);
+}
+
+static inline bool blk_is_trim(const struct blk_slot *slot)
+{
+	return slot->type == VIRTIO_BLK_T_DISCARD || slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
+}
+
+/* blk.c. */
+extern const struct virtio_ops blk_ops;
+void blk_retry(struct task *task);
+
+/* blk_drive.c, of blk_ops. */
+void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len);
+void blk_free(struct virtio_dev *dev);
+
+/*
+ * blk_step.c. A request moves in steps of one ring operation, each for a part from its beginning. start: 1, slot->op is
+ * in the ring; 0, the ring was full, try again; -errno, the request cannot go on. end: what the operation gave, res:
+ * *ret_moved bytes of the request are done, which may be 0 where the step is to be followed by another; or -errno.
+ */
+int blk_step_start(struct blk_slot *slot);
+int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
+
+/* Drops the first n bytes of what is still to move from the slot's iov. */
+void blk_slot_advance(struct blk_slot *slot, uint64_t n);
+
+#endif

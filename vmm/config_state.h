@@ -1,0 +1,21 @@
+/* What the files of the configuration share, and nobody else includes. */
+#ifndef MF_VMM_CONFIG_STATE_H
+#define MF_VMM_CONFIG_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct config;
+struct config_drive;
+struct err;
+
+/* For setters: copy a text of at most max_len bytes, a path, or "true" or "false". Return 0, or -errno with e set. */
+int config_copy_text(char **to, const char *text, size_t max_len, struct err *e);
+int config_copy_path(char **to, const char *text, struct err *e);
+int config_copy_bool(bool *to, const char *text, struct err *e);
+
+/* config_drive.c. */
+void config_drive_done(struct config_drive *d);
+int config_check_drives(const struct config *c, struct err *e);
+
+#endif
