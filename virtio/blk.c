@@ -237,7 +237,7 @@ static enum blk_begun blk_begin_trim(struct blk_slot *slot)
 		return BEGUN;
 	}
 	slot->offset = range.sector * IMAGE_SECTOR_SIZE;
-	slot->zero_range = zeroes && !(range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
+	slot->zero_range = zeroes && !b->overlay && !(range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
 	return blk_submit(slot) ? BEGUN : BEGUN_NOT_RING_FULL;
 }
 
@@ -266,6 +266,7 @@ static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 	slot->in_len = c->in_len;
 	slot->in_done = 0;
 	slot->retries = 0;
+	slot->cut_len = 0;
 	slot->stage = STAGE_IO;
 	if (virtq_copy_out(c, 0, &header, sizeof(header)) < sizeof(header)) {
 		blk_finish(slot, VIRTIO_BLK_S_IOERR);
@@ -379,9 +380,12 @@ static void blk_reset(struct virtio_dev *dev)
 	struct blk *b = to_blk(dev);
 
 	b->active = false; /* from here on, blk_done only counts */
-	for (unsigned i = 0; i < b->num_touched; i++)
-		if (b->slots[i].in_flight)
-			loop_cancel(dev->loop, &b->slots[i].op);
+	for (unsigned i = 0; i < b->num_touched; i++) {
+		if (!b->slots[i].in_flight)
+			continue;
+		blk_step_abandon(&b->slots[i]);
+		loop_cancel(dev->loop, &b->slots[i].op);
+	}
 	loop_drain(dev->loop, &b->in_flight);
 }
 

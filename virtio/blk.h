@@ -3,6 +3,7 @@
 #define MF_VIRTIO_BLK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct err;
 struct loop;
@@ -14,6 +15,9 @@ struct blk_params {
 	const char *path;   /* image or block device */
 	const char *serial; /* or NULL; at most 20 bytes */
 	bool read_only;
+	bool overlay;		 /* the image is only read, writes go to a layer that ends with the drive */
+	uint64_t overlay_size;	 /* bytes it holds at most; 0: the drive's size */
+	const char *overlay_dir; /* where it is; NULL: in memory */
 	bool unsafe; /* nothing is made stable: no FLUSH, and a crash of the host may lose what was written */
 };
 

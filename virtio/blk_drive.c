@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "virtio/blk_state.h"
+#include "virtio/overlay.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -44,6 +45,7 @@ void blk_free(struct virtio_dev *dev)
 
 	if (b->slots)
 		munmap(b->slots, BLK_SLOTS_SIZE);
+	overlay_free(b->overlay);
 	image_close(b->image.fd);
 	free(b);
 }
@@ -80,14 +82,19 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 		return err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
 	/* §5.2.6.1: padded with zeros, and without a terminator when all 20 bytes are used. A longer id is cut. */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
-	err = image_open(&b->image, params->path, params->read_only, e);
+	err = image_open(&b->image, params->path, params->read_only || params->overlay, e);
+	if (!err && params->overlay)
+		err = overlay_new(&b->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e);
 	if (!err)
 		err = blk_map_slots(b, e);
 	if (err < 0)
 		return err;
 	b->dev.offered = blk_features(b);
 	b->file = loop_add_file(b->dev.loop, b->image.fd);
-	return b->file < 0 ? err_set(e, b->file, "its loop has too many files") : 0;
+	if (b->overlay && b->file >= 0)
+		b->overlay_file = loop_add_file(b->dev.loop, overlay_fd(b->overlay));
+	err = MF_MIN(b->file, b->overlay_file);
+	return err < 0 ? err_set(e, err, "its loop has too many files") : 0;
 }
 
 int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
@@ -104,7 +111,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 		.dev.id = params->id,
 		.image.fd = -1,
 		.read_only = params->read_only,
-		.sync = !params->unsafe,
+		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
 	};
 	if (blk_build(b, params, e) < 0) {

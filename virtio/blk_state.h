@@ -16,6 +16,7 @@
 #include "vmm/core/loop.h"
 
 struct blk;
+struct overlay;
 
 /* Header and status byte take two of a chain's descriptors. */
 #define BLK_SEG_MAX (VIRTQ_CHAIN_MAX - 2)
@@ -47,6 +48,8 @@ struct blk_slot {
 	unsigned retries;
 	enum blk_stage stage;
 	bool in_flight;
+	unsigned cut;		  /* blk_step.c's: the iov that is shortened for this step, */
+	size_t cut_len;		  /* and its length; 0: none is */
 	bool zero_range;	  /* of a trim: not by punching a hole */
 	struct virtq_chain chain; /* last: a short chain touches only its beginning */
 };
@@ -54,7 +57,9 @@ struct blk_slot {
 struct blk {
 	struct virtio_dev dev;
 	struct image image;
-	int file; /* image.fd's index in the loop */
+	int file;		 /* image.fd's index in the loop */
+	struct overlay *overlay; /* or NULL; the image is only read then */
+	int overlay_file;
 	bool read_only, sync, active, warned;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
@@ -86,10 +91,14 @@ void blk_free(struct virtio_dev *dev);
 /*
  * blk_step.c. A request moves in steps of one ring operation, each for a part from its beginning. start: 1, slot->op is
  * in the ring; 0, the ring was full, try again; -errno, the request cannot go on. end: what the operation gave, res:
- * *ret_moved bytes of the request are done, which may be 0 where the step is to be followed by another; or -errno.
+ * *ret_moved bytes of the request are done, which may be 0 where the step is to be followed by another; or -errno. After
+ * EAGAIN or EINTR start may be called instead of end.
  */
 int blk_step_start(struct blk_slot *slot);
 int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
+
+/* The operation in the ring is to be cancelled, and its result will not be looked at. */
+void blk_step_abandon(struct blk_slot *slot);
 
 /* Drops the first n bytes of what is still to move from the slot's iov. */
 void blk_slot_advance(struct blk_slot *slot, uint64_t n);

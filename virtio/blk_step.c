@@ -8,12 +8,14 @@
  *	DISCARD                 punch a hole, or nothing: it is a hint
  *	WRITE_ZEROES, unmap     punch a hole, zero the range, or UNSUPP: the driver then writes zeros
  *	WRITE_ZEROES            zero the range, or UNSUPP
+ *	on an overlay           punch a hole in its file, which makes the sectors its own
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 
 #include "virtio/blk_state.h"
+#include "virtio/overlay.h"
 #include "vmm/base/util.h"
 
 void blk_slot_advance(struct blk_slot *slot, uint64_t n)
@@ -32,40 +34,114 @@ void blk_slot_advance(struct blk_slot *slot, uint64_t n)
 	}
 }
 
-static bool step_trim(struct blk_slot *slot)
+/*
+ * Room that a hole gives back may be counted as free at once, since a write that begins later takes it again; but not
+ * from under a write in flight, which could land after the hole.
+ */
+static bool overlaps_write(const struct blk_slot *slot)
+{
+	const struct blk *b = slot->blk;
+
+	for (unsigned i = 0; i < b->num_touched; i++) {
+		const struct blk_slot *other = &b->slots[i];
+
+		if (other->in_flight && other->type == VIRTIO_BLK_T_OUT && other->offset < slot->offset + slot->left &&
+		    slot->offset < other->offset + other->left)
+			return true;
+	}
+	return false;
+}
+
+static int step_trim(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
 	int mode = slot->zero_range ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+	int file = b->overlay ? b->overlay_file : b->file;
 
-	return loop_fallocate(b->dev.loop, &slot->op, b->file, mode | FALLOC_FL_KEEP_SIZE, slot->offset, slot->left);
+	if (!loop_fallocate(b->dev.loop, &slot->op, file, mode | FALLOC_FL_KEEP_SIZE, slot->offset, slot->left))
+		return 0;
+	if (b->overlay && !overlaps_write(slot))
+		overlay_release(b->overlay, slot->offset, slot->left);
+	return 1;
 }
 
-static bool step_data(struct blk_slot *slot)
+/* Cuts what is still to move down to its first n bytes, until slot_uncut. */
+static unsigned slot_cut(struct blk_slot *slot, uint64_t n)
+{
+	struct iovec *iov = &slot->chain.iov[slot->iov_at];
+	unsigned num = 0;
+
+	for (;; num++) {
+		if (iov[num].iov_len >= n)
+			break;
+		n -= iov[num].iov_len;
+	}
+	slot->cut = slot->iov_at + num;
+	slot->cut_len = iov[num].iov_len;
+	iov[num].iov_len = n;
+	return num + 1;
+}
+
+static void slot_uncut(struct blk_slot *slot)
+{
+	if (slot->cut_len)
+		slot->chain.iov[slot->cut].iov_len = slot->cut_len;
+	slot->cut_len = 0;
+}
+
+static int step_data(struct blk_slot *slot, int file, uint64_t len)
+{
+	struct loop *loop = slot->blk->dev.loop;
+	const struct iovec *iov = &slot->chain.iov[slot->iov_at];
+	unsigned num = len < slot->left ? slot_cut(slot, len) : slot->iovs;
+	bool started = slot->type == VIRTIO_BLK_T_OUT ? loop_writev(loop, &slot->op, file, iov, num, slot->offset) :
+							loop_readv(loop, &slot->op, file, iov, num, slot->offset);
+
+	if (!started)
+		slot_uncut(slot);
+	return started;
+}
+
+/* A write goes to the layer; a read, as far as the sectors are in the same file. */
+static int step_overlay(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
-	const struct iovec *iov = &slot->chain.iov[slot->iov_at];
+	uint64_t sector = slot->offset / IMAGE_SECTOR_SIZE, inside = slot->offset % IMAGE_SECTOR_SIZE, run;
+	bool own;
+	int r;
 
-	if (slot->type == VIRTIO_BLK_T_OUT)
-		return loop_writev(b->dev.loop, &slot->op, b->file, iov, slot->iovs, slot->offset);
-	return loop_readv(b->dev.loop, &slot->op, b->file, iov, slot->iovs, slot->offset);
+	if (slot->type == VIRTIO_BLK_T_OUT) {
+		r = overlay_reserve(b->overlay, slot->offset, slot->left);
+		return r < 0 ? r : step_data(slot, b->overlay_file, slot->left);
+	}
+	run = overlay_run(b->overlay, sector, (inside + slot->left) / IMAGE_SECTOR_SIZE, &own);
+	return step_data(slot, own ? b->overlay_file : b->file, run * IMAGE_SECTOR_SIZE - inside);
 }
 
 int blk_step_start(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
 
+	slot_uncut(slot); /* the step before may have to be done again */
 	if (slot->stage == STAGE_SYNC)
 		return loop_fsync(b->dev.loop, &slot->op, b->file, true);
-	return blk_is_trim(slot) ? step_trim(slot) : step_data(slot);
+	if (blk_is_trim(slot))
+		return step_trim(slot);
+	return b->overlay ? step_overlay(slot) : step_data(slot, b->file, slot->left);
 }
 
 static int trim_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 {
 	bool unsupported = res == -EOPNOTSUPP || res == -EINVAL;
 	bool hint = slot->type == VIRTIO_BLK_T_DISCARD;
+	struct overlay *o = slot->blk->overlay;
 
+	if (o && res < 0)
+		overlay_keep(o, slot->offset, slot->left);
+	else if (o) /* a hole, which is read as zeros, not what the image has there */
+		overlay_written(o, slot->offset, slot->left);
 	if (unsupported && !hint) {
-		if (slot->zero_range)
+		if (slot->zero_range || o)
 			return -EOPNOTSUPP;
 		slot->zero_range = true;
 		*ret_moved = 0;
@@ -81,11 +157,22 @@ int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 {
 	if (slot->stage == STAGE_IO && blk_is_trim(slot))
 		return trim_end(slot, res, ret_moved);
+	slot_uncut(slot);
 	if (res < 0)
 		return res;
 	/* 0 bytes: the end of a file that is shorter than it was; more bytes than asked for do not happen. */
 	if (slot->stage == STAGE_IO && (res == 0 || (uint64_t)res > slot->left))
 		return -ENODATA;
+	if (slot->blk->overlay && slot->type == VIRTIO_BLK_T_OUT)
+		overlay_written(slot->blk->overlay, slot->offset, (uint64_t)res);
 	*ret_moved = (uint64_t)res;
 	return 0;
+}
+
+void blk_step_abandon(struct blk_slot *slot)
+{
+	const struct blk *b = slot->blk;
+
+	if (b->overlay && slot->stage == STAGE_IO && blk_is_trim(slot))
+		overlay_keep(b->overlay, slot->offset, slot->left);
 }

@@ -16,7 +16,7 @@ static const struct cli_option run_options[] = {
 
 	{ .help = "Devices" },
 	{ 'd', "drive", "SPEC",
-	  "PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE]; may be\nrepeated; the first is the root",
+	  "PATH[:ro|:rw][:overlay[=SIZE]][:id=ID][:serial=S]...;\nsee the README; may be repeated; the first is the root",
 	  .set = config_add_drive },
 
 	{ .help = "Running" },

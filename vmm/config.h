@@ -35,6 +35,9 @@ struct config_drive {
 	char *serial; /* or NULL */
 	bool read_only;
 	enum config_cache cache;
+	bool overlay;
+	uint64_t overlay_size; /* bytes; 0: as large as the image */
+	char *overlay_dir;     /* or NULL: in memory */
 };
 
 struct config {
@@ -69,7 +72,8 @@ config_setter config_set_log_level, config_set_log_file;
 config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
 
 /*
- * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE]; read-write unless told otherwise. Options are taken from the right up
+ * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]; read-write
+ * unless told otherwise. Options are taken from the right up
  * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
  * like an option can be given in JSON.
  */
@@ -79,6 +83,8 @@ config_setter config_add_drive;
 int config_begin_drive(struct config *c, struct err *e);
 config_setter config_drive_path, config_drive_id, config_drive_serial, config_drive_cache;
 config_setter config_drive_read_only; /* "true" or "false" */
+config_setter config_drive_overlay;   /* a size, "true" or "false" */
+config_setter config_drive_overlay_dir;
 int config_end_drive(struct config *c, struct err *e);
 
 /*

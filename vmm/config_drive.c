@@ -14,6 +14,7 @@ void config_drive_done(struct config_drive *d)
 	free(d->path);
 	free(d->id);
 	free(d->serial);
+	free(d->overlay_dir);
 	*d = (struct config_drive){ 0 };
 }
 
@@ -63,6 +64,29 @@ int config_drive_read_only(struct config *c, const char *text, struct err *e)
 	return config_copy_bool(&begun_drive(c)->read_only, text, e);
 }
 
+int config_drive_overlay(struct config *c, const char *text, struct err *e)
+{
+	struct config_drive *d = begun_drive(c);
+	bool is_true = !strcmp(text, "true");
+	uint64_t size = 0;
+
+	if (!is_true && strcmp(text, "false") != 0) {
+		int r = parse_size(text, &size);
+
+		if (r < 0 || size < MF_PAGE_SIZE)
+			return err_set(e, r == -EINVAL ? r : -ERANGE,
+				       "must be a size such as 512M or 2G, 4K at least, or true or false");
+	}
+	d->overlay = is_true || size > 0;
+	d->overlay_size = size;
+	return 0;
+}
+
+int config_drive_overlay_dir(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_path(&begun_drive(c)->overlay_dir, text, e);
+}
+
 static const char *const cache_names[] = {
 	[CONFIG_CACHE_WRITEBACK] = "writeback",
 	[CONFIG_CACHE_UNSAFE] = "unsafe",
@@ -90,6 +114,11 @@ int config_end_drive(struct config *c, struct err *e)
 
 	if (!d->path)
 		return err_set(e, -EINVAL, "needs a path");
+	if (d->overlay && d->read_only)
+		return err_set(e, -EINVAL,
+			       "read-only and overlay exclude each other: with an overlay the image is only read");
+	if (d->overlay_dir && !d->overlay)
+		return err_set(e, -EINVAL, "has a directory for an overlay, but no overlay");
 	if (!d->id && asprintf(&d->id, "drive%u", c->num_drives) < 0) {
 		d->id = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
@@ -111,8 +140,9 @@ static const struct drive_option {
 	{ "serial=", config_drive_serial, NULL, 1 << 2 },
 	{ "cache=", config_drive_cache, NULL, 1 << 5 },
 	{ "direct", NULL, NULL, 1 << 3 },
-	{ "overlay", NULL, NULL, 1 << 4 },
-	{ "overlay=", NULL, NULL, 1 << 4 },
+	{ "overlay", config_drive_overlay, "true", 1 << 4 },
+	{ "overlay=", config_drive_overlay, NULL, 1 << 4 },
+	{ "overlay-dir=", config_drive_overlay_dir, NULL, 1 << 6 },
 };
 
 static const struct drive_option *find_drive_option(const char *part)

@@ -54,9 +54,16 @@ static const struct key config_keys[] = {
 };
 
 static const struct key drive_keys[] = {
-	{ "path", STRING, .set = config_drive_path },	  { "id", STRING, .set = config_drive_id },
-	{ "serial", STRING, .set = config_drive_serial }, { "read_only", BOOLEAN, .set = config_drive_read_only },
-	{ "cache", STRING, .set = config_drive_cache },	  { .name = NULL },
+	/* what it is */
+	{ "path", STRING, .set = config_drive_path },
+	{ "id", STRING, .set = config_drive_id },
+	{ "serial", STRING, .set = config_drive_serial },
+	{ "read_only", BOOLEAN, .set = config_drive_read_only },
+	/* how it is done */
+	{ "cache", STRING, .set = config_drive_cache },
+	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
+	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
+	{ .name = NULL },
 };
 
 static const char *type_name(const json_t *value)
@@ -90,6 +97,8 @@ static const char *types_name(unsigned types)
 		return "an integer";
 	case STRING | INTEGER:
 		return "a string or an integer";
+	case STRING | INTEGER | BOOLEAN:
+		return "a string, an integer or a boolean";
 	case BOOLEAN:
 		return "a boolean";
 	case ARRAY:
@@ -224,19 +233,29 @@ static void put_value(json_t *object, const char *key, json_t *value, bool *ok)
 		*ok = false;
 }
 
+static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
+{
+	char size[PARSE_SIZE_TEXT_MAX];
+
+	put_text(object, "path", d->path, ok);
+	put_text(object, "id", d->id, ok);
+	put_text(object, "serial", d->serial, ok);
+	put_value(object, "read_only", json_boolean(d->read_only), ok);
+	put_text(object, "cache", config_cache_name(d->cache), ok);
+	parse_format_size(d->overlay_size, size);
+	if (d->overlay)
+		put_value(object, "overlay", d->overlay_size ? json_string(size) : json_true(), ok);
+	put_text(object, "overlay_dir", d->overlay_dir, ok);
+}
+
 static json_t *drives_json(const struct config *c, bool *ok)
 {
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < c->num_drives; i++) {
-		const struct config_drive *d = &c->drive[i];
 		json_t *object = json_object();
 
-		put_text(object, "path", d->path, ok);
-		put_text(object, "id", d->id, ok);
-		put_text(object, "serial", d->serial, ok);
-		put_value(object, "read_only", json_boolean(d->read_only), ok);
-		put_text(object, "cache", config_cache_name(d->cache), ok);
+		put_drive(object, &c->drive[i], ok);
 		if (json_array_append_new(list, object) < 0)
 			*ok = false;
 	}

@@ -175,6 +175,9 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 		.serial = d->serial,
 		.read_only = d->read_only,
 		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
+		.overlay = d->overlay,
+		.overlay_size = d->overlay_size,
+		.overlay_dir = d->overlay_dir,
 	};
 	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);

@@ -165,7 +165,12 @@ static void test_drives(void **state)
 	assert_int_equal(d->cache, CONFIG_CACHE_WRITEBACK);
 	assert_int_equal(added("g:cache=unsafe:id=g")->cache, CONFIG_CACHE_UNSAFE);
 	assert_int_equal(added("h:cache=writeback")->cache, CONFIG_CACHE_WRITEBACK);
-	assert_int_equal(conf.num_drives, 9);
+	assert_true(added("i:overlay")->overlay);
+	d = added("j:overlay-dir=/var/tmp:overlay=1G");
+	assert_true(d->overlay);
+	assert_int_equal(d->overlay_size, GIB);
+	assert_string_equal(d->overlay_dir, "/var/tmp");
+	assert_int_equal(conf.num_drives, 11);
 }
 
 static void test_bad_drives(void **state)
@@ -192,8 +197,16 @@ static void test_bad_drives(void **state)
 	assert_int_equal(config_add_drive(&conf, "a:cache=none", &err), -EINVAL);
 	assert_string_equal(err.text, "'cache=none': must be writeback or unsafe");
 	assert_int_equal(config_add_drive(&conf, "a:cache=unsafe:cache=unsafe", &err), -EINVAL);
-	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:ro", &err), -ENOTSUP);
-	assert_string_equal(err.text, "'overlay=1G' is not supported by this version");
+	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:ro", &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "read-only and overlay exclude each other: with an overlay the image is only read");
+	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:overlay", &err), -EINVAL);
+	assert_int_equal(config_add_drive(&conf, "a:overlay=4095", &err), -ERANGE);
+	assert_int_equal(config_add_drive(&conf, "a:overlay=much", &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "'overlay=much': must be a size such as 512M or 2G, 4K at least, or true or false");
+	assert_int_equal(config_add_drive(&conf, "a:overlay-dir=/tmp", &err), -EINVAL);
+	assert_string_equal(err.text, "has a directory for an overlay, but no overlay");
 	assert_int_equal(config_add_drive(&conf, "a:direct", &err), -ENOTSUP);
 	memset(id + 5, 'x', CONFIG_ID_MAX);
 	id[5 + CONFIG_ID_MAX - 1] = '\0';

@@ -1,0 +1,164 @@
+/* The bookkeeping of an overlay: which sectors are whose, and what it may hold. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "virtio/overlay.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+#define SECTORS 1000U
+
+static struct overlay *make(uint64_t sectors, uint64_t max_bytes)
+{
+	struct overlay *o = NULL;
+	struct err e;
+
+	if (overlay_new(&o, sectors, max_bytes, NULL, &e) < 0)
+		fail_msg("%s", e.text);
+	return o;
+}
+
+/* Against a byte per sector. */
+static void test_runs_against_a_model(void **state)
+{
+	static uint8_t model[SECTORS];
+	struct overlay *o = make(SECTORS, 0);
+
+	(void)state;
+	srandom(7);
+	memset(model, 0, sizeof(model));
+	for (unsigned i = 0; i < 300; i++) {
+		uint64_t from = (uint64_t)random() % SECTORS;
+		uint64_t num = 1 + (uint64_t)random() % MF_MIN(SECTORS - from, i % 2 ? 5U : 200U);
+		uint64_t max = 1 + (uint64_t)random() % (SECTORS - from), run = 0, got;
+		bool own;
+
+		if (i < 40) {
+			overlay_written(o, from * 512, num * 512);
+			memset(model + from, 1, num);
+		}
+		while (run < max && model[from + run] == model[from])
+			run++;
+		got = overlay_run(o, from, max, &own);
+		assert_int_equal(got, run);
+		assert_int_equal(own, model[from]);
+	}
+	overlay_free(o);
+}
+
+/* A write that ends or begins inside of a sector: the sector is own when its last byte is there. */
+static void test_parts_of_sectors(void **state)
+{
+	struct overlay *o = make(SECTORS, 0);
+	bool own;
+
+	(void)state;
+	overlay_written(o, 512, 100);
+	overlay_run(o, 1, 1, &own);
+	assert_false(own);
+	overlay_written(o, 612, 411);
+	overlay_run(o, 1, 1, &own);
+	assert_false(own);
+	overlay_written(o, 1023, 514);
+	assert_int_equal(overlay_run(o, 1, 10, &own), 2);
+	assert_true(own);
+	overlay_free(o);
+}
+
+static void test_room(void **state)
+{
+	struct overlay *o = make(SECTORS, 3 * 4096 + 100); /* 3 pages */
+
+	(void)state;
+	assert_int_equal(overlay_reserve(o, 0, 512), 0);
+	assert_int_equal(overlay_reserve(o, 512, 3584), 0); /* the same page */
+	assert_int_equal(overlay_reserve(o, 4096 * 10 - 512, 1024), 0);
+	assert_int_equal(overlay_reserve(o, 4096 * 10, 4096), 0);
+	assert_int_equal(overlay_reserve(o, 4096 * 20, 512), -ENOSPC);
+	assert_int_equal(overlay_reserve(o, 4096 * 9, 4096 * 3), -ENOSPC); /* one page of three more */
+	overlay_release(o, 512, 4095);					   /* no whole page */
+	assert_int_equal(overlay_reserve(o, 4096 * 20, 512), -ENOSPC);
+	overlay_release(o, 0, 4096);
+	overlay_release(o, 0, 4096);
+	assert_int_equal(overlay_reserve(o, 4096 * 20, 512), 0);
+	assert_int_equal(overlay_reserve(o, 0, 512), -ENOSPC);
+	overlay_release(o, 4096 * 20, 4096);
+	overlay_keep(o, 4096 * 20, 4096);
+	assert_int_equal(overlay_reserve(o, 0, 512), -ENOSPC);
+	overlay_free(o);
+}
+
+/* What could not be released counts, even beyond the limit. */
+static void test_keep_beyond_the_limit(void **state)
+{
+	struct overlay *o = make(SECTORS, 4096);
+
+	(void)state;
+	assert_int_equal(overlay_reserve(o, 0, 4096), 0);
+	overlay_release(o, 0, 4096);
+	assert_int_equal(overlay_reserve(o, 4096, 4096), 0);
+	overlay_keep(o, 0, 4096);
+	assert_int_equal(overlay_reserve(o, 8192, 4096), -ENOSPC);
+	assert_int_equal(overlay_reserve(o, 0, 8192), 0); /* has it */
+	overlay_free(o);
+}
+
+static void test_the_whole_drive_fits_without_a_limit(void **state)
+{
+	static const uint64_t sectors[] = { 1, 7, 8, 9, 63, 64, 65, SECTORS };
+
+	(void)state;
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(sectors); i++) {
+		struct overlay *o = make(sectors[i], 0);
+		bool own;
+
+		assert_int_equal(overlay_reserve(o, 0, sectors[i] * 512), 0);
+		overlay_written(o, 0, sectors[i] * 512);
+		assert_int_equal(overlay_run(o, 0, sectors[i], &own), sectors[i]);
+		assert_true(own);
+		overlay_free(o);
+	}
+	overlay_free(make(0, 0));
+}
+
+static void test_its_file(void **state)
+{
+	struct overlay *o = NULL;
+	struct stat st;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(overlay_new(&o, SECTORS, 0, "/tmp", &e), 0);
+	assert_int_equal(fstat(overlay_fd(o), &st), 0);
+	assert_int_equal(st.st_nlink, 0);
+	assert_int_equal(st.st_size, SECTORS * 512);
+	assert_int_equal(st.st_blocks, 0);
+	assert_int_equal(fcntl(overlay_fd(o), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	overlay_free(o);
+	overlay_free(NULL);
+	assert_int_equal(overlay_new(&o, SECTORS, 0, "/nonexistent", &e), -ENOENT);
+	assert_string_equal(e.text, "make its overlay in '/nonexistent': No such file or directory");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_runs_against_a_model),
+		cmocka_unit_test(test_parts_of_sectors),
+		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_keep_beyond_the_limit),
+		cmocka_unit_test(test_the_whole_drive_fits_without_a_limit),
+		cmocka_unit_test(test_its_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,47 @@
+/*
+ * The bookkeeping of an ephemeral copy-on-write layer over a drive's image: which sectors are the layer's own, and how
+ * much it may hold. The data is in a sparse file of the drive's size, in memory or unlinked, which ends with the process.
+ *
+ * A sector is the unit of everything the driver can ask for, so nothing is ever copied from the image. The price is a bit
+ * per sector, of memory that is mapped and only touched where something was written: 4 KiB for 16 MiB of the drive.
+ *
+ * It does no I/O: the owner reads and writes the file. All on one thread.
+ */
+#ifndef MF_VIRTIO_OVERLAY_H
+#define MF_VIRTIO_OVERLAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+struct overlay;
+
+/*
+ * For a drive of so many sectors. It holds max_bytes at most, in pages of 4 KiB; 0: as much as the drive has. dir is where
+ * its file is made; NULL: in memory. Returns 0 or -errno with e set.
+ */
+int overlay_new(struct overlay **ret, uint64_t sectors, uint64_t max_bytes, const char *dir, struct err *e);
+
+/* NULL is fine. */
+void overlay_free(struct overlay *o);
+
+/* Its file, owned by it. */
+int overlay_fd(const struct overlay *o);
+
+/* How many sectors from sector on, max (at least 1) at most, are alike: *ret_own, in the file; else in the image. */
+uint64_t overlay_run(const struct overlay *o, uint64_t sector, uint64_t max, bool *ret_own);
+
+/* Room for a write of [offset, offset + len), in bytes; to be asked before each. Returns 0 or -ENOSPC. */
+int overlay_reserve(struct overlay *o, uint64_t offset, uint64_t len);
+
+/* The file has the data of all sectors that end in [offset, offset + len), which may begin inside of a sector. */
+void overlay_written(struct overlay *o, uint64_t offset, uint64_t len);
+
+/*
+ * A hole is about to be punched there: its whole pages need no room. Not while a write to the range is in flight. If no
+ * hole came of it, overlay_keep takes that back.
+ */
+void overlay_release(struct overlay *o, uint64_t offset, uint64_t len);
+void overlay_keep(struct overlay *o, uint64_t offset, uint64_t len);
+
+#endif
