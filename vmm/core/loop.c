@@ -127,89 +127,56 @@ static struct io_uring_sqe *get_sqe(struct loop *loop)
 	return sqe;
 }
 
-static void start(struct loop *loop, struct io_uring_sqe *sqe, struct op *op)
+/* flags: those of the operation; they share a place in the entry. */
+static bool start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
+		  uint64_t offset, int flags)
 {
+	struct io_uring_sqe *sqe = get_sqe(loop);
+
+	if (!sqe)
+		return false;
+	io_uring_prep_rw(opcode, sqe, file, addr, len, offset);
+	sqe->rw_flags = flags;
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, op);
 	loop->inflight++;
+	return true;
 }
 
 bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_readv(sqe, file, iov, num, offset);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_READV, file, iov, num, offset, 0);
 }
 
 bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_writev(sqe, file, iov, num, offset);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_WRITEV, file, iov, num, offset, 0);
 }
 
 bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_read(sqe, file, buf, len, offset);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_READ, file, buf, len, offset, 0);
 }
 
 bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_write(sqe, file, buf, len, offset);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_WRITE, file, buf, len, offset, 0);
 }
 
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_fsync(sqe, file, data_only ? IORING_FSYNC_DATASYNC : 0);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_FSYNC, file, NULL, 0, 0, data_only ? IORING_FSYNC_DATASYNC : 0);
 }
 
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, file, NULL, (unsigned)mode, offset);
-	sqe->addr = len; /* liburing 2.3 takes it as off_t */
-	start(loop, sqe, op);
-	return true;
+	/* The length goes where others have an address, and the mode where they have a length. */
+	return start(loop, op, IORING_OP_FALLOCATE, file, (const void *)(uintptr_t)len, (unsigned)mode, offset, 0);
 }
 
 bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (!sqe)
-		return false;
-	io_uring_prep_poll_add(sqe, file, (unsigned)events);
-	start(loop, sqe, op);
-	return true;
+	return start(loop, op, IORING_OP_POLL_ADD, file, NULL, 0, 0, events);
 }
 
 void loop_cancel(struct loop *loop, struct op *op)
