@@ -108,15 +108,15 @@ static bool blk_submit(struct blk_slot *slot)
 	r = blk_step_start(slot);
 	if (r < 0)
 		blk_fail(slot, r);
-	if (r > 0) {
+	if (r == BLK_STEP_STARTED) {
 		slot->in_flight = true;
 		slot->blk->in_flight++;
 	}
-	return r != 0;
+	return r != BLK_STEP_RING_FULL;
 }
 
 /* The same for a request under way: it waits for room in the ring. */
-static void blk_submit_or_wait(struct blk_slot *slot)
+void blk_submit_or_wait(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
 
@@ -162,8 +162,10 @@ static void blk_done(struct op *op, int res)
 		return;
 	}
 	slot->retries = moved > 0 ? 0 : slot->retries + 1;
-	if (!err && slot->retries > BLK_RETRIES_MAX)
+	if (!err && slot->retries > BLK_RETRIES_MAX) {
+		blk_step_abandon(slot);
 		err = -EIO;
+	}
 	if (err < 0) {
 		blk_fail(slot, err);
 		return;
@@ -267,6 +269,7 @@ static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 	slot->in_done = 0;
 	slot->retries = 0;
 	slot->cut_len = 0;
+	slot->bounce = false;
 	slot->stage = STAGE_IO;
 	if (virtq_copy_out(c, 0, &header, sizeof(header)) < sizeof(header)) {
 		blk_finish(slot, VIRTIO_BLK_S_IOERR);
@@ -380,6 +383,7 @@ static void blk_reset(struct virtio_dev *dev)
 	struct blk *b = to_blk(dev);
 
 	b->active = false; /* from here on, blk_done only counts */
+	b->bounce.owner = b->bounce.line = NULL;
 	for (unsigned i = 0; i < b->num_touched; i++) {
 		if (!b->slots[i].in_flight)
 			continue;

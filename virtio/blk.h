@@ -15,6 +15,7 @@ struct blk_params {
 	const char *path;   /* image or block device */
 	const char *serial; /* or NULL; at most 20 bytes */
 	bool read_only;
+	bool direct;		 /* O_DIRECT: past the host's page cache; not with overlay */
 	bool overlay;		 /* the image is only read, writes go to a layer that ends with the drive */
 	uint64_t overlay_size;	 /* bytes it holds at most; 0: the drive's size */
 	const char *overlay_dir; /* where it is; NULL: in memory */

@@ -45,6 +45,8 @@ void blk_free(struct virtio_dev *dev)
 
 	if (b->slots)
 		munmap(b->slots, BLK_SLOTS_SIZE);
+	if (b->bounce.buf)
+		munmap(b->bounce.buf, BLK_BOUNCE_SIZE);
 	overlay_free(b->overlay);
 	image_close(b->image.fd);
 	free(b);
@@ -59,6 +61,16 @@ static int blk_map_slots(struct blk *b, struct err *e)
 	b->slots = map;
 	/* A hint: a huge page would cost what the untouched slots save. A kernel without huge pages refuses, rightly. */
 	(void)madvise(map, BLK_SLOTS_SIZE, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+static int blk_map_bounce(struct blk *b, struct err *e)
+{
+	void *map = mmap(NULL, BLK_BOUNCE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return err_sys(e, "map its bounce buffer");
+	b->bounce.buf = map;
 	return 0;
 }
 
@@ -82,11 +94,13 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 		return err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
 	/* §5.2.6.1: padded with zeros, and without a terminator when all 20 bytes are used. A longer id is cut. */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
-	err = image_open(&b->image, params->path, params->read_only || params->overlay, e);
+	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, e);
 	if (!err && params->overlay)
 		err = overlay_new(&b->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e);
 	if (!err)
 		err = blk_map_slots(b, e);
+	if (!err && params->direct)
+		err = blk_map_bounce(b, e);
 	if (err < 0)
 		return err;
 	b->dev.offered = blk_features(b);

@@ -28,6 +28,8 @@ struct overlay;
 #define BLK_DISCARD_SECTORS_MAX (1U << 21)
 #define BLK_ZEROES_SECTORS_MAX (1U << 17)
 
+#define BLK_BOUNCE_SIZE (64U << 10)
+
 #define BLK_CONFIG_LEN sizeof(struct virtio_blk_config)
 
 #define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
@@ -50,8 +52,19 @@ struct blk_slot {
 	bool in_flight;
 	unsigned cut;		  /* blk_step.c's: the iov that is shortened for this step, */
 	size_t cut_len;		  /* and its length; 0: none is */
+	bool bounce;		  /* direct I/O has refused it as it is */
 	bool zero_range;	  /* of a trim: not by punching a hole */
 	struct virtq_chain chain; /* last: a short chain touches only its beginning */
+};
+
+/* blk_bounce.c's: the buffer of a drive with direct I/O, and what it is in use for. */
+struct blk_bounce {
+	uint8_t *buf; /* BLK_BOUNCE_SIZE, mapped; or NULL */
+	struct blk_slot *owner;
+	struct blk_slot *line;	     /* who waits for it */
+	uint64_t start;		     /* in the drive, */
+	uint32_t len, have, skip, n; /* of which have bytes are read; n of them, after skip, are the request's */
+	bool writing;
 };
 
 struct blk {
@@ -60,6 +73,7 @@ struct blk {
 	int file;		 /* image.fd's index in the loop */
 	struct overlay *overlay; /* or NULL; the image is only read then */
 	int overlay_file;
+	struct blk_bounce bounce;
 	bool read_only, sync, active, warned;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
@@ -84,21 +98,35 @@ static inline bool blk_is_trim(const struct blk_slot *slot)
 extern const struct virtio_ops blk_ops;
 void blk_retry(struct task *task);
 
+/* Starts the slot's next operation, or fails the request; when the ring is full, later. */
+void blk_submit_or_wait(struct blk_slot *slot);
+
 /* blk_drive.c, of blk_ops. */
 void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len);
 void blk_free(struct virtio_dev *dev);
 
 /*
- * blk_step.c. A request moves in steps of one ring operation, each for a part from its beginning. start: 1, slot->op is
- * in the ring; 0, the ring was full, try again; -errno, the request cannot go on. end: what the operation gave, res:
- * *ret_moved bytes of the request are done, which may be 0 where the step is to be followed by another; or -errno. After
- * EAGAIN or EINTR start may be called instead of end.
+ * blk_step.c. A request moves in steps of one ring operation, each for a part from its beginning. start: what became of
+ * it, or -errno: the request cannot go on. end: what the operation gave, res: *ret_moved bytes of the request are done,
+ * which may be 0 where the step is to be followed by another; or -errno. After EAGAIN or EINTR start may be called
+ * instead of end.
  */
+enum blk_step_started {
+	BLK_STEP_RING_FULL, /* nothing; to be tried again */
+	BLK_STEP_STARTED,   /* slot->op is in the ring */
+	BLK_STEP_WAITS,	    /* for another request; it will start by itself */
+};
 int blk_step_start(struct blk_slot *slot);
 int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
 
-/* The operation in the ring is to be cancelled, and its result will not be looked at. */
+/* The request ends where it is: instead of end, or after an end that would have it go on. */
 void blk_step_abandon(struct blk_slot *slot);
+
+/* The same for what has to go through the bounce buffer, blk_bounce.c. */
+bool blk_bounce_needed(const struct blk_slot *slot);
+int blk_bounce_start(struct blk_slot *slot);
+int blk_bounce_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
+void blk_bounce_release(struct blk *b);
 
 /* Drops the first n bytes of what is still to move from the slot's iov. */
 void blk_slot_advance(struct blk_slot *slot, uint64_t n);

@@ -59,10 +59,10 @@ static int step_trim(struct blk_slot *slot)
 	int file = b->overlay ? b->overlay_file : b->file;
 
 	if (!loop_fallocate(b->dev.loop, &slot->op, file, mode | FALLOC_FL_KEEP_SIZE, slot->offset, slot->left))
-		return 0;
+		return BLK_STEP_RING_FULL;
 	if (b->overlay && !overlaps_write(slot))
 		overlay_release(b->overlay, slot->offset, slot->left);
-	return 1;
+	return BLK_STEP_STARTED;
 }
 
 /* Cuts what is still to move down to its first n bytes, until slot_uncut. */
@@ -97,9 +97,10 @@ static int step_data(struct blk_slot *slot, int file, uint64_t len)
 	bool started = slot->type == VIRTIO_BLK_T_OUT ? loop_writev(loop, &slot->op, file, iov, num, slot->offset) :
 							loop_readv(loop, &slot->op, file, iov, num, slot->offset);
 
-	if (!started)
-		slot_uncut(slot);
-	return started;
+	if (started)
+		return BLK_STEP_STARTED;
+	slot_uncut(slot);
+	return BLK_STEP_RING_FULL;
 }
 
 /* A write goes to the layer; a read, as far as the sectors are in the same file. */
@@ -124,10 +125,12 @@ int blk_step_start(struct blk_slot *slot)
 
 	slot_uncut(slot); /* the step before may have to be done again */
 	if (slot->stage == STAGE_SYNC)
-		return loop_fsync(b->dev.loop, &slot->op, b->file, true);
+		return loop_fsync(b->dev.loop, &slot->op, b->file, true) ? BLK_STEP_STARTED : BLK_STEP_RING_FULL;
 	if (blk_is_trim(slot))
 		return step_trim(slot);
-	return b->overlay ? step_overlay(slot) : step_data(slot, b->file, slot->left);
+	if (b->overlay)
+		return step_overlay(slot);
+	return blk_bounce_needed(slot) ? blk_bounce_start(slot) : step_data(slot, b->file, slot->left);
 }
 
 static int trim_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
@@ -158,6 +161,13 @@ int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 	if (slot->stage == STAGE_IO && blk_is_trim(slot))
 		return trim_end(slot, res, ret_moved);
 	slot_uncut(slot);
+	if (slot->stage == STAGE_IO && slot->blk->bounce.owner == slot)
+		return blk_bounce_end(slot, res, ret_moved);
+	if (res == -EINVAL && slot->stage == STAGE_IO && slot->blk->bounce.buf) {
+		slot->bounce = true; /* more is wanted than statx(2) said */
+		*ret_moved = 0;
+		return 0;
+	}
 	if (res < 0)
 		return res;
 	/* 0 bytes: the end of a file that is shorter than it was; more bytes than asked for do not happen. */
@@ -171,8 +181,10 @@ int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 
 void blk_step_abandon(struct blk_slot *slot)
 {
-	const struct blk *b = slot->blk;
+	struct blk *b = slot->blk;
 
+	if (b->bounce.owner == slot)
+		blk_bounce_release(b);
 	if (b->overlay && slot->stage == STAGE_IO && blk_is_trim(slot))
 		overlay_keep(b->overlay, slot->offset, slot->left);
 }

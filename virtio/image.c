@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
@@ -35,13 +36,38 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 	return 0;
 }
 
-int image_open(struct image *ret, const char *path, bool read_only, struct err *e)
+/* What direct I/O wants of fd, power of two each. Before Linux 6.1 a file cannot be asked: a page is always enough. */
+static int image_ask_dio(struct image *image, int fd, const char *path, uint64_t size, struct err *e)
 {
+	struct statx st;
+
+	image->dio_offset = image->dio_mem = IMAGE_DIO_MAX;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && st.stx_mask & STATX_DIOALIGN &&
+	    st.stx_dio_offset_align) {
+		image->dio_offset = MF_MAX(st.stx_dio_offset_align, IMAGE_SECTOR_SIZE);
+		image->dio_mem = MF_MAX(st.stx_dio_mem_align, 1U);
+	}
+	if (image->dio_offset > IMAGE_DIO_MAX || image->dio_mem > IMAGE_DIO_MAX)
+		return err_set(e, -EINVAL, "direct I/O on '%s' wants blocks of %u bytes, more than %u", path,
+			       MF_MAX(image->dio_offset, image->dio_mem), IMAGE_DIO_MAX);
+	if (size % image->dio_offset)
+		return err_set(e, -EINVAL,
+			       "the size of '%s', %" PRIu64 " bytes, is not a multiple of %u, as direct I/O wants it "
+			       "('truncate -s %%%u' pads it)",
+			       path, size, image->dio_offset, image->dio_offset);
+	return 0;
+}
+
+int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e)
+{
+	struct image image = { 0 };
 	MF_CLOSE int fd = -1;
 	uint64_t size;
 	int err;
 
-	fd = fdio_open_file(path, read_only ? O_RDONLY : O_RDWR, true, &size, e);
+	fd = fdio_open_file(path, (read_only ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0), true, &size, e);
+	if (fd == -EINVAL && direct)
+		return err_wrap(e, "direct I/O (not every file system has it)");
 	if (fd < 0)
 		return fd;
 	if (size % IMAGE_SECTOR_SIZE)
@@ -50,10 +76,15 @@ int image_open(struct image *ret, const char *path, bool read_only, struct err *
 			       " bytes, is not a multiple of %u: not a raw image, or one cut "
 			       "short ('truncate -s %%%u' pads it)",
 			       path, size, IMAGE_SECTOR_SIZE, IMAGE_SECTOR_SIZE);
+	err = direct ? image_ask_dio(&image, fd, path, size, e) : 0;
+	if (err < 0)
+		return err;
 	err = image_lock(fd, path, read_only, e);
 	if (err < 0)
 		return err;
-	*ret = (struct image){ .fd = mf_take_fd(&fd), .sectors = size / IMAGE_SECTOR_SIZE };
+	image.fd = mf_take_fd(&fd);
+	image.sectors = size / IMAGE_SECTOR_SIZE;
+	*ret = image;
 	return 0;
 }
 

@@ -34,6 +34,7 @@ struct config_drive {
 	char *id;     /* "drive0", ... when not given */
 	char *serial; /* or NULL */
 	bool read_only;
+	bool direct;
 	enum config_cache cache;
 	bool overlay;
 	uint64_t overlay_size; /* bytes; 0: as large as the image */
@@ -72,7 +73,7 @@ config_setter config_set_log_level, config_set_log_file;
 config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
 
 /*
- * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]; read-write
+ * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]; read-write
  * unless told otherwise. Options are taken from the right up
  * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
  * like an option can be given in JSON.
@@ -82,8 +83,8 @@ config_setter config_add_drive;
 /* The same in parts: begin, then path and whatever else, then end. The parts go into c->drive[c->num_drives]. */
 int config_begin_drive(struct config *c, struct err *e);
 config_setter config_drive_path, config_drive_id, config_drive_serial, config_drive_cache;
-config_setter config_drive_read_only; /* "true" or "false" */
-config_setter config_drive_overlay;   /* a size, "true" or "false" */
+config_setter config_drive_read_only, config_drive_direct; /* "true" or "false" */
+config_setter config_drive_overlay;			   /* a size, "true" or "false" */
 config_setter config_drive_overlay_dir;
 int config_end_drive(struct config *c, struct err *e);
 

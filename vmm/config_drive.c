@@ -64,6 +64,11 @@ int config_drive_read_only(struct config *c, const char *text, struct err *e)
 	return config_copy_bool(&begun_drive(c)->read_only, text, e);
 }
 
+int config_drive_direct(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_bool(&begun_drive(c)->direct, text, e);
+}
+
 int config_drive_overlay(struct config *c, const char *text, struct err *e)
 {
 	struct config_drive *d = begun_drive(c);
@@ -117,6 +122,9 @@ int config_end_drive(struct config *c, struct err *e)
 	if (d->overlay && d->read_only)
 		return err_set(e, -EINVAL,
 			       "read-only and overlay exclude each other: with an overlay the image is only read");
+	if (d->overlay && d->direct)
+		return err_set(e, -EINVAL,
+			       "direct and overlay exclude each other: the page cache is what shares the image");
 	if (d->overlay_dir && !d->overlay)
 		return err_set(e, -EINVAL, "has a directory for an overlay, but no overlay");
 	if (!d->id && asprintf(&d->id, "drive%u", c->num_drives) < 0) {
@@ -130,16 +138,16 @@ int config_end_drive(struct config *c, struct err *e)
 /* The options of a drive on the command line. A name that ends in '=' has the rest of its part as value. */
 static const struct drive_option {
 	const char *name;
-	config_setter *set; /* NULL: known, but this version cannot do it */
-	const char *fixed;  /* the value of an option that has none of its own */
-	unsigned what;	    /* options that exclude each other share a bit */
+	config_setter *set;
+	const char *fixed; /* the value of an option that has none of its own */
+	unsigned what;	   /* options that exclude each other share a bit */
 } drive_options[] = {
 	{ "ro", config_drive_read_only, "true", 1 << 0 },
 	{ "rw", config_drive_read_only, "false", 1 << 0 },
 	{ "id=", config_drive_id, NULL, 1 << 1 },
 	{ "serial=", config_drive_serial, NULL, 1 << 2 },
 	{ "cache=", config_drive_cache, NULL, 1 << 5 },
-	{ "direct", NULL, NULL, 1 << 3 },
+	{ "direct", config_drive_direct, "true", 1 << 3 },
 	{ "overlay", config_drive_overlay, "true", 1 << 4 },
 	{ "overlay=", config_drive_overlay, NULL, 1 << 4 },
 	{ "overlay-dir=", config_drive_overlay_dir, NULL, 1 << 6 },
@@ -161,8 +169,6 @@ static const struct drive_option *find_drive_option(const char *part)
 static int take_drive_option(struct config *c, const struct drive_option *o, const char *part, unsigned *seen,
 			     struct err *e)
 {
-	if (!o->set)
-		return err_set(e, -ENOTSUP, "'%s' is not supported by this version", part);
 	if (*seen & o->what)
 		return err_set(e, -EINVAL, "'%s' comes on top of another option of its kind", part);
 	*seen |= o->what;

@@ -60,6 +60,7 @@ static const struct key drive_keys[] = {
 	{ "serial", STRING, .set = config_drive_serial },
 	{ "read_only", BOOLEAN, .set = config_drive_read_only },
 	/* how it is done */
+	{ "direct", BOOLEAN, .set = config_drive_direct },
 	{ "cache", STRING, .set = config_drive_cache },
 	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
 	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
@@ -241,6 +242,7 @@ static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
 	put_text(object, "id", d->id, ok);
 	put_text(object, "serial", d->serial, ok);
 	put_value(object, "read_only", json_boolean(d->read_only), ok);
+	put_value(object, "direct", json_boolean(d->direct), ok);
 	put_text(object, "cache", config_cache_name(d->cache), ok);
 	parse_format_size(d->overlay_size, size);
 	if (d->overlay)

@@ -174,6 +174,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 		.path = d->path,
 		.serial = d->serial,
 		.read_only = d->read_only,
+		.direct = d->direct,
 		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
 		.overlay = d->overlay,
 		.overlay_size = d->overlay_size,

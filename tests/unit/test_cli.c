@@ -118,7 +118,7 @@ static void test_values(void **state)
 	refuses("option '--mem -1': must be a size such as 128M or 2G", "-m", "-1");
 	refuses("option '--mem 128MM': must be a size such as 128M or 2G", "-m128MM");
 	refuses("option '--drive :ro': path: must not be empty", "-d", ":ro");
-	refuses("option '--drive a:direct': 'direct' is not supported by this version", "-d", "a:direct");
+	refuses("option '--drive a:cache=x': 'cache=x': must be writeback or unsafe", "-d", "a:cache=x");
 	refuses("option '--log-level loud': must be error, warn, info or debug", "--log-level", "loud");
 	refuses("option '--entry efi': must be auto, linux64 or pvh", "--entry=efi");
 	refuses("option '--kernel ': must not be empty", "--kernel=");

@@ -165,12 +165,14 @@ static void test_drives(void **state)
 	assert_int_equal(d->cache, CONFIG_CACHE_WRITEBACK);
 	assert_int_equal(added("g:cache=unsafe:id=g")->cache, CONFIG_CACHE_UNSAFE);
 	assert_int_equal(added("h:cache=writeback")->cache, CONFIG_CACHE_WRITEBACK);
+	assert_false(d->direct);
+	assert_true(added("h:direct")->direct);
 	assert_true(added("i:overlay")->overlay);
 	d = added("j:overlay-dir=/var/tmp:overlay=1G");
 	assert_true(d->overlay);
 	assert_int_equal(d->overlay_size, GIB);
 	assert_string_equal(d->overlay_dir, "/var/tmp");
-	assert_int_equal(conf.num_drives, 11);
+	assert_int_equal(conf.num_drives, 12);
 }
 
 static void test_bad_drives(void **state)
@@ -207,7 +209,8 @@ static void test_bad_drives(void **state)
 			    "'overlay=much': must be a size such as 512M or 2G, 4K at least, or true or false");
 	assert_int_equal(config_add_drive(&conf, "a:overlay-dir=/tmp", &err), -EINVAL);
 	assert_string_equal(err.text, "has a directory for an overlay, but no overlay");
-	assert_int_equal(config_add_drive(&conf, "a:direct", &err), -ENOTSUP);
+	assert_int_equal(config_add_drive(&conf, "a:direct:overlay", &err), -EINVAL);
+	assert_string_equal(err.text, "direct and overlay exclude each other: the page cache is what shares the image");
 	memset(id + 5, 'x', CONFIG_ID_MAX);
 	id[5 + CONFIG_ID_MAX - 1] = '\0';
 	assert_int_equal(conf.num_drives, 0);

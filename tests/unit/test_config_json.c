@@ -59,6 +59,8 @@ static void check_full(const struct config *c)
 	assert_int_equal(c->drive[0].overlay_size, 8 * MIB);
 	assert_string_equal(c->drive[0].overlay_dir, "/t");
 	assert_false(c->drive[1].overlay);
+	assert_false(c->drive[0].direct);
+	assert_true(c->drive[1].direct);
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c->log_file, "/l");
 	assert_true(c->time);
@@ -69,7 +71,7 @@ static void test_round_trip(void **state)
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
 		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\"}, {\"path\": \"/e\", \"id\": \"second\","
-		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\"}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
+		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\", \"direct\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&printed, &len);
