@@ -19,6 +19,9 @@
  * starts in STAGE_SYNC. When the ring is full, a new request goes back to the queue (virtq_unpop), one under way waits in
  * the list b->waiting.
  *
+ * Rate limiter. Tokens are asked for before a request begins and taken when it has. If there are none the request goes
+ * back to the queue, and while the timer for it is set nothing is looked at there.
+ *
  * Stable writes (§5.2.6.2). A flush covers the writes that were completed, that is pushed, before it was made available;
  * the kernel has those when the fdatasync starts, so that needs no order among requests in flight. A driver that has not
  * accepted FLUSH is owed writes that are stable when completed, hence STAGE_SYNC. A drive with cache=unsafe has neither.
@@ -187,7 +190,7 @@ static bool blk_range_valid(const struct blk *b, uint64_t sector, uint64_t len)
 	return len % IMAGE_SECTOR_SIZE == 0 && mf_range_within(sector, len / IMAGE_SECTOR_SIZE, b->image.sectors);
 }
 
-enum blk_begun { BEGUN, BEGUN_NOT_RING_FULL, BEGUN_NOT_BROKEN };
+enum blk_begun { BEGUN, BEGUN_NOT_RING_FULL, BEGUN_NOT_BROKEN, BEGUN_NOT_TOKENS };
 
 static enum blk_begun blk_begin_io(struct blk_slot *slot, uint64_t sector)
 {
@@ -253,12 +256,57 @@ static enum blk_begun blk_begin_flush(struct blk_slot *slot)
 	return BEGUN;
 }
 
+static enum blk_begun blk_begin_type(struct blk_slot *slot, uint64_t sector)
+{
+	const struct blk *b = slot->blk;
+
+	switch (slot->type) {
+	case VIRTIO_BLK_T_IN:
+	case VIRTIO_BLK_T_OUT:
+		return blk_begin_io(slot, sector);
+	case VIRTIO_BLK_T_FLUSH:
+		return blk_begin_flush(slot);
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		return blk_begin_trim(slot);
+	case VIRTIO_BLK_T_GET_ID:
+		slot->in_done = virtq_copy_in(&slot->chain, 0, b->serial, MF_MIN(sizeof(b->serial), slot->in_len - 1));
+		blk_finish(slot, VIRTIO_BLK_S_OK);
+		return BEGUN;
+	default:
+		blk_finish(slot, VIRTIO_BLK_S_UNSUPP);
+		return BEGUN;
+	}
+}
+
+/* The bytes that the limiter counts: those of reads and writes, whatever becomes of them. */
+static uint64_t blk_tokens(const struct blk_slot *slot)
+{
+	if (slot->type == VIRTIO_BLK_T_IN)
+		return slot->chain.in_len - 1;
+	return slot->type == VIRTIO_BLK_T_OUT ? slot->chain.out_len - sizeof(struct virtio_blk_outhdr) : 0;
+}
+
+/* False: the timer is set to when there will be. */
+static bool blk_has_tokens(struct blk *b, uint64_t tokens)
+{
+	struct timers *timers = loop_timers(b->dev.loop);
+	uint64_t when_ns;
+
+	if (ratelimit_ready(&b->limit, tokens, 1, timers->now_ns, &when_ns))
+		return true;
+	timer_set(timers, &b->timer, when_ns);
+	return false;
+}
+
 /* Decides about the request in slot->chain, which was just popped, and answers or starts it. */
 static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 {
 	const struct virtq_chain *c = &slot->chain;
 	struct virtio_blk_outhdr header;
 	const struct iovec *last;
+	enum blk_begun begun;
+	uint64_t tokens;
 
 	if (c->num_in == 0)
 		return BEGUN_NOT_BROKEN;
@@ -276,25 +324,14 @@ static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 		return BEGUN;
 	}
 	slot->type = header.type;
-	switch (header.type) {
-	case VIRTIO_BLK_T_IN:
-	case VIRTIO_BLK_T_OUT:
-		return blk_begin_io(slot, header.sector);
-	case VIRTIO_BLK_T_FLUSH:
-		return blk_begin_flush(slot);
-	case VIRTIO_BLK_T_DISCARD:
-	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return blk_begin_trim(slot);
-	case VIRTIO_BLK_T_GET_ID:
-		slot->in_done = virtq_copy_in(c, 0, b->serial, MF_MIN(sizeof(b->serial), c->in_len - 1));
-		blk_finish(slot, VIRTIO_BLK_S_OK);
-		return BEGUN;
-	default:
-		blk_finish(slot, VIRTIO_BLK_S_UNSUPP);
-		return BEGUN;
-	}
+	tokens = blk_tokens(slot);
+	if (!blk_has_tokens(b, tokens))
+		return BEGUN_NOT_TOKENS;
+	begun = blk_begin_type(slot, header.sector);
+	if (begun == BEGUN)
+		ratelimit_charge(&b->limit, tokens, 1, loop_timers(b->dev.loop)->now_ns);
+	return begun;
 }
-
 enum blk_next { NEXT_MORE, NEXT_EMPTY, NEXT_STOP };
 
 /* Takes and begins one request. */
@@ -310,9 +347,11 @@ static enum blk_next blk_run_one(struct blk *b)
 		case BEGUN:
 			return NEXT_MORE;
 		case BEGUN_NOT_RING_FULL:
+			loop_defer(b->dev.loop, &b->retry);
+			__attribute__((fallthrough));
+		case BEGUN_NOT_TOKENS:
 			virtq_unpop(q, &slot->chain);
 			blk_slot_give(b, slot);
-			loop_defer(b->dev.loop, &b->retry);
 			return NEXT_STOP;
 		case BEGUN_NOT_BROKEN:
 			got = -EPROTO;
@@ -341,6 +380,11 @@ static void blk_run(struct blk *b)
 	loop_defer(b->dev.loop, &b->retry);
 }
 
+void blk_tokens_came(struct timer *timer)
+{
+	blk_run(MF_CONTAINER_OF(timer, struct blk, timer));
+}
+
 /* The task: the ring had no room, or the queue was too long for one turn. */
 void blk_retry(struct task *task)
 {
@@ -355,14 +399,15 @@ void blk_retry(struct task *task)
 		}
 		b->waiting = slot->next_waiting;
 	}
-	if (b->active)
+	if (b->active && !b->timer.set)
 		blk_run(b);
 }
 
 static void blk_kick(struct virtio_dev *dev, unsigned index)
 {
 	(void)index; /* there is one queue */
-	blk_run(to_blk(dev));
+	if (!to_blk(dev)->timer.set)
+		blk_run(to_blk(dev));
 }
 
 static int blk_activate(struct virtio_dev *dev)
@@ -384,6 +429,7 @@ static void blk_reset(struct virtio_dev *dev)
 
 	b->active = false; /* from here on, blk_done only counts */
 	b->bounce.owner = b->bounce.line = NULL;
+	timer_cancel(loop_timers(dev->loop), &b->timer);
 	for (unsigned i = 0; i < b->num_touched; i++) {
 		if (!b->slots[i].in_flight)
 			continue;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "virtio/ratelimit.h"
+
 struct err;
 struct loop;
 struct mem;
@@ -19,6 +21,7 @@ struct blk_params {
 	bool overlay;		 /* the image is only read, writes go to a layer that ends with the drive */
 	uint64_t overlay_size;	 /* bytes it holds at most; 0: the drive's size */
 	const char *overlay_dir; /* where it is; NULL: in memory */
+	struct ratelimit_params bandwidth, ops; /* of reads and writes, and of all requests; zeroed: no limit */
 	bool unsafe; /* nothing is made stable: no FLUSH, and a crash of the host may lose what was written */
 };
 
@@ -28,5 +31,11 @@ struct blk_params {
  */
 int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
 	    struct err *e);
+
+/*
+ * Sets the rate limiter of a drive anew, each bucket whose params are not NULL. While the loop runs, not on its thread.
+ */
+void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,
+		    const struct ratelimit_params *ops);
 
 #endif

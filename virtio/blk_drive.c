@@ -127,7 +127,9 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 		.read_only = params->read_only,
 		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
+		.timer.fire = blk_tokens_came,
 	};
+	ratelimit_set(&b->limit, &params->bandwidth, &params->ops, timers_clock_ns());
 	if (blk_build(b, params, e) < 0) {
 		err_wrap(e, "drive '%s'", params->id);
 		blk_free(&b->dev);
@@ -137,4 +139,30 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 		log_warn("drive '%s': '%s' is empty; continuing with a drive of no sectors", params->id, params->path);
 	*ret = &b->dev;
 	return 0;
+}
+
+struct blk_limits {
+	struct blk *b;
+	const struct ratelimit_params *bandwidth, *ops;
+};
+
+static int blk_set_limits_call(void *arg)
+{
+	const struct blk_limits *l = arg;
+	struct timers *timers = loop_timers(l->b->dev.loop);
+
+	ratelimit_set(&l->b->limit, l->bandwidth, l->ops, timers->now_ns);
+	if (l->b->timer.set) {
+		timer_cancel(timers, &l->b->timer);
+		loop_defer(l->b->dev.loop, &l->b->retry);
+	}
+	return 0;
+}
+
+void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,
+		    const struct ratelimit_params *ops)
+{
+	struct blk_limits l = { .b = to_blk(dev), .bandwidth = bandwidth, .ops = ops };
+
+	(void)loop_call(dev->loop, blk_set_limits_call, &l); /* returns 0 */
 }

@@ -14,6 +14,7 @@
 #include "virtio/image.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 
 struct blk;
 struct overlay;
@@ -77,6 +78,8 @@ struct blk {
 	bool read_only, sync, active, warned;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
+	struct ratelimit limit;
+	struct timer timer;	  /* set: the next request waits for its tokens */
 	struct blk_slot *waiting; /* under way, but the ring was full */
 	unsigned in_flight;	  /* slots whose op is in the ring */
 	unsigned num_free, num_touched;
@@ -97,6 +100,7 @@ static inline bool blk_is_trim(const struct blk_slot *slot)
 /* blk.c. */
 extern const struct virtio_ops blk_ops;
 void blk_retry(struct task *task);
+void blk_tokens_came(struct timer *timer);
 
 /* Starts the slot's next operation, or fails the request; when the ring is full, later. */
 void blk_submit_or_wait(struct blk_slot *slot);

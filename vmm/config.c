@@ -9,7 +9,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
-#include "vmm/config_state.h"
+#include "vmm/config_parts.h"
 
 #define KERNEL_SYSTEM "/usr/share/mayfly/vmlinux"
 
@@ -65,6 +65,29 @@ int config_copy_bool(bool *to, const char *text, struct err *e)
 	if (!is_true && strcmp(text, "false") != 0)
 		return err_set(e, -EINVAL, "must be true or false");
 	*to = is_true;
+	return 0;
+}
+
+int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e)
+{
+	int (*parse)(const char *text, uint64_t *ret) = is_size ? parse_size : parse_u64;
+	MF_FREE char *size = strdup(text);
+	struct ratelimit_params p = { 0 };
+	char *ms, *burst;
+
+	if (!size)
+		return err_sys(e, "copy it");
+	ms = strchr(size, '/');
+	if (ms)
+		*ms++ = '\0';
+	burst = strchr(size, '+');
+	if (burst)
+		*burst++ = '\0';
+	if (!ms || parse(size, &p.size) < 0 || (burst && parse(burst, &p.one_time_burst) < 0) ||
+	    parse_u64(ms, &p.refill_ms) < 0 || !p.size || !p.refill_ms)
+		return err_set(e, -EINVAL, "must be SIZE/MILLISECONDS or SIZE+BURST/MILLISECONDS, such as %s/1000",
+			       is_size ? "10M" : "5000");
+	*to = p;
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "virtio/ratelimit.h"
 #include "vmm/base/log.h"
 
 struct err;
@@ -39,6 +40,7 @@ struct config_drive {
 	bool overlay;
 	uint64_t overlay_size; /* bytes; 0: as large as the image */
 	char *overlay_dir;     /* or NULL: in memory */
+	struct ratelimit_params bandwidth, ops;
 };
 
 struct config {
@@ -73,7 +75,8 @@ config_setter config_set_log_level, config_set_log_file;
 config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
 
 /*
- * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]; read-write
+ * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]
+ * [:bandwidth=LIMIT][:ops=LIMIT]; read-write
  * unless told otherwise. Options are taken from the right up
  * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
  * like an option can be given in JSON.
@@ -86,6 +89,7 @@ config_setter config_drive_path, config_drive_id, config_drive_serial, config_dr
 config_setter config_drive_read_only, config_drive_direct; /* "true" or "false" */
 config_setter config_drive_overlay;			   /* a size, "true" or "false" */
 config_setter config_drive_overlay_dir;
+config_setter config_drive_bandwidth, config_drive_ops; /* SIZE[+BURST]/MILLISECONDS */
 int config_end_drive(struct config *c, struct err *e);
 
 /*

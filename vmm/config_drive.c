@@ -7,7 +7,7 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
-#include "vmm/config_state.h"
+#include "vmm/config_parts.h"
 
 void config_drive_done(struct config_drive *d)
 {
@@ -92,6 +92,16 @@ int config_drive_overlay_dir(struct config *c, const char *text, struct err *e)
 	return config_copy_path(&begun_drive(c)->overlay_dir, text, e);
 }
 
+int config_drive_bandwidth(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_drive(c)->bandwidth, text, true, e);
+}
+
+int config_drive_ops(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_drive(c)->ops, text, false, e);
+}
+
 static const char *const cache_names[] = {
 	[CONFIG_CACHE_WRITEBACK] = "writeback",
 	[CONFIG_CACHE_UNSAFE] = "unsafe",
@@ -151,6 +161,8 @@ static const struct drive_option {
 	{ "overlay", config_drive_overlay, "true", 1 << 4 },
 	{ "overlay=", config_drive_overlay, NULL, 1 << 4 },
 	{ "overlay-dir=", config_drive_overlay_dir, NULL, 1 << 6 },
+	{ "bandwidth=", config_drive_bandwidth, NULL, 1 << 7 },
+	{ "ops=", config_drive_ops, NULL, 1 << 8 },
 };
 
 static const struct drive_option *find_drive_option(const char *part)

@@ -23,6 +23,7 @@
 #define INTEGER (1U << JSON_INTEGER)
 #define BOOLEAN (1U << JSON_TRUE | 1U << JSON_FALSE)
 #define ARRAY (1U << JSON_ARRAY)
+#define OBJECT (1U << JSON_OBJECT)
 
 #define KEY_TEXT_MAX 128 /* bytes of a key that are shown in a message */
 
@@ -30,10 +31,11 @@ struct key {
 	const char *name;
 	unsigned types;
 	config_setter *set;						/* of a value with text */
-	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array */
+	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array or object */
 };
 
 static int read_drives(struct config *c, json_t *list, struct err *e);
+static int read_drive_limits(struct config *c, json_t *object, struct err *e);
 
 static const struct key config_keys[] = {
 	/* what it boots */
@@ -64,6 +66,7 @@ static const struct key drive_keys[] = {
 	{ "cache", STRING, .set = config_drive_cache },
 	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
 	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
+	{ "rate_limiter", OBJECT, .set_list = read_drive_limits },
 	{ .name = NULL },
 };
 
@@ -104,6 +107,8 @@ static const char *types_name(unsigned types)
 		return "a boolean";
 	case ARRAY:
 		return "an array";
+	case OBJECT:
+		return "an object";
 	default:
 		return "something else";
 	}
@@ -156,11 +161,43 @@ static int read_object(const struct key *keys, struct config *c, json_t *object,
 		if (set_value(key, c, value, e) == 0)
 			continue;
 		/* What is wrong inside a list has been named there. */
-		if (!key->set_list || !json_is_array(value))
+		if (key->types != ARRAY || !json_is_array(value))
 			err_wrap(e, "key '%s%s'", prefix, name);
 		return e->code;
 	}
 	return 0;
+}
+
+/* A token bucket as Firecracker has it; one of size or refill time 0 is no limit. */
+static int read_limit(struct config *c, const char *name, json_t *bucket, config_setter *set, struct err *e)
+{
+	json_int_t size, refill_ms, burst = 0;
+	json_error_t je;
+	char text[72];
+
+	if (!bucket)
+		return 0;
+	if (json_unpack_ex(bucket, &je, JSON_STRICT, "{s:I,s:I,s?I}", "size", &size, "refill_time", &refill_ms,
+			   "one_time_burst", &burst) < 0)
+		return err_set(e, -EINVAL, "%s: %s", name, je.text);
+	if (size < 0 || refill_ms < 0 || burst < 0)
+		return err_set(e, -EINVAL, "%s: must not be negative", name);
+	if (size == 0 || refill_ms == 0)
+		return 0;
+	snprintf(text, sizeof(text), "%lld+%lld/%lld", (long long)size, (long long)burst, (long long)refill_ms);
+	return set(c, text, e);
+}
+
+static int read_drive_limits(struct config *c, json_t *object, struct err *e)
+{
+	json_t *bandwidth = NULL, *ops = NULL;
+	json_error_t je;
+
+	if (json_unpack_ex(object, &je, JSON_STRICT, "{s?o,s?o}", "bandwidth", &bandwidth, "ops", &ops) < 0)
+		return err_set(e, -EINVAL, "%s", je.text);
+	if (read_limit(c, "bandwidth", bandwidth, config_drive_bandwidth, e) < 0)
+		return e->code;
+	return read_limit(c, "ops", ops, config_drive_ops, e);
 }
 
 static int read_drives(struct config *c, json_t *list, struct err *e)
@@ -234,9 +271,19 @@ static void put_value(json_t *object, const char *key, json_t *value, bool *ok)
 		*ok = false;
 }
 
+static void put_limit(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
+{
+	if (p->size)
+		put_value(object, key,
+			  json_pack("{s:I,s:I,s:I}", "size", (json_int_t)p->size, "one_time_burst",
+				    (json_int_t)p->one_time_burst, "refill_time", (json_int_t)p->refill_ms),
+			  ok);
+}
+
 static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
 {
 	char size[PARSE_SIZE_TEXT_MAX];
+	json_t *limits = json_object();
 
 	put_text(object, "path", d->path, ok);
 	put_text(object, "id", d->id, ok);
@@ -248,6 +295,11 @@ static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
 	if (d->overlay)
 		put_value(object, "overlay", d->overlay_size ? json_string(size) : json_true(), ok);
 	put_text(object, "overlay_dir", d->overlay_dir, ok);
+	put_limit(limits, "bandwidth", &d->bandwidth, ok);
+	put_limit(limits, "ops", &d->ops, ok);
+	if (json_object_size(limits) > 0)
+		put_value(object, "rate_limiter", json_incref(limits), ok);
+	json_decref(limits);
 }
 
 static json_t *drives_json(const struct config *c, bool *ok)

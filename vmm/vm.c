@@ -179,6 +179,8 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 		.overlay = d->overlay,
 		.overlay_size = d->overlay_size,
 		.overlay_dir = d->overlay_dir,
+		.bandwidth = d->bandwidth,
+		.ops = d->ops,
 	};
 	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);

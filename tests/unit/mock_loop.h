@@ -20,6 +20,7 @@
 
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 
 #define MOCK_IO_MAX 1024
 
@@ -49,6 +50,7 @@ struct mock {
 	struct watch *watch[8];
 	unsigned num_watches;
 	struct task *tasks;
+	struct timers timers; /* now_ns is the test's to set */
 	unsigned calls;
 	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
@@ -97,6 +99,12 @@ void loop_defer(struct loop *loop, struct task *task)
 	task->queued = true;
 	task->next = mock.tasks;
 	mock.tasks = task;
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &mock.timers;
 }
 
 static inline bool mock_start(enum mock_kind kind, struct op *op, int file, const struct iovec *iov, unsigned num,

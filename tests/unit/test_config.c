@@ -172,11 +172,22 @@ static void test_drives(void **state)
 	assert_true(d->overlay);
 	assert_int_equal(d->overlay_size, GIB);
 	assert_string_equal(d->overlay_dir, "/var/tmp");
-	assert_int_equal(conf.num_drives, 12);
+	d = added("k:bandwidth=10M+1G/100:ops=500/1000");
+	assert_int_equal(d->bandwidth.size, 10 * MIB);
+	assert_int_equal(d->bandwidth.one_time_burst, GIB);
+	assert_int_equal(d->bandwidth.refill_ms, 100);
+	assert_int_equal(d->ops.size, 500);
+	assert_int_equal(d->ops.one_time_burst, 0);
+	assert_int_equal(d->ops.refill_ms, 1000);
+	assert_int_equal(conf.num_drives, 13);
 }
 
 static void test_bad_drives(void **state)
 {
+	static const char *const limits[] = { "a:bandwidth=",	   "a:bandwidth=1M",	 "a:bandwidth=0/1",
+					      "a:bandwidth=1/0",   "a:bandwidth=1+/1",	 "a:bandwidth=/1",
+					      "a:bandwidth=1M/1M", "a:bandwidth=1/1+1",	 "a:bandwidth=-1/1",
+					      "a:bandwidth=1/1/1", "a:bandwidth=1+1+1/1" };
 	char id[CONFIG_ID_MAX + 5] = "a:id=";
 	static const char *const specs[][2] = {
 		{ "", "path: must not be empty" },
@@ -209,6 +220,11 @@ static void test_bad_drives(void **state)
 			    "'overlay=much': must be a size such as 512M or 2G, 4K at least, or true or false");
 	assert_int_equal(config_add_drive(&conf, "a:overlay-dir=/tmp", &err), -EINVAL);
 	assert_string_equal(err.text, "has a directory for an overlay, but no overlay");
+	assert_int_equal(config_add_drive(&conf, "a:ops=10M/1", &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "'ops=10M/1': must be SIZE/MILLISECONDS or SIZE+BURST/MILLISECONDS, such as 5000/1000");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(limits); i++)
+		assert_int_equal(config_add_drive(&conf, limits[i], &err), -EINVAL);
 	assert_int_equal(config_add_drive(&conf, "a:direct:overlay", &err), -EINVAL);
 	assert_string_equal(err.text, "direct and overlay exclude each other: the page cache is what shares the image");
 	memset(id + 5, 'x', CONFIG_ID_MAX);

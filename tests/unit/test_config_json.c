@@ -59,6 +59,12 @@ static void check_full(const struct config *c)
 	assert_int_equal(c->drive[0].overlay_size, 8 * MIB);
 	assert_string_equal(c->drive[0].overlay_dir, "/t");
 	assert_false(c->drive[1].overlay);
+	assert_int_equal(c->drive[0].bandwidth.size, 10);
+	assert_int_equal(c->drive[0].bandwidth.refill_ms, 20);
+	assert_int_equal(c->drive[0].ops.size, 1);
+	assert_int_equal(c->drive[0].ops.one_time_burst, 2);
+	assert_int_equal(c->drive[0].ops.refill_ms, 3);
+	assert_int_equal(c->drive[1].ops.size, 0);
 	assert_false(c->drive[0].direct);
 	assert_true(c->drive[1].direct);
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
@@ -70,7 +76,7 @@ static void test_round_trip(void **state)
 {
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
-		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\"}, {\"path\": \"/e\", \"id\": \"second\","
+		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\", \"rate_limiter\": {\"bandwidth\": {\"size\": 10, \"refill_time\": 20}, \"ops\": {\"size\": 1, \"one_time_burst\": 2, \"refill_time\": 3}}}, {\"path\": \"/e\", \"id\": \"second\","
 		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\", \"direct\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
@@ -151,6 +157,16 @@ static const struct {
 	{ "{\"kernel\": {}}", "key 'kernel': must be a string, not an object" },
 	{ "{\"drives\": {}}", "key 'drives': must be an array, not an object" },
 	{ "{\"drives\": [{\"path\": \"a\"}, 1]}", "key 'drives[1]': must be an object, not an integer" },
+	{ "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": []}]}",
+	  "key 'drives[0].rate_limiter': must be an object, not an array" },
+	{ "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": {\"x\": {}}}]}",
+	  "key 'drives[0].rate_limiter': 1 object item(s) left unpacked: x" },
+	{ "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": {\"ops\": {\"size\": 1}}}]}",
+	  "key 'drives[0].rate_limiter': ops: Object item not found: refill_time" },
+	{ "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": {\"ops\": {\"size\": -1, \"refill_time\": 1}}}]}",
+	  "key 'drives[0].rate_limiter': ops: must not be negative" },
+	{ "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": {\"bandwidth\": {\"size\": \"1M\", \"refill_time\": 1}}}]}",
+	  "key 'drives[0].rate_limiter': bandwidth: Expected integer, got string" },
 	{ "{\"drives\": [{\"path\": \"a\"}, {\"path\": \"a\", \"read_only\": \"x\"}]}",
 	  "key 'drives[1].read_only': must be a boolean, not a string" },
 	{ "{\"drives\": [{\"path\": \"a\", \"readonly\": true}]}",

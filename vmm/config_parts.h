@@ -1,6 +1,6 @@
 /* What the files of the configuration share, and nobody else includes. */
-#ifndef MF_VMM_CONFIG_STATE_H
-#define MF_VMM_CONFIG_STATE_H
+#ifndef MF_VMM_CONFIG_PARTS_H
+#define MF_VMM_CONFIG_PARTS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -8,11 +8,15 @@
 struct config;
 struct config_drive;
 struct err;
+struct ratelimit_params;
 
 /* For setters: copy a text of at most max_len bytes, a path, or "true" or "false". Return 0, or -errno with e set. */
 int config_copy_text(char **to, const char *text, size_t max_len, struct err *e);
 int config_copy_path(char **to, const char *text, struct err *e);
 int config_copy_bool(bool *to, const char *text, struct err *e);
+
+/* SIZE[+BURST]/MILLISECONDS, a token bucket: of bytes (10M/1000) where is_size is set, else of operations. */
+int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e);
 
 /* config_drive.c. */
 void config_drive_done(struct config_drive *d);
