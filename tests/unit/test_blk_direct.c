@@ -245,6 +245,28 @@ static void test_ring_full(void **state)
 	}
 }
 
+/* The rest of several requests needs the buffer, and finds the ring full. */
+static void test_ring_full_under_way(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned i = 0; i < 4; i++)
+		request(f, i, VIRTIO_BLK_T_IN, 8 * i, 4096);
+	kick(f);
+	assert_int_equal(mock.num, 4);
+	mock.room = 0;
+	for (unsigned i = 0; i < 4; i++)
+		mock_complete(0, 512);
+	assert_int_equal(mock.num, 0);
+	mock.room = MOCK_IO_MAX;
+	mock_run_tasks();
+	finish(f);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(status_of(f, i), VIRTIO_BLK_S_OK);
+		assert_int_equal(data(f, i)[4095], 8 * i + 8);
+	}
+}
+
 /* The host wants more than it said. */
 static void test_einval(void **state)
 {
@@ -296,6 +318,7 @@ int main(void)
 		T_WITH(test_errors_pass_the_buffer_on, setup_4096),
 		T_WITH(test_reset, setup_4096),
 		T_WITH(test_ring_full, setup_4096),
+		T_WITH(test_ring_full_under_way, setup_4096),
 		T_WITH(test_einval, setup_4096),
 		T_WITH(test_truncated, setup_4096),
 	};
