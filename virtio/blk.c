@@ -369,6 +369,8 @@ static void blk_run(struct blk *b)
 {
 	struct virtq *q = &b->dev.vq[0];
 
+	if (b->paused)
+		return; /* blk_unpause comes back */
 	virtq_disable_notify(q);
 	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0; budget--) {
 		enum blk_next next = blk_run_one(b);
@@ -385,22 +387,45 @@ void blk_tokens_came(struct timer *timer)
 	blk_run(MF_CONTAINER_OF(timer, struct blk, timer));
 }
 
+/* Goes on with what waits for room in the ring. False: there was none. */
+static bool blk_resume(struct blk *b)
+{
+	while (b->active && b->waiting) {
+		struct blk_slot *slot = b->waiting;
+
+		b->waiting = slot->next_waiting; /* first: it may get into another list */
+		if (blk_submit(slot))
+			continue;
+		slot->next_waiting = b->waiting;
+		b->waiting = slot;
+		return false;
+	}
+	return true;
+}
+
 /* The task: the ring had no room, or the queue was too long for one turn. */
 void blk_retry(struct task *task)
 {
 	struct blk *b = MF_CONTAINER_OF(task, struct blk, retry);
 
-	while (b->active && b->waiting) {
-		struct blk_slot *slot = b->waiting;
-
-		if (!blk_submit(slot)) {
-			loop_defer(b->dev.loop, &b->retry);
-			return;
-		}
-		b->waiting = slot->next_waiting;
-	}
-	if (b->active && !b->timer.set)
+	if (!blk_resume(b))
+		loop_defer(b->dev.loop, &b->retry);
+	else if (b->active && !b->timer.set)
 		blk_run(b);
+}
+
+void blk_pause(struct blk *b)
+{
+	b->paused = true;
+	do
+		loop_drain(b->dev.loop, &b->in_flight);
+	while (!blk_resume(b) || b->in_flight > 0);
+}
+
+void blk_unpause(struct blk *b)
+{
+	b->paused = false;
+	loop_defer(b->dev.loop, &b->retry);
 }
 
 static void blk_kick(struct virtio_dev *dev, unsigned index)

@@ -33,6 +33,14 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 	    struct err *e);
 
 /*
+ * Gives the drive the image at path, and tells the guest its size. path NULL, or that of the image it has: looks at its
+ * size anew. Waits for all requests that were begun, and syncs what the old image has. The loop may replace files
+ * (loop_allow_replace), but for a mere change of size. Not on the loop's thread, and one call at a time. Returns 0, or
+ * -errno with e set and the drive as it was.
+ */
+int blk_update(struct virtio_dev *dev, const char *path, struct err *e);
+
+/*
  * Sets the rate limiter of a drive anew, each bucket whose params are not NULL. While the loop runs, not on its thread.
  */
 void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,

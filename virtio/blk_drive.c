@@ -25,7 +25,7 @@ void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_
 {
 	const struct blk *b = to_blk(dev);
 	const struct virtio_blk_config config = {
-		.capacity = b->image.sectors,
+		.capacity = __atomic_load_n(&b->image.sectors, __ATOMIC_RELAXED), /* pairs with blk_exchange */
 		.seg_max = BLK_SEG_MAX,
 		.blk_size = IMAGE_SECTOR_SIZE,
 		.max_discard_sectors = BLK_DISCARD_SECTORS_MAX,

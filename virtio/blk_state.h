@@ -70,12 +70,12 @@ struct blk_bounce {
 
 struct blk {
 	struct virtio_dev dev;
-	struct image image;
+	struct image image;	 /* its size is read on vCPU threads, atomically */
 	int file;		 /* image.fd's index in the loop */
 	struct overlay *overlay; /* or NULL; the image is only read then */
 	int overlay_file;
 	struct blk_bounce bounce;
-	bool read_only, sync, active, warned;
+	bool read_only, sync, active, paused, warned;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
 	struct ratelimit limit;
@@ -101,6 +101,10 @@ static inline bool blk_is_trim(const struct blk_slot *slot)
 extern const struct virtio_ops blk_ops;
 void blk_retry(struct task *task);
 void blk_tokens_came(struct timer *timer);
+
+/* Ends all requests that were begun and takes no new ones; and takes them again. */
+void blk_pause(struct blk *b);
+void blk_unpause(struct blk *b);
 
 /* Starts the slot's next operation, or fails the request; when the ring is full, later. */
 void blk_submit_or_wait(struct blk_slot *slot);

@@ -88,6 +88,19 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 	return 0;
 }
 
+int image_measure(struct image *image, struct err *e)
+{
+	off_t size = lseek(image->fd, 0, SEEK_END); /* of block devices, too; nobody uses the position */
+
+	if (size < 0)
+		return err_sys(e, "find its size");
+	if (size % MF_MAX(image->dio_offset, IMAGE_SECTOR_SIZE))
+		return err_set(e, -EINVAL, "its size, %lld bytes, is not a multiple of %u", (long long)size,
+			       MF_MAX(image->dio_offset, IMAGE_SECTOR_SIZE));
+	image->sectors = (uint64_t)size / IMAGE_SECTOR_SIZE;
+	return 0;
+}
+
 void image_close(int fd)
 {
 	struct flock unlock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };

@@ -32,7 +32,7 @@ struct fix {
 	bool read_only;
 };
 
-static unsigned used_calls, broken_calls;
+static unsigned used_calls, broken_calls, config_calls;
 static const char *broken_why;
 
 void mmio_used(struct virtio_dev *dev, unsigned index)
@@ -47,6 +47,12 @@ void mmio_broken(struct virtio_dev *dev, const char *why)
 	dev->vq[0].broken = true;
 	broken_calls++;
 	broken_why = why;
+}
+
+void mmio_config_changed(struct virtio_dev *dev)
+{
+	(void)dev;
+	config_calls++;
 }
 
 static inline void make_image(char *path, off_t size)
@@ -94,7 +100,7 @@ static inline int setup_params(void **state, struct blk_params params, off_t siz
 	struct err e;
 
 	mock_init();
-	used_calls = broken_calls = 0;
+	used_calls = broken_calls = config_calls = 0;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	drv_init(&f->d, 256, DRV_MEM);
 	make_image(f->path, size);

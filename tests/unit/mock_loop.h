@@ -55,6 +55,7 @@ struct mock {
 	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
 	bool calls_fail;
+	int replace_err; /* of loop_replace_file */
 };
 
 static struct mock mock;
@@ -82,6 +83,15 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 	watch->file = file;
 	mock.watch[mock.num_watches++] = watch;
 	return 0;
+}
+
+int loop_replace_file(struct loop *loop, int file, int fd)
+{
+	(void)loop;
+	assert_true(file >= 0 && (unsigned)file < mock.num_fds);
+	if (!mock.replace_err)
+		mock.fd[file] = fd;
+	return mock.replace_err;
 }
 
 int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)

@@ -325,7 +325,7 @@ static void test_ring_refuses_what_is_not_listed(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(ring_make(&ring, "test", 8, files, 1, &e), 0);
+	assert_int_equal(ring_make(&ring, "test", 8, files, 1, false, &e), 0);
 	assert_int_equal(io_uring_enable_rings(&ring), 0);
 
 	sqe = io_uring_get_sqe(&ring);
@@ -384,6 +384,66 @@ static void test_timer(void **state)
 	assert_true(timed.fired_ns < deadline_ns + 10000000000);
 }
 
+static void test_ring_that_may_replace_does_no_more(void **state)
+{
+	int files[1] = { STDIN_FILENO };
+	struct io_uring ring;
+	struct io_uring_sqe *sqe;
+	struct io_uring_restriction more = { .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_OPENAT };
+	struct err e;
+
+	(void)state;
+	assert_int_equal(ring_make(&ring, "test", 8, files, 1, true, &e), 0);
+	assert_int_equal(io_uring_enable_rings(&ring), 0);
+	assert_int_equal(io_uring_register_files_update(&ring, 0, files, 1), 1);
+	assert_int_equal(io_uring_register_restrictions(&ring, &more, 1), -EACCES);
+	assert_int_equal(io_uring_unregister_files(&ring), -EACCES);
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_openat(sqe, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+	sqe->flags |= IOSQE_FIXED_FILE;
+	assert_int_equal(submit_one(&ring), -EACCES);
+	io_uring_queue_exit(&ring);
+}
+
+static int replace_tmp(void *arg)
+{
+	struct fixture *f = arg;
+	int fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	int r = loop_replace_file(f->loop, f->tmp, fd);
+
+	f->inflight = 1;
+	assert_true(loop_write(f->loop, &f->op[0], f->tmp, "new", 3, 0));
+	loop_drain(f->loop, &f->inflight);
+	f->buf[0][0] = 0;
+	assert_int_equal(pread(fd, f->buf[0], 3, 0), r ? 0 : 3);
+	close(fd);
+	return r;
+}
+
+static void test_replace_needs_leave(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(loop_call(f->loop, replace_tmp, f), -EACCES);
+}
+
+static void test_replace(void **state)
+{
+	struct fixture *f = *state;
+	struct err e;
+
+	/* The same loop again, which may. */
+	loop_free(f->loop);
+	assert_int_equal(loop_new(&f->loop, "test", &e), 0);
+	loop_allow_replace(f->loop);
+	f->tmp = loop_add_file(f->loop, f->event_fd);
+	assert_int_equal(loop_replace_file(f->loop, f->tmp, f->tmp_fd), 0);
+	assert_int_equal(loop_start(f->loop, &e), 0);
+	assert_int_equal(loop_call(f->loop, replace_tmp, f), 0);
+	assert_memory_equal(f->buf[0], "new", 3);
+	assert_int_equal(pread(f->tmp_fd, f->buf[1], 3, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -399,6 +459,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_timer, setup, teardown),
 		cmocka_unit_test(test_too_many_files),
 		cmocka_unit_test(test_ring_refuses_what_is_not_listed),
+		cmocka_unit_test(test_ring_that_may_replace_does_no_more),
+		cmocka_unit_test_setup_teardown(test_replace_needs_leave, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

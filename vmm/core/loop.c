@@ -45,7 +45,7 @@ struct call {
 struct loop {
 	char name[LOOP_NAME_MAX];
 	struct io_uring ring;
-	bool ring_made;
+	bool ring_made, may_replace;
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
 	struct watch *watches;
@@ -111,6 +111,25 @@ int loop_add_file(struct loop *loop, int fd)
 		return -EMFILE;
 	loop->file[loop->num_files] = fd;
 	return (int)loop->num_files++;
+}
+
+void loop_allow_replace(struct loop *loop)
+{
+	assert(!loop->running);
+	loop->may_replace = true;
+}
+
+int loop_replace_file(struct loop *loop, int file, int fd)
+{
+	int r = 1;
+
+	if (!loop->may_replace)
+		return -EACCES;
+	if (loop->running)
+		r = io_uring_register_files_update(&loop->ring, (unsigned)file, &fd, 1);
+	if (r == 1)
+		loop->file[file] = fd;
+	return MF_MIN(r, 0);
 }
 
 /* Submission. */
@@ -451,7 +470,7 @@ int loop_start(struct loop *loop, struct err *e)
 	r = loop_watch(loop, &loop->wake, loop->wake_fd);
 	if (r < 0)
 		return err_neg(e, r, "the %s loop has more than %d files", loop->name, LOOP_FILES_MAX);
-	r = ring_make(&loop->ring, loop->name, LOOP_ENTRIES, loop->file, loop->num_files, e);
+	r = ring_make(&loop->ring, loop->name, LOOP_ENTRIES, loop->file, loop->num_files, loop->may_replace, e);
 	if (r < 0)
 		return r;
 	loop->ring_made = true;

@@ -4,7 +4,8 @@
  *
  * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. The ring is made
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
- * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS).
+ * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), and
+ * files can be exchanged for others only by loop_allow_replace.
  *
  * A turn of the loop: wait for completions; take all of them off the ring; fire timers; run their callbacks; run the
  * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
@@ -62,6 +63,20 @@ void loop_free(struct loop *loop);
  * Before loop_start.
  */
 int loop_add_file(struct loop *loop, int fd);
+
+/*
+ * Lets loop_replace_file work. It costs something: the ring is restricted for good, and this leaves io_uring_register(2)
+ * one thing to do, exchange registered files for others that the process has open. A seccomp filter of the loop's thread
+ * has to let that pass too (IORING_REGISTER_FILES_UPDATE on the ring's fd). So: only where somebody may ask for it.
+ * Before loop_start.
+ */
+void loop_allow_replace(struct loop *loop);
+
+/*
+ * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
+ * file that they have. Returns 0, -EACCES without loop_allow_replace, or another -errno.
+ */
+int loop_replace_file(struct loop *loop, int file, int fd);
 
 /* Watches eventfd (not owned). Before loop_start. Returns 0 or -EMFILE. */
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd);

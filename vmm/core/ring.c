@@ -3,7 +3,8 @@
  *
  * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations in
  * ops below, on registered files only (IOSQE_FIXED_FILE is required). Nothing that opens, connects or maps is among them.
- * io_uring_register(2) on a ring restricted so refuses everything further.
+ * io_uring_register(2) on a ring restricted so refuses everything further, but for the exchange of files where the user
+ * of the loop has asked for that.
  *
  * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
  * same with more interruptions.
@@ -60,13 +61,14 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 	return 0;
 }
 
-static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files, struct err *e)
+static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files,
+			 bool may_replace, struct err *e)
 {
 	static const uint8_t ops[] = {
 		IORING_OP_READV, IORING_OP_WRITEV,    IORING_OP_READ,	  IORING_OP_WRITE,
 		IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL
 	};
-	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 2] = { 0 };
+	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 3] = { 0 };
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
 	size_t n = 0;
 	int r;
@@ -79,6 +81,10 @@ static int ring_restrict(struct io_uring *ring, const char *name, const int *fil
 	res[n++].sqe_flags = IOSQE_FIXED_FILE;
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 	res[n++].sqe_flags = IOSQE_FIXED_FILE;
+	if (may_replace) {
+		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+		res[n++].register_op = IORING_REGISTER_FILES_UPDATE;
+	}
 
 	r = io_uring_register_files(ring, files, num_files);
 	if (r < 0)
@@ -92,13 +98,13 @@ static int ring_restrict(struct io_uring *ring, const char *name, const int *fil
 }
 
 int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
-	      struct err *e)
+	      bool may_replace, struct err *e)
 {
 	int r = ring_setup(ring, name, entries, e);
 
 	if (r < 0)
 		return r;
-	r = ring_restrict(ring, name, files, num_files, e);
+	r = ring_restrict(ring, name, files, num_files, may_replace, e);
 	if (r < 0)
 		io_uring_queue_exit(ring);
 	return r;

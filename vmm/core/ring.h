@@ -2,6 +2,8 @@
 #ifndef MF_CORE_RING_H
 #define MF_CORE_RING_H
 
+#include <stdbool.h>
+
 struct err;
 struct io_uring;
 
@@ -11,6 +13,6 @@ struct io_uring;
  * there is nothing to undo.
  */
 int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
-	      struct err *e);
+	      bool may_replace, struct err *e);
 
 #endif

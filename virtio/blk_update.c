@@ -1,0 +1,106 @@
+/*
+ * A drive that changes while the guest runs: another image, or the same of another size; see blk.h.
+ *
+ * The caller's thread opens and closes, the loop's thread exchanges, in between requests: nothing new is taken from the
+ * queue until all that was begun has ended and the old image is synced. So no request goes to two images, and what was
+ * written is on the one where it was written. The driver learns of the size by a configuration interrupt.
+ *
+ * The ring of the loop is locked to its files. Of the ways out (a second ring, made beforehand, for each drive that might
+ * change; a thread with system calls of its own) the exchange of one registered file for another is the one with the
+ * least to it, and it is left open only where somebody may ask for it: loop_allow_replace.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "virtio/blk_state.h"
+#include "virtio/mmio.h"
+#include "vmm/base/err.h"
+
+struct blk_update {
+	struct blk *b;
+	struct image image; /* in: the new one; out: the old one, if that has been exchanged */
+	struct op op;
+	unsigned in_flight;
+	int res;
+};
+
+static void blk_synced(struct op *op, int res)
+{
+	struct blk_update *u = MF_CONTAINER_OF(op, struct blk_update, op);
+
+	u->res = res;
+	u->in_flight--;
+}
+
+static int blk_sync_old(struct blk_update *u)
+{
+	struct blk *b = u->b;
+
+	if (!b->sync || b->read_only)
+		return 0;
+	u->op.done = blk_synced;
+	if (!loop_fsync(b->dev.loop, &u->op, b->file, true))
+		return -EAGAIN;
+	u->in_flight = 1;
+	loop_drain(b->dev.loop, &u->in_flight);
+	return u->res;
+}
+
+static int blk_exchange(void *arg)
+{
+	struct blk_update *u = arg;
+	struct blk *b = u->b;
+	struct image old = b->image;
+	int r = 0;
+
+	blk_pause(b);
+	if (u->image.fd != old.fd)
+		r = blk_sync_old(u);
+	if (!r && u->image.fd != old.fd)
+		r = loop_replace_file(b->dev.loop, b->file, u->image.fd);
+	if (!r) {
+		b->image.fd = u->image.fd;
+		b->image.dio_mem = u->image.dio_mem;
+		b->image.dio_offset = u->image.dio_offset;
+		/* Relaxed, as in blk_config_read: mmio_config_changed orders it before the new ConfigGeneration. */
+		__atomic_store_n(&b->image.sectors, u->image.sectors, __ATOMIC_RELAXED);
+		u->image = old;
+		mmio_config_changed(&b->dev);
+	}
+	blk_unpause(b);
+	return r;
+}
+
+static bool same_file(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static int blk_update_image(struct blk *b, const char *path, struct err *e)
+{
+	struct blk_update u = { .b = b, .image = b->image };
+	bool same = !path || same_file(b->image.fd, path);
+	int r;
+
+	if (b->overlay)
+		return err_set(e, -ENOTSUP, "it has an overlay, which belongs to the image that it has");
+	r = same ? image_measure(&u.image, e) : image_open(&u.image, path, b->read_only, b->image.dio_offset != 0, e);
+	if (r < 0)
+		return r;
+	r = loop_call(b->dev.loop, blk_exchange, &u);
+	if (r == -EACCES)
+		err_set(e, r, "this VM was started without leave to change its drives");
+	else if (r < 0)
+		err_neg(e, r, "exchange the image");
+	if (!same)
+		image_close(u.image.fd); /* the old one, or the new one that it could not become */
+	return r;
+}
+
+int blk_update(struct virtio_dev *dev, const char *path, struct err *e)
+{
+	return blk_update_image(to_blk(dev), path, e) < 0 ? err_wrap(e, "drive '%s'", dev->id) : 0;
+}
