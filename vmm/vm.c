@@ -173,7 +173,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 
 static int build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", e);
+	int r = loop_new(&vm->io, "io", RING_FIXED, e);
 
 	if (!r)
 		r = build_legacy(vm, e);
