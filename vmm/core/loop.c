@@ -202,13 +202,15 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 	return true;
 }
 
+static void enter(struct loop *loop, bool wait);
+
 void loop_cancel(struct loop *loop, struct op *op)
 {
 	struct io_uring_sqe *sqe;
 
-	/* A cancel that cannot be queued now would be lost; entering the kernel frees the queue, so this ends. */
+	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
 	while (!(sqe = get_sqe(loop)))
-		(void)io_uring_submit_and_get_events(&loop->ring);
+		enter(loop, false);
 	io_uring_prep_cancel(sqe, op, 0);
 	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, NULL);
