@@ -91,21 +91,20 @@ static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 {
 	struct virtio_vsock_hdr h;
-	struct vsock_conn *c = NULL;
+	struct vsock_conn *c;
 
 	/* Not from where the guest is: there is nobody to answer. */
 	if (virtq_copy_out(chain, 0, &h, sizeof(h)) < sizeof(h) || h.src_cid != v->cid)
 		return;
 	if (h.dst_cid == VSOCK_HOST_CID && h.type == VIRTIO_VSOCK_TYPE_STREAM) {
 		c = conn_find(v, h.dst_port, h.src_port);
-		if (h.len > chain->out_len - sizeof(h)) {
-			if (c)
-				conn_reset(c);
-			c = NULL;
-		} else if (c) {
+		if (h.len > chain->out_len - sizeof(h) && h.op != VIRTIO_VSOCK_OP_RST)
+			h.op = VIRTIO_VSOCK_OP_INVALID;
+		if (c) {
 			conn_take(c, &h, chain);
 			return;
-		} else if (h.op == VIRTIO_VSOCK_OP_REQUEST) {
+		}
+		if (h.op == VIRTIO_VSOCK_OP_REQUEST) {
 			take_request(v, &h);
 			return;
 		}

@@ -294,7 +294,7 @@ bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct vi
 	};
 	if (due == DUE_RST || (due == DUE_SHUTDOWN && c->host_shut == SHUT_BOTH))
 		conn_kill(c);
-	else if (c->due || (c->readable && flow_credit(c)))
+	else if (c->due || (c->readable && (flow_credit(c) || !c->asked)))
 		conn_due(c, 0);
 	return true;
 }

@@ -40,6 +40,7 @@ static void flow_deafen(struct vsock_conn *c)
 		return;
 	}
 	c->host_shut |= SHUT_RCV;
+	c->readable = true; /* perhaps it has gone altogether */
 	conn_due(c, DUE_SHUTDOWN);
 }
 
