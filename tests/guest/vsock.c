@@ -23,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CONNS_MAX 1500
@@ -147,11 +148,13 @@ static int pipe_both(int fd)
 {
 	static char buf[CHUNK];
 	pid_t child = fork();
+	int status;
 	ssize_t n;
 
 	if (child < 0)
 		die("fork");
 	if (child == 0) {
+		close(STDOUT_FILENO);
 		while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
 			write_all(fd, buf, (size_t)n);
 		shutdown(fd, SHUT_WR);
@@ -161,8 +164,8 @@ static int pipe_both(int fd)
 		write_all(STDOUT_FILENO, buf, (size_t)n);
 	if (n < 0)
 		die("read");
-	kill(child, SIGTERM);
-	return 0;
+	close(STDOUT_FILENO); /* who reads it may have to see its end before it writes to our stdin */
+	return waitpid(child, &status, 0) == child && status == 0 ? 0 : 1;
 }
 
 /* One process for all, so that it serves a thousand; echoes are short enough for the sockets' buffers. */
