@@ -300,31 +300,40 @@ int config_vsock_path(struct config *c, const char *text, struct err *e)
 	return set_path(&c->vsock.path, text, e);
 }
 
-int config_vsock_cid(struct config *c, const char *text, struct err *e)
+static int parse_cid(const char *text, uint32_t *ret, struct err *e)
 {
 	uint64_t cid;
 
 	if (parse_u64(text, &cid) < 0 || cid < VSOCK_CID_MIN || cid > VSOCK_CID_MAX)
 		return err_set(e, -EINVAL, "must be %u to %u", VSOCK_CID_MIN, VSOCK_CID_MAX);
-	c->vsock.cid = (uint32_t)cid;
+	*ret = (uint32_t)cid;
 	return 0;
+}
+
+int config_vsock_cid(struct config *c, const char *text, struct err *e)
+{
+	return parse_cid(text, &c->vsock.cid, e);
 }
 
 int config_set_vsock(struct config *c, const char *spec, struct err *e)
 {
 	static const char option[] = ",cid=";
 	MF_FREE char *path = strdup(spec);
+	uint32_t cid = CONFIG_CID_DEFAULT;
 	char *comma;
 
 	if (!path)
 		return err_sys(e, "copy it");
 	comma = strrchr(path, ',');
 	if (comma && !strncmp(comma, option, sizeof(option) - 1)) {
-		if (config_vsock_cid(c, comma + sizeof(option) - 1, e) < 0)
+		if (parse_cid(comma + sizeof(option) - 1, &cid, e) < 0)
 			return err_wrap(e, "cid");
 		*comma = '\0';
 	}
-	return config_vsock_path(c, path, e) < 0 ? err_wrap(e, "path") : 0;
+	if (config_vsock_path(c, path, e) < 0)
+		return err_wrap(e, "path");
+	c->vsock.cid = cid;
+	return 0;
 }
 
 unsigned config_num_devices(const struct config *c)

@@ -4,12 +4,12 @@
 
 load helper
 
-VSOCK=$B/guests/vsock
+VSOCK=$B/tests/guest/vsock
 
 setup_file() {
 	cd "$BATS_FILE_TMPDIR" || return 1
 	mkdir -p root/bin
-	cp "$B/guests/vsock" root/bin/vsock
+	cp "$B/tests/guest/vsock" root/bin/vsock
 	# A second archive behind the first: the kernel unpacks both.
 	(cat "$INITRAMFS" && cd root && echo bin/vsock | cpio --quiet -o -H newc) > initramfs
 	head -c "${VSOCK_MIB:-64}M" /dev/urandom > data
@@ -25,7 +25,7 @@ setup() {
 host() { # host FILE COMMAND ARG...
 	local file=$1
 	shift
-	timeout "$LIMIT" "$VSOCK" "$@" < /dev/null > "$file" 2>> host.err 3>&- &
+	"$VSOCK" "$@" < /dev/null > "$file" 2>> host.err 3>&- &
 	host_pid=$!
 }
 
@@ -45,7 +45,7 @@ is_socket() {
 @test "a guest connects to the host, and the host to the guest; both half-close" {
 	mkfifo back
 	# The answer needs the end of the question.
-	timeout "$LIMIT" "$VSOCK" serve "unix:$PWD/v_52" < back 3>&- | sha256sum > back &
+	"$VSOCK" serve "unix:$PWD/v_52" < back 3>&- | sha256sum > back &
 	wait_for is_socket v_52
 	start_linux --vsock v,cid=7 -- \
 		'echo question | vsock pipe vsock:52; mkfifo f; vsock serve vsock:99 < f | sha256sum > f; echo served'
@@ -61,7 +61,7 @@ is_socket() {
 
 @test "much data from the guest to the host arrives as it was" {
 	sum=$(sha256sum < "$BATS_FILE_TMPDIR/data")
-	timeout "$LIMIT" "$VSOCK" serve "unix:$PWD/v_52" < /dev/null 3>&- | sha256sum > sum &
+	"$VSOCK" serve "unix:$PWD/v_52" < /dev/null 3>&- | sha256sum > sum &
 	wait_for is_socket v_52
 	run_linux -d "$BATS_FILE_TMPDIR/data:ro" --vsock v -- 'vsock pipe vsock:52 < /dev/vda; echo sent $?'
 	assert_equal "$status" 0
@@ -95,7 +95,7 @@ is_socket() {
 	wait_said '^listening'
 	mkfifo hold
 	exec {holder}<> hold
-	timeout "$LIMIT" "$VSOCK" storm "hybrid:$PWD/v:99" 1100 hold < hold > storm 3>&- {holder}>&- &
+	"$VSOCK" storm "hybrid:$PWD/v:99" 1100 hold < hold > storm 3>&- {holder}>&- &
 	wait_for grep -q held storm
 	assert_equal "$(head -n 1 storm)" 'storm: 1023 echoed, 77 refused'
 	run "$VSOCK" pipe "hybrid:$PWD/v:99"
@@ -109,15 +109,14 @@ is_socket() {
 	assert_equal "$status" 0
 }
 
-@test "a host that never reads stops one connection, no other, and costs no memory" {
+@test "a host that never reads stops one connection and no other" {
 	mkfifo never
 	exec {held}<> never
 	# Its output goes to a pipe that nobody reads, so it stops reading the guest, too.
-	timeout "$LIMIT" "$VSOCK" serve "unix:$PWD/v_52" < /dev/null > never 3>&- {held}>&- &
+	"$VSOCK" serve "unix:$PWD/v_52" < /dev/null > never 3>&- {held}>&- &
 	host echo echo "unix:$PWD/v_53" 1
 	wait_for is_socket v_53
 	start_linux --vsock v -- 'vsock stall vsock:52 < /dev/ttyS0 & sleep 4; echo other | vsock pipe vsock:53; cat'
-	before=$(awk '/RssAnon/ { print $2 }' "/proc/$pid/status")
 	wait_said '^stalled after [0-9]* bytes'
 	bytes=$(sed -n 's/^stalled after \([0-9]*\) bytes.*/\1/p' out)
 	[ "$bytes" -ge 65536 ]
@@ -127,7 +126,6 @@ is_socket() {
 	wait_end
 	assert_equal "$status" 143
 	exec {held}>&-
-	echo "# anonymous memory before: $before KiB"
 	[ ! -e v ]
 }
 
@@ -152,15 +150,14 @@ is_socket() {
 	host first serve "unix:$PWD/v_52"
 	wait_for is_socket v_52
 	start_linux --vsock v -- "(sleep 1000 | vsock pipe vsock:52) & sleep 2; cd $driver; echo virtio0 > unbind;" \
-		"echo unbound; sleep 1; echo virtio0 > bind; echo bound; vsock serve vsock:99"
+		"echo unbound; sleep 1; echo virtio0 > bind; echo bound; vsock serve vsock:99 < /dev/null"
 	wait_said '^unbound'
 	wait_for has_ended "$host_pid"
 	wait_said '^bound'
 	echo 'after reset' | to_guest 99
 	wait_said '^after reset'
-	kill -TERM "$pid"
 	wait_end
-	assert_equal "$status" 143
+	assert_equal "$status" 0
 }
 
 @test "a socket that is in use is refused, one that was left is replaced" {

@@ -28,6 +28,7 @@
 
 #define CONNS_MAX 1500
 #define CHUNK 65536
+#define LIFE_S 200 /* then it ends, whatever it waits for: nothing is left of a test that has failed */
 
 static void die(const char *what)
 {
@@ -154,6 +155,7 @@ static int pipe_both(int fd)
 	if (child < 0)
 		die("fork");
 	if (child == 0) {
+		alarm(LIFE_S);
 		close(STDOUT_FILENO);
 		while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0)
 			write_all(fd, buf, (size_t)n);
@@ -257,6 +259,7 @@ int main(int argc, char **argv)
 	struct address a;
 
 	signal(SIGPIPE, SIG_IGN);
+	alarm(LIFE_S);
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (argc < 3 || num > CONNS_MAX) {
 		fputs("usage: vsock pipe|serve|echo|storm|stall ADDRESS [N]\n", stderr);
