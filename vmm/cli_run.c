@@ -17,6 +17,9 @@ static const struct cli_option run_options[] = {
 	{ .help = "Devices" },
 	{ 'd', "drive", "SPEC", "PATH[:ro|:rw][:id=ID][:serial=S]; may be repeated;\nthe first is the root",
 	  .set = config_add_drive },
+	{ 0, "vsock", "SPEC",
+	  "PATH[,cid=N]: sockets between guest and host, which has\nPATH and PATH_PORT; default: cid=3",
+	  .set = config_set_vsock },
 
 	{ .help = "Running" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",

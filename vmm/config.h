@@ -16,13 +16,15 @@ struct err;
 
 #define CONFIG_CPUS_MAX 32
 #define CONFIG_DRIVES_MAX 16
-#define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
-#define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
-#define CONFIG_ID_MAX 63	/* bytes */
-#define CONFIG_SERIAL_MAX 20	/* bytes: VIRTIO_BLK_ID_BYTES */
+#define CONFIG_DEVICES_MAX (CONFIG_DRIVES_MAX + 1) /* and a vsock */
+#define CONFIG_CMDLINE_MAX 2047			   /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
+#define CONFIG_PATH_MAX 4095			   /* bytes: PATH_MAX without the NUL */
+#define CONFIG_ID_MAX 63			   /* bytes */
+#define CONFIG_SERIAL_MAX 20			   /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
 #define CONFIG_MEM_DEFAULT (128ULL << 20)
+#define CONFIG_CID_DEFAULT 3
 #define CONFIG_FILE_MAX (1ULL << 20) /* bytes of JSON */
 
 enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
@@ -32,6 +34,11 @@ struct config_drive {
 	char *id;     /* "drive0", ... when not given */
 	char *serial; /* or NULL */
 	bool read_only;
+};
+
+struct config_vsock {
+	char *path; /* or NULL: there is none */
+	uint32_t cid;
 };
 
 struct config {
@@ -44,6 +51,7 @@ struct config {
 	uint64_t mem; /* bytes, a multiple of 4 KiB */
 	struct config_drive drive[CONFIG_DRIVES_MAX];
 	unsigned num_drives;
+	struct config_vsock vsock;
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
@@ -77,6 +85,13 @@ int config_begin_drive(struct config *c, struct err *e);
 config_setter config_drive_path, config_drive_id, config_drive_serial;
 config_setter config_drive_read_only; /* "true" or "false" */
 int config_end_drive(struct config *c, struct err *e);
+
+/* PATH[,cid=N]. As with drives, the option is taken from the right, and all before it is the path. */
+config_setter config_set_vsock;
+config_setter config_vsock_path, config_vsock_cid; /* the same in parts */
+
+/* How many virtio devices there are: the drives, then the vsock. */
+unsigned config_num_devices(const struct config *c);
 
 /*
  * Reads a JSON file over c: what it sets replaces, drives are added. Returns 0 or -errno; e names file, line and column

@@ -23,6 +23,7 @@
 #define INTEGER (1U << JSON_INTEGER)
 #define BOOLEAN (1U << JSON_TRUE | 1U << JSON_FALSE)
 #define ARRAY (1U << JSON_ARRAY)
+#define OBJECT (1U << JSON_OBJECT)
 
 #define KEY_TEXT_MAX 128 /* bytes of a key that are shown in a message */
 
@@ -30,10 +31,11 @@ struct key {
 	const char *name;
 	unsigned types;
 	config_setter *set;						/* of a value with text */
-	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array */
+	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array or object */
 };
 
 static int read_drives(struct config *c, json_t *list, struct err *e);
+static int read_vsock(struct config *c, json_t *object, struct err *e);
 
 static const struct key config_keys[] = {
 	/* what it boots */
@@ -46,6 +48,7 @@ static const struct key config_keys[] = {
 	{ "cpus", INTEGER, .set = config_set_cpus },
 	{ "mem", STRING | INTEGER, .set = config_set_mem },
 	{ "drives", ARRAY, .set_list = read_drives },
+	{ "vsock", OBJECT, .set_list = read_vsock },
 	/* mayfly itself */
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },
@@ -58,6 +61,12 @@ static const struct key drive_keys[] = {
 	{ "id", STRING, .set = config_drive_id },
 	{ "serial", STRING, .set = config_drive_serial },
 	{ "read_only", BOOLEAN, .set = config_drive_read_only },
+	{ .name = NULL },
+};
+
+static const struct key vsock_keys[] = {
+	{ "path", STRING, .set = config_vsock_path },
+	{ "cid", INTEGER, .set = config_vsock_cid },
 	{ .name = NULL },
 };
 
@@ -96,6 +105,8 @@ static const char *types_name(unsigned types)
 		return "a boolean";
 	case ARRAY:
 		return "an array";
+	case OBJECT:
+		return "an object";
 	default:
 		return "something else";
 	}
@@ -148,7 +159,7 @@ static int read_object(const struct key *keys, struct config *c, json_t *object,
 		if (set_value(key, c, value, e) == 0)
 			continue;
 		/* What is wrong inside a list has been named there. */
-		if (!key->set_list || !json_is_array(value))
+		if (!key->set_list || !(1U << json_typeof(value) & key->types))
 			err_wrap(e, "key '%s%s'", prefix, name);
 		return e->code;
 	}
@@ -173,6 +184,11 @@ static int read_drives(struct config *c, json_t *list, struct err *e)
 			return err_wrap(e, "key 'drives[%zu]'", i);
 	}
 	return 0;
+}
+
+static int read_vsock(struct config *c, json_t *object, struct err *e)
+{
+	return read_object(vsock_keys, c, object, "vsock.", e);
 }
 
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e)
@@ -244,6 +260,15 @@ static json_t *drives_json(const struct config *c, bool *ok)
 	return list;
 }
 
+static json_t *vsock_json(const struct config *c, bool *ok)
+{
+	json_t *object = json_object();
+
+	put_text(object, "path", c->vsock.path, ok);
+	put_value(object, "cid", json_integer(c->vsock.cid), ok);
+	return object;
+}
+
 /* The configuration as an object; NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
 static json_t *config_json(const struct config *c)
 {
@@ -260,6 +285,8 @@ static json_t *config_json(const struct config *c)
 	put_value(root, "cpus", json_integer(c->cpus), &ok);
 	put_text(root, "mem", mem, &ok);
 	put_value(root, "drives", drives_json(c, &ok), &ok);
+	if (c->vsock.path)
+		put_value(root, "vsock", vsock_json(c, &ok), &ok);
 	put_text(root, "log_level", log_level_name(c->log_level), &ok);
 	put_text(root, "log_file", c->log_file, &ok);
 	put_value(root, "time", json_boolean(c->time), &ok);

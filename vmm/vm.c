@@ -31,6 +31,7 @@
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
+#include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #define MF_LOG_MODULE "vm"
@@ -61,7 +62,7 @@ static int build_kvm(struct vm *vm, struct err *e)
 	if (!r)
 		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
 	if (!r)
-		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(vm->config->num_drives), e);
+		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(config_num_devices(vm->config)), e);
 	timeline_mark(vm->timeline, TIMELINE_KVM);
 	return r;
 }
@@ -142,7 +143,7 @@ static int build_legacy(struct vm *vm, struct err *e)
 	};
 	int r;
 
-	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(vm->config->num_drives), send_msi, vm, e);
+	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(config_num_devices(vm->config)), send_msi, vm, e);
 	if (r < 0)
 		return r;
 	r = ioapic_attach_loop(vm->ioapic, vm->io);
@@ -166,33 +167,52 @@ static int build_legacy(struct vm *vm, struct err *e)
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
-static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
+/* Puts the device that was made last, dev[num_devs], behind its registers. */
+static int place_device(struct vm *vm, struct err *e)
 {
-	unsigned i = vm->num_devs;
-	struct blk_params params = { .id = d->id, .path = d->path, .serial = d->serial, .read_only = d->read_only };
+	unsigned i = vm->num_devs++;
 	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
-	int r;
+	int r = mmio_new(&vm->transport[i], vm->dev[i], &vm->kvm, gpa, irq, e);
 
-	r = blk_new(&vm->dev[i], &params, vm->io, &vm->mem, e);
-	if (r < 0)
-		return r;
-	vm->num_devs++;
-	r = mmio_new(&vm->transport[i], vm->dev[i], &vm->kvm, gpa, irq, e);
 	if (r < 0)
 		return r;
 	r = bus_add(&vm->mmio, gpa, MMIO_WINDOW_SIZE, mmio_access, vm->transport[i]);
-	return r ? err_neg(e, r, "place drive '%s'", d->id) : 0;
+	return r ? err_neg(e, r, "place %s '%s'", vm->dev[i]->ops->name, vm->dev[i]->id) : 0;
+}
+
+static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
+{
+	struct blk_params params = { .id = d->id, .path = d->path, .serial = d->serial, .read_only = d->read_only };
+	int r = blk_new(&vm->dev[vm->num_devs], &params, vm->io, &vm->mem, e);
+
+	return r < 0 ? r : place_device(vm, e);
+}
+
+static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
+{
+	struct vsock_params params = { .path = c->path, .cid = c->cid };
+	int r = loop_new(&vm->vsock_loop, "vsock", RING_SOCKETS, e);
+
+	if (!r)
+		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
+	if (r < 0)
+		return r;
+	vm->dev[vm->num_devs] = vm->vsock;
+	r = place_device(vm, e);
+	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 
 static int build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", e);
+	int r = loop_new(&vm->io, "io", RING_FIXED, e);
 
 	if (!r)
 		r = build_legacy(vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
 		r = build_drive(vm, &vm->config->drive[i], e);
+	if (!r && vm->config->vsock.path)
+		r = build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
 		r = loop_start(vm->io, e);
 	timeline_mark(vm->timeline, TIMELINE_DEVICES);
@@ -263,6 +283,8 @@ static void vm_close(struct vm *vm)
 	stop_vcpus(vm);
 	if (vm->serial && !serial_drain(vm->serial, VM_DRAIN_MS))
 		log_warn("the console's reader is too slow: the last output is lost, continuing");
+	if (vm->vsock)
+		vsock_finish(vm->vsock, VM_DRAIN_MS);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		if (vm->transport[i])
 			mmio_reset(vm->transport[i]);
@@ -270,6 +292,8 @@ static void vm_close(struct vm *vm)
 	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
 		loop_stop(vm->io);
+	if (vm->vsock_loop)
+		loop_stop(vm->vsock_loop);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
@@ -277,6 +301,7 @@ static void vm_close(struct vm *vm)
 	console_free(vm->console);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
+	loop_free(vm->vsock_loop);
 	loop_free(vm->io);
 }
 

@@ -45,15 +45,17 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
-	struct loop *io; /* the loop of serial port and drives */
+	struct loop *io;	 /* the loop of serial port and drives */
+	struct loop *vsock_loop; /* that of the vsock, whose files come and go; or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
-	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
-	struct mmio *transport[CONFIG_DRIVES_MAX];
+	struct virtio_dev *vsock; /* one of dev, or NULL */
+	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
+	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;

@@ -20,9 +20,9 @@
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 
-#define MOCK_IO_MAX 1024
+#define MOCK_IO_MAX 4096
 
-enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC };
+enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC, MOCK_POLL };
 
 struct mock_io {
 	enum mock_kind kind;
@@ -30,7 +30,7 @@ struct mock_io {
 	int fd;
 	const struct iovec *iov;
 	unsigned num;
-	uint64_t offset;
+	uint64_t offset; /* of a poll: its events */
 	bool cancelled;
 };
 
@@ -126,6 +126,18 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 	return mock_start(MOCK_FSYNC, op, file, NULL, 0, 0);
 }
 
+/* On a file descriptor, as on a loop for sockets; mock_run_polls completes it. */
+bool loop_poll(struct loop *loop, struct op *op, int file, short events)
+{
+	(void)loop;
+	if (mock.num >= mock.room)
+		return false;
+	for (unsigned i = 0; i < mock.num; i++)
+		assert_ptr_not_equal(mock.io[i].op, op);
+	mock.io[mock.num++] = (struct mock_io){ MOCK_POLL, op, file, NULL, 0, (uint16_t)events, false };
+	return true;
+}
+
 void loop_cancel(struct loop *loop, struct op *op)
 {
 	(void)loop;
@@ -199,6 +211,24 @@ void loop_drain(struct loop *loop, const unsigned *counter)
 		else
 			mock_do(0);
 	}
+}
+
+/* Completes the polls that are cancelled, and those that have something to say. Returns how many. */
+static inline unsigned mock_run_polls(void)
+{
+	unsigned done = 0;
+
+	for (unsigned i = mock.num; i-- > 0;) {
+		struct pollfd p = { .fd = mock.io[i].fd, .events = (short)mock.io[i].offset };
+
+		if (i >= mock.num || mock.io[i].kind != MOCK_POLL) /* a callback has ended others */
+			continue;
+		if (!mock.io[i].cancelled && poll(&p, 1, 0) != 1)
+			continue;
+		mock_complete(i, mock.io[i].cancelled ? -ECANCELED : p.revents);
+		done++;
+	}
+	return done;
 }
 
 /* Fires every watch whose eventfd was signalled. Returns how many. */

@@ -53,6 +53,9 @@ static void check_full(const struct config *c)
 	assert_string_equal(c->drive[1].id, "second");
 	assert_string_equal(c->drive[1].serial, "S1");
 	assert_true(c->drive[1].read_only);
+	assert_string_equal(c->vsock.path, "/v,cid=9");
+	assert_int_equal(c->vsock.cid, 4294967294);
+	assert_int_equal(config_num_devices(c), 3);
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c->log_file, "/l");
 	assert_true(c->time);
@@ -62,7 +65,7 @@ static void test_round_trip(void **state)
 {
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
-		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\"}, {\"path\": \"/e\", \"id\": \"second\","
+		"\"cpus\": 4, \"mem\": \"2G\", \"vsock\": {\"cid\": 4294967294, \"path\": \"/v,cid=9\"}, \"drives\": [{\"path\": \"/d:ro\"}, {\"path\": \"/e\", \"id\": \"second\","
 		"\"serial\": \"S1\", \"read_only\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
@@ -156,6 +159,11 @@ static const struct {
 	{ "{\"mem\": \"128MM\"}", "key 'mem': must be a size such as 128M or 2G" },
 	{ "{\"entry\": \"\"}", "key 'entry': must be auto, linux64 or pvh" },
 	{ "{\"kernel\": \"\"}", "key 'kernel': must not be empty" },
+	{ "{\"vsock\": []}", "key 'vsock': must be an object, not an array" },
+	{ "{\"vsock\": \"v\"}", "key 'vsock': must be an object, not a string" },
+	{ "{\"vsock\": {\"pat\": \"v\"}}", "unknown key 'vsock.pat'; did you mean 'path'?" },
+	{ "{\"vsock\": {\"path\": 5}}", "key 'vsock.path': must be a string, not an integer" },
+	{ "{\"vsock\": {\"path\": \"v\", \"cid\": 2}}", "key 'vsock.cid': must be 3 to 4294967294" },
 	{ "{\"drives\": [{}]}", "key 'drives[0]': needs a path" },
 	{ "{\"drives\": [{\"path\": \"\"}]}", "key 'drives[0].path': must not be empty" },
 	{ "{\"drives\": [{\"path\": \"a\", \"id\": \"/\"}]}",

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,7 +55,7 @@ static int setup(void **state)
 	f = (struct fixture){ .tmp_fd = -1 };
 	owner = &f;
 	*state = &f;
-	assert_int_equal(loop_new(&f.loop, "test", &e), 0);
+	assert_int_equal(loop_new(&f.loop, "test", RING_FIXED, &e), 0);
 	f.tmp_fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
 	assert_true(f.tmp_fd >= 0);
 	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
@@ -254,7 +255,7 @@ static void test_call_runs_here_when_the_loop_does_not(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "idle", &e), 0);
+	assert_int_equal(loop_new(&loop, "idle", RING_FIXED, &e), 0);
 	assert_int_equal(loop_call(loop, nothing, NULL), 0);
 	loop_free(loop);
 }
@@ -265,7 +266,7 @@ static void test_too_many_files(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "full", &e), 0);
+	assert_int_equal(loop_new(&loop, "full", RING_FIXED, &e), 0);
 	for (int i = 0; i < LOOP_FILES_MAX; i++)
 		assert_int_equal(loop_add_file(loop, 0), i);
 	assert_int_equal(loop_add_file(loop, 0), -EMFILE);
@@ -297,7 +298,7 @@ static void test_ring_refuses_what_is_not_listed(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(ring_make(&ring, "test", 8, files, 1, &e), 0);
+	assert_int_equal(ring_make(&ring, "test", RING_FIXED, 8, files, 1, &e), 0);
 	assert_int_equal(io_uring_enable_rings(&ring), 0);
 
 	sqe = io_uring_get_sqe(&ring);
@@ -322,6 +323,82 @@ static void test_ring_refuses_what_is_not_listed(void **state)
 	io_uring_queue_exit(&ring);
 }
 
+static void test_socket_ring_refuses_what_is_not_listed(void **state)
+{
+	struct io_uring ring;
+	struct io_uring_sqe *sqe;
+	uint64_t count = 1;
+	int fd = eventfd(1, EFD_CLOEXEC);
+	struct err e;
+
+	(void)state;
+	assert_int_equal(ring_make(&ring, "test", RING_SOCKETS, 8, NULL, 0, &e), 0);
+	assert_int_equal(io_uring_enable_rings(&ring), 0);
+
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_read(sqe, fd, &count, sizeof(count), 0);
+	assert_int_equal(submit_one(&ring), sizeof(count));
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_poll_add(sqe, fd, POLLOUT);
+	assert_int_equal(submit_one(&ring), POLLOUT);
+
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_write(sqe, fd, &count, sizeof(count), 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_openat(sqe, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_socket(sqe, 1, 1, 0, 0);
+	assert_int_equal(submit_one(&ring), -EACCES);
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_poll_add(sqe, fd, POLLOUT);
+	sqe->flags |= IOSQE_IO_LINK;
+	assert_int_equal(submit_one(&ring), -EACCES);
+	assert_int_equal(io_uring_register_files(&ring, &fd, 1), -EACCES);
+	io_uring_queue_exit(&ring);
+	close(fd);
+}
+
+/* A loop for sockets: a file that nobody has added can be polled, and the poll cancelled; watches and calls work. */
+static int poll_late_pipe(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->inflight = 2;
+	assert_true(loop_poll(f->loop, &f->op[0], f->pipe_fd[0], POLLIN));
+	assert_true(loop_poll(f->loop, &f->op[1], f->pipe_fd[1], POLLOUT));
+	loop_cancel(f->loop, &f->op[0]);
+	loop_drain(f->loop, &f->inflight);
+	return 0;
+}
+
+static void test_socket_loop(void **state)
+{
+	struct fixture f = { .event_fd = eventfd(0, EFD_CLOEXEC), .watch.fire = on_watch };
+	struct err e;
+
+	(void)state;
+	owner = &f;
+	assert_int_equal(loop_new(&f.loop, "sockets", RING_SOCKETS, &e), 0);
+	assert_int_equal(loop_watch(f.loop, &f.watch, f.event_fd), 0);
+	assert_int_equal(loop_start(f.loop, &e), 0);
+	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(f.op); i++)
+		f.op[i].done = on_done;
+	assert_int_equal(loop_call(f.loop, poll_late_pipe, &f), 0);
+	assert_int_equal(f.res[0], -ECANCELED);
+	assert_int_equal(f.res[1], POLLOUT);
+	fdio_event_signal(f.event_fd);
+	for (int tries = 0; tries < 1000 && __atomic_load_n(&f.fired, __ATOMIC_SEQ_CST) < 1; tries++)
+		loop_call(f.loop, nothing, NULL);
+	assert_int_equal(f.fired, 1);
+	loop_free(f.loop);
+	close(f.event_fd);
+	close(f.pipe_fd[0]);
+	close(f.pipe_fd[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +412,8 @@ int main(void)
 		cmocka_unit_test(test_call_runs_here_when_the_loop_does_not),
 		cmocka_unit_test(test_too_many_files),
 		cmocka_unit_test(test_ring_refuses_what_is_not_listed),
+		cmocka_unit_test(test_socket_ring_refuses_what_is_not_listed),
+		cmocka_unit_test(test_socket_loop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

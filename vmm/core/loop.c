@@ -43,6 +43,8 @@ struct call {
 
 struct loop {
 	char name[LOOP_NAME_MAX];
+	enum ring_kind kind;
+	uint8_t sqe_flags; /* of every operation */
 	struct io_uring ring;
 	bool ring_made;
 	int file[LOOP_FILES_MAX];
@@ -66,13 +68,15 @@ struct loop {
 	struct call *calls;
 };
 
-int loop_new(struct loop **ret, const char *name, struct err *e)
+int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct err *e)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
 
 	if (!loop)
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
+	loop->kind = kind;
+	loop->sqe_flags = kind == RING_FIXED ? IOSQE_FIXED_FILE : 0;
 	loop->completed_tail = &loop->completed;
 	loop->tasks_tail = &loop->tasks;
 	/* With default attributes these cannot fail. */
@@ -127,7 +131,7 @@ static struct io_uring_sqe *get_sqe(struct loop *loop)
 
 static void start(struct loop *loop, struct io_uring_sqe *sqe, struct op *op)
 {
-	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, op);
 	loop->inflight++;
 }
@@ -198,15 +202,17 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 	return true;
 }
 
+static void enter(struct loop *loop, bool wait);
+
 void loop_cancel(struct loop *loop, struct op *op)
 {
 	struct io_uring_sqe *sqe;
 
-	/* A cancel that cannot be queued now would be lost; entering the kernel frees the queue, so this ends. */
+	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
 	while (!(sqe = get_sqe(loop)))
-		(void)io_uring_submit_and_get_events(&loop->ring);
+		enter(loop, false);
 	io_uring_prep_cancel(sqe, op, 0);
-	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, NULL);
 }
 
@@ -299,6 +305,8 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 
 	if (file < 0)
 		return file;
+	if (loop->kind == RING_SOCKETS)
+		file = eventfd;
 	watch->loop = loop;
 	watch->file = file;
 	watch->next = loop->watches;
@@ -384,7 +392,7 @@ static void cancel_all(struct loop *loop)
 
 	if (sqe) {
 		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-		sqe->flags |= IOSQE_FIXED_FILE;
+		sqe->flags |= loop->sqe_flags;
 		io_uring_sqe_set_data(sqe, NULL);
 	}
 	loop_drain(loop, &loop->inflight);
@@ -453,7 +461,7 @@ int loop_start(struct loop *loop, struct err *e)
 	r = loop_watch(loop, &loop->wake, loop->wake_fd);
 	if (r < 0)
 		return err_neg(e, r, "the %s loop has more than %d files", loop->name, LOOP_FILES_MAX);
-	r = ring_make(&loop->ring, loop->name, LOOP_ENTRIES, loop->file, loop->num_files, e);
+	r = ring_make(&loop->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, e);
 	if (r < 0)
 		return r;
 	loop->ring_made = true;

@@ -5,12 +5,17 @@
 struct err;
 struct io_uring;
 
+enum ring_kind {
+	RING_FIXED,   /* reads, writes, fsync, poll and cancel, on files that are fixed when the ring is made */
+	RING_SOCKETS, /* reads (of its eventfds), poll and cancel, on file descriptors */
+};
+
 /*
- * Makes a disabled ring that, once its owner thread enables it, does reads, writes, fsync, poll and cancel on files (by
- * their index) and nothing else. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
+ * Makes a disabled ring that, once its owner thread enables it, does what its kind says and nothing else; the files, by
+ * their index, are for RING_FIXED. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
  * there is nothing to undo.
  */
-int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
-	      struct err *e);
+int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
+	      unsigned num_files, struct err *e);
 
 #endif
