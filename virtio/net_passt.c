@@ -131,16 +131,18 @@ static bool passt_send(struct net_backend *b, struct net_tx *tx)
 
 /* Receiving. */
 
-/* A length has come. False: it is none. */
+/* A length has come. False: it is none, and that stays so. */
 static bool passt_begin_frame(struct passt *p)
 {
 	uint32_t len;
 
 	memcpy(&len, p->rx_prefix, sizeof(len));
-	p->rx_len = be32toh(len);
+	len = be32toh(len);
+	if (len < NET_FRAME_MIN || len > NET_FRAME_MAX)
+		return false;
+	p->rx_len = len;
 	p->rx_prefix_len = 0;
-	p->rx_done = 0;
-	return p->rx_len >= NET_FRAME_MIN && p->rx_len <= NET_FRAME_MAX;
+	return true;
 }
 
 /* Starts the next read. 1: started; 0: the ring is full; NET_LOST. */
@@ -198,7 +200,7 @@ static void passt_rx_done(struct op *op, int res)
 
 		if (!p->rx_drop && !p->stopping)
 			(void)iov_put(p->rx_to, p->rx_to_num, 0, &no_offload, sizeof(no_offload)); /* there is room */
-		p->rx_len = 0;
+		p->rx_len = p->rx_done = 0;
 		if (!p->stopping)
 			passt_received(p, len);
 		return;

@@ -19,18 +19,18 @@
 
 static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, struct err *e)
 {
-	struct cmdline_device devices[CONFIG_DRIVES_MAX];
+	struct cmdline_device devices[CONFIG_DEVICES_MAX];
 	struct cmdline_in in = {
 		.cpus = c->cpus,
 		.has_root = c->num_drives && !c->initrd,
 		.root_read_only = c->num_drives && c->drive[0].read_only,
 		.devices = devices,
-		.num_devices = c->num_drives,
+		.num_devices = config_num_devices(c),
 		.append = c->append,
 		.replace = c->cmdline,
 	};
 
-	for (unsigned i = 0; i < c->num_drives; i++) {
+	for (unsigned i = 0; i < config_num_devices(c); i++) {
 		devices[i] = (struct cmdline_device){
 			.gpa = BOOT_DEVICE_GPA(i),
 			.size = MMIO_WINDOW_SIZE,
@@ -59,9 +59,9 @@ static int write_mptable(struct mem *m, const struct config *c, struct err *e)
 
 	memset(irq_of_pin, MPTABLE_PIN_UNUSED, sizeof(irq_of_pin));
 	irq_of_pin[SERIAL_IRQ] = SERIAL_IRQ;
-	for (unsigned i = 0; i < c->num_drives; i++)
+	for (unsigned i = 0; i < config_num_devices(c); i++)
 		irq_of_pin[BOOT_DEVICE_LINE(i)] = (uint8_t)BOOT_DEVICE_LINE(i);
-	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(c->num_drives), e);
+	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(config_num_devices(c)), e);
 }
 
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)

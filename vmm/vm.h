@@ -14,6 +14,7 @@
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
 #include "vmm/i8042.h"
+#include "vmm/passt.h"
 #include "vmm/vcpu.h"
 
 struct console;
@@ -43,15 +44,16 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
-	struct loop *io; /* the loop of serial port and drives */
+	struct loop *io; /* the loop of serial port, drives and networks */
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
 	struct i8042 i8042;
-	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
-	struct mmio *transport[CONFIG_DRIVES_MAX];
+	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
+	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
+	struct passt passt[CONFIG_NETS_MAX]; /* of the user networks */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 
