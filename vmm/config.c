@@ -11,6 +11,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
+#include "vmm/config_parts.h"
 
 #define KERNEL_SYSTEM "/usr/share/mayfly/vmlinux"
 
@@ -40,6 +41,8 @@ void config_done(struct config *c)
 	/* All of them: the one after the last may be half described. */
 	for (unsigned i = 0; i < CONFIG_DRIVES_MAX; i++)
 		drive_done(&c->drive[i]);
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		config_net_done(&c->net[i]);
 	free(c->kernel);
 	free(c->initrd);
 	free(c->append);
@@ -49,7 +52,7 @@ void config_done(struct config *c)
 	*c = (struct config){ 0 };
 }
 
-static int set_text(char **to, const char *text, size_t max_len, struct err *e)
+int config_copy_text(char **to, const char *text, size_t max_len, struct err *e)
 {
 	char *copy;
 
@@ -63,14 +66,14 @@ static int set_text(char **to, const char *text, size_t max_len, struct err *e)
 	return 0;
 }
 
-static int set_path(char **to, const char *text, struct err *e)
+int config_copy_path(char **to, const char *text, struct err *e)
 {
 	if (!*text)
 		return err_set(e, -EINVAL, "must not be empty");
-	return set_text(to, text, CONFIG_PATH_MAX, e);
+	return config_copy_text(to, text, CONFIG_PATH_MAX, e);
 }
 
-static int set_bool(bool *to, const char *text, struct err *e)
+int config_copy_bool(bool *to, const char *text, struct err *e)
 {
 	bool is_true = !strcmp(text, "true");
 
@@ -80,24 +83,34 @@ static int set_bool(bool *to, const char *text, struct err *e)
 	return 0;
 }
 
+int config_copy_id(char **to, const char *text, struct err *e)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+	size_t len = strlen(text);
+
+	if (len < 1 || len > CONFIG_ID_MAX || strspn(text, allowed) != len)
+		return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", CONFIG_ID_MAX);
+	return config_copy_text(to, text, CONFIG_ID_MAX, e);
+}
+
 int config_set_kernel(struct config *c, const char *text, struct err *e)
 {
-	return set_path(&c->kernel, text, e);
+	return config_copy_path(&c->kernel, text, e);
 }
 
 int config_set_initrd(struct config *c, const char *text, struct err *e)
 {
-	return set_path(&c->initrd, text, e);
+	return config_copy_path(&c->initrd, text, e);
 }
 
 int config_set_append(struct config *c, const char *text, struct err *e)
 {
-	return set_text(&c->append, text, CONFIG_CMDLINE_MAX, e);
+	return config_copy_text(&c->append, text, CONFIG_CMDLINE_MAX, e);
 }
 
 int config_set_cmdline(struct config *c, const char *text, struct err *e)
 {
-	return set_text(&c->cmdline, text, CONFIG_CMDLINE_MAX, e);
+	return config_copy_text(&c->cmdline, text, CONFIG_CMDLINE_MAX, e);
 }
 
 int config_set_entry(struct config *c, const char *text, struct err *e)
@@ -152,17 +165,17 @@ int config_set_log_level(struct config *c, const char *text, struct err *e)
 
 int config_set_log_file(struct config *c, const char *text, struct err *e)
 {
-	return set_path(&c->log_file, text, e);
+	return config_copy_path(&c->log_file, text, e);
 }
 
 int config_set_time(struct config *c, const char *text, struct err *e)
 {
-	return set_bool(&c->time, text, e);
+	return config_copy_bool(&c->time, text, e);
 }
 
 int config_set_dry_run(struct config *c, const char *text, struct err *e)
 {
-	return set_bool(&c->dry_run, text, e);
+	return config_copy_bool(&c->dry_run, text, e);
 }
 
 int config_begin_drive(struct config *c, struct err *e)
@@ -181,17 +194,12 @@ static struct config_drive *begun_drive(struct config *c)
 
 int config_drive_path(struct config *c, const char *text, struct err *e)
 {
-	return set_path(&begun_drive(c)->path, text, e);
+	return config_copy_path(&begun_drive(c)->path, text, e);
 }
 
 int config_drive_id(struct config *c, const char *text, struct err *e)
 {
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-	size_t len = strlen(text);
-
-	if (len < 1 || len > CONFIG_ID_MAX || strspn(text, allowed) != len)
-		return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", CONFIG_ID_MAX);
-	return set_text(&begun_drive(c)->id, text, CONFIG_ID_MAX, e);
+	return config_copy_id(&begun_drive(c)->id, text, e);
 }
 
 int config_drive_serial(struct config *c, const char *text, struct err *e)
@@ -203,12 +211,12 @@ int config_drive_serial(struct config *c, const char *text, struct err *e)
 		printable = printable && text[i] >= 0x20 && text[i] <= 0x7e;
 	if (len < 1 || len > CONFIG_SERIAL_MAX || !printable)
 		return err_set(e, -EINVAL, "must be 1 to %d printable ASCII characters", CONFIG_SERIAL_MAX);
-	return set_text(&begun_drive(c)->serial, text, CONFIG_SERIAL_MAX, e);
+	return config_copy_text(&begun_drive(c)->serial, text, CONFIG_SERIAL_MAX, e);
 }
 
 int config_drive_read_only(struct config *c, const char *text, struct err *e)
 {
-	return set_bool(&begun_drive(c)->read_only, text, e);
+	return config_copy_bool(&begun_drive(c)->read_only, text, e);
 }
 
 int config_end_drive(struct config *c, struct err *e)
@@ -297,7 +305,7 @@ int config_vsock_path(struct config *c, const char *text, struct err *e)
 		return err_set(e, -EINVAL,
 			       "is longer than %d bytes (a Unix socket's name has 107 at most, and _PORT goes behind it)",
 			       VSOCK_PATH_MAX);
-	return set_path(&c->vsock.path, text, e);
+	return config_copy_path(&c->vsock.path, text, e);
 }
 
 static int parse_cid(const char *text, uint32_t *ret, struct err *e)
@@ -338,7 +346,7 @@ int config_set_vsock(struct config *c, const char *spec, struct err *e)
 
 unsigned config_num_devices(const struct config *c)
 {
-	return c->num_drives + (c->vsock.path ? 1 : 0);
+	return c->num_drives + c->num_nets + (c->vsock.path ? 1 : 0);
 }
 
 /* Sets dir to the directory of this binary, or to "" if that cannot be found out. */
@@ -362,7 +370,7 @@ static int find_kernel(struct config *c, struct err *e)
 	if (from_env && *from_env) {
 		if (access(from_env, R_OK) < 0)
 			return err_sys(e, "kernel '%s' from $MAYFLY_KERNEL", from_env);
-		return set_path(&c->kernel, from_env, e);
+		return config_copy_path(&c->kernel, from_env, e);
 	}
 	own_directory(dir, sizeof(dir));
 	if (asprintf(&built, "%s/vmlinux", dir) < 0) {
@@ -370,9 +378,9 @@ static int find_kernel(struct config *c, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	if (access(built, R_OK) == 0)
-		return set_path(&c->kernel, built, e);
+		return config_copy_path(&c->kernel, built, e);
 	if (access(KERNEL_SYSTEM, R_OK) == 0)
-		return set_path(&c->kernel, KERNEL_SYSTEM, e);
+		return config_copy_path(&c->kernel, KERNEL_SYSTEM, e);
 	return err_set(e, -ENOENT,
 		       "no kernel: $MAYFLY_KERNEL is not set and there is neither '%s' nor '%s'; name one with -k FILE",
 		       built, KERNEL_SYSTEM);
@@ -392,5 +400,7 @@ int config_check(struct config *c, struct err *e)
 	}
 	if (!c->vsock.path && c->vsock.cid != CONFIG_CID_DEFAULT)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");
+	if (config_check_nets(c, e) < 0)
+		return e->code;
 	return c->kernel ? 0 : find_kernel(c, e);
 }

@@ -44,6 +44,7 @@
 #include "vmm/cpu_x86.h"
 #include "vmm/crash.h"
 #include "vmm/ioapic.h"
+#include "vmm/netdev.h"
 #include "vmm/reaper.h"
 #include "vmm/serial.h"
 #include "vmm/status.h"
@@ -167,26 +168,37 @@ static int build_legacy(struct vm *vm, struct err *e)
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
-/* Puts the device that was made last, dev[num_devs], behind its registers. */
-static int place_device(struct vm *vm, struct err *e)
+/* Puts dev, which is the VM's from here on, behind the next window of the MMIO bus. */
+static int place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
 {
 	unsigned i = vm->num_devs++;
 	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
-	int r = mmio_new(&vm->transport[i], vm->dev[i], &vm->kvm, gpa, irq, e);
+	int r;
 
+	vm->dev[i] = dev;
+	r = mmio_new(&vm->transport[i], dev, &vm->kvm, gpa, irq, e);
 	if (r < 0)
 		return r;
 	r = bus_add(&vm->mmio, gpa, MMIO_WINDOW_SIZE, mmio_access, vm->transport[i]);
-	return r ? err_neg(e, r, "place %s '%s'", vm->dev[i]->ops->name, vm->dev[i]->id) : 0;
+	return r ? err_neg(e, r, "place %s '%s'", dev->ops->name, dev->id) : 0;
 }
 
 static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
 {
 	struct blk_params params = { .id = d->id, .path = d->path, .serial = d->serial, .read_only = d->read_only };
-	int r = blk_new(&vm->dev[vm->num_devs], &params, vm->io, &vm->mem, e);
+	struct virtio_dev *dev;
+	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
 
-	return r < 0 ? r : place_device(vm, e);
+	return r < 0 ? r : place_device(vm, dev, e);
+}
+
+static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
+{
+	struct virtio_dev *dev;
+	int r = netdev_new(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
+
+	return r < 0 ? r : place_device(vm, dev, e);
 }
 
 static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
@@ -196,10 +208,8 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 
 	if (!r)
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
-	if (r < 0)
-		return r;
-	vm->dev[vm->num_devs] = vm->vsock;
-	r = place_device(vm, e);
+	if (!r)
+		r = place_device(vm, vm->vsock, e);
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 
@@ -211,6 +221,8 @@ static int build_devices(struct vm *vm, struct err *e)
 		r = build_legacy(vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
 		r = build_drive(vm, &vm->config->drive[i], e);
+	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
+		r = build_net(vm, &vm->config->net[i], &vm->passt[i], e);
 	if (!r && vm->config->vsock.path)
 		r = build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
@@ -251,17 +263,39 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	return vm->end.fd < 0 ? err_sys(e, "make an eventfd") : 0;
 }
 
+/* First of all: they start while the rest is built, and there is nothing yet that fork would have to copy. */
+static int start_children(struct vm *vm, struct err *e)
+{
+	for (unsigned i = 0; i < vm->config->num_nets; i++) {
+		const struct config_net *n = &vm->config->net[i];
+
+		if (n->kind == CONFIG_NET_USER && passt_start(&vm->passt[i], n, netdev_mtu(n), e) < 0)
+			return err_wrap(e, "net '%s'", n->id);
+	}
+	return 0;
+}
+
+static void end_children(struct vm *vm)
+{
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		passt_end(&vm->passt[i]);
+}
+
 static int vm_build(struct vm *vm, struct err *e)
 {
 	struct boot_regs regs;
-	int r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
+	int r = start_children(vm, e);
 
+	if (!r)
+		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)
 		r = build_kvm(vm, e);
 	if (!r)
 		r = build_devices(vm, e);
 	if (!r)
 		r = build_vcpus(vm, &regs, e);
+	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
+		r = passt_check(&vm->passt[i], e);
 	return r;
 }
 
@@ -298,6 +332,7 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
+	end_children(vm);
 	console_free(vm->console);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
@@ -337,6 +372,16 @@ bool vm_may_run(struct vm *vm)
 	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
 }
 
+static void check_children(struct vm *vm)
+{
+	struct err e;
+
+	for (unsigned i = 0; i < vm->config->num_nets; i++) {
+		if (passt_check(&vm->passt[i], &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
+	}
+}
+
 static void take_signal(struct vm *vm, int signal_fd)
 {
 	struct signalfd_siginfo info;
@@ -347,6 +392,10 @@ static void take_signal(struct vm *vm, int signal_fd)
 		/* Whoever had the terminal while we were stopped may have changed its mode. */
 		console_tty_restore();
 		console_tty_raw(STDIN_FILENO);
+		return;
+	}
+	if (info.ssi_signo == SIGCHLD) {
+		check_children(vm);
 		return;
 	}
 	vm->end.signal = (int)info.ssi_signo;
@@ -442,6 +491,7 @@ static int open_signals(struct err *e)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCONT);
+	sigaddset(&set, SIGCHLD);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);

@@ -15,6 +15,7 @@
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
 #include "vmm/i8042.h"
+#include "vmm/passt.h"
 #include "vmm/vcpu.h"
 
 struct console;
@@ -45,7 +46,7 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
-	struct loop *io;	 /* the loop of serial port and drives */
+	struct loop *io; /* the loop of serial port, drives and networks */
 	struct loop *vsock_loop; /* that of the vsock, whose files come and go; or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
@@ -57,6 +58,7 @@ struct vm {
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
+	struct passt passt[CONFIG_NETS_MAX]; /* of the user networks */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 

@@ -13,12 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 
 #define MOCK_IO_MAX 4096
 
@@ -28,7 +30,8 @@ struct mock_io {
 	enum mock_kind kind;
 	struct op *op;
 	int fd;
-	const struct iovec *iov;
+	const struct iovec *iov; /* NULL: buf */
+	struct iovec buf;
 	unsigned num;
 	uint64_t offset; /* of a poll: its events */
 	bool cancelled;
@@ -49,6 +52,7 @@ struct mock {
 	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
 	bool calls_fail;
+	struct timers timers; /* the test moves the time, by mock_time */
 };
 
 static struct mock mock;
@@ -103,7 +107,9 @@ static inline bool mock_start(enum mock_kind kind, struct op *op, int file, cons
 	assert_true(file >= 0 && (unsigned)file < mock.num_fds);
 	for (unsigned i = 0; i < mock.num; i++)
 		assert_ptr_not_equal(mock.io[i].op, op); /* still in flight */
-	mock.io[mock.num++] = (struct mock_io){ kind, op, mock.fd[file], iov, num, offset, false };
+	mock.io[mock.num++] = (struct mock_io){
+		.kind = kind, .op = op, .fd = mock.fd[file], .iov = iov, .num = num, .offset = offset
+	};
 	return true;
 }
 
@@ -117,6 +123,39 @@ bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec 
 {
 	(void)loop;
 	return mock_start(MOCK_WRITE, op, file, iov, num, offset);
+}
+
+static inline bool mock_start_buf(enum mock_kind kind, struct op *op, int file, struct iovec buf, uint64_t offset)
+{
+	if (!mock_start(kind, op, file, NULL, 1, offset))
+		return false;
+	mock.io[mock.num - 1].buf = buf;
+	return true;
+}
+
+bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	return mock_start_buf(MOCK_READ, op, file, (struct iovec){ .iov_base = buf, .iov_len = len }, offset);
+}
+
+bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	return mock_start_buf(MOCK_WRITE, op, file,
+			      (struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, offset);
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &mock.timers;
+}
+
+/* A turn at that time. */
+static inline void mock_time(uint64_t now_ns)
+{
+	timers_run(&mock.timers, now_ns);
 }
 
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
@@ -134,7 +173,7 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 		return false;
 	for (unsigned i = 0; i < mock.num; i++)
 		assert_ptr_not_equal(mock.io[i].op, op);
-	mock.io[mock.num++] = (struct mock_io){ MOCK_POLL, op, file, NULL, 0, (uint16_t)events, false };
+	mock.io[mock.num++] = (struct mock_io){ .kind = MOCK_POLL, .op = op, .fd = file, .offset = (uint16_t)events };
 	return true;
 }
 
@@ -157,24 +196,37 @@ static inline void mock_complete(unsigned i, int res)
 	io.op->done(io.op, res);
 }
 
+static inline ssize_t mock_transfer(const struct mock_io *io, void *buf, size_t len, ssize_t at)
+{
+	bool reads = io->kind == MOCK_READ;
+
+	if (io->offset == LOOP_NO_OFFSET) /* a socket, which does not wait here */
+		return reads ? recv(io->fd, buf, len, MSG_DONTWAIT) :
+			       send(io->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return reads ? pread(io->fd, buf, len, (off_t)io->offset + at) :
+		       pwrite(io->fd, buf, len, (off_t)io->offset + at);
+}
+
 /* Really does operation i. */
 static inline void mock_do(unsigned i)
 {
 	const struct mock_io *io = &mock.io[i];
+	const struct iovec *iov = io->iov ? io->iov : &io->buf;
 	ssize_t total = 0;
 
 	assert_true(i < mock.num);
 	for (unsigned k = 0; k < io->num && total >= 0; k++) {
-		size_t len = io->iov[k].iov_len;
+		size_t len = iov[k].iov_len;
 		ssize_t n;
 
 		if (mock.bytes_max)
 			len = MF_MIN(len, mock.bytes_max - (size_t)total);
-		assert_true(io->iov[k].iov_len > 0);
-		n = io->kind == MOCK_READ ? pread(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total) :
-					    pwrite(io->fd, io->iov[k].iov_base, len, (off_t)io->offset + total);
+		assert_true(iov[k].iov_len > 0);
+		n = mock_transfer(io, iov[k].iov_base, len, total);
+		if (n < 0 && errno == EAGAIN && total > 0)
+			break;
 		total = n < 0 ? -errno : total + n;
-		if (n < (ssize_t)io->iov[k].iov_len)
+		if (n < (ssize_t)iov[k].iov_len)
 			break;
 	}
 	mock_complete(i, (int)total);

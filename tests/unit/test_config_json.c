@@ -135,7 +135,7 @@ static const struct {
 	{ "[]", "must be an object, not an array" },
 	{ "null", "must be an object, not null" },
 	{ "\"x\"", "must be an object, not a string" },
-	{ "{\"net\": 1}", "unknown key 'net'" },
+	{ "{\"net\": 1}", "unknown key 'net'; did you mean 'nets'?" },
 	{ "{\"\": 1}", "unknown key ''" },
 	{ "{\"dry_run\": true}", "unknown key 'dry_run'" },
 	{ "{\"drive\": []}", "unknown key 'drive'; did you mean 'drives'?" },

@@ -18,6 +18,7 @@
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/ring.h"
+#include "vmm/core/timer.h"
 
 struct fixture {
 	struct loop *loop;
@@ -399,6 +400,40 @@ static void test_socket_loop(void **state)
 	close(f.pipe_fd[1]);
 }
 
+static struct {
+	struct timer timer;
+	uint64_t fired_ns;
+	struct loop *loop;
+} timed;
+
+static void on_timer(struct timer *timer)
+{
+	(void)timer;
+	__atomic_store_n(&timed.fired_ns, timers_clock_ns(), __ATOMIC_SEQ_CST);
+}
+
+static int set_timer(void *deadline_ns)
+{
+	timer_set(loop_timers(timed.loop), &timed.timer, *(uint64_t *)deadline_ns);
+	return 0;
+}
+
+/* The loop sleeps until its timer, no less, with nothing else to wake it. */
+static void test_timer(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t deadline_ns = timers_clock_ns() + 20000000;
+
+	timed.loop = f->loop;
+	timed.timer.fire = on_timer;
+	timed.fired_ns = 0;
+	loop_call(f->loop, set_timer, &deadline_ns);
+	for (int tries = 0; tries < 2000 && !__atomic_load_n(&timed.fired_ns, __ATOMIC_SEQ_CST); tries++)
+		usleep(10000);
+	assert_true(timed.fired_ns >= deadline_ns);
+	assert_true(timed.fired_ns < deadline_ns + 10000000000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +445,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_more_operations_than_entries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls_from_many_threads, setup, teardown),
 		cmocka_unit_test(test_call_runs_here_when_the_loop_does_not),
+		cmocka_unit_test_setup_teardown(test_timer, setup, teardown),
 		cmocka_unit_test(test_too_many_files),
 		cmocka_unit_test(test_ring_refuses_what_is_not_listed),
 		cmocka_unit_test(test_socket_ring_refuses_what_is_not_listed),

@@ -4,8 +4,8 @@
  * The set-up thread makes the ring, disabled and restricted (ring.c); the loop's own thread enables it, which with
  * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
  *
- * A turn: submit and wait in one io_uring_enter(2); move all completions to a list; run their callbacks, then calls from
- * other threads, then the deferred tasks. Callbacks never run while the ring is being read, so they may start
+ * A turn: submit and wait in one io_uring_enter(2); move all completions to a list; fire timers, run the completions'
+ * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so they may start
  * operations, drain, and recurse no further.
  *
  * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which the ring reads like
@@ -29,6 +29,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/ring.h"
+#include "vmm/core/timer.h"
 
 #define LOOP_NAME_MAX 16
 #define LOOP_STACK_SIZE (256 * KIB)
@@ -54,6 +55,7 @@ struct loop {
 
 	struct op *completed, **completed_tail;
 	struct task *tasks, **tasks_tail;
+	struct timers timers;
 
 	pthread_t thread;
 	bool running;
@@ -202,7 +204,7 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 	return true;
 }
 
-static void enter(struct loop *loop, bool wait);
+static void entered(struct loop *loop, int n);
 
 void loop_cancel(struct loop *loop, struct op *op)
 {
@@ -210,7 +212,7 @@ void loop_cancel(struct loop *loop, struct op *op)
 
 	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
 	while (!(sqe = get_sqe(loop)))
-		enter(loop, false);
+		entered(loop, io_uring_submit_and_get_events(&loop->ring));
 	io_uring_prep_cancel(sqe, op, 0);
 	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, NULL);
@@ -251,13 +253,22 @@ static void run_completed(struct loop *loop)
 	}
 }
 
-/* Submits, and waits for a completion if wait is set. */
-static void enter(struct loop *loop, bool wait)
+/* Submits, and waits for a completion or for the next timer: a timeout of io_uring_enter itself, not an operation. */
+static int submit_and_sleep(struct loop *loop)
 {
-	int n = wait ? io_uring_submit_and_wait(&loop->ring, 1) : io_uring_submit_and_get_events(&loop->ring);
+	struct __kernel_timespec ts;
+	struct io_uring_cqe *cqe;
 
-	/* -EINTR: a signal; -EBUSY, -EAGAIN: completions must be taken first. The turn goes on in each case. */
-	if (n < 0 && n != -EINTR && n != -EBUSY && n != -EAGAIN)
+	if (!timers_sleep(&loop->timers, timers_clock_ns(), &ts))
+		return io_uring_submit_and_wait(&loop->ring, 1);
+	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
+}
+
+/* After io_uring_enter, which returned n. */
+static void entered(struct loop *loop, int n)
+{
+	/* -EINTR: a signal; -EBUSY, -EAGAIN: completions must be taken first; -ETIME: a timer. The turn goes on. */
+	if (n < 0 && n != -EINTR && n != -EBUSY && n != -EAGAIN && n != -ETIME)
 		log_warn("io_uring_enter: %s, continuing", strerror(-n));
 	reap(loop);
 }
@@ -266,7 +277,7 @@ void loop_drain(struct loop *loop, const unsigned *counter)
 {
 	run_completed(loop);
 	while (*counter) {
-		enter(loop, true);
+		entered(loop, io_uring_submit_and_wait(&loop->ring, 1)); /* timers wait for the next turn */
 		run_completed(loop);
 	}
 }
@@ -324,6 +335,11 @@ void loop_defer(struct loop *loop, struct task *task)
 	task->next = NULL;
 	*loop->tasks_tail = task;
 	loop->tasks_tail = &task->next;
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	return &loop->timers;
 }
 
 static void run_tasks(struct loop *loop)
@@ -414,7 +430,10 @@ static void *loop_thread(void *arg)
 	for (struct watch *w = loop->watches; w; w = w->next)
 		watch_arm(w);
 	while (!loop->stop) {
-		enter(loop, !loop->tasks && !loop->woken);
+		bool busy = loop->tasks || loop->woken;
+
+		entered(loop, busy ? io_uring_submit_and_get_events(&loop->ring) : submit_and_sleep(loop));
+		timers_run(&loop->timers, timers_clock_ns());
 		run_completed(loop);
 		run_calls(loop);
 		run_tasks(loop);

@@ -6,8 +6,8 @@
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
  * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS).
  *
- * A turn of the loop: wait for completions; take all of them off the ring; run their callbacks; run the deferred tasks;
- * submit. So a device raises at most one interrupt per turn, however many requests completed in it.
+ * A turn of the loop: wait for completions; take all of them off the ring; fire timers; run their callbacks; run the
+ * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
  */
 #ifndef MF_CORE_LOOP_H
 #define MF_CORE_LOOP_H
@@ -21,6 +21,7 @@
 
 struct err;
 struct loop;
+struct timers;
 
 #define LOOP_FILES_MAX 128 /* eventfds included */
 #define LOOP_ENTRIES 256   /* submission queue; a full one is a result (false), not an error */
@@ -87,6 +88,9 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
 /* On the loop's thread: runs task at the end of this turn (or of the next, when called from a task that runs). */
 void loop_defer(struct loop *loop, struct task *task);
+
+/* On the loop's thread: its timers (timer.h). Those still set when the loop ends do not fire. */
+struct timers *loop_timers(struct loop *loop);
 
 /*
  * On the loop's thread: start an operation on a file index. False: the submission queue is full, nothing was started,

@@ -44,6 +44,7 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
+	const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
 	struct io_uring_params params;
 	int r = -EINVAL;
 
@@ -53,9 +54,9 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 	}
 	if (r < 0)
 		return explain_setup(name, r, e);
-	if (!(params.features & IORING_FEAT_NODROP) || !(params.features & IORING_FEAT_SUBMIT_STABLE)) {
+	if ((params.features & needed) != needed) {
 		io_uring_queue_exit(ring);
-		return err_set(e, -ENOSYS, "make the %s ring: this kernel's io_uring is too old (Linux 5.10 or newer)",
+		return err_set(e, -ENOSYS, "make the %s ring: this kernel's io_uring is too old (Linux 5.11 or newer)",
 			       name);
 	}
 	return 0;

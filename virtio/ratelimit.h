@@ -1,0 +1,54 @@
+/*
+ * A rate limiter: two token buckets, one of bytes (bandwidth) and one of operations, as Firecracker defines them. A
+ * bucket holds size tokens, is full at the start, and is filled from empty to full in refill_ms at a constant rate; a
+ * one-time burst comes on top, is used up first and never comes back. A bucket of size 0 or refill time 0 is no limit.
+ *
+ * Pure: no clock and no timer of its own. The owner asks ratelimit_ready before an operation, calls ratelimit_charge when
+ * the operation has begun or, where its size shows only then, has ended, and sets a timer when it must wait.
+ *
+ * An operation of more tokens than the bucket's size is let through when nothing is owed, and leaves a debt; so does a
+ * charge whose size was not known before. All that is asked waits until the debt is paid: over time the rate is exact.
+ */
+#ifndef MF_VIRTIO_RATELIMIT_H
+#define MF_VIRTIO_RATELIMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Zero: no limit. */
+struct ratelimit_params {
+	uint64_t size;		 /* tokens */
+	uint64_t one_time_burst; /* tokens */
+	uint64_t refill_ms;	 /* from empty to full */
+};
+
+struct ratelimit_bucket {
+	uint64_t size, refill_ns; /* either 0: no limit */
+	uint64_t burst;
+	uint64_t tokens;
+	uint64_t debt;	   /* tokens is 0 then */
+	uint64_t fraction; /* of the next token, in 1/refill_ns */
+	uint64_t last_ns;  /* when tokens were last added */
+};
+
+struct ratelimit {
+	struct ratelimit_bucket bytes, ops;
+};
+
+/*
+ * Sets the buckets anew, full, at the time now_ns; a bucket whose params are NULL stays as it is. Also for a change at
+ * run time. A zeroed struct is a limiter without limits.
+ */
+void ratelimit_set(struct ratelimit *r, const struct ratelimit_params *bytes, const struct ratelimit_params *ops,
+		   uint64_t now_ns);
+
+/*
+ * Whether an operation of so many bytes may begin now; 0 for one whose size is not known. False: *ret_retry_ns is the
+ * time at which it may, if nothing else is charged until then. now_ns never goes back.
+ */
+bool ratelimit_ready(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t now_ns, uint64_t *ret_retry_ns);
+
+/* Takes the tokens of something begun or done at now_ns. */
+void ratelimit_charge(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t now_ns);
+
+#endif
