@@ -19,6 +19,7 @@
 #include "vmm/vcpu.h"
 
 struct console;
+struct err;
 struct ioapic;
 struct loop;
 struct mmio;
@@ -46,7 +47,7 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
-	struct loop *io; /* the loop of serial port, drives and networks */
+	struct loop *io;	 /* the loop of serial port, drives and networks */
 	struct loop *vsock_loop; /* that of the vsock, whose files come and go; or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
@@ -82,6 +83,12 @@ struct vm {
  * mayfly (status.h). Main thread.
  */
 int vm_main(const struct config *config, struct timeline *timeline);
+
+/*
+ * Builds everything that config asks for (vm_build.c), into a vm that vm_main has initialised. Returns 0 or -errno with e
+ * set; what was built until then is vm_main's to free. Main thread, before any vCPU runs.
+ */
+int vm_build(struct vm *vm, struct err *e);
 
 /* Ends the VM with a reason and a phrase for the user; the first call counts. Any thread. */
 void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

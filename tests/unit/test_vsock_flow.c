@@ -22,8 +22,7 @@ static int connected(struct fix *f)
 
 	post(f, 64);
 	fd = guest_connects(f, listener);
-	close(listener);
-	return fd;
+	return close(listener) ? -1 : fd;
 }
 
 static void send_pattern(struct fix *f, uint32_t at, uint32_t len)

@@ -5,8 +5,8 @@
  * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
  *
  * A turn: submit and wait in one io_uring_enter(2); move all completions to a list; fire timers, run the completions'
- * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so they may start
- * operations, drain, and recurse no further.
+ * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so
+ * they may start operations, drain, and recurse no further.
  *
  * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which the ring reads like
  * any other. Calls do not run inside loop_drain: a reset that waits for its requests must not meet another device's
@@ -85,13 +85,13 @@ int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct er
 	(void)pthread_mutex_init(&loop->lock, NULL);
 	(void)pthread_cond_init(&loop->changed, NULL);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (loop->wake_fd < 0) {
-		err_sys(e, "make the %s loop's eventfd", name);
-		loop_free(loop);
-		return e->code;
+	if (loop->wake_fd >= 0) {
+		*ret = loop;
+		return 0;
 	}
-	*ret = loop;
-	return 0;
+	err_sys(e, "make the %s loop's eventfd", name);
+	loop_free(loop);
+	return e->code;
 }
 
 void loop_free(struct loop *loop)
@@ -117,18 +117,15 @@ int loop_add_file(struct loop *loop, int fd)
 	return (int)loop->num_files++;
 }
 
-/* Submission. */
-
 static struct io_uring_sqe *get_sqe(struct loop *loop)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 
-	if (!sqe) {
-		/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
-		(void)io_uring_submit(&loop->ring);
-		sqe = io_uring_get_sqe(&loop->ring);
-	}
-	return sqe;
+	if (sqe)
+		return sqe;
+	/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
+	(void)io_uring_submit(&loop->ring);
+	return io_uring_get_sqe(&loop->ring);
 }
 
 static void start(struct loop *loop, struct io_uring_sqe *sqe, struct op *op)
@@ -464,12 +461,11 @@ static int thread_start(struct loop *loop, struct err *e)
 		pthread_cond_wait(&loop->changed, &loop->lock);
 	r = loop->start_result;
 	pthread_mutex_unlock(&loop->lock);
-	if (r < 0) {
-		pthread_join(loop->thread, NULL);
-		return err_neg(e, r, "enable the %s ring", loop->name);
-	}
-	loop->running = true;
-	return 0;
+	loop->running = r > 0;
+	if (r > 0)
+		return 0;
+	pthread_join(loop->thread, NULL);
+	return err_neg(e, r, "enable the %s ring", loop->name);
 }
 
 int loop_start(struct loop *loop, struct err *e)
