@@ -29,7 +29,7 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
-#include "vmm/base/util.h"
+#include "virtio/iov.h"
 #include "vmm/core/mem.h"
 
 #define VIRTQ_BYTES_MAX ((uint64_t)1 << 32) /* of one chain, §2.7.4.1 */
@@ -277,7 +277,7 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain)
 	q->next_avail--;
 }
 
-void virtq_push(struct virtq *q, uint16_t head, uint32_t len)
+void virtq_fill(struct virtq *q, uint16_t head, uint32_t len)
 {
 	struct virtq_used_elem *elem = &q->used->ring[q->next_used & (q->size - 1)];
 
@@ -288,11 +288,21 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t len)
 	__atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
 	__atomic_store_n(&elem->len, len, __ATOMIC_RELAXED);
 	q->next_used++;
+}
+
+void virtq_flush(struct virtq *q)
+{
 	/*
-	 * Release: the element, and the buffers' contents, are visible before idx is. Pairs with the driver's read barrier
+	 * Release: the elements, and the buffers' contents, are visible before idx is. Pairs with the driver's read barrier
 	 * after it has read idx (§2.7.14).
 	 */
 	__atomic_store_n(&q->used->idx, q->next_used, __ATOMIC_RELEASE);
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t len)
+{
+	virtq_fill(q, head, len);
+	virtq_flush(q);
 }
 
 bool virtq_needs_interrupt(struct virtq *q)
@@ -335,37 +345,12 @@ void virtq_disable_notify(struct virtq *q)
 		__atomic_store_n(&q->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 
-/* Copies between iov, starting skip bytes into it, and host memory: to is NULL, or from is. */
-static uint64_t iov_copy(const struct iovec *iov, unsigned num, uint64_t skip, uint8_t *to, const uint8_t *from,
-			 uint64_t len)
-{
-	uint64_t done = 0;
-
-	for (unsigned i = 0; i < num && done < len; i++) {
-		uint8_t *guest = iov[i].iov_base;
-		uint64_t n;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		n = MF_MIN(iov[i].iov_len - skip, len - done);
-		if (to)
-			memcpy(to + done, guest + skip, n);
-		else
-			memcpy(guest + skip, from + done, n);
-		done += n;
-		skip = 0;
-	}
-	return done;
-}
-
 uint64_t virtq_copy_out(const struct virtq_chain *chain, uint64_t skip, void *to, uint64_t len)
 {
-	return iov_copy(chain->iov, chain->num_out, skip, to, NULL, len);
+	return iov_get(chain->iov, chain->num_out, skip, to, len);
 }
 
 uint64_t virtq_copy_in(const struct virtq_chain *chain, uint64_t skip, const void *from, uint64_t len)
 {
-	return iov_copy(chain->iov + chain->num_out, chain->num_in, skip, NULL, from, len);
+	return iov_put(chain->iov + chain->num_out, chain->num_in, skip, from, len);
 }

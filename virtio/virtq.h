@@ -73,6 +73,10 @@ void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
 /* Returns a popped head to the driver; len is how many bytes of its in buffers were written. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t len);
 
+/* The two halves of virtq_push, for several heads that the driver must see at once: virtq_fill for each, virtq_flush. */
+void virtq_fill(struct virtq *q, uint16_t head, uint32_t len);
+void virtq_flush(struct virtq *q);
+
 /* Whether the driver wants an interrupt for what was pushed since this was last asked (§2.7.7, §2.7.10). */
 bool virtq_needs_interrupt(struct virtq *q);
 

@@ -21,17 +21,17 @@
 
 /* What the guest is told of, by the command line, the MP table and ACPI alike. */
 struct devices {
-	struct loader_device device[CONFIG_DRIVES_MAX];
+	struct loader_device device[CONFIG_DEVICES_MAX];
 	unsigned num;
 };
 
-_Static_assert(CONFIG_DRIVES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the ACPI tables");
-_Static_assert(BOOT_NUM_PINS(CONFIG_DRIVES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
+_Static_assert(CONFIG_DEVICES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the ACPI tables");
+_Static_assert(BOOT_NUM_PINS(CONFIG_DEVICES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
 _Static_assert(CONFIG_CPUS_MAX <= ACPI_CPUS_MAX && CONFIG_CPUS_MAX <= MPTABLE_CPUS_MAX, "all CPUs fit into the tables");
 
 static void list_devices(struct devices *d, const struct config *c)
 {
-	d->num = c->num_drives;
+	d->num = config_num_devices(c);
 	for (unsigned i = 0; i < d->num; i++) {
 		d->device[i] = (struct loader_device){
 			.gpa = BOOT_DEVICE_GPA(i),

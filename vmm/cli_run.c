@@ -18,6 +18,13 @@ static const struct cli_option run_options[] = {
 	{ 'd', "drive", "SPEC",
 	  "PATH[:ro|:rw][:overlay[=SIZE]][:id=ID][:serial=S]...;\nsee the README; may be repeated; the first is the root",
 	  .set = config_add_drive },
+	{ 'n', "net", "SPEC",
+	  "none, tap=NAME, fd=N or user (passt), then\n[,mac=MAC][,mtu=N], user also [,tcp=HOST:GUEST]\n"
+	  "[,udp=HOST:GUEST]; may be repeated; default: none",
+	  .set = config_add_net },
+	{ 0, "vsock", "SPEC",
+	  "PATH[,cid=N]: sockets between guest and host, which has\nPATH and PATH_PORT; default: cid=3",
+	  .set = config_set_vsock },
 
 	{ .help = "Running" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",

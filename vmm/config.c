@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
@@ -21,7 +22,9 @@ static const char *const entry_names[] = {
 
 void config_init(struct config *c)
 {
-	*c = (struct config){ .cpus = 1, .mem = CONFIG_MEM_DEFAULT, .log_level = LOG_LEVEL_WARN };
+	*c = (struct config){
+		.cpus = 1, .mem = CONFIG_MEM_DEFAULT, .log_level = LOG_LEVEL_WARN, .vsock.cid = CONFIG_CID_DEFAULT
+	};
 }
 
 void config_done(struct config *c)
@@ -29,10 +32,13 @@ void config_done(struct config *c)
 	/* All of them: the one after the last may be half described. */
 	for (unsigned i = 0; i < CONFIG_DRIVES_MAX; i++)
 		config_drive_done(&c->drive[i]);
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		config_net_done(&c->net[i]);
 	free(c->kernel);
 	free(c->initrd);
 	free(c->append);
 	free(c->cmdline);
+	free(c->vsock.path);
 	free(c->log_file);
 	*c = (struct config){ 0 };
 }
@@ -66,6 +72,16 @@ int config_copy_bool(bool *to, const char *text, struct err *e)
 		return err_set(e, -EINVAL, "must be true or false");
 	*to = is_true;
 	return 0;
+}
+
+int config_copy_id(char **to, const char *text, struct err *e)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+	size_t len = strlen(text);
+
+	if (len < 1 || len > CONFIG_ID_MAX || strspn(text, allowed) != len)
+		return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", CONFIG_ID_MAX);
+	return config_copy_text(to, text, CONFIG_ID_MAX, e);
 }
 
 int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e)
@@ -176,6 +192,56 @@ int config_set_dry_run(struct config *c, const char *text, struct err *e)
 	return config_copy_bool(&c->dry_run, text, e);
 }
 
+int config_vsock_path(struct config *c, const char *text, struct err *e)
+{
+	if (strlen(text) > VSOCK_PATH_MAX)
+		return err_set(e, -EINVAL,
+			       "is longer than %d bytes (a Unix socket's name has 107 at most, and _PORT goes behind it)",
+			       VSOCK_PATH_MAX);
+	return config_copy_path(&c->vsock.path, text, e);
+}
+
+static int parse_cid(const char *text, uint32_t *ret, struct err *e)
+{
+	uint64_t cid;
+
+	if (parse_u64(text, &cid) < 0 || cid < VSOCK_CID_MIN || cid > VSOCK_CID_MAX)
+		return err_set(e, -EINVAL, "must be %u to %u", VSOCK_CID_MIN, VSOCK_CID_MAX);
+	*ret = (uint32_t)cid;
+	return 0;
+}
+
+int config_vsock_cid(struct config *c, const char *text, struct err *e)
+{
+	return parse_cid(text, &c->vsock.cid, e);
+}
+
+int config_set_vsock(struct config *c, const char *spec, struct err *e)
+{
+	static const char option[] = ",cid=";
+	MF_FREE char *path = strdup(spec);
+	uint32_t cid = CONFIG_CID_DEFAULT;
+	char *comma;
+
+	if (!path)
+		return err_sys(e, "copy it");
+	comma = strrchr(path, ',');
+	if (comma && !strncmp(comma, option, sizeof(option) - 1)) {
+		if (parse_cid(comma + sizeof(option) - 1, &cid, e) < 0)
+			return err_wrap(e, "cid");
+		*comma = '\0';
+	}
+	if (config_vsock_path(c, path, e) < 0)
+		return err_wrap(e, "path");
+	c->vsock.cid = cid;
+	return 0;
+}
+
+unsigned config_num_devices(const struct config *c)
+{
+	return c->num_drives + c->num_nets + (c->vsock.path ? 1 : 0);
+}
+
 /* Sets dir to the directory of this binary, or to "" if that cannot be found out. */
 static void own_directory(char *dir, size_t size)
 {
@@ -219,6 +285,10 @@ int config_check(struct config *c, struct err *e)
 		return err_set(e, -EINVAL,
 			       "append and cmdline are both set, but cmdline replaces what append adds to: choose one");
 	if (config_check_drives(c, e) < 0)
+		return e->code;
+	if (!c->vsock.path && c->vsock.cid != CONFIG_CID_DEFAULT)
+		return err_set(e, -EINVAL, "vsock has a cid, but no path");
+	if (config_check_nets(c, e) < 0)
 		return e->code;
 	return c->kernel ? 0 : find_kernel(c, e);
 }

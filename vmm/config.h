@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "virtio/net.h"
 #include "virtio/ratelimit.h"
 #include "vmm/base/log.h"
 
@@ -17,6 +18,9 @@ struct err;
 
 #define CONFIG_CPUS_MAX 32
 #define CONFIG_DRIVES_MAX 16
+#define CONFIG_NETS_MAX 8
+#define CONFIG_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1) /* and a vsock */
+#define CONFIG_FORWARDS_MAX 32					     /* ports of one network interface */
 #define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
 #define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
 #define CONFIG_ID_MAX 63	/* bytes */
@@ -24,6 +28,7 @@ struct err;
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
 #define CONFIG_MEM_DEFAULT (128ULL << 20)
+#define CONFIG_CID_DEFAULT 3
 #define CONFIG_FILE_MAX (1ULL << 20) /* bytes of JSON */
 
 enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
@@ -43,6 +48,31 @@ struct config_drive {
 	struct ratelimit_params bandwidth, ops;
 };
 
+struct config_vsock {
+	char *path; /* or NULL: there is none */
+	uint32_t cid;
+};
+
+enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER };
+
+struct config_forward {
+	bool udp;
+	char *ports; /* [ADDRESS/]HOST_PORT[:GUEST_PORT], checked */
+};
+
+struct config_net {
+	enum config_net_kind kind;
+	char *id;  /* "net0", ... when not given */
+	char *tap; /* its name */
+	int fd;
+	bool has_mac;
+	uint8_t mac[NET_MAC_LEN];
+	unsigned mtu; /* 0: not given */
+	struct config_forward forward[CONFIG_FORWARDS_MAX];
+	unsigned num_forwards;
+	struct net_limit limit[2]; /* by enum net_queue */
+};
+
 struct config {
 	char *kernel;
 	char *initrd;  /* or NULL */
@@ -53,6 +83,9 @@ struct config {
 	uint64_t mem; /* bytes, a multiple of 4 KiB */
 	struct config_drive drive[CONFIG_DRIVES_MAX];
 	unsigned num_drives;
+	struct config_vsock vsock;
+	struct config_net net[CONFIG_NETS_MAX];
+	unsigned num_nets;
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
@@ -92,8 +125,34 @@ config_setter config_drive_overlay_dir;
 config_setter config_drive_bandwidth, config_drive_ops; /* SIZE[+BURST]/MILLISECONDS */
 int config_end_drive(struct config *c, struct err *e);
 
+/* PATH[,cid=N]. As with drives, the option is taken from the right, and all before it is the path. */
+config_setter config_set_vsock;
+config_setter config_vsock_path, config_vsock_cid; /* the same in parts */
+
+/* How many virtio devices there are: drives, then network interfaces, then the vsock. */
+unsigned config_num_devices(const struct config *c);
+
 /*
- * Reads a JSON file over c: what it sets replaces, drives are added. Returns 0 or -errno; e names file, line and column
+ * Adds a network interface, or with "none" takes those away that were added before:
+ *
+ *	none | tap=NAME | fd=N | user, and for these [,id=ID][,mac=MAC][,mtu=N][,rx_bandwidth=LIMIT] ...; for user also
+ *	[,tcp=PORTS][,udp=PORTS] ...
+ *
+ * PORTS is [ADDRESS/]HOST_PORT[:GUEST_PORT], LIMIT is SIZE[+BURST]/MILLISECONDS: a bucket of SIZE bytes (or, for
+ * rx_ops and tx_ops, frames) that fills in that time, and once a burst more.
+ */
+config_setter config_add_net;
+
+/* The same in parts. */
+int config_begin_net(struct config *c, struct err *e);
+config_setter config_net_id, config_net_tap, config_net_fd, config_net_mac, config_net_mtu;
+config_setter config_net_user; /* "true" or "false" */
+config_setter config_net_tcp, config_net_udp;
+config_setter config_net_rx_bandwidth, config_net_rx_ops, config_net_tx_bandwidth, config_net_tx_ops;
+int config_end_net(struct config *c, struct err *e);
+
+/*
+ * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file, line and column
  * for a syntax error, file and key for an unknown key or a wrong type. c may then be half set; config_done accepts it.
  */
 int config_read_file(struct config *c, const char *path, struct err *e);

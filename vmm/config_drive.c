@@ -39,12 +39,7 @@ int config_drive_path(struct config *c, const char *text, struct err *e)
 
 int config_drive_id(struct config *c, const char *text, struct err *e)
 {
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-	size_t len = strlen(text);
-
-	if (len < 1 || len > CONFIG_ID_MAX || strspn(text, allowed) != len)
-		return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", CONFIG_ID_MAX);
-	return config_copy_text(&begun_drive(c)->id, text, CONFIG_ID_MAX, e);
+	return config_copy_id(&begun_drive(c)->id, text, e);
 }
 
 int config_drive_serial(struct config *c, const char *text, struct err *e)

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,12 +31,16 @@
 struct key {
 	const char *name;
 	unsigned types;
-	config_setter *set;						/* of a value with text */
-	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an array or object */
+	config_setter *set; /* of a value with text, or of each string of an array */
+	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an object, or an array of them */
+	int (*set_part)(struct config *c, json_t *part,
+			struct err *e); /* the same, of one that leaves its name to the caller */
 };
 
 static int read_drives(struct config *c, json_t *list, struct err *e);
 static int read_drive_limits(struct config *c, json_t *object, struct err *e);
+static int read_nets(struct config *c, json_t *list, struct err *e);
+static int read_vsock(struct config *c, json_t *object, struct err *e);
 
 static const struct key config_keys[] = {
 	/* what it boots */
@@ -48,6 +53,8 @@ static const struct key config_keys[] = {
 	{ "cpus", INTEGER, .set = config_set_cpus },
 	{ "mem", STRING | INTEGER, .set = config_set_mem },
 	{ "drives", ARRAY, .set_list = read_drives },
+	{ "nets", ARRAY, .set_list = read_nets },
+	{ "vsock", OBJECT, .set_list = read_vsock },
 	/* mayfly itself */
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },
@@ -66,7 +73,30 @@ static const struct key drive_keys[] = {
 	{ "cache", STRING, .set = config_drive_cache },
 	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
 	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
-	{ "rate_limiter", OBJECT, .set_list = read_drive_limits },
+	{ "rate_limiter", OBJECT, .set_part = read_drive_limits },
+	{ .name = NULL },
+};
+
+static const struct key net_keys[] = {
+	{ "id", STRING, .set = config_net_id },
+	/* one of these */
+	{ "tap", STRING, .set = config_net_tap },
+	{ "fd", INTEGER, .set = config_net_fd },
+	{ "user", BOOLEAN, .set = config_net_user },
+	/* and any of these */
+	{ "mac", STRING, .set = config_net_mac },
+	{ "mtu", INTEGER, .set = config_net_mtu },
+	{ "tcp", ARRAY, .set = config_net_tcp },
+	{ "udp", ARRAY, .set = config_net_udp },
+	{ "rx_bandwidth", STRING, .set = config_net_rx_bandwidth },
+	{ "rx_ops", STRING, .set = config_net_rx_ops },
+	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth },
+	{ "tx_ops", STRING, .set = config_net_tx_ops },
+};
+
+static const struct key vsock_keys[] = {
+	{ "path", STRING, .set = config_vsock_path },
+	{ "cid", INTEGER, .set = config_vsock_cid },
 	{ .name = NULL },
 };
 
@@ -114,6 +144,20 @@ static const char *types_name(unsigned types)
 	}
 }
 
+static int set_strings(config_setter *set, struct config *c, json_t *list, struct err *e)
+{
+	json_t *value;
+	size_t i;
+
+	json_array_foreach(list, i, value) {
+		if (!json_is_string(value))
+			return err_set(e, -EINVAL, "must hold strings, not %s", type_name(value));
+		if (set(c, json_string_value(value), e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
 static int set_value(const struct key *key, struct config *c, json_t *value, struct err *e)
 {
 	char number[24];
@@ -130,7 +174,9 @@ static int set_value(const struct key *key, struct config *c, json_t *value, str
 	case JSON_FALSE:
 		return key->set(c, json_is_true(value) ? "true" : "false", e);
 	default:
-		return key->set_list(c, value, e);
+		if (key->set_part)
+			return key->set_part(c, value, e);
+		return key->set_list ? key->set_list(c, value, e) : set_strings(key->set, c, value, e);
 	}
 }
 
@@ -161,7 +207,7 @@ static int read_object(const struct key *keys, struct config *c, json_t *object,
 		if (set_value(key, c, value, e) == 0)
 			continue;
 		/* What is wrong inside a list has been named there. */
-		if (key->types != ARRAY || !json_is_array(value))
+		if (!key->set_list || !(1U << json_typeof(value) & key->types))
 			err_wrap(e, "key '%s%s'", prefix, name);
 		return e->code;
 	}
@@ -200,7 +246,9 @@ static int read_drive_limits(struct config *c, json_t *object, struct err *e)
 	return read_limit(c, "ops", ops, config_drive_ops, e);
 }
 
-static int read_drives(struct config *c, json_t *list, struct err *e)
+/* A list of devices, name in the configuration, each of which begins, has keys, and ends. */
+static int read_list(const char *name, const struct key *keys, int (*begin)(struct config *c, struct err *e),
+		     int (*end)(struct config *c, struct err *e), struct config *c, json_t *list, struct err *e)
 {
 	char prefix[32];
 	json_t *value;
@@ -208,16 +256,32 @@ static int read_drives(struct config *c, json_t *list, struct err *e)
 
 	json_array_foreach(list, i, value) {
 		if (!json_is_object(value))
-			return err_set(e, -EINVAL, "key 'drives[%zu]': must be an object, not %s", i, type_name(value));
-		if (config_begin_drive(c, e) < 0)
-			return err_wrap(e, "key 'drives[%zu]'", i);
-		snprintf(prefix, sizeof(prefix), "drives[%zu].", i);
-		if (read_object(drive_keys, c, value, prefix, e) < 0)
+			return err_set(e, -EINVAL, "key '%s[%zu]': must be an object, not %s", name, i,
+				       type_name(value));
+		if (begin(c, e) < 0)
+			return err_wrap(e, "key '%s[%zu]'", name, i);
+		snprintf(prefix, sizeof(prefix), "%s[%zu].", name, i);
+		if (read_object(keys, c, value, prefix, e) < 0)
 			return e->code;
-		if (config_end_drive(c, e) < 0)
-			return err_wrap(e, "key 'drives[%zu]'", i);
+		if (end(c, e) < 0)
+			return err_wrap(e, "key '%s[%zu]'", name, i);
 	}
 	return 0;
+}
+
+static int read_drives(struct config *c, json_t *list, struct err *e)
+{
+	return read_list("drives", drive_keys, config_begin_drive, config_end_drive, c, list, e);
+}
+
+static int read_nets(struct config *c, json_t *list, struct err *e)
+{
+	return read_list("nets", net_keys, config_begin_net, config_end_net, c, list, e);
+}
+
+static int read_vsock(struct config *c, json_t *object, struct err *e)
+{
+	return read_object(vsock_keys, c, object, "vsock.", e);
 }
 
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e)
@@ -271,7 +335,7 @@ static void put_value(json_t *object, const char *key, json_t *value, bool *ok)
 		*ok = false;
 }
 
-static void put_limit(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
+static void put_bucket(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
 {
 	if (p->size)
 		put_value(object, key,
@@ -295,8 +359,8 @@ static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
 	if (d->overlay)
 		put_value(object, "overlay", d->overlay_size ? json_string(size) : json_true(), ok);
 	put_text(object, "overlay_dir", d->overlay_dir, ok);
-	put_limit(limits, "bandwidth", &d->bandwidth, ok);
-	put_limit(limits, "ops", &d->ops, ok);
+	put_bucket(limits, "bandwidth", &d->bandwidth, ok);
+	put_bucket(limits, "ops", &d->ops, ok);
 	if (json_object_size(limits) > 0)
 		put_value(object, "rate_limiter", json_incref(limits), ok);
 	json_decref(limits);
@@ -316,6 +380,80 @@ static json_t *drives_json(const struct config *c, bool *ok)
 	return list;
 }
 
+static void put_limit(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
+{
+	char text[72];
+
+	if (p->size == 0)
+		return;
+	snprintf(text, sizeof(text), "%" PRIu64 "+%" PRIu64 "/%" PRIu64, p->size, p->one_time_burst, p->refill_ms);
+	put_text(object, key, text, ok);
+}
+
+static json_t *forwards_json(const struct config_net *n, bool udp, bool *ok)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < n->num_forwards; i++) {
+		if (n->forward[i].udp == udp && json_array_append_new(list, json_string(n->forward[i].ports)) < 0)
+			*ok = false;
+	}
+	return list;
+}
+
+static json_t *net_json(const struct config_net *n, bool *ok)
+{
+	json_t *object = json_object();
+	const uint8_t *m = n->mac;
+
+	put_text(object, "id", n->id, ok);
+	switch (n->kind) {
+	case CONFIG_NET_TAP:
+		put_text(object, "tap", n->tap, ok);
+		break;
+	case CONFIG_NET_FD:
+		put_value(object, "fd", json_integer(n->fd), ok);
+		break;
+	case CONFIG_NET_USER:
+		put_value(object, "user", json_true(), ok);
+		put_value(object, "tcp", forwards_json(n, false, ok), ok);
+		put_value(object, "udp", forwards_json(n, true, ok), ok);
+		break;
+	case CONFIG_NET_UNSET:
+		break;
+	}
+	if (n->has_mac)
+		put_value(object, "mac",
+			  json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]), ok);
+	if (n->mtu)
+		put_value(object, "mtu", json_integer(n->mtu), ok);
+	put_limit(object, "rx_bandwidth", &n->limit[NET_RX].bytes, ok);
+	put_limit(object, "rx_ops", &n->limit[NET_RX].ops, ok);
+	put_limit(object, "tx_bandwidth", &n->limit[NET_TX].bytes, ok);
+	put_limit(object, "tx_ops", &n->limit[NET_TX].ops, ok);
+	return object;
+}
+
+static json_t *nets_json(const struct config *c, bool *ok)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < c->num_nets; i++) {
+		if (json_array_append_new(list, net_json(&c->net[i], ok)) < 0)
+			*ok = false;
+	}
+	return list;
+}
+
+static json_t *vsock_json(const struct config *c, bool *ok)
+{
+	json_t *object = json_object();
+
+	put_text(object, "path", c->vsock.path, ok);
+	put_value(object, "cid", json_integer(c->vsock.cid), ok);
+	return object;
+}
+
 /* The configuration as an object; NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
 static json_t *config_json(const struct config *c)
 {
@@ -332,6 +470,9 @@ static json_t *config_json(const struct config *c)
 	put_value(root, "cpus", json_integer(c->cpus), &ok);
 	put_text(root, "mem", mem, &ok);
 	put_value(root, "drives", drives_json(c, &ok), &ok);
+	put_value(root, "nets", nets_json(c, &ok), &ok);
+	if (c->vsock.path)
+		put_value(root, "vsock", vsock_json(c, &ok), &ok);
 	put_text(root, "log_level", log_level_name(c->log_level), &ok);
 	put_text(root, "log_file", c->log_file, &ok);
 	put_value(root, "time", json_boolean(c->time), &ok);

@@ -1,4 +1,4 @@
-/* What the files of the configuration share, and nobody else includes. */
+/* What config.c shares with the files that hold the setters of one kind of device. */
 #ifndef MF_VMM_CONFIG_PARTS_H
 #define MF_VMM_CONFIG_PARTS_H
 
@@ -7,19 +7,25 @@
 
 struct config;
 struct config_drive;
+struct config_net;
 struct err;
 struct ratelimit_params;
 
-/* For setters: copy a text of at most max_len bytes, a path, or "true" or "false". Return 0, or -errno with e set. */
+/* Each replaces *to, or returns a negative errno with e set to what the value must be. */
 int config_copy_text(char **to, const char *text, size_t max_len, struct err *e);
 int config_copy_path(char **to, const char *text, struct err *e);
+int config_copy_id(char **to, const char *text, struct err *e);
 int config_copy_bool(bool *to, const char *text, struct err *e);
 
 /* SIZE[+BURST]/MILLISECONDS, a token bucket: of bytes (10M/1000) where is_size is set, else of operations. */
 int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e);
 
-/* config_drive.c. */
+/* config_drive.c */
 void config_drive_done(struct config_drive *d);
 int config_check_drives(const struct config *c, struct err *e);
+
+/* config_net.c */
+void config_net_done(struct config_net *n);
+int config_check_nets(const struct config *c, struct err *e);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Theory of operation.
  *
- * vm_main builds the VM, starts the vCPU threads, serves signals until the VM has ended, and says why it has.
+ * vm_main builds the VM (vm_build.c), starts the vCPU threads, serves signals until the VM has ended, and says why it has.
  *
  * The order of construction is the fast one. Since Linux 6.17 a memory slot that is set after anything was registered on
  * KVM's I/O bus (an interrupt controller in the kernel, an ioeventfd) waits for a grace period of RCU: 7 to 20 ms. So:
@@ -26,23 +26,20 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "loader/acpi.h"
-#include "loader/boot_x86.h"
-#include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
+#include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #define MF_LOG_MODULE "vm"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/boot.h"
 #include "vmm/cli.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
-#include "vmm/cpu_x86.h"
 #include "vmm/crash.h"
 #include "vmm/ioapic.h"
+#include "vmm/netdev.h"
 #include "vmm/reaper.h"
 #include "vmm/serial.h"
 #include "vmm/status.h"
@@ -51,185 +48,6 @@
 #define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended */
 #define VM_HALT_CHECK_MS 1000 /* how often the main thread looks for a guest that halted for ever */
 #define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
-
-/* Construction. */
-
-static int build_kvm(struct vm *vm, struct err *e)
-{
-	int r = kvm_init(&vm->kvm, e);
-
-	if (!r)
-		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
-	if (!r)
-		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(vm->config->num_drives), e);
-	timeline_mark(vm->timeline, TIMELINE_KVM);
-	return r;
-}
-
-static int send_msi(void *ctx, uint32_t address, uint32_t data)
-{
-	struct vm *vm = ctx;
-
-	return kvm_signal_msi(&vm->kvm, address, data);
-}
-
-static void raise_line(void *ctx, unsigned line)
-{
-	struct vm *vm = ctx;
-
-	ioapic_raise(vm->ioapic, line);
-}
-
-static void raise_serial(void *ctx)
-{
-	raise_line(ctx, SERIAL_IRQ);
-}
-
-static void on_serial_event(void *ctx, enum serial_event event)
-{
-	struct vm *vm = ctx;
-
-	switch (event) {
-	case SERIAL_EVENT_OPENED:
-		timeline_mark(vm->timeline, TIMELINE_PID1);
-		break;
-	case SERIAL_EVENT_OUTPUT:
-		timeline_mark(vm->timeline, TIMELINE_OUTPUT);
-		break;
-	}
-}
-
-static const struct serial_ops vm_serial_ops = {
-	.raise = raise_serial,
-	.event = on_serial_event,
-};
-
-static void on_quit(void *ctx)
-{
-	vm_end(ctx, VM_END_QUIT, "Ctrl-A x");
-}
-
-static void on_output(void *ctx, const uint8_t *data, size_t len)
-{
-	struct vm *vm = ctx;
-
-	guestlog_scan(&vm->guestlog, data, len);
-}
-
-static void on_i8042_reset(void *ctx)
-{
-	vm_end(ctx, VM_END_RESET, "i8042 reset");
-}
-
-static void on_acpi_power_off(void *ctx)
-{
-	vm_end(ctx, VM_END_POWEROFF, "ACPI S5");
-}
-
-static void on_acpi_reset(void *ctx)
-{
-	vm_end(ctx, VM_END_RESET, "ACPI reset");
-}
-
-static int build_legacy(struct vm *vm, struct err *e)
-{
-	struct console_params params = {
-		.in_fd = STDIN_FILENO,
-		.out_fd = STDOUT_FILENO,
-		.on_quit = on_quit,
-		.on_output = on_output,
-		.ctx = vm,
-	};
-	int r;
-
-	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(vm->config->num_drives), send_msi, vm, e);
-	if (r < 0)
-		return r;
-	r = ioapic_attach_loop(vm->ioapic, vm->io);
-	if (r < 0)
-		return err_neg(e, r, "add the IOAPIC to its loop");
-	r = serial_new(&vm->serial, vm->io, &vm_serial_ops, vm, SERIAL_STALL_MS, e);
-	if (r < 0)
-		return r;
-	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
-	if (r < 0)
-		return r;
-	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
-	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
-	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
-	if (!r)
-		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
-	if (!r)
-		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
-	if (!r)
-		r = bus_add(&vm->ports, ACPI_PM_PORT, ACPI_PM_PORTS, acpi_pm_access, &vm->acpi_pm);
-	return r ? err_neg(e, r, "place the legacy devices") : 0;
-}
-
-static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
-{
-	unsigned i = vm->num_devs;
-	struct blk_params params = {
-		.id = d->id,
-		.path = d->path,
-		.serial = d->serial,
-		.read_only = d->read_only,
-		.direct = d->direct,
-		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
-		.overlay = d->overlay,
-		.overlay_size = d->overlay_size,
-		.overlay_dir = d->overlay_dir,
-		.bandwidth = d->bandwidth,
-		.ops = d->ops,
-	};
-	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
-	uint64_t gpa = BOOT_DEVICE_GPA(i);
-	int r;
-
-	r = blk_new(&vm->dev[i], &params, vm->io, &vm->mem, e);
-	if (r < 0)
-		return r;
-	vm->num_devs++;
-	r = mmio_new(&vm->transport[i], vm->dev[i], &vm->kvm, gpa, irq, e);
-	if (r < 0)
-		return r;
-	r = bus_add(&vm->mmio, gpa, MMIO_WINDOW_SIZE, mmio_access, vm->transport[i]);
-	return r ? err_neg(e, r, "place drive '%s'", d->id) : 0;
-}
-
-static int build_devices(struct vm *vm, struct err *e)
-{
-	int r = loop_new(&vm->io, "io", e);
-
-	if (!r)
-		r = build_legacy(vm, e);
-	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
-		r = build_drive(vm, &vm->config->drive[i], e);
-	if (!r)
-		r = loop_start(vm->io, e);
-	timeline_mark(vm->timeline, TIMELINE_DEVICES);
-	return r;
-}
-
-static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
-{
-	struct cpu_template *template = NULL;
-	int r = cpu_template_new(&template, &vm->kvm, vm->config->cpus, e);
-
-	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
-		vm->num_vcpus++;
-		r = vcpu_init(&vm->vcpu[i], vm, i, e);
-		if (!r)
-			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
-	}
-	if (!r)
-		r = cpu_set_boot_regs(vm->vcpu[0].fd, regs, e);
-	cpu_template_free(template);
-	timeline_mark(vm->timeline, TIMELINE_VCPUS);
-	return r;
-}
-
-/* Life. */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct err *e)
 {
@@ -243,18 +61,10 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	return vm->end.fd < 0 ? err_sys(e, "make an eventfd") : 0;
 }
 
-static int vm_build(struct vm *vm, struct err *e)
+static void end_children(struct vm *vm)
 {
-	struct boot_regs regs;
-	int r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
-
-	if (!r)
-		r = build_kvm(vm, e);
-	if (!r)
-		r = build_devices(vm, e);
-	if (!r)
-		r = build_vcpus(vm, &regs, e);
-	return r;
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		passt_end(&vm->passt[i]);
 }
 
 static void stop_vcpus(struct vm *vm)
@@ -275,6 +85,8 @@ static void vm_close(struct vm *vm)
 	stop_vcpus(vm);
 	if (vm->serial && !serial_drain(vm->serial, VM_DRAIN_MS))
 		log_warn("the console's reader is too slow: the last output is lost, continuing");
+	if (vm->vsock)
+		vsock_finish(vm->vsock, VM_DRAIN_MS);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		if (vm->transport[i])
 			mmio_reset(vm->transport[i]);
@@ -282,13 +94,17 @@ static void vm_close(struct vm *vm)
 	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
 		loop_stop(vm->io);
+	if (vm->vsock_loop)
+		loop_stop(vm->vsock_loop);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
+	end_children(vm);
 	console_free(vm->console);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
+	loop_free(vm->vsock_loop);
 	loop_free(vm->io);
 }
 
@@ -324,6 +140,16 @@ bool vm_may_run(struct vm *vm)
 	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
 }
 
+static void check_children(struct vm *vm)
+{
+	struct err e;
+
+	for (unsigned i = 0; i < vm->config->num_nets; i++) {
+		if (passt_check(&vm->passt[i], &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
+	}
+}
+
 static void take_signal(struct vm *vm, int signal_fd)
 {
 	struct signalfd_siginfo info;
@@ -334,6 +160,10 @@ static void take_signal(struct vm *vm, int signal_fd)
 		/* Whoever had the terminal while we were stopped may have changed its mode. */
 		console_tty_restore();
 		console_tty_raw(STDIN_FILENO);
+		return;
+	}
+	if (info.ssi_signo == SIGCHLD) {
+		check_children(vm);
 		return;
 	}
 	vm->end.signal = (int)info.ssi_signo;
@@ -429,6 +259,7 @@ static int open_signals(struct err *e)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCONT);
+	sigaddset(&set, SIGCHLD);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);

@@ -15,9 +15,11 @@
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
 #include "vmm/i8042.h"
+#include "vmm/passt.h"
 #include "vmm/vcpu.h"
 
 struct console;
+struct err;
 struct ioapic;
 struct loop;
 struct mmio;
@@ -45,16 +47,19 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
-	struct loop *io; /* the loop of serial port and drives */
+	struct loop *io;	 /* the loop of serial port, drives and networks */
+	struct loop *vsock_loop; /* that of the vsock, whose files come and go; or NULL */
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
-	struct virtio_dev *dev[CONFIG_DRIVES_MAX];
-	struct mmio *transport[CONFIG_DRIVES_MAX];
+	struct virtio_dev *vsock; /* one of dev, or NULL */
+	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
+	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
+	struct passt passt[CONFIG_NETS_MAX]; /* of the user networks */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 
@@ -78,6 +83,12 @@ struct vm {
  * mayfly (status.h). Main thread.
  */
 int vm_main(const struct config *config, struct timeline *timeline);
+
+/*
+ * Builds everything that config asks for (vm_build.c), into a vm that vm_main has initialised. Returns 0 or -errno with e
+ * set; what was built until then is vm_main's to free. Main thread, before any vCPU runs.
+ */
+int vm_build(struct vm *vm, struct err *e);
 
 /* Ends the VM with a reason and a phrase for the user; the first call counts. Any thread. */
 void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

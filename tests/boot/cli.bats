@@ -97,7 +97,7 @@ with_mounts() {
 	assert_equal "$status" 0
 	assert_equal "$stderr" ''
 	local option
-	for option in kernel initrd append cmdline entry cpus mem drive config dry-run log-level log quiet; do
+	for option in kernel initrd append cmdline entry cpus mem drive net config dry-run log-level log quiet; do
 		assert_line --regexp "^ +(-., )?--$option( |$)"
 	done
 	for option in "${lines[@]}"; do

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,21 +23,21 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/timer.h"
 
-#define MOCK_IO_MAX 1024
+#define MOCK_IO_MAX 4096
 
-enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC, MOCK_FALLOCATE };
+enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC, MOCK_FALLOCATE, MOCK_POLL };
 
 struct mock_io {
 	enum mock_kind kind;
 	struct op *op;
 	int fd;
-	const struct iovec *iov;
+	const struct iovec *iov; /* NULL: buf */
+	struct iovec buf;
 	unsigned num;
-	uint64_t offset;
+	uint64_t offset; /* of a poll: its events */
 	bool cancelled;
-	int mode;	  /* of MOCK_FALLOCATE */
-	uint64_t len;	  /* of MOCK_FALLOCATE */
-	struct iovec one; /* of loop_read and loop_write: iov is NULL then */
+	int mode;     /* of MOCK_FALLOCATE */
+	uint64_t len; /* of MOCK_FALLOCATE */
 };
 
 struct mock {
@@ -50,12 +51,12 @@ struct mock {
 	struct watch *watch[8];
 	unsigned num_watches;
 	struct task *tasks;
-	struct timers timers; /* now_ns is the test's to set */
 	unsigned calls;
 	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
 	bool calls_fail;
-	int replace_err; /* of loop_replace_file */
+	int replace_err;      /* of loop_replace_file */
+	struct timers timers; /* the test moves the time, by mock_time */
 };
 
 static struct mock mock;
@@ -111,12 +112,6 @@ void loop_defer(struct loop *loop, struct task *task)
 	mock.tasks = task;
 }
 
-struct timers *loop_timers(struct loop *loop)
-{
-	(void)loop;
-	return &mock.timers;
-}
-
 static inline bool mock_start(enum mock_kind kind, struct op *op, int file, const struct iovec *iov, unsigned num,
 			      uint64_t offset)
 {
@@ -143,22 +138,37 @@ bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec 
 	return mock_start(MOCK_WRITE, op, file, iov, num, offset);
 }
 
+static inline bool mock_start_buf(enum mock_kind kind, struct op *op, int file, struct iovec buf, uint64_t offset)
+{
+	if (!mock_start(kind, op, file, NULL, 1, offset))
+		return false;
+	mock.io[mock.num - 1].buf = buf;
+	return true;
+}
+
 bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
 {
 	(void)loop;
-	if (!mock_start(MOCK_READ, op, file, NULL, 1, offset))
-		return false;
-	mock.io[mock.num - 1].one = (struct iovec){ buf, len };
-	return true;
+	return mock_start_buf(MOCK_READ, op, file, (struct iovec){ .iov_base = buf, .iov_len = len }, offset);
 }
 
 bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
 {
 	(void)loop;
-	if (!mock_start(MOCK_WRITE, op, file, NULL, 1, offset))
-		return false;
-	mock.io[mock.num - 1].one = (struct iovec){ (void *)(uintptr_t)buf, len };
-	return true;
+	return mock_start_buf(MOCK_WRITE, op, file,
+			      (struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, offset);
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &mock.timers;
+}
+
+/* A turn at that time. */
+static inline void mock_time(uint64_t now_ns)
+{
+	timers_run(&mock.timers, now_ns);
 }
 
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
@@ -176,6 +186,18 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 	(void)loop;
 	assert_true(data_only);
 	return mock_start(MOCK_FSYNC, op, file, NULL, 0, 0);
+}
+
+/* On a file descriptor, as on a loop for sockets; mock_run_polls completes it. */
+bool loop_poll(struct loop *loop, struct op *op, int file, short events)
+{
+	(void)loop;
+	if (mock.num >= mock.room)
+		return false;
+	for (unsigned i = 0; i < mock.num; i++)
+		assert_ptr_not_equal(mock.io[i].op, op);
+	mock.io[mock.num++] = (struct mock_io){ .kind = MOCK_POLL, .op = op, .fd = file, .offset = (uint16_t)events };
+	return true;
 }
 
 void loop_cancel(struct loop *loop, struct op *op)
@@ -197,10 +219,22 @@ static inline void mock_complete(unsigned i, int res)
 	io.op->done(io.op, res);
 }
 
+static inline ssize_t mock_transfer(const struct mock_io *io, void *buf, size_t len, ssize_t at)
+{
+	bool reads = io->kind == MOCK_READ;
+
+	if (io->offset == LOOP_NO_OFFSET) /* a socket, which does not wait here */
+		return reads ? recv(io->fd, buf, len, MSG_DONTWAIT) :
+			       send(io->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return reads ? pread(io->fd, buf, len, (off_t)io->offset + at) :
+		       pwrite(io->fd, buf, len, (off_t)io->offset + at);
+}
+
 /* Really does operation i. */
 static inline void mock_do(unsigned i)
 {
 	const struct mock_io *io = &mock.io[i];
+	const struct iovec *iov = io->iov ? io->iov : &io->buf;
 	ssize_t total = 0;
 
 	assert_true(i < mock.num);
@@ -209,17 +243,17 @@ static inline void mock_do(unsigned i)
 		return;
 	}
 	for (unsigned k = 0; k < io->num && total >= 0; k++) {
-		const struct iovec *iov = io->iov ? &io->iov[k] : &io->one;
-		size_t len = iov->iov_len;
+		size_t len = iov[k].iov_len;
 		ssize_t n;
 
 		if (mock.bytes_max)
 			len = MF_MIN(len, mock.bytes_max - (size_t)total);
-		assert_true(iov->iov_len > 0);
-		n = io->kind == MOCK_READ ? pread(io->fd, iov->iov_base, len, (off_t)io->offset + total) :
-					    pwrite(io->fd, iov->iov_base, len, (off_t)io->offset + total);
+		assert_true(iov[k].iov_len > 0);
+		n = mock_transfer(io, iov[k].iov_base, len, total);
+		if (n < 0 && errno == EAGAIN && total > 0)
+			break;
 		total = n < 0 ? -errno : total + n;
-		if (n < (ssize_t)iov->iov_len)
+		if (n < (ssize_t)iov[k].iov_len)
 			break;
 	}
 	mock_complete(i, (int)total);
@@ -256,6 +290,24 @@ void loop_drain(struct loop *loop, const unsigned *counter)
 		else
 			mock_do(0);
 	}
+}
+
+/* Completes the polls that are cancelled, and those that have something to say. Returns how many. */
+static inline unsigned mock_run_polls(void)
+{
+	unsigned done = 0;
+
+	for (unsigned i = mock.num; i-- > 0;) {
+		struct pollfd p = { .fd = mock.io[i].fd, .events = (short)mock.io[i].offset };
+
+		if (i >= mock.num || mock.io[i].kind != MOCK_POLL) /* a callback has ended others */
+			continue;
+		if (!mock.io[i].cancelled && poll(&p, 1, 0) != 1)
+			continue;
+		mock_complete(i, mock.io[i].cancelled ? -ECANCELED : p.revents);
+		done++;
+	}
+	return done;
 }
 
 /* Fires every watch whose eventfd was signalled. Returns how many. */

@@ -17,7 +17,7 @@
 #include "vmm/cli.h"
 #include "vmm/status.h"
 
-#define ARGS_MAX 20
+#define ARGS_MAX 32
 
 static struct config conf;
 static struct err err;
@@ -66,8 +66,11 @@ static void test_all_options(void **state)
 {
 	(void)state;
 	assert_int_equal(parse("-k", "K", "-i", "I", "-aA", "-c", "2", "-m1G", "-d", "D:ro", "--drive=E", "--entry",
-			       "pvh", "--log-level=info", "--log", "L", "--dry-run", "--time"),
+			       "pvh", "--log-level=info", "--log", "L", "--dry-run", "--time", "-n", "user",
+			       "--net=tap=t"),
 			 0);
+	assert_int_equal(conf.num_nets, 2);
+	assert_string_equal(conf.net[1].tap, "t");
 	assert_string_equal(conf.kernel, "K");
 	assert_string_equal(conf.initrd, "I");
 	assert_string_equal(conf.append, "A");
@@ -134,7 +137,7 @@ static void test_mistakes(void **state)
 	(void)state;
 	refuses("unknown option '--kernl'; did you mean '--kernel'? try 'mayfly run --help'", "--kernl", "K");
 	refuses("unknown option '--memory'; did you mean '--mem'? try 'mayfly run --help'", "--memory=1G");
-	refuses("unknown option '--net'; try 'mayfly run --help'", "--net", "none");
+	refuses("unknown option '--hugepages'; try 'mayfly run --help'", "--hugepages", "none");
 	refuses("unknown option '--'; try 'mayfly run --help'", "--=x");
 	refuses("unknown option '-Z'; try 'mayfly run --help'", "-Z");
 	refuses("unknown option '-Z'; try 'mayfly run --help'", "-c1", "-kK", "-Z");

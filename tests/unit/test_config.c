@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
@@ -235,6 +236,44 @@ static void test_bad_drives(void **state)
 	assert_false(conf.drive[0].read_only);
 }
 
+static void test_vsock(void **state)
+{
+	char path[VSOCK_PATH_MAX + 2];
+
+	(void)state;
+	assert_int_equal(config_num_devices(&conf), 0);
+	assert_int_equal(config_set_vsock(&conf, "/v", &err), 0);
+	assert_string_equal(conf.vsock.path, "/v");
+	assert_int_equal(conf.vsock.cid, 3);
+	assert_int_equal(config_num_devices(&conf), 1);
+	assert_int_equal(config_set_vsock(&conf, "a,b,cid=77", &err), 0);
+	assert_string_equal(conf.vsock.path, "a,b");
+	assert_int_equal(conf.vsock.cid, 77);
+	assert_int_equal(config_set_vsock(&conf, "c", &err), 0);
+	assert_int_equal(conf.vsock.cid, 3);
+	refuses(config_set_vsock, "", "path: must not be empty");
+	refuses(config_set_vsock, ",cid=5", "path: must not be empty");
+	refuses(config_set_vsock, "a,cid=", "cid: must be 3 to 4294967294");
+	refuses(config_set_vsock, "a,cid=2", "cid: must be 3 to 4294967294");
+	refuses(config_set_vsock, "a,cid=4294967295", "cid: must be 3 to 4294967294");
+	refuses(config_set_vsock, "a,cid=-1", "cid: must be 3 to 4294967294");
+	memset(path, 'p', sizeof(path));
+	path[VSOCK_PATH_MAX + 1] = '\0';
+	refuses(config_set_vsock, path,
+		"path: is longer than 96 bytes (a Unix socket's name has 107 at most, and _PORT goes behind it)");
+	path[VSOCK_PATH_MAX] = '\0';
+	assert_int_equal(config_set_vsock(&conf, path, &err), 0);
+}
+
+static void test_vsock_without_path(void **state)
+{
+	(void)state;
+	assert_int_equal(config_set_kernel(&conf, "/k", &err), 0);
+	assert_int_equal(config_vsock_cid(&conf, "9", &err), 0);
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_string_equal(err.text, "vsock has a cid, but no path");
+}
+
 static void test_too_many_drives(void **state)
 {
 	static const char json[] = "{\"drives\": [{\"path\": \"x\"}]}";
@@ -315,6 +354,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_drives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_vsock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_vsock_without_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_default_kernel, setup, teardown),

@@ -53,6 +53,9 @@ static void check_full(const struct config *c)
 	assert_string_equal(c->drive[1].id, "second");
 	assert_string_equal(c->drive[1].serial, "S1");
 	assert_true(c->drive[1].read_only);
+	assert_string_equal(c->vsock.path, "/v,cid=9");
+	assert_int_equal(c->vsock.cid, 4294967294);
+	assert_int_equal(config_num_devices(c), 3);
 	assert_int_equal(c->drive[0].cache, CONFIG_CACHE_WRITEBACK);
 	assert_int_equal(c->drive[1].cache, CONFIG_CACHE_UNSAFE);
 	assert_true(c->drive[0].overlay);
@@ -76,7 +79,7 @@ static void test_round_trip(void **state)
 {
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
-		"\"cpus\": 4, \"mem\": \"2G\", \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\", \"rate_limiter\": {\"bandwidth\": {\"size\": 10, \"refill_time\": 20}, \"ops\": {\"size\": 1, \"one_time_burst\": 2, \"refill_time\": 3}}}, {\"path\": \"/e\", \"id\": \"second\","
+		"\"cpus\": 4, \"mem\": \"2G\", \"vsock\": {\"cid\": 4294967294, \"path\": \"/v,cid=9\"}, \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\", \"rate_limiter\": {\"bandwidth\": {\"size\": 10, \"refill_time\": 20}, \"ops\": {\"size\": 1, \"one_time_burst\": 2, \"refill_time\": 3}}}, {\"path\": \"/e\", \"id\": \"second\","
 		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\", \"direct\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
@@ -146,7 +149,7 @@ static const struct {
 	{ "[]", "must be an object, not an array" },
 	{ "null", "must be an object, not null" },
 	{ "\"x\"", "must be an object, not a string" },
-	{ "{\"net\": 1}", "unknown key 'net'" },
+	{ "{\"net\": 1}", "unknown key 'net'; did you mean 'nets'?" },
 	{ "{\"\": 1}", "unknown key ''" },
 	{ "{\"dry_run\": true}", "unknown key 'dry_run'" },
 	{ "{\"drive\": []}", "unknown key 'drive'; did you mean 'drives'?" },
@@ -180,6 +183,11 @@ static const struct {
 	{ "{\"mem\": \"128MM\"}", "key 'mem': must be a size such as 128M or 2G" },
 	{ "{\"entry\": \"\"}", "key 'entry': must be auto, linux64 or pvh" },
 	{ "{\"kernel\": \"\"}", "key 'kernel': must not be empty" },
+	{ "{\"vsock\": []}", "key 'vsock': must be an object, not an array" },
+	{ "{\"vsock\": \"v\"}", "key 'vsock': must be an object, not a string" },
+	{ "{\"vsock\": {\"pat\": \"v\"}}", "unknown key 'vsock.pat'; did you mean 'path'?" },
+	{ "{\"vsock\": {\"path\": 5}}", "key 'vsock.path': must be a string, not an integer" },
+	{ "{\"vsock\": {\"path\": \"v\", \"cid\": 2}}", "key 'vsock.cid': must be 3 to 4294967294" },
 	{ "{\"drives\": [{}]}", "key 'drives[0]': needs a path" },
 	{ "{\"drives\": [{\"path\": \"\"}]}", "key 'drives[0].path': must not be empty" },
 	{ "{\"drives\": [{\"path\": \"a\", \"id\": \"/\"}]}",

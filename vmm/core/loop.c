@@ -5,8 +5,8 @@
  * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
  *
  * A turn: submit and wait in one io_uring_enter(2); move all completions to a list; fire timers, run the completions'
- * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so they may start
- * operations, drain, and recurse no further.
+ * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so
+ * they may start operations, drain, and recurse no further.
  *
  * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which the ring reads like
  * any other. Calls do not run inside loop_drain: a reset that waits for its requests must not meet another device's
@@ -44,8 +44,10 @@ struct call {
 
 struct loop {
 	char name[LOOP_NAME_MAX];
+	enum ring_kind kind;
+	uint8_t sqe_flags; /* of every operation */
 	struct io_uring ring;
-	bool ring_made, may_replace;
+	bool ring_made;
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
 	struct watch *watches;
@@ -68,26 +70,28 @@ struct loop {
 	struct call *calls;
 };
 
-int loop_new(struct loop **ret, const char *name, struct err *e)
+int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct err *e)
 {
 	struct loop *loop = calloc(1, sizeof(*loop));
 
 	if (!loop)
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
+	loop->kind = kind;
+	loop->sqe_flags = kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
 	loop->completed_tail = &loop->completed;
 	loop->tasks_tail = &loop->tasks;
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&loop->lock, NULL);
 	(void)pthread_cond_init(&loop->changed, NULL);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (loop->wake_fd < 0) {
-		err_sys(e, "make the %s loop's eventfd", name);
-		loop_free(loop);
-		return e->code;
+	if (loop->wake_fd >= 0) {
+		*ret = loop;
+		return 0;
 	}
-	*ret = loop;
-	return 0;
+	err_sys(e, "make the %s loop's eventfd", name);
+	loop_free(loop);
+	return e->code;
 }
 
 void loop_free(struct loop *loop)
@@ -113,17 +117,11 @@ int loop_add_file(struct loop *loop, int fd)
 	return (int)loop->num_files++;
 }
 
-void loop_allow_replace(struct loop *loop)
-{
-	assert(!loop->running);
-	loop->may_replace = true;
-}
-
 int loop_replace_file(struct loop *loop, int file, int fd)
 {
 	int r = 1;
 
-	if (!loop->may_replace)
+	if (loop->kind != RING_EXCHANGEABLE)
 		return -EACCES;
 	if (loop->running)
 		r = io_uring_register_files_update(&loop->ring, (unsigned)file, &fd, 1);
@@ -132,18 +130,15 @@ int loop_replace_file(struct loop *loop, int file, int fd)
 	return MF_MIN(r, 0);
 }
 
-/* Submission. */
-
 static struct io_uring_sqe *get_sqe(struct loop *loop)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
 
-	if (!sqe) {
-		/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
-		(void)io_uring_submit(&loop->ring);
-		sqe = io_uring_get_sqe(&loop->ring);
-	}
-	return sqe;
+	if (sqe)
+		return sqe;
+	/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
+	(void)io_uring_submit(&loop->ring);
+	return io_uring_get_sqe(&loop->ring);
 }
 
 /* flags: those of the operation; they share a place in the entry. */
@@ -156,7 +151,7 @@ static bool start(struct loop *loop, struct op *op, int opcode, int file, const 
 		return false;
 	io_uring_prep_rw(opcode, sqe, file, addr, len, offset);
 	sqe->rw_flags = flags;
-	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, op);
 	loop->inflight++;
 	return true;
@@ -198,15 +193,17 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 	return start(loop, op, IORING_OP_POLL_ADD, file, NULL, 0, 0, events);
 }
 
+static void entered(struct loop *loop, int n);
+
 void loop_cancel(struct loop *loop, struct op *op)
 {
 	struct io_uring_sqe *sqe;
 
-	/* A cancel that cannot be queued now would be lost; entering the kernel frees the queue, so this ends. */
+	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
 	while (!(sqe = get_sqe(loop)))
-		(void)io_uring_submit_and_get_events(&loop->ring);
+		entered(loop, io_uring_submit_and_get_events(&loop->ring));
 	io_uring_prep_cancel(sqe, op, 0);
-	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->flags |= loop->sqe_flags;
 	io_uring_sqe_set_data(sqe, NULL);
 }
 
@@ -308,6 +305,8 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 
 	if (file < 0)
 		return file;
+	if (loop->kind == RING_SOCKETS)
+		file = eventfd;
 	watch->loop = loop;
 	watch->file = file;
 	watch->next = loop->watches;
@@ -398,7 +397,7 @@ static void cancel_all(struct loop *loop)
 
 	if (sqe) {
 		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-		sqe->flags |= IOSQE_FIXED_FILE;
+		sqe->flags |= loop->sqe_flags;
 		io_uring_sqe_set_data(sqe, NULL);
 	}
 	loop_drain(loop, &loop->inflight);
@@ -454,12 +453,11 @@ static int thread_start(struct loop *loop, struct err *e)
 		pthread_cond_wait(&loop->changed, &loop->lock);
 	r = loop->start_result;
 	pthread_mutex_unlock(&loop->lock);
-	if (r < 0) {
-		pthread_join(loop->thread, NULL);
-		return err_neg(e, r, "enable the %s ring", loop->name);
-	}
-	loop->running = true;
-	return 0;
+	loop->running = r > 0;
+	if (r > 0)
+		return 0;
+	pthread_join(loop->thread, NULL);
+	return err_neg(e, r, "enable the %s ring", loop->name);
 }
 
 int loop_start(struct loop *loop, struct err *e)
@@ -470,7 +468,7 @@ int loop_start(struct loop *loop, struct err *e)
 	r = loop_watch(loop, &loop->wake, loop->wake_fd);
 	if (r < 0)
 		return err_neg(e, r, "the %s loop has more than %d files", loop->name, LOOP_FILES_MAX);
-	r = ring_make(&loop->ring, loop->name, LOOP_ENTRIES, loop->file, loop->num_files, loop->may_replace, e);
+	r = ring_make(&loop->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, e);
 	if (r < 0)
 		return r;
 	loop->ring_made = true;

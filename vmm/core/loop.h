@@ -1,11 +1,11 @@
 /*
  * A loop: one thread that owns one io_uring. Each device belongs to exactly one loop and all of its work happens on
- * that thread, so device files hold no lock.
+ * that thread, so device files hold no lock. There are two kinds (enum ring_kind), by what their ring may reach.
  *
  * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. The ring is made
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
  * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), and
- * files can be exchanged for others only by loop_allow_replace.
+ * files can be exchanged for others only on a loop of RING_EXCHANGEABLE.
  *
  * A turn of the loop: wait for completions; take all of them off the ring; fire timers; run their callbacks; run the
  * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
@@ -18,12 +18,14 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "vmm/core/ring.h"
+
 struct err;
 struct loop;
 struct timers;
 
-#define LOOP_FILES_MAX 128
-#define LOOP_ENTRIES 256 /* submission queue; a full one is a result (false), not an error */
+#define LOOP_FILES_MAX 128 /* eventfds included */
+#define LOOP_ENTRIES 256   /* submission queue; a full one is a result (false), not an error */
 
 /*
  * One operation in flight, embedded in its owner and untouched by the owner until done is called, once, on the loop's
@@ -52,33 +54,31 @@ struct watch {
 	struct watch *next; /* loop's */
 };
 
-/* Makes a stopped loop; name (at most 15 bytes, kept) becomes its thread's. Returns 0 or -errno with e set. */
-int loop_new(struct loop **ret, const char *name, struct err *e);
+/*
+ * Makes a stopped loop; name (at most 15 bytes, kept) becomes its thread's. Returns 0 or -errno with e set.
+ *
+ * RING_FIXED: reads, writes, fsync and polls of the files that were added before loop_start, and of no others.
+ * RING_SOCKETS: watches, loop_poll and loop_cancel alone, for a device whose files come and go. A file index is then the
+ * file descriptor itself; data moves by non-blocking system calls when a poll has said that it can.
+ */
+int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct err *e);
 
 /* Stops if it runs, then frees; NULL is fine. Files stay open, they are the owners'. */
 void loop_free(struct loop *loop);
 
 /*
- * Makes fd (not owned; open until loop_free) usable on this loop. Returns its index for the operations below, or -EMFILE.
- * Before loop_start.
+ * Makes fd (not owned; open until loop_free) usable on this loop, which is RING_FIXED. Returns its index for the
+ * operations below, or -EMFILE. Before loop_start.
  */
 int loop_add_file(struct loop *loop, int fd);
 
 /*
- * Lets loop_replace_file work. It costs something: the ring is restricted for good, and this leaves io_uring_register(2)
- * one thing to do, exchange registered files for others that the process has open. A seccomp filter of the loop's thread
- * has to let that pass too (IORING_REGISTER_FILES_UPDATE on the ring's fd). So: only where somebody may ask for it.
- * Before loop_start.
- */
-void loop_allow_replace(struct loop *loop);
-
-/*
  * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
- * file that they have. Returns 0, -EACCES without loop_allow_replace, or another -errno.
+ * file that they have. Returns 0, -EACCES on a loop that is not RING_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
-/* Watches eventfd (not owned). Before loop_start. Returns 0 or -EMFILE. */
+/* Watches eventfd (not owned), or a timerfd. Before loop_start. Returns 0 or -EMFILE. */
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
 
 /* Starts the thread. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */

@@ -1,10 +1,11 @@
 /*
  * The ring of a loop, made disabled and restricted; see ring.h.
  *
- * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations in
- * ops below, on registered files only (IOSQE_FIXED_FILE is required). Nothing that opens, connects or maps is among them.
- * io_uring_register(2) on a ring restricted so refuses everything further, but for the exchange of files where the user
- * of the loop has asked for that.
+ * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations of its kind
+ * in ops below. Nothing that opens, connects or maps is among them. RING_FIXED works on registered files only
+ * (IOSQE_FIXED_FILE is required). RING_SOCKETS cannot, because its files come and go; so it writes nothing, and what
+ * moves data there are system calls, which seccomp does see. io_uring_register(2) on a ring restricted so refuses
+ * everything further, but for the exchange of registered files of RING_EXCHANGEABLE.
  *
  * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
  * same with more interruptions.
@@ -61,34 +62,33 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 	return 0;
 }
 
-static int ring_restrict(struct io_uring *ring, const char *name, const int *files, unsigned num_files,
-			 bool may_replace, struct err *e)
+static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind kind, struct err *e)
 {
+	/* The first three are those of RING_SOCKETS. */
 	static const uint8_t ops[] = {
-		IORING_OP_READV, IORING_OP_WRITEV,    IORING_OP_READ,	  IORING_OP_WRITE,
-		IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL
+		IORING_OP_READ,	  IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READV,
+		IORING_OP_WRITEV, IORING_OP_WRITE,    IORING_OP_FSYNC,	      IORING_OP_FALLOCATE
 	};
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 3] = { 0 };
+	size_t n = 0, num_ops = kind == RING_SOCKETS ? 3 : MF_ARRAY_SIZE(ops);
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
-	size_t n = 0;
 	int r;
 
-	for (; n < MF_ARRAY_SIZE(ops); n++) {
+	for (; n < num_ops; n++) {
 		res[n].opcode = IORING_RESTRICTION_SQE_OP;
 		res[n].sqe_op = ops[n];
 	}
-	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	res[n++].sqe_flags = IOSQE_FIXED_FILE;
-	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
-	res[n++].sqe_flags = IOSQE_FIXED_FILE;
-	if (may_replace) {
+	/* Without these two, no flag is allowed. */
+	if (kind != RING_SOCKETS) {
+		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+		res[n++].sqe_flags = IOSQE_FIXED_FILE;
+		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+		res[n++].sqe_flags = IOSQE_FIXED_FILE;
+	}
+	if (kind == RING_EXCHANGEABLE) {
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
 		res[n++].register_op = IORING_REGISTER_FILES_UPDATE;
 	}
-
-	r = io_uring_register_files(ring, files, num_files);
-	if (r < 0)
-		return err_neg(e, r, "register the files of the %s ring", name);
 	/* Only a bound on kernel threads, and only since Linux 5.15. */
 	(void)io_uring_register_iowq_max_workers(ring, workers);
 	r = io_uring_register_restrictions(ring, res, (unsigned)n);
@@ -97,14 +97,16 @@ static int ring_restrict(struct io_uring *ring, const char *name, const int *fil
 	return 0;
 }
 
-int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
-	      bool may_replace, struct err *e)
+int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
+	      unsigned num_files, struct err *e)
 {
 	int r = ring_setup(ring, name, entries, e);
 
 	if (r < 0)
 		return r;
-	r = ring_restrict(ring, name, files, num_files, may_replace, e);
+	if (kind != RING_SOCKETS)
+		r = io_uring_register_files(ring, files, num_files);
+	r = r < 0 ? err_neg(e, r, "register the files of the %s ring", name) : ring_restrict(ring, name, kind, e);
 	if (r < 0)
 		io_uring_queue_exit(ring);
 	return r;

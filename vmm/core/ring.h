@@ -2,17 +2,26 @@
 #ifndef MF_CORE_RING_H
 #define MF_CORE_RING_H
 
-#include <stdbool.h>
-
 struct err;
 struct io_uring;
 
+enum ring_kind {
+	RING_FIXED, /* reads, writes, fsync, fallocate, poll and cancel, on files that are fixed when the ring is made */
+	/*
+	 * The same, but a file can be exchanged for another that the process has open. It costs something: a seccomp
+	 * filter of the loop's thread has to let io_uring_register(2) pass (IORING_REGISTER_FILES_UPDATE on the ring's
+	 * fd). So: only where somebody may ask for it.
+	 */
+	RING_EXCHANGEABLE,
+	RING_SOCKETS, /* reads (of its eventfds), poll and cancel, on file descriptors */
+};
+
 /*
- * Makes a disabled ring that, once its owner thread enables it, does reads, writes, fsync, fallocate, poll and cancel on
- * files (by their index) and nothing else. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
+ * Makes a disabled ring that, once its owner thread enables it, does what its kind says and nothing else; the files, by
+ * their index, are not for RING_SOCKETS. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
  * there is nothing to undo.
  */
-int ring_make(struct io_uring *ring, const char *name, unsigned entries, const int *files, unsigned num_files,
-	      bool may_replace, struct err *e);
+int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
+	      unsigned num_files, struct err *e);
 
 #endif

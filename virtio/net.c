@@ -1,0 +1,353 @@
+/*
+ * virtio-net: one network interface; see net.h.
+ *
+ * Theory of operation. Each buffer of the rings begins with a virtio header of 12 bytes (VERSION_1), then a frame.
+ *
+ *   guest sends:     net_kick -> net_tx_run: virtq_pop, check the header -> ops->send ... net_sent: virtq_push
+ *   guest receives:  net_kick -> net_rx_run: virtq_pop into the pool -> ops->receive ... net_received: virtq_push (net_rx.c)
+ *
+ * Sending. The header is copied, checked against what was negotiated, and sent as checked (net_check.c); the frame
+ * behind it goes from guest memory to the backend without a copy. What fails is dropped and counted, as networks do.
+ *
+ * Limits (ratelimit.h). A frame to send whose tokens are not there goes back to the ring, and a timer tries again; a read
+ * does not begin as long as one before it is not paid for.
+ *
+ * Loss. A backend that is gone for good (the tap was deleted, passt has ended) takes the link down (STATUS), for ever;
+ * frames are dropped then. Other errors of the host cost one frame, or for a read a pause of RX_PAUSE_NS.
+ *
+ * All on the loop's thread, but for net_new, net_free and net_config_read. Nothing is allocated per frame.
+ */
+#define MF_LOG_MODULE "net"
+#include "virtio/net.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+
+#include "virtio/device.h"
+#include "virtio/iov.h"
+#include "virtio/mmio.h"
+#include "virtio/net_backend.h"
+#include "virtio/net_check.h"
+#include "virtio/net_state.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
+
+#define MTU_DEFAULT 1500U
+
+#define GUEST_GSO                                                                                                      \
+	(BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_UFO) |                   \
+	 BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+
+static struct net *to_net(struct virtio_dev *dev)
+{
+	return MF_CONTAINER_OF(dev, struct net, dev);
+}
+
+void net_lose_link(struct net *n)
+{
+	if (!net_link_is_up(n))
+		return;
+	/* Relaxed: mmio_config_changed orders it before the new generation. */
+	__atomic_store_n(&n->link_up, false, __ATOMIC_RELAXED);
+	log_warn("net '%s': its other end is gone; continuing with the link down", n->dev.id);
+	mmio_config_changed(&n->dev);
+}
+
+void net_warn(struct net *n, const char *verb, int res)
+{
+	log_at(n->warned ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "net '%s': %s: %s; continuing, frames are lost", n->dev.id,
+	       verb, strerror(-res));
+	n->warned = true;
+}
+
+bool net_may(struct net *n, enum net_queue queue, uint32_t len)
+{
+	struct timers *timers = loop_timers(n->dev.loop);
+	struct net_pace *p = &n->pace[queue];
+	uint64_t retry_ns;
+
+	if (p->timer.set)
+		return false;
+	if (ratelimit_ready(&p->limit, len, 1, timers->now_ns, &retry_ns))
+		return true;
+	timer_set(timers, &p->timer, retry_ns);
+	return false;
+}
+
+void net_charge(struct net *n, enum net_queue queue, uint32_t len)
+{
+	ratelimit_charge(&n->pace[queue].limit, len, 1, loop_timers(n->dev.loop)->now_ns);
+}
+
+/* ---- The guest sends ---- */
+
+static void net_tx_return(struct net *n, uint16_t head)
+{
+	virtq_push(&n->dev.vq[NET_TX], head, 0);
+	mmio_used(&n->dev, NET_TX);
+}
+
+enum net_next { NEXT_MORE, NEXT_STOP };
+
+/* Sends n->chain, which was just popped, or drops it. */
+static enum net_next net_tx_begin(struct net *n)
+{
+	const struct virtq_chain *c = &n->chain;
+	struct net_tx *tx = n->free[n->num_free - 1];
+
+	if (!net_link_is_up(n) || !net_check_tx(&tx->header, c, n->dev.features)) {
+		n->stats[NET_TX].dropped++;
+		net_tx_return(n, c->head);
+		return NEXT_MORE;
+	}
+	tx->head = c->head;
+	tx->len = (uint32_t)(c->out_len - NET_HEADER_LEN);
+	tx->num = 1 + iov_slice(tx->iov + 1, c->iov, c->num_out, NET_HEADER_LEN, tx->len);
+	if (!net_may(n, NET_TX, tx->len)) {
+		virtq_unpop(&n->dev.vq[NET_TX], c);
+		return NEXT_STOP;
+	}
+	if (!n->backend->ops->send(n->backend, tx)) {
+		virtq_unpop(&n->dev.vq[NET_TX], c);
+		loop_defer(n->dev.loop, &n->again);
+		return NEXT_STOP;
+	}
+	n->num_free--;
+	net_charge(n, NET_TX, tx->len);
+	return NEXT_MORE;
+}
+
+static void net_tx_run(struct net *n)
+{
+	struct virtq *q = &n->dev.vq[NET_TX];
+
+	virtq_disable_notify(q);
+	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0; budget--) {
+		const char *why = "frame to send with buffers that the device should write";
+		int got;
+
+		if (n->num_free == 0 || n->pace[NET_TX].timer.set)
+			return; /* net_sent or the timer goes on */
+		got = virtq_pop(q, &n->chain, &why);
+		if (got == 0) {
+			if (virtq_enable_notify(q))
+				continue;
+			return;
+		}
+		if (got < 0 || n->chain.num_in > 0) {
+			mmio_broken(&n->dev, why);
+			return;
+		}
+		if (net_tx_begin(n) == NEXT_STOP)
+			return;
+	}
+	loop_defer(n->dev.loop, &n->again);
+}
+
+void net_sent(struct net_backend *b, struct net_tx *tx, int res)
+{
+	struct net *n = b->net;
+
+	if (!n->active)
+		return; /* net_activate makes all slots free */
+	n->free[n->num_free++] = tx;
+	if (res < 0)
+		n->stats[NET_TX].dropped++;
+	else
+		net_count(n, NET_TX, tx->len);
+	if (res == NET_LOST)
+		net_lose_link(n);
+	else if (res < 0)
+		net_warn(n, "send", res);
+	net_tx_return(n, tx->head);
+	loop_defer(n->dev.loop, &n->again);
+}
+
+/* ---- Life ---- */
+
+static void net_again(struct task *task)
+{
+	struct net *n = MF_CONTAINER_OF(task, struct net, again);
+
+	if (!n->active)
+		return;
+	net_tx_run(n);
+	net_rx_run(n);
+}
+
+static void net_rx_timer(struct timer *timer)
+{
+	net_rx_run(MF_CONTAINER_OF(timer, struct net, pace[NET_RX].timer));
+}
+
+static void net_tx_timer(struct timer *timer)
+{
+	net_tx_run(MF_CONTAINER_OF(timer, struct net, pace[NET_TX].timer));
+}
+
+static void net_kick(struct virtio_dev *dev, unsigned index)
+{
+	if (index == NET_RX)
+		net_rx_run(to_net(dev));
+	else
+		net_tx_run(to_net(dev));
+}
+
+static int net_activate(struct virtio_dev *dev)
+{
+	struct net *n = to_net(dev);
+	uint32_t mtu = net_has(n, VIRTIO_NET_F_MTU) ? MF_MAX(n->mtu, MTU_DEFAULT) : MTU_DEFAULT;
+
+	n->rx_wanted = (uint32_t)NET_HEADER_LEN + (dev->features & GUEST_GSO ? NET_FRAME_MAX : NET_FRAME_MIN + mtu);
+	n->reading = false;
+	n->num_bufs = n->num_iov = n->rx_room = 0;
+	n->num_free = 0;
+	/* The lowest on top: those that have been touched before are used again first. */
+	for (unsigned i = n->backend->ops->tx_max; i > 0; i--)
+		n->free[n->num_free++] = &n->slots[i - 1];
+	n->active = true;
+	if (net_link_is_up(n))
+		n->backend->ops->start(n->backend, dev->features);
+	return 0;
+}
+
+static void net_reset(struct virtio_dev *dev)
+{
+	struct net *n = to_net(dev);
+
+	n->active = false; /* from here on, net_sent and net_received do nothing */
+	timer_cancel(loop_timers(dev->loop), &n->pace[NET_RX].timer);
+	timer_cancel(loop_timers(dev->loop), &n->pace[NET_TX].timer);
+	n->backend->ops->stop(n->backend);
+	for (unsigned i = NET_RX; i <= NET_TX; i++)
+		log_debug("net '%s': %s %llu frames, %llu bytes, %llu dropped", dev->id,
+			  i == NET_RX ? "received" : "sent", (unsigned long long)n->stats[i].frames,
+			  (unsigned long long)n->stats[i].bytes, (unsigned long long)n->stats[i].dropped);
+}
+
+static void net_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	const struct net *n = to_net(dev);
+	struct virtio_net_config config = {
+		.status = net_link_is_up(n) ? VIRTIO_NET_S_LINK_UP : 0,
+		.max_virtqueue_pairs = 1,
+		.mtu = n->mtu,
+	};
+
+	memcpy(config.mac, n->mac, sizeof(config.mac));
+	memcpy(buf, (const char *)&config + offset, len);
+}
+
+static void net_free(struct virtio_dev *dev)
+{
+	struct net *n = to_net(dev);
+
+	n->backend->ops->free(n->backend);
+	free(n->slots);
+	free(n->free);
+	free(n);
+}
+
+static const struct virtio_ops net_ops;
+
+int net_new(struct virtio_dev **ret, const struct net_params *params, struct net_backend *backend, struct loop *loop,
+	    const struct mem *mem, struct err *e)
+{
+	struct net *n = calloc(1, sizeof(*n));
+	uint64_t now_ns = timers_clock_ns();
+
+	if (!n) {
+		backend->ops->free(backend);
+		return err_set(e, -ENOMEM, "net '%s': out of memory", params->id);
+	}
+	n->dev = (struct virtio_dev){
+		.ops = &net_ops,
+		.loop = loop,
+		.mem = mem,
+		.id = params->id,
+		.offered = backend->offered | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC) |
+			   BIT(VIRTIO_NET_F_STATUS) | (params->mtu ? BIT(VIRTIO_NET_F_MTU) : 0),
+	};
+	n->backend = backend;
+	backend->net = n;
+	memcpy(n->mac, params->mac, sizeof(n->mac));
+	n->mtu = params->mtu;
+	n->link_up = true;
+	n->again.run = net_again;
+	n->pace[NET_RX].timer.fire = net_rx_timer;
+	n->pace[NET_TX].timer.fire = net_tx_timer;
+	for (unsigned i = NET_RX; i <= NET_TX; i++)
+		ratelimit_set(&n->pace[i].limit, &params->limit[i].bytes, &params->limit[i].ops, now_ns);
+	/* Mapped rather than touched, where they are many. */
+	n->slots = calloc(backend->ops->tx_max, sizeof(*n->slots));
+	n->free = calloc(backend->ops->tx_max, sizeof(struct net_tx *));
+	if (!n->slots || !n->free) {
+		net_free(&n->dev);
+		return err_set(e, -ENOMEM, "net '%s': out of memory", params->id);
+	}
+	*ret = &n->dev;
+	return 0;
+}
+
+struct net_limit_call {
+	struct net *net;
+	enum net_queue queue;
+	const struct ratelimit_params *bytes, *ops;
+};
+
+static int net_limit_call(void *arg)
+{
+	const struct net_limit_call *c = arg;
+	struct timers *timers = loop_timers(c->net->dev.loop);
+	struct net_pace *p = &c->net->pace[c->queue];
+
+	ratelimit_set(&p->limit, c->bytes, c->ops, timers->now_ns);
+	if (p->timer.set)
+		timer_set(timers, &p->timer, timers->now_ns); /* what waits asks anew */
+	return 0;
+}
+
+void net_set_limit(struct virtio_dev *dev, enum net_queue queue, const struct ratelimit_params *bytes,
+		   const struct ratelimit_params *ops)
+{
+	struct net_limit_call c = { .net = to_net(dev), .queue = queue, .bytes = bytes, .ops = ops };
+
+	(void)loop_call(dev->loop, net_limit_call, &c); /* returns 0 */
+}
+
+struct net_stats_call {
+	const struct net *net;
+	struct net_stats *to;
+};
+
+static int net_stats_call(void *arg)
+{
+	const struct net_stats_call *c = arg;
+
+	memcpy(c->to, c->net->stats, sizeof(c->net->stats));
+	return 0;
+}
+
+void net_get_stats(struct virtio_dev *dev, struct net_stats ret[2])
+{
+	struct net_stats_call c = { .net = to_net(dev), .to = ret };
+
+	(void)loop_call(dev->loop, net_stats_call, &c); /* returns 0 */
+}
+
+static const struct virtio_ops net_ops = {
+	.name = "net",
+	.device_id = VIRTIO_ID_NET,
+	.num_queues = 2,
+	.config_len = offsetof(struct virtio_net_config, speed),
+	.config_read = net_config_read,
+	.activate = net_activate,
+	.kick = net_kick,
+	.reset = net_reset,
+	.free = net_free,
+};

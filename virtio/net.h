@@ -1,0 +1,54 @@
+/*
+ * virtio-net (virtio 1.2 §5.1): a network interface of the guest, with one queue for each direction, on a backend that
+ * carries its frames (net_backend.h).
+ */
+#ifndef MF_VIRTIO_NET_H
+#define MF_VIRTIO_NET_H
+
+#include <stdint.h>
+
+#include "virtio/ratelimit.h"
+
+struct err;
+struct loop;
+struct mem;
+struct net_backend;
+struct virtio_dev;
+
+#define NET_MAC_LEN 6U
+#define NET_MTU_MIN 68U
+#define NET_MTU_MAX 65535U
+
+enum net_queue { NET_RX, NET_TX };
+
+struct net_limit {
+	struct ratelimit_params bytes, ops;
+};
+
+struct net_params {
+	const char *id; /* kept */
+	uint8_t mac[NET_MAC_LEN];
+	uint16_t mtu;		   /* told to the guest; 0: nothing is told */
+	struct net_limit limit[2]; /* by enum net_queue, as the host sees them: NET_RX is what the guest receives */
+};
+
+struct net_stats {
+	uint64_t frames, bytes; /* that the guest has received, or sent; without headers */
+	uint64_t dropped;
+};
+
+/*
+ * Makes the device on backend, which it owns from here on, also on failure. Returns 0, or -errno with e set. Before the
+ * loop runs.
+ */
+int net_new(struct virtio_dev **ret, const struct net_params *params, struct net_backend *backend, struct loop *loop,
+	    const struct mem *mem, struct err *e);
+
+/* Changes the limits of one direction at once; a NULL leaves a bucket as it is. Any thread but the loop's. */
+void net_set_limit(struct virtio_dev *dev, enum net_queue queue, const struct ratelimit_params *bytes,
+		   const struct ratelimit_params *ops);
+
+/* The counters of both directions. Any thread but the loop's. */
+void net_get_stats(struct virtio_dev *dev, struct net_stats ret[2]);
+
+#endif

@@ -1,0 +1,318 @@
+/*
+ * passt as backend of a network interface: a stream socket on which each frame, in both directions, comes after its
+ * length, 4 bytes in big-endian order. There is no virtio header, so no offload either.
+ *
+ * Receiving. The next read is always for exactly what is known to come: the length, or the rest of the frame and the
+ * length of the one after it. So a frame goes straight into the guest's buffers, in one read where the stream flows, and
+ * nothing that belongs to the next is read into them. A frame that does not fit is read into scratch and dropped.
+ *
+ *	length (0..4 bytes of it) -> frame (rest of it, then length) -> net_received -> ...
+ *
+ * Sending. One frame at a time, in as many writes as it takes. While passt does not read, the write waits, the frames
+ * behind it stay in the guest's ring, and that is all.
+ *
+ * A reset may come in the middle of a frame, in either direction, and the stream must not lose step. So the rest of a
+ * frame that was being sent is copied, to be sent before anything else, and of one that was being received the rest is
+ * dropped when there is a driver again.
+ *
+ * passt is trusted to be passt, but its lengths are checked all the same. When it ends, or breaks the protocol, the
+ * backend is lost.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "virtio/iov.h"
+#include "virtio/net_backend.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+struct passt {
+	struct net_backend b;
+	int fd, file;
+	bool stopping;
+	struct task again; /* the ring was full, with a frame half way */
+
+	struct op rx_op;
+	bool receiving; /* net_received is due */
+	bool rx_in_flight;
+	uint8_t rx_prefix[4];
+	unsigned rx_prefix_len;	   /* bytes of it that have come */
+	uint32_t rx_len;	   /* of the present frame; 0: there is none */
+	uint32_t rx_done;	   /* bytes of it that have come */
+	bool rx_drop;		   /* it goes into scratch */
+	const struct iovec *rx_to; /* the device's buffers */
+	unsigned rx_to_num;
+	uint32_t rx_room;
+	struct iovec rx_iov[NET_RX_IOV_MAX + 1];
+
+	struct op tx_op;
+	struct net_tx *tx; /* being sent, or NULL */
+	bool tx_in_flight;
+	uint32_t tx_prefix;
+	uint32_t tx_done;  /* bytes of prefix and frame that have been sent */
+	uint32_t rest_len; /* of a frame that was cut off by a reset */
+	uint32_t rest_done;
+	struct iovec tx_iov[1 + VIRTQ_CHAIN_MAX];
+
+	/* Rarely touched, and pages only then. */
+	uint8_t scratch[NET_FRAME_MAX];
+	uint8_t rest[NET_FRAME_MAX + 4];
+};
+
+static struct passt *to_passt(struct net_backend *b)
+{
+	return MF_CONTAINER_OF(b, struct passt, b);
+}
+
+/* Sending. */
+
+static bool passt_write(struct passt *p)
+{
+	const struct net_tx *tx = p->tx;
+	bool started;
+
+	if (p->rest_done < p->rest_len) {
+		started = loop_write(p->b.loop, &p->tx_op, p->file, p->rest + p->rest_done, p->rest_len - p->rest_done,
+				     LOOP_NO_OFFSET);
+	} else {
+		unsigned num = iov_slice(p->tx_iov, tx->iov, tx->num, p->tx_done, UINT32_MAX);
+
+		started = loop_writev(p->b.loop, &p->tx_op, p->file, p->tx_iov, num, LOOP_NO_OFFSET);
+	}
+	p->tx_in_flight = started;
+	p->b.in_flight += started;
+	return started;
+}
+
+static void passt_sent(struct passt *p, int res)
+{
+	struct net_tx *tx = p->tx;
+
+	p->tx = NULL;
+	net_sent(&p->b, tx, res);
+}
+
+static void passt_tx_done(struct op *op, int res)
+{
+	struct passt *p = MF_CONTAINER_OF(op, struct passt, tx_op);
+
+	p->tx_in_flight = false;
+	p->b.in_flight--;
+	if (res > 0 && p->rest_done < p->rest_len)
+		p->rest_done += (uint32_t)res;
+	else if (res > 0)
+		p->tx_done += (uint32_t)res;
+	if (p->stopping)
+		return;
+	if (res <= 0 && res != -EINTR && res != -EAGAIN)
+		passt_sent(p, NET_LOST);
+	else if (p->tx_done == sizeof(p->tx_prefix) + p->tx->len)
+		passt_sent(p, 0);
+	else if (!passt_write(p))
+		loop_defer(p->b.loop, &p->again);
+}
+
+static bool passt_send(struct net_backend *b, struct net_tx *tx)
+{
+	struct passt *p = to_passt(b);
+
+	p->tx_prefix = htobe32(tx->len);
+	tx->iov[0] = (struct iovec){ .iov_base = &p->tx_prefix, .iov_len = sizeof(p->tx_prefix) };
+	p->tx = tx;
+	p->tx_done = 0;
+	if (passt_write(p))
+		return true;
+	p->tx = NULL;
+	return false;
+}
+
+/* Receiving. */
+
+/* A length has come. False: it is none, and that stays so. */
+static bool passt_begin_frame(struct passt *p)
+{
+	uint32_t len;
+
+	memcpy(&len, p->rx_prefix, sizeof(len));
+	len = be32toh(len);
+	if (len < NET_FRAME_MIN || len > NET_FRAME_MAX)
+		return false;
+	p->rx_len = len;
+	p->rx_prefix_len = 0;
+	return true;
+}
+
+/* Starts the next read. 1: started; 0: the ring is full; NET_LOST. */
+static int passt_read(struct passt *p)
+{
+	unsigned num = 0;
+
+	if (p->rx_len == 0 && p->rx_prefix_len == sizeof(p->rx_prefix) && !passt_begin_frame(p))
+		return NET_LOST;
+	if (p->rx_len > 0) {
+		uint32_t left = p->rx_len - p->rx_done;
+
+		if (p->rx_done == 0)
+			p->rx_drop = NET_HEADER_LEN + p->rx_len > p->rx_room;
+		if (p->rx_drop)
+			p->rx_iov[num++] = (struct iovec){ .iov_base = p->scratch, .iov_len = left };
+		else
+			num = iov_slice(p->rx_iov, p->rx_to, p->rx_to_num, NET_HEADER_LEN + p->rx_done, left);
+	}
+	p->rx_iov[num++] = (struct iovec){
+		.iov_base = p->rx_prefix + p->rx_prefix_len,
+		.iov_len = sizeof(p->rx_prefix) - p->rx_prefix_len,
+	};
+	p->rx_in_flight = loop_readv(p->b.loop, &p->rx_op, p->file, p->rx_iov, num, LOOP_NO_OFFSET);
+	p->b.in_flight += p->rx_in_flight;
+	return p->rx_in_flight;
+}
+
+static void passt_received(struct passt *p, int res)
+{
+	p->receiving = false;
+	net_received(&p->b, res);
+}
+
+/* Notes that n bytes have come. Returns whether they completed a frame. */
+static bool passt_take(struct passt *p, uint32_t n)
+{
+	uint32_t part = MF_MIN(n, p->rx_len - p->rx_done);
+
+	p->rx_done += part;
+	p->rx_prefix_len += n - part;
+	return p->rx_len > 0 && p->rx_done == p->rx_len;
+}
+
+static void passt_rx_done(struct op *op, int res)
+{
+	static const struct virtio_net_hdr_v1 no_offload = { .gso_type = VIRTIO_NET_HDR_GSO_NONE };
+	struct passt *p = MF_CONTAINER_OF(op, struct passt, rx_op);
+	int read = 1;
+
+	p->rx_in_flight = false;
+	p->b.in_flight--;
+	if (res > 0 && passt_take(p, (uint32_t)res)) {
+		int len = (int)(p->rx_drop ? p->rx_room + 1 : NET_HEADER_LEN + p->rx_len);
+
+		if (!p->rx_drop && !p->stopping)
+			(void)iov_put(p->rx_to, p->rx_to_num, 0, &no_offload, sizeof(no_offload)); /* there is room */
+		p->rx_len = p->rx_done = 0;
+		if (!p->stopping)
+			passt_received(p, len);
+		return;
+	}
+	if (p->stopping)
+		return;
+	if (res <= 0 && res != -EINTR && res != -EAGAIN)
+		passt_received(p, NET_LOST);
+	else
+		read = passt_read(p);
+	if (read < 0)
+		passt_received(p, read);
+	else if (read == 0)
+		loop_defer(p->b.loop, &p->again);
+}
+
+static bool passt_receive(struct net_backend *b, const struct iovec *iov, unsigned num, uint32_t room)
+{
+	struct passt *p = to_passt(b);
+	int read;
+
+	p->rx_to = iov;
+	p->rx_to_num = num;
+	p->rx_room = room;
+	read = passt_read(p);
+	p->receiving = read != 0;
+	if (read < 0)
+		loop_defer(b->loop, &p->again); /* net_received comes in a later turn, never from here */
+	return read != 0;
+}
+
+/* Life. */
+
+static void passt_again(struct task *task)
+{
+	struct passt *p = MF_CONTAINER_OF(task, struct passt, again);
+	int read = 1;
+
+	if (p->tx && !p->tx_in_flight && !passt_write(p))
+		loop_defer(p->b.loop, task);
+	if (p->receiving && !p->rx_in_flight)
+		read = passt_read(p);
+	if (read < 0)
+		passt_received(p, read);
+	else if (read == 0)
+		loop_defer(p->b.loop, task);
+}
+
+static void passt_start(struct net_backend *b, uint64_t features)
+{
+	(void)features; /* none concern it */
+	to_passt(b)->stopping = false;
+}
+
+static void passt_stop(struct net_backend *b)
+{
+	struct passt *p = to_passt(b);
+
+	p->stopping = true;
+	if (p->rx_in_flight)
+		loop_cancel(b->loop, &p->rx_op);
+	if (p->tx_in_flight)
+		loop_cancel(b->loop, &p->tx_op);
+	loop_drain(b->loop, &b->in_flight);
+	p->receiving = false;
+	p->rx_drop = true; /* the rest of a frame; of the next one it is decided anew */
+	if (p->tx && p->tx_done > 0 && p->tx_done < sizeof(p->tx_prefix) + p->tx->len) {
+		p->rest_len = (uint32_t)iov_get(p->tx->iov, p->tx->num, p->tx_done, p->rest, sizeof(p->rest));
+		p->rest_done = 0;
+	}
+	p->tx = NULL;
+}
+
+static void passt_free(struct net_backend *b)
+{
+	struct passt *p = to_passt(b);
+
+	close(p->fd);
+	free(p);
+}
+
+static const struct net_backend_ops passt_ops = {
+	.tx_max = 1,
+	.start = passt_start,
+	.send = passt_send,
+	.receive = passt_receive,
+	.stop = passt_stop,
+	.free = passt_free,
+};
+
+int net_passt_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+{
+	struct passt *p = calloc(1, sizeof(*p));
+	int flags = fcntl(fd, F_GETFL), file = loop_add_file(loop, fd);
+
+	if (!p) {
+		err_set(e, -ENOMEM, "out of memory");
+	} else if (file < 0) {
+		err_set(e, file, "its loop has too many files");
+	} else if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+		err_sys(e, "set its socket up");
+	} else {
+		p->b = (struct net_backend){ .ops = &passt_ops, .loop = loop };
+		p->fd = fd;
+		p->file = file;
+		p->again.run = passt_again;
+		p->rx_op.done = passt_rx_done;
+		p->tx_op.done = passt_tx_done;
+		*ret = &p->b;
+		return 0;
+	}
+	close(fd);
+	free(p);
+	return e->code;
+}

@@ -1,0 +1,85 @@
+/* What net.c and net_rx.c share, and nobody else includes. */
+#ifndef MF_VIRTIO_NET_STATE_H
+#define MF_VIRTIO_NET_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/device.h"
+#include "virtio/net.h"
+#include "virtio/net_backend.h"
+#include "virtio/ratelimit.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
+
+#define BIT(feature) (1ULL << (feature))
+
+struct rx_buf {
+	uint16_t head;
+	uint16_t iovs;
+	uint32_t len;
+};
+
+/* A direction's limit, and whether it waits for its timer. */
+struct net_pace {
+	struct ratelimit limit;
+	struct timer timer;
+};
+
+struct net {
+	struct virtio_dev dev;
+	struct net_backend *backend;
+	uint8_t mac[NET_MAC_LEN];
+	uint16_t mtu;
+	bool link_up; /* atomic: vCPUs read it */
+	bool active, warned;
+	struct task again; /* the ring was full, or a queue too long for one turn, or net_sent made room */
+	struct net_stats stats[2];
+	struct net_pace pace[2];
+	struct virtq_chain chain; /* popped last */
+
+	bool reading;
+	uint32_t rx_room;   /* bytes in the pool */
+	uint32_t rx_wanted; /* bytes of the largest frame that may come */
+	unsigned num_bufs, num_iov;
+	struct rx_buf buf[VIRTQ_SIZE_MAX];
+	struct iovec iov[NET_RX_IOV_MAX];
+
+	unsigned num_free;
+	struct net_tx **free; /* a stack */
+	struct net_tx *slots; /* tx_max of them */
+};
+
+static inline bool net_has(const struct net *n, unsigned feature)
+{
+	return n->dev.features >> feature & 1;
+}
+
+/* Relaxed: it stands for itself. */
+static inline bool net_link_is_up(const struct net *n)
+{
+	return __atomic_load_n(&n->link_up, __ATOMIC_RELAXED);
+}
+
+static inline void net_count(struct net *n, enum net_queue queue, uint32_t len)
+{
+	n->stats[queue].frames++;
+	n->stats[queue].bytes += len;
+}
+
+/* The backend is gone for good. */
+void net_lose_link(struct net *n);
+
+/* Tells the user about an error of the backend, once; then developers. */
+void net_warn(struct net *n, const char *verb, int res);
+
+/* Whether the direction's limit lets a frame of so many bytes through; if not, a timer tries it again. */
+bool net_may(struct net *n, enum net_queue queue, uint32_t len);
+
+/* Takes its tokens. */
+void net_charge(struct net *n, enum net_queue queue, uint32_t len);
+
+/* Starts to receive a frame if that is possible and not under way (net_rx.c). */
+void net_rx_run(struct net *n);
+
+#endif

@@ -1,0 +1,447 @@
+/*
+ * virtio-vsock (virtio 1.2 §5.10); see vsock.h.
+ *
+ * Theory of operation. Three queues: what the guest is sent (rx), what it sends (tx), and events, of which there are none.
+ * Each packet is a header and perhaps data. This file takes packets out of tx and gives them to their connection, and
+ * gives buffers of rx to the connections that have something to say, one packet each in turn.
+ *
+ *   kick(tx), kick(rx), a poll of a socket (vsock_conn.c, vsock_unix.c), a tick -> vsock_run
+ *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg        (vsock_conn.c)
+ *        run_rx: virtq_pop -> conn_next ... recvmsg, or a control packet -> virtq_push
+ *
+ * Guest memory is touched only between pop and push, in this thread: no operation of the ring holds a buffer of the
+ * guest. The ring only polls, so reset has nothing to wait for but polls that it has cancelled.
+ *
+ * Memory. Answers must not need room in rx, because the guest may wait for us to take packets before it gives buffers
+ * (§5.10.6.1). What connections have to say are bits in them (vsock_due). What belongs to no connection is refused by
+ * RST; there is room for VSOCK_REFUSALS_MAX of these, and when that is used up, tx waits for rx, as the specification
+ * allows. Connections and their buffers are mapped once and touched when they are used.
+ *
+ * Hostile packets. A header that is cut short or not from the guest's own address is dropped. Any other nonsense is
+ * answered with RST and ends the connection that it names. A buffer in rx without room for data breaks the device.
+ */
+#define MF_LOG_MODULE "vsock"
+#include "virtio/vsock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "virtio/mmio.h"
+#include "virtio/vsock_state.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#define RX 0
+#define TX 1
+#define VSOCK_PACKETS_MAX 256 /* each way, in one turn of the loop */
+
+#define CONNS_SIZE (sizeof(struct vsock_conn) * VSOCK_CONNS_MAX)
+#define BUFS_SIZE ((size_t)VSOCK_BUF_SIZE * VSOCK_CONNS_MAX)
+
+_Static_assert(sizeof(struct virtio_vsock_hdr) == 44, "virtio 1.2 §5.10.6");
+
+static struct vsock *to_vsock(struct virtio_dev *dev)
+{
+	return MF_CONTAINER_OF(dev, struct vsock, dev);
+}
+
+/* From the guest. */
+
+void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h)
+{
+	if (h->op == VIRTIO_VSOCK_OP_RST)
+		return;
+	assert(v->num_refusals < VSOCK_REFUSALS_MAX);
+	v->refusal[(v->refusal_head + v->num_refusals++) % VSOCK_REFUSALS_MAX] = (struct vsock_refusal){
+		.src_cid = h->dst_cid,
+		.src_port = h->dst_port,
+		.dst_port = h->src_port,
+		.type = h->type,
+	};
+}
+
+/* A program in the guest connects to a port of the host. */
+static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
+{
+	struct vsock_conn *c = NULL;
+	int fd = -EMFILE;
+
+	if (v->num_conns < v->max_conns)
+		fd = vsock_unix_connect(v, h->dst_port);
+	if (fd >= 0)
+		c = conn_new(v, CONN_OPEN, fd);
+	if (!c) {
+		log_debug("connection of the guest to port %u: %s", h->dst_port, strerror(-fd));
+		vsock_refuse(v, h);
+		return;
+	}
+	conn_name(c, h->dst_port, h->src_port);
+	conn_take_credit(c, h);
+	c->readable = true;
+	conn_due(c, DUE_RESPONSE);
+}
+
+static void take_packet(struct vsock *v, const struct virtq_chain *chain)
+{
+	struct virtio_vsock_hdr h;
+	struct vsock_conn *c;
+
+	/* Not from where the guest is: there is nobody to answer. */
+	if (virtq_copy_out(chain, 0, &h, sizeof(h)) < sizeof(h) || h.src_cid != v->cid)
+		return;
+	if (h.dst_cid == VSOCK_HOST_CID && h.type == VIRTIO_VSOCK_TYPE_STREAM) {
+		c = conn_find(v, h.dst_port, h.src_port);
+		if (h.len > chain->out_len - sizeof(h) && h.op != VIRTIO_VSOCK_OP_RST)
+			h.op = VIRTIO_VSOCK_OP_INVALID;
+		if (c) {
+			conn_take(c, &h, chain);
+			return;
+		}
+		if (h.op == VIRTIO_VSOCK_OP_REQUEST) {
+			take_request(v, &h);
+			return;
+		}
+	}
+	vsock_refuse(v, &h);
+}
+
+/* Takes packets while there are any, and room for refusals. Returns whether it has to go on in another turn. */
+static bool run_tx(struct vsock *v)
+{
+	struct virtq *q = &v->dev.vq[TX];
+	struct virtq_chain chain;
+
+	virtq_disable_notify(q);
+	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0 && v->num_refusals < VSOCK_REFUSALS_MAX; budget--) {
+		const char *why;
+		int got = virtq_pop(q, &chain, &why);
+
+		if (got < 0) {
+			mmio_broken(&v->dev, why);
+			v->tx_more = false;
+			return false;
+		}
+		if (got > 0) {
+			take_packet(v, &chain);
+			virtq_push(q, chain.head, 0);
+			mmio_used(&v->dev, TX);
+		} else if (!virtq_enable_notify(q)) {
+			v->tx_more = false;
+			return false;
+		}
+	}
+	return v->num_refusals < VSOCK_REFUSALS_MAX;
+}
+
+/* To the guest. */
+
+static bool next_refusal(struct vsock *v, struct virtio_vsock_hdr *h)
+{
+	const struct vsock_refusal *r = &v->refusal[v->refusal_head];
+
+	if (!v->num_refusals)
+		return false;
+	*h = (struct virtio_vsock_hdr){
+		.src_cid = r->src_cid,
+		.dst_cid = v->cid,
+		.src_port = r->src_port,
+		.dst_port = r->dst_port,
+		.type = r->type,
+		.op = VIRTIO_VSOCK_OP_RST,
+	};
+	v->refusal_head = (v->refusal_head + 1) % VSOCK_REFUSALS_MAX;
+	v->num_refusals--;
+	return true;
+}
+
+/* One packet into chain. False: whoever was first in the ready list had nothing to say. */
+static bool give_packet(struct vsock *v, struct virtio_vsock_hdr *h, const struct virtq_chain *chain)
+{
+	struct vsock_conn *c;
+
+	if (next_refusal(v, h))
+		return true;
+	c = TAILQ_FIRST(&v->ready);
+	TAILQ_REMOVE(&v->ready, c, in_ready);
+	c->ready = false;
+	return conn_next(c, h, chain);
+}
+
+/* Fills buffers while there are any, and something to put in. Returns whether it has to go on in another turn. */
+static bool run_rx(struct vsock *v)
+{
+	struct virtq *q = &v->dev.vq[RX];
+	struct virtq_chain chain;
+	struct virtio_vsock_hdr h;
+
+	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0; budget--) {
+		const char *why = "receive buffer without room for data";
+		int got;
+
+		if (!v->num_refusals && TAILQ_EMPTY(&v->ready))
+			return false;
+		got = virtq_pop(q, &chain, &why);
+		if (got == 0) {
+			if (!virtq_enable_notify(q))
+				return false;
+			continue;
+		}
+		if (got < 0 || chain.in_len <= sizeof(h)) {
+			mmio_broken(&v->dev, why);
+			return false;
+		}
+		if (!give_packet(v, &h, &chain)) {
+			virtq_unpop(q, &chain);
+			continue;
+		}
+		virtq_copy_in(&chain, 0, &h, sizeof(h));
+		virtq_push(q, chain.head, (uint32_t)sizeof(h) + h.len);
+		mmio_used(&v->dev, RX);
+	}
+	return true;
+}
+
+void vsock_run(struct vsock *v)
+{
+	bool more = v->tx_more && run_tx(v);
+
+	more = run_rx(v) || more;
+	/* Room for refusals may have come only now. */
+	if (more || (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX))
+		loop_defer(v->dev.loop, &v->retry);
+}
+
+/* Polls and time. */
+
+void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events)
+{
+	if (poll->armed)
+		return;
+	poll->events = events;
+	poll->armed = loop_poll(v->dev.loop, &poll->op, fd, events);
+	poll->wanted = !poll->armed;
+	if (poll->armed)
+		v->in_flight++;
+	else
+		loop_defer(v->dev.loop, &v->retry);
+}
+
+static void poll_again(struct vsock *v, struct vsock_poll *poll, int fd)
+{
+	if (poll->wanted)
+		vsock_poll(v, poll, fd, poll->events);
+}
+
+/* The task: the ring had no room, or there was too much for one turn. */
+static void vsock_retry(struct task *task)
+{
+	struct vsock *v = MF_CONTAINER_OF(task, struct vsock, retry);
+
+	if (!v->active)
+		return;
+	poll_again(v, &v->accept, v->listen_fd);
+	for (unsigned i = 0; i < v->num_touched; i++) {
+		poll_again(v, &v->conn[i].in, v->conn[i].fd);
+		poll_again(v, &v->conn[i].out, v->conn[i].fd);
+	}
+	vsock_run(v);
+}
+
+static void set_timer(struct vsock *v, long ms)
+{
+	const struct timespec tick = { .tv_nsec = ms * 1000000 };
+	const struct itimerspec spec = { .it_interval = tick, .it_value = tick };
+
+	/* It cannot fail with these values on a timer of ours. */
+	(void)timerfd_settime(v->timer_fd, 0, &spec, NULL);
+}
+
+void vsock_wait(struct vsock *v)
+{
+	if (v->waiting++ == 0)
+		set_timer(v, VSOCK_TICK_MS);
+}
+
+void vsock_wait_end(struct vsock *v)
+{
+	if (--v->waiting == 0)
+		set_timer(v, 0);
+}
+
+static void vsock_tick(struct watch *watch)
+{
+	struct vsock *v = MF_CONTAINER_OF(watch, struct vsock, timer);
+
+	if (!v->active)
+		return;
+	for (unsigned i = 0; i < v->num_touched; i++)
+		conn_tick(&v->conn[i]);
+	if (v->accept_paused) {
+		vsock_wait_end(v);
+		vsock_unix_start(v);
+	}
+	vsock_run(v);
+}
+
+/* The device. */
+
+static void vsock_kick(struct virtio_dev *dev, unsigned index)
+{
+	struct vsock *v = to_vsock(dev);
+
+	if (index == TX)
+		v->tx_more = true;
+	vsock_run(v);
+}
+
+static int vsock_activate(struct virtio_dev *dev)
+{
+	struct vsock *v = to_vsock(dev);
+
+	v->active = true;
+	virtq_disable_notify(&dev->vq[RX]); /* until a buffer is missing */
+	vsock_unix_start(v);
+	return 0;
+}
+
+static void vsock_reset(struct virtio_dev *dev)
+{
+	struct vsock *v = to_vsock(dev);
+
+	v->active = false;
+	for (unsigned i = 0; i < v->num_touched; i++)
+		if (v->conn[i].state != CONN_FREE)
+			conn_kill(&v->conn[i]);
+	if (v->accept.armed)
+		loop_cancel(dev->loop, &v->accept.op);
+	loop_drain(dev->loop, &v->in_flight);
+	if (v->accept_paused)
+		vsock_wait_end(v);
+	v->accept_paused = v->accept.wanted = v->tx_more = false;
+	v->num_refusals = 0;
+	assert(v->num_conns == 0);
+	assert(v->waiting == 0);
+}
+
+static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	const struct virtio_vsock_config config = { .guest_cid = to_vsock(dev)->cid };
+
+	memcpy(buf, (const char *)&config + offset, len);
+}
+
+/* On the loop. Returns whether the host has not taken all yet. */
+static int vsock_unfinished(void *arg)
+{
+	struct vsock *v = arg;
+
+	if (!v->active || v->dev.vq[TX].broken)
+		return 0;
+	v->tx_more = true;
+	vsock_run(v);
+	for (unsigned i = 0; i < v->num_touched; i++)
+		if (v->conn[i].state != CONN_FREE && v->conn[i].buf_len > 0)
+			return 1;
+	return 0;
+}
+
+void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms)
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	struct vsock *v = to_vsock(dev);
+
+	for (unsigned ms = 0; loop_call(dev->loop, vsock_unfinished, v) && ms < timeout_ms; ms += 10)
+		nanosleep(&pause, NULL);
+}
+
+static void vsock_free(struct virtio_dev *dev)
+{
+	struct vsock *v = to_vsock(dev);
+
+	for (unsigned i = 0; i < v->num_touched; i++) /* of a device whose loop was stopped without a reset */
+		if (v->conn[i].state != CONN_FREE && v->conn[i].fd >= 0)
+			close(v->conn[i].fd);
+	vsock_unix_done(v);
+	if (v->timer_fd >= 0)
+		close(v->timer_fd);
+	if (v->conn)
+		munmap(v->conn, CONNS_SIZE);
+	if (v->buf)
+		munmap(v->buf, BUFS_SIZE);
+	free(v);
+}
+
+/* Address space whose pages cost nothing until they are touched. NULL: out of memory. */
+static void *map_lazily(size_t size)
+{
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	/* A hint: a huge page would cost what the untouched part saves. A kernel without them refuses, rightly. */
+	(void)madvise(map, size, MADV_NOHUGEPAGE);
+	return map;
+}
+
+static int vsock_build(struct vsock *v, const struct vsock_params *params, struct err *e)
+{
+	int r;
+
+	v->conn = map_lazily(CONNS_SIZE);
+	v->buf = map_lazily(BUFS_SIZE);
+	if (!v->conn || !v->buf)
+		return err_set(e, -ENOMEM, "out of memory");
+	/* Not TFD_NONBLOCK: the ring would complete its read at once. */
+	v->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (v->timer_fd < 0)
+		return err_sys(e, "make a timer");
+	r = loop_watch(v->dev.loop, &v->timer, v->timer_fd);
+	if (r < 0)
+		return err_set(e, r, "its loop has too many files");
+	return vsock_unix_listen(v, params->path, e);
+}
+
+static const struct virtio_ops vsock_ops;
+
+int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,
+	      struct err *e)
+{
+	struct vsock *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return err_set(e, -ENOMEM, "vsock '%s': out of memory", params->path);
+	v->dev = (struct virtio_dev){ .ops = &vsock_ops, .loop = loop, .mem = mem, .id = params->path };
+	v->cid = params->cid;
+	v->listen_fd = v->timer_fd = -1;
+	v->retry.run = vsock_retry;
+	v->timer.fire = vsock_tick;
+	v->max_conns = vsock_unix_max_conns();
+	v->last_port = VSOCK_PORT_BASE - 1;
+	TAILQ_INIT(&v->ready);
+	if (vsock_build(v, params, e) < 0) {
+		err_wrap(e, "vsock '%s'", params->path);
+		vsock_free(&v->dev);
+		return e->code;
+	}
+	*ret = &v->dev;
+	return 0;
+}
+
+static const struct virtio_ops vsock_ops = {
+	.name = "vsock",
+	.device_id = VIRTIO_ID_VSOCK,
+	.num_queues = 3,
+	.config_len = sizeof(struct virtio_vsock_config),
+	.config_read = vsock_config_read,
+	.activate = vsock_activate,
+	.kick = vsock_kick,
+	.reset = vsock_reset,
+	.free = vsock_free,
+};

@@ -1,0 +1,39 @@
+/*
+ * virtio-vsock (virtio 1.2 §5.10): stream sockets between guest and host, whose host side are Unix sockets. A host
+ * program connects to PATH and writes "CONNECT <port>\n"; a guest that connects to the host's port P reaches whoever
+ * listens on PATH_P.
+ */
+#ifndef MF_VIRTIO_VSOCK_H
+#define MF_VIRTIO_VSOCK_H
+
+#include <stdint.h>
+
+struct err;
+struct loop;
+struct mem;
+struct virtio_dev;
+
+#define VSOCK_CID_MIN 3U	  /* 0 to 2 are reserved, 2 is the host */
+#define VSOCK_CID_MAX 0xfffffffeU /* VMADDR_CID_ANY - 1 */
+#define VSOCK_PATH_MAX 96	  /* bytes: a Unix socket's name has 107 at most, and "_4294967295" goes behind it */
+#define VSOCK_CONNS_MAX 1023
+
+struct vsock_params {
+	const char *path; /* kept */
+	uint32_t cid;	  /* the guest's */
+};
+
+/*
+ * Makes the socket at path, replacing one that nobody listens on any more. The loop is of RING_SOCKETS and does not run
+ * yet. Returns 0 or -errno with e set: -EADDRINUSE when another process listens there.
+ */
+int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,
+	      struct err *e);
+
+/*
+ * At the VM's end, when no vCPU runs any more: what the guest has sent still goes to the host, for timeout_ms at most. Not
+ * on the loop's thread. Freeing the device removes the socket's name.
+ */
+void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms);
+
+#endif

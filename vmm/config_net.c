@@ -1,0 +1,288 @@
+/* Network interfaces in the configuration: their setters and checks. See config.h. */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/util.h"
+#include "vmm/config.h"
+#include "vmm/config_parts.h"
+
+#define PORTS_TEXT_MAX 63U
+
+void config_net_done(struct config_net *n)
+{
+	for (unsigned i = 0; i < n->num_forwards; i++)
+		free(n->forward[i].ports);
+	free(n->id);
+	free(n->tap);
+	*n = (struct config_net){ .fd = -1 };
+}
+
+int config_begin_net(struct config *c, struct err *e)
+{
+	if (c->num_nets == CONFIG_NETS_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d network interfaces", CONFIG_NETS_MAX);
+	config_net_done(&c->net[c->num_nets]);
+	return 0;
+}
+
+static struct config_net *begun_net(struct config *c)
+{
+	assert(c->num_nets < CONFIG_NETS_MAX);
+	return &c->net[c->num_nets];
+}
+
+static int set_kind(struct config_net *n, enum config_net_kind kind, struct err *e)
+{
+	if (n->kind != CONFIG_NET_UNSET)
+		return err_set(e, -EINVAL, "an interface is one of tap, fd and user");
+	n->kind = kind;
+	return 0;
+}
+
+int config_net_id(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_id(&begun_net(c)->id, text, e);
+}
+
+int config_net_tap(struct config *c, const char *text, struct err *e)
+{
+	size_t len = strlen(text);
+
+	/* What Linux takes for a name, without '%', which it would replace by a number. */
+	if (len < 1 || len >= IFNAMSIZ || strpbrk(text, "/: \t\n%") || !strcmp(text, ".") || !strcmp(text, ".."))
+		return err_set(e, -EINVAL, "must be the name of a tap, 1 to %d characters", IFNAMSIZ - 1);
+	if (set_kind(begun_net(c), CONFIG_NET_TAP, e) < 0)
+		return e->code;
+	return config_copy_text(&begun_net(c)->tap, text, IFNAMSIZ - 1, e);
+}
+
+int config_net_fd(struct config *c, const char *text, struct err *e)
+{
+	uint64_t fd;
+
+	if (parse_u64(text, &fd) < 0 || fd <= STDERR_FILENO || fd > INT_MAX)
+		return err_set(e, -EINVAL, "must be the number of an inherited file descriptor, 3 or more");
+	begun_net(c)->fd = (int)fd;
+	return set_kind(begun_net(c), CONFIG_NET_FD, e);
+}
+
+int config_net_user(struct config *c, const char *text, struct err *e)
+{
+	bool user = false;
+
+	if (config_copy_bool(&user, text, e) < 0)
+		return e->code;
+	return user ? set_kind(begun_net(c), CONFIG_NET_USER, e) : 0;
+}
+
+int config_net_mac(struct config *c, const char *text, struct err *e)
+{
+	struct config_net *n = begun_net(c);
+	static const uint8_t zero[NET_MAC_LEN];
+	uint8_t mac[NET_MAC_LEN];
+	int end = 0;
+
+	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:") != 17 ||
+	    sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5],
+		   &end) != NET_MAC_LEN ||
+	    end != 17)
+		return err_set(e, -EINVAL, "must be six bytes such as 02:00:00:00:00:01");
+	if (mac[0] & 1 || !memcmp(mac, zero, sizeof(mac)))
+		return err_set(e, -EINVAL, "must be the address of one station: not a multicast address, not zero");
+	memcpy(n->mac, mac, sizeof(mac));
+	n->has_mac = true;
+	return 0;
+}
+
+int config_net_mtu(struct config *c, const char *text, struct err *e)
+{
+	uint64_t mtu;
+
+	if (parse_u64(text, &mtu) < 0 || mtu < NET_MTU_MIN || mtu > NET_MTU_MAX)
+		return err_set(e, -EINVAL, "must be %u to %u", NET_MTU_MIN, NET_MTU_MAX);
+	begun_net(c)->mtu = (unsigned)mtu;
+	return 0;
+}
+
+static bool is_port(const char *text)
+{
+	uint64_t port;
+
+	return parse_u64(text, &port) == 0 && port >= 1 && port <= UINT16_MAX;
+}
+
+static bool is_address(const char *text)
+{
+	struct in6_addr addr;
+
+	return inet_pton(AF_INET, text, &addr) == 1 || inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+/* Checks [ADDRESS/]HOST_PORT[:GUEST_PORT], of which it makes pieces. */
+static bool is_forward(char *text)
+{
+	char *slash = strchr(text, '/'), *host = slash ? slash + 1 : text, *guest = strchr(host, ':');
+
+	if (slash)
+		*slash = '\0';
+	if (guest)
+		*guest++ = '\0';
+	return is_port(host) && (!guest || is_port(guest)) && (!slash || is_address(text));
+}
+
+static int add_forward(struct config *c, bool udp, const char *text, struct err *e)
+{
+	struct config_net *n = begun_net(c);
+	MF_FREE char *pieces = strdup(text);
+	char *ports = NULL;
+
+	if (!pieces)
+		return err_sys(e, "copy it");
+	if (strlen(text) > PORTS_TEXT_MAX || !is_forward(pieces))
+		return err_set(e, -EINVAL,
+			       "must be HOST_PORT:GUEST_PORT, each 1 to 65535, or ADDRESS/HOST_PORT:GUEST_PORT");
+	if (n->num_forwards == CONFIG_FORWARDS_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d ports", CONFIG_FORWARDS_MAX);
+	if (config_copy_text(&ports, text, PORTS_TEXT_MAX, e) < 0)
+		return e->code;
+	n->forward[n->num_forwards++] = (struct config_forward){ .udp = udp, .ports = ports };
+	return 0;
+}
+
+int config_net_tcp(struct config *c, const char *text, struct err *e)
+{
+	return add_forward(c, false, text, e);
+}
+
+int config_net_udp(struct config *c, const char *text, struct err *e)
+{
+	return add_forward(c, true, text, e);
+}
+
+int config_net_rx_bandwidth(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_net(c)->limit[NET_RX].bytes, text, true, e);
+}
+
+int config_net_rx_ops(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_net(c)->limit[NET_RX].ops, text, false, e);
+}
+
+int config_net_tx_bandwidth(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_net(c)->limit[NET_TX].bytes, text, true, e);
+}
+
+int config_net_tx_ops(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_limit(&begun_net(c)->limit[NET_TX].ops, text, false, e);
+}
+
+int config_end_net(struct config *c, struct err *e)
+{
+	struct config_net *n = begun_net(c);
+
+	if (n->kind == CONFIG_NET_UNSET)
+		return err_set(e, -EINVAL, "needs one of tap, fd and user");
+	if (n->num_forwards && n->kind != CONFIG_NET_USER)
+		return err_set(e, -EINVAL, "only user networks forward ports");
+	if (!n->id && asprintf(&n->id, "net%u", c->num_nets) < 0) {
+		n->id = NULL; /* asprintf leaves it undefined */
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	c->num_nets++;
+	return 0;
+}
+
+/* The parts of an interface on the command line. */
+static const struct net_option {
+	const char *name;
+	config_setter *set;
+	bool many;
+} net_options[] = {
+	{ "tap", config_net_tap, false },
+	{ "fd", config_net_fd, false },
+	{ "user", config_net_user, false },
+	{ "id", config_net_id, false },
+	{ "mac", config_net_mac, false },
+	{ "mtu", config_net_mtu, false },
+	{ "tcp", config_net_tcp, true },
+	{ "udp", config_net_udp, true },
+	{ "rx_bandwidth", config_net_rx_bandwidth, false },
+	{ "rx_ops", config_net_rx_ops, false },
+	{ "tx_bandwidth", config_net_tx_bandwidth, false },
+	{ "tx_ops", config_net_tx_ops, false },
+};
+
+/* Applies one part; *seen holds the options that were already there. */
+static int take_net_option(struct config *c, const char *part, unsigned *seen, struct err *e)
+{
+	size_t len = strcspn(part, "=");
+	const char *value = part[len] ? part + len + 1 : NULL;
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(net_options); i++) {
+		const struct net_option *o = &net_options[i];
+
+		if (strlen(o->name) != len || strncmp(part, o->name, len) != 0)
+			continue;
+		if (!o->many && *seen & 1U << i)
+			return err_set(e, -EINVAL, "'%s' is there twice", o->name);
+		*seen |= 1U << i;
+		if (o->set == config_net_user ? value != NULL : value == NULL)
+			return err_set(e, -EINVAL, "'%s' %s", o->name, value ? "takes no value" : "needs a value");
+		if (o->set(c, value ? value : "true", e) < 0)
+			return err_wrap(e, "'%s'", part);
+		return 0;
+	}
+	return err_set(e, -EINVAL,
+		       "'%s' is none of none, tap=NAME, fd=N, user, mac=, mtu=, tcp=, udp=, id=, rx_bandwidth=, "
+		       "rx_ops=, tx_bandwidth= and tx_ops=",
+		       part);
+}
+
+int config_add_net(struct config *c, const char *spec, struct err *e)
+{
+	MF_FREE char *copy = strdup(spec);
+	char *rest = copy, *part;
+	unsigned seen = 0;
+
+	if (!copy)
+		return err_sys(e, "copy it");
+	if (!strcmp(spec, "none")) {
+		c->num_nets = 0;
+		return 0;
+	}
+	if (config_begin_net(c, e) < 0)
+		return e->code;
+	while ((part = strsep(&rest, ","))) {
+		if (take_net_option(c, part, &seen, e) < 0)
+			return e->code;
+	}
+	return config_end_net(c, e);
+}
+
+int config_check_nets(const struct config *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->num_nets; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			const struct config_net *a = &c->net[j], *b = &c->net[i];
+
+			if (!strcmp(a->id, b->id))
+				return err_set(e, -EINVAL, "two network interfaces have the same id '%s'", a->id);
+			if (a->kind == CONFIG_NET_FD && b->kind == CONFIG_NET_FD && a->fd == b->fd)
+				return err_set(e, -EINVAL, "nets '%s' and '%s' have the same fd %d", a->id, b->id,
+					       a->fd);
+			if (a->has_mac && b->has_mac && !memcmp(a->mac, b->mac, sizeof(a->mac)))
+				return err_set(e, -EINVAL, "nets '%s' and '%s' have the same mac", a->id, b->id);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,258 @@
+/*
+ * The construction of a VM, in the order that is fast (vm.c says why); what its devices call when something happens.
+ */
+#include "vmm/vm.h"
+
+#include <unistd.h>
+
+#include "loader/acpi.h"
+#include "loader/boot_x86.h"
+#include "virtio/blk.h"
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "virtio/vsock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/boot.h"
+#include "vmm/console.h"
+#include "vmm/core/loop.h"
+#include "vmm/cpu_x86.h"
+#include "vmm/ioapic.h"
+#include "vmm/netdev.h"
+#include "vmm/serial.h"
+#include "vmm/timeline.h"
+
+static int build_kvm(struct vm *vm, struct err *e)
+{
+	int r = kvm_init(&vm->kvm, e);
+
+	if (!r)
+		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
+	if (!r)
+		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(config_num_devices(vm->config)), e);
+	timeline_mark(vm->timeline, TIMELINE_KVM);
+	return r;
+}
+
+static int send_msi(void *ctx, uint32_t address, uint32_t data)
+{
+	struct vm *vm = ctx;
+
+	return kvm_signal_msi(&vm->kvm, address, data);
+}
+
+static void raise_line(void *ctx, unsigned line)
+{
+	struct vm *vm = ctx;
+
+	ioapic_raise(vm->ioapic, line);
+}
+
+static void raise_serial(void *ctx)
+{
+	raise_line(ctx, SERIAL_IRQ);
+}
+
+static void on_serial_event(void *ctx, enum serial_event event)
+{
+	struct vm *vm = ctx;
+
+	switch (event) {
+	case SERIAL_EVENT_OPENED:
+		timeline_mark(vm->timeline, TIMELINE_PID1);
+		break;
+	case SERIAL_EVENT_OUTPUT:
+		timeline_mark(vm->timeline, TIMELINE_OUTPUT);
+		break;
+	}
+}
+
+static const struct serial_ops vm_serial_ops = {
+	.raise = raise_serial,
+	.event = on_serial_event,
+};
+
+static void on_quit(void *ctx)
+{
+	vm_end(ctx, VM_END_QUIT, "Ctrl-A x");
+}
+
+static void on_output(void *ctx, const uint8_t *data, size_t len)
+{
+	struct vm *vm = ctx;
+
+	guestlog_scan(&vm->guestlog, data, len);
+}
+
+static void on_i8042_reset(void *ctx)
+{
+	vm_end(ctx, VM_END_RESET, "i8042 reset");
+}
+
+static void on_acpi_power_off(void *ctx)
+{
+	vm_end(ctx, VM_END_POWEROFF, "ACPI S5");
+}
+
+static void on_acpi_reset(void *ctx)
+{
+	vm_end(ctx, VM_END_RESET, "ACPI reset");
+}
+
+static int build_legacy(struct vm *vm, struct err *e)
+{
+	struct console_params params = {
+		.in_fd = STDIN_FILENO,
+		.out_fd = STDOUT_FILENO,
+		.on_quit = on_quit,
+		.on_output = on_output,
+		.ctx = vm,
+	};
+	int r;
+
+	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(config_num_devices(vm->config)), send_msi, vm, e);
+	if (r < 0)
+		return r;
+	r = ioapic_attach_loop(vm->ioapic, vm->io);
+	if (r < 0)
+		return err_neg(e, r, "add the IOAPIC to its loop");
+	r = serial_new(&vm->serial, vm->io, &vm_serial_ops, vm, SERIAL_STALL_MS, e);
+	if (r < 0)
+		return r;
+	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
+	if (r < 0)
+		return r;
+	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
+	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
+	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
+	if (!r)
+		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
+	if (!r)
+		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
+	if (!r)
+		r = bus_add(&vm->ports, ACPI_PM_PORT, ACPI_PM_PORTS, acpi_pm_access, &vm->acpi_pm);
+	return r ? err_neg(e, r, "place the legacy devices") : 0;
+}
+
+/* Puts dev, which is the VM's from here on, behind the next window of the MMIO bus. */
+static int place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
+{
+	unsigned i = vm->num_devs++;
+	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
+	uint64_t gpa = BOOT_DEVICE_GPA(i);
+	int r;
+
+	vm->dev[i] = dev;
+	r = mmio_new(&vm->transport[i], dev, &vm->kvm, gpa, irq, e);
+	if (r < 0)
+		return r;
+	r = bus_add(&vm->mmio, gpa, MMIO_WINDOW_SIZE, mmio_access, vm->transport[i]);
+	return r ? err_neg(e, r, "place %s '%s'", dev->ops->name, dev->id) : 0;
+}
+
+static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
+{
+	struct blk_params params = {
+		.id = d->id,
+		.path = d->path,
+		.serial = d->serial,
+		.read_only = d->read_only,
+		.direct = d->direct,
+		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
+		.overlay = d->overlay,
+		.overlay_size = d->overlay_size,
+		.overlay_dir = d->overlay_dir,
+		.bandwidth = d->bandwidth,
+		.ops = d->ops,
+	};
+	struct virtio_dev *dev;
+	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
+
+	return r < 0 ? r : place_device(vm, dev, e);
+}
+
+static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
+{
+	struct virtio_dev *dev;
+	int r = netdev_new(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
+
+	return r < 0 ? r : place_device(vm, dev, e);
+}
+
+static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
+{
+	struct vsock_params params = { .path = c->path, .cid = c->cid };
+	int r = loop_new(&vm->vsock_loop, "vsock", RING_SOCKETS, e);
+
+	if (!r)
+		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
+	if (!r)
+		r = place_device(vm, vm->vsock, e);
+	return r < 0 ? r : loop_start(vm->vsock_loop, e);
+}
+
+static int build_devices(struct vm *vm, struct err *e)
+{
+	int r = loop_new(&vm->io, "io", RING_FIXED, e);
+
+	if (!r)
+		r = build_legacy(vm, e);
+	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
+		r = build_drive(vm, &vm->config->drive[i], e);
+	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
+		r = build_net(vm, &vm->config->net[i], &vm->passt[i], e);
+	if (!r && vm->config->vsock.path)
+		r = build_vsock(vm, &vm->config->vsock, e);
+	if (!r)
+		r = loop_start(vm->io, e);
+	timeline_mark(vm->timeline, TIMELINE_DEVICES);
+	return r;
+}
+
+static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
+{
+	struct cpu_template *template = NULL;
+	int r = cpu_template_new(&template, &vm->kvm, vm->config->cpus, e);
+
+	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
+		vm->num_vcpus++;
+		r = vcpu_init(&vm->vcpu[i], vm, i, e);
+		if (!r)
+			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
+	}
+	if (!r)
+		r = cpu_set_boot_regs(vm->vcpu[0].fd, regs, e);
+	cpu_template_free(template);
+	timeline_mark(vm->timeline, TIMELINE_VCPUS);
+	return r;
+}
+
+/* First of all: they start while the rest is built, and there is nothing yet that fork would have to copy. */
+static int start_children(struct vm *vm, struct err *e)
+{
+	for (unsigned i = 0; i < vm->config->num_nets; i++) {
+		const struct config_net *n = &vm->config->net[i];
+
+		if (n->kind == CONFIG_NET_USER && passt_start(&vm->passt[i], n, netdev_mtu(n), e) < 0)
+			return err_wrap(e, "net '%s'", n->id);
+	}
+	return 0;
+}
+
+int vm_build(struct vm *vm, struct err *e)
+{
+	struct boot_regs regs;
+	int r = start_children(vm, e);
+
+	if (!r)
+		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
+	if (!r)
+		r = build_kvm(vm, e);
+	if (!r)
+		r = build_devices(vm, e);
+	if (!r)
+		r = build_vcpus(vm, &regs, e);
+	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
+		r = passt_check(&vm->passt[i], e);
+	return r;
+}
