@@ -131,8 +131,8 @@ static void net_tx_run(struct net *n)
 		const char *why = "frame to send with buffers that the device should write";
 		int got;
 
-		if (n->num_free == 0 || n->pace[NET_TX].timer.set)
-			return; /* net_sent or the timer goes on */
+		if (n->num_free == 0)
+			return; /* net_sent goes on */
 		got = virtq_pop(q, &n->chain, &why);
 		if (got == 0) {
 			if (virtq_enable_notify(q))

@@ -92,6 +92,7 @@ static const struct key net_keys[] = {
 	{ "rx_ops", STRING, .set = config_net_rx_ops },
 	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth },
 	{ "tx_ops", STRING, .set = config_net_tx_ops },
+	{ .name = NULL },
 };
 
 static const struct key vsock_keys[] = {

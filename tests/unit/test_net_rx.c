@@ -35,7 +35,6 @@ static void test_one_buffer_per_frame(void **state)
 	assert_int_equal(drv_used_flags(&f->q[0]), 0); /* and the driver's next buffer is wanted */
 }
 
-/* However many buffers a frame takes, the driver sees all of them or none. */
 static void test_merged(void **state)
 {
 	struct fix *f = *state;

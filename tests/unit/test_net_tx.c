@@ -146,16 +146,22 @@ static void test_errors(void **state)
 	sent(f, 0, -EIO); /* a tap that is down */
 	assert_int_equal(stats(f, NET_TX).dropped, 1);
 	assert_int_equal(config_calls, 0);
+	for (unsigned i = 3; i < 200; i++) { /* each gives its slot back */
+		transmit(f, i, &plain, 60);
+		mock_run_tasks();
+		kick(f, NET_TX);
+		sent(f, 2, -EIO);
+	}
 	sent(f, 0, NET_LOST);
 	sent(f, 0, NET_LOST);
 	assert_int_equal(config_calls, 1);
-	assert_int_equal(drv_used_idx(&f->q[1]), 3);
+	assert_int_equal(drv_used_idx(&f->q[1]), 200);
 	/* From now on they come back at once. */
 	transmit(f, 0, &plain, 60);
 	kick(f, NET_TX);
 	assert_int_equal(f->fake.num_sent, 0);
-	assert_int_equal(drv_used_idx(&f->q[1]), 4);
-	assert_int_equal(stats(f, NET_TX).dropped, 4);
+	assert_int_equal(drv_used_idx(&f->q[1]), 201);
+	assert_int_equal(stats(f, NET_TX).dropped, 201);
 	assert_int_equal(stats(f, NET_TX).frames, 0);
 }
 

@@ -270,6 +270,27 @@ static void test_push_while_broken(void **state)
 	assert_int_equal(pop(f), -EPROTO);
 }
 
+/* Of several heads that are filled the driver sees none before the flush, and then all. */
+static void test_fill_and_flush(void **state)
+{
+	struct fix *f = *state;
+
+	for (uint16_t i = 0; i < 3; i++) {
+		drv_desc(&f->d, i, DRV_DATA, 64, WRITE, 0);
+		drv_publish(&f->d, i);
+		assert_int_equal(pop(f), 1);
+	}
+	for (uint16_t i = 0; i < 3; i++) {
+		virtq_fill(&f->q, i, 10U + i);
+		assert_int_equal(drv_used_idx(&f->d), 0);
+	}
+	virtq_flush(&f->q);
+	assert_int_equal(drv_used_idx(&f->d), 3);
+	assert_int_equal(drv_used_id(&f->d, 2), 2);
+	assert_int_equal(drv_used_len(&f->d, 2), 12);
+	assert_true(virtq_needs_interrupt(&f->q));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +309,7 @@ int main(void)
 		T(test_head_twice_in_batch),
 		T(test_head_again_after_push),
 		T(test_push_while_broken),
+		T(test_fill_and_flush),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
