@@ -1,0 +1,1 @@
+def script(suite, seed): pass
