@@ -17,7 +17,9 @@
 .set AP_PAGE, 0x60		# of the second CPU's first instruction
 .set AP_START, AP_PAGE << 12
 .set RAMDISK, 0x218		# in boot_params: address, then size
-.set ICR, 0xfee00300		# of the local APIC
+.set SVR, 0xfee000f0		# of the local APIC: enables it, without which KVM may not find the other one
+.set SVR_ENABLE, 0x1ff
+.set ICR, 0xfee00300
 .set ICR_INIT, 0x4500
 .set ICR_STARTUP, 0x4600
 .set TICK_SHIFT, 24		# a time-out is in ticks of 16 M cycles: 4 to 8 ms
@@ -340,6 +342,8 @@ do_ap:
 	mov $AP_START, %edi
 	mov $ap_real_end - ap_real, %ecx
 	rep movsb
+	mov $SVR, %edi
+	movl $SVR_ENABLE, (%rdi)
 	mov $ICR, %edi
 	movl $1 << 24, 0x10(%rdi)
 	movl $ICR_INIT, (%rdi)

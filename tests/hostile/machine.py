@@ -5,12 +5,15 @@ start, has not grown, has logged little, and images that nobody may write to are
 """
 import os
 import re
+import resource
 import select
+import signal
+import struct
 import subprocess
 import tempfile
 import time
 
-from script import assemble
+from script import FORMAT, OP_SIZE, OPS, assemble
 from virtio import RAM_SIZE
 
 SILENCE_MAX = 60  # seconds without a sign of life, after which a VM counts as hung
@@ -57,6 +60,23 @@ class VM:
                 fields = rest.split()
                 ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    # What the host does in the middle of a case. They return what was wrong, or None.
+
+    def is_quiet(self, thread, seconds=0.5):
+        before = self.thread_seconds(thread)
+        time.sleep(seconds)
+        used = self.thread_seconds(thread) - before
+        return f"thread {thread} has used {used:.2f} s in {seconds} s" if used > 0.1 * seconds else None
+
+    def stop_and_go(self):
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        self.process.send_signal(signal.SIGCONT)
+
+    def limit_file_size(self, size):
+        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
     # The run.
 
@@ -188,9 +208,5 @@ class VM:
 
 
 def unpack(data, index):
-    import struct
-
-    from script import FORMAT, OPS, OP_SIZE
-
     code, width, flags, count, addr, value, mask = struct.unpack_from(FORMAT, data, index * OP_SIZE)
     return OPS[code], width, flags, count, addr, value, mask

@@ -145,7 +145,7 @@ class Drive(Device):
         self.config = struct.pack("<QIIHBBI", sectors, 0, CHAIN_MAX - 2, 0, 0, 0, 512)
 
     def option(self):
-        return ["-d", f"{self.name}.img" + (":ro" if self.read_only else "")]
+        return ["-d", f"{self.name}.img:id={self.name}" + (":ro" if self.read_only else "")]
 
     def image(self):
         return b"".join(struct.pack("<Q", self.PATTERN + n) * 64 for n in range(self.sectors))
