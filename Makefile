@@ -59,7 +59,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot unit-bins fuzz-bins guests clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile unit-bins fuzz-bins guests clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -154,13 +154,16 @@ guests: $(GUESTS)
 TO_BOOT := $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
 
 check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
-	$(Q)tests/run style builds unit fuzz cli boot
+	$(Q)tests/run style builds unit fuzz cli boot hostile
 
 check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
 	$(Q)tests/run style unit fuzz cli
 
 check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
+
+check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## attack the monitor from a guest: all cases, then SECONDS=60 at random
+	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
 	rm -rf build
