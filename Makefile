@@ -171,7 +171,7 @@ check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that n
 check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
 
-check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## attack the monitor from a guest: all cases, then SECONDS=60 at random
+check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
 	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)

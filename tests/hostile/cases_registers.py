@@ -1,4 +1,4 @@
-"""Abuse of the register window: sections G1 to G13 and G18 of the catalogue."""
+"""Abuse of the register window, G1 to G13 and G18."""
 from suite import STATES, STATUS_OF, family
 from virtio import (A, AD, ADF, ADFO, CONFIG, CONFIG_GENERATION, DEVICE_FEATURES, DEVICE_FEATURES_SEL, DEVICE_ID,
                     DRIVER_FEATURES, DRIVER_FEATURES_SEL, DRIVER_OK, FAILED, FEATURES_OK, INTERRUPT_ACK,
@@ -87,8 +87,9 @@ def window_edges(suite, dev):
 @family(Device)
 def queue_select(suite, dev):
     n = dev.queues
-    for sel in dict.fromkeys([n, n + 1, n + 2, n + 7, 31, 32, 63, 64, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x10000 + n,
-                0x1000000, 0x7FFFFFFF, 0x80000000, 0x80000000 + n, U32 - n, U32 - 1, U32]):
+    sels = [n, n + 1, n + 2, n + 7, 31, 32, 63, 64, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x10000 + n, 0x1000000]
+    sels += [0x7FFFFFFF, 0x80000000, 0x80000000 + n, U32 - n, U32 - 1, U32]
+    for sel in dict.fromkeys(sels):
         for state in ("features-ok", "live"):
             with suite.case(dev, f"QueueSel {sel:#x}, {state}", "G4") as d:
                 STATES[state](d)
@@ -166,10 +167,16 @@ def ring_addresses(suite, dev):
 @family(Device)
 def ring_overlaps(suite, dev):
     q = dev.q
-    for name, addrs in {"all at one place": {"avail": q.desc, "used": q.desc}, "used over desc": {"used": q.desc},
-                        "avail over used": {"avail": q.used}, "avail over desc": {"avail": q.desc},
-                        "used 4 bytes into avail": {"used": q.avail + 4}, "at address 0": {"desc": 0, "avail": 0x200000},
-                        "at the last bytes of RAM": {"used": RAM_SIZE - 72}}.items():
+    overlaps = {
+        "all at one place": {"avail": q.desc, "used": q.desc},
+        "used over desc": {"used": q.desc},
+        "avail over used": {"avail": q.used},
+        "avail over desc": {"avail": q.desc},
+        "used 4 bytes into avail": {"used": q.avail + 4},
+        "at address 0": {"desc": 0, "avail": 0x200000},
+        "at the last bytes of RAM": {"used": RAM_SIZE - 72},
+    }
+    for name, addrs in overlaps.items():
         with suite.case(dev, f"rings overlap: {name}", "G6") as d:
             dev.junk(d)
             STATES["features-ok"](d)
@@ -198,6 +205,19 @@ def rewritten_queue_registers(suite, dev):
                         d.put(STATUS, ADFO)
                     d.healthy()
                     dev.good(d)
+
+
+@family(Device)
+def queues_out_of_turn(suite, dev):
+    """Only from FEATURES_OK to DRIVER_OK, and without NEEDS_RESET or FAILED, can a queue be set up."""
+    for state in STATES:
+        if state == "features-ok":
+            continue
+        with suite.case(dev, f"a queue is set up, {state}", "G7") as d:
+            STATES[state](d)
+            ready = 1 if state in ("live", "broken", "failed") else 0
+            raw_queue(d).get(QUEUE_READY, ready).put(QUEUE_READY, 0).get(QUEUE_READY, ready)
+            still(d, state)
 
 
 @family(Device)

@@ -1,4 +1,4 @@
-"""Abuse of the rings: sections G19 to G34 of the catalogue. Most is true of any device; the rest is in terms of a drive."""
+"""Abuse of the rings, G19 to G34. Most is true of any device; the rest is in terms of a drive."""
 from cases_registers import bad_addresses, raw_queue
 from script import Cell
 from suite import family
@@ -14,10 +14,14 @@ def events(dev, on):
     return (dev.offered | TRANSPORT) & ~(0 if on else EVENT_IDX)
 
 
+def comma(event_idx):
+    return ", EVENT_IDX" if event_idx else ""
+
+
 def ways():
     for event_idx in (False, True):
         for indirect in (False, True):
-            yield event_idx, indirect, f"{'indirect' if indirect else 'direct'}{', EVENT_IDX' if event_idx else ''}"
+            yield event_idx, indirect, f"{'indirect' if indirect else 'direct'}{comma(event_idx)}"
 
 
 def one_more(d):
@@ -68,7 +72,8 @@ def indices_out_of_range(suite, dev):
                 with suite.case(dev, f"next descriptor {index:#x}, queue of {size}, {way}", "G20") as d:
                     d.up(size)
                     if indirect:
-                        d.desc(0, d.q.data, 16, NEXT, index, d.q.table).desc(0, d.q.table, 16 * min(size, 128), INDIRECT)
+                        d.desc(0, d.q.data, 16, NEXT, index, d.q.table)
+                        d.desc(0, d.q.table, 16 * min(size, 128), INDIRECT)
                     else:
                         d.desc(0, d.q.data, 16, NEXT, index)
                     d.send(0).broken()
@@ -80,7 +85,7 @@ def available_index(suite, dev):
         jumps = (size + 1, size + 2, 2 * size, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF)
         for jump in dict.fromkeys(jumps):
             for event_idx in (False, True):
-                name = f"available index jumps by {jump:#x}, queue of {size}{', EVENT_IDX' if event_idx else ''}"
+                name = f"available index jumps by {jump:#x}, queue of {size}{comma(event_idx)}"
                 with suite.case(dev, name, "G21") as d:
                     dev.junk(d)
                     d.up(size, events(dev, event_idx)).publish(jump).notify().broken()
@@ -288,7 +293,8 @@ def framing(suite, dev):
                 check(d, [(q.headers + at, piece, 0) for at in range(0, 16, piece)] + data + status, indirect)
         for cut in (1, 7, 255, 256, 511):
             with suite.case(dev, f"data cut after {cut} bytes, {way}", "G28") as d:
-                check(d, [(q.headers, 16, 0), (q.data, cut, WRITE), (q.data + cut, 512 - cut, WRITE)] + status, indirect)
+                halves = [(q.data, cut, WRITE), (q.data + cut, 512 - cut, WRITE)]
+                check(d, [(q.headers, 16, 0)] + halves + status, indirect)
         for piece in (8, 16, 64, 100):
             with suite.case(dev, f"data in pieces of {piece}, {way}", "G28") as d:
                 pieces = [(q.data + at, min(piece, 512 - at), WRITE) for at in range(0, 512, piece)]
@@ -307,22 +313,24 @@ def framing(suite, dev):
 def indirect_tables(suite, dev):
     q = dev.q
     with suite.case(dev, "indirect, not negotiated", "G29") as d:
-        dev.junk(d)
+        dev.junk(d, q.table)
         d.up(features=(dev.offered | TRANSPORT) & ~INDIRECT_DESC)
         d.desc(0, q.table, 48, INDIRECT).send(0).broken()
     for length in list(range(0, 16)) + [17, 24, 31, 33, 47, 16 * 128 + 1, 16 * 129, 16 * 256, 16 * 257, 0x8000,
                                         0x100000, 0x7FFFFFF0, 0xFFFFFFF0, 0xFFFFFFFF]:
         for event_idx in (False, True):
-            with suite.case(dev, f"indirect table of {length:#x} bytes{', EVENT_IDX' if event_idx else ''}", "G29") as d:
+            with suite.case(dev, f"indirect table of {length:#x} bytes{comma(event_idx)}", "G29") as d:
+                dev.junk(d, q.table)
                 d.up(features=events(dev, event_idx)).desc(0, q.table, length, INDIRECT).send(0).broken()
     for flags, name in ((NEXT, "with NEXT"), (NEXT | WRITE, "with NEXT and WRITE")):
         for following in (0, 1, 0xFFFF):
             with suite.case(dev, f"indirect descriptor {name}, next {following:#x}", "G29") as d:
-                d.up().desc(0, q.table, 16, INDIRECT | flags, following).send(0).broken()
+                dev.junk(d, q.table)
+                d.up().desc(0, q.table, 48, INDIRECT | flags, following).send(0).broken()
     for depth in range(0, 4):
         with suite.case(dev, f"indirect in an indirect table, as number {depth}", "G29") as d:
-            d.up().chain([(q.data, 16, 0)] * depth + [(q.table + 0x1000, 16, INDIRECT)], table=q.table)
-            d.desc(0, q.data, 16, WRITE, table=q.table + 0x1000)
+            dev.junk(d, q.table + 0x1000)
+            d.up().chain([(q.data, 0, 0)] * depth + [(q.table + 0x1000, 48, INDIRECT)], table=q.table)
             d.desc(0, q.table, 16 * (depth + 1), INDIRECT).send(0).broken()
     with suite.case(dev, "indirect table that is its own", "G29") as d:
         d.up().desc(0, q.desc, 16, INDIRECT).send(0).broken()
@@ -333,7 +341,7 @@ def good_indirect_tables(suite, dev):
     q = dev.q
     for flag in (0, WRITE):
         for depth in (0, 1, 2, 4, 16):
-            with suite.case(dev, f"indirect after {depth} direct ones{', marked writable' if flag else ''}", "G29") as d:
+            with suite.case(dev, f"indirect after {depth} direct ones, flags {flag}", "G29") as d:
                 d.up().header(Drive.IN, 1)
                 piece = 16 // (depth or 1)
                 direct = [(q.headers + piece * n, piece, 0) for n in range(depth)]
@@ -367,7 +375,7 @@ def event_words(suite, dev):
     for size in SOME_SIZES:
         for event_idx in (False, True):
             for value in values:
-                name = f"used_event and flags {value:#x}, queue of {size}{', EVENT_IDX' if event_idx else ''}"
+                name = f"used_event and flags {value:#x}, queue of {size}{comma(event_idx)}"
                 with suite.case(dev, name, "G32") as d:
                     d.up(max(size, 4), events(dev, event_idx))
                     dev.junk(d)
@@ -382,7 +390,7 @@ def event_words(suite, dev):
 def never_reaped(suite, dev):
     for number in (300, 3000):
         for event_idx in (False, True):
-            name = f"{number} requests, nothing reaped{', EVENT_IDX' if event_idx else ''}"
+            name = f"{number} requests, nothing reaped{comma(event_idx)}"
             with suite.case(dev, name, "G33", ("slow",) if number > 1000 else ()) as d:
                 d.up(16, events(dev, event_idx))
                 dev.junk(d)

@@ -1,16 +1,34 @@
-"""Random scripts: the same seed gives the same one. What a device may write to stays inside its part of guest memory, so
-that whatever it is told to do, the script, the payload and the canary survive; the rest is as wild as it comes."""
+"""Random scripts: the same seed gives the same one.
+
+What a device may write to stays inside its part of guest memory, so that whatever it is told to do, the script, the
+payload and the canary survive; the rest is as wild as it comes.
+"""
 import random
 
 from script import Case
 from suite import STATES
-from virtio import (INDIRECT, NEXT, QUEUE_AVAIL, QUEUE_DESC, QUEUE_NUM, QUEUE_READY, QUEUE_SEL, QUEUE_USED, RAM_SIZE, STATUS,
-                    TRANSPORT, WRITE, Driver)
+from virtio import (
+    INDIRECT,
+    NEXT,
+    QUEUE_AVAIL,
+    QUEUE_DESC,
+    QUEUE_NUM,
+    QUEUE_READY,
+    QUEUE_SEL,
+    QUEUE_USED,
+    RAM_SIZE,
+    STATUS,
+    TRANSPORT,
+    WRITE,
+    Driver,
+)
 
 ACTIONS = 600
-EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 0x1F, 0x40, 0x7F, 0x80, 0xFF, 0x100, 0x101, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF,
-         0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-LENGTHS = (0, 1, 2, 15, 16, 17, 20, 511, 512, 513, 1024, 4096, 4097, 65536, 0x10000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+EDGES = (0, 1, 2, 3, 4, 7, 8, 15, 16, 0x1F, 0x40, 0x7F, 0x80, 0xFF, 0x100, 0x101, 0x7FFF, 0x8000, 0xFFFF, 0x10000)
+EDGES += (0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+LENGTHS = (0, 1, 2, 15, 16, 17, 20, 511, 512, 513, 1024, 4096, 4097, 65536)
+HUGE = LENGTHS + (0x10000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+PLACES = (0, 0x1000, 0x2000, 0x4000, 0x10000, 0x20000)
 REGISTERS = list(range(0, 0x100, 4))
 
 
@@ -19,30 +37,37 @@ class Monkey:
 
     def __init__(self, rng, driver):
         self.rng, self.d, self.q, self.dev = rng, driver, driver.q, driver.dev
-        self.actions = (
-            (6, self.request), (6, self.descriptor), (4, self.publish), (6, self.driver_notify), (3, self.register),
-            (1, self.any_width), (2, self.state), (1, self.queue_registers), (1, self.noise), (2, self.flip), (1, self.config),
-        )
+        self.weights = {
+            self.request: 6,
+            self.descriptor: 6,
+            self.publish: 4,
+            self.driver_notify: 6,
+            self.register: 3,
+            self.any_width: 1,
+            self.state: 2,
+            self.queue_registers: 1,
+            self.noise: 1,
+            self.flip: 2,
+            self.config: 1,
+        }
 
     def act(self):
-        self.rng.choices([a for _, a in self.actions], [w for w, _ in self.actions])[0]()
+        self.rng.choices(list(self.weights), self.weights.values())[0]()
 
     def address(self):
         """In this device's own memory, or none."""
-        rng = self.rng
+        rng, base = self.rng, self.dev.base
         if rng.random() < 0.8:
-            return self.q.desc + rng.choice((0, 0x1000, 0x2000, 0x4000, 0x10000, 0x20000)) + rng.choice((0, 0, 0, 1, 8, 16, 511))
-        return rng.choice((RAM_SIZE, RAM_SIZE - 1, RAM_SIZE - 512, 0xC0000000, self.dev.base, 1 << 32, 1 << 63, (1 << 64) - 16,
-                           rng.getrandbits(64) | 1 << 63))
+            return self.q.desc + rng.choice(PLACES) + rng.choice((0, 0, 0, 1, 8, 16, 511))
+        nowhere = (RAM_SIZE, RAM_SIZE - 1, RAM_SIZE - 512, 0xC0000000, base, 1 << 32, 1 << 63, (1 << 64) - 16)
+        return rng.choice(nowhere + (rng.getrandbits(64) | 1 << 63,))
 
     def request(self):
         """A drive's, more or less right."""
         rng, q, slot = self.rng, self.q, self.rng.randrange(16)
         kind = rng.choice((0, 0, 0, 1, 1, 4, 8, 11, 13, rng.choice(EDGES)))
         self.d.header(kind, rng.choice((0, 1, 1000, 2046, 2047, 2048, rng.getrandbits(64))), slot)
-        length = rng.choice(LENGTHS[:14])
-        buffers = [(q.headers + 16 * slot, 16, 0), (q.data + 0x1000 * slot, length, 0 if kind in (1, 11, 13) else WRITE),
-                   (q.status + slot, 1, WRITE)]
+        buffers = self.d.buffers(kind, rng.choice(LENGTHS), slot, q.data + 0x1000 * slot)
         if rng.random() < 0.1:
             rng.shuffle(buffers)
         if rng.random() < 0.3:
@@ -57,7 +82,8 @@ class Monkey:
         rng = self.rng
         table = rng.choice((None, None, self.q.table))
         flags = rng.choice((0, NEXT, WRITE, NEXT | WRITE, INDIRECT, INDIRECT | NEXT, rng.getrandbits(16)))
-        self.d.desc(rng.randrange(48), self.address(), rng.choice(LENGTHS), flags, rng.choice((rng.randrange(64), 0xFFFF)), table)
+        following = rng.choice((rng.randrange(64), 0xFFFF))
+        self.d.desc(rng.randrange(48), self.address(), rng.choice(HUGE), flags, following, table)
 
     def publish(self):
         rng = self.rng
@@ -101,7 +127,7 @@ class Monkey:
         at, width = self.q.desc + 16 * self.rng.randrange(48), self.rng.choice((2, 4))
         at += self.rng.choice((12, 14)) if width == 2 else 8
         for _ in range(4):
-            self.d.b.write(at, self.rng.choice(EDGES if width == 2 else LENGTHS), width)
+            self.d.b.write(at, self.rng.choice(EDGES if width == 2 else HUGE), width)
 
     def config(self):
         width = self.rng.choice((1, 2, 4, 8))

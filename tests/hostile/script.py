@@ -1,7 +1,8 @@
 """The script that tests/guest/hostile.S interprets: operations, subroutines, cases, and their assembly into bytes.
 
-A Block is a list of operations; labels, subroutines and blocks that it refers to are resolved when it is assembled. Blocks end with a return; see done().
-A Case is a Block with a name: what is done to a device and what must come of it. assemble() makes one script of many.
+A Block is a list of operations; what it refers to is placed, and given an address, when it is assembled. A Case is a
+Block with a name: what is done to a device and what must come of it. Both end with done(). assemble() makes one script
+of many cases.
 """
 import struct
 
@@ -23,7 +24,7 @@ class Cell(int):
 
 
 class Block:
-    """A list of operations: [code, width, count, addr, value, mask], of which count and value may be Blocks or labels."""
+    """A list of operations: (name, width, count, addr, value, mask); count and value may be Blocks or labels."""
 
     cells = 0x300000  # where the next counter is; see new_cell
 
@@ -110,7 +111,7 @@ def new_cell():
 
 
 class Case(Block):
-    """What is done, by name. row: of the catalogue of faults; tags: "slow", "cpus2", "ends"; hooks: what the host does."""
+    """One attack. row: its kind, see README.md. tags: "slow", "cpus2" (needs two vCPUs), "alone" (in its own VM)."""
 
     def __init__(self, name, row, tags=()):
         super().__init__()
@@ -136,7 +137,8 @@ def resolve(value):
 def pack(op):
     name, width, count, addr, value, mask = op
     flags = isinstance(addr, Cell) | isinstance(value, Cell) << 1
-    return struct.pack(FORMAT, CODE[name], LOG2[width], flags, resolve(count), addr & U64, resolve(value) & U64, mask & U64)
+    count, value = resolve(count), resolve(value)
+    return struct.pack(FORMAT, CODE[name], LOG2[width], flags, count, addr & U64, value & U64, mask & U64)
 
 
 def references(op):
@@ -164,7 +166,7 @@ def place(block):
 
 
 def assemble(cases, prologue, recover):
-    """One script of many cases, as bytes. recover is called when a case has failed, so that the next one can be tried."""
+    """One script of many cases, as bytes. recover is called when a case has failed, before the next one is tried."""
     main = Block().call(prologue).sync(0)
     for number, case in enumerate(cases):
         failed = Block()

@@ -1,4 +1,4 @@
-"""The collection of cases: what all of them share, before and after, and the states that a device can be attacked in."""
+"""The collection of cases: what all share, before and after, and the states that a device can be attacked in."""
 import contextlib
 
 from script import Block, Case, Cell

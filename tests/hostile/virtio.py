@@ -1,4 +1,4 @@
-"""A virtio-mmio driver that writes scripts: registers, rings, requests, and devices with what each takes for a good request.
+"""A virtio-mmio driver that writes scripts: registers, rings, requests; and devices, each with its good request.
 
 Names are those of virtio 1.2. Where the parts of a queue are in guest memory: see Queue.
 """
@@ -74,8 +74,8 @@ class Device:
         """Adds a request that must succeed, to a queue that is up."""
         raise NotImplementedError
 
-    def junk(self, driver):
-        """Adds the descriptors of a well-formed chain from descriptor 0, which the device completes in some way."""
+    def junk(self, driver, table=None):
+        """Adds the descriptors of a chain, from number 0 of a table, which the device completes in some way."""
         raise NotImplementedError
 
     @functools.lru_cache(maxsize=None)
@@ -165,9 +165,9 @@ class Drive(Device):
             for at in (0, 504):
                 driver.b.expect(self.q.data + at, Cell(cell), 8)
 
-    def junk(self, driver):
+    def junk(self, driver, table=None):
         driver.header(self.IN, 0)
-        driver.chain([(self.q.headers, 16, 0), (self.q.data, 512, WRITE), (self.q.status, 1, WRITE)])
+        driver.chain([(self.q.headers, 16, 0), (self.q.data, 512, WRITE), (self.q.status, 1, WRITE)], table=table)
 
 
 class Driver:

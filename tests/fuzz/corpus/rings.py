@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of fuzz_virtq, fuzz_blk and fuzz_mmio: what a well-behaved driver does, and a few things that none does."""
+"""Writes the seeds of fuzz_virtq, fuzz_blk and fuzz_mmio: what a good driver does, and a few things that none does."""
 import os
 import struct
 
@@ -32,8 +32,8 @@ VIRTQ = {
     "full": virtq(8, [desc(0x8000, 16)] * 31, range(31), 31, [(POP, 0)] * 31 + [(PUSH, n) for n in range(31)]),
 }
 
-# fuzz_blk: a request is (0, slot, descriptors - 1, readable ones, type, sector, a length's index for each); lengths 3: 16,
-# 6: 512, 1: 1 byte. The shape: 1 read-only, 2 FLUSH, 4 EVENT_IDX, 8 settle.
+# fuzz_blk: a request is (0, slot, descriptors - 1, readable ones, type, sector, a length's index for each); lengths
+# 3: 16, 6: 512, 1: 1 byte. The shape: 1 read-only, 2 FLUSH, 4 EVENT_IDX, 8 settle.
 KICK, COMPLETE = (3,), (2 | 15 << 2, 0)
 
 
