@@ -16,7 +16,7 @@ CODE = {name: i for i, name in enumerate(OPS)}
 LOG2 = {1: 0, 2: 1, 4: 2, 8: 3}
 FORMAT = "<BBHIQQQ"
 U64 = (1 << 64) - 1
-TICKS = 2048  # of about 5 ms: how long anything that has to happen may take
+TICKS = 1024  # of about 5 ms: how long anything that has to happen may take
 
 
 class Cell(int):
