@@ -121,7 +121,7 @@ def flipped_descriptors(suite, dev):
 def two_cpus(suite, dev):
     """Two vCPUs at the registers of one device."""
     others = {
-        "notifications": lambda b: b.write(dev.reg(QUEUE_NOTIFY), 0),
+        "notifications": lambda b: b.write(dev.reg(QUEUE_NOTIFY), dev.attack_queue),
         "resets": lambda b: b.write(dev.reg(STATUS), 0),
         "reads of Status": lambda b: b.expect(dev.reg(STATUS), 0, mask=0),
         "writes of Status": lambda b: [b.write(dev.reg(STATUS), value) for value in (1, 3, 11, 15, 0x8F)],
@@ -138,6 +138,6 @@ def two_cpus(suite, dev):
         d.up()
         dev.junk(d)
         d.b.fill(d.q.avail + 4, 512)
-        race(d, lambda b: b.add(d.q.avail + 2, 1, 2).write(dev.reg(QUEUE_NOTIFY), 0).wait(
+        race(d, lambda b: b.add(d.q.avail + 2, 1, 2).write(dev.reg(QUEUE_NOTIFY), dev.attack_queue).wait(
             d.q.used + 2, Cell(d.q.avail + 2), 2), others["notifications"], 3000)
         d.healthy()
