@@ -75,7 +75,7 @@ def receive_buffers(suite, dev):
             dev.send(d, header(REQUEST))
             d.b.wait(dev.reg(STATUS), ADFO | NEEDS_RESET)
     for number in (10, 2000):
-        with suite.case(dev, f"{number} connections, and no receive buffer", "G47", ("slow",) if number > 10 else ()) as d:
+        with suite.case(dev, f"{number} connections, and no receive buffer", "G47") as d:
             d.up().b.blob(dev.q.headers, header(REQUEST))
             d.chain([(dev.q.headers, HEADER_SIZE, 0)]).b.loop(number, lambda: d.b.add(dev.q.avail + 2, 1, 2))
             if number > 256:

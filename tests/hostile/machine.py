@@ -87,12 +87,17 @@ class VM:
         with open(f"{directory}/script", "wb") as script:
             script.write(self.data)
         command = [self.monitor, "run", "-k", self.guest, "-i", "script", "-m", str(RAM_SIZE), "-c", str(self.cpus)]
+        inherited = [fd for dev in self.suite.devices for fd in dev.open()]
         for dev in self.suite.devices:
             command += dev.option()
         self.directory = directory
         with open(f"{directory}/log", "wb") as log:
-            self.process = subprocess.Popen(command, cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=log)
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(
+                command, cwd=directory, stdin=pipe, stdout=pipe, stderr=log, pass_fds=inherited
+            )
+        for dev in self.suite.devices:
+            dev.opened()
 
     def run(self):
         with tempfile.TemporaryDirectory(prefix="mayfly-hostile-") as directory:
@@ -105,6 +110,8 @@ class VM:
                 self.process.wait()
                 self.process.stdin.close()
                 self.process.stdout.close()
+                for dev in self.suite.devices:
+                    dev.close()
             self.judge(directory)
         return self
 

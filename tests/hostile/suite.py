@@ -3,6 +3,7 @@ import contextlib
 
 from script import Block, Case, Cell
 from virtio import AD, ADF, ADFO, FAILED, STATUS, TRANSPORT, A, Drive, Driver
+from net import Net
 from vsock import Vsock
 
 FAMILIES = []
@@ -24,7 +25,8 @@ def standard_devices():
         Drive(1, "canary"),
         Drive(2, "readonly", read_only=True),
         Drive(3, "empty", sectors=0),
-        Vsock(4, "vsock"),
+        Net(4, "net"),
+        Vsock(5, "vsock"),
     ]
 
 

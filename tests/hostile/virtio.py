@@ -62,6 +62,16 @@ class Device:
     def reg(self, offset):
         return self.base + offset
 
+    def open(self):
+        """Before a VM starts: the descriptors that its monitor inherits."""
+        return []
+
+    def opened(self):
+        """After it has started."""
+
+    def close(self):
+        """After it has ended."""
+
     def option(self):
         """The monitor's words for it."""
         raise NotImplementedError
