@@ -6,7 +6,9 @@ U64 = (1 << 64) - 1
 COM1, I8042_DATA, I8042_COMMAND = 0x3F8, 0x60, 0x64
 IOAPIC = 0xFEC00000
 DLAB, LOOPBACK = 0x80, 0x10
-OURS = set(range(COM1, COM1 + 8)) | {I8042_DATA, I8042_COMMAND}
+ACPI_SLEEP, ACPI_PORTS = 0x600, 3  # sleep control, sleep status, reset
+ACPI_S5, ACPI_RESET = 0x34, 1
+OURS = set(range(COM1, COM1 + 8)) | set(range(ACPI_SLEEP, ACPI_SLEEP + ACPI_PORTS)) | {I8042_DATA, I8042_COMMAND}
 
 
 @family(Drive)
@@ -53,6 +55,21 @@ def i8042(suite, dev):
                 d.b.inp(port, width=width).out(port, 0xFEFEFEFE, width)
         for port in range(I8042_DATA, I8042_COMMAND):
             d.b.inp(port).out(port, 0xFE)
+
+
+@family(Drive)
+def acpi(suite, dev):
+    for register in range(ACPI_PORTS):
+        with suite.case(dev, f"ACPI register {register}: every value that does not end the VM", "G49") as d:
+            for value in range(256):
+                ends = (value & 0x3C == ACPI_S5, False, value == ACPI_RESET)[register]
+                if not ends:
+                    d.b.out(ACPI_SLEEP + register, value).inp(ACPI_SLEEP + register, 0, 0xFF)
+            for width in (2, 4):
+                d.b.out(ACPI_SLEEP + register, 0x34343434, width).out(ACPI_SLEEP + register, 0x01010101, width)
+    for name, register, value in (("power off", 0, ACPI_S5), ("reset", 2, ACPI_RESET)):
+        with suite.ending(f"ACPI {name}", "C7", {0}) as b:
+            b.out(ACPI_SLEEP + register, value)
 
 
 @family(Drive)
