@@ -59,7 +59,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot unit-bins fuzz-bins guests clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile unit-bins fuzz-bins guests clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -131,12 +131,21 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) | $(B)/.deps-tests
 $(UNIT_SRCS:%.c=$(B)/%.o): | $(B)/.deps-tests
 unit-bins: $(UNIT_BINS)
 
-FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -I. -D_GNU_SOURCE \
-	-DMF_VERSION='"$(VERSION)"' -pthread
-$(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(filter-out vmm/main.c,$(SRCS)) | $(B)/.deps-tests
-	$(call say,FUZZ,$@)
+# All code, instrumented, as an archive: a fuzzer that brings its own loop gets that and not ours.
+FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -I. -D_GNU_SOURCE \
+	-DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
+FUZZ_OBJS := $(patsubst %.c,$(B)/fuzz/obj/%.o,$(filter-out vmm/main.c,$(SRCS)))
+$(B)/fuzz/obj/%.o: %.c | $(B)/.deps-tests
 	@mkdir -p $(@D)
-	$(Q)clang $(FUZZ_FLAGS) -o $@ $< $(filter-out vmm/main.c,$(SRCS)) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
+$(B)/fuzz/libmayfly.a: $(FUZZ_OBJS)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+$(B)/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(B)/fuzz/libmayfly.a
+	$(call say,FUZZ,$@)
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $< $(B)/fuzz/libmayfly.a -Wl,-Bstatic $(LIBS_STATIC) \
+		-Wl,-Bdynamic
 fuzz-bins: $(FUZZ_BINS)
 
 $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
@@ -154,7 +163,7 @@ guests: $(GUESTS)
 TO_BOOT := $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
 
 check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
-	$(Q)tests/run style builds unit fuzz cli boot
+	$(Q)tests/run style builds unit fuzz cli boot hostile
 
 check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
 	$(Q)tests/run style unit fuzz cli
@@ -162,7 +171,10 @@ check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that n
 check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
 
+check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
+	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
+
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
 	rm -rf build
 
--include $(OBJS:.o=.d) $(UNIT_SRCS:%.c=$(B)/%.d)
+-include $(OBJS:.o=.d) $(UNIT_SRCS:%.c=$(B)/%.d) $(FUZZ_OBJS:.o=.d) $(FUZZ_BINS:%=%.d)

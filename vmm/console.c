@@ -49,7 +49,7 @@
 
 static const char help_text[] = "\r\n"
 				"Ctrl-A x  end mayfly and its guest\r\n"
-				"Ctrl-A c  send a break (Linux: the next key is a SysRq command)\r\n"
+				"Ctrl-A c  send a break (Linux with SysRq: the next key is a command)\r\n"
 				"Ctrl-A a  send Ctrl-A\r\n"
 				"Ctrl-A h  this help\r\n";
 

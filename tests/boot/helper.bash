@@ -49,7 +49,9 @@ strip_returns() {
 run_mayfly() {
 	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" "$@" < /dev/null
 	strip_returns
-	echo "# mayfly said: $stderr" # shown if the test fails
+	# Shown if the test fails. The end of the output tells where a guest hung.
+	echo "# mayfly said: $stderr"
+	echo "# the guest said last: ${output: -600}"
 }
 
 # run_flat NAME [OPTION...]: a guest of tests/guest.

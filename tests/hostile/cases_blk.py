@@ -1,0 +1,196 @@
+"""Abuse of a drive's requests, G14 and G35 to G40, and of its image from outside, H4, H5 and H20."""
+import os
+
+from suite import family
+from virtio import ADFO, CONFIG, QUEUE_NOTIFY, STATUS, WRITE, Drive
+
+U64 = (1 << 64) - 1
+DISCARD, WRITE_ZEROES, SECURE_ERASE = 11, 13, 14
+
+
+@family(Drive, every=True)
+def sectors(suite, dev):
+    """IOERR beyond the end, and nothing is written but the status, which counts if there is no data before it."""
+    end = dev.sectors
+    edges = [end, end + 1, end + 7, 2 * end + 1, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1]
+    edges += [(1 << 54) - 1, 1 << 54, 1 << 55, (1 << 55) + 1, (1 << 55) - 1, 1 << 62]
+    edges += [(1 << 63) - 1, 1 << 63, U64 - 1, U64]
+    for kind, name in ((Drive.IN, "read"), (Drive.OUT, "write")):
+        for sector in dict.fromkeys(edges):
+            for length in (512, 4096, 65536):
+                with suite.case(dev, f"{name} {length} bytes at sector {sector:#x}", "G35") as d:
+                    d.up().b.fill(d.q.data, 512, 0x1111)
+                    d.request(kind, sector, length, status=Drive.IOERR, used_len=kind)
+                    d.b.expect(d.q.data, 0x1111, 8)
+        for length in (1024, 4096, 65536):
+            if length // 512 <= end:
+                with suite.case(dev, f"{name} {length} bytes over the end", "G35") as d:
+                    d.up().request(kind, end - length // 512 + 1, length, status=Drive.IOERR, used_len=kind)
+        if end:
+            with suite.case(dev, f"{name} the last sector", "G35") as d:
+                right = Drive.IOERR if dev.read_only and kind == Drive.OUT else Drive.OK
+                d.up().request(kind, end - 1, 512, status=right)
+
+
+@family(Drive)
+def lengths(suite, dev):
+    odd = [1, 2, 3, 8, 15, 16, 17, 100, 255, 256, 257, 500, 510, 511, 513, 514, 520, 767, 1000, 1023, 1025, 1536 + 1]
+    odd += [4095, 4097, 65535, 65537, 0x3FFFF]
+    for kind, name in ((Drive.IN, "read"), (Drive.OUT, "write")):
+        for length in odd:
+            for indirect in (False, True):
+                way = "indirect" if indirect else "direct"
+                with suite.case(dev, f"{name} of {length} bytes, {way}", "G35") as d:
+                    d.up().request(kind, 1024, length, status=Drive.IOERR, used_len=kind, indirect=indirect)
+        for length in (0, 512, 1024, 65536, 0x40000):
+            with suite.case(dev, f"{name} of {length} bytes, which is fine", "G35") as d:
+                d.up().request(kind, 1024, length, status=Drive.OK)
+
+
+@family(Drive, every=True)
+def types(suite, dev):
+    known = {Drive.IN, Drive.OUT, Drive.T_FLUSH, Drive.GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE}
+    kinds = [kind for kind in range(0, 40) if kind not in known]
+    kinds += [1 << bit for bit in range(6, 32)] + [(1 << 32) - 1 - n for n in range(4)]
+    kinds += [0x80000000 | kind for kind in sorted(known)] + [0x100 | kind for kind in sorted(known)]
+    for kind in dict.fromkeys(kinds):
+        with suite.case(dev, f"request type {kind:#x}", "G36") as d:
+            d.up()
+            for length in (0, 512):
+                d.request(kind, 0, length, status=Drive.UNSUPP)
+
+
+@family(Drive, every=True)
+def write_to_read_only(suite, dev):
+    if not dev.read_only:
+        return
+    for length in (0, 512, 4096, 0x20000):
+        for sector in (0, 1, 1000, dev.sectors - 256):
+            with suite.case(dev, f"write {length} bytes at sector {sector}", "G37") as d:
+                d.up().request(Drive.OUT, sector, length, status=Drive.IOERR)
+    for kind in (DISCARD, WRITE_ZEROES, SECURE_ERASE):
+        for length in (16, 32, 512):
+            with suite.case(dev, f"request type {kind} with {length} bytes", "G37") as d:
+                d.up().b.fill(d.q.data, 512).write(d.q.data + 8, 8)
+                d.request(kind, 0, length)
+                d.answered(None)
+
+
+@family(Drive)
+def segments(suite, dev):
+    """Discard and write zeroes: some answer to any number of segments, flags and ranges."""
+    ranges = {"a sector": (1024, 1), "nothing": (1024, 0), "over the end": (dev.sectors - 1, 2), "beyond": (1 << 40, 1),
+              "that overflows": (U64, 2), "of 2^32 - 1": (0, 0xFFFFFFFF), "whose bytes overflow": (1 << 55, 1)}
+    for kind, name in ((DISCARD, "discard"), (WRITE_ZEROES, "write zeroes"), (SECURE_ERASE, "secure erase")):
+        for where, (sector, number) in ranges.items():
+            for flags in (0, 1, 2, 0xFFFFFFFF):
+                with suite.case(dev, f"{name} {where}, flags {flags:#x}", "G38") as d:
+                    d.up().b.write(d.q.data, sector, 8).write(d.q.data + 8, number | flags << 32, 8)
+                    d.request(kind, 0, 16)
+                    d.answered(None)
+        for length in (0, 1, 8, 15, 17, 32, 16 * 64, 16 * 256, 16 * 256 + 8, 0x10000):
+            with suite.case(dev, f"{name} with {length} bytes of segments", "G38") as d:
+                d.up().b.fill(d.q.data, 0x10000)
+                d.request(kind, 0, length)
+                d.answered(None)
+
+
+@family(Drive, every=True)
+def flushes(suite, dev):
+    with suite.case(dev, "1,000 flushes", "G39", ("slow",)) as d:
+        d.up(16)
+        d.header(Drive.T_FLUSH, 0).chain(d.buffers(Drive.T_FLUSH, 0))
+        d.b.fill(d.q.avail + 8, 32)
+        cell = d.q.avail + 2
+        d.b.loop(1000, lambda: d.b.add(cell, 1, 2).write(dev.reg(QUEUE_NOTIFY), 0))
+        suite.settle(d)
+        d.b.expect(dev.reg(STATUS), ADFO, mask=ADFO)
+    for length in (1, 512, 4096):
+        for flags in (0, WRITE):
+            with suite.case(dev, f"flush with {length} bytes of data{', writable' if flags else ''}", "G39") as d:
+                d.up().header(Drive.T_FLUSH, 0)
+                d.chain([(d.q.headers, 16, 0), (d.q.data, length, flags), (d.q.status, 1, WRITE)]).send(0).completed()
+                d.answered(None)
+    for sector in (1, 1 << 40, U64):
+        with suite.case(dev, f"flush with sector {sector:#x}", "G39") as d:
+            d.up().request(Drive.T_FLUSH, sector, 0, status=Drive.OK)
+
+
+@family(Drive, every=True)
+def identities(suite, dev):
+    """At most 20 bytes are written."""
+    for length in (0, 1, 2, 19, 20, 21, 32, 512, 4096):
+        for indirect in (False, True):
+            way = "indirect" if indirect else "direct"
+            with suite.case(dev, f"GET_ID into {length} bytes, {way}", "G40") as d:
+                d.up().b.fill(d.q.data, 8192, U64)
+                d.request(Drive.GET_ID, 0, length, status=Drive.OK, indirect=indirect,
+                          used_len=length + 1 if length <= 20 else 20)
+                if length:
+                    d.b.expect(d.q.data, ord(dev.name[0]), 1)
+                d.b.expect(d.q.data + min(length, 20), 0xFF, 1).expect(d.q.data + length, 0xFF, 1)
+    for cut in (1, 8, 19):
+        with suite.case(dev, f"GET_ID into 20 bytes, cut after {cut}", "G40") as d:
+            d.up().header(Drive.GET_ID, 0).b.fill(d.q.data, 64, U64)
+            d.chain([(d.q.headers, 16, 0), (d.q.data, cut, WRITE), (d.q.data + cut, 20 - cut, WRITE),
+                     (d.q.status, 1, WRITE)]).send(0).completed().answered(Drive.OK).used_is(0, 21)
+
+
+@family(Drive)
+def reset_in_flight(suite, dev):
+    """When the write of 0 to Status returns, nothing is in flight: the guest uses the pages for something else."""
+    q, mark = dev.q, 0x7777777777777777
+    for number in (1, 2, 8, 32, 64, 85):
+        for length in (512, 2048):
+            for kind, name in ((Drive.IN, "reads"), (Drive.OUT, "writes"), (Drive.T_FLUSH, "flushes")):
+                with suite.case(dev, f"reset with {number} {name} of {length} bytes in flight", "G14") as d:
+                    d.up()
+                    for n in range(number):
+                        d.header(kind, 1024 + n, slot=n)
+                        flags = WRITE if kind == Drive.IN else 0
+                        data = [] if kind == Drive.T_FLUSH else [(q.data + length * n, length, flags)]
+                        d.chain([(q.headers + 16 * n, 16, 0)] + data + [(q.status + n, 1, WRITE)], first=3 * n)
+                    d.offer(*[3 * n for n in range(number)]).publish().notify()
+                    d.b.call(dev.reset()).fill(q.data, length * number, mark).fill(q.status, 96, mark)
+                    suite.settle(d)
+                    for n in range(0, number, 7):
+                        d.b.expect(q.data + length * n, mark, 8)
+                    for n in range(0, min(number, 96), 8):
+                        d.b.expect(q.status + n, mark, 8)
+    for number in (2, 10, 50):
+        with suite.case(dev, f"{number} resets, each with a request in flight", "G14") as d:
+            for _ in range(number):
+                d.up().header(Drive.IN, 0).chain(d.buffers(Drive.IN, 0x20000)).send(0).b.call(dev.reset())
+
+
+@family(Drive)
+def from_outside(suite, dev):
+    """What happens to the image while the guest runs."""
+
+    def image(vm):
+        return f"{vm.directory}/{dev.name}.img"
+
+    with suite.case(dev, "its image is cut short, and is whole again", "H4", ("alone",)) as d:
+        d.up().request(Drive.IN, 1000, 512, status=Drive.OK)
+        d.b.hook(lambda vm: os.truncate(image(vm), 512 * 100))
+        d.request(Drive.IN, 1000, 512, status=Drive.IOERR)
+        d.request(Drive.IN, 99, 1024, status=Drive.IOERR).request(Drive.IN, 10, 512, status=Drive.OK)
+        d.b.hook(lambda vm: os.truncate(image(vm), 512 * dev.sectors))
+        d.request(Drive.IN, 1000, 512, status=Drive.OK)
+    with suite.case(dev, "its image grows: what is beyond its old end stays out of reach", "H4", ("alone",)) as d:
+        d.up().b.hook(lambda vm: os.truncate(image(vm), 1024 * dev.sectors))
+        d.request(Drive.IN, dev.sectors, 512, status=Drive.IOERR).get(CONFIG, dev.sectors)
+    with suite.case(dev, "its image is deleted", "H4", ("alone",)) as d:
+        d.up().b.hook(lambda vm: os.unlink(image(vm)))
+        dev.good(d)
+    with suite.case(dev, "the monitor is stopped and goes on", "H20", ("alone",)) as d:
+        d.up().header(Drive.IN, 0).chain(d.buffers(Drive.IN, 0x20000)).send(0)
+        d.b.hook(lambda vm: vm.stop_and_go())
+        d.completed().answered(Drive.OK)
+    with suite.case(dev, "files may not grow: RLIMIT_FSIZE", "H5", ("alone",)) as d:
+        d.up().b.hook(lambda vm: vm.limit_file_size(512 * 100))
+        d.request(Drive.OUT, 1000, 512, status=Drive.IOERR).request(Drive.OUT, 10, 512, status=Drive.OK)
+        d.b.hook(lambda vm: vm.limit_file_size(-1))
+    with suite.case(dev, "a broken device costs no CPU time", "G25", ("alone",)) as d:
+        d.up(8).publish(9).notify().broken()
+        d.b.hook(lambda vm: vm.is_quiet("io"))

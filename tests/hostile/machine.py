@@ -1,0 +1,219 @@
+"""Runs a script in the real monitor, case by case, and watches the monitor as it does.
+
+What must hold for every VM: the monitor lives until the guest ends it, has no more descriptors at the end than at the
+start, has not grown, has logged little, and images that nobody may write to are unchanged.
+"""
+import os
+import re
+import resource
+import select
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+
+from script import FORMAT, OP_SIZE, OPS, assemble
+from virtio import RAM_SIZE
+
+SILENCE_MAX = 60  # seconds without a sign of life, after which a VM counts as hung
+LOG_LINES_MAX = 40
+LOG_BYTES_MAX = 8192
+GROWTH_MAX_KIB = 1536  # of the monitor itself: its slots for requests, which are touched when first used, and stacks
+SAN_REPORT = re.compile(r"AddressSanitizer|runtime error|LeakSanitizer|assert", re.IGNORECASE)
+
+
+class VM:
+    """One run. After run(): results is a list of (case, problem or None), problems what was wrong with the monitor."""
+
+    def __init__(self, suite, cases, monitor, guest, cpus=1, keep=None):
+        self.suite, self.cases, self.cpus = suite, cases, cpus
+        self.monitor, self.guest, self.keep = monitor, guest, keep
+        self.data = assemble(cases, suite.start(), suite.start())
+        self.results, self.problems = [], []
+        self.process = self.current = self.failure = None
+        self.buffer = b""
+        self.at_start = None
+
+    # The monitor's insides.
+
+    def sample(self):
+        """(descriptors, KiB of memory that are not the guest's)."""
+        own, in_guest = 0, False
+        with open(f"/proc/{self.process.pid}/smaps", encoding="ascii", errors="replace") as smaps:
+            for line in smaps:
+                head = re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)
+                if head:
+                    start, end = (int(text, 16) for text in head.groups())
+                    in_guest = end - start >= RAM_SIZE // 4 and end - start <= 2 * RAM_SIZE
+                elif line.startswith("Rss:") and not in_guest:
+                    own += int(line.split()[1])
+        return len(os.listdir(f"/proc/{self.process.pid}/fd")), own
+
+    def thread_seconds(self, name):
+        """The CPU time of the monitor's threads of this name."""
+        ticks = 0
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{task}/stat", encoding="ascii") as stat:
+                comm, rest = stat.read().split("(", 1)[1].rsplit(") ", 1)
+            if comm == name:
+                fields = rest.split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    # What the host does in the middle of a case. They return what was wrong, or None.
+
+    def is_quiet(self, thread, seconds=0.5):
+        before = self.thread_seconds(thread)
+        time.sleep(seconds)
+        used = self.thread_seconds(thread) - before
+        return f"thread {thread} has used {used:.2f} s in {seconds} s" if used > 0.1 * seconds else None
+
+    def stop_and_go(self):
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        self.process.send_signal(signal.SIGCONT)
+
+    def limit_file_size(self, size):
+        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    # The run.
+
+    def start(self, directory):
+        for dev in self.suite.devices:
+            with open(f"{directory}/{dev.name}.img", "wb") as image:
+                image.write(dev.image())
+        with open(f"{directory}/script", "wb") as script:
+            script.write(self.data)
+        command = [self.monitor, "run", "-k", self.guest, "-i", "script", "-m", str(RAM_SIZE), "-c", str(self.cpus)]
+        inherited = [fd for dev in self.suite.devices for fd in dev.open()]
+        for dev in self.suite.devices:
+            command += dev.option()
+        self.directory = directory
+        with open(f"{directory}/log", "wb") as log:
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(
+                command, cwd=directory, stdin=pipe, stdout=pipe, stderr=log, pass_fds=inherited
+            )
+        for dev in self.suite.devices:
+            dev.opened()
+
+    def run(self):
+        with tempfile.TemporaryDirectory(prefix="mayfly-hostile-") as directory:
+            self.start(directory)
+            try:
+                self.converse()
+            finally:
+                if self.process.poll() is None:
+                    self.process.kill()
+                self.process.wait()
+                self.process.stdin.close()
+                self.process.stdout.close()
+                for dev in self.suite.devices:
+                    dev.close()
+            self.judge(directory)
+        return self
+
+    def read_line(self):
+        """The next line of the guest, None at its end. Raises TimeoutError if it says nothing."""
+        end = time.monotonic() + SILENCE_MAX
+        while b"\n" not in self.buffer:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                return None
+            self.buffer += data
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode("ascii", "replace").strip()
+
+    def converse(self):
+        try:
+            while (line := self.read_line()) is not None:
+                self.take(line)
+        except TimeoutError:
+            self.problems.append(f"nothing heard for {SILENCE_MAX} s")
+            return
+        except BrokenPipeError:
+            pass
+        try:
+            self.process.wait(SILENCE_MAX)
+        except subprocess.TimeoutExpired:
+            self.problems.append("the monitor does not end")
+
+    def take(self, line):
+        word, rest = line[:1], line[1:]
+        if word == "c":
+            number = int(rest, 16)
+            self.current = self.cases[number] if number < len(self.cases) else None
+            self.failure = None
+        elif word == "f":
+            operation, value = rest.split()
+            self.failure = self.explain(int(operation, 16), int(value, 16))
+        elif word == "o" and self.current:
+            self.finish(None)
+        elif word == "x" and self.current:
+            self.finish(self.failure or "?")
+        elif word == "?":
+            self.host_part(int(rest, 16))
+
+    def finish(self, problem):
+        self.results.append((self.current, problem))
+        self.current = None
+
+    def host_part(self, number):
+        if number == 0 and self.at_start is None:
+            self.at_start = self.sample()
+        elif number == 0:
+            self.compare(self.sample())
+        elif self.current:
+            problem = self.current.hooks[number](self)
+            if problem:
+                self.problems.append(f"{self.current.name}: {problem}")
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def compare(self, now):
+        if now[0] != self.at_start[0]:
+            self.problems.append(f"{self.at_start[0]} descriptors at the start, {now[0]} at the end")
+        if now[1] - self.at_start[1] > GROWTH_MAX_KIB:
+            self.problems.append(f"the monitor has grown by {now[1] - self.at_start[1]} KiB")
+
+    def explain(self, index, value):
+        """What operation number index of the script was, in words."""
+        code, width, flags, count, addr, wanted, mask = unpack(self.data, index)
+        return f"operation {index}: {code}{8 << width} at {addr:#x}: {value:#x}, not {wanted:#x} (mask {mask:#x})" + (
+            f" flags {flags} count {count}" if flags else "")
+
+    def judge(self, directory):
+        status = self.process.returncode
+        with open(f"{directory}/log", encoding="utf-8", errors="replace") as file:
+            log = file.read()
+        ending = len(self.cases) == 1 and self.cases[0].ending
+        if ending and self.current:
+            self.finish(None if status in ending else f"status {status}, not one of {sorted(ending)}")
+        elif status != 0 or self.current:
+            self.problems.append(f"the monitor ended with status {status}" + (
+                f" in case '{self.current.name}'" if self.current else ""))
+        if self.current:
+            self.finish("the VM ended here, or hung")
+        if SAN_REPORT.search(log):
+            self.problems.append("a sanitizer or an assertion has spoken")
+        elif log.count("\n") > LOG_LINES_MAX or len(log) > LOG_BYTES_MAX:
+            self.problems.append(f"{len(log.splitlines())} lines of log, {len(log)} bytes")
+        for dev in self.suite.devices:
+            if dev.name in ("canary", "readonly"):
+                with open(f"{directory}/{dev.name}.img", "rb") as image:
+                    if image.read() != dev.image():
+                        self.problems.append(f"the image of {dev.name} has changed")
+        self.log = log
+        if self.keep and (self.problems or any(problem for _, problem in self.results)):
+            with open(self.keep, "wb") as file:
+                file.write(self.data)
+
+
+def unpack(data, index):
+    code, width, flags, count, addr, value, mask = struct.unpack_from(FORMAT, data, index * OP_SIZE)
+    return OPS[code], width, flags, count, addr, value, mask

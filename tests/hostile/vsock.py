@@ -1,0 +1,56 @@
+"""virtio-vsock, without anything on the host that listens: what is asked for is refused by RST."""
+import struct
+
+from script import Cell
+from virtio import ADFO, NEEDS_RESET, QUEUE_NOTIFY, STATUS, WRITE, Device
+
+HOST, GUEST, NOBODYS_PORT = 2, 3, 9999
+STREAM = 1
+REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
+HEADER_SIZE = 44
+
+
+def header(op, kind=STREAM, source=GUEST, to=HOST, length=0, flags=0, buf_alloc=65536, fwd_cnt=0, port=NOBODYS_PORT):
+    return struct.pack("<QQIIIHHIII", source, to, 1024, port, length, kind, op, flags, buf_alloc, fwd_cnt)
+
+
+class Vsock(Device):
+    """rx, tx and event queue, of which tx is attacked."""
+
+    device_id = 19
+    main_name = "vsock"
+    queues = 3
+    attack_queue = 1
+    config = struct.pack("<Q", GUEST)
+
+    def __init__(self, index, name):
+        super().__init__(index, name)
+        self.rx = self.queue[0]
+
+    def option(self):
+        return ["--vsock", f"{self.name}.sock,cid={GUEST}"]
+
+    def receive(self, b, length=4096):
+        """Offers the one buffer of rx, once more."""
+        b.write(self.rx.desc, self.rx.data, 8).write(self.rx.desc + 8, length | WRITE << 32, 8)
+        b.write(self.rx.data + 28, 0, 4).add(self.rx.avail + 2, 1, 2).write(self.reg(QUEUE_NOTIFY), 0)
+
+    def send(self, driver, packet, length=HEADER_SIZE):
+        driver.b.blob(self.q.headers, packet)
+        driver.chain([(self.q.headers, length, 0)]).send(0).completed()
+
+    def good(self, driver):
+        """A connection to a port where nobody listens."""
+        self.receive(driver.b)
+        self.send(driver, header(REQUEST))
+        driver.b.wait(self.rx.used + 2, Cell(self.rx.avail + 2), 2)
+        driver.b.expect(self.rx.data + 30, RST, 2).expect(self.rx.data + 16, NOBODYS_PORT)
+
+    def junk(self, driver, table=None):
+        driver.b.fill(self.q.headers, 48)
+        driver.chain([(self.q.headers, HEADER_SIZE, 0)], table=table)
+
+    def unharmed(self, driver):
+        """After whatever was sent, in the same life, a connection is still refused as it should be."""
+        driver.b.expect(self.reg(STATUS), ADFO, mask=ADFO | NEEDS_RESET)
+        self.good(driver)
