@@ -332,6 +332,7 @@ static enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 		ratelimit_charge(&b->limit, tokens, 1, loop_timers(b->dev.loop)->now_ns);
 	return begun;
 }
+
 enum blk_next { NEXT_MORE, NEXT_EMPTY, NEXT_STOP };
 
 /* Takes and begins one request. */

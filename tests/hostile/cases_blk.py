@@ -76,23 +76,49 @@ def write_to_read_only(suite, dev):
                 d.answered(None)
 
 
-@family(Drive)
+@family(Drive, every=True)
 def segments(suite, dev):
-    """Discard and write zeroes: some answer to any number of segments, flags and ranges."""
-    ranges = {"a sector": (1024, 1), "nothing": (1024, 0), "over the end": (dev.sectors - 1, 2), "beyond": (1 << 40, 1),
-              "that overflows": (U64, 2), "of 2^32 - 1": (0, 0xFFFFFFFF), "whose bytes overflow": (1 << 55, 1)}
+    """Discard and write zeroes: one segment, in range, with flags that are known; and a good one does what it says."""
+    end = dev.sectors
+    ranges = {"a sector": (1024, 1), "nothing": (1024, 0), "nothing, at the end": (end, 0), "over the end": (end - 1, 2),
+              "nothing, beyond the end": (end + 1, 0), "beyond": (1 << 40, 1), "that overflows": (U64, 2),
+              "of 2^32 - 1": (0, 0xFFFFFFFF), "whose bytes overflow": (1 << 55, 1)}
     for kind, name in ((DISCARD, "discard"), (WRITE_ZEROES, "write zeroes"), (SECURE_ERASE, "secure erase")):
         for where, (sector, number) in ranges.items():
             for flags in (0, 1, 2, 0xFFFFFFFF):
                 with suite.case(dev, f"{name} {where}, flags {flags:#x}", "G38") as d:
-                    d.up().b.write(d.q.data, sector, 8).write(d.q.data + 8, number | flags << 32, 8)
-                    d.request(kind, 0, 16)
-                    d.answered(None)
+                    d.up().b.write(d.q.data, sector % (1 << 64), 8).write(d.q.data + 8, number | flags << 32, 8)
+                    d.request(kind, 0, 16, status=trim_status(dev, kind, sector, number, flags))
         for length in (0, 1, 8, 15, 17, 32, 16 * 64, 16 * 256, 16 * 256 + 8, 0x10000):
             with suite.case(dev, f"{name} with {length} bytes of segments", "G38") as d:
                 d.up().b.fill(d.q.data, 0x10000)
-                d.request(kind, 0, length)
-                d.answered(None)
+                d.request(kind, 0, length, status=Drive.UNSUPP if kind == SECURE_ERASE else Drive.IOERR)
+    if end == 0 or dev.read_only:
+        return
+    for cut in (1, 8, 12):
+        with suite.case(dev, f"discard, its segment cut after {cut} bytes", "G38") as d:
+            d.up().header(DISCARD, 0).b.write(d.q.data, 1024, 8).write(d.q.data + 8, 8, 8)
+            d.chain([(d.q.headers, 16, 0), (d.q.data, cut, 0), (d.q.data + cut, 16 - cut, 0), (d.q.status, 1, WRITE)])
+            d.send(0).completed().answered(Drive.OK)
+    for flags in (0, 1):
+        with suite.case(dev, f"zeroes that are written are read, flags {flags}", "G38") as d:
+            d.up().b.fill(d.q.data, 1536, U64)
+            d.request(Drive.OUT, 1500, 1536, status=Drive.OK)
+            d.b.write(d.q.data, 1501, 8).write(d.q.data + 8, 1 | flags << 32, 8)
+            d.request(WRITE_ZEROES, 0, 16, status=Drive.OK).request(Drive.IN, 1500, 1536, status=Drive.OK)
+            for at, value in ((504, U64), (512, 0), (1016, 0), (1024, U64)):
+                d.b.expect(d.q.data + at, value, 8)
+
+
+def trim_status(dev, kind, sector, number, flags):
+    if kind == SECURE_ERASE:
+        return Drive.UNSUPP
+    if dev.read_only:
+        return Drive.IOERR
+    if flags & ~(1 if kind == WRITE_ZEROES else 0):
+        return Drive.UNSUPP
+    most = Drive.ZEROES_MAX if kind == WRITE_ZEROES else Drive.DISCARD_MAX
+    return Drive.OK if sector >= 0 and sector + number <= dev.sectors and number <= most else Drive.IOERR
 
 
 @family(Drive, every=True)

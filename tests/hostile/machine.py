@@ -204,7 +204,7 @@ class VM:
         elif log.count("\n") > LOG_LINES_MAX or len(log) > LOG_BYTES_MAX:
             self.problems.append(f"{len(log.splitlines())} lines of log, {len(log)} bytes")
         for dev in self.suite.devices:
-            if dev.name in ("canary", "readonly"):
+            if dev.name in ("canary", "readonly", "overlay"):
                 with open(f"{directory}/{dev.name}.img", "rb") as image:
                     if image.read() != dev.image():
                         self.problems.append(f"the image of {dev.name} has changed")

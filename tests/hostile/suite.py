@@ -1,5 +1,7 @@
 """The collection of cases: what all share, before and after, and the states that a device can be attacked in."""
 import contextlib
+import os
+import tempfile
 
 from script import Block, Case, Cell
 from virtio import AD, ADF, ADFO, FAILED, STATUS, TRANSPORT, A, Drive, Driver
@@ -19,14 +21,26 @@ def family(kind, every=False):
     return mark
 
 
+def direct_options():
+    """Those of a drive with direct I/O, where the file system of the images has it; tmpfs has not before Linux 6.5."""
+    with tempfile.NamedTemporaryFile(prefix="mayfly-hostile-") as file:
+        try:
+            os.close(os.open(file.name, os.O_RDWR | os.O_DIRECT))
+        except OSError:
+            return ""
+    return ":direct"
+
+
 def standard_devices():
     return [
         Drive(0, "target"),
         Drive(1, "canary"),
         Drive(2, "readonly", read_only=True),
         Drive(3, "empty", sectors=0),
-        Net(4, "net"),
-        Vsock(5, "vsock"),
+        Drive(4, "overlay", options=":overlay=256K"),
+        Drive(5, "direct", options=direct_options()),
+        Net(6, "net"),
+        Vsock(7, "vsock"),
     ]
 
 

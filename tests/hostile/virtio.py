@@ -143,19 +143,23 @@ class Drive(Device):
     main_name = "target"
     SECTORS = 2048
     PATTERN = 0x5EC7000000000000
-    SEG_MAX, BLK_SIZE, FLUSH, RO = 1 << 2, 1 << 6, 1 << 9, 1 << 5
+    SEG_MAX, BLK_SIZE, FLUSH, RO, DISCARD, WRITE_ZEROES = 1 << 2, 1 << 6, 1 << 9, 1 << 5, 1 << 13, 1 << 14
+    DISCARD_MAX, ZEROES_MAX = 1 << 21, 1 << 17  # sectors
     IN, OUT, T_FLUSH, GET_ID = 0, 1, 4, 8
     OK, IOERR, UNSUPP, PENDING = 0, 1, 2, 0xEE
     SCRATCH = SECTORS - 1  # written to by good()
 
-    def __init__(self, index, name, sectors=SECTORS, read_only=False):
+    def __init__(self, index, name, sectors=SECTORS, read_only=False, options=""):
         super().__init__(index, name)
-        self.sectors, self.read_only = sectors, read_only
-        self.offered = self.SEG_MAX | self.BLK_SIZE | self.FLUSH | (self.RO if read_only else 0)
-        self.config = struct.pack("<QIIHBBI", sectors, 0, CHAIN_MAX - 2, 0, 0, 0, 512)
+        self.sectors, self.read_only, self.options = sectors, read_only, options
+        self.offered = self.SEG_MAX | self.BLK_SIZE | (self.RO if read_only else self.DISCARD | self.WRITE_ZEROES)
+        if "overlay" not in options:
+            self.offered |= self.FLUSH
+        self.config = struct.pack("<QIIHBBI", sectors, 0, CHAIN_MAX - 2, 0, 0, 0, 512) + bytes(12)
+        self.config += struct.pack("<IIIIIB", self.DISCARD_MAX, 1, 8, self.ZEROES_MAX, 1, 1)
 
     def option(self):
-        return ["-d", f"{self.name}.img:id={self.name}" + (":ro" if self.read_only else "")]
+        return ["-d", f"{self.name}.img:id={self.name}{self.options}" + (":ro" if self.read_only else "")]
 
     def image(self):
         return b"".join(struct.pack("<Q", self.PATTERN + n) * 64 for n in range(self.sectors))
