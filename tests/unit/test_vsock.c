@@ -423,6 +423,28 @@ static void test_reset_with_connections(void **state)
 	close(listener);
 }
 
+/* A slot is not used again before the ring has let go of its polls, which could end in the next connection. */
+static void test_slot_waits_for_its_polls(void **state)
+{
+	struct fix *f = *state;
+	int listener = host_listen(f, "_52", 8), fd, other;
+
+	post(f, 8);
+	fd = guest_connects(f, listener);
+	send_still(f, OP(RST), "", 0);
+	assert_true(is_open(fd));
+	send_still(f, OP(REQUEST), "", 0);
+	assert_int_equal(vsock_of(f)->num_conns, 2);
+	turn();
+	assert_true(is_closed(fd));
+	assert_int_equal(vsock_of(f)->num_conns, 1);
+	other = accept(listener, NULL, NULL);
+	assert_int_equal(vsock_of(f)->in_flight, 2); /* of the listener and of this one */
+	close(other);
+	close(fd);
+	close(listener);
+}
+
 /* The ring has no room for a poll: it is made up for. */
 static void test_full_ring(void **state)
 {
@@ -469,6 +491,7 @@ int main(void)
 		T(test_without_receive_buffers),
 		T(test_storm_of_requests),
 		T(test_reset_with_connections),
+		T(test_slot_waits_for_its_polls),
 		T(test_full_ring),
 	};
 

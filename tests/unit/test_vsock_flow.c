@@ -6,7 +6,6 @@ static uint8_t pattern(uint32_t at)
 	return (uint8_t)(at * 31 + at / 251);
 }
 
-/* The only connection. */
 static struct vsock_conn *conn_of(struct fix *f)
 {
 	assert_int_equal(vsock_of(f)->num_conns, 1);
@@ -121,9 +120,10 @@ static void test_packet_larger_than_all_credit_resets(void **state)
 static void test_order_through_the_buffer(void **state)
 {
 	struct fix *f = *state;
-	int fd = connected(f);
+	int fd = connected(f), small = 1;
 	uint32_t sent = 0, got = 0, fwd = 0, seed = 1, n;
 
+	assert_int_equal(setsockopt(conn_of(f)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	while (sent < 3 * MIB) {
 		seed = seed * 1103515245 + 12345;
 		n = MF_MIN(seed >> 8 & 0x7fff, BUF - (sent - fwd));
@@ -350,9 +350,8 @@ static void test_end_of_stream_comes_behind_the_buffer(void **state)
 static void test_guest_closes_before_the_host_has_read(void **state)
 {
 	struct fix *f = *state;
-	int fd = connected(f), again;
+	int fd = connected(f), again, listener;
 	uint32_t sent = fill(f), got = 0, n;
-	int listener;
 	char byte;
 
 	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
