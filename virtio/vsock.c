@@ -28,7 +28,6 @@
 #include <linux/virtio_ids.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -254,33 +253,30 @@ static void vsock_retry(struct task *task)
 	vsock_run(v);
 }
 
-static void set_timer(struct vsock *v, long ms)
+static void next_tick(struct vsock *v)
 {
-	const struct timespec tick = { .tv_nsec = ms * 1000000 };
-	const struct itimerspec spec = { .it_interval = tick, .it_value = tick };
+	struct timers *timers = loop_timers(v->dev.loop);
 
-	/* It cannot fail with these values on a timer of ours. */
-	(void)timerfd_settime(v->timer_fd, 0, &spec, NULL);
+	timer_set(timers, &v->timer, timers->now_ns + VSOCK_TICK_MS * 1000000ULL);
 }
 
 void vsock_wait(struct vsock *v)
 {
 	if (v->waiting++ == 0)
-		set_timer(v, VSOCK_TICK_MS);
+		next_tick(v);
 }
 
 void vsock_wait_end(struct vsock *v)
 {
 	if (--v->waiting == 0)
-		set_timer(v, 0);
+		timer_cancel(loop_timers(v->dev.loop), &v->timer);
 }
 
-static void vsock_tick(struct watch *watch)
+static void vsock_tick(struct timer *timer)
 {
-	struct vsock *v = MF_CONTAINER_OF(watch, struct vsock, timer);
+	struct vsock *v = MF_CONTAINER_OF(timer, struct vsock, timer);
 
-	if (!v->active)
-		return;
+	next_tick(v); /* unless what follows ends the last waiting */
 	for (unsigned i = 0; i < v->num_touched; i++)
 		conn_tick(&v->conn[i]);
 	if (v->accept_paused) {
@@ -369,8 +365,6 @@ static void vsock_free(struct virtio_dev *dev)
 		if (v->conn[i].state != CONN_FREE && v->conn[i].fd >= 0)
 			close(v->conn[i].fd);
 	vsock_unix_done(v);
-	if (v->timer_fd >= 0)
-		close(v->timer_fd);
 	if (v->conn)
 		munmap(v->conn, CONNS_SIZE);
 	if (v->buf)
@@ -392,19 +386,10 @@ static void *map_lazily(size_t size)
 
 static int vsock_build(struct vsock *v, const struct vsock_params *params, struct err *e)
 {
-	int r;
-
 	v->conn = map_lazily(CONNS_SIZE);
 	v->buf = map_lazily(BUFS_SIZE);
 	if (!v->conn || !v->buf)
 		return err_set(e, -ENOMEM, "out of memory");
-	/* Not TFD_NONBLOCK: the ring would complete its read at once. */
-	v->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-	if (v->timer_fd < 0)
-		return err_sys(e, "make a timer");
-	r = loop_watch(v->dev.loop, &v->timer, v->timer_fd);
-	if (r < 0)
-		return err_set(e, r, "its loop has too many files");
 	return vsock_unix_listen(v, params->path, e);
 }
 
@@ -419,7 +404,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 		return err_set(e, -ENOMEM, "vsock '%s': out of memory", params->path);
 	v->dev = (struct virtio_dev){ .ops = &vsock_ops, .loop = loop, .mem = mem, .id = params->path };
 	v->cid = params->cid;
-	v->listen_fd = v->timer_fd = -1;
+	v->listen_fd = -1;
 	v->retry.run = vsock_retry;
 	v->timer.fire = vsock_tick;
 	v->max_conns = vsock_unix_max_conns();

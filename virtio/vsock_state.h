@@ -14,6 +14,7 @@
 #include "virtio/device.h"
 #include "virtio/vsock.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 
 #define VSOCK_HOST_CID 2U
 #define SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
@@ -116,8 +117,7 @@ struct vsock {
 	uint32_t last_port;
 
 	/* Time: a tick each VSOCK_TICK_MS while somebody waits. */
-	int timer_fd;
-	struct watch timer;
+	struct timer timer;
 	unsigned waiting;
 
 	/* Connections. Slots that were used before and are free now are a stack; those from num_touched on are untouched. */

@@ -160,6 +160,20 @@ is_socket() {
 	assert_equal "$status" 0
 }
 
+@test "a client that does not end its line is closed after 5 seconds" {
+	start_linux --vsock v -- 'cat'
+	wait_for is_socket v
+	now_ms
+	local began=$ms
+	run "$VSOCK" storm "unix:$PWD/v" 1
+	now_ms
+	assert_output 'storm: 0 echoed, 0 refused'
+	[ $((ms - began)) -ge 5000 ]
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+}
+
 @test "a socket that is in use is refused, one that was left is replaced" {
 	start_linux --vsock v -- 'cat'
 	wait_for is_socket v

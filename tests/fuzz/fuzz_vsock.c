@@ -187,7 +187,7 @@ static int step(void *arg)
 		host_acts(s);
 		break;
 	default:
-		if (s[1] % 8 == 0)
+		if (s[1] % 8 == 0 && v->timer.set)
 			v->timer.fire(&v->timer);
 	}
 	return 0;

@@ -2,7 +2,6 @@
 #include "tests/unit/vsock_fixture.h"
 
 #include <sys/resource.h>
-#include <sys/timerfd.h>
 
 /* V1, CVE row "CONNECT" */
 static void test_parse_line(void **state)
@@ -188,17 +187,13 @@ static void test_response_before_the_request_resets(void **state)
 
 static bool timer_runs(struct fix *f)
 {
-	struct itimerspec spec;
-
-	assert_int_equal(timerfd_gettime(vsock_of(f)->timer_fd, &spec), 0);
-	return spec.it_value.tv_sec || spec.it_value.tv_nsec;
+	return vsock_of(f)->timer.set;
 }
 
-/* So many ticks, without the time. */
-static void tick(struct fix *f, unsigned n)
+static void tick(unsigned n)
 {
 	while (n--)
-		vsock_of(f)->timer.fire(&vsock_of(f)->timer);
+		mock_time(mock.timers.now_ns + VSOCK_TICK_MS * 1000000ULL);
 	turn();
 }
 
@@ -214,12 +209,12 @@ static void test_client_that_says_nothing(void **state)
 	assert_false(timer_runs(f));
 	fd = host_connect(f, "CONN");
 	assert_true(timer_runs(f));
-	tick(f, VSOCK_WAIT_MS / VSOCK_TICK_MS);
+	tick(VSOCK_WAIT_MS / VSOCK_TICK_MS);
 	assert_true(is_open(fd));
-	tick(f, 1);
+	tick(1);
 	assert_true(is_closed(fd));
 	assert_false(timer_runs(f));
-	tick(f, 100);
+	tick(100);
 	assert_true(is_open(other));
 	assert_int_equal(vsock_of(f)->num_conns, 1);
 	close(fd);
@@ -235,9 +230,9 @@ static void test_guest_that_does_not_answer(void **state)
 	fd = host_connect(f, "CONNECT 1000\n");
 	f->base.dst_port = vsock_of(f)->last_port;
 	expect(f, OP(REQUEST));
-	tick(f, VSOCK_WAIT_MS / VSOCK_TICK_MS);
+	tick(VSOCK_WAIT_MS / VSOCK_TICK_MS);
 	assert_true(is_open(fd));
-	tick(f, 1);
+	tick(1);
 	assert_true(is_closed(fd));
 	expect(f, OP(RST));
 	assert_false(timer_runs(f));
@@ -332,10 +327,10 @@ static void test_no_descriptor_left(void **state)
 	turn();
 	assert_true(vsock_of(f)->accept_paused);
 	assert_true(timer_runs(f));
-	tick(f, 1);
+	tick(1);
 	assert_true(vsock_of(f)->accept_paused);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	tick(f, 1);
+	tick(1);
 	assert_false(vsock_of(f)->accept_paused);
 	assert_int_equal(vsock_of(f)->num_conns, 1);
 	close(fd);

@@ -78,7 +78,7 @@ int loop_add_file(struct loop *loop, int fd);
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
-/* Watches eventfd (not owned), or a timerfd. Before loop_start. Returns 0 or -EMFILE. */
+/* Watches eventfd (not owned). Before loop_start. Returns 0 or -EMFILE. */
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
 
 /* Starts the thread. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
