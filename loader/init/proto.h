@@ -1,0 +1,88 @@
+/*
+ * What mayfly and its init in the guest say to each other.
+ *
+ * The initramfs. mayfly appends an archive to the initrd that holds the init, as INIT_PATH, which the kernel is told to
+ * run (rdinit=), and two texts, INIT_BOOT_PATH and INIT_COMMAND_PATH. Both, and the payload of MSG_RUN, are lists of
+ * strings that each end with a NUL and begin with a letter that says what they are.
+ *
+ * The boot text (all but 'p' at most once, unless marked *):
+ *
+ *	rDEVICE		the block device to mount as root; else the initramfs is the root
+ *	hNAME		host name
+ *	nADDRESS/PREFIX	of eth0 (IPv4), which is brought up
+ *	gADDRESS	the default gateway
+ *	dADDRESS	the name server, for /etc/resolv.conf
+ *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
+ *	w*DEVICE:PATH	the same, read-write, no overlay
+ *	o*PATH		sent to the host at the end, as a tar archive: the n-th on port INIT_ARTIFACT_PORT + n
+ *
+ * A command, a list without which none is run and the root's own init is started:
+ *
+ *	a*ARG		an argument; the first is the program, looked up in PATH if it has no slash
+ *	e*KEY=VALUE	of the environment
+ *	wDIRECTORY	to run in
+ *	uUSER[:GROUP]	names or numbers
+ *	t		on a pseudo terminal
+ *
+ * The connections are streams of virtio-vsock from the guest to the host (CID 2). One, to INIT_CONTROL_PORT, carries
+ * messages, a struct init_msg and len bytes each, both ways. Each command has a number, 0 for that of the initramfs, and
+ * up to three more connections to INIT_STREAM_PORT(number, n): n is 0 for its input, 1 for its output, 2 for its errors; on
+ * a terminal only 0, both ways. They carry its bytes as they are, are closed when it is over, and end with the end of
+ * the stream. The guest has connected all of a command's streams before MSG_STARTED.
+ *
+ * A guest whose kernel has no virtio-vsock runs the command on its console, and says there, in a line of its own,
+ * INIT_CONSOLE_START before, and INIT_CONSOLE_STATUS and the status behind.
+ */
+#ifndef MF_LOADER_INIT_PROTO_H
+#define MF_LOADER_INIT_PROTO_H
+
+#include <stdint.h>
+
+#define INIT_DIR ".mayfly"
+#define INIT_PATH "/.mayfly/init"
+#define INIT_BOOT_PATH "/.mayfly/boot"
+#define INIT_COMMAND_PATH "/.mayfly/command"
+
+#define INIT_CONTROL_PORT 0x6d660000U
+#define INIT_ARTIFACT_PORT 0x6d670000U
+#define INIT_STREAM_PORT(number, n) (0x6d680000U + 4 * (uint32_t)(number) + (uint32_t)(n))
+#define INIT_COMMANDS_MAX 64	   /* at once; their numbers are below 0x4000, and not used twice at once */
+#define INIT_PAYLOAD_MAX (1U << 17) /* bytes of a message, and of each text */
+
+#define INIT_CONSOLE_START "mayfly-init: no vsock, using the console"
+#define INIT_CONSOLE_STATUS "mayfly-init: status "
+
+enum init_msg_type {
+	/* From the guest. */
+	MSG_HELLO = 1,	 /* value: INIT_VERSION; the first */
+	MSG_MARK = 2,	 /* value: enum init_mark */
+	MSG_STARTED = 3, /* number's program runs */
+	/*
+	 * number is over, and its streams are closed: value is its exit status, or 128 + the signal that ended it; 126
+	 * or 127 with a payload, a sentence, if it could not be started. flags: INIT_OOM. For number 0: the artifacts are
+	 * sent, and everything that was written to drives is on them.
+	 */
+	MSG_EXIT = 4,
+	MSG_FAILED = 5, /* the payload, a sentence, says what kept the guest from running number 0; the guest is over */
+
+	/* From the host. */
+	MSG_RUN = 16,	 /* the payload is a command, to be number */
+	MSG_SIGNAL = 17, /* value: to number's process group */
+	MSG_SIZE = 18,	 /* of number's terminal: value is rows << 16 | columns */
+	MSG_STOP = 19,	 /* SIGTERM to all, after value ms SIGKILL; then as when number 0 ends */
+};
+
+#define INIT_VERSION 1
+#define INIT_OOM 1U /* the kernel has killed something for want of memory while it ran */
+
+enum init_mark { INIT_MARK_INIT, INIT_MARK_ROOT, INIT_MARK_NET };
+
+struct init_msg {
+	uint32_t type;	 /* enum init_msg_type */
+	uint32_t number; /* of a command, or 0 */
+	uint32_t value;
+	uint32_t flags;
+	uint32_t len; /* of the payload behind it */
+};
+
+#endif
