@@ -3,7 +3,7 @@
  *
  * The composed line is: base words, words for the number of CPUs, root, one virtio_mmio.device= per device, then the
  * user's text of --append, which so overrides ours and may end in " -- ARGS" for init. A text of --cmdline replaces
- * everything but the device words, without which a kernel without ACPI finds no device; they go before its "--". Every
+ * everything but the device words, without which a kernel without ACPI finds no device, and rdinit=; they go before its "--". Every
  * word costs the guest instructions, and one that it does not know costs a message: pass nothing useless.
  *
  *	console=ttyS0		output on the serial port
@@ -11,6 +11,7 @@
  *	reboot=k panic=-1	reboot and panic end the VM at once, by a triple fault
  *	percpu_alloc=page	420 pages fewer touched at start
  *	noreplace-smp		one CPU only: spares the patching of 6,000 lock prefixes, 3 million instructions
+ *	rdinit=			mayfly's own init, where that runs a command
  *	tsc=reliable		several CPUs only: spares the timed comparison of their TSCs, which KVM keeps in step
  */
 #include "loader/cmdline.h"
@@ -57,6 +58,8 @@ __attribute__((format(printf, 2, 3))) static void add(struct line *l, const char
 
 static void add_devices(struct line *l, const struct cmdline_in *in)
 {
+	if (in->init)
+		add(l, "rdinit=%s", in->init);
 	for (unsigned i = 0; i < in->num_devices; i++) {
 		const struct loader_device *d = &in->devices[i];
 

@@ -11,7 +11,8 @@ struct loader_device;
 
 struct cmdline_in {
 	unsigned cpus;
-	bool has_root; /* root=/dev/vda: there is a drive, and no initrd that would find its own root */
+	const char *init; /* or NULL: rdinit=, a program in the initramfs; also behind a text that replaces ours */
+	bool has_root;	  /* root=/dev/vda: there is a drive, and no initrd that would find its own root */
 	bool root_read_only;
 	const struct loader_device *devices; /* virtio-mmio */
 	unsigned num_devices;

@@ -72,8 +72,11 @@ static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	struct vsock_conn *c = NULL;
 	int fd = -EMFILE;
 
-	if (v->num_conns < v->max_conns)
-		fd = vsock_unix_connect(v, h->dst_port);
+	if (v->num_conns < v->max_conns) {
+		fd = vsock_take_lent(v, h->dst_port);
+		if (fd < 0)
+			fd = vsock_unix_connect(v, h->dst_port);
+	}
 	if (fd >= 0)
 		c = conn_new(v, CONN_OPEN, fd);
 	if (!c) {
@@ -245,7 +248,7 @@ static void vsock_retry(struct task *task)
 
 	if (!v->active)
 		return;
-	poll_again(v, &v->accept, v->listen_fd);
+	poll_again(v, &v->accept, v->name.fd);
 	for (unsigned i = 0; i < v->num_touched; i++) {
 		poll_again(v, &v->conn[i].in, v->conn[i].fd);
 		poll_again(v, &v->conn[i].out, v->conn[i].fd);
@@ -364,7 +367,9 @@ static void vsock_free(struct virtio_dev *dev)
 	for (unsigned i = 0; i < v->num_touched; i++) /* of a device whose loop was stopped without a reset */
 		if (v->conn[i].state != CONN_FREE && v->conn[i].fd >= 0)
 			close(v->conn[i].fd);
-	vsock_unix_done(v);
+	for (unsigned i = 0; i < v->num_lent; i++)
+		close(v->lent[i].fd);
+	unixname_done(&v->name);
 	if (v->conn)
 		munmap(v->conn, CONNS_SIZE);
 	if (v->buf)
@@ -390,7 +395,7 @@ static int vsock_build(struct vsock *v, const struct vsock_params *params, struc
 	v->buf = map_lazily(BUFS_SIZE);
 	if (!v->conn || !v->buf)
 		return err_set(e, -ENOMEM, "out of memory");
-	return vsock_unix_listen(v, params->path, e);
+	return params->path ? vsock_unix_listen(v, params->path, e) : 0;
 }
 
 static const struct virtio_ops vsock_ops;
@@ -398,20 +403,21 @@ static const struct virtio_ops vsock_ops;
 int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,
 	      struct err *e)
 {
+	const char *id = params->path ? params->path : "init";
 	struct vsock *v = calloc(1, sizeof(*v));
 
 	if (!v)
-		return err_set(e, -ENOMEM, "vsock '%s': out of memory", params->path);
-	v->dev = (struct virtio_dev){ .ops = &vsock_ops, .loop = loop, .mem = mem, .id = params->path };
+		return err_set(e, -ENOMEM, "vsock '%s': out of memory", id);
+	v->dev = (struct virtio_dev){ .ops = &vsock_ops, .loop = loop, .mem = mem, .id = id };
 	v->cid = params->cid;
-	v->listen_fd = -1;
+	v->name = UNIXNAME_INIT;
 	v->retry.run = vsock_retry;
 	v->timer.fire = vsock_tick;
 	v->max_conns = vsock_unix_max_conns();
 	v->last_port = VSOCK_PORT_BASE - 1;
 	TAILQ_INIT(&v->ready);
 	if (vsock_build(v, params, e) < 0) {
-		err_wrap(e, "vsock '%s'", params->path);
+		err_wrap(e, "vsock '%s'", id);
 		vsock_free(&v->dev);
 		return e->code;
 	}

@@ -17,9 +17,10 @@ struct virtio_dev;
 #define VSOCK_CID_MAX 0xfffffffeU /* VMADDR_CID_ANY - 1 */
 #define VSOCK_PATH_MAX 96	  /* bytes: a Unix socket's name has 107 at most, and "_4294967295" goes behind it */
 #define VSOCK_CONNS_MAX 1023
+#define VSOCK_LENT_MAX 256
 
 struct vsock_params {
-	const char *path; /* kept */
+	const char *path; /* kept; or NULL: the guest reaches only what is lent */
 	uint32_t cid;	  /* the guest's */
 };
 
@@ -35,5 +36,13 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
  * on the loop's thread. Freeing the device removes the socket's name.
  */
 void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms);
+
+/*
+ * The guest's next connection to port of the host gets fd, one end of a non-blocking stream socket pair; once. It is the
+ * device's from here on, and closed at the latest with it. Returns 0, or -ENOSPC, and then fd stays the caller's. Not on
+ * the loop's thread; as is vsock_revoke, which takes back what was lent for ports [port, port + num) and not used.
+ */
+int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd);
+void vsock_revoke(struct virtio_dev *dev, uint32_t port, uint32_t num);
 
 #endif

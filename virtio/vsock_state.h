@@ -1,6 +1,7 @@
 /*
  * What the parts of virtio-vsock share, and nobody else includes: vsock.c (the device: rings and packets), vsock_conn.c (a
- * connection), vsock_flow.c (its data and credit) and vsock_unix.c (the host's side: names, listening, the CONNECT line).
+ * connection), vsock_flow.c (its data and credit), vsock_unix.c (the host's side: names, listening, the CONNECT line) and
+ * vsock_lend.c (sockets of mayfly itself).
  */
 #ifndef MF_VIRTIO_VSOCK_STATE_H
 #define MF_VIRTIO_VSOCK_STATE_H
@@ -9,10 +10,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
-#include <sys/types.h>
 
 #include "virtio/device.h"
 #include "virtio/vsock.h"
+#include "vmm/base/unixname.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/timer.h"
 
@@ -91,6 +92,12 @@ struct vsock_conn {
 	char line[VSOCK_LINE_MAX];
 };
 
+/* A socket that the guest's next connection to port gets. */
+struct vsock_lent {
+	uint32_t port;
+	int fd;
+};
+
 /* An RST for a packet that belongs to no connection. */
 struct vsock_refusal {
 	uint64_t src_cid;
@@ -107,14 +114,14 @@ struct vsock {
 	unsigned in_flight; /* polls in the ring */
 
 	/* The host's side (vsock_unix.c). */
-	const char *path;
-	int listen_fd;
-	dev_t path_dev; /* what was bound, so that nobody else's socket is removed */
-	ino_t path_ino;
-	bool bound;
+	struct unixname name; /* without a path: nobody listens */
 	struct vsock_poll accept;
 	bool accept_paused; /* until the next tick: no file descriptor, or no memory, was left */
 	uint32_t last_port;
+
+	/* vsock_lend.c */
+	unsigned num_lent;
+	struct vsock_lent lent[VSOCK_LENT_MAX];
 
 	/* Time: a tick each VSOCK_TICK_MS while somebody waits. */
 	struct timer timer;
@@ -215,18 +222,16 @@ uint32_t flow_read(struct vsock_conn *c, const struct virtq_chain *chain);
 
 /* vsock_unix.c */
 
-/* Makes the listening socket. Returns 0 or -errno with e set; vsock_unix_done accepts either, and one that was zeroed. */
+/* Makes the listening socket v->name. Returns 0 or -errno with e set; unixname_done accepts either. */
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e);
-void vsock_unix_done(struct vsock *v);
-void vsock_unix_remove(struct vsock *v); /* the name alone */
 
 /* Lets the process have as many files as it may, and returns for how many connections that is enough. */
 unsigned vsock_unix_max_conns(void);
 
-/* Accepts clients from now on. On the loop. */
+/* Accepts clients from now on, if there is a socket. On the loop. */
 void vsock_unix_start(struct vsock *v);
 
-/* Connects to PATH_port. Returns the non-blocking socket or -errno, at once. */
+/* Connects to PATH_port. Returns the non-blocking socket or -errno, at once; -ECONNREFUSED without a PATH. */
 int vsock_unix_connect(const struct vsock *v, uint32_t port);
 
 /* Reads what a client in CONN_LINE has sent, up to the end of the line and no further. */
@@ -237,5 +242,10 @@ bool vsock_unix_say_ok(struct vsock_conn *c);
 
 /* Reads "CONNECT <port>" (any case, any blanks, no line end). Returns 0, or -EINVAL and *ret_port untouched. */
 int vsock_unix_parse_line(const char *line, size_t len, uint32_t *ret_port);
+
+/* vsock_lend.c */
+
+/* The socket that was lent for port, which is the caller's from here on, or -ENOENT. On the loop. */
+int vsock_take_lent(struct vsock *v, uint32_t port);
 
 #endif

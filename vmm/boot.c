@@ -8,12 +8,15 @@
 #include "loader/boot_x86.h"
 #include "loader/cmdline.h"
 #include "loader/device.h"
+#include "loader/init/proto.h"
 #include "loader/initrd.h"
 #include "loader/kernel.h"
 #include "loader/layout.h"
 #include "loader/mptable.h"
 #define MF_LOG_MODULE "boot"
 #include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/boot_init.h"
 #include "vmm/config.h"
 #include "vmm/core/mem.h"
 #include "vmm/serial.h"
@@ -45,7 +48,8 @@ static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c,
 {
 	const struct cmdline_in in = {
 		.cpus = c->cpus,
-		.has_root = c->num_drives && !c->initrd,
+		.init = c->command.args.num ? INIT_PATH : NULL,
+		.has_root = c->num_drives && !c->initrd && !c->command.args.num,
 		.root_read_only = c->num_drives && c->drive[0].read_only,
 		.devices = d->device,
 		.num_devices = d->num,
@@ -93,6 +97,20 @@ static int write_acpi(struct mem *m, const struct config *c, const struct device
 	return acpi_write(m, &in, e);
 }
 
+static int load_initrd(struct mem *m, const struct config *c, const struct kernel_image *kernel, struct boot_in *in,
+		       struct err *e)
+{
+	MF_FREE uint8_t *archive = NULL;
+	size_t len = 0;
+	int r = 0;
+
+	if (c->command.args.num)
+		r = boot_init_archive(&archive, &len, c, e);
+	if (r < 0 || (!len && !c->initrd))
+		return r;
+	return initrd_load(m, c->initrd, archive, len, kernel, &in->initrd_gpa, &in->initrd_size, e);
+}
+
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)
 {
 	char cmdline[LAYOUT_CMDLINE_SIZE];
@@ -114,11 +132,9 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	r = kernel_load(&kernel, m, c->kernel, e);
 	if (r < 0)
 		return r;
-	if (c->initrd) {
-		r = initrd_load(m, c->initrd, &kernel, &in.initrd_gpa, &in.initrd_size, e);
-		if (r < 0)
-			return r;
-	}
+	r = load_initrd(m, c, &kernel, &in, e);
+	if (r < 0)
+		return r;
 	list_devices(&devices, c);
 	r = write_cmdline(cmdline, c, &devices, e);
 	if (r < 0)

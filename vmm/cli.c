@@ -127,6 +127,15 @@ static int apply(const struct cli_option *o, struct config *c, const char *value
 			strlen(value) > VALUE_SHOWN ? "..." : "");
 }
 
+/* An argument that is no option, in front of "--". */
+static int take_operand(const struct cli_usage *u, bool first, struct config *c, const char *text, struct err *e)
+{
+	if (u->operand)
+		return first ? 0 : u->operand(c, text, e);
+	return err_set(e, -EINVAL, "unexpected argument '%.*s'%s; try 'mayfly %s --help'", VALUE_SHOWN, text,
+		       u->argument ? " (a command to run stands behind '--')" : "", u->command);
+}
+
 /* Sets the options whose first is as given. Returns 0, 1 when an option asks for the help, or a negative errno. */
 static int walk(const struct cli_usage *u, bool first, struct config *c, int argc, char **argv, struct err *e)
 {
@@ -141,9 +150,11 @@ static int walk(const struct cli_usage *u, bool first, struct config *c, int arg
 		val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
 		if (val == -1)
 			break;
-		if (val == 1)
-			return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN,
-				       optarg, u->command);
+		if (val == 1) {
+			if (take_operand(u, first, c, optarg, e) < 0)
+				return e->code;
+			continue;
+		}
 		if (val == '?' || val == ':')
 			return refuse(u, val, argv[at], e);
 		o = find_option(u->options, val);
@@ -154,9 +165,13 @@ static int walk(const struct cli_usage *u, bool first, struct config *c, int arg
 		if (o->first == first && apply(o, c, optarg, e) < 0)
 			return e->code;
 	}
-	if (optind < argc)
-		return err_set(e, -ENOTSUP, "running a command in the guest ('%.*s') is not supported by this version",
-			       VALUE_SHOWN, argv[optind]);
+	for (; !first && optind < argc; optind++) {
+		if (!u->argument)
+			return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN,
+				       argv[optind], u->command);
+		if (u->argument(c, argv[optind], e) < 0)
+			return err_wrap(e, "command");
+	}
 	return 0;
 }
 

@@ -40,6 +40,8 @@ struct cli_usage {
 	const char *synopsis; /* what comes after the name */
 	const char *about;    /* whole lines */
 	const struct cli_option *options;
+	config_setter *argument; /* of what stands behind "--", one by one; or NULL: nothing may */
+	config_setter *operand;	 /* of what else is no option, one by one; or NULL: nothing may be */
 };
 
 /* Runs the command that argv names. Returns mayfly's exit status. */

@@ -26,7 +26,20 @@ static const struct cli_option run_options[] = {
 	  "PATH[,cid=N]: sockets between guest and host, which has\nPATH and PATH_PORT; default: cid=3",
 	  .set = config_set_vsock },
 
+	{ .help = "Command, run in the guest by mayfly's own init" },
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are one", .set = config_set_tty,
+	  .fixed = "true" },
+	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
+	{ 'e', "env", "NAME=VALUE", "set a variable; NAME alone: as it is here; may be repeated",
+	  .set = config_add_env },
+	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
+	{ 'u', "user", "USER[:GROUP]", "run it as USER, a name or number; default: root", .set = config_set_user },
+	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds the guest", .set = config_set_name },
+	{ 0, "control", "PATH", "the socket for `mayfly exec`; default: by NAME", .set = config_set_control },
+	{ 0, "console", NULL, "show the guest's console on stderr", .set = config_set_console, .fixed = "true" },
+
 	{ .help = "Running" },
+	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = config_set_timeout },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
 	  .set = config_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .set = config_set_dry_run, .fixed = "true" },
@@ -42,9 +55,11 @@ static const struct cli_option run_options[] = {
 
 const struct cli_usage cli_run_usage = {
 	.command = "run",
-	.synopsis = "[options]",
-	.about = "Boots a VM. Its serial console is stdin and stdout.\n",
+	.synopsis = "[options] [-- COMMAND [ARG...]]",
+	.about = "Boots a VM. With COMMAND it runs that in the guest, with this stdin, stdout and stderr, and returns\n"
+		 "its status; without, stdin and stdout are the guest's serial console.\n",
 	.options = run_options,
+	.argument = config_add_arg,
 };
 
 int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)

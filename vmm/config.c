@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "virtio/vsock.h"
+#include "vmm/agent_client.h"
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
@@ -40,6 +41,9 @@ void config_done(struct config *c)
 	free(c->cmdline);
 	free(c->vsock.path);
 	free(c->log_file);
+	free(c->name);
+	free(c->control);
+	config_command_done(&c->command);
 	*c = (struct config){ 0 };
 }
 
@@ -237,9 +241,14 @@ int config_set_vsock(struct config *c, const char *spec, struct err *e)
 	return 0;
 }
 
+bool config_has_vsock(const struct config *c)
+{
+	return c->vsock.path || c->command.args.num > 0;
+}
+
 unsigned config_num_devices(const struct config *c)
 {
-	return c->num_drives + c->num_nets + (c->vsock.path ? 1 : 0);
+	return c->num_drives + c->num_nets + (config_has_vsock(c) ? 1 : 0);
 }
 
 /* Sets dir to the directory of this binary, or to "" if that cannot be found out. */
@@ -286,9 +295,11 @@ int config_check(struct config *c, struct err *e)
 			       "append and cmdline are both set, but cmdline replaces what append adds to: choose one");
 	if (config_check_drives(c, e) < 0)
 		return e->code;
-	if (!c->vsock.path && c->vsock.cid != CONFIG_CID_DEFAULT)
+	if (!config_has_vsock(c) && c->vsock.cid != CONFIG_CID_DEFAULT)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");
-	if (config_check_nets(c, e) < 0)
+	if (config_check_nets(c, e) < 0 || config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
 		return e->code;
+	if (c->name && !c->control && c->command.args.num && agent_control_path(&c->control, c->name, e) < 0)
+		return err_wrap(e, "name");
 	return c->kernel ? 0 : find_kernel(c, e);
 }

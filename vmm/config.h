@@ -21,10 +21,13 @@ struct err;
 #define CONFIG_NETS_MAX 8
 #define CONFIG_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1) /* and a vsock */
 #define CONFIG_FORWARDS_MAX 32					     /* ports of one network interface */
-#define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
-#define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
-#define CONFIG_ID_MAX 63	/* bytes */
-#define CONFIG_SERIAL_MAX 20	/* bytes: VIRTIO_BLK_ID_BYTES */
+#define CONFIG_CMDLINE_MAX 2047				 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
+#define CONFIG_PATH_MAX 4095				 /* bytes: PATH_MAX without the NUL */
+#define CONFIG_ID_MAX 63				 /* bytes */
+#define CONFIG_USER_MAX 127				 /* bytes */
+#define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
+#define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */
+#define CONFIG_SERIAL_MAX 20				 /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
 #define CONFIG_MEM_DEFAULT (128ULL << 20)
@@ -67,10 +70,30 @@ struct config_net {
 	int fd;
 	bool has_mac;
 	uint8_t mac[NET_MAC_LEN];
-	unsigned mtu; /* 0: not given */
+	unsigned mtu;	     /* 0: not given */
+	char *ip;	     /* or NULL: ADDRESS/PREFIX, IPv4, which mayfly's init gives the guest's interface; */
+	char *gateway, *dns; /* and these, or NULL */
 	struct config_forward forward[CONFIG_FORWARDS_MAX];
 	unsigned num_forwards;
 	struct net_limit limit[2]; /* by enum net_queue */
+};
+
+struct config_list {
+	char **text;
+	unsigned num;
+};
+
+enum config_tty { CONFIG_TTY_AUTO, CONFIG_TTY_ON, CONFIG_TTY_OFF };
+
+/* What is run in the guest by mayfly's init, in place of the guest's own. */
+struct config_command {
+	struct config_list args; /* none: there is no command */
+	struct config_list env;	 /* NAME=VALUE */
+	char *workdir;		 /* or NULL */
+	char *user;		 /* or NULL: root; USER[:GROUP] */
+	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
+	bool args_of_file;	 /* an argument of the command line replaces them all */
+	size_t text_len;	 /* bytes of args and env as config_command_text has them */
 };
 
 struct config {
@@ -86,6 +109,11 @@ struct config {
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];
 	unsigned num_nets;
+	struct config_command command;
+	uint64_t timeout_ms; /* or 0: none */
+	char *name;	     /* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *control;	     /* or NULL: the path of that socket */
+	bool console;	     /* the guest's console goes to stderr while a command has stdin and stdout */
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
@@ -105,7 +133,18 @@ typedef int config_setter(struct config *c, const char *text, struct err *e);
 config_setter config_set_kernel, config_set_initrd, config_set_append, config_set_cmdline, config_set_entry;
 config_setter config_set_cpus, config_set_mem;
 config_setter config_set_log_level, config_set_log_file;
-config_setter config_set_time, config_set_dry_run; /* "true" or "false" */
+config_setter config_set_time, config_set_dry_run, config_set_console; /* "true" or "false" */
+config_setter config_set_timeout, config_set_name, config_set_control;
+
+/* The command (config_command.c). config_add_env takes NAME=VALUE, or NAME, which is then as in mayfly's environment. */
+config_setter config_add_arg, config_add_env, config_set_workdir, config_set_user;
+config_setter config_set_tty; /* "true" or "false" */
+
+/*
+ * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
+ * memory is short.
+ */
+char *config_command_text(const struct config_command *cmd, bool tty, size_t *ret_len);
 
 /*
  * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]
@@ -132,6 +171,9 @@ config_setter config_vsock_path, config_vsock_cid; /* the same in parts */
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
 unsigned config_num_devices(const struct config *c);
 
+/* Whether there is a vsock: asked for, or for the talk with the init that runs the command. */
+bool config_has_vsock(const struct config *c);
+
 /*
  * Adds a network interface, or with "none" takes those away that were added before:
  *
@@ -146,6 +188,7 @@ config_setter config_add_net;
 /* The same in parts. */
 int config_begin_net(struct config *c, struct err *e);
 config_setter config_net_id, config_net_tap, config_net_fd, config_net_mac, config_net_mtu;
+config_setter config_net_ip, config_net_gateway, config_net_dns;
 config_setter config_net_user; /* "true" or "false" */
 config_setter config_net_tcp, config_net_udp;
 config_setter config_net_rx_bandwidth, config_net_rx_ops, config_net_tx_bandwidth, config_net_tx_ops;

@@ -21,6 +21,9 @@ void config_net_done(struct config_net *n)
 		free(n->forward[i].ports);
 	free(n->id);
 	free(n->tap);
+	free(n->ip);
+	free(n->gateway);
+	free(n->dns);
 	*n = (struct config_net){ .fd = -1 };
 }
 
@@ -186,6 +189,45 @@ int config_net_tx_ops(struct config *c, const char *text, struct err *e)
 	return config_copy_limit(&begun_net(c)->limit[NET_TX].ops, text, false, e);
 }
 
+static bool is_ipv4(const char *text)
+{
+	struct in_addr addr;
+
+	return inet_pton(AF_INET, text, &addr) == 1;
+}
+
+int config_net_ip(struct config *c, const char *text, struct err *e)
+{
+	MF_FREE char *address = strdup(text);
+	char *slash = address ? strchr(address, '/') : NULL;
+	uint64_t prefix = 0;
+
+	if (!address)
+		return err_sys(e, "copy it");
+	if (slash)
+		*slash = '\0';
+	if (!slash || !is_ipv4(address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 || prefix > 32)
+		return err_set(e, -EINVAL, "must be an IPv4 address with its prefix, such as 10.0.0.2/24");
+	return config_copy_text(&begun_net(c)->ip, text, INET_ADDRSTRLEN + 3, e);
+}
+
+static int copy_ipv4(char **to, const char *text, struct err *e)
+{
+	if (!is_ipv4(text))
+		return err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
+	return config_copy_text(to, text, INET_ADDRSTRLEN, e);
+}
+
+int config_net_gateway(struct config *c, const char *text, struct err *e)
+{
+	return copy_ipv4(&begun_net(c)->gateway, text, e);
+}
+
+int config_net_dns(struct config *c, const char *text, struct err *e)
+{
+	return copy_ipv4(&begun_net(c)->dns, text, e);
+}
+
 int config_end_net(struct config *c, struct err *e)
 {
 	struct config_net *n = begun_net(c);
@@ -194,6 +236,8 @@ int config_end_net(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "needs one of tap, fd and user");
 	if (n->num_forwards && n->kind != CONFIG_NET_USER)
 		return err_set(e, -EINVAL, "only user networks forward ports");
+	if (!n->ip && (n->gateway || n->dns))
+		return err_set(e, -EINVAL, "gw and dns need an ip");
 	if (!n->id && asprintf(&n->id, "net%u", c->num_nets) < 0) {
 		n->id = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
@@ -208,17 +252,13 @@ static const struct net_option {
 	config_setter *set;
 	bool many;
 } net_options[] = {
-	{ "tap", config_net_tap, false },
-	{ "fd", config_net_fd, false },
-	{ "user", config_net_user, false },
-	{ "id", config_net_id, false },
-	{ "mac", config_net_mac, false },
-	{ "mtu", config_net_mtu, false },
-	{ "tcp", config_net_tcp, true },
-	{ "udp", config_net_udp, true },
-	{ "rx_bandwidth", config_net_rx_bandwidth, false },
-	{ "rx_ops", config_net_rx_ops, false },
-	{ "tx_bandwidth", config_net_tx_bandwidth, false },
+	{ "tap", config_net_tap, false },	{ "fd", config_net_fd, false },
+	{ "user", config_net_user, false },	{ "id", config_net_id, false },
+	{ "mac", config_net_mac, false },	{ "mtu", config_net_mtu, false },
+	{ "ip", config_net_ip, false },		{ "gw", config_net_gateway, false },
+	{ "dns", config_net_dns, false },	{ "tcp", config_net_tcp, true },
+	{ "udp", config_net_udp, true },	{ "rx_bandwidth", config_net_rx_bandwidth, false },
+	{ "rx_ops", config_net_rx_ops, false }, { "tx_bandwidth", config_net_tx_bandwidth, false },
 	{ "tx_ops", config_net_tx_ops, false },
 };
 
@@ -243,8 +283,8 @@ static int take_net_option(struct config *c, const char *part, unsigned *seen, s
 		return 0;
 	}
 	return err_set(e, -EINVAL,
-		       "'%s' is none of none, tap=NAME, fd=N, user, mac=, mtu=, tcp=, udp=, id=, rx_bandwidth=, "
-		       "rx_ops=, tx_bandwidth= and tx_ops=",
+		       "'%s' is none of none, tap=NAME, fd=N, user, mac=, mtu=, ip=, gw=, dns=, tcp=, udp=, id=, "
+		       "rx_bandwidth=, rx_ops=, tx_bandwidth= and tx_ops=",
 		       part);
 }
 
@@ -267,6 +307,33 @@ int config_add_net(struct config *c, const char *spec, struct err *e)
 			return e->code;
 	}
 	return config_end_net(c, e);
+}
+
+/* What a user network has if it is not told: passt and the guest get the same. As QEMU has it, which people know. */
+static int set_user_addresses(struct config_net *n, struct err *e)
+{
+	if (n->kind != CONFIG_NET_USER || n->ip)
+		return 0;
+	if (config_copy_text(&n->ip, "10.0.2.15/24", CONFIG_ID_MAX, e) < 0 ||
+	    config_copy_text(&n->gateway, "10.0.2.2", CONFIG_ID_MAX, e) < 0 ||
+	    config_copy_text(&n->dns, "10.0.2.3", CONFIG_ID_MAX, e) < 0)
+		return e->code;
+	return 0;
+}
+
+int config_complete_nets(struct config *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->num_nets; i++) {
+		struct config_net *n = &c->net[i];
+
+		if (n->ip && n->kind != CONFIG_NET_USER && !c->command.args.num)
+			return err_set(e, -EINVAL,
+				       "net '%s': its ip is for mayfly's init, which there is only with a command",
+				       n->id);
+		if (c->command.args.num && set_user_addresses(n, e) < 0)
+			return e->code;
+	}
+	return 0;
 }
 
 int config_check_nets(const struct config *c, struct err *e)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 struct config;
+struct config_command;
 struct config_drive;
 struct config_net;
 struct err;
@@ -27,5 +28,10 @@ int config_check_drives(const struct config *c, struct err *e);
 /* config_net.c */
 void config_net_done(struct config_net *n);
 int config_check_nets(const struct config *c, struct err *e);
+int config_complete_nets(struct config *c, struct err *e); /* what follows from whether there is a command */
+
+/* config_command.c */
+void config_command_done(struct config_command *cmd);
+int config_check_command(const struct config *c, struct err *e);
 
 #endif

@@ -124,7 +124,7 @@ static void console_output(struct console *c)
 			c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
 		if (!c->out_len)
 			return;
-		if (c->out_file >= 0) {
+		if (c->out_file >= 0 && !c->params.muted) {
 			console_submit_output(c, false);
 			return;
 		}
@@ -315,6 +315,11 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	serial_set_host(serial, &console_host, c);
 	*ret = c;
 	return 0;
+}
+
+void console_unmute(struct console *c)
+{
+	c->params.muted = false;
 }
 
 static int console_stop_call(void *arg)

@@ -14,6 +14,7 @@ struct serial;
 struct console_params {
 	int in_fd;		    /* guest input, or -1: none. Not owned; open until console_free */
 	int out_fd;		    /* guest output, or -1: dropped. The same */
+	bool muted;		    /* output is dropped until console_unmute */
 	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
 	/* Or NULL: sees all output once, before it is written and at the latest in serial_drain; on the loop. */
 	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
@@ -26,6 +27,9 @@ struct console_params {
  */
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e);
+
+/* Output is written from now on. On the loop's thread, as in on_output. */
+void console_unmute(struct console *c);
 
 /*
  * Starts no further operation from now on; those in flight are loop_stop's to cancel. Without it loop_stop might wait for

@@ -2,7 +2,10 @@
 #include "vmm/guestlog.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "loader/init/proto.h"
 
 static void take_line(struct guestlog *g)
 {
@@ -19,6 +22,10 @@ static void take_line(struct guestlog *g)
 	at = strstr(g->line, "reboot: ");
 	if (at && (strstr(at, "System halted") || strstr(at, "Power down")))
 		g->halted = true;
+	if (!strcmp(g->line, INIT_CONSOLE_START))
+		g->on_console = true;
+	if (g->on_console && !strncmp(g->line, INIT_CONSOLE_STATUS, sizeof(INIT_CONSOLE_STATUS) - 1))
+		g->status = atoi(g->line + sizeof(INIT_CONSOLE_STATUS) - 1) & 0xff;
 }
 
 void guestlog_scan(struct guestlog *g, const void *data, size_t len)

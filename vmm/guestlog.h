@@ -17,8 +17,12 @@ struct guestlog {
 	size_t len;
 	bool restarting;	       /* "reboot: Restarting system" or "reboot: machine restart" */
 	bool halted;		       /* "reboot: System halted" or "reboot: Power down" */
+	bool on_console;	       /* mayfly's init runs the command on the console (INIT_CONSOLE_START) */
+	int status;		       /* the command's, as init says there, or -1 */
 	char panic[GUESTLOG_LINE_MAX]; /* what stood after "Kernel panic - not syncing: ", printable; "" when none */
 };
+
+#define GUESTLOG_INIT ((struct guestlog){ .status = -1 })
 
 /* Takes the next bytes of console output. One thread at a time. */
 void guestlog_scan(struct guestlog *g, const void *data, size_t len);

@@ -3,11 +3,13 @@
 #include <fcntl.h>
 
 #include "vmm/cli.h"
+#include "vmm/exec.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
 
 static const struct cli_command commands[] = {
-	{ "run", "boot a VM", run_command },
+	{ "run", "boot a VM, and run a command in it", run_command },
+	{ "exec", "run another command in a running VM", exec_command },
 	{ 0 },
 };
 

@@ -10,6 +10,7 @@
  */
 #include "vmm/passt.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -24,7 +25,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config.h"
 
-#define PASST_ARGS_MAX (12 + 2 * CONFIG_FORWARDS_MAX)
+#define PASST_ARGS_MAX (20 + 2 * CONFIG_FORWARDS_MAX)
 #define PASST_SAID_MAX 4096
 
 /* The child's descriptors; all others are closed. */
@@ -99,18 +100,45 @@ static int spawn(pid_t *ret, int socket, int err_fd, char *const argv[], struct 
 	return 0;
 }
 
+/* The guest's addresses, if they are given, instead of the host's. Returns how many arguments they are. */
+static int put_addresses(const char **argv, const struct config_net *n, char address[INET_ADDRSTRLEN + 4], char mask[4])
+{
+	int args = 0;
+	size_t len;
+
+	if (!n->ip)
+		return 0;
+	len = strcspn(n->ip, "/"); /* checked: ADDRESS/PREFIX */
+	snprintf(address, INET_ADDRSTRLEN + 4, "%.*s", (int)len, n->ip);
+	snprintf(mask, 4, "%s", n->ip + len + 1);
+	argv[args++] = "--address";
+	argv[args++] = address;
+	argv[args++] = "--netmask";
+	argv[args++] = mask;
+	if (n->gateway) {
+		argv[args++] = "--gateway";
+		argv[args++] = n->gateway;
+	}
+	if (n->dns) {
+		argv[args++] = "--dns-forward";
+		argv[args++] = n->dns;
+	}
+	return args;
+}
+
 int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struct err *e)
 {
 	MF_CLOSE int socket = -1;
 	MF_CLOSE int child_socket = -1;
 	MF_CLOSE int err_write = -1;
-	char mtu_text[16], fd_text[16];
+	char mtu_text[16], fd_text[16], address[INET_ADDRSTRLEN + 4], mask[4];
 	const char *argv[PASST_ARGS_MAX] = { "passt", "--foreground", "--quiet", "--stderr",
 					     "--fd",  fd_text,	      "--mtu",	 mtu_text };
 	int pair[2], said[2], args = 8;
 
 	snprintf(fd_text, sizeof(fd_text), "%d", CHILD_SOCKET);
 	snprintf(mtu_text, sizeof(mtu_text), "%u", mtu);
+	args += put_addresses(argv + args, n, address, mask);
 	for (unsigned i = 0; i < n->num_forwards; i++) {
 		argv[args++] = n->forward[i].udp ? "--udp-ports" : "--tcp-ports";
 		argv[args++] = n->forward[i].ports;

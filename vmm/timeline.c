@@ -19,6 +19,12 @@ static const char *const step_names[TIMELINE_NUM_STEPS] = {
 	[TIMELINE_RUN] = "first KVM_RUN",
 	[TIMELINE_PID1] = "kernel to PID 1",
 	[TIMELINE_OUTPUT] = "first output",
+	[TIMELINE_INIT] = "to mayfly's init",
+	[TIMELINE_ROOT] = "root mounted",
+	[TIMELINE_NET] = "network up",
+	[TIMELINE_STARTED] = "command started",
+	[TIMELINE_BYTE] = "its first output",
+	[TIMELINE_EXIT] = "its end",
 	[TIMELINE_END] = "until the end",
 };
 /* clang-format on */

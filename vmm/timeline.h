@@ -20,6 +20,13 @@ enum timeline_step {
 	TIMELINE_RUN,	  /* before the first KVM_RUN */
 	TIMELINE_PID1,	  /* the guest's kernel opened the console for PID 1 */
 	TIMELINE_OUTPUT,  /* the first byte that user space wrote to the console */
+	/* With a command, as init and the streams tell it. */
+	TIMELINE_INIT,	  /* init was started */
+	TIMELINE_ROOT,	  /* the root is mounted */
+	TIMELINE_NET,	  /* the network is up */
+	TIMELINE_STARTED, /* the command was started */
+	TIMELINE_BYTE,	  /* the first byte of its output */
+	TIMELINE_EXIT,	  /* it has ended, and all its output is written */
 	TIMELINE_END,	  /* the guest has ended */
 	TIMELINE_NUM_STEPS
 };

@@ -29,6 +29,7 @@
 #include "virtio/device.h"
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
+#include "vmm/agent.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #define MF_LOG_MODULE "vm"
@@ -51,7 +52,7 @@
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct err *e)
 {
-	*vm = (struct vm){ .config = config, .timeline = timeline, .kvm = KVM_INIT };
+	*vm = (struct vm){ .config = config, .timeline = timeline, .kvm = KVM_INIT, .guestlog = GUESTLOG_INIT };
 	vm->end.fd = -1;
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&vm->end.lock, NULL);
@@ -100,6 +101,9 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
+	if (vm->agent)
+		agent_finish(vm->agent, VM_DRAIN_MS);
+	agent_free(vm->agent);
 	end_children(vm);
 	console_free(vm->console);
 	serial_free(vm->serial);
@@ -140,6 +144,12 @@ bool vm_may_run(struct vm *vm)
 	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
 }
 
+/* Whether keys go to the guest as they are. */
+static bool wants_raw(const struct vm *vm)
+{
+	return vm->config->command.args.num == 0 || agent_wants_tty(vm->config);
+}
+
 static void check_children(struct vm *vm)
 {
 	struct err e;
@@ -159,15 +169,13 @@ static void take_signal(struct vm *vm, int signal_fd)
 	if (info.ssi_signo == SIGCONT) {
 		/* Whoever had the terminal while we were stopped may have changed its mode. */
 		console_tty_restore();
-		console_tty_raw(STDIN_FILENO);
-		return;
-	}
-	if (info.ssi_signo == SIGCHLD) {
+		if (wants_raw(vm))
+			console_tty_raw(STDIN_FILENO);
+	} else if (info.ssi_signo == SIGCHLD) {
 		check_children(vm);
-		return;
+	} else {
+		vm_take_signal(vm, (int)info.ssi_signo);
 	}
-	vm->end.signal = (int)info.ssi_signo;
-	vm_end(vm, VM_END_SIGNAL, "%s", strsignal((int)info.ssi_signo));
 }
 
 /*
@@ -183,72 +191,37 @@ static void drop_text(void)
 	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
 }
 
-/* THE main loop: signals and the end of the VM, until it has ended. */
+/* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
 static void serve(struct vm *vm, int signal_fd)
 {
-	struct pollfd fds[] = {
+	struct pollfd fds[2 + AGENT_FDS_MAX] = {
 		{ .fd = vm->end.fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 	};
-	int timeout_ms = VM_SETTLE_MS;
+	int wait_ms = VM_SETTLE_MS;
 
+	vm_stop_begin(vm);
 	while (vm_may_run(vm)) {
-		int n = poll(fds, MF_ARRAY_SIZE(fds), timeout_ms);
+		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
+		int n = poll(fds, 2 + num, vm_stop_timeout(vm, wait_ms));
 
 		if (n > 0 && fds[1].revents)
 			take_signal(vm, signal_fd);
+		if (n > 0 && vm->agent)
+			agent_serve(vm->agent, fds + 2, num);
+		vm_stop_check(vm);
 		if (n != 0)
 			continue;
-		if (timeout_ms == VM_SETTLE_MS)
+		if (wait_ms == VM_SETTLE_MS)
 			drop_text();
-		timeout_ms = VM_HALT_CHECK_MS;
+		wait_ms = VM_HALT_CHECK_MS;
 		if (vm_is_halted(vm))
 			vm_end(vm, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }
 
-static int say(const struct vm *vm, enum status status, const char *what)
-{
-	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
-		fprintf(stderr, "mayfly: %s (%s)\n", what, vm->end.text);
-	return status;
-}
-
-/* What the end means to the user: one line, and the exit status. */
-static int report(const struct vm *vm)
-{
-	const struct guestlog *g = &vm->guestlog;
-
-	switch ((enum vm_end_reason)vm->end.reason) {
-	case VM_END_QUIT:
-		return say(vm, STATUS_OK, "ended by the user");
-	case VM_END_SIGNAL:
-		return say(vm, STATUS_SIGNAL_BASE + vm->end.signal, "ended by a signal");
-	case VM_END_KVM:
-		return say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
-	case VM_END_POWEROFF: /* a kernel that has panicked cannot */
-		return say(vm, STATUS_OK, "the guest powered off");
-	case VM_END_RESET:
-	case VM_END_TRIPLE_FAULT:
-	case VM_END_HALT:
-	case VM_RUNNING:
-		break;
-	}
-	if (g->panic[0]) {
-		fprintf(stderr, "mayfly: the guest kernel panicked: %s (%s)\n", g->panic, vm->end.text);
-		return STATUS_GUEST_PANIC;
-	}
-	if (vm->end.reason == VM_END_RESET || (vm->end.reason == VM_END_TRIPLE_FAULT && g->restarting))
-		return say(vm, STATUS_OK, "the guest rebooted, so it has ended");
-	if (vm->end.reason == VM_END_TRIPLE_FAULT)
-		return say(vm, STATUS_GUEST_CRASH, "the guest crashed");
-	if (g->halted)
-		return say(vm, STATUS_OK, "the guest halted");
-	return say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
-}
-
 /* Signals come through a descriptor, to the main thread alone: blocked before any thread is made. */
-static int open_signals(struct err *e)
+static int open_signals(const struct config *c, struct err *e)
 {
 	sigset_t set;
 	int fd;
@@ -260,6 +233,11 @@ static int open_signals(struct err *e)
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGCONT);
 	sigaddset(&set, SIGCHLD);
+	if (c->command.args.num) { /* for the command */
+		sigaddset(&set, SIGUSR1);
+		sigaddset(&set, SIGUSR2);
+		sigaddset(&set, SIGWINCH);
+	}
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
@@ -288,17 +266,17 @@ int vm_main(const struct config *config, struct timeline *timeline)
 	bool raw;
 
 	if (vm_init(&vm, config, timeline, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
-	    (signal_fd = open_signals(&e)) < 0 || vm_build(&vm, &e) < 0) {
+	    (signal_fd = open_signals(config, &e)) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return cli_fail(&e);
 	}
-	raw = console_tty_raw(STDIN_FILENO);
+	raw = wants_raw(&vm) && console_tty_raw(STDIN_FILENO);
 	status = vm_run(&vm, signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
 	console_tty_restore();
-	if (raw)
+	if (raw && !vm.agent)
 		fputc('\n', stderr);
-	status = status == STATUS_OK ? report(&vm) : cli_fail(&e);
+	status = status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
 	reaper_start();
 	return status;
 }

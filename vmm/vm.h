@@ -18,6 +18,7 @@
 #include "vmm/passt.h"
 #include "vmm/vcpu.h"
 
+struct agent;
 struct console;
 struct err;
 struct ioapic;
@@ -37,6 +38,9 @@ enum vm_end_reason {
 	VM_END_KVM,	     /* KVM gave up, or an exit that we do not know */
 	VM_END_QUIT,	     /* the user typed Ctrl-A x */
 	VM_END_SIGNAL,	     /* SIGTERM and its kind, by number in end.signal */
+	VM_END_TIMEOUT,	     /* the time limit has passed */
+	VM_END_COMMAND,	     /* the command is over, with end.status */
+	VM_END_INIT,	     /* init in the guest could not do its work */
 };
 
 struct vm {
@@ -53,8 +57,10 @@ struct vm {
 	struct serial *serial;
 	struct console *console;
 	struct guestlog guestlog; /* the io loop's, until output is drained */
+	bool console_shown;	  /* the same: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
+	struct agent *agent;	  /* the talk with init, if there is a command; or NULL */
 	struct virtio_dev *vsock; /* one of dev, or NULL */
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
@@ -67,9 +73,19 @@ struct vm {
 		pthread_mutex_t lock;
 		atomic_int reason; /* enum vm_end_reason */
 		int signal;
-		char text[256];
+		unsigned status; /* of the command */
+		bool oom;	 /* something in the guest was killed for want of memory */
+		char text[512];
 		int fd; /* eventfd: wakes the main thread */
 	} end;
+
+	/* The main thread's, of the end that was asked for and has not come yet (vm_stop.c). */
+	struct {
+		enum vm_end_reason reason; /* VM_RUNNING: none was */
+		uint64_t limit_ms;	   /* when the time is over, by vm_now_ms; 0: never */
+		uint64_t hard_ms;	   /* when a guest that was asked to end is ended; 0: it was not asked */
+		uint64_t int_ms;	   /* when the last SIGINT came */
+	} stop;
 
 	struct {
 		pthread_mutex_t lock;
@@ -108,5 +124,20 @@ void vm_park(struct vm *vm, struct vcpu *v);
 
 /* Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Main thread. */
 bool vm_is_halted(struct vm *vm);
+
+/*
+ * How a VM is made to end (vm_stop.c). Main thread.
+ *
+ * vm_stop_begin: the time limit starts. vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does
+ * what is due by now. vm_take_signal: a signal of mayfly's. vm_report: says why the VM has ended, and returns the status.
+ */
+void vm_stop_begin(struct vm *vm);
+int vm_stop_timeout(const struct vm *vm, int max_ms);
+void vm_stop_check(struct vm *vm);
+void vm_take_signal(struct vm *vm, int signo);
+int vm_report(const struct vm *vm);
+
+/* What the agent tells. */
+extern const struct agent_ops vm_agent_ops;
 
 #endif

@@ -11,7 +11,10 @@
 #include "virtio/device.h"
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
+#include "vmm/agent.h"
 #include "vmm/base/err.h"
+#define MF_LOG_MODULE "vm"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/boot.h"
 #include "vmm/console.h"
@@ -82,6 +85,13 @@ static void on_output(void *ctx, const uint8_t *data, size_t len)
 	struct vm *vm = ctx;
 
 	guestlog_scan(&vm->guestlog, data, len);
+	if (vm->agent && vm->guestlog.on_console && !vm->console_shown) {
+		vm->console_shown = true;
+		log_warn(
+			"the guest's kernel has no virtio-vsock: the command runs on the console, where its stdout and "
+			"stderr are one, and its stdin is empty; continuing");
+		console_unmute(vm->console);
+	}
 }
 
 static void on_i8042_reset(void *ctx)
@@ -102,8 +112,9 @@ static void on_acpi_reset(void *ctx)
 static int build_legacy(struct vm *vm, struct err *e)
 {
 	struct console_params params = {
-		.in_fd = STDIN_FILENO,
-		.out_fd = STDOUT_FILENO,
+		.in_fd = vm->config->command.args.num ? -1 : STDIN_FILENO,
+		.out_fd = vm->config->console ? STDERR_FILENO : STDOUT_FILENO,
+		.muted = vm->config->command.args.num && !vm->config->console,
 		.on_quit = on_quit,
 		.on_output = on_output,
 		.ctx = vm,
@@ -188,6 +199,8 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
 	if (!r)
 		r = place_device(vm, vm->vsock, e);
+	if (!r && vm->config->command.args.num)
+		r = agent_new(&vm->agent, vm->vsock, vm->config, &vm_agent_ops, vm, e);
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 
@@ -201,7 +214,7 @@ static int build_devices(struct vm *vm, struct err *e)
 		r = build_drive(vm, &vm->config->drive[i], e);
 	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
 		r = build_net(vm, &vm->config->net[i], &vm->passt[i], e);
-	if (!r && vm->config->vsock.path)
+	if (!r && config_has_vsock(vm->config))
 		r = build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
 		r = loop_start(vm->io, e);

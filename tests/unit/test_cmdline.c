@@ -37,6 +37,9 @@ static void test_composed(void **state)
 	(void)state;
 	composes(&(struct cmdline_in){ .cpus = 1 }, BASE " noreplace-smp");
 	composes(&(struct cmdline_in){ .cpus = 2 }, BASE " tsc=reliable");
+	composes(&(struct cmdline_in){ .cpus = 1, .init = "/i", .devices = devices, .num_devices = 1, .append = "a" },
+		 BASE " noreplace-smp rdinit=/i " DEV0 " a");
+	composes(&(struct cmdline_in){ .cpus = 1, .init = "/i", .replace = "b -- c" }, "b rdinit=/i -- c");
 	composes(&(struct cmdline_in){ .cpus = 1, .append = "" }, BASE " noreplace-smp");
 	composes(&(struct cmdline_in){ .cpus = 1,
 				       .has_root = true,

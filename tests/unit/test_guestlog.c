@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "loader/init/proto.h"
 #include "vmm/guestlog.h"
 
 static void scan(struct guestlog *g, const char *text)
@@ -74,10 +75,27 @@ static void test_hostile_text(void **state)
 	assert_true(strlen(g.panic) < GUESTLOG_LINE_MAX);
 }
 
+static void test_command_on_the_console(void **state)
+{
+	struct guestlog g = GUESTLOG_INIT;
+
+	(void)state;
+	scan(&g, INIT_CONSOLE_STATUS "3\r\n"); /* of somebody else */
+	assert_int_equal(g.status, -1);
+	scan(&g, "x " INIT_CONSOLE_START "\r\n");
+	assert_false(g.on_console);
+	scan(&g, INIT_CONSOLE_START "\r\n");
+	assert_true(g.on_console);
+	assert_int_equal(g.status, -1);
+	scan(&g, "mayfly-init: status 7\r\n");
+	assert_int_equal(g.status, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_panic),
+		cmocka_unit_test(test_command_on_the_console),
 		cmocka_unit_test(test_reboot_and_halt),
 		cmocka_unit_test(test_poweroff_without_acpi),
 		cmocka_unit_test(test_nothing_from_an_ordinary_line),

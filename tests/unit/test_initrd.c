@@ -73,7 +73,7 @@ static void loads(uint64_t size, uint64_t kernel_end, uint64_t want_gpa)
 	const uint8_t *p;
 
 	make_file(size, size);
-	if (initrd_load(&ram, path, &kernel, &gpa, &got, &err) < 0)
+	if (initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &got, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_int_equal(gpa, want_gpa);
 	assert_int_equal(got, size);
@@ -93,7 +93,7 @@ static void refused(uint64_t kernel_end, const char *message)
 	char want[ERR_TEXT_MAX];
 
 	snprintf(want, sizeof(want), "initrd '%s': %s", path, message);
-	assert_true(initrd_load(&ram, path, &kernel, &gpa, &size, &err) < 0);
+	assert_true(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err) < 0);
 	assert_string_equal(err.text, want);
 	assert_int_equal(gpa, 7);
 	assert_int_equal(size, 8);
@@ -198,10 +198,10 @@ static void test_below_the_gap(void **state)
 	mem_done(&ram);
 	assert_int_equal(mem_init(&ram, 5 * GIB, &err), 0);
 	make_file(MIB, MIB);
-	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
+	assert_int_equal(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err), 0);
 	assert_int_equal(gpa, MEM_GAP_START - MIB);
 	kernel.initrd_end = 2 * GIB;
-	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
+	assert_int_equal(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err), 0);
 	assert_int_equal(gpa, 2 * GIB - MIB);
 }
 
@@ -213,14 +213,14 @@ static void test_limit_of_the_kernel(void **state)
 
 	(void)state;
 	make_file(2 * MIB, 2 * MIB);
-	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), 0);
+	assert_int_equal(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err), 0);
 	assert_int_equal(gpa, 0x800000);
 	gpa = 7;
 	kernel.initrd_end = 0x9ff800;
-	assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), -ENOSPC);
+	assert_int_equal(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err), -ENOSPC);
 	assert_non_null(strstr(err.text, "the kernel ends at 0x800000, its range for an initrd at 0x9ff000"));
 	for (kernel.initrd_end = 1; kernel.initrd_end < 0x800000; kernel.initrd_end += 0x1ff)
-		assert_int_equal(initrd_load(&ram, path, &kernel, &gpa, &size, &err), -ENOSPC);
+		assert_int_equal(initrd_load(&ram, path, NULL, 0, &kernel, &gpa, &size, &err), -ENOSPC);
 	assert_int_equal(gpa, 7);
 }
 
@@ -262,10 +262,56 @@ static void test_not_ram(void **state)
 	assert_int_equal(count.copied, 0);
 }
 
+/* A file of size bytes, 0 for none, and an archive behind it. */
+static void loads_both(uint64_t size)
+{
+	const struct kernel_image kernel = { .highest = 4 * MIB, .initrd_end = UINT64_MAX };
+	static const char archive[] = "archive";
+	uint64_t gpa = 0, got = 0, at = mf_align_up(size, 4);
+	const uint8_t *p;
+
+	if (size)
+		make_file(size, size);
+	if (initrd_load(&ram, size ? path : NULL, archive, sizeof(archive), &kernel, &gpa, &got, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(got, at + sizeof(archive));
+	p = mem_at(&ram, gpa, got);
+	for (uint64_t i = 0; i < at; i++)
+		assert_int_equal(p[i], i < size ? pattern(i) : 0);
+	assert_memory_equal(p + at, archive, sizeof(archive));
+	/* RAM as it is before a VM: what lies between file and archive is zero. */
+	teardown(NULL);
+	assert_int_equal(setup(NULL), 0);
+}
+
+static void test_archive_behind_it(void **state)
+{
+	(void)state;
+	loads_both(0);
+	loads_both(1);
+	loads_both(4096);
+	loads_both(4 * MIB - 1);
+	loads_both(4 * MIB + 4094); /* mapped, and the archive goes over the end of its last page */
+}
+
+static void test_archive_that_does_not_fit(void **state)
+{
+	const struct kernel_image kernel = { .highest = RAM - 8192, .initrd_end = UINT64_MAX };
+	static uint8_t archive[512 * KIB];
+	uint64_t gpa = 7, size = 8;
+
+	(void)state;
+	assert_int_equal(initrd_load(&ram, NULL, archive, sizeof(archive), &kernel, &gpa, &size, &err), -ENOSPC);
+	assert_int_equal(strncmp(err.text, "initramfs: 512 KiB do not fit", 29), 0);
+	assert_int_equal(gpa, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_one_byte, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_archive_behind_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_archive_that_does_not_fit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_page, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_and_a_byte, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_small_or_not, setup, teardown),

@@ -159,13 +159,37 @@ static void test_nearest(void **state)
 	assert_null(nearest("an-option-that-is-longer-than-any-there-is"));
 }
 
+static void test_duration(void **state)
+{
+	static const struct vector vectors[] = {
+		{ "0", 0, 0 },
+		{ "30", 0, 30000 },
+		{ "30s", 0, 30000 },
+		{ "500ms", 0, 500 },
+		{ "5m", 0, 300000 },
+		{ "1h", 0, 3600000 },
+		{ "18446744073709551615ms", 0, UINT64_MAX },
+		{ "18446744073709551615", -ERANGE, 0 },
+		{ "18446744073709551616ms", -ERANGE, 0 },
+		{ "5124095576030432h", -ERANGE, 0 },
+		{ "", -EINVAL, 0 },
+		{ "s", -EINVAL, 0 },
+		{ "1.5s", -EINVAL, 0 },
+		{ "1d", -EINVAL, 0 },
+		{ "1 s", -EINVAL, 0 },
+		{ "1sec", -EINVAL, 0 },
+		{ "-1s", -EINVAL, 0 },
+	};
+
+	(void)state;
+	check(parse_duration, vectors, MF_ARRAY_SIZE(vectors));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_u64),
-		cmocka_unit_test(test_size),
-		cmocka_unit_test(test_format_size),
-		cmocka_unit_test(test_nearest),
+		cmocka_unit_test(test_u64),	    cmocka_unit_test(test_duration), cmocka_unit_test(test_size),
+		cmocka_unit_test(test_format_size), cmocka_unit_test(test_nearest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,3 +86,26 @@ void parse_format_size(uint64_t bytes, char text[PARSE_SIZE_TEXT_MAX])
 	}
 	snprintf(text, PARSE_SIZE_TEXT_MAX, "%" PRIu64 "%s", bytes, suffix);
 }
+
+int parse_duration(const char *text, uint64_t *ret_ms)
+{
+	static const struct {
+		const char *name;
+		uint64_t ms;
+	} units[] = { { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 } };
+	const char *end;
+	uint64_t value;
+	int r = parse_digits(text, &value, &end);
+
+	if (r == -EINVAL)
+		return r;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i].name) != 0)
+			continue;
+		if (r < 0 || __builtin_mul_overflow(value, units[i].ms, &value))
+			return -ERANGE;
+		*ret_ms = value;
+		return 0;
+	}
+	return -EINVAL;
+}

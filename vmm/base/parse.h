@@ -24,4 +24,7 @@ int parse_size(const char *text, uint64_t *ret);
 /* The shortest text that parse_size reads as bytes: "128M", "4097". */
 void parse_format_size(uint64_t bytes, char text[PARSE_SIZE_TEXT_MAX]);
 
+/* A time: a number with "ms", "s", "m" or "h" behind it, or of seconds without. Returns 0 and milliseconds, or as above. */
+int parse_duration(const char *text, uint64_t *ret_ms);
+
 #endif

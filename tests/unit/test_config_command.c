@@ -1,0 +1,191 @@
+/* The command in the configuration: setters, its text for the guest's init, and what needs it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loader/init/proto.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+
+static struct config conf;
+static struct err err;
+
+static int setup(void **state)
+{
+	(void)state;
+	config_init(&conf);
+	err = (struct err){ 0 };
+	setenv("MAYFLY_KERNEL", "/proc/self/exe", 1); /* some file */
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	config_done(&conf);
+	return 0;
+}
+
+static void accepts(config_setter *set, const char *text)
+{
+	if (set(&conf, text, &err) != 0)
+		fail_msg("'%s': %s", text, err.text);
+}
+
+static void refuses(config_setter *set, const char *text, const char *message)
+{
+	assert_true(set(&conf, text, &err) < 0);
+	assert_string_equal(err.text, message);
+}
+
+static void expect_text(bool tty, const char *want, size_t want_len)
+{
+	size_t len = 0;
+	char *text = config_command_text(&conf.command, tty, &len);
+
+	assert_non_null(text);
+	assert_int_equal(len, want_len);
+	assert_memory_equal(text, want, len);
+	free(text);
+}
+
+#define EXPECT_TEXT(tty, want) expect_text(tty, want, sizeof(want) - 1)
+
+static void test_text(void **state)
+{
+	(void)state;
+	accepts(config_add_arg, "echo");
+	EXPECT_TEXT(false, "aecho\0");
+	accepts(config_add_arg, "");
+	accepts(config_add_arg, "a b\n");
+	accepts(config_add_env, "A=b=c");
+	accepts(config_add_env, "B=");
+	accepts(config_set_workdir, "/tmp");
+	accepts(config_set_user, "me:us");
+	EXPECT_TEXT(true, "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0t\0");
+}
+
+static void test_env_of_ours(void **state)
+{
+	(void)state;
+	setenv("MAYFLY_TEST_SET", "1 2", 1);
+	unsetenv("MAYFLY_TEST_UNSET");
+	accepts(config_add_arg, "x");
+	accepts(config_add_env, "MAYFLY_TEST_SET");
+	accepts(config_add_env, "MAYFLY_TEST_UNSET");
+	EXPECT_TEXT(false, "ax\0eMAYFLY_TEST_SET=1 2\0");
+}
+
+static void test_refused(void **state)
+{
+	static const char env[] = "must be NAME=VALUE, or NAME, whose value is then mayfly's own";
+	static const char user[] = "must be USER or USER:GROUP, names or numbers, 127 bytes at most";
+	static const char time[] = "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most";
+
+	(void)state;
+	refuses(config_add_arg, "", "the command must not be empty");
+	refuses(config_add_env, "", env);
+	refuses(config_add_env, "=x", env);
+	refuses(config_set_workdir, "tmp", "must be a path in the guest that begins with '/'");
+	refuses(config_set_user, "", user);
+	refuses(config_set_user, ":g", user);
+	refuses(config_set_user, "u:", user);
+	refuses(config_set_user, "u:g:h", user);
+	refuses(config_set_timeout, "0", time);
+	refuses(config_set_timeout, "25d", time);
+	refuses(config_set_timeout, "1000h", time);
+	refuses(config_set_name, "a/b", "must be 1 to 63 letters, digits, '_' or '-'");
+	refuses(config_set_tty, "yes", "must be true or false");
+}
+
+static void test_too_much(void **state)
+{
+	static char long_text[64 * 1024];
+	int r = 0;
+
+	(void)state;
+	memset(long_text, 'x', sizeof(long_text) - 1);
+	for (unsigned i = 0; r == 0 && i < 8; i++)
+		r = config_add_arg(&conf, long_text, &err);
+	assert_int_equal(r, -E2BIG);
+	assert_string_equal(err.text, "command and environment have more than 112 KiB together");
+	assert_true(conf.command.text_len < INIT_PAYLOAD_MAX);
+}
+
+static void test_what_needs_a_command(void **state)
+{
+	(void)state;
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_false(config_has_vsock(&conf));
+	accepts(config_set_user, "me");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	accepts(config_add_arg, "true");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_true(config_has_vsock(&conf));
+	assert_int_equal(config_num_devices(&conf), 1);
+}
+
+static void test_user_network_has_addresses(void **state)
+{
+	(void)state;
+	accepts(config_add_net, "user");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_null(conf.net[0].ip); /* the guest asks by DHCP, and gets the host's */
+	accepts(config_add_arg, "true");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.net[0].ip, "10.0.2.15/24");
+	assert_string_equal(conf.net[0].gateway, "10.0.2.2");
+	assert_string_equal(conf.net[0].dns, "10.0.2.3");
+}
+
+static void test_addresses(void **state)
+{
+	static const char ip[] = "'ip=10.0.0.2': must be an IPv4 address with its prefix, such as 10.0.0.2/24";
+
+	(void)state;
+	refuses(config_add_net, "tap=t,ip=10.0.0.2", ip);
+	refuses(config_add_net, "tap=t,ip=10.0.0.2/24,gw=x", "'gw=x': must be an IPv4 address, such as 10.0.0.1");
+	refuses(config_add_net, "tap=t,gw=10.0.0.1", "gw and dns need an ip");
+	refuses(config_add_net, "tap=t,ip=10.0.0.2/33",
+		"'ip=10.0.0.2/33': must be an IPv4 address with its prefix, such as 10.0.0.2/24");
+	accepts(config_add_net, "tap=t,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.1");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_string_equal(err.text, "net 'net0': its ip is for mayfly's init, which there is only with a command");
+	accepts(config_add_arg, "true");
+	assert_int_equal(config_check(&conf, &err), 0);
+}
+
+/* An argument of the command line replaces the command of a file. */
+static void test_file_and_command_line(void **state)
+{
+	static const char json[] =
+		"{\"command\": [\"from\", \"file\"], \"env\": [\"A=1\"], \"timeout\": 5, \"tty\": false}";
+
+	(void)state;
+	assert_int_equal(config_read_text(&conf, json, sizeof(json) - 1, "t", &err), 0);
+	EXPECT_TEXT(false, "afrom\0afile\0eA=1\0");
+	assert_int_equal(conf.timeout_ms, 5000);
+	assert_int_equal(conf.command.tty, CONFIG_TTY_OFF);
+	accepts(config_add_arg, "new");
+	accepts(config_add_arg, "one");
+	EXPECT_TEXT(false, "anew\0aone\0eA=1\0");
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_text),	   T(test_env_of_ours),		  T(test_refused),
+		T(test_too_much),  T(test_what_needs_a_command),  T(test_user_network_has_addresses),
+		T(test_addresses), T(test_file_and_command_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,66 @@
+/*
+ * Sockets of mayfly itself that the guest reaches by a port number: each for one connection. They come before the names
+ * in the file system (vsock_unix.c), and are what init in the guest talks through.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "virtio/vsock_state.h"
+#include "vmm/base/util.h"
+
+struct lend_call {
+	struct vsock *v;
+	uint32_t port, num;
+	int fd;
+};
+
+int vsock_take_lent(struct vsock *v, uint32_t port)
+{
+	for (unsigned i = 0; i < v->num_lent; i++) {
+		int fd = v->lent[i].fd;
+
+		if (v->lent[i].port != port)
+			continue;
+		v->lent[i] = v->lent[--v->num_lent];
+		return fd;
+	}
+	return -ENOENT;
+}
+
+static int lend(void *arg)
+{
+	const struct lend_call *call = arg;
+	struct vsock *v = call->v;
+
+	if (v->num_lent == VSOCK_LENT_MAX)
+		return -ENOSPC;
+	v->lent[v->num_lent++] = (struct vsock_lent){ .port = call->port, .fd = call->fd };
+	return 0;
+}
+
+int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd)
+{
+	struct lend_call call = { .v = MF_CONTAINER_OF(dev, struct vsock, dev), .port = port, .fd = fd };
+
+	return loop_call(dev->loop, lend, &call);
+}
+
+static int take_back(void *arg)
+{
+	const struct lend_call *call = arg;
+
+	for (uint32_t i = 0; i < call->num; i++) {
+		int fd = vsock_take_lent(call->v, call->port + i);
+
+		if (fd >= 0)
+			close(fd);
+	}
+	return 0;
+}
+
+void vsock_revoke(struct virtio_dev *dev, uint32_t port, uint32_t num)
+{
+	struct lend_call call = { .v = MF_CONTAINER_OF(dev, struct vsock, dev), .port = port, .num = num };
+
+	(void)loop_call(dev->loop, take_back, &call); /* returns 0 */
+}

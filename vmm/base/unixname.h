@@ -1,0 +1,42 @@
+/* Unix sockets that listen at a name in the file system, which is theirs to remove and nobody else's. */
+#ifndef MF_BASE_UNIXNAME_H
+#define MF_BASE_UNIXNAME_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct err;
+
+#define UNIXNAME_MAX 107 /* bytes of a path: sun_path without the NUL */
+
+struct unixname {
+	int fd;		  /* listens, non-blocking, owned; or -1 */
+	const char *path; /* kept */
+	bool bound;
+	dev_t dev; /* what was bound */
+	ino_t ino;
+};
+
+#define UNIXNAME_INIT                                                                                                  \
+	(struct unixname)                                                                                              \
+	{                                                                                                              \
+		.fd = -1                                                                                               \
+	}
+
+/*
+ * Listens at path (kept) for connections of this type (SOCK_STREAM, ...). A socket there that nobody listens on is
+ * replaced; anything else is refused: -EADDRINUSE if another process listens, -EEXIST if it is no socket. Returns 0 or
+ * -errno with e set; unixname_done accepts either.
+ */
+int unixname_listen(struct unixname *u, const char *path, int type, struct err *e);
+
+/* Removes the name, if it is still ours. */
+void unixname_remove(struct unixname *u);
+
+/* The same, and closes the socket. */
+void unixname_done(struct unixname *u);
+
+/* Connects to path, which has UNIXNAME_MAX bytes at most. Returns the non-blocking socket or -errno, at once. */
+int unixname_connect(const char *path, int type);
+
+#endif

@@ -1,0 +1,78 @@
+/* The archive with mayfly's init; see boot_init.h. What the texts in it mean is told in loader/init/proto.h. */
+#include "vmm/boot_init.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "loader/init/proto.h"
+#include "loader/init_blob.h"
+#include "loader/initramfs.h"
+#include "vmm/agent.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config.h"
+
+#define HOST_NAME "mayfly"
+
+/* A line of the boot text: a letter, text and a NUL. */
+static void put(FILE *f, char letter, const char *text)
+{
+	fputc(letter, f);
+	fputs(text, f);
+	fputc('\0', f);
+}
+
+/* Of the first interface; others are the command's affair. */
+static void put_net(FILE *f, const struct config_net *n)
+{
+	if (!n->ip)
+		return;
+	put(f, 'n', n->ip);
+	if (n->gateway)
+		put(f, 'g', n->gateway);
+	if (n->dns)
+		put(f, 'd', n->dns);
+}
+
+static char *boot_text(const struct config *c, size_t *ret_len)
+{
+	char *text = NULL;
+	FILE *f = open_memstream(&text, ret_len);
+	bool failed;
+
+	if (!f)
+		return NULL;
+	/* With an initrd of its own a guest has its root in that. */
+	if (c->num_drives && !c->initrd)
+		put(f, 'r', "/dev/vda");
+	put(f, 'h', c->name ? c->name : HOST_NAME);
+	if (c->num_nets)
+		put_net(f, &c->net[0]);
+	failed = ferror(f);
+	if (fclose(f) == EOF || failed) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+int boot_init_archive(uint8_t **ret, size_t *ret_len, const struct config *c, struct err *e)
+{
+	size_t boot_len = 0, command_len = 0;
+	MF_FREE char *boot = boot_text(c, &boot_len);
+	MF_FREE char *command = config_command_text(&c->command, agent_wants_tty(c), &command_len);
+	const struct initramfs_file files[] = {
+		{ .path = INIT_DIR, .mode = S_IFDIR | 0700 },
+		/* +1: without the slash. */
+		{ .path = INIT_PATH + 1, .mode = S_IFREG | 0700, .data = init_blob, .len = init_blob_len },
+		{ .path = INIT_BOOT_PATH + 1, .mode = S_IFREG | 0600, .data = boot, .len = boot_len },
+		{ .path = INIT_COMMAND_PATH + 1, .mode = S_IFREG | 0600, .data = command, .len = command_len },
+	};
+
+	if (!boot || !command)
+		return err_set(e, -ENOMEM, "command: out of memory");
+	return initramfs_make(ret, ret_len, files, MF_ARRAY_SIZE(files), e);
+}

@@ -1,0 +1,195 @@
+/* `mayfly exec`: another command in a guest that runs one already. */
+#include "vmm/exec.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/agent_client.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/cli.h"
+#include "vmm/config.h"
+#include "vmm/console.h"
+#include "vmm/session.h"
+#include "vmm/status.h"
+
+#define END_MS 1000U /* for output that waits when the command has ended */
+
+/* The one operand: which guest. Kept where it is of no other use to exec. */
+static int set_target(struct config *c, const char *text, struct err *e)
+{
+	if (c->control)
+		return err_set(e, -EINVAL, "there can be only one NAME or PATH; a command stands behind '--'");
+	return config_set_control(c, text, e);
+}
+
+static const struct cli_option exec_options[] = {
+	{ .help = "Command" },
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are one", .set = config_set_tty,
+	  .fixed = "true" },
+	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
+	{ 'e', "env", "NAME=VALUE", "set a variable; NAME alone: as it is here; may be repeated",
+	  .set = config_add_env },
+	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
+	{ 'u', "user", "USER[:GROUP]", "run it as USER, a name or number; default: root", .set = config_set_user },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+const struct cli_usage cli_exec_usage = {
+	.command = "exec",
+	.synopsis = "[options] NAME|PATH -- COMMAND [ARG...]",
+	.about =
+		"Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a PATH has a slash), with\n"
+		"this stdin, stdout and stderr, and returns its status.\n",
+	.options = exec_options,
+	.argument = config_add_arg,
+	.operand = set_target,
+};
+
+struct exec {
+	int fd, signal_fd;
+	struct session session;
+	bool exited;
+	unsigned status;
+};
+
+static int open_signals(struct err *e)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	return fd < 0 ? err_sys(e, "make a signalfd") : fd;
+}
+
+static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
+{
+	const struct init_msg msg = { .type = type, .value = value };
+
+	/* A monitor that has gone is seen when it is read from. */
+	(void)send(x->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
+}
+
+static void take_signal(struct exec *x)
+{
+	struct signalfd_siginfo info;
+
+	if (read(x->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo != SIGWINCH)
+		tell(x, MSG_SIGNAL, info.ssi_signo);
+	else if (x->session.tty)
+		tell(x, MSG_SIZE, session_tty_size());
+}
+
+/* One line, and no control characters of the guest. */
+static void say_printable(char *text)
+{
+	for (char *at = text; *at; at++)
+		if (*at < ' ' || *at > '~')
+			*at = '.';
+	fprintf(stderr, "mayfly: %s\n", text);
+}
+
+/* Returns 0, or -errno with e set when the monitor has gone. */
+static int take_message(struct exec *x, struct err *e)
+{
+	static char payload[INIT_PAYLOAD_MAX + 1];
+	struct agent_client monitor = { .fd = x->fd };
+	struct init_msg msg;
+
+	if (agent_client_receive(&monitor, &msg, payload) < 0)
+		return err_set(e, -EPIPE, "the guest has ended");
+	if (msg.type == MSG_STARTED && x->session.tty)
+		tell(x, MSG_SIZE, session_tty_size());
+	if (msg.type != MSG_EXIT)
+		return 0;
+	x->exited = true;
+	x->status = msg.value & 0xff;
+	if (msg.len)
+		say_printable(payload);
+	return 0;
+}
+
+static int serve(struct exec *x, struct err *e)
+{
+	struct pollfd fds[] = {
+		{ .fd = x->fd, .events = POLLIN },
+		{ .fd = x->signal_fd, .events = POLLIN },
+		{ .fd = x->session.changed_fd, .events = POLLIN },
+	};
+	uint64_t count;
+
+	while (!x->exited || !session_is_done(&x->session)) {
+		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
+			continue; /* EINTR: of SIGCONT */
+		if (fds[1].revents)
+			take_signal(x);
+		if (fds[2].revents && read(x->session.changed_fd, &count, sizeof(count)) == sizeof(count) &&
+		    atomic_load(&x->session.left))
+			return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
+		if (fds[0].revents && !x->exited && take_message(x, e) < 0)
+			return e->code;
+		if (x->exited)
+			fds[0].fd = -1;
+	}
+	return 0;
+}
+
+static int run(struct exec *x, const struct config *c, struct err *e)
+{
+	bool tty = c->command.tty == CONFIG_TTY_ON || (c->command.tty == CONFIG_TTY_AUTO && session_wants_tty());
+	int streams[SESSION_STREAMS], r;
+
+	x->signal_fd = open_signals(e);
+	if (x->signal_fd < 0)
+		return x->signal_fd;
+	x->fd = agent_request(c->control, c, tty, streams, e);
+	if (x->fd < 0)
+		return x->fd;
+	if (tty)
+		console_tty_raw(STDIN_FILENO);
+	r = session_start(&x->session, tty, streams, e);
+	if (!r)
+		r = serve(x, e);
+	session_end(&x->session, r < 0 ? 0 : END_MS);
+	console_tty_restore();
+	return r;
+}
+
+int exec_command(int argc, char **argv)
+{
+	static struct config c;
+	static struct exec x; /* its threads may be at work until the process ends */
+	struct err e;
+	int r;
+
+	config_init(&c);
+	r = cli_parse(&cli_exec_usage, &c, argc, argv, &e);
+	if (r > 0)
+		return STATUS_OK;
+	if (r == 0 && !c.control)
+		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
+	if (r == 0 && !c.command.args.num)
+		r = err_set(&e, -EINVAL, "no command behind '--'; try 'mayfly exec --help'");
+	if (r == 0)
+		r = run(&x, &c, &e);
+	if (r < 0) {
+		err_wrap(&e, "exec");
+		return cli_fail(&e);
+	}
+	return (int)x.status;
+}

@@ -1,0 +1,63 @@
+/*
+ * The host's side of a command that runs in a guest: its streams, joined to mayfly's stdin, stdout and stderr, and its
+ * terminal. The same for `mayfly run -- COMMAND`, whose monitor has the other ends, and for `mayfly exec`, which got its
+ * ends from the monitor.
+ *
+ * Each stream has a thread that does nothing but read and write. So a reader of stdout who is slow stops stdout, and
+ * neither stderr nor signals; and nobody's file is switched to non-blocking, which its other users would notice.
+ */
+#ifndef MF_VMM_SESSION_H
+#define MF_VMM_SESSION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+
+#define SESSION_STREAMS 3
+
+struct session;
+
+/* One direction of one stream. */
+struct session_pump {
+	struct session *session;
+	int from, to;
+	bool is_input; /* watched for the keys that end a terminal session; its end is told by shutdown(2) */
+	bool started;
+	pthread_t thread;
+};
+
+struct session {
+	bool tty;
+	int fd[SESSION_STREAMS]; /* ours; a terminal has only the first */
+	struct session_pump pump[SESSION_STREAMS];
+	int changed_fd;	     /* eventfd: counts up when output has ended, and when the user wants to leave */
+	atomic_uint outputs; /* that have not ended yet */
+	atomic_bool left;    /* Ctrl-] was typed three times within a second */
+	atomic_bool failed;  /* stdout or stderr could not be written */
+};
+
+/* Whether a command gets a terminal that leaves it to us: if stdin and stdout are one. */
+bool session_wants_tty(void);
+
+/* The terminal's size as MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
+uint32_t session_tty_size(void);
+
+/*
+ * Makes the pairs of a session: fd[] are ours, blocking, and ret_others[] those of the guest's side, non-blocking, the
+ * caller's. Returns 0 or -errno with e set.
+ */
+int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e);
+
+/* Starts with fd[], which are the session's from here on. Returns 0 or -errno with e set; session_end accepts either. */
+int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e);
+
+/* Whether all output has been written, or given up. */
+bool session_is_done(const struct session *s);
+
+/* Waits until it is, for timeout_ms at most, if the guest's ends are closed. Threads that are left end with the process. */
+void session_end(struct session *s, unsigned timeout_ms);
+
+#endif
