@@ -1,0 +1,239 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
+# `mayfly run -- COMMAND` and `mayfly exec`: streams, statuses, terminals, time limits, and what happens when things end.
+
+load helper
+
+# mf [OPTION...] -- COMMAND...: in the initramfs's busybox. stdin is the caller's.
+mf() {
+	timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" "$@"
+}
+
+# mf_run ...: the same to its end, with $status, $output and $stderr.
+mf_run() {
+	run --separate-stderr mf "$@"
+	echo "# mayfly said: $stderr"
+	echo "# output: ${output: -600}"
+}
+
+# In the background, with a control socket, once its command runs. Sets $pid.
+start_command() {
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" --control "$BATS_TEST_TMPDIR/control" "$@"
+}
+
+mf_exec() {
+	timeout -k 5 "$LIMIT" "$MAYFLY" exec "$BATS_TEST_TMPDIR/control" "$@"
+}
+
+@test "command: its output, its errors and its status, each by itself" {
+	mf_run -- sh -c 'echo out; echo err >&2; exit 7' < /dev/null
+	assert_equal "$status" 7
+	assert_equal "$output" 'out'
+	assert_equal "$stderr" 'err'
+	mf_run -- true < /dev/null
+	assert_equal "$status:$output:$stderr" '0::'
+}
+
+@test "command: input and output are binary, and end" {
+	local sum size=$((64 << 20))
+	[ -z "${LAB:-}" ] || size=$((8 << 20))
+	head -c "$size" /dev/urandom > "$BATS_TEST_TMPDIR/data"
+	sum=$(sha256sum < "$BATS_TEST_TMPDIR/data")
+	mf_run -- sha256sum < "$BATS_TEST_TMPDIR/data"
+	assert_equal "$status" 0
+	assert_equal "$output" "$sum"
+	mf -- cat < "$BATS_TEST_TMPDIR/data" > "$BATS_TEST_TMPDIR/back"
+	cmp "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/back"
+	rm "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/back"
+}
+
+@test "command: not found is 127, not executable is 126, killed is 128 and the signal" {
+	mf_run -- no-such-command < /dev/null
+	assert_equal "$status" 127
+	assert_regex "$stderr" '^mayfly: .*no-such-command'
+	mf_run -- /etc < /dev/null
+	assert_equal "$status" 126
+	assert_regex "$stderr" '^mayfly: .*/etc'
+	mf_run -- sh -c 'kill -KILL $$' < /dev/null
+	assert_equal "$status" 137
+	mf_run -- sh -c 'exit 255' < /dev/null
+	assert_equal "$status" 255
+}
+
+@test "command: arguments, environment, directory and user arrive as they are" {
+	X='from here' mf_run -e 'A=b c' -e X -e NOT_SET_HERE -w /tmp -u 1000:1001 -- sh -c \
+		'pwd; echo "$A|$X|${NOT_SET_HERE-unset}|$(id -u):$(id -g)"; shift; printf "<%s>" "$@"' \
+		zero one '' $'two\nlines' '$HOME *' < /dev/null
+	assert_equal "$status" 0
+	assert_equal "$output" $'/tmp\nb c|from here|unset|1000:1001\n<><two\nlines><$HOME *>'
+}
+
+@test "command: on a root drive, which a read-only one becomes writable for" {
+	mf_run_root() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" "$@" < /dev/null; }
+	mf_run_root -d "$ROOTFS:ro" -- sh -c 'echo x > /new && cat /new; grep " / " /proc/mounts | cut -d" " -f1,3'
+	assert_equal "$status" 0
+	assert_regex "$output" $'^x\n.*overlay'
+	# What is written to one that may be written to is there afterwards.
+	cp --sparse=always "$ROOTFS" "$BATS_TEST_TMPDIR/root.ext4"
+	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4" -- sh -c 'echo kept > /root/kept'
+	assert_equal "$status" 0
+	e2fsck -fn "$BATS_TEST_TMPDIR/root.ext4"
+	assert_equal "$(debugfs -R 'cat /root/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
+	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4:overlay" -- sh -c 'cat /root/kept; rm /root/kept'
+	assert_equal "$output" 'kept'
+	assert_equal "$(debugfs -R 'cat /root/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
+}
+
+@test "command: a root that is none is said to be none" {
+	truncate -s 1M "$BATS_TEST_TMPDIR/none"
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -d "$BATS_TEST_TMPDIR/none" -- true < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" '^mayfly: the guest could not run the command: .*/dev/vda'
+}
+
+@test "command: a panic is 101, a reboot before its end is 125" {
+	mf_run -- sh -c 'echo c > /proc/sysrq-trigger || kill -SEGV 1; sleep 60' --timeout 1 < /dev/null
+	[ "$status" = 101 ] || [ "$status" = 124 ] || [ "$status" = 0 ]
+	mf_run -- reboot -f < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'the guest ended before the command had'
+}
+
+@test "command: more memory than there is ends it with a word about that" {
+	mf_run -m 64M -- sh -c 'x=$(yes | head -c 200000000); echo not reached' < /dev/null
+	assert_equal "$status" 137
+	assert_regex "$stderr" 'memory was used up'
+}
+
+@test "command: a time limit is 124, also for one that ignores SIGTERM and for a guest without a command" {
+	SECONDS=0
+	mf_run --timeout 3s -- sleep 1000 < /dev/null
+	assert_equal "$status" 124
+	assert_regex "$stderr" 'the time limit has passed \(3.000 s\)'
+	mf_run --timeout 3s -- sh -c 'trap "" TERM; while :; do sleep 1; done' < /dev/null
+	assert_equal "$status" 124
+	run_flat idle --timeout 500ms
+	assert_equal "$status" 124
+	[ "$SECONDS" -lt "$LIMIT" ]
+}
+
+@test "command: Ctrl-C is its own, a second one within 2 seconds ends the VM" {
+	start_command -- sh -c 'trap "echo caught" INT; echo ready; while :; do sleep 0.1; done'
+	wait_said ready
+	kill -INT "$pid"
+	wait_said caught
+	sleep 3
+	kill -INT "$pid"
+	kill -INT "$pid"
+	sleep 0.3
+	kill -INT "$pid" 2> /dev/null || true
+	wait_end
+	assert_equal "$status" 130
+}
+
+@test "command: SIGTERM lets it end, and waits no longer than 2 seconds" {
+	start_command -- sh -c 'trap "echo going; exit 3" TERM; echo ready; while :; do sleep 0.1; done'
+	wait_said ready
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	said going
+	start_command -- sh -c 'trap "" TERM; echo ready2; while :; do sleep 0.1; done'
+	wait_said ready2
+	now_ms
+	local began=$ms
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	now_ms
+	[ $((ms - began)) -lt $((2000 + AT_ONCE)) ]
+}
+
+@test "command: a terminal: size, Ctrl-C as a key, and the way out" {
+	cat > "$BATS_TEST_TMPDIR/drive.py" <<- 'END'
+		import fcntl, os, pty, select, struct, sys, termios, time
+		pid, fd = pty.fork()
+		if pid == 0:
+		    os.execvp(sys.argv[1], sys.argv[1:])
+		fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+		out = b""
+		def until(text, limit=200):
+		    global out
+		    end = time.time() + limit
+		    while text not in out:
+		        if time.time() > end or not select.select([fd], [], [], end - time.time())[0]:
+		            sys.exit(f"no {text!r} in {out!r}")
+		        try:
+		            out += os.read(fd, 4096)
+		        except OSError:
+		            sys.exit(f"the end, and no {text!r} in {out!r}")
+		until(b"# ")
+		os.write(fd, b"stty size; tty; sleep 1000\n")
+		until(b"33 77")
+		until(b"/dev/pts/")
+		os.write(fd, b"\x03")
+		os.write(fd, b"echo still-$((1+1))\n")
+		until(b"still-2")
+		fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0))
+		time.sleep(1)
+		os.write(fd, b"stty size\n")
+		until(b"44 88")
+		os.write(fd, sys.stdin.buffer.read())
+		try:
+		    while os.read(fd, 4096): pass
+		except OSError: pass
+		print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+	END
+	run "$PYTHON" "$BATS_TEST_TMPDIR/drive.py" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" -- sh -i <<< $'exit 5\n'
+	assert_equal "$status" 0
+	assert_line --index 0 5
+	run "$PYTHON" "$BATS_TEST_TMPDIR/drive.py" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" -- sh -i <<< $'\x1d\x1d\x1d'
+	assert_equal "$status" 0
+	assert_line --index 0 125
+}
+
+@test "command: exec: many at once, each with its own streams and status" {
+	start_command -- sh -c 'echo ready; while ! [ -e /end ]; do sleep 0.2; done; exit 9'
+	wait_said ready
+	run --separate-stderr mf_exec -e N=1 -w /tmp -- sh -c 'echo "$N $PWD"; echo e >&2; exit 4' < /dev/null
+	assert_equal "$status:$output:$stderr" '4:1 /tmp:e'
+	local i pids=()
+	for i in 1 2 3 4 5 6 7 8; do
+		head -c 300000 /dev/urandom > "$BATS_TEST_TMPDIR/in.$i"
+		(mf_exec -- sh -c "cat; exit $i" < "$BATS_TEST_TMPDIR/in.$i" > "$BATS_TEST_TMPDIR/out.$i") &
+		pids+=("$!")
+	done
+	for i in 1 2 3 4 5 6 7 8; do
+		status=0
+		wait "${pids[i - 1]}" || status=$?
+		assert_equal "$status" "$i"
+		cmp "$BATS_TEST_TMPDIR/in.$i" "$BATS_TEST_TMPDIR/out.$i"
+	done
+	run --separate-stderr mf_exec -- no-such-command < /dev/null
+	assert_equal "$status" 127
+	# One that is killed hangs its command up.
+	"$MAYFLY" exec "$BATS_TEST_TMPDIR/control" -- sh -c 'echo $$ > /pid; exec sleep 1000' < /dev/null &
+	wait_for mf_exec -- test -s /pid < /dev/null
+	kill -KILL "$!"
+	wait_for mf_exec -- sh -c '! kill -0 "$(cat /pid)" 2> /dev/null' < /dev/null
+	mf_exec -- touch /end < /dev/null
+	wait_end
+	assert_equal "$status" 9
+	run --separate-stderr mf_exec -- true < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" "no guest listens at '.*/control'"
+}
+
+@test "command: a guest without vsock runs it on the console, and the status is true" {
+	mf_run --append 'initcall_blacklist=virtio_vsock_init,vsock_init' -- sh -c 'echo on the console; exit 6' < /dev/null
+	assert_equal "$status" 6
+	assert_regex "$stderr" 'no virtio-vsock'
+	assert_regex "$output" 'on the console'
+}
+
+@test "command: a reader that leaves ends it as a pipe would" {
+	run bash -c 'timeout -k 5 "$1" "$2" run -k "$3" -i "$4" -- yes < /dev/null | head -n 2; echo "${PIPESTATUS[0]}"' \
+		- "$LIMIT" "$MAYFLY" "$KERNEL" "$INITRAMFS"
+	assert_equal "$output" $'y\ny\n141'
+}
