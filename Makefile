@@ -43,7 +43,7 @@ endif
 ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
 
 SRCS := $(wildcard vmm/base/*.c vmm/core/*.c vmm/*.c virtio/*.c loader/*.c jailer/*.c)
-OBJS := $(SRCS:%.c=$(B)/%.o)
+OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/loader/init_blob.o
 BIN := $(B)/mayfly
 # Everything but main(), for tests to link what they need from: of an archive, only what is used is taken.
 LIB := $(B)/libmayfly.a
@@ -81,6 +81,35 @@ $(B)/%.o: %.c | $(B)/.deps-build
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The guest's init, which is in the monitor: static, small, and always the same, whatever the rest is built with. musl has
+# no headers of the kernel, so those of the system come last.
+INIT := $(B)/loader/init/init
+INIT_SRCS := $(wildcard loader/init/*.c)
+INIT_HDRS := $(wildcard loader/init/*.h)
+INIT_FLAGS := -std=gnu17 -Oz $(WARN) -fno-pie -fno-stack-protector -ffunction-sections \
+	-fno-asynchronous-unwind-tables -fdata-sections -I. -D_GNU_SOURCE -idirafter /usr/include \
+	-idirafter /usr/include/$(shell uname -m)-linux-gnu
+# The last two spare it a page of nothing between its code and its data.
+INIT_LDFLAGS := -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code \
+	-Wl,-z,max-page-size=4096,-z,common-page-size=512
+
+$(INIT): $(INIT_SRCS) $(INIT_HDRS) | $(B)/.deps-build
+	$(call say,INIT,$@)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(INIT_SRCS)
+	$(Q)objcopy --remove-section=.comment $@
+
+$(B)/loader/init_blob.o: loader/init_blob.S $(INIT)
+	$(call say,AS,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -c -DINIT_FILE='"$(INIT)"' -o $@ $<
+
+# The same with Unix sockets for vsock, for tests without a guest.
+$(B)/tests/init/init: $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
+	$(call say,INIT,$@)
+	@mkdir -p $(@D)
+	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(filter-out %/link.c,$(INIT_SRCS)) tests/init/link.c
 
 $(BIN): $(OBJS)
 	$(call say,LD,$@)
@@ -138,7 +167,7 @@ FUZZ_OBJS := $(patsubst %.c,$(B)/fuzz/obj/%.o,$(filter-out vmm/main.c,$(SRCS)))
 $(B)/fuzz/obj/%.o: %.c | $(B)/.deps-tests
 	@mkdir -p $(@D)
 	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -c -o $@ $<
-$(B)/fuzz/libmayfly.a: $(FUZZ_OBJS)
+$(B)/fuzz/libmayfly.a: $(FUZZ_OBJS) $(B)/loader/init_blob.o
 	$(call say,AR,$@)
 	@rm -f $@
 	$(Q)ar rcs $@ $^

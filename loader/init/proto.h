@@ -14,24 +14,27 @@
  *	dADDRESS	the name server, for /etc/resolv.conf
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
- *	o*PATH		sent to the host at the end, as a tar archive: the n-th on port INIT_ARTIFACT_PORT + n
+ *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
+ *			in it begin with the last component of PATH ("." for "/"); of a PATH that is not there, nothing is sent
  *
  * A command, a list without which none is run and the root's own init is started:
  *
  *	a*ARG		an argument; the first is the program, looked up in PATH if it has no slash
  *	e*KEY=VALUE	of the environment
- *	wDIRECTORY	to run in
+ *	wDIRECTORY	to run in; else the home of the user, if one is given, and / if not
  *	uUSER[:GROUP]	names or numbers
- *	t		on a pseudo terminal
+ *	t[ROWSxCOLUMNS]	on a pseudo terminal, of that size
  *
  * The connections are streams of virtio-vsock from the guest to the host (CID 2). One, to INIT_CONTROL_PORT, carries
  * messages, a struct init_msg and len bytes each, both ways. Each command has a number, 0 for that of the initramfs, and
  * up to three more connections to INIT_STREAM_PORT(number, n): n is 0 for its input, 1 for its output, 2 for its errors; on
  * a terminal only 0, both ways. They carry its bytes as they are, are closed when it is over, and end with the end of
- * the stream. The guest has connected all of a command's streams before MSG_STARTED.
+ * the stream. The guest has connected all of a command's streams before MSG_STARTED. It closes a stream of which the
+ * command has closed its end; the end of a terminal's input means nothing, and closing its connection hangs it up.
  *
  * A guest whose kernel has no virtio-vsock runs the command on its console, and says there, in a line of its own,
- * INIT_CONSOLE_START before, and INIT_CONSOLE_STATUS and the status behind.
+ * INIT_CONSOLE_START before, and INIT_CONSOLE_STATUS and the status behind. No modules are loaded: one that has it as a
+ * module has none.
  */
 #ifndef MF_LOADER_INIT_PROTO_H
 #define MF_LOADER_INIT_PROTO_H
@@ -46,7 +49,7 @@
 #define INIT_CONTROL_PORT 0x6d660000U
 #define INIT_ARTIFACT_PORT 0x6d670000U
 #define INIT_STREAM_PORT(number, n) (0x6d680000U + 4 * (uint32_t)(number) + (uint32_t)(n))
-#define INIT_COMMANDS_MAX 64	   /* at once; their numbers are below 0x4000, and not used twice at once */
+#define INIT_COMMANDS_MAX 64	    /* at once; their numbers are below 0x4000, and not used twice at once */
 #define INIT_PAYLOAD_MAX (1U << 17) /* bytes of a message, and of each text */
 
 #define INIT_CONSOLE_START "mayfly-init: no vsock, using the console"
@@ -60,7 +63,8 @@ enum init_msg_type {
 	/*
 	 * number is over, and its streams are closed: value is its exit status, or 128 + the signal that ended it; 126
 	 * or 127 with a payload, a sentence, if it could not be started. flags: INIT_OOM. For number 0: the artifacts are
-	 * sent, and everything that was written to drives is on them.
+	 * sent, and everything that was written to drives is on them; if artifacts are missing, a sentence that begins
+	 * with "artifacts: " is in the payload, behind "; " if there is another.
 	 */
 	MSG_EXIT = 4,
 	MSG_FAILED = 5, /* the payload, a sentence, says what kept the guest from running number 0; the guest is over */
@@ -69,7 +73,8 @@ enum init_msg_type {
 	MSG_RUN = 16,	 /* the payload is a command, to be number */
 	MSG_SIGNAL = 17, /* value: to number's process group */
 	MSG_SIZE = 18,	 /* of number's terminal: value is rows << 16 | columns */
-	MSG_STOP = 19,	 /* SIGTERM to all, after value ms SIGKILL; then as when number 0 ends */
+	/* SIGTERM to all, after value ms SIGKILL; then as when number 0 ends. Once more: so long for the artifacts, too. */
+	MSG_STOP = 19,
 };
 
 #define INIT_VERSION 1

@@ -1,0 +1,52 @@
+/*
+ * The commands that run: each a process group of its own, with its streams to the host.
+ *
+ * What is said about them goes to the host by control.h, but for the end of the first command, number 0, which is the end
+ * of the machine: command_first() tells it.
+ */
+#ifndef MF_INIT_COMMAND_H
+#define MF_INIT_COMMAND_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "loader/init/proto.h"
+#include "loader/init/pump.h"
+#include "loader/init/text.h"
+
+#define COMMAND_STREAMS 3
+/* Of each command: where the process says what went wrong, and the streams. */
+#define COMMAND_POLLS (1 + COMMAND_STREAMS * PUMP_POLLS)
+#define COMMAND_POLLS_MAX (INIT_COMMANDS_MAX * COMMAND_POLLS)
+
+/* How a command ended. */
+struct command_end {
+	uint32_t status; /* as MSG_EXIT has it */
+	uint32_t flags;
+	struct text why; /* empty, if it ran */
+};
+
+/* Starts a command: len bytes of a list (see proto.h). What goes wrong is the command's end. */
+void command_start(uint32_t number, const char *list, size_t len);
+/* The same on the machine's console. */
+void command_start_on_console(const char *list, size_t len);
+/* A signal to its process group. */
+void command_signal(uint32_t number, int signal);
+/* The size of its terminal: rows << 16 | columns. */
+void command_resize(uint32_t number, uint32_t size);
+/* Number 0's end, once, when it is over and its streams are closed; else NULL. */
+const struct command_end *command_first(void);
+/* How many there are. */
+unsigned command_count(void);
+
+/* Fills in the entries for poll(), COMMAND_POLLS_MAX at most; how many. */
+size_t command_polls(struct pollfd *polls);
+/* Does what can be done after poll(). No command is started or reaped between command_polls() and this. */
+void command_turn(const struct pollfd *polls);
+/* A child process has ended, with a status of waitpid(). */
+void command_reaped(pid_t pid, int status);
+
+#endif

@@ -1,0 +1,377 @@
+/*
+ * The guest's PID 1.
+ *
+ * What it gets from the monitor and tells it is in proto.h. One thread and one loop: it waits in poll() for the control
+ * connection, the commands' streams and the ends of processes, and never for a single one of them. It first does what
+ * must be done before the command, each step of which may fail and be the end (init_fail). Then it serves, until number
+ * 0, the command that came with the boot, is over. Then, in stages:
+ *
+ *	STAGE_RUN    commands run; STOP from the host, or its end, sends them SIGTERM, and SIGKILL after a while
+ *	STAGE_SEND   a process of its own sends the artifacts; STOP, or another one, gives it that while
+ *	STAGE_TERM   all that still runs gets SIGTERM
+ *	STAGE_KILL   all that still runs gets SIGKILL
+ *	STAGE_OVER   everything is on its drive, and the host is told; it ends the machine, or else init does
+ *
+ * All signals are blocked, SIGPIPE too, and the kernel keeps those that it would not survive away from PID 1. What it runs cannot reach it:
+ * all descriptors are closed on exec, and it is the last to be killed for want of memory.
+ *
+ * Without a vsock to the host it runs the command on the console. Without a command it becomes the root's own init.
+ * Modules are not loaded: to a kernel whose virtio-vsock is one, there is none.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "loader/init/artifact.h"
+#include "loader/init/command.h"
+#include "loader/init/control.h"
+#include "loader/init/fd.h"
+#include "loader/init/net.h"
+#include "loader/init/proto.h"
+#include "loader/init/root.h"
+#include "loader/init/text.h"
+
+#define TERM_MS 500	/* for what still runs when the command is over */
+#define KILL_MS 2000	/* for what does not even end by SIGKILL, since it waits for a drive */
+#define STOP_MS 1000	/* for commands, when the host has gone */
+#define HOST_MS 1000	/* for the host to end the machine */
+#define MESSAGES_MAX 64 /* in one turn */
+
+enum stage { STAGE_RUN, STAGE_SEND, STAGE_TERM, STAGE_KILL, STAGE_OVER };
+
+struct list {
+	size_t len;
+	char s[INIT_PAYLOAD_MAX + 1];
+};
+
+static struct list boot, command;
+
+static struct {
+	enum stage stage;
+	int64_t deadline; /* of the stage, in clock_ms(); 0: none */
+	int signals;
+	bool console, stopped;
+	struct text artifacts; /* what was wrong with them */
+} life = { .signals = -1 };
+
+static void init_reboot(void) __attribute__((noreturn));
+
+static void init_reboot(void)
+{
+	for (;;) {
+		/* It does not return, unless something is badly wrong; then the host's time limit is what is left. */
+		(void)reboot(RB_AUTOBOOT);
+		clock_sleep_ms(1000);
+	}
+}
+
+/* A line on the console. */
+static void init_say(const char *first, const char *second)
+{
+	struct text line = { 0 };
+	int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+
+	text_add(&line, first, second, "\n", NULL);
+	if (fd >= 0)
+		/* There is no other place to say it. */
+		(void)fd_write(fd, line.s, line.len);
+	/* Closing a serial port waits until all is out. */
+	fd_close(&fd);
+}
+
+/* The last thing was said: the host ends the machine now, or nobody does. */
+static void init_end(void) __attribute__((noreturn));
+
+static void init_end(void)
+{
+	int64_t end = clock_ms() + HOST_MS;
+
+	control_drain(HOST_MS);
+	while (control_is_open() && clock_ms() < end) {
+		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
+		const char *payload;
+
+		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
+			control_read();
+		while (control_next(&payload) != NULL)
+			; /* too late for any */
+	}
+	init_reboot();
+}
+
+static void init_fail(const struct text *why) __attribute__((noreturn));
+
+static void init_fail(const struct text *why)
+{
+	root_leave();
+	if (!control_is_open())
+		init_say("mayfly-init: ", why->s);
+	control_send(MSG_FAILED, 0, 0, 0, why->s);
+	init_end();
+}
+
+static void init_mark(enum init_mark mark)
+{
+	control_send(MSG_MARK, 0, mark, 0, NULL);
+}
+
+/* Standard input, output and errors may be missing, and files of ours must not take their places. */
+static void init_take_standard(void)
+{
+	int fd = open("/", O_RDONLY | O_DIRECTORY);
+
+	while (fd >= 0 && fd < 3)
+		fd = dup(fd);
+	if (fd >= 3)
+		close(fd);
+}
+
+static void init_protect(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&all);
+	sigaddset(&all, SIGCHLD);
+	life.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	umask(022);
+	/* Ctrl-Alt-Del is for whoever asks for it. */
+	(void)reboot(RB_DISABLE_CAD);
+}
+
+static bool init_read_list(const char *path, struct list *ret)
+{
+	long len = fd_read_file(path, ret->s, sizeof(ret->s));
+	struct text why = { 0 };
+
+	if (len == -ENOENT)
+		return false;
+	if (len < 0 || (len > 0 && ret->s[len - 1] != '\0')) {
+		text_add(&why, path, NULL);
+		text_add_error(&why, len < 0 ? (int)-len : EINVAL);
+		init_fail(&why);
+	}
+	ret->len = (size_t)len;
+	return true;
+}
+
+/* There is no command: the root's own init is PID 1. */
+static void init_hand_over(char **argv, char **envp)
+{
+	static const char *const inits[] = { "/sbin/init", "/etc/init", "/bin/init", "/bin/sh" };
+	int console = open("/dev/console", O_RDWR | O_CLOEXEC);
+	struct text why = { 0 };
+	sigset_t none;
+
+	control_drain(HOST_MS);
+	/* Those that the kernel has opened are as good, if there are any. */
+	for (int fd = 0; fd < 3 && console >= 0; fd++)
+		(void)dup2(console, fd);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (size_t i = 0; i < sizeof(inits) / sizeof(inits[0]); i++) {
+		argv[0] = (char *)(uintptr_t)inits[i];
+		execve(inits[i], argv, envp);
+	}
+	init_protect();
+	text_add(&why,
+		 "no command was given, and the root has no init: neither /sbin/init, /etc/init, /bin/init nor /bin/sh",
+		 NULL);
+	init_fail(&why);
+}
+
+/* All that comes before the command; whether there is one. */
+static bool init_prepare(void)
+{
+	struct text why = { 0 };
+	bool has_command;
+
+	if (control_open() < 0) {
+		life.console = true;
+	} else {
+		control_send(MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+		init_mark(INIT_MARK_INIT);
+	}
+	/* Empty, without a file: the root is the initramfs. */
+	(void)init_read_list(INIT_BOOT_PATH, &boot);
+	has_command = init_read_list(INIT_COMMAND_PATH, &command);
+	if (!root_enter(boot.s, boot.len, &why))
+		init_fail(&why);
+	root_mount_usual();
+	if (!root_mount_drives(boot.s, boot.len, &why))
+		init_fail(&why);
+	/* Of no use where nobody else runs, so nothing is lost where it cannot be. */
+	(void)fd_write_file("/proc/self/oom_score_adj", "-1000");
+	init_mark(INIT_MARK_ROOT);
+	if (!net_start(boot.s, boot.len, &why))
+		init_fail(&why);
+	net_set_resolver(boot.s, boot.len, root_is_ephemeral());
+	if (net_is_wanted(boot.s, boot.len))
+		init_mark(INIT_MARK_NET);
+	return has_command;
+}
+
+static void init_stop(uint32_t kill_ms)
+{
+	if (life.stage > STAGE_SEND)
+		return;
+	life.stopped = true;
+	life.deadline = clock_ms() + kill_ms;
+	/* It fails if there is nobody, as it may below. */
+	(void)kill(-1, SIGTERM);
+}
+
+static void init_serve(void)
+{
+	const struct init_msg *msg;
+	const char *payload;
+
+	control_read();
+	for (unsigned i = 0; i < MESSAGES_MAX && (msg = control_next(&payload)) != NULL; i++) {
+		if (msg->type == MSG_RUN && msg->number != 0 && life.stage <= STAGE_SEND && !life.stopped)
+			command_start(msg->number, payload, msg->len);
+		else if (msg->type == MSG_SIGNAL)
+			command_signal(msg->number, (int)msg->value);
+		else if (msg->type == MSG_SIZE)
+			command_resize(msg->number, msg->value);
+		else if (msg->type == MSG_STOP)
+			init_stop(msg->value);
+	}
+}
+
+/* False if no process is left. */
+static bool init_reap(void)
+{
+	struct signalfd_siginfo info;
+	int status;
+	pid_t pid;
+
+	/* It only says that there is something. */
+	(void)read(life.signals, &info, sizeof(info));
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (!artifact_reaped(pid, status, &life.artifacts))
+			command_reaped(pid, status);
+	}
+	return pid == 0;
+}
+
+static void init_enter(enum stage stage, int ms)
+{
+	life.stage = stage;
+	life.deadline = clock_ms() + ms;
+}
+
+/* Goes on to the next stages, as many as there is nothing to wait for in. */
+static void init_advance(bool alive)
+{
+	bool late = life.deadline != 0 && clock_ms() >= life.deadline;
+
+	if (life.stage <= STAGE_SEND && late) {
+		(void)kill(-1, SIGKILL);
+		/* And those that they had just started. */
+		life.deadline = clock_ms() + 100;
+	}
+	if (life.stage == STAGE_RUN && command_first() != NULL) {
+		life.stage = STAGE_SEND;
+		life.deadline = 0;
+		if (!life.console)
+			alive |= artifact_start(boot.s, boot.len, &life.artifacts);
+	}
+	if (life.stage == STAGE_SEND && !artifact_is_running()) {
+		init_enter(STAGE_TERM, TERM_MS);
+		(void)kill(-1, SIGTERM);
+	}
+	if (life.stage == STAGE_TERM && (!alive || late)) {
+		init_enter(STAGE_KILL, KILL_MS);
+		(void)kill(-1, SIGKILL);
+		late = false;
+	}
+	if (life.stage == STAGE_KILL && (late || (!alive && command_count() == 0)))
+		life.stage = STAGE_OVER;
+}
+
+static void init_finish(void) __attribute__((noreturn));
+
+static void init_finish(void)
+{
+	struct command_end end = *command_first();
+
+	root_leave();
+	if (life.artifacts.len > 0) {
+		text_add(&end.why, end.why.len > 0 ? "; artifacts: " : "artifacts: ", life.artifacts.s, NULL);
+	}
+	if (life.console) {
+		struct text status = { 0 };
+
+		if (end.why.len > 0)
+			init_say("\nmayfly-init: ", end.why.s);
+		text_add_number(&status, end.status);
+		init_say("\n" INIT_CONSOLE_STATUS, status.s);
+	}
+	control_send(MSG_EXIT, 0, end.status, end.flags, end.why.s);
+	init_end();
+}
+
+static void init_turn(void)
+{
+	static struct pollfd polls[2 + COMMAND_POLLS_MAX];
+	bool had_control = control_is_open();
+	int wait = -1;
+	size_t count;
+
+	if (life.deadline != 0) {
+		int64_t left = life.deadline - clock_ms();
+
+		wait = left < 0 ? 0 : (int)left;
+	}
+	polls[0] = (struct pollfd){ .fd = life.signals, .events = POLLIN };
+	polls[1] = (struct pollfd){ .fd = control_fd(), .events = control_events() };
+	count = command_polls(&polls[2]);
+	/* If it fails, for want of memory, all that follows does no harm. */
+	if (poll(polls, 2 + count, wait) < 0)
+		clock_sleep_ms(1);
+	command_turn(&polls[2]);
+	control_flush();
+	if ((polls[1].revents & ~POLLOUT) != 0)
+		init_serve();
+	if (had_control && !control_is_open())
+		init_stop(STOP_MS);
+	init_advance(init_reap());
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	if (getpid() != 1 || argc < 1) {
+		struct text why = { 0 };
+
+		text_add(&why, "mayfly's init runs as PID 1 of a guest, and nowhere else\n", NULL);
+		/* The status says it, too. */
+		(void)fd_write(2, why.s, why.len);
+		return 125;
+	}
+	init_take_standard();
+	init_protect();
+	if (!init_prepare())
+		init_hand_over(argv, envp);
+	if (life.console) {
+		init_say(INIT_CONSOLE_START, "");
+		command_start_on_console(command.s, command.len);
+	} else {
+		command_start(0, command.s, command.len);
+	}
+	/* The first turn may find it over already. */
+	init_advance(true);
+	while (life.stage != STAGE_OVER)
+		init_turn();
+	init_finish();
+}

@@ -1,0 +1,233 @@
+/*
+ * The network, as the boot text has it: addresses by ioctl, and the name server.
+ *
+ * The root may know one: then it is left as it is. One that only this machine could answer (127.0.0.53 of systemd) or a
+ * link that leads nowhere does not count. A root that is gone with the machine gets a new file. In one that stays, no file
+ * is changed: a link into /run leads to a new file there, and over a file another one is mounted. Only if there is none at
+ * all is one made for that, empty.
+ */
+#include "loader/init/net.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "loader/init/fd.h"
+#include "loader/init/root.h"
+
+#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_OURS "/run/mayfly-resolv.conf"
+
+static int net_control(int fd, unsigned long request, void *arg)
+{
+	/* The type of a request is not the same everywhere. */
+	return ioctl(fd, (int)request, arg) < 0 ? -errno : 0;
+}
+
+static struct ifreq net_request(const char *name)
+{
+	struct ifreq request = { 0 };
+
+	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+	return request;
+}
+
+static void net_put(struct sockaddr *ret, struct in_addr address)
+{
+	const struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr = address };
+
+	memcpy(ret, &in, sizeof(in));
+}
+
+static int net_up(int fd, const char *name)
+{
+	struct ifreq request = net_request(name);
+	int ret = net_control(fd, SIOCGIFFLAGS, &request);
+
+	request.ifr_flags |= IFF_UP | IFF_RUNNING;
+	return ret < 0 ? ret : net_control(fd, SIOCSIFFLAGS, &request);
+}
+
+/* What follows an address of four numbers, or NULL. */
+static const char *net_parse(const char *s, struct in_addr *ret)
+{
+	uint32_t address = 0;
+
+	for (unsigned i = 0; i < 4 && s != NULL; i++) {
+		unsigned long number = 0;
+
+		if (i > 0 && *s++ != '.')
+			return NULL;
+		s = text_digits(s, 255, &number);
+		address = address << 8 | (uint32_t)number;
+	}
+	ret->s_addr = htonl(address);
+	return s;
+}
+
+static int net_set_address(int fd, const char *name, const char *text)
+{
+	struct ifreq request = net_request(name);
+	struct in_addr address, mask;
+	const char *slash = net_parse(text, &address);
+	unsigned long prefix;
+	int ret;
+
+	if (slash == NULL || *slash != '/' || !text_number(slash + 1, 32, &prefix))
+		return -EINVAL;
+	mask.s_addr = htonl(prefix == 0 ? 0 : ~0U << (32 - prefix));
+	net_put(&request.ifr_addr, address);
+	ret = net_control(fd, SIOCSIFADDR, &request);
+	if (ret < 0)
+		return ret;
+	net_put(&request.ifr_netmask, mask);
+	ret = net_control(fd, SIOCSIFNETMASK, &request);
+	return ret < 0 ? ret : net_up(fd, name);
+}
+
+static int net_set_gateway(int fd, char *name, const char *text)
+{
+	const struct in_addr any = { 0 }, one = { 0xffffffff };
+	struct rtentry way = { .rt_flags = RTF_UP | RTF_GATEWAY, .rt_dev = name };
+	struct in_addr address;
+	const char *end = net_parse(text, &address);
+	int ret;
+
+	if (end == NULL || *end != '\0')
+		return -EINVAL;
+	net_put(&way.rt_dst, any);
+	net_put(&way.rt_genmask, any);
+	net_put(&way.rt_gateway, address);
+	ret = net_control(fd, SIOCADDRT, &way);
+	if (ret == -ENETUNREACH || ret == -EHOSTUNREACH) {
+		/* One outside of the network of the address: first the way to it. */
+		struct rtentry there = { .rt_flags = RTF_UP | RTF_HOST, .rt_dev = name };
+
+		net_put(&there.rt_dst, address);
+		net_put(&there.rt_genmask, one);
+		ret = net_control(fd, SIOCADDRT, &there);
+		if (ret == 0)
+			ret = net_control(fd, SIOCADDRT, &way);
+	}
+	return ret;
+}
+
+bool net_is_wanted(const char *boot, size_t len)
+{
+	return text_find(boot, len, 'n') != NULL;
+}
+
+bool net_start(const char *boot, size_t len, struct text *why)
+{
+	const char *host = text_find(boot, len, 'h'), *address = text_find(boot, len, 'n');
+	const char *gateway = text_find(boot, len, 'g');
+	char name[] = "eth0";
+	int fd, ret = 0;
+
+	if (host != NULL && sethostname(host, strlen(host)) < 0) {
+		text_add(why, "host name '", host, "'", NULL);
+		text_add_error(why, errno);
+		return false;
+	}
+	/* Without a network in the kernel nobody can ask for one either, unless the boot text does. */
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	(void)net_up(fd, "lo");
+	if (address != NULL) {
+		ret = fd < 0 ? -EAFNOSUPPORT : net_set_address(fd, name, address);
+		if (ret < 0)
+			text_add(why, "eth0: address ", address, NULL);
+	}
+	if (ret == 0 && gateway != NULL) {
+		ret = fd < 0 ? -EAFNOSUPPORT : net_set_gateway(fd, name, gateway);
+		if (ret < 0)
+			text_add(why, "eth0: gateway ", gateway, NULL);
+	}
+	fd_close(&fd);
+	if (ret < 0)
+		text_add_error(why, -ret);
+	return ret == 0;
+}
+
+/* Whether the root's file names a server that is not this machine. */
+static bool net_has_resolver(void)
+{
+	static const char word[] = "nameserver";
+	static char conf[4096];
+	long len = fd_read_file(RESOLV_CONF, conf, sizeof(conf));
+
+	if (len <= 0)
+		return false;
+	conf[len] = '\0';
+	for (const char *at = conf; at != NULL; at = strchr(at, '\n')) {
+		at += strspn(at, "\n");
+		if (strncmp(at, word, sizeof(word) - 1) != 0)
+			continue;
+		at += sizeof(word) - 1;
+		at += strspn(at, " \t");
+		if (strncmp(at, "127.", 4) != 0)
+			return true;
+	}
+	return false;
+}
+
+static int net_write_new(const char *path, const char *s)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int ret = fd < 0 ? -errno : fd_write(fd, s, strlen(s));
+
+	fd_close(&fd);
+	return ret;
+}
+
+/* Where a link of that name leads, if it is one into /run, where nothing stays; "../run" is the usual way to write it. */
+static const char *net_link_to_run(char *to, size_t size)
+{
+	ssize_t len = readlink(RESOLV_CONF, to, size - 1);
+	const char *path = to;
+
+	if (len <= 0)
+		return NULL;
+	to[len] = '\0';
+	if (strncmp(path, "..", 2) == 0)
+		path += 2;
+	return strncmp(path, "/run/", 5) == 0 ? path : NULL;
+}
+
+void net_set_resolver(const char *boot, size_t len, bool root_is_ephemeral)
+{
+	const char *server = text_find(boot, len, 'd'), *in_run;
+	struct text line = { 0 };
+	char to[256];
+
+	if (server == NULL || net_has_resolver())
+		return;
+	text_add(&line, "nameserver ", server, "\n", NULL);
+	in_run = net_link_to_run(to, sizeof(to));
+	/* Names are not resolved if this fails, and whoever needs them says so: no reason not to run the command. */
+	if (in_run != NULL) {
+		char *slash = strrchr(to, '/');
+
+		*slash = '\0';
+		root_make_path(in_run);
+		*slash = '/';
+		(void)net_write_new(in_run, line.s);
+	} else if (root_is_ephemeral) {
+		(void)mkdir("/etc", 0755);
+		(void)unlink(RESOLV_CONF);
+		(void)net_write_new(RESOLV_CONF, line.s);
+	} else if (net_write_new(RESOLV_OURS, line.s) == 0) {
+		int fd = open(RESOLV_CONF, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+		fd_close(&fd);
+		(void)mount(RESOLV_OURS, RESOLV_CONF, NULL, MS_BIND, NULL);
+	}
+}

@@ -1,0 +1,17 @@
+/* The network, as the boot text has it. */
+#ifndef MF_INIT_NET_H
+#define MF_INIT_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "loader/init/text.h"
+
+/* Sets the host name and brings up lo, and eth0 if it has an address. False, and why, if it cannot. */
+bool net_start(const char *boot, size_t len, struct text *why);
+/* Whether the boot text has an address for eth0. */
+bool net_is_wanted(const char *boot, size_t len);
+/* Lets programs find the name server, unless the root has one; see net.c. */
+void net_set_resolver(const char *boot, size_t len, bool root_is_ephemeral);
+
+#endif

@@ -1,0 +1,23 @@
+/* A command's process, from fork() to exec. */
+#ifndef MF_INIT_PROCESS_H
+#define MF_INIT_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define PROCESS_NOT_FOUND 127
+#define PROCESS_NOT_RUN 126
+
+struct process {
+	const char *list; /* of proto.h */
+	size_t len;
+	int fds[3]; /* its standard input, output and errors */
+	int report; /* closed by exec; if there is none, gets a byte, the exit status, and a sentence */
+	bool tty;   /* fds are a terminal, to be its controlling one */
+};
+
+/* In the child: never returns. */
+void process_run(const struct process *process) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,32 @@
+/* Carries bytes one way, from one descriptor to another, through one buffer of bounded size. */
+#ifndef MF_INIT_PUMP_H
+#define MF_INIT_PUMP_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PUMP_BYTES (1U << 16)
+#define PUMP_POLLS 2
+
+/* Both descriptors are its own, do not block, and are -1 when it is over. */
+struct pump {
+	int from, to;
+	uint32_t start, len; /* of what is in the buffer */
+	uint32_t left;	     /* to be read until the end, if it is told to end */
+	bool ending;
+	char *buf;
+};
+
+bool pump_is_over(const struct pump *pump);
+/* Fills in PUMP_POLLS entries. */
+void pump_polls(const struct pump *pump, struct pollfd *polls);
+/* Does what can be done after poll(). */
+void pump_turn(struct pump *pump, const struct pollfd *polls);
+/* Ends after what is there now, limit bytes at most, whoever else may still hold the other end and write. */
+void pump_end(struct pump *pump, uint32_t limit);
+/* Ends at once. */
+void pump_close(struct pump *pump);
+
+#endif

@@ -1,0 +1,30 @@
+/* Connections to the host's part of the tests: to the Unix socket v_PORT in the root directory, as the hybrid vsock has it. */
+#include "loader/init/link.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "loader/init/text.h"
+
+int link_connect(uint32_t port)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct text path = { 0 };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	text_add(&path, "/.mayfly/v_", NULL);
+	text_add_number(&path, port);
+	memcpy(address.sun_path, path.s, path.len + 1);
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+		int error = errno;
+
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
