@@ -17,12 +17,28 @@
 
 #define HOST_NAME "mayfly"
 
+_Static_assert(CONFIG_DRIVES_MAX <= 26, "drives are /dev/vda to /dev/vdz");
+
 /* A line of the boot text: a letter, text and a NUL. */
 static void put(FILE *f, char letter, const char *text)
 {
 	fputc(letter, f);
 	fputs(text, f);
 	fputc('\0', f);
+}
+
+/* Drives that are mounted: the letter says how. */
+static void put_mounts(FILE *f, const struct config *c)
+{
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		const struct config_drive *d = &c->drive[i];
+		char letter = d->mount_read_only ? 'V' : d->read_only ? 'v' : 'w';
+
+		if (!d->mount)
+			continue;
+		fprintf(f, "%c/dev/vd%c:%s", letter, 'a' + (char)i, d->mount);
+		fputc('\0', f);
+	}
 }
 
 /* Of the first interface; others are the command's affair. */
@@ -46,11 +62,14 @@ static char *boot_text(const struct config *c, size_t *ret_len)
 	if (!f)
 		return NULL;
 	/* With an initrd of its own a guest has its root in that. */
-	if (c->num_drives && !c->initrd)
+	if (c->num_drives && !c->initrd && !c->drive[0].mount)
 		put(f, 'r', "/dev/vda");
+	put_mounts(f, c);
 	put(f, 'h', c->name ? c->name : HOST_NAME);
 	if (c->num_nets)
 		put_net(f, &c->net[0]);
+	for (unsigned i = 0; i < c->num_artifacts; i++)
+		put(f, 'o', c->artifact[i].guest);
 	failed = ferror(f);
 	if (fclose(f) == EOF || failed) {
 		free(text);

@@ -44,6 +44,9 @@ void config_done(struct config *c)
 	free(c->name);
 	free(c->control);
 	config_command_done(&c->command);
+	config_drive_done(&c->rootfs);
+	for (unsigned i = 0; i < CONFIG_ARTIFACTS_MAX; i++)
+		config_artifact_done(&c->artifact[i]);
 	*c = (struct config){ 0 };
 }
 
@@ -293,7 +296,7 @@ int config_check(struct config *c, struct err *e)
 	if (c->append && c->cmdline)
 		return err_set(e, -EINVAL,
 			       "append and cmdline are both set, but cmdline replaces what append adds to: choose one");
-	if (config_check_drives(c, e) < 0)
+	if (config_complete_root(c, e) < 0 || config_check_drives(c, e) < 0)
 		return e->code;
 	if (!config_has_vsock(c) && c->vsock.cid != CONFIG_CID_DEFAULT)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");

@@ -21,9 +21,10 @@ struct err;
 #define CONFIG_NETS_MAX 8
 #define CONFIG_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1) /* and a vsock */
 #define CONFIG_FORWARDS_MAX 32					     /* ports of one network interface */
-#define CONFIG_CMDLINE_MAX 2047				 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
-#define CONFIG_PATH_MAX 4095				 /* bytes: PATH_MAX without the NUL */
-#define CONFIG_ID_MAX 63				 /* bytes */
+#define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
+#define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
+#define CONFIG_ID_MAX 63	/* bytes */
+#define CONFIG_ARTIFACTS_MAX 16
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
 #define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */
@@ -48,6 +49,8 @@ struct config_drive {
 	bool overlay;
 	uint64_t overlay_size; /* bytes; 0: as large as the image */
 	char *overlay_dir;     /* or NULL: in memory */
+	char *mount;	       /* or NULL: where mayfly's init mounts it in the guest, */
+	bool mount_read_only;  /* and whether it feels writable there */
 	struct ratelimit_params bandwidth, ops;
 };
 
@@ -78,6 +81,11 @@ struct config_net {
 	struct net_limit limit[2]; /* by enum net_queue */
 };
 
+/* What is copied from the guest to a directory of the host at the end. */
+struct config_artifact {
+	char *guest, *host;
+};
+
 struct config_list {
 	char **text;
 	unsigned num;
@@ -106,10 +114,13 @@ struct config {
 	uint64_t mem; /* bytes, a multiple of 4 KiB */
 	struct config_drive drive[CONFIG_DRIVES_MAX];
 	unsigned num_drives;
+	struct config_drive rootfs; /* until config_check, which makes it the first drive; path NULL: there is none */
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];
 	unsigned num_nets;
 	struct config_command command;
+	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
+	unsigned num_artifacts;
 	uint64_t timeout_ms; /* or 0: none */
 	char *name;	     /* or NULL: the guest's host name, and where `mayfly exec` finds it */
 	char *control;	     /* or NULL: the path of that socket */
@@ -160,9 +171,20 @@ int config_begin_drive(struct config *c, struct err *e);
 config_setter config_drive_path, config_drive_id, config_drive_serial, config_drive_cache;
 config_setter config_drive_read_only, config_drive_direct; /* "true" or "false" */
 config_setter config_drive_overlay;			   /* a size, "true" or "false" */
-config_setter config_drive_overlay_dir;
+config_setter config_drive_overlay_dir, config_drive_mount;
+config_setter config_drive_mount_read_only;		/* "true" or "false" */
 config_setter config_drive_bandwidth, config_drive_ops; /* SIZE[+BURST]/MILLISECONDS */
 int config_end_drive(struct config *c, struct err *e);
+
+/*
+ * In short (config_root.c). config_set_rootfs: PATH[:rw], a directory, or an image with an overlay unless it has :rw, is
+ * the first drive; the last call counts. config_add_volume: HOSTPATH:/GUESTPATH[:ro], a directory or an image that is
+ * mounted in the guest. config_add_artifact: /GUESTPATH=HOSTDIR.
+ */
+config_setter config_set_rootfs, config_add_volume, config_add_artifact;
+
+/* Whether path is a directory, which a read-only drive may be: it is packed into an image (pack.h). */
+bool config_is_directory(const char *path);
 
 /* PATH[,cid=N]. As with drives, the option is taken from the right, and all before it is the path. */
 config_setter config_set_vsock;

@@ -15,6 +15,7 @@ void config_drive_done(struct config_drive *d)
 	free(d->id);
 	free(d->serial);
 	free(d->overlay_dir);
+	free(d->mount);
 	*d = (struct config_drive){ 0 };
 }
 
@@ -87,6 +88,18 @@ int config_drive_overlay_dir(struct config *c, const char *text, struct err *e)
 	return config_copy_path(&begun_drive(c)->overlay_dir, text, e);
 }
 
+int config_drive_mount(struct config *c, const char *text, struct err *e)
+{
+	if (*text != '/' || !text[1])
+		return err_set(e, -EINVAL, "must be a path in the guest, below '/'");
+	return config_copy_path(&begun_drive(c)->mount, text, e);
+}
+
+int config_drive_mount_read_only(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_bool(&begun_drive(c)->mount_read_only, text, e);
+}
+
 int config_drive_bandwidth(struct config *c, const char *text, struct err *e)
 {
 	return config_copy_limit(&begun_drive(c)->bandwidth, text, true, e);
@@ -132,6 +145,8 @@ int config_end_drive(struct config *c, struct err *e)
 			       "direct and overlay exclude each other: the page cache is what shares the image");
 	if (d->overlay_dir && !d->overlay)
 		return err_set(e, -EINVAL, "has a directory for an overlay, but no overlay");
+	if (d->mount_read_only && !d->mount)
+		return err_set(e, -EINVAL, "is mounted read-only, but has no path to mount it at");
 	if (!d->id && asprintf(&d->id, "drive%u", c->num_drives) < 0) {
 		d->id = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");

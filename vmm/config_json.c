@@ -53,6 +53,7 @@ static const struct key config_keys[] = {
 	/* the machine */
 	{ "cpus", INTEGER, .set = config_set_cpus },
 	{ "mem", STRING | INTEGER, .set = config_set_mem },
+	{ "rootfs", STRING, .set = config_set_rootfs },
 	{ "drives", ARRAY, .set_list = read_drives },
 	{ "nets", ARRAY, .set_list = read_nets },
 	{ "vsock", OBJECT, .set_list = read_vsock },
@@ -62,6 +63,7 @@ static const struct key config_keys[] = {
 	{ "workdir", STRING, .set = config_set_workdir },
 	{ "user", STRING, .set = config_set_user },
 	{ "tty", BOOLEAN, .set = config_set_tty },
+	{ "artifacts", ARRAY, .set = config_add_artifact },
 	{ "timeout", STRING | INTEGER, .set = config_set_timeout },
 	{ "name", STRING, .set = config_set_name },
 	{ "control", STRING, .set = config_set_control },
@@ -85,6 +87,9 @@ static const struct key drive_keys[] = {
 	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
 	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
 	{ "rate_limiter", OBJECT, .set_part = read_drive_limits },
+	/* where it is in the guest */
+	{ "mount", STRING, .set = config_drive_mount },
+	{ "mount_read_only", BOOLEAN, .set = config_drive_mount_read_only },
 	{ .name = NULL },
 };
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 struct config;
+struct config_artifact;
 struct config_command;
 struct config_drive;
 struct config_net;
@@ -24,6 +25,10 @@ int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_siz
 /* config_drive.c */
 void config_drive_done(struct config_drive *d);
 int config_check_drives(const struct config *c, struct err *e);
+
+/* config_root.c */
+void config_artifact_done(struct config_artifact *a);
+int config_complete_root(struct config *c, struct err *e);
 
 /* config_net.c */
 void config_net_done(struct config_net *n);

@@ -45,6 +45,9 @@ static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
 	if (d->overlay)
 		put_value(object, "overlay", d->overlay_size ? json_string(size) : json_true(), ok);
 	put_text(object, "overlay_dir", d->overlay_dir, ok);
+	put_text(object, "mount", d->mount, ok);
+	if (d->mount)
+		put_value(object, "mount_read_only", json_boolean(d->mount_read_only), ok);
 	put_bucket(limits, "bandwidth", &d->bandwidth, ok);
 	put_bucket(limits, "ops", &d->ops, ok);
 	if (json_object_size(limits) > 0)
@@ -154,6 +157,19 @@ static json_t *list_json(const struct config_list *l, bool *ok)
 	return list;
 }
 
+static json_t *artifacts_json(const struct config *c, bool *ok)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < c->num_artifacts; i++) {
+		const struct config_artifact *a = &c->artifact[i];
+
+		if (json_array_append_new(list, json_sprintf("%s=%s", a->guest, a->host)) < 0)
+			*ok = false;
+	}
+	return list;
+}
+
 /* The command, and what concerns the running of it. */
 static void put_command(json_t *root, const struct config *c, bool *ok)
 {
@@ -167,6 +183,8 @@ static void put_command(json_t *root, const struct config *c, bool *ok)
 	put_text(root, "user", cmd->user, ok);
 	if (cmd->tty != CONFIG_TTY_AUTO)
 		put_value(root, "tty", json_boolean(cmd->tty == CONFIG_TTY_ON), ok);
+	if (c->num_artifacts)
+		put_value(root, "artifacts", artifacts_json(c, ok), ok);
 	if (c->timeout_ms)
 		put_value(root, "timeout", json_sprintf("%llums", (unsigned long long)c->timeout_ms), ok);
 	put_text(root, "name", c->name, ok);

@@ -12,6 +12,7 @@
 #include "vmm/base/util.h"
 #include "vmm/cli.h"
 #include "vmm/config.h"
+#include "vmm/pack.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
@@ -53,14 +54,14 @@ static int start_log(const struct config *c, struct err *e)
 	return 0;
 }
 
-static int run_config(const struct config *c, struct timeline *timeline)
+static int run_config(struct config *c, struct timeline *timeline)
 {
 	struct err e;
 	int status;
 
 	if (c->dry_run)
 		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
-	if (start_log(c, &e) < 0)
+	if (start_log(c, &e) < 0 || pack_directories(c, &e) < 0)
 		return cli_fail(&e);
 	if (c->time)
 		timeline_count_instructions(timeline);

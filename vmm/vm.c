@@ -68,6 +68,19 @@ static void end_children(struct vm *vm)
 		passt_end(&vm->passt[i]);
 }
 
+/* When the guest's ends of their sockets are closed. */
+static void finish_artifacts(struct vm *vm)
+{
+	struct err e;
+
+	for (unsigned i = 0; i < vm->config->num_artifacts; i++) {
+		if (artifact_finish(&vm->artifact[i], &e) < 0) {
+			(void)cli_fail(&e);
+			vm->end.lost = true;
+		}
+	}
+}
+
 static void stop_vcpus(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->num_vcpus; i++)
@@ -104,6 +117,7 @@ static void vm_close(struct vm *vm)
 	if (vm->agent)
 		agent_finish(vm->agent, VM_DRAIN_MS);
 	agent_free(vm->agent);
+	finish_artifacts(vm);
 	end_children(vm);
 	console_free(vm->console);
 	serial_free(vm->serial);

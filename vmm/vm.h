@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "vmm/acpi_pm.h"
+#include "vmm/artifact.h"
 #include "vmm/config.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/kvm.h"
@@ -66,6 +67,7 @@ struct vm {
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
 	struct passt passt[CONFIG_NETS_MAX]; /* of the user networks */
+	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 
@@ -74,6 +76,7 @@ struct vm {
 		atomic_int reason; /* enum vm_end_reason */
 		int signal;
 		unsigned status; /* of the command */
+		bool lost;	 /* an artifact did not arrive, and that was said */
 		bool oom;	 /* something in the guest was killed for want of memory */
 		char text[512];
 		int fd; /* eventfd: wakes the main thread */

@@ -201,6 +201,11 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 		r = place_device(vm, vm->vsock, e);
 	if (!r && vm->config->command.args.num)
 		r = agent_new(&vm->agent, vm->vsock, vm->config, &vm_agent_ops, vm, e);
+	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
+		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, vm->artifact[i].socket);
+		if (!r)
+			vm->artifact[i].socket = -1;
+	}
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 
@@ -249,6 +254,9 @@ static int start_children(struct vm *vm, struct err *e)
 		if (n->kind == CONFIG_NET_USER && passt_start(&vm->passt[i], n, netdev_mtu(n), e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
+	for (unsigned i = 0; i < vm->config->num_artifacts; i++)
+		if (artifact_start(&vm->artifact[i], &vm->config->artifact[i], e) < 0)
+			return e->code;
 	return 0;
 }
 

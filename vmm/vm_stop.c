@@ -183,7 +183,7 @@ static int report_command(const struct vm *vm)
 	if (vm->end.oom)
 		fprintf(stderr,
 			"mayfly: the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)\n");
-	return (int)vm->end.status;
+	return vm->end.lost && vm->end.status == 0 ? STATUS_FAILED : (int)vm->end.status;
 }
 
 /* The guest has ended by itself, or by a reset; fallback: what that means if nothing else is known. */

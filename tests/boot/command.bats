@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
-#
+# shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 # `mayfly run -- COMMAND` and `mayfly exec`: streams, statuses, terminals, time limits, and what happens when things end.
 
 load helper
@@ -76,13 +75,73 @@ mf_exec() {
 	assert_regex "$output" $'^x\n.*overlay'
 	# What is written to one that may be written to is there afterwards.
 	cp --sparse=always "$ROOTFS" "$BATS_TEST_TMPDIR/root.ext4"
-	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4" -- sh -c 'echo kept > /root/kept'
+	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4" -- sh -c 'mkdir -p /srv; echo kept > /srv/kept'
 	assert_equal "$status" 0
 	e2fsck -fn "$BATS_TEST_TMPDIR/root.ext4"
-	assert_equal "$(debugfs -R 'cat /root/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
-	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4:overlay" -- sh -c 'cat /root/kept; rm /root/kept'
+	assert_equal "$(debugfs -R 'cat /srv/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
+	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4:overlay" -- sh -c 'cat /srv/kept; rm /srv/kept'
 	assert_equal "$output" 'kept'
-	assert_equal "$(debugfs -R 'cat /root/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
+	assert_equal "$(debugfs -R 'cat /srv/kept' "$BATS_TEST_TMPDIR/root.ext4" 2> /dev/null)" 'kept'
+}
+
+# root_dir: a small root in $BATS_TEST_TMPDIR/root.
+root_dir() {
+	mkdir -p "$BATS_TEST_TMPDIR/root/bin" "$BATS_TEST_TMPDIR/root/proc"
+	cp "$(command -v busybox)" "$BATS_TEST_TMPDIR/root/bin/busybox"
+	ln -s busybox "$BATS_TEST_TMPDIR/root/bin/sh"
+	echo 'of the host' > "$BATS_TEST_TMPDIR/root/file"
+}
+
+@test "command: a directory of the host is the root, and what is changed is lost" {
+	root_dir
+	export XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
+	with_root() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -r "$@" < /dev/null; }
+	with_root "$BATS_TEST_TMPDIR/root" -- sh -c 'read -r x < /file; echo "$x"; echo changed > /file; read -r x < /file; echo "$x"'
+	assert_equal "$status:$output" $'0:of the host\nchanged'
+	with_root "$BATS_TEST_TMPDIR/root" -- sh -c 'read -r x < /file; echo "$x"'
+	assert_equal "$status:$output" '0:of the host'
+	assert_equal "$(find "$XDG_CACHE_HOME" -name '*.erofs' | wc -l)" 1
+	echo 'other' > "$BATS_TEST_TMPDIR/root/file"
+	with_root "$BATS_TEST_TMPDIR/root" -- sh -c 'read -r x < /file; echo "$x"'
+	assert_equal "$status:$output" '0:other'
+	mksquashfs "$BATS_TEST_TMPDIR/root" "$BATS_TEST_TMPDIR/root.squashfs" -quiet -no-progress
+	with_root "$BATS_TEST_TMPDIR/root.squashfs" -- sh -c 'echo changed > /file; read -r x < /file; echo "$x"'
+	assert_equal "$status:$output" '0:changed'
+}
+
+@test "command: directories go in, artifacts come out" {
+	mkdir "$BATS_TEST_TMPDIR/in"
+	echo data > "$BATS_TEST_TMPDIR/in/file"
+	export XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
+	mf_run -v "$BATS_TEST_TMPDIR/in:/src" -v "$BATS_TEST_TMPDIR/in:/fixed:ro" --artifact "/out=$BATS_TEST_TMPDIR/got" \
+		--artifact "/etc/hostname=$BATS_TEST_TMPDIR/got" --name some-host -- sh -c '
+			cat /src/file && echo more >> /src/file && ! echo more >> /fixed/file
+			mkdir -p /out/deep /etc && cp /src/file /out/deep/ && ln -s deep/file /out/link
+			hostname > /etc/hostname' < /dev/null
+	assert_equal "$status" 0
+	assert_regex "$output" '^data'
+	assert_equal "$(< "$BATS_TEST_TMPDIR/got/out/link")" $'data\nmore'
+	assert_equal "$(< "$BATS_TEST_TMPDIR/got/hostname")" some-host
+	assert_equal "$(< "$BATS_TEST_TMPDIR/in/file")" data
+	# One that is not there fails what else has not.
+	mf_run --artifact "/none=$BATS_TEST_TMPDIR/got" -- true < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" "artifact '/none' did not arrive"
+	mf_run --artifact "/none=$BATS_TEST_TMPDIR/got" -- sh -c 'exit 3' < /dev/null
+	assert_equal "$status" 3
+}
+
+@test "command: a network has its addresses" {
+	command -v passt > /dev/null || skip "passt is not installed"
+	[ -n "${LAB:-}" ] && ! ip route show default | grep -q . && {
+		ip link add mf-out type dummy && ip address add 10.9.0.2/24 dev mf-out && ip link set mf-out up
+		ip route add default via 10.9.0.1
+	}
+	mf_run -n user -- sh -c 'ip -4 -o address show dev eth0; ip route; cat /etc/resolv.conf' < /dev/null
+	assert_equal "$status" 0
+	assert_regex "$output" '10\.0\.2\.15/24'
+	assert_regex "$output" 'default via 10\.0\.2\.2'
+	assert_regex "$output" 'nameserver 10\.0\.2\.3'
 }
 
 @test "command: a root that is none is said to be none" {
@@ -170,9 +229,10 @@ mf_exec() {
 		        except OSError:
 		            sys.exit(f"the end, and no {text!r} in {out!r}")
 		until(b"# ")
-		os.write(fd, b"stty size; tty; sleep 1000\n")
+		os.write(fd, b"stty size; tty; sh -c 'echo n$((0))w; sleep 1000'\n")
 		until(b"33 77")
 		until(b"/dev/pts/")
+		until(b"n0w")
 		os.write(fd, b"\x03")
 		os.write(fd, b"echo still-$((1+1))\n")
 		until(b"still-2")
