@@ -165,12 +165,13 @@ class Guest:
         self.servers.append(server)
         return server
 
-    def run(self, boot=(), first=None, tty=False, hold=False):
+    def run(self, boot=(), first=None, tty=False, hold=False, hold_artifacts=False):
         """Starts it; returns number 0, if there is one."""
         server = self.listen(CONTROL_PORT)
         result = Command(self, 0, tty, hold) if first is not None else None
         self.artifacts = [
-            Stream(self.listen(ARTIFACT_PORT + n)) for n, _ in enumerate(w for w in boot if w[0] == "o")
+            Stream(self.listen(ARTIFACT_PORT + n), hold_artifacts)
+            for n, _ in enumerate(w for w in boot if w[0] == "o")
         ]
         self.start(strings(boot), first)
         server.settimeout(LIMIT)
