@@ -208,6 +208,13 @@ class Guest:
             header = HEADER.unpack(self.read(HEADER.size))
             self.messages.append(Message(header, self.read(header[4])))
 
+    def expect_failure(self):
+        while True:
+            header = HEADER.unpack(self.read(HEADER.size))
+            message = Message(header, self.read(header[4]))
+            if message.type == FAILED:
+                return message
+
     def close(self):
         self.kill()
         for server in self.servers:
@@ -292,10 +299,9 @@ class Here(Guest):
 class Virtual(Guest):
     """A real one: mayfly, with the kernel and the initramfs that make builds."""
 
-    def __init__(self, work, options=(), files=None):
+    def __init__(self, work, options=(), vsock=True):
         super().__init__(work)
-        self.options = list(options)
-        self.files = files or {}
+        self.options = ["--vsock", self.work / "v", *options] if vsock else list(options)
         self.prefix = f"{self.work}/v_"
         self.process = None
         self.console = self.work / "console"
@@ -306,9 +312,15 @@ class Virtual(Guest):
         if first is not None:
             files[".mayfly/command"] = (0o100600, first)
         initrd = self.work / "initrd"
-        initrd.write_bytes((BUILD / "initramfs.cpio").read_bytes() + cpio(files | self.files))
+        initrd.write_bytes((BUILD / "initramfs.cpio").read_bytes() + cpio(files))
         args = [os.environ.get("MAYFLY", BUILD / "mayfly"), "run", "-k", os.environ.get("KERNEL", BUILD / "vmlinux")]
-        args += ["-i", initrd, "--vsock", self.work / "v", "--append", "rdinit=/.mayfly/init", *self.options]
+        args += ["-i", initrd, *self.options]
+        # Words that go to init, if there are any, must stay last.
+        rdinit = "rdinit=/.mayfly/init"
+        if "--append" in args:
+            args[args.index("--append") + 1] = f"{rdinit} {args[args.index('--append') + 1]}"
+        else:
+            args += ["--append", rdinit]
         with open(self.console, "wb") as console:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
 
