@@ -86,6 +86,7 @@ $(B)/%.o: %.c | $(B)/.deps-build
 # no headers of the kernel, so those of the system come last.
 INIT := $(B)/loader/init/init
 INIT_SRCS := $(wildcard loader/init/*.c)
+INIT_HERE := $(B)/tests/init/init
 INIT_HDRS := $(wildcard loader/init/*.h)
 INIT_FLAGS := -std=gnu17 -Oz $(WARN) -fno-pie -fno-stack-protector -ffunction-sections \
 	-fno-asynchronous-unwind-tables -fdata-sections -I. -D_GNU_SOURCE -idirafter /usr/include \
@@ -106,7 +107,7 @@ $(B)/loader/init_blob.o: loader/init_blob.S $(INIT)
 	$(Q)$(CC) -c -DINIT_FILE='"$(INIT)"' -o $@ $<
 
 # The same with Unix sockets for vsock, for tests without a guest.
-$(B)/tests/init/init: $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
+$(INIT_HERE): $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
 	$(call say,INIT,$@)
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(filter-out %/link.c,$(INIT_SRCS)) tests/init/link.c
@@ -189,12 +190,12 @@ $(B)/tests/guest/vsock: tests/guest/vsock.c | $(B)/.deps-build
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<
 guests: $(GUESTS)
 
-TO_BOOT := $(BIN) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
+TO_BOOT := $(BIN) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
 
 check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
 	$(Q)tests/run style builds unit fuzz cli boot hostile
 
-check-unit: $(BIN) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
+check-unit: $(BIN) $(INIT_HERE) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
 	$(Q)tests/run style unit fuzz cli
 
 check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests

@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
@@ -84,7 +85,8 @@ static void init_say(const char *first, const char *second)
 	if (fd >= 0)
 		/* There is no other place to say it. */
 		(void)fd_write(fd, line.s, line.len);
-	/* Closing a serial port waits until all is out. */
+	/* The kernel's own lines do not wait for it, and neither would the end of the machine. */
+	(void)ioctl(fd, TCSBRK, 1);
 	fd_close(&fd);
 }
 

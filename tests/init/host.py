@@ -165,12 +165,13 @@ class Guest:
         self.servers.append(server)
         return server
 
-    def run(self, boot=(), first=None, tty=False, hold=False):
+    def run(self, boot=(), first=None, tty=False, hold=False, hold_artifacts=False):
         """Starts it; returns number 0, if there is one."""
         server = self.listen(CONTROL_PORT)
         result = Command(self, 0, tty, hold) if first is not None else None
         self.artifacts = [
-            Stream(self.listen(ARTIFACT_PORT + n)) for n, _ in enumerate(w for w in boot if w[0] == "o")
+            Stream(self.listen(ARTIFACT_PORT + n), hold_artifacts)
+            for n, _ in enumerate(w for w in boot if w[0] == "o")
         ]
         self.start(strings(boot), first)
         server.settimeout(LIMIT)
@@ -206,6 +207,13 @@ class Guest:
                 assert message.type != FAILED, message
             header = HEADER.unpack(self.read(HEADER.size))
             self.messages.append(Message(header, self.read(header[4])))
+
+    def expect_failure(self):
+        while True:
+            header = HEADER.unpack(self.read(HEADER.size))
+            message = Message(header, self.read(header[4]))
+            if message.type == FAILED:
+                return message
 
     def close(self):
         self.kill()
@@ -291,10 +299,9 @@ class Here(Guest):
 class Virtual(Guest):
     """A real one: mayfly, with the kernel and the initramfs that make builds."""
 
-    def __init__(self, work, options=(), files=None):
+    def __init__(self, work, options=(), vsock=True):
         super().__init__(work)
-        self.options = list(options)
-        self.files = files or {}
+        self.options = ["--vsock", self.work / "v", *options] if vsock else list(options)
         self.prefix = f"{self.work}/v_"
         self.process = None
         self.console = self.work / "console"
@@ -305,9 +312,15 @@ class Virtual(Guest):
         if first is not None:
             files[".mayfly/command"] = (0o100600, first)
         initrd = self.work / "initrd"
-        initrd.write_bytes((BUILD / "initramfs.cpio").read_bytes() + cpio(files | self.files))
+        initrd.write_bytes((BUILD / "initramfs.cpio").read_bytes() + cpio(files))
         args = [os.environ.get("MAYFLY", BUILD / "mayfly"), "run", "-k", os.environ.get("KERNEL", BUILD / "vmlinux")]
-        args += ["-i", initrd, "--vsock", self.work / "v", "--append", "rdinit=/.mayfly/init", *self.options]
+        args += ["-i", initrd, *self.options]
+        # Words that go to init, if there are any, must stay last.
+        rdinit = "rdinit=/.mayfly/init"
+        if "--append" in args:
+            args[args.index("--append") + 1] = f"{rdinit} {args[args.index('--append') + 1]}"
+        else:
+            args += ["--append", rdinit]
         with open(self.console, "wb") as console:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
 
