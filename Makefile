@@ -112,9 +112,9 @@ $(B)/debian: tests/debian/build | $(B)/.deps-debian
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
 	$(Q)tests/lab/setup > /dev/null
-$(PROBE): tests/lab/kvm-runs-kernels.c | $(B)/.deps-build
+$(PROBE): tests/lab/kvm-runs-kernels.c vmm/core/kvm_native.c vmm/core/kvm_native.h vmm/base/err.c | $(B)/.deps-build
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -M%,$(ALL_CFLAGS)) -static -o $@ $<
+	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $(filter %.c,$^)
 
 # Only where it is needed: the lab's packages and its template.
 $(B)/.kvm: $(PROBE) $(wildcard tests/lab/*)
