@@ -61,4 +61,7 @@ extern const struct cli_usage cli_run_usage;
 /* Prints "mayfly: " and e as one line on stderr. Returns STATUS_FAILED. */
 int cli_fail(const struct err *e);
 
+/* Flushes stdout. Returns 0, or -errno with e set if not all of it could be written. */
+int cli_check_stdout(struct err *e);
+
 #endif

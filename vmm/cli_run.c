@@ -5,7 +5,7 @@
 static const struct cli_option run_options[] = {
 	{ .help = "Guest" },
 	{ 'k', "kernel", "FILE",
-	  "an ELF vmlinux or a bzImage; default: $MAYFLY_KERNEL,\nvmlinux beside mayfly, or /usr/share/mayfly/vmlinux",
+	  "an ELF vmlinux or a bzImage; default: $MAYFLY_KERNEL,\nvmlinux beside mayfly, or in share/mayfly",
 	  .set = config_set_kernel },
 	{ 'i', "initrd", "FILE", "initial RAM disk", .set = config_set_initrd },
 	{ 'a', "append", "TEXT", "add TEXT to the kernel command line", .set = config_set_append },

@@ -163,6 +163,12 @@ int config_read_text(struct config *c, const char *text, size_t len, const char 
 /* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
 int config_check(struct config *c, struct err *e);
 
+/* Sets the kernel to the default one: $MAYFLY_KERNEL, or vmlinux. Returns 0 or -errno. */
+int config_find_kernel(struct config *c, struct err *e);
+
+/* The file of that name beside mayfly, in ../share/mayfly from there or in /usr/share/mayfly: a new string, or NULL. */
+char *config_find_file(const char *name);
+
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
 

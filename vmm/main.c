@@ -3,11 +3,13 @@
 #include <fcntl.h>
 
 #include "vmm/cli.h"
+#include "vmm/doctor.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
 
 static const struct cli_command commands[] = {
 	{ "run", "boot a VM", run_command },
+	{ "doctor", "check this host, and say what to do", doctor_command },
 	{ 0 },
 };
 
