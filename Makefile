@@ -82,6 +82,9 @@ $(B)/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
+# Its texts are files.
+$(B)/vmm/texts.o $(B)/fuzz/obj/vmm/texts.o: $(wildcard configs/manual/* configs/completion/*)
+
 $(BIN): $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@.debug $(OBJS) $(LIBS)

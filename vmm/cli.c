@@ -172,6 +172,23 @@ int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **
 	return cli_check_stdout(e) < 0 ? e->code : 1;
 }
 
+int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e)
+{
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		cli_print_help(usage, stdout);
+		return cli_check_stdout(e) < 0 ? e->code : 1;
+	}
+	if (argc > 1 && argv[1][0] == '-')
+		return argv[1][1] == '-' ? unknown_option(usage, argv[1], e) :
+					   err_set(e, -EINVAL, "unknown option '%.*s'; try 'mayfly %s --help'",
+						   VALUE_SHOWN, argv[1], usage->command);
+	if (argc > 2)
+		return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN, argv[2],
+			       usage->command);
+	*ret = argc == 2 ? argv[1] : NULL;
+	return 0;
+}
+
 /* "  -k, --kernel FILE"; returns its length as snprintf does. */
 static int option_column(const struct cli_option *o, char *text, size_t size)
 {
