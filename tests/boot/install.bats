@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2153,SC2154 # the variables are of helper.bash
 #
-# What comes with the binary: manual pages, completion in three shells. No guest runs.
+# What comes with the binary: manual pages, completion in three shells, installing, the Debian package. No guest runs.
 
 load helper
 
@@ -147,4 +147,51 @@ complete_bash() {
 	run_mayfly completion --
 	assert_equal "$status" 0
 	assert_equal "$output" ''
+}
+
+@test "install and uninstall: another prefix, whose kernel is found, and nothing is left" {
+	local to=$BATS_TEST_TMPDIR/to
+	make -s -C "$root" install B="$B" DESTDIR="$to" PREFIX=/opt/x
+	mkdir -p "$to/opt/x/share/mayfly"
+	[ -e "$to/opt/x/share/mayfly/vmlinux" ] || cp "$GUESTS/hello.elf" "$to/opt/x/share/mayfly/vmlinux"
+	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly run --dry-run
+	assert_equal "$status" 0
+	assert_line --partial "\"kernel\": \"$to/opt/x/share/mayfly/vmlinux\""
+	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly doctor
+	assert_line --regexp "^(ok|warn) +kernel .*$to/opt/x/share/mayfly/vmlinux"
+	[ -s "$to/opt/x/share/man/man5/mayfly.5" ]
+	cmp "$to/opt/x/share/bash-completion/completions/mayfly" <("$MAYFLY" completion bash)
+	cmp "$to/opt/x/share/zsh/site-functions/_mayfly" <("$MAYFLY" completion zsh)
+	cmp "$to/opt/x/share/fish/vendor_completions.d/mayfly.fish" <("$MAYFLY" completion fish)
+	make -s -C "$root" uninstall B="$B" DESTDIR="$to" PREFIX=/opt/x
+	make -s -C "$root" uninstall B="$B" DESTDIR="$to" PREFIX=/opt/x
+	assert_equal "$(find "$to" -type f -o -name mayfly)" ''
+}
+
+@test "deb: it installs, runs, goes, and lintian finds no error" {
+	need lintian
+	local to=$BATS_TEST_TMPDIR/to deb
+	mkdir -p "$to/var/lib/dpkg/updates" "$to/var/lib/dpkg/info"
+	: > "$to/var/lib/dpkg/status"
+	: > "$to/var/lib/dpkg/available"
+	# xz would take ten seconds for the kernel.
+	DPKG_DEB_COMPRESSOR_TYPE=gzip DPKG_DEB_COMPRESSOR_LEVEL=1 \
+		run --separate-stderr "$root/configs/debian/build" "$B" "$BATS_TEST_TMPDIR"
+	assert_equal "$stderr" ''
+	assert_equal "$status" 0
+	deb=$output
+	assert_equal "$(dpkg-deb -f "$deb" Version)" "$("$MAYFLY" --version | cut -d ' ' -f 2)"
+	run lintian --allow-root --fail-on error "$deb"
+	assert_equal "$status" 0
+	if [ "$(id -u)" != 0 ]; then
+		dpkg-deb -x "$deb" "$to"
+	else
+		dpkg --root="$to" --log=/dev/null --force-depends -i "$deb"
+	fi
+	assert_equal "$("$to/usr/bin/mayfly" --version)" "$("$MAYFLY" --version)"
+	assert_equal "$(zcat "$to/usr/share/man/man1/mayfly.1.gz")" "$("$MAYFLY" manual 1)"
+	[ ! -e "$B/vmlinux" ] || cmp "$B/vmlinux" "$to/usr/share/mayfly/vmlinux"
+	[ "$(id -u)" = 0 ] || return 0
+	dpkg --root="$to" --log=/dev/null -P mayfly
+	[ ! -e "$to/usr/bin/mayfly" ] || fail "it did not go"
 }
