@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +15,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/nearest.h"
-#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
 
@@ -35,6 +33,7 @@ struct key {
 	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an object, or an array of them */
 	int (*set_part)(struct config *c, json_t *part,
 			struct err *e); /* the same, of one that leaves its name to the caller */
+	const char *help;		/* for the manual; NULL: that of the option with the same setter */
 };
 
 static int read_drives(struct config *c, json_t *list, struct err *e);
@@ -52,9 +51,11 @@ static const struct key config_keys[] = {
 	/* the machine */
 	{ "cpus", INTEGER, .set = config_set_cpus },
 	{ "mem", STRING | INTEGER, .set = config_set_mem },
-	{ "drives", ARRAY, .set_list = read_drives },
-	{ "nets", ARRAY, .set_list = read_nets },
-	{ "vsock", OBJECT, .set_list = read_vsock },
+	{ "drives", ARRAY, .set_list = read_drives,
+	  .help = "the drives, each an object; the first is the root, /dev/vda; those of the command line follow" },
+	{ "nets", ARRAY, .set_list = read_nets,
+	  .help = "the network interfaces, each an object; those of the command line follow" },
+	{ "vsock", OBJECT, .set_list = read_vsock, .help = "sockets between guest and host, an object" },
 	/* mayfly itself */
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },
@@ -64,40 +65,56 @@ static const struct key config_keys[] = {
 
 static const struct key drive_keys[] = {
 	/* what it is */
-	{ "path", STRING, .set = config_drive_path },
-	{ "id", STRING, .set = config_drive_id },
-	{ "serial", STRING, .set = config_drive_serial },
-	{ "read_only", BOOLEAN, .set = config_drive_read_only },
+	{ "path", STRING, .set = config_drive_path,
+	  .help = "the image file or block device; the only key that must be there" },
+	{ "id", STRING, .set = config_drive_id, .help = "its name in messages; default: drive0, drive1, ..." },
+	{ "serial", STRING, .set = config_drive_serial,
+	  .help = "what the guest reads as serial number, up to 20 characters; default: the id" },
+	{ "read_only", BOOLEAN, .set = config_drive_read_only,
+	  .help = "whether the guest may only read it; default: false" },
 	/* how it is done */
-	{ "direct", BOOLEAN, .set = config_drive_direct },
-	{ "cache", STRING, .set = config_drive_cache },
-	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
-	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
-	{ "rate_limiter", OBJECT, .set_part = read_drive_limits },
+	{ "direct", BOOLEAN, .set = config_drive_direct,
+	  .help = "whether the host's page cache is bypassed (O_DIRECT); not with an overlay; default: false" },
+	{ "cache", STRING, .set = config_drive_cache,
+	  .help = "writeback, or unsafe: nothing is ever synced; default: writeback" },
+	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay,
+	  .help = "whether what the guest writes goes to a layer that ends with it, or the "
+		  "size of that layer; default: false" },
+	{ "overlay_dir", STRING, .set = config_drive_overlay_dir,
+	  .help = "the directory for the layer, which is an unlinked file there; default: it is in memory" },
+	{ "rate_limiter", OBJECT, .set_part = read_drive_limits,
+	  .help = "limits, an object of bandwidth (bytes) and ops (requests), each an object of size, "
+		  "one_time_burst and refill_time (milliseconds)" },
 	{ .name = NULL },
 };
 
 static const struct key net_keys[] = {
-	{ "id", STRING, .set = config_net_id },
+	{ "id", STRING, .set = config_net_id, .help = "its name in messages; default: net0, net1, ..." },
 	/* one of these */
-	{ "tap", STRING, .set = config_net_tap },
-	{ "fd", INTEGER, .set = config_net_fd },
-	{ "user", BOOLEAN, .set = config_net_user },
+	{ "tap", STRING, .set = config_net_tap, .help = "the name of a tap interface" },
+	{ "fd", INTEGER, .set = config_net_fd,
+	  .help = "the number of an open tap, or of a stream socket that speaks passt's protocol" },
+	{ "user", BOOLEAN, .set = config_net_user, .help = "true: passt serves it, without privileges" },
 	/* and any of these */
-	{ "mac", STRING, .set = config_net_mac },
-	{ "mtu", INTEGER, .set = config_net_mtu },
-	{ "tcp", ARRAY, .set = config_net_tcp },
-	{ "udp", ARRAY, .set = config_net_udp },
-	{ "rx_bandwidth", STRING, .set = config_net_rx_bandwidth },
-	{ "rx_ops", STRING, .set = config_net_rx_ops },
-	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth },
-	{ "tx_ops", STRING, .set = config_net_tx_ops },
+	{ "mac", STRING, .set = config_net_mac,
+	  .help = "the guest's address; default: one made of the id and the tap's name" },
+	{ "mtu", INTEGER, .set = config_net_mtu,
+	  .help = "what the guest is told, 68 to 65535; default: nothing, or 65520 for user" },
+	{ "tcp", ARRAY, .set = config_net_tcp,
+	  .help = "forwarded ports of a user interface, each [ADDRESS/]HOST_PORT:GUEST_PORT" },
+	{ "udp", ARRAY, .set = config_net_udp, .help = "the same for UDP" },
+	{ "rx_bandwidth", STRING, .set = config_net_rx_bandwidth,
+	  .help = "a limit for the bytes that the guest receives: SIZE[+BURST]/MILLISECONDS" },
+	{ "rx_ops", STRING, .set = config_net_rx_ops, .help = "the same for frames" },
+	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth,
+	  .help = "a limit for the bytes that the guest sends" },
+	{ "tx_ops", STRING, .set = config_net_tx_ops, .help = "the same for frames" },
 	{ .name = NULL },
 };
 
 static const struct key vsock_keys[] = {
-	{ "path", STRING, .set = config_vsock_path },
-	{ "cid", INTEGER, .set = config_vsock_cid },
+	{ "path", STRING, .set = config_vsock_path, .help = "the Unix socket on the host" },
+	{ "cid", INTEGER, .set = config_vsock_cid, .help = "the guest's address, 3 to 4294967294; default: 3" },
 	{ .name = NULL },
 };
 
@@ -143,6 +160,24 @@ static const char *types_name(unsigned types)
 	default:
 		return "something else";
 	}
+}
+
+bool config_key(unsigned i, struct config_key *ret)
+{
+	static const struct {
+		const char *object;
+		const struct key *keys;
+	} tables[] = { { "", config_keys }, { "drives", drive_keys }, { "nets", net_keys }, { "vsock", vsock_keys } };
+
+	for (size_t t = 0; t < MF_ARRAY_SIZE(tables); t++) {
+		for (const struct key *k = tables[t].keys; k->name; k++) {
+			if (i-- > 0)
+				continue;
+			*ret = (struct config_key){ tables[t].object, k->name, types_name(k->types), k->help, k->set };
+			return true;
+		}
+	}
+	return false;
 }
 
 static int set_strings(config_setter *set, struct config *c, json_t *list, struct err *e)
@@ -321,180 +356,4 @@ int config_read_file(struct config *c, const char *path, struct err *e)
 	if (len < 0)
 		return err_neg(e, (int)len, "config '%s'", path);
 	return config_read_text(c, text, (size_t)len, path, e);
-}
-
-/* Adds text under key unless it is NULL. */
-static void put_text(json_t *object, const char *key, const char *text, bool *ok)
-{
-	if (text && json_object_set_new(object, key, json_string(text)) < 0)
-		*ok = false;
-}
-
-static void put_value(json_t *object, const char *key, json_t *value, bool *ok)
-{
-	if (json_object_set_new(object, key, value) < 0)
-		*ok = false;
-}
-
-static void put_bucket(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
-{
-	if (p->size)
-		put_value(object, key,
-			  json_pack("{s:I,s:I,s:I}", "size", (json_int_t)p->size, "one_time_burst",
-				    (json_int_t)p->one_time_burst, "refill_time", (json_int_t)p->refill_ms),
-			  ok);
-}
-
-static void put_drive(json_t *object, const struct config_drive *d, bool *ok)
-{
-	char size[PARSE_SIZE_TEXT_MAX];
-	json_t *limits = json_object();
-
-	put_text(object, "path", d->path, ok);
-	put_text(object, "id", d->id, ok);
-	put_text(object, "serial", d->serial, ok);
-	put_value(object, "read_only", json_boolean(d->read_only), ok);
-	put_value(object, "direct", json_boolean(d->direct), ok);
-	put_text(object, "cache", config_cache_name(d->cache), ok);
-	parse_format_size(d->overlay_size, size);
-	if (d->overlay)
-		put_value(object, "overlay", d->overlay_size ? json_string(size) : json_true(), ok);
-	put_text(object, "overlay_dir", d->overlay_dir, ok);
-	put_bucket(limits, "bandwidth", &d->bandwidth, ok);
-	put_bucket(limits, "ops", &d->ops, ok);
-	if (json_object_size(limits) > 0)
-		put_value(object, "rate_limiter", json_incref(limits), ok);
-	json_decref(limits);
-}
-
-static json_t *drives_json(const struct config *c, bool *ok)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < c->num_drives; i++) {
-		json_t *object = json_object();
-
-		put_drive(object, &c->drive[i], ok);
-		if (json_array_append_new(list, object) < 0)
-			*ok = false;
-	}
-	return list;
-}
-
-static void put_limit(json_t *object, const char *key, const struct ratelimit_params *p, bool *ok)
-{
-	char text[72];
-
-	if (p->size == 0)
-		return;
-	snprintf(text, sizeof(text), "%" PRIu64 "+%" PRIu64 "/%" PRIu64, p->size, p->one_time_burst, p->refill_ms);
-	put_text(object, key, text, ok);
-}
-
-static json_t *forwards_json(const struct config_net *n, bool udp, bool *ok)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < n->num_forwards; i++) {
-		if (n->forward[i].udp == udp && json_array_append_new(list, json_string(n->forward[i].ports)) < 0)
-			*ok = false;
-	}
-	return list;
-}
-
-static json_t *net_json(const struct config_net *n, bool *ok)
-{
-	json_t *object = json_object();
-	const uint8_t *m = n->mac;
-
-	put_text(object, "id", n->id, ok);
-	switch (n->kind) {
-	case CONFIG_NET_TAP:
-		put_text(object, "tap", n->tap, ok);
-		break;
-	case CONFIG_NET_FD:
-		put_value(object, "fd", json_integer(n->fd), ok);
-		break;
-	case CONFIG_NET_USER:
-		put_value(object, "user", json_true(), ok);
-		put_value(object, "tcp", forwards_json(n, false, ok), ok);
-		put_value(object, "udp", forwards_json(n, true, ok), ok);
-		break;
-	case CONFIG_NET_UNSET:
-		break;
-	}
-	if (n->has_mac)
-		put_value(object, "mac",
-			  json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]), ok);
-	if (n->mtu)
-		put_value(object, "mtu", json_integer(n->mtu), ok);
-	put_limit(object, "rx_bandwidth", &n->limit[NET_RX].bytes, ok);
-	put_limit(object, "rx_ops", &n->limit[NET_RX].ops, ok);
-	put_limit(object, "tx_bandwidth", &n->limit[NET_TX].bytes, ok);
-	put_limit(object, "tx_ops", &n->limit[NET_TX].ops, ok);
-	return object;
-}
-
-static json_t *nets_json(const struct config *c, bool *ok)
-{
-	json_t *list = json_array();
-
-	for (unsigned i = 0; i < c->num_nets; i++) {
-		if (json_array_append_new(list, net_json(&c->net[i], ok)) < 0)
-			*ok = false;
-	}
-	return list;
-}
-
-static json_t *vsock_json(const struct config *c, bool *ok)
-{
-	json_t *object = json_object();
-
-	put_text(object, "path", c->vsock.path, ok);
-	put_value(object, "cid", json_integer(c->vsock.cid), ok);
-	return object;
-}
-
-/* The configuration as an object; NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
-static json_t *config_json(const struct config *c)
-{
-	json_t *root = json_object();
-	char mem[PARSE_SIZE_TEXT_MAX];
-	bool ok = true;
-
-	parse_format_size(c->mem, mem);
-	put_text(root, "kernel", c->kernel, &ok);
-	put_text(root, "initrd", c->initrd, &ok);
-	put_text(root, "append", c->append, &ok);
-	put_text(root, "cmdline", c->cmdline, &ok);
-	put_text(root, "entry", config_entry_name(c->entry), &ok);
-	put_value(root, "cpus", json_integer(c->cpus), &ok);
-	put_text(root, "mem", mem, &ok);
-	put_value(root, "drives", drives_json(c, &ok), &ok);
-	put_value(root, "nets", nets_json(c, &ok), &ok);
-	if (c->vsock.path)
-		put_value(root, "vsock", vsock_json(c, &ok), &ok);
-	put_text(root, "log_level", log_level_name(c->log_level), &ok);
-	put_text(root, "log_file", c->log_file, &ok);
-	put_value(root, "time", json_boolean(c->time), &ok);
-	if (!ok) {
-		json_decref(root);
-		return NULL;
-	}
-	return root;
-}
-
-int config_print(const struct config *c, FILE *out, struct err *e)
-{
-	json_t *root = config_json(c);
-	bool failed;
-
-	if (!root)
-		return err_set(e, -EILSEQ, "print the configuration: a path or text in it is not UTF-8");
-	errno = 0;
-	failed = json_dumpf(root, out, JSON_INDENT(2)) < 0 || putc('\n', out) == EOF || fflush(out) == EOF;
-	json_decref(root);
-	if (failed)
-		return errno ? err_sys(e, "print the configuration") : err_set(e, -EIO, "print the configuration");
-	return 0;
 }
