@@ -59,7 +59,8 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile unit-bins fuzz-bins guests clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile unit-bins fuzz-bins guests install \
+	uninstall deb clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -111,6 +112,8 @@ $(INIT_HERE): $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
 	$(call say,INIT,$@)
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(filter-out %/link.c,$(INIT_SRCS)) tests/init/link.c
+# Its texts are files.
+$(B)/vmm/texts.o $(B)/fuzz/obj/vmm/texts.o: $(wildcard configs/manual/* configs/completion/*)
 
 $(BIN): $(OBJS)
 	$(call say,LD,$@)
@@ -139,12 +142,45 @@ $(B)/debian: tests/debian/build | $(B)/.deps-debian
 	@mkdir -p $(@D)
 	$(Q)ln -sfnT "$$(tests/debian/build)" $@
 
+# Installing. mayfly finds the kernel that is in share/mayfly beside its bin.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BASH_DIR ?= $(PREFIX)/share/bash-completion/completions
+ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
+FISH_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
+INSTALLED := $(PREFIX)/bin/mayfly $(PREFIX)/share/man/man1/mayfly.1 $(PREFIX)/share/man/man5/mayfly.5 \
+	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish \
+	$(PREFIX)/share/doc/mayfly/README.md $(PREFIX)/share/doc/mayfly/LICENSE
+put = $(Q)install -D -m $(1) $(2) '$(DESTDIR)$(3)'
+
+$(B)/mayfly.1 $(B)/mayfly.5: $(B)/mayfly.%: $(BIN)
+	$(call say,MANUAL,$@)
+	$(Q)$(BIN) manual $* > $@
+
+install: $(BIN) $(B)/mayfly.1 $(B)/mayfly.5 ## install to PREFIX (/usr/local), the guest kernel with it if it is built
+	$(call put,755,$(BIN),$(word 1,$(INSTALLED)))
+	$(call put,644,$(B)/mayfly.1,$(word 2,$(INSTALLED)))
+	$(call put,644,$(B)/mayfly.5,$(word 3,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.bash,$(word 4,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.zsh,$(word 5,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.fish,$(word 6,$(INSTALLED)))
+	$(call put,644,README.md,$(word 7,$(INSTALLED)))
+	$(call put,644,LICENSE,$(word 8,$(INSTALLED)))
+	$(if $(wildcard $(B)/vmlinux),$(call put,644,$(B)/vmlinux,$(PREFIX)/share/mayfly/vmlinux))
+
+uninstall: ## remove what was installed to PREFIX
+	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux'
+	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/mayfly' '$(DESTDIR)$(PREFIX)/share/mayfly' 2> /dev/null || true
+
+deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
+	$(Q)configs/debian/build $(B) $(B)
+
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
 	$(Q)tests/lab/setup > /dev/null
-$(PROBE): tests/lab/kvm-runs-kernels.c | $(B)/.deps-build
+$(PROBE): tests/lab/kvm-runs-kernels.c vmm/core/kvm_native.c vmm/core/kvm_native.h vmm/base/err.c | $(B)/.deps-build
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -M%,$(ALL_CFLAGS)) -static -o $@ $<
+	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $(filter %.c,$^)
 
 # Only where it is needed: the lab's packages and its template.
 $(B)/.kvm: $(PROBE) $(wildcard tests/lab/*)

@@ -42,7 +42,7 @@ int cli_fail(const struct err *e)
 	return STATUS_FAILED;
 }
 
-static int check_stdout(struct err *e)
+int cli_check_stdout(struct err *e)
 {
 	if (fflush(stdout) == EOF || ferror(stdout))
 		return err_sys(e, "write to stdout");
@@ -184,7 +184,24 @@ int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **
 	if (r < 0)
 		return r;
 	cli_print_help(usage, stdout);
-	return check_stdout(e) < 0 ? e->code : 1;
+	return cli_check_stdout(e) < 0 ? e->code : 1;
+}
+
+int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e)
+{
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		cli_print_help(usage, stdout);
+		return cli_check_stdout(e) < 0 ? e->code : 1;
+	}
+	if (argc > 1 && argv[1][0] == '-')
+		return argv[1][1] == '-' ? unknown_option(usage, argv[1], e) :
+					   err_set(e, -EINVAL, "unknown option '%.*s'; try 'mayfly %s --help'",
+						   VALUE_SHOWN, argv[1], usage->command);
+	if (argc > 2)
+		return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN, argv[2],
+			       usage->command);
+	*ret = argc == 2 ? argv[1] : NULL;
+	return 0;
 }
 
 /* "  -k, --kernel FILE"; returns its length as snprintf does. */
@@ -235,7 +252,7 @@ static int print_commands(const struct cli_command *commands)
 	for (const struct cli_command *c = commands; c->name; c++)
 		printf("  %-10s  %s\n", c->name, c->summary);
 	printf("\nOptions:\n  -h, --help  this text, or with a command, its options\n  --version   the version\n");
-	return check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
 }
 
 static int print_version(void)
@@ -243,7 +260,7 @@ static int print_version(void)
 	struct err e;
 
 	printf("mayfly %s\n", MF_VERSION);
-	return check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
 }
 
 static int unknown_command(const struct cli_command *commands, const char *given)

@@ -18,6 +18,7 @@ struct cli_command {
 	const char *name; /* NULL ends the table */
 	const char *summary;
 	int (*run)(int argc, char **argv); /* argv[0] is the name; returns mayfly's exit status */
+	const struct cli_usage *usage;	   /* for the manual and completion */
 };
 
 /*
@@ -32,7 +33,11 @@ struct cli_option {
 	config_setter *set; /* NULL: it prints the help */
 	const char *fixed;
 	bool first; /* set before all others, wherever it stands: a file, which they override */
+	/* For completion: the words that the value is, or begins with ("tap="). Without it, files if it is a FILE. */
+	const char *words;
 };
+
+#define CLI_FILES ":files" /* in place of words */
 
 /* What the help of a command says, and what its parser knows. */
 struct cli_usage {
@@ -42,7 +47,11 @@ struct cli_usage {
 	const struct cli_option *options;
 	config_setter *argument; /* of what stands behind "--", one by one; or NULL: nothing may */
 	config_setter *operand;	 /* of what else is no option, one by one; or NULL: nothing may be */
+	const char *operands;	 /* for completion: the words that may stand by themselves, or NULL */
 };
+
+/* The commands of mayfly, in main.c. */
+extern const struct cli_command cli_commands[];
 
 /* Runs the command that argv names. Returns mayfly's exit status. */
 int cli_main(int argc, char **argv, const struct cli_command *commands);
@@ -53,7 +62,13 @@ int cli_main(int argc, char **argv, const struct cli_command *commands);
  */
 int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **argv, struct err *e);
 
-/* The help of a command. The parser prints it; a man page can be made of it. */
+/*
+ * Parses what has no option but the help, and one operand. Returns as cli_parse, with the operand in *ret, NULL if there
+ * is none.
+ */
+int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e);
+
+/* The help of a command. The parser prints it. */
 void cli_print_help(const struct cli_usage *usage, FILE *out);
 
 /* cli_parse for `mayfly run`, then config_check. argv[0] is "run". */
@@ -62,5 +77,8 @@ extern const struct cli_usage cli_run_usage;
 
 /* Prints "mayfly: " and e as one line on stderr. Returns STATUS_FAILED. */
 int cli_fail(const struct err *e);
+
+/* Flushes stdout. Returns 0, or -errno with e set if not all of it could be written. */
+int cli_check_stdout(struct err *e);
 
 #endif

@@ -13,7 +13,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config_parts.h"
 
-#define KERNEL_SYSTEM "/usr/share/mayfly/vmlinux"
+#define OWN_PLACES 3
 
 static const char *const entry_names[] = {
 	[CONFIG_ENTRY_AUTO] = "auto",
@@ -266,29 +266,57 @@ static void own_directory(char *dir, size_t size)
 		*slash = '\0';
 }
 
-static int find_kernel(struct config *c, struct err *e)
+/* Where a file of mayfly's own may be: a new string for each i below OWN_PLACES. */
+static char *own_path(unsigned i, const char *name)
+{
+	char dir[PATH_MAX], *path;
+	const char *up;
+	int len;
+
+	own_directory(dir, sizeof(dir));
+	up = strrchr(dir, '/'); /* PREFIX/bin has PREFIX/share beside it */
+	if (i == 0)
+		len = asprintf(&path, "%s/%s", dir, name);
+	else if (i == 1)
+		len = asprintf(&path, "%.*s/share/mayfly/%s", up ? (int)(up - dir) : 0, dir, name);
+	else
+		len = asprintf(&path, "/usr/share/mayfly/%s", name);
+	return len < 0 ? NULL : path;
+}
+
+char *config_find_file(const char *name)
+{
+	for (unsigned i = 0; i < OWN_PLACES; i++) {
+		char *path = own_path(i, name);
+
+		if (path && access(path, R_OK) == 0)
+			return path;
+		free(path);
+	}
+	return NULL;
+}
+
+int config_find_kernel(struct config *c, struct err *e)
 {
 	const char *from_env = getenv("MAYFLY_KERNEL");
-	char dir[PATH_MAX];
-	MF_FREE char *built = NULL;
+	MF_FREE char *found = NULL;
+	MF_FREE char *beside = NULL;
+	MF_FREE char *in_prefix = NULL;
 
 	if (from_env && *from_env) {
 		if (access(from_env, R_OK) < 0)
 			return err_sys(e, "kernel '%s' from $MAYFLY_KERNEL", from_env);
 		return config_copy_path(&c->kernel, from_env, e);
 	}
-	own_directory(dir, sizeof(dir));
-	if (asprintf(&built, "%s/vmlinux", dir) < 0) {
-		built = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	if (access(built, R_OK) == 0)
-		return config_copy_path(&c->kernel, built, e);
-	if (access(KERNEL_SYSTEM, R_OK) == 0)
-		return config_copy_path(&c->kernel, KERNEL_SYSTEM, e);
+	found = config_find_file("vmlinux");
+	if (found)
+		return config_copy_path(&c->kernel, found, e);
+	beside = own_path(0, "vmlinux");
+	in_prefix = own_path(1, "vmlinux");
 	return err_set(e, -ENOENT,
-		       "no kernel: $MAYFLY_KERNEL is not set and there is neither '%s' nor '%s'; name one with -k FILE",
-		       built, KERNEL_SYSTEM);
+		       "no kernel: $MAYFLY_KERNEL is not set and there is neither '%s' nor '%s' nor "
+		       "'/usr/share/mayfly/vmlinux'; name one with -k FILE",
+		       beside ? beside : "?", in_prefix ? in_prefix : "?");
 }
 
 int config_check(struct config *c, struct err *e)
@@ -304,5 +332,5 @@ int config_check(struct config *c, struct err *e)
 		return e->code;
 	if (c->name && !c->control && c->command.args.num && agent_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
-	return c->kernel ? 0 : find_kernel(c, e);
+	return c->kernel ? 0 : config_find_kernel(c, e);
 }

@@ -225,8 +225,30 @@ int config_read_file(struct config *c, const char *path, struct err *e);
 /* The same from len bytes of text; name stands for the file in messages. */
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
 
+/* A key of that JSON, for whoever tells about them. */
+struct config_key {
+	const char *object; /* of which it is a key: "", "drives", "nets" or "vsock" */
+	const char *name;
+	const char *types; /* "a string or an integer" */
+	const char *help;  /* or NULL: see the option with the same setter */
+	config_setter *set;
+};
+
+/* The key of number i, from 0. Returns false, with *ret untouched, when there are fewer. */
+bool config_key(unsigned i, struct config_key *ret);
+
+/* The names of a drive's or interface's options on the command line, by number from 0; NULL when there are fewer. */
+const char *config_drive_option(unsigned i);
+const char *config_net_option(unsigned i);
+
 /* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
 int config_check(struct config *c, struct err *e);
+
+/* Sets the kernel to the default one: $MAYFLY_KERNEL, or vmlinux. Returns 0 or -errno. */
+int config_find_kernel(struct config *c, struct err *e);
+
+/* The file of that name beside mayfly, in ../share/mayfly from there or in /usr/share/mayfly: a new string, or NULL. */
+char *config_find_file(const char *name);
 
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);

@@ -175,6 +175,11 @@ static const struct drive_option {
 	{ "ops=", config_drive_ops, NULL, 1 << 8 },
 };
 
+const char *config_drive_option(unsigned i)
+{
+	return i < MF_ARRAY_SIZE(drive_options) ? drive_options[i].name : NULL;
+}
+
 static const struct drive_option *find_drive_option(const char *part)
 {
 	for (size_t i = 0; i < MF_ARRAY_SIZE(drive_options); i++) {

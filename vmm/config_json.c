@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +16,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/nearest.h"
-#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
 
@@ -36,6 +34,7 @@ struct key {
 	int (*set_list)(struct config *c, json_t *list, struct err *e); /* of an object, or an array of them */
 	int (*set_part)(struct config *c, json_t *part,
 			struct err *e); /* the same, of one that leaves its name to the caller */
+	const char *help;		/* for the manual; NULL: that of the option with the same setter */
 };
 
 static int read_drives(struct config *c, json_t *list, struct err *e);
@@ -54,11 +53,14 @@ static const struct key config_keys[] = {
 	{ "cpus", INTEGER, .set = config_set_cpus },
 	{ "mem", STRING | INTEGER, .set = config_set_mem },
 	{ "rootfs", STRING, .set = config_set_rootfs },
-	{ "drives", ARRAY, .set_list = read_drives },
-	{ "nets", ARRAY, .set_list = read_nets },
-	{ "vsock", OBJECT, .set_list = read_vsock },
-	/* the command that is run in it */
-	{ "command", ARRAY, .set = config_add_arg },
+	{ "drives", ARRAY, .set_list = read_drives,
+	  .help = "the drives, each an object; the first is the root, /dev/vda; those of the command line follow" },
+	{ "nets", ARRAY, .set_list = read_nets,
+	  .help = "the network interfaces, each an object; those of the command line follow" },
+	{ "vsock", OBJECT, .set_list = read_vsock, .help = "sockets between guest and host, an object" },
+	/* the command that is run in it: options of their own say what they mean */
+	{ "command", ARRAY, .set = config_add_arg,
+	  .help = "the program and its arguments, run in the guest by mayfly's init; a command line's command replaces it" },
 	{ "env", ARRAY, .set = config_add_env },
 	{ "workdir", STRING, .set = config_set_workdir },
 	{ "user", STRING, .set = config_set_user },
@@ -77,46 +79,64 @@ static const struct key config_keys[] = {
 
 static const struct key drive_keys[] = {
 	/* what it is */
-	{ "path", STRING, .set = config_drive_path },
-	{ "id", STRING, .set = config_drive_id },
-	{ "serial", STRING, .set = config_drive_serial },
-	{ "read_only", BOOLEAN, .set = config_drive_read_only },
+	{ "path", STRING, .set = config_drive_path,
+	  .help = "the image file or block device; the only key that must be there" },
+	{ "id", STRING, .set = config_drive_id, .help = "its name in messages; default: drive0, drive1, ..." },
+	{ "serial", STRING, .set = config_drive_serial,
+	  .help = "what the guest reads as serial number, up to 20 characters; default: the id" },
+	{ "read_only", BOOLEAN, .set = config_drive_read_only,
+	  .help = "whether the guest may only read it; default: false" },
 	/* how it is done */
-	{ "direct", BOOLEAN, .set = config_drive_direct },
-	{ "cache", STRING, .set = config_drive_cache },
-	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay },
-	{ "overlay_dir", STRING, .set = config_drive_overlay_dir },
-	{ "rate_limiter", OBJECT, .set_part = read_drive_limits },
+	{ "direct", BOOLEAN, .set = config_drive_direct,
+	  .help = "whether the host's page cache is bypassed (O_DIRECT); not with an overlay; default: false" },
+	{ "cache", STRING, .set = config_drive_cache,
+	  .help = "writeback, or unsafe: nothing is ever synced; default: writeback" },
+	{ "overlay", STRING | INTEGER | BOOLEAN, .set = config_drive_overlay,
+	  .help = "whether what the guest writes goes to a layer that ends with it, or the "
+		  "size of that layer; default: false" },
+	{ "overlay_dir", STRING, .set = config_drive_overlay_dir,
+	  .help = "the directory for the layer, which is an unlinked file there; default: it is in memory" },
+	{ "rate_limiter", OBJECT, .set_part = read_drive_limits,
+	  .help = "limits, an object of bandwidth (bytes) and ops (requests), each an object of size, "
+		  "one_time_burst and refill_time (milliseconds)" },
 	/* where it is in the guest */
-	{ "mount", STRING, .set = config_drive_mount },
-	{ "mount_read_only", BOOLEAN, .set = config_drive_mount_read_only },
+	{ "mount", STRING, .set = config_drive_mount, .help = "where mayfly's init mounts it in the guest" },
+	{ "mount_read_only", BOOLEAN, .set = config_drive_mount_read_only,
+	  .help = "whether it cannot be written to there; else, if the drive is read-only, changes are lost; default: false" },
 	{ .name = NULL },
 };
 
 static const struct key net_keys[] = {
-	{ "id", STRING, .set = config_net_id },
+	{ "id", STRING, .set = config_net_id, .help = "its name in messages; default: net0, net1, ..." },
 	/* one of these */
-	{ "tap", STRING, .set = config_net_tap },
-	{ "fd", INTEGER, .set = config_net_fd },
-	{ "user", BOOLEAN, .set = config_net_user },
+	{ "tap", STRING, .set = config_net_tap, .help = "the name of a tap interface" },
+	{ "fd", INTEGER, .set = config_net_fd,
+	  .help = "the number of an open tap, or of a stream socket that speaks passt's protocol" },
+	{ "user", BOOLEAN, .set = config_net_user, .help = "true: passt serves it, without privileges" },
 	/* and any of these */
-	{ "mac", STRING, .set = config_net_mac },
-	{ "mtu", INTEGER, .set = config_net_mtu },
-	{ "ip", STRING, .set = config_net_ip },
-	{ "gw", STRING, .set = config_net_gateway },
-	{ "dns", STRING, .set = config_net_dns },
-	{ "tcp", ARRAY, .set = config_net_tcp },
-	{ "udp", ARRAY, .set = config_net_udp },
-	{ "rx_bandwidth", STRING, .set = config_net_rx_bandwidth },
-	{ "rx_ops", STRING, .set = config_net_rx_ops },
-	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth },
-	{ "tx_ops", STRING, .set = config_net_tx_ops },
+	{ "mac", STRING, .set = config_net_mac,
+	  .help = "the guest's address; default: one made of the id and the tap's name" },
+	{ "mtu", INTEGER, .set = config_net_mtu,
+	  .help = "what the guest is told, 68 to 65535; default: nothing, or 65520 for user" },
+	{ "ip", STRING, .set = config_net_ip,
+	  .help = "the address that mayfly's init gives the guest, ADDRESS/PREFIX; default: none, or 10.0.2.15/24 for user" },
+	{ "gw", STRING, .set = config_net_gateway, .help = "its default gateway" },
+	{ "dns", STRING, .set = config_net_dns, .help = "its name server" },
+	{ "tcp", ARRAY, .set = config_net_tcp,
+	  .help = "forwarded ports of a user interface, each [ADDRESS/]HOST_PORT:GUEST_PORT" },
+	{ "udp", ARRAY, .set = config_net_udp, .help = "the same for UDP" },
+	{ "rx_bandwidth", STRING, .set = config_net_rx_bandwidth,
+	  .help = "a limit for the bytes that the guest receives: SIZE[+BURST]/MILLISECONDS" },
+	{ "rx_ops", STRING, .set = config_net_rx_ops, .help = "the same for frames" },
+	{ "tx_bandwidth", STRING, .set = config_net_tx_bandwidth,
+	  .help = "a limit for the bytes that the guest sends" },
+	{ "tx_ops", STRING, .set = config_net_tx_ops, .help = "the same for frames" },
 	{ .name = NULL },
 };
 
 static const struct key vsock_keys[] = {
-	{ "path", STRING, .set = config_vsock_path },
-	{ "cid", INTEGER, .set = config_vsock_cid },
+	{ "path", STRING, .set = config_vsock_path, .help = "the Unix socket on the host" },
+	{ "cid", INTEGER, .set = config_vsock_cid, .help = "the guest's address, 3 to 4294967294; default: 3" },
 	{ .name = NULL },
 };
 
@@ -162,6 +182,24 @@ static const char *types_name(unsigned types)
 	default:
 		return "something else";
 	}
+}
+
+bool config_key(unsigned i, struct config_key *ret)
+{
+	static const struct {
+		const char *object;
+		const struct key *keys;
+	} tables[] = { { "", config_keys }, { "drives", drive_keys }, { "nets", net_keys }, { "vsock", vsock_keys } };
+
+	for (size_t t = 0; t < MF_ARRAY_SIZE(tables); t++) {
+		for (const struct key *k = tables[t].keys; k->name; k++) {
+			if (i-- > 0)
+				continue;
+			*ret = (struct config_key){ tables[t].object, k->name, types_name(k->types), k->help, k->set };
+			return true;
+		}
+	}
+	return false;
 }
 
 static int set_strings(config_setter *set, struct config *c, json_t *list, struct err *e)

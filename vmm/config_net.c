@@ -262,6 +262,11 @@ static const struct net_option {
 	{ "tx_ops", config_net_tx_ops, false },
 };
 
+const char *config_net_option(unsigned i)
+{
+	return i < MF_ARRAY_SIZE(net_options) ? net_options[i].name : NULL;
+}
+
 /* Applies one part; *seen holds the options that were already there. */
 static int take_net_option(struct config *c, const char *part, unsigned *seen, struct err *e)
 {

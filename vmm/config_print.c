@@ -1,4 +1,4 @@
-/* The configuration printed as JSON, which config_json.c reads; see config.h. */
+/* The configuration as JSON that config_json.c reads again, for --dry-run; see config.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>

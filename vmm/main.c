@@ -3,13 +3,19 @@
 #include <fcntl.h>
 
 #include "vmm/cli.h"
+#include "vmm/completion.h"
+#include "vmm/doctor.h"
 #include "vmm/exec.h"
+#include "vmm/manual.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
 
-static const struct cli_command commands[] = {
-	{ "run", "boot a VM, and run a command in it", run_command },
-	{ "exec", "run another command in a running VM", exec_command },
+const struct cli_command cli_commands[] = {
+	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
+	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
+	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
+	{ "manual", "print a manual page", manual_command, &manual_usage },
+	{ "completion", "print a completion script for a shell", completion_command, &completion_usage },
 	{ 0 },
 };
 
@@ -27,5 +33,5 @@ int main(int argc, char **argv)
 {
 	if (hold_standard_fds() < 0)
 		return STATUS_FAILED;
-	return cli_main(argc, argv, commands);
+	return cli_main(argc, argv, cli_commands);
 }

@@ -3,6 +3,7 @@
  *
  *	status  meaning
  *	0       the guest powered off or rebooted; later, with a COMMAND: its own status, 0 to 125
+ *	1       of `mayfly doctor` alone: this host runs no guests
  *	101     the guest kernel panicked
  *	102     the guest crashed: a triple fault that was not its way to reboot
  *	103     KVM ended the guest: an exit that mayfly does not handle, or an internal error of KVM
@@ -18,6 +19,7 @@
 
 enum status {
 	STATUS_OK = 0,
+	STATUS_UNUSABLE = 1,
 	STATUS_GUEST_PANIC = 101,
 	STATUS_GUEST_CRASH = 102,
 	STATUS_KVM_EXIT = 103,

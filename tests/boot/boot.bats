@@ -147,3 +147,12 @@ $last"
 	assert_line --partial 'wc -c < /proc/cmdline"'
 	[ "$(grep -E '^[0-9]+$' <<< "$output")" -gt 1780 ]
 }
+
+@test "doctor: a host that boots guests is fit" {
+	run_mayfly doctor
+	assert_equal "$status" 0
+	assert_equal "$stderr" ''
+	assert_line --regexp '^ok +kvm '
+	assert_line --regexp '^ok +native +KVM runs kernel code natively'
+	assert_line --regexp '^ok +io_uring '
+}

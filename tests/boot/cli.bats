@@ -370,3 +370,70 @@ with_mounts() {
 	refused "log 'fifo'" -k good --log fifo
 	refused "log 'missing/log'" -k good --log missing/log
 }
+
+# ran_doctor: status and messages fit together, every check has one line, and what is not ok has its fix.
+ran_doctor() {
+	local line failed=0
+	for line in "${lines[@]}"; do
+		[[ $line =~ ^(ok|warn|fail)\ +[a-z0-9_]+\ +[^\ ] ]] || fail "no finding: $line"
+		[[ $line == ok* || $line == *'; fix: '?* ]] || fail "no fix: $line"
+		[[ $line != fail* ]] || failed=1
+	done
+	[ "${#lines[@]}" -ge 17 ] || fail "only ${#lines[@]} findings"
+	assert_equal "$status" "$failed"
+	if [ "$failed" = 1 ]; then
+		assert_one_line 'no guest can run on this host: see '
+	else
+		assert_equal "$stderr" ''
+	fi
+}
+
+@test "doctor: this host, as lines and as JSON" {
+	run_mayfly doctor
+	ran_doctor
+	local findings=$output code=$status
+	run_mayfly doctor --json
+	assert_equal "$status" "$code"
+	"$PYTHON" -c 'import json, sys
+d = json.load(sys.stdin)
+assert d["usable"] == (sys.argv[1] == "0"), d
+names = [line.split()[:2] for line in sys.argv[2].splitlines()]
+assert names == [[c["level"], c["name"]] for c in d["checks"]], d
+assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["checks"]), d' "$code" "$findings" <<< "$output"
+}
+
+@test "doctor: options and output that are wrong" {
+	run_mayfly doctor --jason
+	assert_equal "$status" 125
+	assert_one_line "'--jason'.*'--json'"
+	run_mayfly doctor --help
+	assert_equal "$status" 0
+	assert_line --regexp '^ +--json '
+	status=0
+	stderr=$("$MAYFLY" doctor 2>&1 > /dev/full) || status=$?
+	assert_equal "$status" 125
+	assert_one_line 'No space left'
+}
+
+@test "doctor: without /dev, /proc, /sys and a PATH" {
+	# shellcheck disable=SC2016 # for the inner shell
+	with_mounts 'mount -t tmpfs tmpfs /dev; mount -t tmpfs tmpfs /sys; mount -t tmpfs tmpfs /proc
+		PATH= MAYFLY_KERNEL=/ exec "$@"' "$MAYFLY" doctor
+	assert_equal "$status" 1
+	ran_doctor
+	assert_line --regexp '^fail +kvm .*/dev/kvm: No such file'
+	assert_line --regexp '^warn +kernel .*; fix: '
+}
+
+@test "doctor: as a user without rights" {
+	[ "$(id -u)" = 0 ] || skip "only root can become another user"
+	local dir
+	dir=$(mktemp -d)
+	chmod 755 "$dir"
+	cp "$MAYFLY" "$dir/mayfly"
+	run --separate-stderr timeout 20 setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
+		--bounding-set=-all prlimit --nproc=1 --nofile=8 --memlock=0 "$dir/mayfly" doctor < /dev/null
+	rm -r "$dir"
+	ran_doctor
+	assert_line --regexp '^warn +memlock +0 KiB'
+}

@@ -30,10 +30,10 @@
 
 static struct mem mem;
 
-static inline struct virtio_dev *drive_new(bool read_only)
+static inline struct virtio_dev *drive_new(bool read_only, bool overlay)
 {
 	int fd = memfd_create("image", MFD_CLOEXEC);
-	struct blk_params params = { .id = "d", .read_only = read_only };
+	struct blk_params params = { .id = "d", .read_only = read_only, .overlay = overlay };
 	struct virtio_dev *dev;
 	char path[32];
 	struct err e;

@@ -42,6 +42,18 @@ static void reset(struct virtio_dev *dev)
 	virtq_stop(&dev->vq[0]);
 }
 
+/* What a discard or a writing of zeroes is of, wherever its data may begin. */
+static void put_ranges(struct input *in)
+{
+	struct virtio_blk_discard_write_zeroes range = { 0 };
+
+	range.sector = input_u8(in);
+	range.num_sectors = input_u8(in);
+	range.flags = input_u8(in) & 3;
+	for (unsigned i = 0; i < 16; i++)
+		memcpy(mem_at(&mem, DATA + 0x1000U * i, sizeof(range)), &range, sizeof(range));
+}
+
 /* An indirect table of up to 32 descriptors of lengths that the input gives, and its head. */
 static void put_request(struct input *in, unsigned slot)
 {
@@ -51,7 +63,11 @@ static void put_request(struct input *in, unsigned slot)
 	unsigned n = 1 + input_u8(in) % 32, outs = input_u8(in) % 8;
 	uint32_t table = TABLE + 0x200U * (slot % 8);
 
-	put_header(slot, input_u8(in) & 15, input_u8(in) & 0x80 ? input_u64(in) : input_u8(in));
+	uint8_t type = input_u8(in) & 15;
+
+	put_header(slot, type, input_u8(in) & 0x80 ? input_u64(in) : input_u8(in));
+	if (type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES)
+		put_ranges(in);
 	for (unsigned i = 0; i < n; i++) {
 		uint8_t len = input_u8(in);
 		uint16_t flags = (uint16_t)((i + 1 < n ? VRING_DESC_F_NEXT : 0) | (i < outs ? 0 : VRING_DESC_F_WRITE));
@@ -68,16 +84,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct virtio_dev *drive[2];
+	static struct virtio_dev *drive[3];
 	struct input in = { data, size };
 	uint8_t shape = input_u8(&in);
 	struct virtio_dev *dev;
 
 	if (!drive[0]) {
-		drive[0] = drive_new(false);
-		drive[1] = drive_new(true);
+		drive[0] = drive_new(false, false);
+		drive[1] = drive_new(true, false);
+		drive[2] = drive_new(false, true);
 	}
-	dev = drive[shape & 1];
+	dev = drive[shape & 16 ? 2 : shape & 1];
 	memset(mem_at(&mem, 0, DATA), 0, DATA);
 	used = broken = 0;
 	activate(dev, REQUESTS_MAX, shape & 2 ? 1ULL << VIRTIO_BLK_F_FLUSH : 0, shape & 4);

@@ -154,7 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err e;
 
 	if (!dev) {
-		dev = drive_new(false);
+		dev = drive_new(false, false);
 		FUZZ_CHECK(mmio_new(&m, dev, NULL, 0xd0000000, irq, &e) == 0);
 	}
 	memset(mem_at(&mem, 0, DATA), 0, DATA);

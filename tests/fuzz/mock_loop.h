@@ -6,14 +6,17 @@
 #define MF_TESTS_FUZZ_MOCK_LOOP_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/timer.h"
 
 #define FUZZ_IO_MAX 512
 #define FUZZ_CHECK(condition)                                                                                          \
@@ -22,15 +25,17 @@
 			abort();                                                                                       \
 	} while (0)
 
-enum fuzz_kind { FUZZ_READ, FUZZ_WRITE, FUZZ_FSYNC };
+enum fuzz_kind { FUZZ_READ, FUZZ_WRITE, FUZZ_FSYNC, FUZZ_TRIM };
 
 struct fuzz_io {
 	enum fuzz_kind kind;
 	struct op *op;
 	int fd;
-	const struct iovec *iov;
+	const struct iovec *iov; /* NULL: buf, a buffer of ours */
+	struct iovec buf;
 	unsigned num;
-	uint64_t offset;
+	uint64_t offset, len; /* len: of a trim, */
+	int mode;	      /* and its mode */
 	bool cancelled;
 };
 
@@ -43,6 +48,7 @@ static struct {
 	struct watch *watch[4];
 	unsigned num_watches;
 	struct task *tasks;
+	struct timers timers; /* stand still: nothing here has a limit */
 } fuzz;
 
 int loop_add_file(struct loop *loop, int fd)
@@ -89,7 +95,7 @@ static inline bool fuzz_start(struct fuzz_io io, int file)
 		return false;
 	for (unsigned i = 0; i < fuzz.num; i++)
 		FUZZ_CHECK(fuzz.io[i].op != io.op);
-	for (unsigned i = 0; i < io.num; i++)
+	for (unsigned i = 0; io.iov && i < io.num; i++)
 		FUZZ_CHECK(io.iov[i].iov_len > 0 && fuzz_in_ram(io.iov[i].iov_base, io.iov[i].iov_len));
 	FUZZ_CHECK(file >= 0 && (unsigned)file < fuzz.num_fds);
 	io.fd = fuzz.fd[file];
@@ -111,11 +117,57 @@ bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec 
 			  file);
 }
 
+bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	return fuzz_start((struct fuzz_io){ .kind = FUZZ_READ,
+					    .op = op,
+					    .buf = { buf, len },
+					    .num = 1,
+					    .offset = offset },
+			  file);
+}
+
+bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
+{
+	(void)loop;
+	return fuzz_start((struct fuzz_io){ .kind = FUZZ_WRITE,
+					    .op = op,
+					    .buf = { (void *)(uintptr_t)buf, len },
+					    .num = 1,
+					    .offset = offset },
+			  file);
+}
+
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 {
 	(void)loop;
 	(void)data_only;
 	return fuzz_start((struct fuzz_io){ .kind = FUZZ_FSYNC, .op = op }, file);
+}
+
+bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
+{
+	struct stat st;
+
+	(void)loop;
+	FUZZ_CHECK(fuzz.num_fds > (unsigned)file && fstat(fuzz.fd[file], &st) == 0);
+	FUZZ_CHECK(len > 0 && mf_range_within(offset, len, (uint64_t)st.st_size));
+	return fuzz_start((struct fuzz_io){ .kind = FUZZ_TRIM, .op = op, .offset = offset, .len = len, .mode = mode },
+			  file);
+}
+
+int loop_replace_file(struct loop *loop, int file, int fd)
+{
+	(void)loop;
+	fuzz.fd[file] = fd;
+	return 0;
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &fuzz.timers;
 }
 
 void loop_cancel(struct loop *loop, struct op *op)
@@ -129,13 +181,16 @@ void loop_cancel(struct loop *loop, struct op *op)
 /* What the operation moves in truth, or at most one buffer of it. */
 static inline int fuzz_move(const struct fuzz_io *io, bool part)
 {
+	const struct iovec *iov = io->iov ? io->iov : &io->buf;
 	int num = part ? 1 : (int)io->num;
 	ssize_t n = 0;
 
 	if (io->kind == FUZZ_READ)
-		n = preadv(io->fd, io->iov, num, (off_t)io->offset);
+		n = preadv(io->fd, iov, num, (off_t)io->offset);
 	else if (io->kind == FUZZ_WRITE)
-		n = pwritev(io->fd, io->iov, num, (off_t)io->offset);
+		n = pwritev(io->fd, iov, num, (off_t)io->offset);
+	else if (io->kind == FUZZ_TRIM)
+		n = fallocate(io->fd, io->mode, (off_t)io->offset, (off_t)io->len);
 	return n < 0 ? -errno : (int)n;
 }
 

@@ -230,7 +230,7 @@ static int fake_command(int argc, char **argv)
 /* Runs cli_main with stdout and stderr in a file, and puts what it wrote into text. */
 static int run_main(const char *first, const char *second, char *text, size_t size)
 {
-	static const struct cli_command commands[] = { { "run", "boot a VM", fake_command }, { 0 } };
+	static const struct cli_command commands[] = { { "run", "boot a VM", fake_command, NULL }, { 0 } };
 	char *argv[] = { strdup("mayfly"), first ? strdup(first) : NULL, second ? strdup(second) : NULL, NULL };
 	int saved[] = { dup(1), dup(2) }, status;
 	FILE *file = tmpfile();

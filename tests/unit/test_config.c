@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "virtio/vsock.h"
@@ -304,11 +305,18 @@ static void test_check(void **state)
 	assert_non_null(strstr(err.text, "append and cmdline are both set"));
 }
 
+static void make_file(const char *path)
+{
+	int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
 static void test_default_kernel(void **state)
 {
-	char path[4096] = "";
-	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 16);
-	int fd;
+	char path[4096] = "", share[4096];
+	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 32);
 
 	(void)state;
 	assert_true(len > 0);
@@ -336,12 +344,27 @@ static void test_default_kernel(void **state)
 		assert_non_null(strstr(err.text, "'/usr/share/mayfly/vmlinux'"));
 		assert_non_null(strstr(err.text, "-k FILE"));
 	}
-	fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
+	/* PREFIX/share/mayfly, when the program is in PREFIX/bin: here that is the directory above. */
+	strcpy(share, path);
+	strcpy(strrchr(share, '/'), "");
+	strcpy(strrchr(share, '/'), "/share");
+	mkdir(share, 0700);
+	mkdir(strcat(share, "/mayfly"), 0700);
+	make_file(strcat(share, "/vmlinux"));
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.kernel, share);
+	teardown(NULL);
+	setup(NULL);
+	/* What is beside the program comes first. */
+	make_file(path);
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.kernel, path);
 	unlink(path);
+	unlink(share);
+	strcpy(strrchr(share, '/'), "");
+	rmdir(share);
+	strcpy(strrchr(share, '/'), "");
+	rmdir(share);
 }
 
 int main(void)

@@ -1,0 +1,167 @@
+/* The manual pages; see manual.h. */
+#include "vmm/manual.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/status.h"
+#include "vmm/texts.h"
+
+#define OBJECT_MAX 32 /* bytes of an object's name */
+
+static const struct cli_option manual_options[] = {
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+const struct cli_usage manual_usage = {
+	.command = "manual",
+	.synopsis = "[1|5]",
+	.about = "Prints a manual page: mayfly(1), or mayfly(5), the configuration file. To read it:\n"
+		 "mayfly manual | man -l -\n\n",
+	.options = manual_options,
+	.operands = "1 5",
+};
+
+/* Text as roff wants it, on one line: hyphens that can be copied, and no requests. */
+static void put_escaped(const char *text, FILE *out)
+{
+	size_t len = strlen(text);
+
+	while (len > 0 && text[len - 1] == '\n')
+		len--;
+	if (*text == '.' || *text == '\'')
+		fputs("\\&", out);
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '-')
+			fputs("\\-", out);
+		else if (text[i] == '\\')
+			fputs("\\e", out);
+		else
+			putc(text[i] == '\n' ? ' ' : text[i], out);
+	}
+}
+
+static void put_paragraph(const char *text, FILE *out)
+{
+	put_escaped(text, out);
+	putc('\n', out);
+}
+
+static void put_option(const struct cli_option *o, FILE *out)
+{
+	fputs(".TP\n", out);
+	if (o->short_name)
+		fprintf(out, "\\fB\\-%c\\fR, ", o->short_name);
+	fputs("\\fB\\-\\-", out);
+	put_escaped(o->long_name, out);
+	fputs("\\fR", out);
+	if (o->value_name) {
+		fputs(" \\fI", out);
+		put_escaped(o->value_name, out);
+		fputs("\\fR", out);
+	}
+	putc('\n', out);
+	put_paragraph(o->help, out);
+}
+
+static void put_command(const struct cli_command *c, FILE *out)
+{
+	const struct cli_usage *u = c->usage;
+
+	fputs(".SS mayfly ", out);
+	put_escaped(c->name, out);
+	putc(u ? ' ' : '\n', out);
+	if (!u) {
+		put_paragraph(c->summary, out);
+		return;
+	}
+	put_paragraph(u->synopsis, out);
+	put_paragraph(u->about, out);
+	for (const struct cli_option *o = u->options; o->help; o++) {
+		if (o->long_name) {
+			put_option(o, out);
+			continue;
+		}
+		fputs(".PP\n", out);
+		put_escaped(o->help, out);
+		fputs(":\n", out);
+	}
+}
+
+/* What an option that sets the same says about it. */
+static const char *help_of(const struct config_key *k, const struct cli_command *commands)
+{
+	for (const struct cli_command *c = commands; c->name && !k->help; c++) {
+		for (const struct cli_option *o = c->usage ? c->usage->options : NULL; o && o->help; o++) {
+			if (o->set && o->set == k->set)
+				return o->help;
+		}
+	}
+	return k->help ? k->help : "";
+}
+
+static void put_keys(const char *object, const struct cli_command *commands, FILE *out)
+{
+	struct config_key k;
+
+	for (unsigned i = 0; config_key(i, &k); i++) {
+		if (strcmp(k.object, object) != 0)
+			continue;
+		fputs(".TP\n\\fB", out);
+		put_escaped(k.name, out);
+		fprintf(out, "\\fR (%s)\n", k.types);
+		put_paragraph(help_of(&k, commands), out);
+	}
+}
+
+/* A line with the version in place of its name. */
+static void put_line(const char *line, int len, FILE *out)
+{
+	static const char name[] = "@version@";
+	const char *at = memmem(line, (size_t)len, name, sizeof(name) - 1);
+
+	if (at) {
+		fprintf(out, "%.*s%s", (int)(at - line), line, MF_VERSION);
+		len -= (int)(at - line) + (int)sizeof(name) - 1;
+		line = at + sizeof(name) - 1;
+	}
+	fprintf(out, "%.*s\n", len, line);
+}
+
+void manual_print(const char *page, const struct cli_command *commands, FILE *out)
+{
+	char object[OBJECT_MAX];
+
+	for (int len; *page; page += len + (page[len] == '\n')) {
+		len = (int)strcspn(page, "\n");
+		if (!strncmp(page, "@commands@", 10)) {
+			for (const struct cli_command *c = commands; c->name; c++)
+				put_command(c, out);
+		} else if (!strncmp(page, "@keys@", 6)) {
+			put_keys("", commands, out);
+		} else if (sscanf(page, "@keys %31[a-z]@", object) == 1) {
+			put_keys(object, commands, out);
+		} else {
+			put_line(page, len, out);
+		}
+	}
+}
+
+int manual_command(int argc, char **argv)
+{
+	const char *section = NULL;
+	struct err e;
+	int r = cli_parse_operand(&manual_usage, argc, argv, &section, &e);
+
+	if (r > 0)
+		return STATUS_OK;
+	if (r == 0 && section && strcmp(section, "1") != 0 && strcmp(section, "5") != 0)
+		r = err_set(&e, -EINVAL, "manual section '%.60s': must be 1 or 5", section);
+	if (r < 0)
+		return cli_fail(&e);
+	manual_print(section && *section == '5' ? text_manual_5 : text_manual_1, cli_commands, stdout);
+	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+}
