@@ -19,8 +19,7 @@ static const struct cli_option run_options[] = {
 	{ 'd', "drive", "SPEC",
 	  "PATH[:ro|:rw][:overlay[=SIZE]][:id=ID][:serial=S]...;\nsee mayfly(1); may be repeated; the first is the root",
 	  .set = config_add_drive, .words = CLI_FILES },
-	{ 'r', "rootfs", "DIR|IMAGE[:rw]",
-	  "the root: a directory (packed into an image), or an\nimage; changes are lost, unless :rw",
+	{ 'r', "rootfs", "ROOT", "directory or image as the root; changes are lost,\nunless it is IMAGE:rw",
 	  .set = config_set_rootfs, .words = CLI_FILES },
 	{ 'n', "net", "SPEC",
 	  "none, tap=NAME, fd=N or user (passt), then\n[,mac=MAC][,mtu=N], user also [,tcp=HOST:GUEST]\n"
@@ -31,19 +30,18 @@ static const struct cli_option run_options[] = {
 	  .set = config_set_vsock, .words = CLI_FILES },
 
 	{ .help = "Command, run in the guest by mayfly's own init" },
-	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are one", .set = config_set_tty,
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .set = config_set_tty,
 	  .fixed = "true" },
 	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
-	{ 'e', "env", "NAME=VALUE", "set a variable; NAME alone: as it is here; may be repeated",
-	  .set = config_add_env },
+	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .set = config_add_env },
 	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
-	{ 'u', "user", "USER[:GROUP]", "run it as USER, a name or number; default: root", .set = config_set_user },
-	{ 'v', "volume", "HOST:/GUEST[:ro]",
-	  "a directory or image of the host in the guest; changes\nare lost; may be repeated", .set = config_add_volume,
+	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .set = config_set_user },
+	{ 'v', "volume", "SPEC",
+	  "HOST:/GUEST[:ro]: a directory or image of the host at\n/GUEST; changes are lost; repeatable",
+	  .set = config_add_volume, .words = CLI_FILES },
+	{ 0, "artifact", "SPEC", "/GUEST=HOSTDIR: copied out at the end; repeatable", .set = config_add_artifact,
 	  .words = CLI_FILES },
-	{ 0, "artifact", "/GUEST=HOSTDIR", "copy a file or directory out at the end; may be repeated",
-	  .set = config_add_artifact, .words = CLI_FILES },
-	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds the guest", .set = config_set_name },
+	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds it", .set = config_set_name },
 	{ 0, "control", "PATH", "the socket for `mayfly exec`; default: by NAME", .set = config_set_control,
 	  .words = CLI_FILES },
 	{ 0, "console", NULL, "show the guest's console on stderr", .set = config_set_console, .fixed = "true" },
@@ -67,8 +65,8 @@ static const struct cli_option run_options[] = {
 const struct cli_usage cli_run_usage = {
 	.command = "run",
 	.synopsis = "[options] [-- COMMAND [ARG...]]",
-	.about = "Boots a VM. With COMMAND it runs that in the guest, with this stdin, stdout and stderr, and returns\n"
-		 "its status; without, stdin and stdout are the guest's serial console.\n",
+	.about = "Boots a VM. With COMMAND it runs that in the guest, with this stdin, stdout and\n"
+		 "stderr, and returns its status; without, its serial console is stdin and stdout.\n",
 	.options = run_options,
 	.argument = config_add_arg,
 };

@@ -31,13 +31,12 @@ static int set_target(struct config *c, const char *text, struct err *e)
 
 static const struct cli_option exec_options[] = {
 	{ .help = "Command" },
-	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are one", .set = config_set_tty,
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .set = config_set_tty,
 	  .fixed = "true" },
 	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
-	{ 'e', "env", "NAME=VALUE", "set a variable; NAME alone: as it is here; may be repeated",
-	  .set = config_add_env },
+	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .set = config_add_env },
 	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
-	{ 'u', "user", "USER[:GROUP]", "run it as USER, a name or number; default: root", .set = config_set_user },
+	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .set = config_set_user },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
@@ -46,8 +45,8 @@ const struct cli_usage cli_exec_usage = {
 	.command = "exec",
 	.synopsis = "[options] NAME|PATH -- COMMAND [ARG...]",
 	.about =
-		"Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a PATH has a slash), with\n"
-		"this stdin, stdout and stderr, and returns its status.\n",
+		"Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
+		"PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
 	.options = exec_options,
 	.argument = config_add_arg,
 	.operand = set_target,

@@ -2,14 +2,15 @@
  * What mayfly's exit status says. For the README:
  *
  *	status  meaning
- *	0       the guest powered off or rebooted; later, with a COMMAND: its own status, 0 to 125
+ *	0 ..    with a COMMAND: its own status, 128 + the signal that ended it, 126 or 127 if it could not be run
+ *	0       without: the guest powered off or rebooted
  *	1       of `mayfly doctor` alone: this host runs no guests
  *	101     the guest kernel panicked
  *	102     the guest crashed: a triple fault that was not its way to reboot
  *	103     KVM ended the guest: an exit that mayfly does not handle, or an internal error of KVM
  *	104     the guest stopped for ever: every vCPU halted with interrupts off
  *	124     the time limit passed
- *	125     mayfly failed, before the guest ran or while it did
+ *	125     mayfly failed, before the guest ran or while it did; or the guest ended before the COMMAND had
  *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT)
  *
  * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives the reason.

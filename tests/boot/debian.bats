@@ -76,3 +76,13 @@ debian() {
 	assert_equal "$status" 125
 	assert_one_line "kernel '.*cut': has 0x[0-9a-f]+ bytes at .* of a file of 0xf4240: truncated\?$"
 }
+
+# The modules of vsock are not there, as this initramfs has none.
+@test "debian: a kernel without vsock runs a command on the console, and the status is true" {
+	need_debian
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$DEBIAN/vmlinuz-6.1" -i "$INITRAMFS" -m 256M \
+		--append 'mitigations=off cryptomgr.notests' -- sh -c 'echo on the console; exit 6' < /dev/null
+	assert_equal "$status" 6
+	assert_regex "$stderr" 'no virtio-vsock'
+	assert_regex "$output" 'on the console'
+}
