@@ -1,4 +1,4 @@
-/* Connections to the host's part of the tests: to the Unix socket v_PORT in the root directory, as the hybrid vsock has it. */
+/* Connections to the host's part of the tests: to the Unix socket v_PORT beside the texts, as the hybrid vsock has it. */
 #include "loader/init/link.h"
 
 #include <errno.h>
