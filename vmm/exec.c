@@ -44,9 +44,8 @@ static const struct cli_option exec_options[] = {
 const struct cli_usage cli_exec_usage = {
 	.command = "exec",
 	.synopsis = "[options] NAME|PATH -- COMMAND [ARG...]",
-	.about =
-		"Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
-		"PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
+	.about = "Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
+		 "PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
 	.options = exec_options,
 	.argument = config_add_arg,
 	.operand = set_target,
