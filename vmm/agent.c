@@ -96,6 +96,8 @@ static int start_session(struct agent *a, bool tty, struct err *e)
 {
 	int fd[SESSION_STREAMS], others[SESSION_STREAMS], r;
 
+	a->session.on_output = a->ops->output;
+	a->session.ctx = a->ctx;
 	r = session_make_pairs(fd, others, tty, e);
 	if (!r)
 		r = lend_streams(a, 0, others, e);

@@ -23,6 +23,7 @@ struct virtio_dev;
 struct agent_ops {
 	void (*mark)(void *ctx, enum init_mark mark);
 	void (*started)(void *ctx); /* the command runs */
+	void (*output)(void *ctx);  /* its first output has come; on a thread of its own */
 	/* It is over and all its output is written: with a status, or by a failure that text tells. Once. */
 	void (*exited)(void *ctx, unsigned status, bool oom, const char *text);
 	void (*failed)(void *ctx, const char *text);

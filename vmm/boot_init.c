@@ -85,10 +85,10 @@ int boot_init_archive(uint8_t **ret, size_t *ret_len, const struct config *c, st
 	MF_FREE char *command = config_command_text(&c->command, agent_wants_tty(c), &command_len);
 	const struct initramfs_file files[] = {
 		{ .path = INIT_DIR, .mode = S_IFDIR | 0700 },
-		/* +1: without the slash. */
-		{ .path = INIT_PATH + 1, .mode = S_IFREG | 0700, .data = init_blob, .len = init_blob_len },
-		{ .path = INIT_BOOT_PATH + 1, .mode = S_IFREG | 0600, .data = boot, .len = boot_len },
-		{ .path = INIT_COMMAND_PATH + 1, .mode = S_IFREG | 0600, .data = command, .len = command_len },
+		/* Without the slash. */
+		{ .path = &INIT_PATH[1], .mode = S_IFREG | 0700, .data = init_blob, .len = init_blob_len },
+		{ .path = &INIT_BOOT_PATH[1], .mode = S_IFREG | 0600, .data = boot, .len = boot_len },
+		{ .path = &INIT_COMMAND_PATH[1], .mode = S_IFREG | 0600, .data = command, .len = command_len },
 	};
 
 	if (!boot || !command)

@@ -39,6 +39,17 @@ struct cli_option {
 
 #define CLI_FILES ":files" /* in place of words */
 
+/* How a command runs in a guest: the same for `run` and `exec`. */
+/* clang-format off */
+#define CLI_COMMAND_OPTIONS                                                                                            \
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .set = config_set_tty,             \
+	  .fixed = "true" },                                                                                           \
+	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },                                \
+	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .set = config_add_env },         \
+	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },                                         \
+	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .set = config_set_user }
+/* clang-format on */
+
 /* What the help of a command says, and what its parser knows. */
 struct cli_usage {
 	const char *command;

@@ -30,12 +30,7 @@ static const struct cli_option run_options[] = {
 	  .set = config_set_vsock, .words = CLI_FILES },
 
 	{ .help = "Command, run in the guest by mayfly's own init" },
-	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .set = config_set_tty,
-	  .fixed = "true" },
-	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
-	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .set = config_add_env },
-	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
-	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .set = config_set_user },
+	CLI_COMMAND_OPTIONS,
 	{ 'v', "volume", "SPEC",
 	  "HOST:/GUEST[:ro]: a directory or image of the host at\n/GUEST; changes are lost; repeatable",
 	  .set = config_add_volume, .words = CLI_FILES },
@@ -52,6 +47,8 @@ static const struct cli_option run_options[] = {
 	  .set = config_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .set = config_set_dry_run, .fixed = "true" },
 	{ 0, "time", NULL, "print the boot time line at exit", .set = config_set_time, .fixed = "true" },
+	{ 0, "timeline", "FILE", "write the times as JSON; see `mayfly timeline`", .set = config_set_timeline,
+	  .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 
 	{ .help = "Messages" },

@@ -41,6 +41,7 @@ void config_done(struct config *c)
 	free(c->cmdline);
 	free(c->vsock.path);
 	free(c->log_file);
+	free(c->timeline_file);
 	free(c->name);
 	free(c->control);
 	config_command_done(&c->command);
@@ -192,6 +193,11 @@ int config_set_log_file(struct config *c, const char *text, struct err *e)
 int config_set_time(struct config *c, const char *text, struct err *e)
 {
 	return config_copy_bool(&c->time, text, e);
+}
+
+int config_set_timeline(struct config *c, const char *text, struct err *e)
+{
+	return config_copy_path(&c->timeline_file, text, e);
 }
 
 int config_set_dry_run(struct config *c, const char *text, struct err *e)

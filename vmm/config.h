@@ -128,6 +128,7 @@ struct config {
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
+	char *timeline_file; /* or NULL: none */
 	bool dry_run;
 };
 
@@ -145,7 +146,7 @@ config_setter config_set_kernel, config_set_initrd, config_set_append, config_se
 config_setter config_set_cpus, config_set_mem;
 config_setter config_set_log_level, config_set_log_file;
 config_setter config_set_time, config_set_dry_run, config_set_console; /* "true" or "false" */
-config_setter config_set_timeout, config_set_name, config_set_control;
+config_setter config_set_timeline, config_set_timeout, config_set_name, config_set_control;
 
 /* The command (config_command.c). config_add_env takes NAME=VALUE, or NAME, which is then as in mayfly's environment. */
 config_setter config_add_arg, config_add_env, config_set_workdir, config_set_user;

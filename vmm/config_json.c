@@ -74,6 +74,7 @@ static const struct key config_keys[] = {
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },
 	{ "time", BOOLEAN, .set = config_set_time },
+	{ "timeline", STRING, .set = config_set_timeline },
 	{ .name = NULL },
 };
 

@@ -216,6 +216,7 @@ static json_t *config_json(const struct config *c)
 	put_text(root, "log_level", log_level_name(c->log_level), &ok);
 	put_text(root, "log_file", c->log_file, &ok);
 	put_value(root, "time", json_boolean(c->time), &ok);
+	put_text(root, "timeline", c->timeline_file, &ok);
 	if (!ok) {
 		json_decref(root);
 		return NULL;

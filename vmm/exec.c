@@ -31,12 +31,7 @@ static int set_target(struct config *c, const char *text, struct err *e)
 
 static const struct cli_option exec_options[] = {
 	{ .help = "Command" },
-	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .set = config_set_tty,
-	  .fixed = "true" },
-	{ 0, "no-tty", NULL, "give it none", .set = config_set_tty, .fixed = "false" },
-	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .set = config_add_env },
-	{ 'w', "workdir", "DIR", "run it in DIR", .set = config_set_workdir },
-	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .set = config_set_user },
+	CLI_COMMAND_OPTIONS,
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };

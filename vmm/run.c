@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#define MF_LOG_MODULE "run"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/cli.h"
@@ -54,20 +55,38 @@ static int start_log(const struct config *c, struct err *e)
 	return 0;
 }
 
+/* Opens the file of --timeline; *ret is -1 if there is none. Returns 0 or -errno with e set. */
+static int open_timeline(const struct config *c, int *ret, struct err *e)
+{
+	*ret = -1;
+	if (!c->timeline_file)
+		return 0;
+	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
+}
+
 static int run_config(struct config *c, struct timeline *timeline)
 {
+	MF_CLOSE int timeline_fd = -1;
 	struct err e;
 	int status;
 
 	if (c->dry_run)
 		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
-	if (start_log(c, &e) < 0 || pack_directories(c, &e) < 0)
+	if (start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 || pack_directories(c, &e) < 0)
 		return cli_fail(&e);
-	if (c->time)
+	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
 	status = vm_main(c, timeline);
 	if (c->time)
 		timeline_print(timeline);
+	if (timeline_fd >= 0) {
+		int r = timeline_write(timeline, timeline_fd);
+
+		if (r < 0)
+			log_error("timeline '%s': %s; the guest has ended all the same", c->timeline_file,
+				  strerror(-r));
+	}
 	return status;
 }
 

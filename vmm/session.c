@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #define MF_LOG_MODULE "session"
@@ -21,14 +22,6 @@
 #define LEAVE_KEY 0x1d /* Ctrl-], as in other programs that stand between a terminal and a machine */
 #define LEAVE_PRESSES 3
 #define LEAVE_MS 1000
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 bool session_wants_tty(void)
 {
@@ -74,9 +67,9 @@ static bool wants_to_leave(const char *data, size_t len, unsigned *presses, uint
 			*presses = 0;
 			continue;
 		}
-		if (*presses == 0 || now_ms() - *first_ms > LEAVE_MS) {
+		if (*presses == 0 || clock_now_ms() - *first_ms > LEAVE_MS) {
 			*presses = 0;
-			*first_ms = now_ms();
+			*first_ms = clock_now_ms();
 		}
 		if (++*presses == LEAVE_PRESSES)
 			return true;
@@ -148,8 +141,11 @@ static void pump_output(struct session_pump *p, char *buf)
 	ssize_t n;
 	int r = 0;
 
-	while (r == 0 && (n = pump_read(p->from, buf)) > 0)
+	while (r == 0 && (n = pump_read(p->from, buf)) > 0) {
+		if (p->session->on_output && !atomic_exchange(&p->session->seen, true))
+			p->session->on_output(p->session->ctx);
 		r = pump_write(p->to, buf, (size_t)n);
+	}
 	if (r < 0) {
 		if (r != -EPIPE)
 			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",

@@ -30,11 +30,14 @@ struct session_pump {
 };
 
 struct session {
+	void (*on_output)(void *ctx); /* or NULL: called for the first output, by its thread; set before session_start */
+	void *ctx;
 	bool tty;
 	int fd[SESSION_STREAMS]; /* ours; a terminal has only the first */
 	struct session_pump pump[SESSION_STREAMS];
 	int changed_fd;	     /* eventfd: counts up when output has ended, and when the user wants to leave */
 	atomic_uint outputs; /* that have not ended yet */
+	atomic_bool seen;    /* output has come */
 	atomic_bool left;    /* Ctrl-] was typed three times within a second */
 	atomic_bool failed;  /* stdout or stderr could not be written */
 };

@@ -26,8 +26,14 @@ static const char *const step_names[TIMELINE_NUM_STEPS] = {
 	[TIMELINE_BYTE] = "its first output",
 	[TIMELINE_EXIT] = "its end",
 	[TIMELINE_END] = "until the end",
+	[TIMELINE_GONE] = "all put away",
 };
 /* clang-format on */
+
+const char *timeline_step_name(enum timeline_step step)
+{
+	return step_names[step];
+}
 
 static uint64_t now_ns(clockid_t clock)
 {

@@ -28,6 +28,7 @@ enum timeline_step {
 	TIMELINE_BYTE,	  /* the first byte of its output */
 	TIMELINE_EXIT,	  /* it has ended, and all its output is written */
 	TIMELINE_END,	  /* the guest has ended */
+	TIMELINE_GONE,	  /* nothing runs any more, and all output is written */
 	TIMELINE_NUM_STEPS
 };
 
@@ -49,6 +50,15 @@ void timeline_count_instructions(struct timeline *t);
 
 /* Sets a mark if it is not set yet. Any thread. */
 void timeline_mark(struct timeline *t, enum timeline_step step);
+
+/*
+ * Writes the marks that are set as JSON (timeline_file.c): { "version": 1, "steps": [ { "step": NAME, "at_ns": N,
+ * "instructions": N }, ... ] }, in the order of enum timeline_step. Returns 0 or -errno.
+ */
+int timeline_write(struct timeline *t, int fd);
+
+/* What --time and the files call a step. */
+const char *timeline_step_name(enum timeline_step step);
 
 /* The boot time line and the table of steps, on stderr. Steps that were not reached are left out. */
 void timeline_print(struct timeline *t);

@@ -287,6 +287,7 @@ int vm_main(const struct config *config, struct timeline *timeline)
 	raw = wants_raw(&vm) && console_tty_raw(STDIN_FILENO);
 	status = vm_run(&vm, signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
+	timeline_mark(timeline, TIMELINE_GONE);
 	console_tty_restore();
 	if (raw && !vm.agent)
 		fputc('\n', stderr);

@@ -8,9 +8,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "vmm/agent.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/util.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
@@ -19,18 +19,10 @@
 #define VM_GRACE_MS 2000U
 #define VM_INT_MS 2000U
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 void vm_stop_begin(struct vm *vm)
 {
 	if (vm->config->timeout_ms)
-		vm->stop.limit_ms = now_ms() + vm->config->timeout_ms;
+		vm->stop.limit_ms = clock_now_ms() + vm->config->timeout_ms;
 }
 
 int vm_stop_timeout(const struct vm *vm, int max_ms)
@@ -39,7 +31,7 @@ int vm_stop_timeout(const struct vm *vm, int max_ms)
 
 	if (!due)
 		return max_ms;
-	now = now_ms();
+	now = clock_now_ms();
 	return due <= now ? 0 : (int)MF_MIN(due - now, (uint64_t)max_ms);
 }
 
@@ -62,7 +54,7 @@ static void stop(struct vm *vm, enum vm_end_reason reason, int signo)
 	if (vm->stop.hard_ms)
 		return;
 	if (vm->agent && agent_stop(vm->agent, VM_GRACE_MS / 2))
-		vm->stop.hard_ms = now_ms() + VM_GRACE_MS;
+		vm->stop.hard_ms = clock_now_ms() + VM_GRACE_MS;
 	else
 		end_as_asked(vm);
 }
@@ -73,7 +65,7 @@ void vm_stop_check(struct vm *vm)
 
 	if (!vm->stop.limit_ms && !vm->stop.hard_ms)
 		return;
-	now = now_ms();
+	now = clock_now_ms();
 	if (vm->stop.hard_ms && now >= vm->stop.hard_ms)
 		end_as_asked(vm);
 	else if (!vm->stop.hard_ms && now >= vm->stop.limit_ms)
@@ -82,7 +74,7 @@ void vm_stop_check(struct vm *vm)
 
 static void interrupt(struct vm *vm)
 {
-	uint64_t now = now_ms();
+	uint64_t now = clock_now_ms();
 	bool second = vm->stop.int_ms && now - vm->stop.int_ms < VM_INT_MS;
 
 	vm->stop.int_ms = now;
@@ -136,6 +128,13 @@ static void on_started(void *ctx)
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 }
 
+static void on_output(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	timeline_mark(vm->timeline, TIMELINE_BYTE);
+}
+
 static void on_exited(void *ctx, unsigned status, bool oom, const char *text)
 {
 	struct vm *vm = ctx;
@@ -162,6 +161,7 @@ static void on_left(void *ctx)
 const struct agent_ops vm_agent_ops = {
 	.mark = on_mark,
 	.started = on_started,
+	.output = on_output,
 	.exited = on_exited,
 	.failed = on_failed,
 	.left = on_left,

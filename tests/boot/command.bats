@@ -287,6 +287,20 @@ root_dir() {
 	assert_regex "$stderr" "no guest listens at '.*/control'"
 }
 
+@test "command: --time and --timeline tell its steps in order" {
+	mf_run --time --timeline "$BATS_TEST_TMPDIR/t.json" -- echo x < /dev/null
+	assert_equal "$status" 0
+	local step
+	for step in "to mayfly's init" 'root mounted' 'command started' 'its first output' 'its end' 'all put away'; do
+		assert_regex "$stderr" "  $step +[0-9.]+ +[0-9.]+"
+	done
+	run "$PYTHON" -c 'import json, sys; t = [s["at_ns"] for s in json.load(open(sys.argv[1]))["steps"]]; print(t == sorted(t), len(t) > 12)' \
+		"$BATS_TEST_TMPDIR/t.json"
+	assert_output 'True True'
+	run "$MAYFLY" timeline "$BATS_TEST_TMPDIR/t.json"
+	assert_regex "$output" '^<svg .*root mounted: '
+}
+
 @test "command: a reader that leaves ends it as a pipe would" {
 	run bash -c 'timeout -k 5 "$1" "$2" run -k "$3" -i "$4" -- yes < /dev/null | head -n 2; echo "${PIPESTATUS[0]}"' \
 		- "$LIMIT" "$MAYFLY" "$KERNEL" "$INITRAMFS"
