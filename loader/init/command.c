@@ -265,7 +265,8 @@ void command_start(uint32_t number, const char *list, size_t len)
 
 void command_start_on_console(const char *list, size_t len)
 {
-	struct process process = { .list = list, .len = len, .tty = true };
+	/* Not as the controlling terminal: the kernel throws away what a serial port has not sent yet when that ends. */
+	struct process process = { .list = list, .len = len };
 	struct command *c = command_new(0);
 	int ret;
 

@@ -12,8 +12,8 @@
  *	STAGE_KILL   all that still runs gets SIGKILL
  *	STAGE_OVER   everything is on its drive, and the host is told; it ends the machine, or else init does
  *
- * All signals are blocked, SIGPIPE too, and the kernel keeps those that it would not survive away from PID 1. What it runs cannot reach it:
- * all descriptors are closed on exec, and it is the last to be killed for want of memory.
+ * All signals are blocked, SIGPIPE too, and the kernel keeps those that it would not survive away from PID 1. What it
+ * runs cannot reach it: all descriptors are closed on exec, and it is the last to be killed for want of memory.
  *
  * Without a vsock to the host it runs the command on the console. Without a command it becomes the root's own init.
  * Modules are not loaded: to a kernel whose virtio-vsock is one, there is none.

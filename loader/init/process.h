@@ -14,7 +14,7 @@ struct process {
 	size_t len;
 	int fds[3]; /* its standard input, output and errors */
 	int report; /* closed by exec; if there is none, gets a byte, the exit status, and a sentence */
-	bool tty;   /* fds are a terminal, to be its controlling one */
+	bool tty;   /* fds are a pseudo terminal, to be its controlling one */
 };
 
 /* In the child: never returns. */

@@ -33,7 +33,8 @@
  * command has closed its end; the end of a terminal's input means nothing, and closing its connection hangs it up.
  *
  * A guest whose kernel has no virtio-vsock runs the command on its console, and says there, in a line of its own,
- * INIT_CONSOLE_START before, and INIT_CONSOLE_STATUS and the status behind. No modules are loaded: one that has it as a
+ * INIT_CONSOLE_START before, and INIT_CONSOLE_STATUS and the status behind. It is not the controlling terminal there,
+ * so Ctrl-C is not a signal, and there are no artifacts. No modules are loaded: one that has it as a
  * module has none.
  */
 #ifndef MF_LOADER_INIT_PROTO_H

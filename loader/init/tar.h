@@ -7,9 +7,10 @@
 #include "loader/init/text.h"
 
 /*
- * Writes PATH, which begins with a slash, and what is below it to a descriptor that waits. Names in the archive begin
- * with PATH's last component ("." for "/"). False if there is no such path (nothing is written then), if the descriptor takes no more, or if there were files that
- * could not be read (the archive is good, without them): why says which was the first.
+ * Writes PATH, which begins with a slash, and what is below it to a descriptor that waits. Names in the archive begin with
+ * PATH's last component ("." for "/"). False if there is no such path (nothing is written then), if the descriptor takes
+ * no more, or if there were files that could not be read (the archive is good, without them): why says which was the
+ * first.
  */
 bool tar_send(const char *path, int to, struct text *why);
 

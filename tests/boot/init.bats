@@ -11,7 +11,8 @@ setup_file() {
 		mkdir -p "$tree"
 		echo mine > "$tree/name"
 	done
-	mkdir -p root/{bin,dev,proc,sys,tmp,run,data/over,data/w}
+	mkdir -p root/{bin,dev,etc,proc,sys,tmp,run,data/over,data/w}
+	echo 'nameserver 127.0.0.1' > root/etc/resolv.conf
 	cp "$(command -v busybox)" root/bin
 	for tree in sh touch grep cut cat ls stat mount sleep echo; do
 		ln -s busybox "root/bin/$tree"
@@ -44,6 +45,9 @@ guests() {
 	# A root that can be written to was, and is in order.
 	run debugfs -R 'ls -p /' root.ext4
 	assert_output --partial '/new/'
+	# But not by init.
+	run debugfs -R 'cat /etc/resolv.conf' root.ext4
+	assert_line 'nameserver 127.0.0.1'
 	e2fsck -fn root.ext4 > /dev/null
 }
 

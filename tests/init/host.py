@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("B", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
-LIMIT = 60
+LIMIT = int(os.environ.get("INIT_LIMIT", "60"))
 
 CONTROL_PORT = 0x6D660000
 ARTIFACT_PORT = 0x6D670000
