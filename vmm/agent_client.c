@@ -178,10 +178,11 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_
 	struct init_msg msg = { .type = MSG_RUN, .value = tty };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
 	MF_FREE char *text = NULL;
+	char size[SESSION_TTY_TEXT_MAX];
 	size_t len = 0;
 	int r;
 
-	text = config_command_text(&c->command, tty, &len);
+	text = config_command_text(&c->command, tty ? session_tty_text(size) : NULL, &len);
 	if (!text || !payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	msg.len = (uint32_t)len;

@@ -14,6 +14,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
+#include "vmm/session.h"
 
 #define HOST_NAME "mayfly"
 
@@ -80,9 +81,11 @@ static char *boot_text(const struct config *c, size_t *ret_len)
 
 int boot_init_archive(uint8_t **ret, size_t *ret_len, const struct config *c, struct err *e)
 {
+	char size[SESSION_TTY_TEXT_MAX];
+	const char *tty = agent_wants_tty(c) ? session_tty_text(size) : NULL;
 	size_t boot_len = 0, command_len = 0;
 	MF_FREE char *boot = boot_text(c, &boot_len);
-	MF_FREE char *command = config_command_text(&c->command, agent_wants_tty(c), &command_len);
+	MF_FREE char *command = config_command_text(&c->command, tty, &command_len);
 	const struct initramfs_file files[] = {
 		{ .path = INIT_DIR, .mode = S_IFDIR | 0700 },
 		/* Without the slash. */

@@ -154,9 +154,9 @@ config_setter config_set_tty; /* "true" or "false" */
 
 /*
  * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
- * memory is short.
+ * memory is short. tty: NULL, or the size of the terminal that it gets, as session_tty_text has it.
  */
-char *config_command_text(const struct config_command *cmd, bool tty, size_t *ret_len);
+char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
 /*
  * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]

@@ -159,9 +159,9 @@ static char *put(char *at, char letter, const char *text)
 	return at + 1 + len;
 }
 
-char *config_command_text(const struct config_command *cmd, bool tty, size_t *ret_len)
+char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len)
 {
-	size_t size = cmd->text_len + 8 + (cmd->workdir ? strlen(cmd->workdir) : 0) +
+	size_t size = cmd->text_len + 8 + (tty ? strlen(tty) : 0) + (cmd->workdir ? strlen(cmd->workdir) : 0) +
 		      (cmd->user ? strlen(cmd->user) : 0);
 	char *text = malloc(size), *at = text;
 
@@ -176,7 +176,7 @@ char *config_command_text(const struct config_command *cmd, bool tty, size_t *re
 	if (cmd->user)
 		at = put(at, 'u', cmd->user);
 	if (tty)
-		at = put(at, 't', "");
+		at = put(at, 't', tty);
 	*ret_len = (size_t)(at - text);
 	return text;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -35,6 +36,16 @@ uint32_t session_tty_size(void)
 	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
 		return 0;
 	return (uint32_t)size.ws_row << 16 | size.ws_col;
+}
+
+const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX])
+{
+	uint32_t size = session_tty_size();
+
+	text[0] = '\0';
+	if (size)
+		snprintf(text, SESSION_TTY_TEXT_MAX, "%ux%u", size >> 16, size & 0xffff);
+	return text;
 }
 
 int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e)

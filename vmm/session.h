@@ -48,6 +48,11 @@ bool session_wants_tty(void);
 /* The terminal's size as MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
 uint32_t session_tty_size(void);
 
+#define SESSION_TTY_TEXT_MAX 12
+
+/* The same as init's text has it, ROWSxCOLUMNS, or "" if stdin is none. Returns text. */
+const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX]);
+
 /*
  * Makes the pairs of a session: fd[] are ours, blocking, and ret_others[] those of the guest's side, non-blocking, the
  * caller's. Returns 0 or -errno with e set.

@@ -44,7 +44,7 @@ static void refuses(config_setter *set, const char *text, const char *message)
 	assert_string_equal(err.text, message);
 }
 
-static void expect_text(bool tty, const char *want, size_t want_len)
+static void expect_text(const char *tty, const char *want, size_t want_len)
 {
 	size_t len = 0;
 	char *text = config_command_text(&conf.command, tty, &len);
@@ -61,14 +61,14 @@ static void test_text(void **state)
 {
 	(void)state;
 	accepts(config_add_arg, "echo");
-	EXPECT_TEXT(false, "aecho\0");
+	EXPECT_TEXT(NULL, "aecho\0");
 	accepts(config_add_arg, "");
 	accepts(config_add_arg, "a b\n");
 	accepts(config_add_env, "A=b=c");
 	accepts(config_add_env, "B=");
 	accepts(config_set_workdir, "/tmp");
 	accepts(config_set_user, "me:us");
-	EXPECT_TEXT(true, "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0t\0");
+	EXPECT_TEXT("24x80", "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0t24x80\0");
 }
 
 static void test_env_of_ours(void **state)
@@ -79,7 +79,7 @@ static void test_env_of_ours(void **state)
 	accepts(config_add_arg, "x");
 	accepts(config_add_env, "MAYFLY_TEST_SET");
 	accepts(config_add_env, "MAYFLY_TEST_UNSET");
-	EXPECT_TEXT(false, "ax\0eMAYFLY_TEST_SET=1 2\0");
+	EXPECT_TEXT(NULL, "ax\0eMAYFLY_TEST_SET=1 2\0");
 }
 
 static void test_refused(void **state)
@@ -169,12 +169,12 @@ static void test_file_and_command_line(void **state)
 
 	(void)state;
 	assert_int_equal(config_read_text(&conf, json, sizeof(json) - 1, "t", &err), 0);
-	EXPECT_TEXT(false, "afrom\0afile\0eA=1\0");
+	EXPECT_TEXT(NULL, "afrom\0afile\0eA=1\0");
 	assert_int_equal(conf.timeout_ms, 5000);
 	assert_int_equal(conf.command.tty, CONFIG_TTY_OFF);
 	accepts(config_add_arg, "new");
 	accepts(config_add_arg, "one");
-	EXPECT_TEXT(false, "anew\0aone\0eA=1\0");
+	EXPECT_TEXT(NULL, "anew\0aone\0eA=1\0");
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
