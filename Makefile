@@ -136,6 +136,11 @@ $(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.dep
 	@mkdir -p $(B)
 	$(Q)configs/rootfs/build $(B)
 
+# Programs for guests of ours, for tests with real workloads.
+$(B)/tools.ext4: tests/tools/build | $(B)/.deps-tools
+	@mkdir -p $(@D)
+	$(Q)tests/tools/build $@
+
 # A disk image with Debian's own kernels, for the tests of kernels that are not ours.
 debian: $(B)/debian ## install Debian into a disk image, for tests (once: cached)
 $(B)/debian: tests/debian/build | $(B)/.deps-debian
@@ -226,7 +231,7 @@ $(B)/tests/guest/vsock: tests/guest/vsock.c | $(B)/.deps-build
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<
 guests: $(GUESTS)
 
-TO_BOOT := $(BIN) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/debian $(B)/.kvm
+TO_BOOT := $(BIN) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
 
 check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
 	$(Q)tests/run style builds unit fuzz cli boot hostile

@@ -176,24 +176,6 @@ sha() {
 	said '^8192'
 }
 
-@test "drives: SIGKILL in the middle of writes; what was synced is there, and the file system is sound" {
-	image disk 32M
-	tune2fs -O has_journal "$img" > /dev/null 2>&1
-	start_linux -d "$img" -- 'mkdir /m; mount /dev/vda /m && yes kept | head -c 1000000 > /m/kept && sync && echo synced;' \
-		'i=0; while :; do i=$((i+1)); dd if=/dev/urandom of=/m/f$((i % 20)) bs=64k count=4 2>/dev/null; done'
-	wait_said '^synced'
-	sleep 1
-	kill -KILL "$pid"
-	wait_end
-	assert_equal "$status" 137
-	# The journal is replayed, and then there is nothing to repair.
-	e2fsck -p "$img" || [ $? -le 1 ]
-	run e2fsck -f -n "$img"
-	assert_equal "$status" 0
-	debugfs -R "dump /kept $BATS_TEST_TMPDIR/kept" "$img" 2> /dev/null
-	assert_equal "$(sha "$BATS_TEST_TMPDIR/kept")" "$(yes kept | head -c 1000000 | sha256sum | cut -d' ' -f1)"
-}
-
 @test "drives: limits of bytes and of requests take the time that they should" {
 	local disk=$BATS_TEST_TMPDIR/disk
 	truncate -s 8M "$disk" "$disk.2"

@@ -20,6 +20,7 @@ KERNEL=${KERNEL:-$B/vmlinux}
 INITRAMFS=${INITRAMFS:-$B/initramfs.cpio}
 ROOTFS=${ROOTFS:-$B/rootfs.ext4}
 GUESTS=${GUESTS:-$B/tests/guest}
+TOOLS=${TOOLS:-$B/tools.ext4} # a drive with fio and iperf3
 # A version manager's python3 may be a script that takes seconds in the lab.
 PYTHON=/usr/bin/python3
 [ -x "$PYTHON" ] || PYTHON=python3

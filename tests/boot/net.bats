@@ -77,7 +77,7 @@ receive() {
 	wait_for bash -c "grep -q :$(printf %04X "$1") /proc/net/tcp"
 }
 
-# 64 MiB that both sides have: busybox, 32 times.
+# What both sides have: busybox, 2 MiB, so many times.
 many() {
 	local i
 	for ((i = 0; i < $1; i++)); do cat "$(command -v busybox)"; done
@@ -98,10 +98,26 @@ teardown() {
 	[ "$code" = 1 ] || assert_none_left
 }
 
-@test "net: a tap: pings and 64 MiB both ways" {
+# iperf ADDRESS: iperf3 in the guest, which has $TOOLS as its only drive, both ways with a server here. 32 MiB take the lab
+# two seconds each way, and are enough for every buffer to have been used many times; IPERF_MIB=1000 for a native KVM.
+iperf() {
+	local direction
+	do_guest 'mkdir -p /t; mount -o ro /dev/vda /t'
+	for direction in '' -R; do
+		iperf3 -s -1 -p 5201 > "$BATS_TEST_TMPDIR/iperf" 2>&1 3>&- &
+		wait_for grep -q ":$(printf %04X 5201) " /proc/net/tcp /proc/net/tcp6
+		do_guest "/t/bin/iperf3 $direction -f k -c $1 -p 5201 -n ${IPERF_MIB:-32}M && echo iperf\"\"-ok${direction:-up}"
+		said "^iperf-ok${direction:-up}" || fail "iperf3 failed: $(cat "$BATS_TEST_TMPDIR/iperf")"
+		wait $!
+	done
+	run grep -c ' [1-9][0-9]* Kbits/sec .*receiver' "$BATS_TEST_TMPDIR/out"
+	assert_output 2
+}
+
+@test "net: a tap: pings, 64 MiB both ways, and iperf3 both ways" {
 	local sum
 	make_tap mf-tap
-	boot_net tap=mf-tap,mac=02:00:00:00:00:42,mtu=1400
+	boot_net tap=mf-tap,mac=02:00:00:00:00:42,mtu=1400 -d "$TOOLS:ro"
 	do_guest 'cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ifconfig eth0 10.1.0.2 up'
 	said '02:00:00:00:00:42' || fail "not its address"
 	said '^1400' || fail "not its mtu"
@@ -119,6 +135,7 @@ teardown() {
 	do_guest 'i=0; while [ $i -lt 32 ]; do cat /bin/busybox; i=$((i+1)); done | nc 10.1.0.1 5001'
 	wait_for test -s "$BATS_TEST_TMPDIR/received"
 	assert_regex "$(< "$BATS_TEST_TMPDIR/received")" " ${sum%% *}$"
+	iperf 10.1.0.1
 	end_guest
 	assert_equal "$(grep -c warn "$BATS_TEST_TMPDIR/err")" 0
 }
@@ -260,12 +277,12 @@ boot_user() {
 	host=$gateway
 }
 
-@test "net: through passt: a forwarded port, and 16 MiB both ways" {
+@test "net: through passt: a forwarded port, 64 MiB both ways, and iperf3 both ways" {
 	local sum
-	boot_user user,tcp=2222:5000
+	boot_user user,tcp=2222:5000 -d "$TOOLS:ro"
 	do_guest 'cat /sys/class/net/eth0/mtu'
 	said '^65520' || fail "not the mtu of a user network"
-	many 8 > "$BATS_TEST_TMPDIR/many"
+	many 32 > "$BATS_TEST_TMPDIR/many"
 	sum=$(sha256sum < "$BATS_TEST_TMPDIR/many")
 	tell 'nc -l -p 5000 | sha256sum'
 	do_host() { cat "$BATS_TEST_TMPDIR/many" > /dev/tcp/127.0.0.1/2222; }
@@ -273,9 +290,10 @@ boot_user() {
 	wait_said "${sum%% *}"
 
 	receive 5001
-	do_guest "i=0; while [ \$i -lt 8 ]; do cat /bin/busybox; i=\$((i+1)); done | nc $host 5001"
+	do_guest "i=0; while [ \$i -lt 32 ]; do cat /bin/busybox; i=\$((i+1)); done | nc $host 5001"
 	wait_for test -s "$BATS_TEST_TMPDIR/received"
 	assert_regex "$(< "$BATS_TEST_TMPDIR/received")" " ${sum%% *}$"
+	iperf "$host"
 	pgrep -P "$pid" -x 'passt.*' > "$BATS_TEST_TMPDIR/passt"
 	end_guest
 	wait_for has_ended "$(< "$BATS_TEST_TMPDIR/passt")"
