@@ -53,7 +53,7 @@ is_sound() {
 	start_linux "${drives[@]}" -d base:overlay -- "$MOUNT; mount /dev/vdd /over;" \
 		"$FIO --rw=randwrite --verify=crc32c --end_fsync=1" \
 		"--name=raw --filename=/raw/kept --name=direct --filename=/direct/kept --name=over --filename=/over/kept" \
-		"&& echo all verified || cat /tmp/fio;" \
+		"&& echo all verified || exec cat /tmp/fio;" \
 		"$FIO --rw=randwrite --time_based --runtime=1000 --fsync=100" \
 		"--name=raw --filename=/raw/lost --name=direct --filename=/direct/lost --name=over --filename=/over/lost &" \
 		"while sleep 1; do ls /raw/lost /direct/lost /over/lost && echo all writing; cp -r /bin/busybox /raw/more; done"
