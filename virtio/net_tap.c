@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -40,6 +41,7 @@ struct tap {
 	int fd, file;
 	struct op rx_op;
 	bool receiving;
+	unsigned rx_num; /* of rx_iov */
 	uint8_t overflow;
 	struct net_tx *sending[TAP_TX_MAX]; /* in no order */
 	unsigned num_sending;
@@ -84,10 +86,27 @@ static bool tap_send(struct net_backend *b, struct net_tx *tx)
 	return true;
 }
 
+static void tap_rx_done(struct op *op, int res);
+
+/* There is a frame, or an error that the read will tell. */
+static void tap_rx_ready(struct op *op, int res)
+{
+	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
+
+	op->done = tap_rx_done;
+	if (res < 0 || !loop_readv(t->b.loop, op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET))
+		tap_rx_done(op, res < 0 ? res : -EBUSY);
+}
+
 static void tap_rx_done(struct op *op, int res)
 {
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
 
+	if (res == -EAGAIN) { /* a kernel that does not wait for a frame itself */
+		op->done = tap_rx_ready;
+		if (loop_poll(t->b.loop, op, t->file, POLLIN))
+			return;
+	}
 	t->b.in_flight--;
 	t->receiving = false;
 	net_received(&t->b, tap_is_lost(res) || res == -EFAULT ? NET_LOST : res);
@@ -100,8 +119,9 @@ static bool tap_receive(struct net_backend *b, const struct iovec *iov, unsigned
 	(void)room; /* the overflow byte comes after it */
 	memcpy(t->rx_iov, iov, num * sizeof(*iov));
 	t->rx_iov[num] = (struct iovec){ .iov_base = &t->overflow, .iov_len = sizeof(t->overflow) };
+	t->rx_num = num + 1;
 	t->rx_op.done = tap_rx_done;
-	if (!loop_readv(b->loop, &t->rx_op, t->file, t->rx_iov, num + 1, LOOP_NO_OFFSET))
+	if (!loop_readv(b->loop, &t->rx_op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET))
 		return false;
 	t->receiving = true;
 	b->in_flight++;
@@ -190,9 +210,12 @@ static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct e
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	*t = (struct tap){ .b = { .ops = &tap_ops, .loop = loop }, .fd = fd };
-	/* The ring completes a read of a non-blocking file at once, with EAGAIN. */
+	/*
+	 * So that the ring reads and writes it at once, and polls while there is nothing to read. Before Linux 6.4, tun
+	 * cannot say that it can do so: with a blocking file, each frame would cost 128 attempts and then a worker thread.
+	 */
 	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
 	    ioctl(fd, TUNSETVNETHDRSZ, &header_len) < 0) {
 		err_sys(e, "set it up");
 		tap_free(&t->b);

@@ -145,6 +145,16 @@ iperf() {
 	make_tap mf-tap
 	boot_net tap=mf-tap
 	do_guest 'ifconfig eth0 10.1.0.2 up; ping -c 1 10.1.0.1'
+	# The ring reads and writes it itself: frames take no worker threads of the kernel's.
+	local tracing=/sys/kernel/tracing count
+	if [ -w $tracing/events/io_uring/io_uring_queue_async_work/enable ]; then
+		echo 1 > $tracing/events/io_uring/io_uring_queue_async_work/enable
+		echo > $tracing/trace
+		busybox ping -q -c 20 -i 0.1 -W 20 10.1.0.2
+		echo 0 > $tracing/events/io_uring/io_uring_queue_async_work/enable
+		count=$(grep -c ' io-.*io_uring_queue_async_work' $tracing/trace || true)
+		[ "$count" -lt 10 ] || fail "$count operations for 20 frames each way went to worker threads"
+	fi
 	ip link set mf-tap down
 	do_guest 'ping -c 2 -W 1 10.1.0.1 | grep received'
 	said ' 0 packets received' || fail "answers from a tap that is down"
