@@ -13,63 +13,31 @@ import collections
 import json
 import os
 import re
-import resource  # noqa: F401 (os.wait4 loads it, which it cannot after chroot)
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
-TRACEFS = "/sys/kernel/tracing/"
+sys.dont_write_bytecode = True
+from monitors import (  # noqa: E402 (beside this file)
+    Root,
+    can_trace,
+    mayfly_command,
+    qemu_command,
+    run,
+    settle,
+    start,
+    trace_events,
+    trace_set,
+    trace_setup,
+    trace_start,
+)
+
 MARK_UP, MARK_DOWN = 0x4D59464C, 0x4D59464D
 LIGHT_EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "syscalls/sys_exit_wait4"]
 ONE_CPU_EVENTS = ["power/cpu_idle"]
 FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_userspace_exit"]
-EVENT = re.compile(r"^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+):\s+(\w+)(?::| ->)\s*(.*)$")
-BOOT_SECONDS_MAX = 60
-QEMU_ROMS = ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
-BASE_WORDS = "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
-QEMU_MACHINE = (
-    "microvm,x-option-roms=off,pic=off,pit=off,rtc=off,acpi=off,pcie=off,usb=off,"
-    "auto-kernel-cmdline=off,isa-serial=on"
-)
-
-
-def trace_set(name, value):
-    with open(TRACEFS + name, "w", encoding="utf-8") as file:
-        file.write(value)
-
-
-def can_trace():
-    return os.access(TRACEFS + "trace", os.W_OK) and os.path.isdir(TRACEFS + "events/kvm/kvm_cpuid")
-
-
-def trace_setup(icount):
-    trace_set("tracing_on", "0")
-    trace_set("events/enable", "0")
-    trace_set("trace_clock", "x86-tsc" if icount else "mono")
-    trace_set("buffer_size_kb", "32768")
-    trace_set("events/kvm/kvm_cpuid/filter", f"function == {MARK_UP} || function == {MARK_DOWN}")
-    trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
-    for event in LIGHT_EVENTS + (ONE_CPU_EVENTS if icount else []):
-        trace_set(f"events/{event}/enable", "1")
-
-
-def trace_start(full):
-    for event in FULL_EVENTS:
-        trace_set(f"events/{event}/enable", "1" if full else "0")
-    trace_set("trace", "")
-    trace_set("tracing_on", "1")
-
-
-def trace_events():
-    """Yields (time, thread, event, arguments); times are nanoseconds or ticks."""
-    with open(TRACEFS + "trace", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            found = EVENT.match(line)
-            if found:
-                stamp = found[2].replace(".", "") + ("000" if "." in found[2] else "")
-                yield int(stamp), int(found[1]), found[3], found[4]
 
 
 class Boot:
@@ -155,60 +123,32 @@ class Boot:
 class Bench:
     def __init__(self, spec):
         self.spec = spec
-        self.root = None
         self.messages = tempfile.TemporaryFile()
         self.tracing = can_trace()
-        self.kernel, self.initrd = spec["kernel"], spec["initrd"]
         self.programs = dict(spec["programs"])
         self.values = {name: collections.defaultdict(list) for name in self.programs}
         self.reasons = {}
 
     def command(self, name, wait=False):
-        program, mem, cpus = self.programs[name], self.spec["mem_mib"], self.spec["cpus"]
-        words = " -- wait" if wait else ""
+        program, words = self.programs[name], " -- wait" if wait else ""
         if name == "bare":
             return [program]
-        files = ["-k", self.kernel, "-i", self.initrd]
-        if name == "mayfly":
-            command = [program, "run", *files, "-m", f"{mem}M", "-c", str(cpus)]
-            return command + ([f"--append={words}"] if wait else [])
-        line = f"{BASE_WORDS} {'noreplace-smp' if cpus == 1 else 'tsc=reliable'}{words}"
-        return [
-            *[program, "-M", QEMU_MACHINE, "-accel", "kvm", "-cpu", "host", "-m", str(mem)],
-            *["-smp", str(cpus), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot"],
-            *["-serial", "stdio", "-kernel", self.kernel, "-initrd", self.initrd, "-append", line],
-        ]
+        command = mayfly_command if name == "mayfly" else qemu_command
+        return command(program, self.spec, [], words)
 
     def enter_tmpfs(self):
-        """Moves to a root of its own in RAM, so that no file system of the host has a part."""
-        self.root = tempfile.mkdtemp(dir="/dev/shm")
-        for name in ("dev", "proc", "sys"):
-            os.mkdir(f"{self.root}/{name}")
-            subprocess.run(["mount", "--rbind", f"/{name}", f"{self.root}/{name}"], check=True)
+        root = Root()
         for program in self.programs.values():
-            self.copy_program(program)
-        for path in (self.kernel, self.initrd):
-            os.makedirs(self.root + os.path.dirname(path), exist_ok=True)
-            subprocess.run(["cp", "--sparse=always", path, self.root + path], check=True)
-        os.chroot(self.root)
-        os.chdir("/")
-
-    def copy_program(self, program):
-        libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
-        for path in [program, *re.findall(r"(/\S+) \(0x", libraries.stdout)]:
-            os.makedirs(self.root + os.path.dirname(path), exist_ok=True)
-            shutil.copy(path, self.root + path)
-        if "qemu" in program:
-            os.makedirs(f"{self.root}/usr/share/qemu", exist_ok=True)
-            for rom in QEMU_ROMS:
-                if os.path.exists(f"/usr/share/qemu/{rom}"):
-                    shutil.copy(f"/usr/share/qemu/{rom}", f"{self.root}/usr/share/qemu/{rom}")
+            root.copy_program(program)
+        for path in (self.spec["kernel"], self.spec["initrd"]):
+            root.copy_file(path)
+        root.enter()
 
     def boot(self, name, full):
         """Boots once and returns its Boot, or what the parent saw without tracing."""
         settle()
         if self.tracing:
-            trace_start(full)
+            trace_start(FULL_EVENTS, full)
         started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self.messages.truncate(0)
         process = start(self.command(name), subprocess.DEVNULL, self.messages)
@@ -226,7 +166,7 @@ class Bench:
         trace_set("tracing_on", "0")
         boot = Boot(process.pid, self.spec["icount"])
         for event in trace_events():
-            boot.add(*event)
+            boot.add(*event[:4])
         for key, value in boot.metrics(full).items():
             self.values[name][key].append(value)
         if full:
@@ -310,36 +250,9 @@ class Bench:
         return {mode: int(count) for count, mode in found} or None
 
 
-def run(command):
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-
-
-def start(command, stdout, stderr=subprocess.DEVNULL):
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
-
-
 def wait_for_up(process):
     if not any(line.strip() == b"up" for line in iter(process.stdout.readline, b"")):
         sys.exit("boot-measure: a guest did not get to PID 1")
-
-
-def settle():
-    """Waits until the last VM is gone, which mayfly leaves to its reaper, and all is quiet."""
-    for _ in range(BOOT_SECONDS_MAX * 50):
-        if not any(is_reaper(pid) for pid in os.listdir("/proc") if pid.isdigit()):
-            break
-        time.sleep(0.02)
-    time.sleep(0.3)
-
-
-def is_reaper(pid):
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == "mayfly-reaper"
-    except OSError:
-        return False
 
 
 def read_smaps(pid):
@@ -380,7 +293,10 @@ def main():
     if spec["chroot"]:
         bench.enter_tmpfs()
     if bench.tracing:
-        trace_setup(spec["icount"])
+        trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
+        cpuid_filter = f"function == {MARK_UP} || function == {MARK_DOWN}"
+        events = LIGHT_EVENTS + (ONE_CPU_EVENTS if spec["icount"] else [])
+        trace_setup(spec["icount"], cpuid_filter, events)
     bench.measure()
     guests = [name for name in bench.programs if name != "bare"]
     result = {

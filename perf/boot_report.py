@@ -1,7 +1,6 @@
 """What perf/boot makes of its figures: the table, the comparison with older ones, and the chart."""
 
-import re
-import statistics
+from report import LABEL_WIDTH, axis, legend, one_bar, row, spread, svg_start, svg_text
 
 NAMES = {"mayfly": "mayfly", "qemu": "QEMU microvm", "bare": "bare KVM"}
 TIMES = {
@@ -26,7 +25,6 @@ MEMORY = {
     "peak_kib": "peak RSS with guest RAM, KiB",
 }
 REASONS_SHOWN = 8
-LABEL_WIDTH = 33
 
 # The chart: what a bar is made of, its colour, and that of the text in it.
 PHASES = [
@@ -36,15 +34,6 @@ PHASES = [
     (("idle", "exit_idle"), "idle", "#d9d9d9", "#222"),
     (("exit", "-exit_idle"), "reboot to process end", "#a8577e", "#fff"),
 ]
-
-
-def spread(values):
-    return {
-        "min": min(values),
-        "median": statistics.median(values),
-        "max": max(values),
-        "values": values,
-    }
 
 
 def summarize(spec, found):
@@ -71,10 +60,6 @@ def summarize(spec, found):
 
 def thousands(number):
     return f"{number / 1000:,.0f}"
-
-
-def row(label, cells, width=12):
-    return (f"{label:{LABEL_WIDTH}}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
 
 
 def metric_rows(result, names, labels, show):
@@ -170,27 +155,6 @@ def compare_row(label, before, now, is_time):
     return row("  " + label, [*cells, percent])
 
 
-def escape(text):
-    return re.sub("[&<>]", lambda found: {"&": "&amp;", "<": "&lt;", ">": "&gt;"}[found[0]], text)
-
-
-def svg_text(x, y, text, extra=""):
-    return f'<text x="{x:.1f}" y="{y:.1f}" {extra}>{escape(text)}</text>'
-
-
-def round_step(most):
-    """A distance of ticks that gives four to ten of them: 1, 2 or 5 times a power of ten."""
-    step = 1.0
-    while most / step > 10:
-        step *= 10
-    while most / step < 1:
-        step /= 10
-    for divisor in (5, 2):
-        if most / (step / divisor) <= 10:
-            return step / divisor
-    return step
-
-
 def phase_size(metrics, keys):
     """The sum of some medians; those with a minus count against it."""
     known = [key for key in keys if key.lstrip("-") in metrics]
@@ -210,52 +174,11 @@ def chart(result):
     bottom = top + len(bars) * (bar + gap)
     shown = [phase for i, phase in enumerate(PHASES) if any(parts[i] > 0 for _, parts in bars)]
     out = [
-        '<svg xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {left + width + right} {bottom + 56}" '
-        'font-family="sans-serif" font-size="13" fill="#222">',
-        '<rect width="100%" height="100%" fill="#fff"/>',
+        *svg_start(left + width + right, bottom + 56),
         svg_text(left, 26, "Boot to PID 1 and reboot", 'font-size="17" font-weight="bold"'),
         *legend(left, 52, shown),
         *axis(left, top - 8, width, bottom, most, unit),
     ]
     for number, (name, parts) in enumerate(bars):
-        out += one_bar(name, parts, left, top + number * (bar + gap), width / most, bar)
+        out += one_bar(name, PHASES, parts, left, top + number * (bar + gap), width / most, bar)
     return "\n".join([*out, "</svg>", ""])
-
-
-def legend(x, y, phases):
-    out = []
-    for _, label, colour, _ in phases:
-        out.append(f'<rect x="{x:.1f}" y="{y - 10}" width="11" height="11" fill="{colour}"/>')
-        out.append(svg_text(x + 16, y, label, 'font-size="12"'))
-        x += 32 + 6 * len(label)
-    return out
-
-
-def axis(left, top, width, bottom, most, unit):
-    out, step = [], round_step(most)
-    for number in range(int(most / step) + 1):
-        x = left + number * step / most * width
-        out.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom - 8}" stroke="#ddd"/>')
-        extra = 'text-anchor="middle" font-size="12"'
-        out.append(svg_text(x, bottom + 10, f"{number * step:g}", extra))
-    out.append(svg_text(left + width / 2, bottom + 34, unit, 'text-anchor="middle"'))
-    return out
-
-
-def one_bar(name, parts, left, y, per_unit, height):
-    out, x = [svg_text(left - 10, y + height / 2 + 5, name, 'text-anchor="end"')], left
-    for (_, label, colour, ink), part in zip(PHASES, parts):
-        if part <= 0:
-            continue
-        size = part * per_unit
-        out.append(
-            f'<rect x="{x:.1f}" y="{y}" width="{size:.1f}" height="{height}" fill="{colour}">'
-            f"<title>{escape(label)}: {part:.2f}</title></rect>"
-        )
-        if size > 34:
-            extra = f'text-anchor="middle" font-size="12" style="fill:{ink}"'
-            out.append(svg_text(x + size / 2, y + height / 2 + 4, f"{part:.1f}", extra))
-        x += size
-    out.append(svg_text(x + 8, y + height / 2 + 5, f"{sum(parts):.1f}", 'font-weight="bold"'))
-    return out
