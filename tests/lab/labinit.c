@@ -20,6 +20,7 @@
  *
  *	EOF <bytes>		the command's input ends after so many bytes
  *	SIZE <rows> <columns>	the terminal has a new size
+ *	PING			nothing: it only has to come
  *
  * At the end "EXIT <status> <bytes on std> <bytes on err>" goes out. A write to a virtio-serial port returns before the
  * host has taken the bytes, so the machine lives on until the host, having seen all of them, says "BYE".
