@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/agent.h"
 #include "vmm/agent_client.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -144,7 +145,7 @@ static int serve(struct exec *x, struct err *e)
 
 static int run(struct exec *x, const struct config *c, struct err *e)
 {
-	bool tty = c->command.tty == CONFIG_TTY_ON || (c->command.tty == CONFIG_TTY_AUTO && session_wants_tty());
+	bool tty = agent_wants_tty(c);
 	int streams[SESSION_STREAMS], r;
 
 	x->signal_fd = open_signals(e);

@@ -161,7 +161,6 @@ static void pump_output(struct session_pump *p, char *buf)
 		if (r != -EPIPE)
 			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",
 				 strerror(-r));
-		atomic_store(&p->session->failed, true);
 		(void)shutdown(p->from, SHUT_RDWR); /* the command gets EPIPE, too */
 		discard(p->from, buf);
 	}
@@ -200,7 +199,6 @@ int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], st
 	int r;
 
 	s->tty = tty;
-	memcpy(s->fd, fd, sizeof(s->fd));
 	atomic_store(&s->outputs, tty ? 1 : 2);
 	s->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->changed_fd < 0)

@@ -33,13 +33,11 @@ struct session {
 	void (*on_output)(void *ctx); /* or NULL: called for the first output, by its thread; set before session_start */
 	void *ctx;
 	bool tty;
-	int fd[SESSION_STREAMS]; /* ours; a terminal has only the first */
 	struct session_pump pump[SESSION_STREAMS];
 	int changed_fd;	     /* eventfd: counts up when output has ended, and when the user wants to leave */
 	atomic_uint outputs; /* that have not ended yet */
 	atomic_bool seen;    /* output has come */
 	atomic_bool left;    /* Ctrl-] was typed three times within a second */
-	atomic_bool failed;  /* stdout or stderr could not be written */
 };
 
 /* Whether a command gets a terminal that leaves it to us: if stdin and stdout are one. */
@@ -59,7 +57,7 @@ const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX]);
  */
 int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e);
 
-/* Starts with fd[], which are the session's from here on. Returns 0 or -errno with e set; session_end accepts either. */
+/* Starts with fd[], which are the session's from here on; a terminal has only the first. Returns 0 or -errno with e set; session_end accepts either. */
 int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e);
 
 /* Whether all output has been written, or given up. */
