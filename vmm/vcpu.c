@@ -24,7 +24,7 @@
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
 
-#define VCPU_SIGNAL SIGUSR1
+#define VCPU_SIGNAL SIGRTMIN /* not one that a user may send to the command (vm_stop.c) */
 #define VCPU_STACK_SIZE (128 * KIB)
 
 /* KVM exits with IO_IN and IO_OUT of a string instruction carry many items at once. */

@@ -192,6 +192,18 @@ root_dir() {
 	assert_equal "$status" 130
 }
 
+@test "command: SIGUSR1, SIGUSR2 and SIGQUIT are passed on" {
+	start_command -- sh -c 'for s in USR1 USR2 QUIT; do trap "echo got-$s" $s; done; echo ready; while :; do sleep 0.1; done'
+	wait_said ready
+	for signal in USR1 USR2 QUIT; do
+		kill "-$signal" "$pid"
+		wait_said "got-$signal"
+	done
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+}
+
 @test "command: SIGTERM lets it end, and waits no longer than 2 seconds" {
 	start_command -- sh -c 'trap "echo going; exit 3" TERM; echo ready; while :; do sleep 0.1; done'
 	wait_said ready
