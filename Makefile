@@ -32,7 +32,7 @@ WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wsign-compare -Wwrit
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=gnu17 $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing -ffunction-sections \
 	-fdata-sections -I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
-LIBS_STATIC := -luring -ljansson
+LIBS_STATIC := -luring -ljansson -lcap-ng
 ifeq ($(SAN),1)
 ALL_LDFLAGS := -pie
 LIBS := -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic

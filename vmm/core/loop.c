@@ -62,6 +62,8 @@ struct loop {
 	bool stop; /* loop's thread, as is woken: calls may have come */
 	bool woken;
 	int start_result;
+	int (*guard)(void *ctx); /* or NULL */
+	void *guard_ctx;
 	struct watch wake;
 	int wake_fd;
 
@@ -391,6 +393,22 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
 
 /* The thread. */
 
+void loop_set_guard(struct loop *loop, int (*guard)(void *ctx), void *ctx)
+{
+	loop->guard = guard;
+	loop->guard_ctx = ctx;
+}
+
+int loop_ring_fd(const struct loop *loop)
+{
+	return loop->ring.ring_fd;
+}
+
+int loop_wake_fd(const struct loop *loop)
+{
+	return loop->wake_fd;
+}
+
 static void cancel_all(struct loop *loop)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
@@ -409,6 +427,8 @@ static void *loop_thread(void *arg)
 	int r = io_uring_enable_rings(&loop->ring);
 
 	(void)pthread_setname_np(pthread_self(), loop->name); /* for ps; the name is short enough */
+	if (r >= 0 && loop->guard)
+		r = loop->guard(loop->guard_ctx);
 	pthread_mutex_lock(&loop->lock);
 	loop->start_result = r < 0 ? r : 1;
 	pthread_cond_broadcast(&loop->changed);
@@ -457,7 +477,7 @@ static int thread_start(struct loop *loop, struct err *e)
 	if (r > 0)
 		return 0;
 	pthread_join(loop->thread, NULL);
-	return err_neg(e, r, "enable the %s ring", loop->name);
+	return err_neg(e, r, "start the %s loop", loop->name);
 }
 
 int loop_start(struct loop *loop, struct err *e)

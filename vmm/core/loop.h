@@ -81,6 +81,16 @@ int loop_replace_file(struct loop *loop, int file, int fd);
 /* Watches eventfd (not owned). Before loop_start. Returns 0 or -EMFILE. */
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
 
+/*
+ * What each thread of the loop calls before it serves anything, once it has all that it needs: to give up the rest
+ * (a seccomp filter). Returns 0 or -errno, on which loop_start fails. Before loop_start.
+ */
+void loop_set_guard(struct loop *loop, int (*guard)(void *ctx), void *ctx);
+
+/* The ring's and the wake eventfd's descriptors, for the guard. On the loop's thread. */
+int loop_ring_fd(const struct loop *loop);
+int loop_wake_fd(const struct loop *loop);
+
 /* Starts the thread. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
 int loop_start(struct loop *loop, struct err *e);
 
