@@ -5,16 +5,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/base/date.h"
 #include "vmm/base/util.h"
 
 static struct {
 	enum log_level level;
 	int fd;
 } log_state = { .level = LOG_LEVEL_WARN, .fd = STDERR_FILENO };
+
+static _Thread_local const char *thread_name = "main";
+static _Thread_local void (*thread_sink)(const char *line, size_t len);
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
@@ -28,6 +31,26 @@ void log_setup(enum log_level level, int fd)
 	log_state.level = level;
 	if (fd >= 0)
 		log_state.fd = fd;
+}
+
+void log_set_thread(const char *name)
+{
+	thread_name = name;
+}
+
+const char *log_thread(void)
+{
+	return thread_name;
+}
+
+void log_set_sink(void (*sink)(const char *line, size_t len))
+{
+	thread_sink = sink;
+}
+
+int log_fd(void)
+{
+	return log_state.fd;
 }
 
 bool log_level_parse(const char *word, enum log_level *ret)
@@ -53,24 +76,29 @@ bool log_enabled(enum log_level level)
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...)
 {
-	char line[LOG_LINE_MAX], thread[17] = "";
+	char line[LOG_LINE_MAX];
 	struct timespec now;
-	struct tm tm;
+	struct date date;
+	unsigned second;
 	va_list ap;
 	int n, m;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	prctl(PR_GET_NAME, thread);
-	n = snprintf(line, sizeof(line), "%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ %s [%s] %s: ", tm.tm_year + 1900,
-		     tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, now.tv_nsec / 1000,
-		     level_names[level], thread, module);
+	date = date_of((uint32_t)(now.tv_sec / 86400));
+	second = (unsigned)(now.tv_sec % 86400);
+	n = snprintf(line, sizeof(line), "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %s: ", date.year, date.month,
+		     date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000, level_names[level],
+		     thread_name, module);
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);
 	if (m > 0)
 		n += MF_MIN(m, (int)sizeof(line) - n - 2);
 	line[n++] = '\n';
+	if (thread_sink) {
+		thread_sink(line, (size_t)n);
+		return;
+	}
 	/* A log line that cannot be written has nowhere else to go. */
 	if (write(log_state.fd, line, (size_t)n) < 0)
 		return;

@@ -10,6 +10,7 @@
 #define MF_BASE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define LOG_LINE_MAX 1200
 
@@ -21,6 +22,16 @@ void log_setup(enum log_level level, int fd);
 /* Names of levels as the command line has them ("error", ...). Returns false for any other word. */
 bool log_level_parse(const char *word, enum log_level *ret);
 const char *log_level_name(enum log_level level);
+
+/* The calling thread's name in its lines (kept); "main" until it is set. */
+void log_set_thread(const char *name);
+const char *log_thread(void);
+
+/* The calling thread's lines go to sink, with their \n, and not to the log's fd: for a thread that may not write there. */
+void log_set_sink(void (*sink)(const char *line, size_t len));
+
+/* The fd of the log. */
+int log_fd(void);
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
