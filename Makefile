@@ -112,6 +112,19 @@ $(INIT_HERE): $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
 	$(call say,INIT,$@)
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(filter-out %/link.c,$(INIT_SRCS)) tests/init/link.c
+# The seccomp filters are compiled when mayfly is: see vmm/filters/rules.h.
+FILTERS := $(B)/vmm/filters/filters.inc
+FILTER_COMPILER := $(B)/vmm/filters/compile
+$(FILTER_COMPILER): vmm/filters/compile.c $(wildcard vmm/filters/*.h) vmm/base/util.h | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -o $@ $< -lseccomp
+$(FILTERS): $(FILTER_COMPILER)
+	$(call say,FILTERS,$@)
+	$(Q)$< > $@
+$(B)/vmm/confine.o: $(FILTERS)
+$(B)/vmm/confine.o: ALL_CFLAGS += -DFILTERS_FILE='"$(FILTERS)"'
+$(B)/fuzz/obj/vmm/confine.o: $(FILTERS)
+$(B)/fuzz/obj/vmm/confine.o: FUZZ_FLAGS += -DFILTERS_FILE='"$(FILTERS)"'
 # Its texts are files.
 $(B)/vmm/texts.o $(B)/fuzz/obj/vmm/texts.o: $(wildcard configs/manual/* configs/completion/*)
 
@@ -124,6 +137,18 @@ $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
 	$(call say,AR,$@)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
+
+# The monitor with threads that try what they may not, for the tests of their filters.
+PROBED := $(B)/mayfly-probe
+$(B)/probe/confine.o: vmm/confine.c $(FILTERS)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -DFILTERS_FILE='"$(FILTERS)"' -DMF_PROBE -c -o $@ $<
+$(B)/probe/probe.o: tests/probe/probe.c | $(B)/.deps-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(PROBED): $(filter-out $(B)/vmm/confine.o,$(OBJS)) $(B)/probe/confine.o $(B)/probe/probe.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=timeline_count_instructions -o $@ $^ $(LIBS)
 
 # The guest.
 kernel: $(B)/vmlinux ## build the guest kernel (once: cached)
@@ -231,7 +256,7 @@ $(B)/tests/guest/vsock: tests/guest/vsock.c | $(B)/.deps-build
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<
 guests: $(GUESTS)
 
-TO_BOOT := $(BIN) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
+TO_BOOT := $(BIN) $(PROBED) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
 
 check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
 	$(Q)tests/run style builds unit fuzz cli boot hostile

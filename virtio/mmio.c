@@ -110,7 +110,7 @@ void mmio_broken(struct virtio_dev *dev, const char *why)
 	loop_defer(dev->loop, &m->irq_task);
 }
 
-static void mmio_kick(struct mmio *m, unsigned index)
+void mmio_kick(struct mmio *m, unsigned index)
 {
 	if (m->active && !m->broken && m->dev->vq[index].ready)
 		m->dev->ops->kick(m->dev, index);

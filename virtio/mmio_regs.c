@@ -272,6 +272,19 @@ static uint32_t mmio_read(struct mmio *m, uint32_t reg)
 	}
 }
 
+struct mmio_notify {
+	struct mmio *m;
+	uint32_t index;
+};
+
+static int mmio_notify(void *arg)
+{
+	const struct mmio_notify *n = arg;
+
+	mmio_kick(n->m, n->index);
+	return 0;
+}
+
 static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 {
 	switch (reg) {
@@ -280,9 +293,15 @@ static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 		__atomic_fetch_and(&m->interrupt_status, ~value, __ATOMIC_RELAXED);
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:
-		/* A race with reset does no harm: the loop, which decides, ignores what comes while it is not active. */
-		if (value < m->dev->ops->num_queues && mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK)
-			fdio_event_signal(m->queue[value].eventfd);
+		/*
+		 * Only where KVM could not take the ioeventfd; which the thread, by its filter, could not write. A race with
+		 * reset does no harm: the loop, which decides, ignores what comes while it is not active.
+		 */
+		if (value < m->dev->ops->num_queues && mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK) {
+			struct mmio_notify n = { .m = m, .index = value };
+
+			(void)loop_call(m->dev->loop, mmio_notify, &n); /* returns 0 */
+		}
 		break;
 	default:
 		pthread_mutex_lock(&m->lock);

@@ -66,4 +66,7 @@ void mmio_complain(struct mmio *m, const char *why);
 int mmio_activate(void *arg);
 int mmio_deactivate(void *arg);
 
+/* On the loop: the driver has new buffers in a queue. */
+void mmio_kick(struct mmio *m, unsigned index);
+
 #endif

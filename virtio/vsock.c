@@ -26,9 +26,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/virtio_ids.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "virtio/mmio.h"
@@ -353,11 +353,10 @@ static int vsock_unfinished(void *arg)
 
 void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms)
 {
-	static const struct timespec pause = { .tv_nsec = 10000000 };
 	struct vsock *v = to_vsock(dev);
 
 	for (unsigned ms = 0; loop_call(dev->loop, vsock_unfinished, v) && ms < timeout_ms; ms += 10)
-		nanosleep(&pause, NULL);
+		(void)poll(NULL, 0, 10); /* a pause */
 }
 
 static void vsock_free(struct virtio_dev *dev)
@@ -396,6 +395,11 @@ static int vsock_build(struct vsock *v, const struct vsock_params *params, struc
 	if (!v->conn || !v->buf)
 		return err_set(e, -ENOMEM, "out of memory");
 	return params->path ? vsock_unix_listen(v, params->path, e) : 0;
+}
+
+int vsock_listen_fd(struct virtio_dev *dev)
+{
+	return MF_CONTAINER_OF(dev, struct vsock, dev)->name.fd;
 }
 
 static const struct virtio_ops vsock_ops;

@@ -31,6 +31,9 @@ struct vsock_params {
 int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,
 	      struct err *e);
 
+/* The socket at path, or -1. */
+int vsock_listen_fd(struct virtio_dev *dev);
+
 /*
  * At the VM's end, when no vCPU runs any more: what the guest has sent still goes to the host, for timeout_ms at most. Not
  * on the loop's thread. Freeing the device removes the socket's name.

@@ -96,6 +96,7 @@ static int start_session(struct agent *a, bool tty, struct err *e)
 {
 	int fd[SESSION_STREAMS], others[SESSION_STREAMS], r;
 
+	a->session.guard = a->ops->guard;
 	a->session.on_output = a->ops->output;
 	a->session.ctx = a->ctx;
 	r = session_make_pairs(fd, others, tty, e);

@@ -14,6 +14,7 @@
 struct agent;
 struct config;
 struct err;
+struct session_pump;
 struct virtio_dev;
 
 /* Listener, guest, the session's changes, and a client for each other command. */
@@ -27,6 +28,7 @@ struct agent_ops {
 	/* It is over and all its output is written: with a status, or by a failure that text tells. Once. */
 	void (*exited)(void *ctx, unsigned status, bool oom, const char *text);
 	void (*failed)(void *ctx, const char *text);
+	int (*guard)(void *ctx, const struct session_pump *pump, struct err *e); /* see session.h */
 	void (*left)(void *ctx); /* the user has typed the keys to leave */
 };
 

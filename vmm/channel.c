@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/base/util.h"
@@ -37,7 +36,7 @@ void channel_done(struct channel *c)
 static bool flush(struct channel *c)
 {
 	while (c->out_len > 0) {
-		ssize_t n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t n = write(c->fd, c->out, c->out_len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -103,7 +102,7 @@ int channel_serve(struct channel *c, channel_handler *handle, void *ctx)
 	if (c->fd < 0)
 		return -EPIPE;
 	if (flush(c)) {
-		n = recv(c->fd, c->in + c->in_len, IN_SIZE - c->in_len, MSG_DONTWAIT);
+		n = read(c->fd, c->in + c->in_len, IN_SIZE - c->in_len);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;
 	}

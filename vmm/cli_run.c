@@ -51,6 +51,11 @@ static const struct cli_option run_options[] = {
 	  .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 
+	{ .help = "Safety" },
+	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log), off;\ndefault: kill",
+	  .set = config_set_seccomp, .words = "kill log off" },
+	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .set = config_set_seccomp, .fixed = "off" },
+
 	{ .help = "Messages" },
 	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .set = config_set_log_level,
 	  .words = "error warn info debug" },

@@ -178,6 +178,28 @@ int config_set_mem(struct config *c, const char *text, struct err *e)
 	return 0;
 }
 
+static const char *const seccomp_words[] = {
+	[SECCOMP_POLICY_KILL] = "kill",
+	[SECCOMP_POLICY_LOG] = "log",
+	[SECCOMP_POLICY_OFF] = "off",
+};
+
+int config_set_seccomp(struct config *c, const char *text, struct err *e)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(seccomp_words); i++) {
+		if (!strcmp(text, seccomp_words[i])) {
+			c->seccomp = (enum seccomp_policy)i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "must be kill, log or off");
+}
+
+const char *config_seccomp_name(const struct config *c)
+{
+	return seccomp_words[c->seccomp];
+}
+
 int config_set_log_level(struct config *c, const char *text, struct err *e)
 {
 	if (!log_level_parse(text, &c->log_level))

@@ -80,6 +80,7 @@ struct console {
 /* The only global state of a VM: a signal handler must find the terminal without being given anything. */
 static struct {
 	int fd;
+	pid_t group; /* ours, or 0 */
 	struct termios saved;
 	atomic_bool raw; /* set after the others; taken by the one console_tty_restore that acts */
 } tty;
@@ -286,7 +287,7 @@ static bool tty_is_ours(int fd)
 {
 	pid_t group = tcgetpgrp(fd);
 
-	return group < 0 || group == getpgrp();
+	return group < 0 || group == (tty.group ? tty.group : getpgrp());
 }
 
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
@@ -337,6 +338,11 @@ void console_stop(struct console *c)
 void console_free(struct console *c)
 {
 	free(c);
+}
+
+void console_tty_keep_group(void)
+{
+	tty.group = getpgrp();
 }
 
 bool console_tty_raw(int fd)

@@ -46,6 +46,9 @@ void console_free(struct console *c);
  */
 bool console_tty_raw(int fd);
 
+/* Our process group stays what it is now: it is not asked for again. For a thread that may not ask later. */
+void console_tty_keep_group(void);
+
 /* Undoes console_tty_raw, if it was called and not yet undone. Any thread, any number of times, in signal handlers. */
 void console_tty_restore(void);
 

@@ -192,8 +192,7 @@ void passt_end(struct passt *p)
 {
 	if (p->pid == 0)
 		return;
-	/* Not waited for: it may take its time, and its socket ends it too. */
-	(void)kill(p->pid, SIGTERM); /* it may be gone */
+	/* Its socket ends it. Not waited for: it may take its time. */
 	if (p->socket >= 0)
 		close(p->socket);
 	close(p->err_fd);

@@ -2,6 +2,11 @@
 #ifndef MF_VMM_REAPER_H
 #define MF_VMM_REAPER_H
 
+struct err;
+
+/* Makes what reaper_start needs: that can then be called by a thread that may not make it. Returns 0 or -errno with e set. */
+int reaper_prepare(struct err *e);
+
 /*
  * Starts a process that shares this one's memory and holds copies of its files, and ends when this one does: the kernel
  * then frees the VM and guest RAM in that process, after the caller of mayfly has its exit status. A failure costs only

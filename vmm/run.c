@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -61,6 +62,7 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
 	*ret = -1;
 	if (!c->timeline_file)
 		return 0;
+	json_object_seed(0); /* now, by /dev/urandom: when it is written the thread may not open files any more */
 	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
 }

@@ -55,7 +55,7 @@ int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS],
 	for (unsigned i = 0; i < (tty ? 1 : SESSION_STREAMS); i++) {
 		int pair[2];
 
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
 			err_sys(e, "make a socket pair");
 			for (unsigned j = 0; j < i; j++) {
 				close(fd[j]);
@@ -65,7 +65,6 @@ int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS],
 		}
 		fd[i] = pair[0];
 		ret_others[i] = pair[1];
-		(void)fcntl(pair[1], F_SETFL, O_NONBLOCK); /* cannot fail */
 	}
 	return 0;
 }
@@ -172,7 +171,14 @@ static void *pump_main(void *arg)
 {
 	struct session_pump *p = arg;
 	char buf[PUMP_SIZE];
+	struct err e;
 
+	(void)pthread_setname_np(pthread_self(), p->is_input ? "input" : "output"); /* for people only */
+	log_set_thread(p->is_input ? "input" : "output");
+	if (p->session->guard && p->session->guard(p->session->ctx, p, &e) < 0) {
+		log_error("%s", e.text);
+		return NULL;
+	}
 	if (p->is_input)
 		pump_input(p, buf);
 	else
@@ -185,12 +191,12 @@ static int start_pump(struct session *s, unsigned i, int from, int to, bool is_i
 	struct session_pump *p = &s->pump[i];
 	int r;
 
+	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
 	*p = (struct session_pump){ .session = s, .from = from, .to = to, .is_input = is_input };
 	r = pthread_create(&p->thread, NULL, pump_main, p);
 	if (r)
 		return err_neg(e, -r, "start a thread for the command's streams");
 	p->started = true;
-	(void)pthread_setname_np(p->thread, is_input ? "input" : "output"); /* for people only */
 	return 0;
 }
 

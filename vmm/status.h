@@ -9,6 +9,7 @@
  *	102     the guest crashed: a triple fault that was not its way to reboot
  *	103     KVM ended the guest: an exit that mayfly does not handle, or an internal error of KVM
  *	104     the guest stopped for ever: every vCPU halted with interrupts off
+ *	105     a thread of mayfly wanted a system call that its seccomp filter forbids: it was not made, and mayfly ended
  *	124     the time limit passed
  *	125     mayfly failed, before the guest ran or while it did; or the guest ended before the COMMAND had
  *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT)
@@ -25,6 +26,7 @@ enum status {
 	STATUS_GUEST_CRASH = 102,
 	STATUS_KVM_EXIT = 103,
 	STATUS_GUEST_HALT = 104,
+	STATUS_SECCOMP = 105,
 	STATUS_TIMEOUT = 124,
 	STATUS_FAILED = 125,
 	STATUS_SIGNAL_BASE = 128, /* plus the signal's number */

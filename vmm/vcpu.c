@@ -16,11 +16,16 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/confine.h"
 #include "vmm/core/mem.h"
+#include "vmm/crash.h"
+#include "vmm/log_relay.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
 
@@ -95,17 +100,26 @@ static void handle_exit(struct vcpu *v)
 	}
 }
 
-static void *vcpu_thread(void *arg)
+static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	char name[16];
+	const struct confine_own own = { .own = v->fd, .listen = -1, .to = -1, .changed = -1 };
+	char name[16]; /* the thread does not return: it may be kept */
 	sigset_t kick;
+	struct err e;
 
 	snprintf(name, sizeof(name), "vcpu%u", v->id);
 	(void)pthread_setname_np(pthread_self(), name); /* for ps; the name is short enough */
+	log_set_thread(name);
+	log_relay_use();
+	crash_thread();
 	sigemptyset(&kick);
 	sigaddset(&kick, VCPU_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	atomic_store(&v->tid, gettid());
+	if (confine_thread(&v->vm->confine, THREAD_VCPU, &own, &e) < 0)
+		vm_end(v->vm, VM_END_KVM, "%s", e.text);
+	vm_park(v->vm, v); /* until the main thread is confined, too */
 
 	if (v->id == 0)
 		timeline_mark(v->vm->timeline, TIMELINE_RUN);
@@ -120,7 +134,7 @@ static void *vcpu_thread(void *arg)
 			vm_end(v->vm, VM_END_KVM, "vCPU %u: KVM_RUN: %s", v->id, strerror(errno));
 		}
 	}
-	return NULL;
+	vm_go(v->vm, v);
 }
 
 int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e)
@@ -141,7 +155,7 @@ int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e)
 void vcpu_join(struct vcpu *v)
 {
 	if (v->started)
-		pthread_join(v->thread, NULL);
+		vm_await_gone(v->vm, v);
 	v->started = false;
 }
 
@@ -173,8 +187,9 @@ void vcpu_kick(struct vcpu *v)
 	if (!v->run)
 		return; /* half built */
 	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	if (v->started)
-		(void)pthread_kill(v->thread, VCPU_SIGNAL); /* the thread is there until it is joined */
+	/* Not pthread_kill(3), which makes other calls, too. A thread that has no number yet will look at the flag. */
+	if (v->started && atomic_load(&v->tid))
+		(void)syscall(SYS_tgkill, v->vm->confine.value[SLOT_PID], v->tid, VCPU_SIGNAL);
 }
 
 static void on_kick(int sig)

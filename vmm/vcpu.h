@@ -6,6 +6,7 @@
 #define MF_VMM_VCPU_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct err;
@@ -19,13 +20,19 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	bool parked; /* under vm->park_lock: out of KVM_RUN until vm_resume */
+	atomic_int tid; /* of the thread, once it can be kicked */
+	/* Under vm->park.lock. */
+	bool parked; /* out of KVM_RUN until vm_resume */
+	bool gone;   /* out of it for ever */
 };
 
 /* Creates vCPU id of vm in KVM. vcpu_done accepts the result of a failure. 0 or -errno with e set. */
 int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e);
 
-/* Waits for the thread, if one was started. The VM has ended and the vCPU was kicked. */
+/*
+ * Waits until the thread, if one was started, has nothing more to do with the VM. The VM has ended and the vCPU was kicked.
+ * The thread itself stays until the process ends, so its filter has to allow nothing of how threads end.
+ */
 void vcpu_join(struct vcpu *v);
 
 /* After vcpu_join. */

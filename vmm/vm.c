@@ -16,6 +16,7 @@
 #include "vmm/vm.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -40,6 +41,7 @@
 #include "vmm/core/loop.h"
 #include "vmm/crash.h"
 #include "vmm/ioapic.h"
+#include "vmm/log_relay.h"
 #include "vmm/netdev.h"
 #include "vmm/reaper.h"
 #include "vmm/serial.h"
@@ -58,8 +60,17 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	(void)pthread_mutex_init(&vm->end.lock, NULL);
 	(void)pthread_mutex_init(&vm->park.lock, NULL);
 	(void)pthread_cond_init(&vm->park.changed, NULL);
-	vm->end.fd = eventfd(0, EFD_CLOEXEC);
-	return vm->end.fd < 0 ? err_sys(e, "make an eventfd") : 0;
+	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->end.fd < 0)
+		return err_sys(e, "make an eventfd");
+	log_relay_init(vm->end.fd);
+	confine_init(&vm->confine, config->seccomp);
+	if (config->seccomp != SECCOMP_POLICY_KILL)
+		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
+			 config_seccomp_name(config));
+	vm->confine.value[SLOT_WAKE] = vm->end.fd;
+	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
+	return 0;
 }
 
 static void end_children(struct vm *vm)
@@ -206,6 +217,15 @@ static void drop_text(void)
 	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
 }
 
+/* The VM has ended, or a thread that may not write to the log has a line for it. */
+static void take_wake(struct vm *vm)
+{
+	uint64_t count;
+
+	(void)!read(vm->end.fd, &count, sizeof(count)); /* what it stands for is looked at in any case */
+	log_relay_flush();
+}
+
 /* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
 static void serve(struct vm *vm, int signal_fd)
 {
@@ -220,6 +240,8 @@ static void serve(struct vm *vm, int signal_fd)
 		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
 		int n = poll(fds, 2 + num, vm_stop_timeout(vm, wait_ms));
 
+		if (n > 0 && fds[0].revents)
+			take_wake(vm);
 		if (n > 0 && fds[1].revents)
 			take_signal(vm, signal_fd);
 		if (n > 0 && vm->agent)
@@ -262,12 +284,17 @@ static int open_signals(const struct config *c, struct err *e)
 
 static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 {
+	static const struct confine_own own = CONFINE_OWN_NONE;
 	int r = 0;
 
+	vm->park.wanted = true; /* no guest runs before we are confined */
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
+	if (!r)
+		r = confine_thread(&vm->confine, THREAD_MAIN, &own, e);
 	if (r < 0)
 		vm_end(vm, VM_END_KVM, "%s", e->text);
+	vm_resume(vm);
 	serve(vm, signal_fd);
 	return r;
 }
@@ -280,14 +307,17 @@ int vm_main(const struct config *config, struct timeline *timeline)
 	int status;
 	bool raw;
 
+	(void)mallopt(M_ARENA_MAX, 1); /* threads may not map heaps of their own */
 	if (vm_init(&vm, config, timeline, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
-	    (signal_fd = open_signals(config, &e)) < 0 || vm_build(&vm, &e) < 0) {
+	    reaper_prepare(&e) < 0 || (signal_fd = open_signals(config, &e)) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return cli_fail(&e);
 	}
+	console_tty_keep_group(); /* nobody else can change it, and we may not ask later */
 	raw = wants_raw(&vm) && console_tty_raw(STDIN_FILENO);
 	status = vm_run(&vm, signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
+	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
 	console_tty_restore();
 	if (raw && !vm.agent)

@@ -11,6 +11,7 @@
 #include "vmm/acpi_pm.h"
 #include "vmm/artifact.h"
 #include "vmm/config.h"
+#include "vmm/confine.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/mem.h"
@@ -48,6 +49,7 @@ struct vm {
 	const struct config *config; /* not owned */
 	struct timeline *timeline;   /* not owned */
 
+	struct confine confine; /* of its threads */
 	struct kvm kvm;
 	struct mem mem;
 	struct bus ports;
@@ -124,6 +126,10 @@ void vm_resume(struct vm *vm);
 
 /* For a vCPU thread that has left KVM_RUN: returns at once, or when the main thread ends a pause. */
 void vm_park(struct vm *vm, struct vcpu *v);
+
+/* vm_go: a vCPU thread has done its last for the VM; it waits for the end of the process. vm_await_gone: for that call. */
+void vm_go(struct vm *vm, struct vcpu *v) __attribute__((noreturn));
+void vm_await_gone(struct vm *vm, const struct vcpu *v);
 
 /* Whether no vCPU can ever run again: each is halted with interrupts off, or was never started. Main thread. */
 bool vm_is_halted(struct vm *vm);

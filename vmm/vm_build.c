@@ -20,6 +20,7 @@
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
 #include "vmm/cpu_x86.h"
+#include "vmm/crash.h"
 #include "vmm/ioapic.h"
 #include "vmm/netdev.h"
 #include "vmm/serial.h"
@@ -33,8 +34,41 @@ static int build_kvm(struct vm *vm, struct err *e)
 		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
 	if (!r)
 		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(config_num_devices(vm->config)), e);
+	vm->confine.value[SLOT_VM] = vm->kvm.vm_fd;
 	timeline_mark(vm->timeline, TIMELINE_KVM);
 	return r;
+}
+
+static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confine_own *own)
+{
+	struct err e;
+
+	crash_thread();
+	if (confine_thread(&vm->confine, kind, own, &e) < 0) {
+		log_error("%s", e.text);
+		return e.code;
+	}
+	return 0;
+}
+
+/* The threads of loops and streams, before they serve anything. */
+
+static int confine_io(void *ctx)
+{
+	struct vm *vm = ctx;
+	const struct confine_own own = { .own = loop_ring_fd(vm->io), .listen = -1, .to = -1, .changed = -1 };
+
+	return confine_loop(vm, THREAD_IO, &own);
+}
+
+static int confine_vsock(void *ctx)
+{
+	struct vm *vm = ctx;
+	const struct confine_own own = {
+		.own = loop_ring_fd(vm->vsock_loop), .listen = vsock_listen_fd(vm->vsock), .to = -1, .changed = -1
+	};
+
+	return confine_loop(vm, THREAD_VSOCK, &own);
 }
 
 static int send_msi(void *ctx, uint32_t address, uint32_t data)
@@ -133,6 +167,8 @@ static int build_legacy(struct vm *vm, struct err *e)
 	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
 	if (r < 0)
 		return r;
+	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
+	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
 	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
 	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
@@ -195,6 +231,10 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 	struct vsock_params params = { .path = c->path, .cid = c->cid };
 	int r = loop_new(&vm->vsock_loop, "vsock", RING_SOCKETS, e);
 
+	if (!r) {
+		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
+		loop_set_guard(vm->vsock_loop, confine_vsock, vm);
+	}
 	if (!r)
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
 	if (!r)
@@ -213,6 +253,10 @@ static int build_devices(struct vm *vm, struct err *e)
 {
 	int r = loop_new(&vm->io, "io", RING_FIXED, e);
 
+	if (!r) {
+		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);
+		loop_set_guard(vm->io, confine_io, vm);
+	}
 	if (!r)
 		r = build_legacy(vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
@@ -265,6 +309,8 @@ int vm_build(struct vm *vm, struct err *e)
 	struct boot_regs regs;
 	int r = start_children(vm, e);
 
+	if (!r)
+		r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
 	if (!r)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)

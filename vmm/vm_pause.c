@@ -70,6 +70,23 @@ void vm_park(struct vm *vm, struct vcpu *v)
 	pthread_mutex_unlock(&vm->park.lock);
 }
 
+void vm_go(struct vm *vm, struct vcpu *v)
+{
+	pthread_mutex_lock(&vm->park.lock);
+	v->gone = true;
+	pthread_cond_broadcast(&vm->park.changed);
+	for (;;)
+		pthread_cond_wait(&vm->park.changed, &vm->park.lock);
+}
+
+void vm_await_gone(struct vm *vm, const struct vcpu *v)
+{
+	pthread_mutex_lock(&vm->park.lock);
+	while (!v->gone)
+		pthread_cond_wait(&vm->park.changed, &vm->park.lock);
+	pthread_mutex_unlock(&vm->park.lock);
+}
+
 /* The vCPU is parked. */
 static bool vcpu_is_dead(const struct vcpu *v)
 {

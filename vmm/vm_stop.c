@@ -12,6 +12,8 @@
 #include "vmm/agent.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/util.h"
+#include "vmm/crash.h"
+#include "vmm/session.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
@@ -158,6 +160,18 @@ static void on_left(void *ctx)
 	vm_end(ctx, VM_END_QUIT, "Ctrl-] three times");
 }
 
+/* On a thread of the command's streams. */
+static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
+{
+	const struct vm *vm = ctx;
+	const struct confine_own own = {
+		.own = pump->from, .listen = -1, .to = pump->to, .changed = pump->session->changed_fd
+	};
+
+	crash_thread();
+	return confine_thread(&vm->confine, THREAD_PUMP, &own, e);
+}
+
 const struct agent_ops vm_agent_ops = {
 	.mark = on_mark,
 	.started = on_started,
@@ -165,6 +179,7 @@ const struct agent_ops vm_agent_ops = {
 	.exited = on_exited,
 	.failed = on_failed,
 	.left = on_left,
+	.guard = on_pump,
 };
 
 /* What is said at the end. */

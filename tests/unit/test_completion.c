@@ -111,8 +111,8 @@ static void test_values(void **state)
 	assert_string_equal(answer("run", "-c", ""), "");
 	assert_string_equal(answer("run", "--mem=1"), "");
 	assert_string_equal(answer("run", "--quiet="), "");
-	assert_string_equal(answer("run", "--entry", "pvh", "--no"), "--no-tty\tgive it none\n");
-	assert_string_equal(answer("run", "--entry", "=", "pvh", "--no"), "--no-tty\tgive it none\n");
+	assert_string_equal(answer("run", "--entry", "pvh", "--no-t"), "--no-tty\tgive it none\n");
+	assert_string_equal(answer("run", "--entry", "=", "pvh", "--no-t"), "--no-tty\tgive it none\n");
 }
 
 /* Options whose value is a file have files, and the words of the others are those that their setter takes. */

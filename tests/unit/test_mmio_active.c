@@ -63,7 +63,6 @@ static void test_ioeventfd_fails(void **state)
 	ioeventfd_result = -ENOSPC;
 	to_driver_ok(f, V1);
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-	assert_int_equal(mock_poll_watches(), 1);
 	assert_int_equal(f->note.kicks[0], 2);
 }
 
@@ -81,17 +80,12 @@ static void test_notify(void **state)
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 1); /* not ready */
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad); i++)
 		put(f, VIRTIO_MMIO_QUEUE_NOTIFY, bad[i]);
-	(void)mock_poll_watches();
 	assert_int_equal(f->note.kicks[0], 1);
 	assert_int_equal(f->note.kicks[1], 0);
-	for (unsigned i = 0; i < 1000; i++)
-		put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-	(void)mock_poll_watches();
-	assert_int_equal(f->note.kicks[0], 2); /* a storm is one kick */
-	/* A signal left over from before a reset does nothing until the device is active again. */
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	assert_int_equal(f->note.kicks[0], 2);
 	put_status(f, 0);
-	(void)mock_poll_watches();
+	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	assert_int_equal(f->note.kicks[0], 2);
 }
 

@@ -427,6 +427,7 @@ static void *loop_thread(void *arg)
 	int r = io_uring_enable_rings(&loop->ring);
 
 	(void)pthread_setname_np(pthread_self(), loop->name); /* for ps; the name is short enough */
+	log_set_thread(loop->name);
 	if (r >= 0 && loop->guard)
 		r = loop->guard(loop->guard_ctx);
 	pthread_mutex_lock(&loop->lock);

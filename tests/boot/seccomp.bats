@@ -1,0 +1,145 @@
+#!/usr/bin/env bats
+# Each thread has a seccomp filter of its kind, and mayfly ends when one wants what that forbids. The probe is mayfly with
+# threads that try (tests/probe/probe.c).
+
+load helper
+
+PROBED=${PROBED:-$B/mayfly-probe}
+
+# run_probe KIND:ATTEMPT [OPTION...]: a guest that would run on, with all kinds of threads. Sets $status and $stderr.
+run_probe() {
+	local what=$1
+	shift
+	if [ -n "${TRACE_DIR:-}" ]; then
+		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$MAYFLY" \
+			run -k "$GUESTS/spin.elf" --vsock "$BATS_TEST_TMPDIR/vsock" "$@" < /dev/null
+	else
+		run --separate-stderr env MAYFLY_PROBE="$what" timeout -k 5 "$LIMIT" "$PROBED" \
+			run -k "$GUESTS/spin.elf" --vsock "$BATS_TEST_TMPDIR/vsock" "$@" < /dev/null
+	fi
+	rm -f "$BATS_TEST_TMPDIR/vsock"
+}
+
+# tries KIND CALL ATTEMPT...: each is the end, with one line about the thread and the call.
+tries() {
+	local kind=$1 thread=$2 attempt
+	shift 2
+	for attempt in "$@"; do
+		run_probe "$kind:$attempt" -- command
+		[ "$status" -eq 105 ] || fail "$kind, $attempt: status $status, $stderr"
+		[ "$attempt" != tgkill ] || attempt='(getppid|tgkill)'
+		assert_one_line "thread $thread wanted a system call that it may not make: $attempt \([0-9]+\)"
+	done
+}
+
+all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_register clone kill tgkill ioctl)
+
+@test "seccomp: a vCPU's thread may do nothing but run its vCPU" {
+	tries vcpu vcpu0 "${all[@]}" write
+}
+
+@test "seccomp: the io loop's thread may do its I/O" {
+	tries io io "${all[@]}" write
+}
+
+@test "seccomp: the vsock loop's thread may connect Unix sockets" {
+	tries vsock vsock "${all[@]}" write
+}
+
+@test "seccomp: the threads of a command's streams may read and write them" {
+	tries pump '(in|out)put' "${all[@]}" write
+}
+
+@test "seccomp: the main thread may serve signals, and end" {
+	tries main main "${all[@]}"
+}
+
+@test "seccomp: calls by the numbers of other architectures end it at once" {
+	local kind
+	for kind in main io vsock vcpu pump; do
+		run_probe "$kind:i386" -- command
+		# A kernel without 32-bit programs does not know the instruction: a crash as any other.
+		[ "$status" -eq 159 ] || [ "$status" -eq 139 ] || fail "$kind: status $status"
+	done
+}
+
+@test "seccomp: a thread that crashes, or has used up its stack, is named" {
+	local kind attempt
+	for kind in main io vsock vcpu pump; do
+		for attempt in crash stack; do
+			run_probe "$kind:$attempt" -- command
+			assert_equal "$kind $attempt $status" "$kind $attempt 139"
+			assert_one_line 'crashed: SIGSEGV in thread [a-z0-9]+ at address 0x[0-9a-f]+'
+		done
+	done
+}
+
+@test "seccomp: a crash is the end also if the main thread hears of nothing" {
+	local kind
+	for kind in io vsock vcpu pump; do
+		run_probe "$kind:crash:deaf" -- command
+		assert_equal "$kind $status" "$kind 139"
+	done
+}
+
+@test "seccomp: every thread has its filter, and no new privileges" {
+	local task
+	local filters=1
+	[ -z "${TRACE_DIR:-}" ] || filters=2 # strace has one, too
+	start_flat spin --vsock "$BATS_TEST_TMPDIR/vsock" -c 2
+	wait_said spinning
+	for task in /proc/"$pid"/task/*; do
+		run cat "$task/status"
+		assert_line --regexp "^Seccomp_filters:[[:space:]]$filters$"
+		assert_line --regexp '^NoNewPrivs:[[:space:]]1$'
+	done
+	[ "$(ls "/proc/$pid/task")" != "$pid" ] || fail "there are no other threads"
+	kill "$pid"
+	wait_end
+	assert_equal "$status" 143
+}
+
+@test "seccomp: without, there is a warning and no filter; with log, what is forbidden is done" {
+	start_flat spin --no-seccomp
+	wait_said spinning
+	run cat "/proc/$pid/status"
+	[ -n "${TRACE_DIR:-}" ] || assert_line --regexp '^Seccomp_filters:[[:space:]]0$'
+	kill "$pid"
+	wait_end
+	assert_regex "$stderr" 'seccomp is off'
+	run_probe vcpu:openat --seccomp log
+	assert_equal "$status" 200
+	run_probe vcpu:openat --no-seccomp
+	assert_equal "$status" 200
+	assert_regex "$stderr" 'seccomp is off'
+}
+
+# What the traces of all tests are to show of calls that they leave out, and of rare ones.
+@test "seccomp: all calls of a whole run, on a clock that is read by calls, too" {
+	local clock=/sys/devices/system/clocksource/clocksource0/current_clocksource was
+	export TRACE_ALL=1
+	was=$(< "$clock")
+	[ -z "${LAB:-}" ] || echo acpi_pm > "$clock" # not on a machine of somebody's
+	run_mayfly run -r "$ROOTFS" --vsock "$BATS_TEST_TMPDIR/vsock" --net none -- sh -c 'cat /proc/uptime'
+	[ -z "${LAB:-}" ] || echo "$was" > "$clock"
+	assert_equal "$status" 0
+}
+
+@test "seccomp: instructions are counted on threads that have a filter" {
+	run_probe counter --time --timeout 1s -- command
+	assert_equal "$status" 124
+	assert_regex "$stderr" 'first KVM_RUN'
+}
+
+@test "seccomp: stopped and continued, and hit by a signal that means nothing" {
+	start_flat spin
+	wait_said spinning
+	kill -STOP "$pid"
+	sleep 0.2
+	kill -CONT "$pid"
+	kill -s RTMIN+1 "$pid"
+	sleep 1.2
+	kill "$pid"
+	wait_end
+	assert_equal "$status" 143
+}

@@ -1,0 +1,205 @@
+/*
+ * What a thread of mayfly that an attacker has taken over would try. Linked into a build of mayfly of its own
+ * (build/mayfly-probe), in which each thread calls probe_confined as the first thing behind its filter.
+ *
+ *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu or pump
+ *
+ * An attempt that comes back says what it got on stderr, past the filter of the thread if that lets it, and by the exit
+ * status 200: nothing else in mayfly uses that. deaf: the main thread does not hear of crashes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/base/util.h"
+#include "vmm/confine.h"
+#include "vmm/crash.h"
+#include "vmm/timeline.h"
+
+#define PROBE_CAME_BACK 200
+
+static long try_openat(void)
+{
+	return syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
+}
+
+static long try_open(void)
+{
+	return syscall(SYS_open, "/etc/passwd", O_RDONLY);
+}
+
+static long try_execve(void)
+{
+	char *argv[] = { (char *)(uintptr_t) "/bin/true", NULL };
+
+	return syscall(SYS_execve, argv[0], argv, NULL);
+}
+
+static long try_socket(void)
+{
+	return syscall(SYS_socket, AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+static long try_ptrace(void)
+{
+	return syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0);
+}
+
+static long try_mmap_exec(void)
+{
+	return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static long try_mprotect_exec(void)
+{
+	static uint8_t page[8192];
+
+	return syscall(SYS_mprotect, (uintptr_t)page & ~4095UL, 4096, PROT_READ | PROT_EXEC);
+}
+
+static long try_ring_setup(void)
+{
+	struct io_uring_params p = { 0 };
+
+	return syscall(SYS_io_uring_setup, 4, &p);
+}
+
+static long try_ring_register(void)
+{
+	return syscall(SYS_io_uring_register, 3, IORING_REGISTER_PROBE, NULL, 0);
+}
+
+static long try_fork(void)
+{
+	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static long try_kill(void)
+{
+	return syscall(SYS_kill, 1, SIGKILL);
+}
+
+static long try_tgkill(void)
+{
+	return syscall(SYS_tgkill, getppid(), getppid(), SIGKILL);
+}
+
+static long try_ioctl(void)
+{
+	return syscall(SYS_ioctl, 3, KVM_CREATE_VM, 0);
+}
+
+/* A file that no thread's filter names. */
+static long try_write(void)
+{
+	return syscall(SYS_write, 999, "x", 1);
+}
+
+/* Past the kernel's own check of a filter's calls: another table of numbers. */
+static long try_i386(void)
+{
+	long ret;
+
+	__asm__ volatile("int $0x80" : "=a"(ret) : "a"(20 /* getpid */) : "memory");
+	return ret;
+}
+
+static long try_crash(void)
+{
+	static volatile uintptr_t address = 8;
+
+	*(volatile int *)address = 1;
+	return 0;
+}
+
+static int __attribute__((noinline)) use_up_stack(volatile char *above, unsigned depth)
+{
+	volatile char here[4096];
+
+	here[0] = above[0];
+	return (depth ? use_up_stack(here, depth - 1) : 0) + here[0];
+}
+
+static long try_stack(void)
+{
+	volatile char here = 0;
+
+	return use_up_stack(&here, 1 << 16);
+}
+
+static const struct {
+	const char *name;
+	long (*run)(void);
+} attempts[] = {
+	{ "openat", try_openat },
+	{ "open", try_open },
+	{ "execve", try_execve },
+	{ "socket", try_socket },
+	{ "ptrace", try_ptrace },
+	{ "mmap", try_mmap_exec },
+	{ "mprotect", try_mprotect_exec },
+	{ "io_uring_setup", try_ring_setup },
+	{ "io_uring_register", try_ring_register },
+	{ "clone", try_fork },
+	{ "kill", try_kill },
+	{ "tgkill", try_tgkill },
+	{ "ioctl", try_ioctl },
+	{ "write", try_write },
+	{ "i386", try_i386 },
+	{ "crash", try_crash },
+	{ "stack", try_stack },
+};
+
+static const char *const kinds[THREAD_NUM_KINDS] = {
+	[THREAD_MAIN] = "main", [THREAD_IO] = "io",	[THREAD_VSOCK] = "vsock",
+	[THREAD_VCPU] = "vcpu", [THREAD_PUMP] = "pump",
+};
+
+/* In the place of timeline_count_instructions (ld --wrap): a counter, where the CPU has none. */
+void __wrap_timeline_count_instructions(struct timeline *t);
+void __wrap_timeline_count_instructions(struct timeline *t)
+{
+	t->counter_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+}
+
+void probe_start(void)
+{
+	const char *what = getenv("MAYFLY_PROBE");
+	sigset_t set;
+
+	if (what && strstr(what, ":deaf")) {
+		sigemptyset(&set);
+		sigaddset(&set, CRASH_SIGNAL);
+		pthread_sigmask(SIG_BLOCK, &set, NULL);
+	}
+}
+
+void probe_confined(enum thread_kind kind)
+{
+	const char *what = getenv("MAYFLY_PROBE");
+	size_t len = strlen(kinds[kind]);
+	long ret;
+
+	if (!what || strncmp(what, kinds[kind], len) != 0 || what[len] != ':')
+		return;
+	what += len + 1;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(attempts); i++) {
+		if (strncmp(attempts[i].name, what, strcspn(what, ":")) != 0 ||
+		    attempts[i].name[strcspn(what, ":")] != '\0')
+			continue;
+		ret = attempts[i].run();
+		(void)ret; /* whatever it got, it was let */
+		syscall(SYS_exit_group, PROBE_CAME_BACK);
+	}
+}

@@ -1,0 +1,280 @@
+/*
+ * The compiled seccomp filters against their lists: an interpreter of BPF, and a model that reads rules.h, asked the same
+ * questions. The calls of the lists with their arguments just right and a bit off, and anything at random.
+ */
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/util.h"
+#include "vmm/confine.h"
+#include "vmm/filters/rules.h"
+
+#define RANDOM_CALLS 200000
+#define FIRST_VALUE 40 /* what the slots hold: 40, 41, ... */
+
+#define LIST(rules)                                                                                                    \
+	{                                                                                                              \
+		(rules), MF_ARRAY_SIZE(rules)                                                                          \
+	}
+
+static const struct {
+	const struct filter_rule *rules;
+	size_t num;
+} lists[THREAD_NUM_KINDS] = {
+	[THREAD_MAIN] = LIST(main_rules), [THREAD_IO] = LIST(io_rules),	    [THREAD_VSOCK] = LIST(vsock_rules),
+	[THREAD_VCPU] = LIST(vcpu_rules), [THREAD_PUMP] = LIST(pump_rules),
+};
+
+/* What a filter says of a call. The instructions are those that libseccomp makes. */
+static uint32_t interpret(const struct sock_filter *code, unsigned len, const struct seccomp_data *data)
+{
+	uint32_t acc = 0;
+
+	for (unsigned pc = 0; pc < len; pc++) {
+		const struct sock_filter *in = &code[pc];
+
+		switch (in->code) {
+		case BPF_LD | BPF_W | BPF_ABS:
+			assert_true(in->k + sizeof(acc) <= sizeof(*data));
+			memcpy(&acc, (const char *)data + in->k, sizeof(acc));
+			break;
+		case BPF_ALU | BPF_AND | BPF_K:
+			acc &= in->k;
+			break;
+		case BPF_JMP | BPF_JA:
+			pc += in->k;
+			break;
+		case BPF_JMP | BPF_JEQ | BPF_K:
+			pc += acc == in->k ? in->jt : in->jf;
+			break;
+		case BPF_JMP | BPF_JGE | BPF_K:
+			pc += acc >= in->k ? in->jt : in->jf;
+			break;
+		case BPF_JMP | BPF_JGT | BPF_K:
+			pc += acc > in->k ? in->jt : in->jf;
+			break;
+		case BPF_RET | BPF_K:
+			return in->k;
+		default:
+			fail_msg("instruction 0x%x", in->code);
+		}
+	}
+	fail_msg("the filter has no end");
+	return 0;
+}
+
+static uint64_t value_of(uint64_t v)
+{
+	return v - FILTER_SLOT_BASE < FILTER_NUM_SLOTS ? v - FILTER_SLOT_BASE + FIRST_VALUE : v;
+}
+
+static bool is_allowed(enum thread_kind kind, const struct seccomp_data *d)
+{
+	for (size_t i = 0; i < lists[kind].num; i++) {
+		const struct filter_rule *rule = &lists[kind].rules[i];
+		bool all = rule->nr == d->nr;
+
+		for (unsigned j = 0; all && j < FILTER_ARGS_MAX; j++) {
+			const struct filter_arg *a = &rule->arg[j];
+
+			if (a->number)
+				all = (d->args[a->number - 1] & a->mask) == value_of(a->value);
+		}
+		if (all)
+			return true;
+	}
+	return false;
+}
+
+struct fixture {
+	struct sock_filter code[SECCOMP_CODE_MAX];
+	unsigned len;
+	enum thread_kind kind;
+};
+
+static void complete(struct fixture *f, enum thread_kind kind, enum seccomp_policy policy)
+{
+	const struct seccomp_code c = confine_code(kind);
+	uint32_t value[FILTER_NUM_SLOTS];
+
+	for (unsigned i = 0; i < FILTER_NUM_SLOTS; i++)
+		value[i] = FIRST_VALUE + i;
+	assert_true(c.len <= SECCOMP_CODE_MAX);
+	seccomp_complete(f->code, &c, value, FILTER_NUM_SLOTS, policy);
+	f->len = c.len;
+	f->kind = kind;
+}
+
+static void expect_same(const struct fixture *f, const struct seccomp_data *d)
+{
+	uint32_t want = is_allowed(f->kind, d) ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP;
+	uint32_t got = interpret(f->code, f->len, d);
+
+	if (got != want)
+		fail_msg("kind %d, call %d (%llx, %llx, %llx): 0x%x, not 0x%x", f->kind, d->nr,
+			 (unsigned long long)d->args[0], (unsigned long long)d->args[1], (unsigned long long)d->args[2],
+			 got, want);
+}
+
+static struct seccomp_data call_of(const struct filter_rule *rule)
+{
+	struct seccomp_data d = { .nr = rule->nr, .arch = AUDIT_ARCH_X86_64 };
+
+	for (unsigned j = 0; j < FILTER_ARGS_MAX; j++)
+		if (rule->arg[j].number)
+			d.args[rule->arg[j].number - 1] = value_of(rule->arg[j].value);
+	return d;
+}
+
+static void test_listed(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
+		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
+		for (size_t i = 0; i < lists[kind].num; i++) {
+			struct seccomp_data d = call_of(&lists[kind].rules[i]);
+
+			assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
+		}
+	}
+}
+
+/* One bit of one argument, or of the number, is another. */
+static void test_a_bit_off(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
+		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
+		for (size_t i = 0; i < lists[kind].num; i++) {
+			for (unsigned bit = 0; bit < 6 * 64 + 9; bit++) {
+				struct seccomp_data d = call_of(&lists[kind].rules[i]);
+
+				if (bit < 6 * 64)
+					d.args[bit / 64] ^= 1ULL << bit % 64;
+				else
+					d.nr ^= 1 << (bit - 6 * 64);
+				expect_same(&f, &d);
+			}
+		}
+	}
+}
+
+static void test_random(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	srand(1);
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
+		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
+		for (unsigned n = 0; n < RANDOM_CALLS; n++) {
+			struct seccomp_data d = { .nr = rand() % 512, .arch = AUDIT_ARCH_X86_64 };
+
+			for (unsigned i = 0; i < 6; i++)
+				d.args[i] = rand() % 4 ? (uint64_t)(rand() % 64) :
+							 (uint64_t)rand() << 20 ^ (uint64_t)rand();
+			expect_same(&f, &d);
+		}
+	}
+}
+
+/* The calls of other architectures have other numbers: none is asked about. */
+static void test_other_architectures(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
+		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
+		for (int nr = 0; nr < 512; nr++) {
+			struct seccomp_data d = { .nr = nr, .arch = AUDIT_ARCH_I386 };
+
+			assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_KILL_PROCESS);
+			d = (struct seccomp_data){ .nr = nr | 0x40000000, .arch = AUDIT_ARCH_X86_64 }; /* x32 */
+			assert_int_not_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
+		}
+	}
+}
+
+static void test_log_policy(void **state)
+{
+	struct seccomp_data d = { .nr = SYS_execve, .arch = AUDIT_ARCH_X86_64 };
+	struct fixture f;
+
+	(void)state;
+	complete(&f, THREAD_VCPU, SECCOMP_POLICY_LOG);
+	assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_LOG);
+	d = call_of(&vcpu_rules[0]);
+	assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
+}
+
+/* What no list may have, whatever else is put into one. */
+static void test_never(void **state)
+{
+	static const int never[] = { SYS_execve,
+				     SYS_execveat,
+				     SYS_open,
+				     SYS_openat,
+				     SYS_openat2,
+				     SYS_mmap,
+				     SYS_mprotect,
+				     SYS_ptrace,
+				     SYS_fork,
+				     SYS_vfork,
+				     SYS_clone3,
+				     SYS_io_uring_setup,
+				     SYS_io_uring_register,
+				     SYS_setns,
+				     SYS_unshare,
+				     SYS_mount,
+				     SYS_bpf,
+				     SYS_userfaultfd,
+				     SYS_prctl,
+				     SYS_perf_event_open,
+				     SYS_process_vm_writev,
+				     SYS_setuid,
+				     SYS_keyctl };
+
+	(void)state;
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++)
+		for (size_t i = 0; i < lists[kind].num; i++)
+			for (size_t j = 0; j < MF_ARRAY_SIZE(never); j++)
+				assert_int_not_equal(lists[kind].rules[i].nr, never[j]);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	assert_string_equal(confine_call_name(0), "read");
+	assert_string_equal(confine_call_name(SYS_openat), "openat");
+	assert_string_equal(confine_call_name(SYS_io_uring_setup), "io_uring_setup");
+	assert_null(confine_call_name(-1));
+	assert_null(confine_call_name(511));
+	assert_null(confine_call_name(512));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_listed),	   cmocka_unit_test(test_a_bit_off),
+		cmocka_unit_test(test_random),	   cmocka_unit_test(test_other_architectures),
+		cmocka_unit_test(test_log_policy), cmocka_unit_test(test_never),
+		cmocka_unit_test(test_names),
+	};
+
+	return cmocka_run_group_tests_name("filters", tests, NULL, NULL);
+}

@@ -1,0 +1,38 @@
+/* The kinds of threads that have a filter each, and what is put into it when it is loaded. */
+#ifndef MF_VMM_FILTERS_KINDS_H
+#define MF_VMM_FILTERS_KINDS_H
+
+enum thread_kind {
+	THREAD_MAIN,
+	THREAD_IO,
+	THREAD_VSOCK,
+	THREAD_VCPU,
+	THREAD_PUMP,
+	THREAD_NUM_KINDS,
+};
+
+enum filter_slot {
+	SLOT_PID,
+	SLOT_MAIN_TID,
+	SLOT_CRASH_SIGNAL,
+	SLOT_LOG,	 /* where the log goes */
+	SLOT_WAKE,	 /* eventfd: wakes the main thread */
+	SLOT_IO_WAKE,	 /* eventfd: calls the io loop */
+	SLOT_VSOCK_WAKE, /* the same of the vsock loop */
+	SLOT_IOAPIC,	 /* eventfd */
+	SLOT_SERIAL,	 /* eventfd */
+	SLOT_COUNTER,	 /* of instructions */
+	SLOT_VM,	 /* KVM's VM */
+	/* Of the thread itself. */
+	SLOT_OWN,     /* its vCPU, its ring, or what it reads */
+	SLOT_LISTEN,  /* the vsock's socket */
+	SLOT_TO,      /* what a pump writes to */
+	SLOT_CHANGED, /* eventfd: a session has changed */
+	FILTER_NUM_SLOTS,
+};
+
+/* What stands for a slot's value in a compiled filter: no number of anything. */
+#define FILTER_SLOT_BASE 0x7fd00000U
+#define FILTER_SLOT_VALUE(slot) (FILTER_SLOT_BASE + (slot))
+
+#endif

@@ -1,0 +1,182 @@
+/*
+ * What each thread may ask of the kernel once the guest runs: THE list, a table for each kind of thread with the reason of
+ * each entry. A call that is not here, or has other arguments, does not happen, and mayfly ends with status 105.
+ *
+ * compile.c makes seccomp filters of it, by libseccomp, when mayfly is built: four of them would take 0.11 to 0.15 ms of
+ * every start. What is known only then (descriptors, thread ids) stands in the filters as the constants of enum
+ * filter_slot, for which confine.c puts the values.
+ *
+ * Never allowed on any thread: execve, open, mmap, mprotect, ptrace, io_uring_setup, io_uring_register, and socket but for
+ * the vsock thread's AF_UNIX. Memory: main and the vsock thread may grow the heap (brk); where a thread of libc would map
+ * a heap of its own, malloc(3) falls back to that of the main thread (M_ARENA_MAX is 1).
+ *
+ * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/used compares).
+ */
+#ifndef MF_VMM_FILTERS_RULES_H
+#define MF_VMM_FILTERS_RULES_H
+
+#include <asm/ioctls.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/if_tun.h>
+#include <linux/kvm.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "vmm/filters/kinds.h"
+
+struct filter_arg {
+	unsigned number; /* from 1; 0: none */
+	uint64_t mask, value;
+};
+
+#define FILTER_ARGS_MAX 3
+
+struct filter_rule {
+	const char *name;
+	int nr;
+	const char *why;
+	struct filter_arg arg[FILTER_ARGS_MAX]; /* all must hold */
+};
+
+/* The kernel takes descriptors, ids and commands from the low half of a register. */
+#define INT(n, v)                                                                                                      \
+	{                                                                                                              \
+		.number = (n), .mask = UINT32_MAX, .value = (uint32_t)(v)                                              \
+	}
+#define SLOT(n, slot) INT(n, FILTER_SLOT_VALUE(slot))
+#define LEN(n, v)                                                                                                      \
+	{                                                                                                              \
+		.number = (n), .mask = UINT64_MAX, .value = (v)                                                        \
+	}
+#define BITS(n, m, v)                                                                                                  \
+	{                                                                                                              \
+		.number = (n), .mask = (m), .value = (v)                                                               \
+	}
+#define ALLOW(call, reason, ...)                                                                                       \
+	{                                                                                                              \
+		.name = #call, .nr = SYS_##call, .why = (reason), .arg = { __VA_ARGS__ }                               \
+	}
+
+#define FUTEX(reason)                                                                                                  \
+	ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT)), ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAKE)),              \
+		ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT_BITSET))
+
+/* What any thread needs to time, to be waited for, and to die. */
+#define COMMON                                                                                                         \
+	FUTEX("locks and conditions"), ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock"),      \
+		ALLOW(tgkill, "a crash is told to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),         \
+		      SLOT(3, SLOT_CRASH_SIGNAL)),                                                                     \
+		ALLOW(exit_group, "the end, if the main thread does not answer")
+
+#define COUNTER ALLOW(read, "the counter of instructions, for --time", SLOT(1, SLOT_COUNTER), LEN(3, 8))
+
+/* Of pthread_exit(3). */
+#define THREAD_EXIT                                                                                                    \
+	ALLOW(rt_sigprocmask, "the end of a thread"),                                                                  \
+		ALLOW(madvise, "the end of a thread: its stack is given back", INT(3, MADV_DONTNEED)),                 \
+		ALLOW(exit, "the end of a thread")
+
+#define LOG ALLOW(write, "the log", SLOT(1, SLOT_LOG))
+
+/* What a device asks of KVM, on its loop. */
+#define DEVICE                                                                                                         \
+	ALLOW(ioctl, "an interrupt for the guest", SLOT(1, SLOT_VM), INT(2, KVM_SIGNAL_MSI)),                          \
+		ALLOW(ioctl, "a driver is ready: its notifications come by eventfd", SLOT(1, SLOT_VM),                 \
+		      INT(2, KVM_IOEVENTFD)),                                                                          \
+		ALLOW(write, "the main thread is wanted", SLOT(1, SLOT_WAKE), LEN(3, 8))
+
+/* It never ends: it stays in a futex(2) until the process does. Its log goes through the main thread. */
+static const struct filter_rule vcpu_rules[] = {
+	ALLOW(ioctl, "the guest runs", SLOT(1, SLOT_OWN), INT(2, KVM_RUN)),
+	ALLOW(write, "the main thread is wanted", SLOT(1, SLOT_WAKE), LEN(3, 8)),
+	ALLOW(write, "the io loop is called", SLOT(1, SLOT_IO_WAKE), LEN(3, 8)),
+	ALLOW(write, "the vsock loop is called", SLOT(1, SLOT_VSOCK_WAKE), LEN(3, 8)),
+	ALLOW(write, "an interrupt that was pending", SLOT(1, SLOT_IOAPIC), LEN(3, 8)),
+	ALLOW(write, "a byte for the console", SLOT(1, SLOT_SERIAL), LEN(3, 8)),
+	ALLOW(rt_sigreturn, "the signal that ends KVM_RUN"),
+	COUNTER,
+	COMMON,
+};
+
+static const struct filter_rule io_rules[] = {
+	ALLOW(io_uring_enter, "all I/O", SLOT(1, SLOT_OWN)),
+	DEVICE,
+	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
+	LOG,
+	COUNTER,
+	COMMON,
+	THREAD_EXIT,
+};
+
+static const struct filter_rule vsock_rules[] = {
+	ALLOW(io_uring_enter, "waiting for sockets", SLOT(1, SLOT_OWN)),
+	DEVICE,
+	ALLOW(recvmsg, "data of a connection"),
+	ALLOW(sendmsg, "data of a connection"),
+	ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),
+	ALLOW(recvfrom, "its CONNECT line"),
+	ALLOW(sendto, "the answer to it"),
+	ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),
+	ALLOW(socket, "the guest connects", INT(1, AF_UNIX), INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	ALLOW(connect, "the guest connects"),
+	ALLOW(shutdown, "one side has ended"),
+	ALLOW(close, "a connection has ended"),
+	LOG,
+	COMMON,
+	THREAD_EXIT,
+};
+
+/* The threads that carry the streams of a COMMAND (session.c). */
+static const struct filter_rule pump_rules[] = {
+	ALLOW(read, "the stream", SLOT(1, SLOT_OWN)),
+	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),
+	ALLOW(poll, "a stream that somebody has made non-blocking"),
+	ALLOW(write, "the main thread is told of its end", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
+	ALLOW(shutdown, "the end of stdin"),
+	LOG,
+	COUNTER,
+	COMMON,
+	THREAD_EXIT,
+};
+
+static const struct filter_rule main_rules[] = {
+	ALLOW(poll, "THE main loop"),
+	ALLOW(read, "signals, eventfds, init's messages"),
+	ALLOW(write, "messages to the user, to init and to loops"),
+	FUTEX("locks and conditions"),
+	ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock"),
+	ALLOW(restart_syscall, "poll goes on after SIGSTOP and SIGCONT"),
+	ALLOW(rt_sigreturn, "a signal handler returns"),
+	ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),
+	ALLOW(madvise, "pages of our code that are not needed any more", INT(3, MADV_DONTNEED)),
+	ALLOW(brk, "malloc"),
+	ALLOW(munmap, "rings and large blocks are given back"),
+	ALLOW(close, "what the VM had"),
+	ALLOW(ioctl, "whether a vCPU is halted for ever", INT(2, KVM_GET_MP_STATE)),
+	ALLOW(ioctl, "the terminal: is it ours", INT(2, TIOCGPGRP)),
+	ALLOW(ioctl, "the terminal: its mode", INT(2, TCGETS)),
+	ALLOW(ioctl, "the terminal: its mode", INT(2, TCSETS)),
+	ALLOW(ioctl, "the terminal: its size", INT(2, TIOCGWINSZ)),
+	ALLOW(accept4, "`mayfly exec` connects"),
+	ALLOW(recvmsg, "its request"),
+	ALLOW(sendmsg, "the answer, with its ends of the streams"),
+	ALLOW(fcntl, "drives are unlocked", INT(2, F_OFD_SETLK)),
+	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),
+	ALLOW(newfstatat, "a socket's name: is it still ours"),
+	ALLOW(unlink, "a socket's name is removed"),
+	ALLOW(wait4, "passt and tar have ended"),
+	ALLOW(clone, "the reaper", INT(1, CLONE_VM)),
+	ALLOW(rt_sigaction, "a crash: to die of its signal, with a core file", INT(1, SIGSEGV)),
+	ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)),
+	ALLOW(rt_sigaction, "the same", INT(1, SIGILL)),
+	ALLOW(rt_sigaction, "the same", INT(1, SIGFPE)),
+	ALLOW(rt_sigaction, "the same", INT(1, SIGABRT)),
+	ALLOW(exit_group, "the end"),
+};
+
+#endif
