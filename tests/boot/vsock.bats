@@ -135,13 +135,14 @@ is_socket() {
 	"$PYTHON" -c 'import socket; socket.socket(socket.AF_UNIX).bind("v_63")'
 	host out52 serve "unix:$PWD/v_52"
 	wait_for is_socket v_52
-	run_linux --vsock v -- 'for p in 60 61 62 63; do vsock pipe vsock:$p < /dev/null 2>&1 || echo refused $p; done'
+	run_linux --vsock v --log-level debug -- 'for p in 60 61 62 63; do vsock pipe vsock:$p < /dev/null 2>&1 || echo refused $p; done'
 	assert_equal "$status" 0
 	for p in 60 61 62 63; do
 		assert_output --partial "refused $p"
 	done
 	assert_output --partial 'vsock: connect: Connection reset by peer'
 	refute_output --partial 'timed out'
+	assert_regex "$stderr" '\[vsock\] vsock: connection of the guest to port 60'
 	kill "$host_pid"
 }
 

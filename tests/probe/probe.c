@@ -138,6 +138,19 @@ static long try_stack(void)
 	return use_up_stack(&here, 1 << 16);
 }
 
+/* This one may: the heap grows. */
+static long try_malloc(void)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		char *memory = malloc(100000);
+
+		if (!memory)
+			return -1;
+		memory[0] = 1;
+	}
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	long (*run)(void);
@@ -159,6 +172,7 @@ static const struct {
 	{ "i386", try_i386 },
 	{ "crash", try_crash },
 	{ "stack", try_stack },
+	{ "malloc", try_malloc },
 };
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
