@@ -53,7 +53,7 @@ UNIT_BINS := $(UNIT_SRCS:%.c=$(B)/%)
 FUZZ_SRCS := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(FUZZ_SRCS:tests/fuzz/%.c=$(B)/fuzz/%)
 GUEST_SRCS := $(wildcard tests/guest/*.S)
-GUESTS := $(GUEST_SRCS:%.S=$(B)/%.elf) $(B)/tests/guest/vsock
+GUESTS := $(GUEST_SRCS:%.S=$(B)/%.elf) $(B)/tests/guest/vsock $(B)/tests/guest/look
 PROBE := $(B)/kvm-runs-kernels
 
 .DELETE_ON_ERROR:
@@ -249,8 +249,8 @@ $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -nostdlib -static -no-pie -Itests/guest -Wl,-N,--no-warn-rwx-segments,--build-id=none \
 		-Wl,-Ttext=0x100000,-e,start -o $@ $<
-# A program for Linux guests, and for the host's side of their tests.
-$(B)/tests/guest/vsock: tests/guest/vsock.c | $(B)/.deps-build
+# A program for Linux guests, and for the host's side of their tests; and one for jails.
+$(B)/tests/guest/vsock $(B)/tests/guest/look: $(B)/tests/guest/%: tests/guest/%.c | $(B)/.deps-build
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<

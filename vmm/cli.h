@@ -35,6 +35,7 @@ struct cli_option {
 	bool first; /* set before all others, wherever it stands: a file, which they override */
 	/* For completion: the words that the value is, or begins with ("tap="). Without it, files if it is a FILE. */
 	const char *words;
+	bool repeatable; /* for cli_parse_strict */
 };
 
 #define CLI_FILES ":files" /* in place of words */
@@ -74,8 +75,15 @@ int cli_main(int argc, char **argv, const struct cli_command *commands);
 int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **argv, struct err *e);
 
 /*
- * Parses what has no option but the help, and one operand. Returns as cli_parse, with the operand in *ret, NULL if there
- * is none.
+ * Parses a command's options as Firecracker's programs do: only "--name" or "--name" "value", none twice that is not
+ * repeatable. Returns as cli_parse, with the index of what is behind "--", or argc, in *ret_rest.
+ */
+int cli_parse_strict(const struct cli_usage *usage, struct config *c, int argc, char **argv, int *ret_rest,
+		     struct err *e);
+
+/*
+ * Parses what has no option but the help, and one operand. Returns as cli_parse, with the operand in *ret, NULL if
+ * there is none.
  */
 int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e);
 

@@ -1,11 +1,14 @@
 /* mayfly: a microVM monitor. main() is the table of commands; each is in a file of its name. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
 
 #include "vmm/cli.h"
 #include "vmm/completion.h"
 #include "vmm/doctor.h"
 #include "vmm/exec.h"
+#include "vmm/jailer.h"
 #include "vmm/manual.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
@@ -15,6 +18,7 @@ const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
 	{ "timeline", "draw where the time of a run went", timeline_command, &timeline_usage },
+	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "manual", "print a manual page", manual_command, &manual_usage },
 	{ "completion", "print a completion script for a shell", completion_command, &completion_usage },
@@ -31,9 +35,19 @@ static int hold_standard_fds(void)
 	return 0;
 }
 
+/* For programs that start another by its name only, mayfly can have that name: as a link, or a copy. */
+static bool called_as(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+
+	return !strcmp(slash ? slash + 1 : path, name);
+}
+
 int main(int argc, char **argv)
 {
 	if (hold_standard_fds() < 0)
 		return STATUS_FAILED;
+	if (argc > 0 && called_as(argv[0], "jailer"))
+		return jailer_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);
 }

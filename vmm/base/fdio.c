@@ -38,6 +38,24 @@ int fdio_pread_all(int fd, void *buf, size_t len, uint64_t offset)
 	return (size_t)n == len ? 0 : -ENODATA;
 }
 
+ssize_t fdio_read(int fd, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = read(fd, (char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
 int fdio_write_all(int fd, const void *buf, size_t len)
 {
 	size_t done = 0;

@@ -15,6 +15,12 @@ ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset);
 /* Reads exactly len bytes at offset. Returns 0, -ENODATA at an early end of file, or -errno. */
 int fdio_pread_all(int fd, void *buf, size_t len, uint64_t offset);
 
+/*
+ * Reads up to len bytes from a pipe or socket, until len or its end. Returns the bytes read or -errno. Blocks if fd
+ * blocks.
+ */
+ssize_t fdio_read(int fd, void *buf, size_t len);
+
 /* Writes all of buf. Returns 0 or -errno. Blocks if fd blocks. */
 int fdio_write_all(int fd, const void *buf, size_t len);
 
