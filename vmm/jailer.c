@@ -92,15 +92,15 @@ static int set_version(struct config *c, const char *text, struct err *e)
 
 /* clang-format off */
 static const struct cli_option jailer_options[] = {
-	{ 0, "id", "ID", "the jail's name, of up to 64 letters, digits and '-'; required", .set = set_id },
-	{ 0, "exec-file", "FILE", "the program, which must be static; required", .set = set_exec_file },
-	{ 0, "uid", "N", "the user it runs as; required", .set = set_uid },
-	{ 0, "gid", "N", "the group it runs as; required", .set = set_gid },
+	{ 0, "id", "ID", "the jail's name: up to 64 letters, digits, '-'", .set = set_id },
+	{ 0, "exec-file", "FILE", "the program, which must be static", .set = set_exec_file },
+	{ 0, "uid", "N", "the user it runs as", .set = set_uid },
+	{ 0, "gid", "N", "the group it runs as", .set = set_gid },
 	{ 0, "chroot-base-dir", "DIR", "where jails are; default: /srv/jailer", .set = set_chroot_base,
 	  .words = CLI_FILES },
 	{ 0, "netns", "FILE", "the network namespace to join", .set = set_netns },
-	{ 0, "daemonize", NULL, "run it as a session of its own, its streams /dev/null", .set = set_daemonize },
-	{ 0, "new-pid-ns", NULL, "run it in a PID namespace of its own", .set = set_new_pid_ns },
+	{ 0, "daemonize", NULL, "as a session of its own, its streams /dev/null", .set = set_daemonize },
+	{ 0, "new-pid-ns", NULL, "in a PID namespace of its own", .set = set_new_pid_ns },
 	{ 0, "cgroup", "FILE=VALUE", "a limit, such as cpu.shares=10; repeatable", .set = add_cgroup,
 	  .repeatable = true },
 	{ 0, "cgroup-version", "N", "of control groups; default: 1", .set = set_cgroup_version, .words = "1 2" },
@@ -115,10 +115,11 @@ static const struct cli_option jailer_options[] = {
 
 const struct cli_usage jailer_usage = {
 	.command = "jailer",
-	.synopsis = "--id ID --exec-file FILE --uid N --gid N [options] [-- ARG...]",
+	.synopsis = "--id ID --exec-file FILE --uid N --gid N [...] [-- ARG...]",
 	.about = "Runs a static program as a user without privileges, in a directory as its root,\n"
 		 "DIR/PROGRAM/ID/root, with the options of Firecracker's jailer. ARGs are the\n"
-		 "program's. Also run if mayfly is called as 'jailer'. Must be started by root.\n\n",
+		 "program's. Also run if mayfly is called as 'jailer'. Must be started by root.\n"
+		 "The first four options must be given.\n\n",
 	.options = jailer_options,
 };
 
