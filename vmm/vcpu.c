@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -139,17 +138,12 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 
 int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e)
 {
-	void *run;
-
 	*v = (struct vcpu){ .vm = vm, .id = id, .fd = -1 };
 	v->fd = ioctl(vm->kvm.vm_fd, KVM_CREATE_VCPU, (unsigned long)id);
 	if (v->fd < 0)
 		return err_sys(e, "KVM_CREATE_VCPU %u", id);
-	run = mmap(NULL, vm->kvm.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
-	if (run == MAP_FAILED)
-		return err_sys(e, "map kvm_run of vCPU %u", id);
-	v->run = run;
-	return 0;
+	v->run = mem_map_guarded(v->fd, vm->kvm.run_size);
+	return v->run ? 0 : err_sys(e, "map kvm_run of vCPU %u", id);
 }
 
 void vcpu_join(struct vcpu *v)
@@ -162,7 +156,7 @@ void vcpu_join(struct vcpu *v)
 void vcpu_done(struct vcpu *v)
 {
 	if (v->run)
-		munmap(v->run, v->vm->kvm.run_size);
+		mem_unmap_guarded(v->run, v->vm->kvm.run_size);
 	if (v->fd >= 0)
 		close(v->fd);
 }

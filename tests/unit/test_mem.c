@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -105,12 +107,106 @@ static void test_mapped_file_is_private(void **state)
 	close(fd);
 }
 
+/* The kernel reads it for us: a process that touches a guard dies. */
+static bool can_read(const void *at)
+{
+	int pipes[2];
+	ssize_t n;
+
+	assert_int_equal(pipe(pipes), 0);
+	n = write(pipes[1], at, 1);
+	close(pipes[0]);
+	close(pipes[1]);
+	return n == 1;
+}
+
+/* Whether /proc/self/smaps has that flag for the mapping of at. */
+static bool has_flag(const void *at, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool here = false, has = false;
+	char line[512];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = (uintptr_t)at >= start && (uintptr_t)at < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			has = strstr(line, flag) != NULL;
+	}
+	fclose(f);
+	return has;
+}
+
+static void test_guards_around_ram(void **state)
+{
+	struct mem m;
+	struct err e;
+	uint8_t *first;
+
+	(void)state;
+	assert_int_equal(mem_init(&m, 16 * MIB, &e), 0);
+	first = mem_at(&m, 0, 1);
+	assert_true(can_read(first));
+	assert_true(can_read(first + 16 * MIB - 1));
+	assert_false(can_read(first - 1));
+	assert_false(can_read(first - 2 * MIB));
+	assert_false(can_read(first + 16 * MIB));
+	assert_false(can_read(first + 18 * MIB - 1));
+	mem_done(&m);
+}
+
+static void test_no_guest_memory_in_core_files(void **state)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	struct mem m;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	assert_int_equal(mem_init(&m, 16 * MIB, &e), 0);
+	assert_int_equal(mem_map_file(&m, 4 * MIB, fd, 0, 8192, &e), 0);
+	for (uint64_t gpa = 0; gpa < 16 * MIB; gpa += MIB) {
+		assert_true(has_flag(mem_at(&m, gpa, 1), " dd"));
+		assert_false(has_flag(mem_at(&m, gpa, 1), " mg"));
+		assert_false(has_flag(mem_at(&m, gpa, 1), " ex"));
+	}
+	/* A file that cannot be mapped: what is put back is as it was. */
+	assert_true(mem_map_file(&m, 8 * MIB, -1, 0, 4096, &e) < 0);
+	assert_true(has_flag(mem_at(&m, 8 * MIB, 1), " dd"));
+	mem_done(&m);
+	close(fd);
+}
+
+static void test_guarded_file(void **state)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	uint8_t *at;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 12288), 0);
+	at = mem_map_guarded(fd, 12288);
+	assert_non_null(at);
+	memset(at, 1, 12288);
+	assert_true(can_read(at + 12287));
+	assert_false(can_read(at - 1));
+	assert_false(can_read(at + 12288));
+	mem_unmap_guarded(at, 12288);
+	assert_false(can_read(at));
+	close(fd);
+	errno = 0;
+	assert_null(mem_map_guarded(-1, 4096));
+	assert_int_equal(errno, EBADF);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_small_memory),	       cmocka_unit_test(test_gap),
 		cmocka_unit_test(test_exactly_up_to_the_gap),  cmocka_unit_test(test_more_than_any_host_has),
-		cmocka_unit_test(test_mapped_file_is_private),
+		cmocka_unit_test(test_mapped_file_is_private), cmocka_unit_test(test_guards_around_ram),
+		cmocka_unit_test(test_guarded_file),	       cmocka_unit_test(test_no_guest_memory_in_core_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

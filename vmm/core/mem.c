@@ -81,12 +81,36 @@ int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t 
 
 	if (!at)
 		return err_set(e, -EFAULT, "map a file at guest address 0x%llx: not RAM", (unsigned long long)gpa);
-	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED)
+	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED) {
+		(void)madvise(at, len, MADV_DONTDUMP); /* a hint, as above; the new mapping has none of the old one's */
 		return 0;
+	}
 	err_sys(e, "map a file at guest address 0x%llx", (unsigned long long)gpa);
 	/* A failed MAP_FIXED may have taken away what was there: put RAM back, so that the caller can copy instead. */
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
 		return err_sys(e, "restore guest memory at 0x%llx", (unsigned long long)gpa);
+	(void)madvise(at, len, MADV_DONTDUMP);
 	return e->code;
+}
+
+void *mem_map_guarded(int fd, size_t size)
+{
+	uint8_t *map = mmap(NULL, size + 2 * MF_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return NULL;
+	if (mmap(map + MF_PAGE_SIZE, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		int error = errno;
+
+		munmap(map, size + 2 * MF_PAGE_SIZE);
+		errno = error;
+		return NULL;
+	}
+	return map + MF_PAGE_SIZE;
+}
+
+void mem_unmap_guarded(void *at, size_t size)
+{
+	munmap((uint8_t *)at - MF_PAGE_SIZE, size + 2 * MF_PAGE_SIZE);
 }
