@@ -43,6 +43,7 @@
 #include "virtio/mmio.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/core/ring.h"
 
 #define BLK_RETRIES_MAX 64 /* of one operation that moves nothing, e.g. because of EAGAIN or EINTR */
 
@@ -87,7 +88,7 @@ static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
 
 	log_at(b->warned ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
 	       "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error", b->dev.id, verb,
-	       slot->offset, res == -ENODATA ? "end of file" : strerror(-res));
+	       slot->offset, res == -ENODATA ? "end of file" : ring_strerror(res));
 	b->warned = true;
 }
 

@@ -28,6 +28,7 @@
 
 #include "virtio/vsock.h"
 #include "vmm/agent_client.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/unixname.h"
 #define MF_LOG_MODULE "agent"
@@ -38,6 +39,7 @@
 #include "vmm/session.h"
 
 #define TEXT_MAX 512
+#define ACCEPT_PAUSE_MS 100 /* at least; the main thread looks again within a second */
 
 struct agent {
 	struct virtio_dev *vsock;
@@ -47,7 +49,8 @@ struct agent {
 	struct session session; /* of command 0 */
 	struct unixname name;	/* the control socket; without a path: there is none */
 	struct agent_client client[INIT_COMMANDS_MAX - 1];
-	bool hello, started, exited, told;
+	bool hello, started, exited, told, accept_warned;
+	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
 	unsigned status, flags;
 	char text[TEXT_MAX]; /* printable */
 };
@@ -290,22 +293,30 @@ static void serve_client(struct agent *a, struct agent_client *c)
 
 static void accept_client(struct agent *a)
 {
-	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
-		if (a->client[i].fd < 0 && !a->client[i].running) {
-			agent_client_open(&a->client[i], a->name.fd);
-			return;
-		}
-	}
-	agent_turn_away(a->name.fd);
+	struct agent_client *free_one = NULL;
+	int r;
+
+	for (unsigned i = 0; !free_one && i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].fd < 0 && !a->client[i].running)
+			free_one = &a->client[i];
+	r = free_one ? agent_client_open(free_one, a->name.fd) : agent_turn_away(a->name.fd);
+	if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -ENOBUFS)
+		return; /* what else can be is a client that has gone again */
+	if (!a->accept_warned)
+		log_warn("a client of the control socket has to wait: %s; continuing", strerror(-r));
+	a->accept_warned = true;
+	a->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
 }
 
 unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds)
 {
+	/* Who cannot be accepted would keep poll(2) from waiting: nobody is listened to for a while. */
+	bool paused = a->accept_after_ms && clock_now_ms() < a->accept_after_ms;
 	unsigned n = 0;
 
 	fds[n++] = (struct pollfd){ .fd = a->channel.fd, .events = channel_events(&a->channel) };
 	fds[n++] = (struct pollfd){ .fd = a->session.changed_fd, .events = POLLIN };
-	fds[n++] = (struct pollfd){ .fd = a->name.fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = paused ? -1 : a->name.fd, .events = POLLIN };
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].fd >= 0)
 			fds[n++] = (struct pollfd){ .fd = a->client[i].fd, .events = POLLIN };

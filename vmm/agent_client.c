@@ -65,9 +65,10 @@ int agent_listen(struct unixname *name, const char *path, struct err *e)
 	return r;
 }
 
-void agent_client_open(struct agent_client *c, int listen_fd)
+int agent_client_open(struct agent_client *c, int listen_fd)
 {
-	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); /* -1: it has gone again */
+	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	return c->fd < 0 ? -errno : 0;
 }
 
 void agent_client_close(struct agent_client *c)
@@ -77,13 +78,14 @@ void agent_client_close(struct agent_client *c)
 	c->fd = -1;
 }
 
-void agent_turn_away(int listen_fd)
+int agent_turn_away(int listen_fd)
 {
 	struct agent_client c;
+	int r = agent_client_open(&c, listen_fd);
 
-	agent_client_open(&c, listen_fd);
 	agent_client_refuse(&c, "the guest runs as many commands as it can");
 	agent_client_close(&c);
+	return r;
 }
 
 /* Sends a packet with the descriptors that are not -1. Returns 0 or -errno. */

@@ -24,9 +24,9 @@ struct agent_client {
 /* Listens at path, for this user alone, and makes the last directory of path if it is ours (agent_control_path). */
 int agent_listen(struct unixname *name, const char *path, struct err *e);
 
-/* Takes a client that waits, if there is one; or closes it, with a sentence. */
-void agent_client_open(struct agent_client *c, int listen_fd);
-void agent_turn_away(int listen_fd);
+/* Takes a client that waits, if there is one; or closes it, with a sentence. Returns 0 or accept4(2)'s -errno. */
+int agent_client_open(struct agent_client *c, int listen_fd);
+int agent_turn_away(int listen_fd);
 void agent_client_close(struct agent_client *c);
 
 /*

@@ -12,17 +12,17 @@
  *	input	idle -> read -> done: escapes, then to serial as far as it fits -> read again while there is room
  *			  `-> -EAGAIN: poll -> read
  *
- * A full submission queue defers the attempt to the next turn (again). -ECANCELED means that the loop stops: then,
- * and after console_stop, nothing is started any more.
+ * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
+ * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started.
  *
  * Backpressure: from a file or pipe no more is read than fits into the UART's FIFO, so what the guest does not take stays
  * with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a guest that has
  * stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest goes on.
  *
- * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
- * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A reader that is merely
- * slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without blocking, and
- * a slow reader is seen to make progress.
+ * Output that fails: a full disk (ENOSPC, EDQUOT), or no thread, loses the piece and is tried again with the next one,
+ * any other error (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A
+ * reader that is merely slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much
+ * without blocking, and a slow reader is seen to make progress.
  */
 #include "vmm/console.h"
 
@@ -40,6 +40,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/ring.h"
 #include "vmm/serial.h"
 
 #define OUT_MAX 4096
@@ -135,10 +136,10 @@ static void console_output(struct console *c)
 
 static void console_output_failed(struct console *c, int error)
 {
-	bool full = error == -ENOSPC || error == -EDQUOT;
+	bool full = error == -ENOSPC || error == -EDQUOT || error == -ECANCELED;
 
 	if (!c->out_logged)
-		log_warn("guest output cannot be written: %s; %s, continuing", strerror(-error),
+		log_warn("guest output cannot be written: %s; %s, continuing", ring_strerror(error),
 			 full ? "some is lost" : "the rest is dropped");
 	c->out_logged = true;
 	if (!full)
@@ -155,8 +156,7 @@ static void console_output_done(struct op *op, int res)
 		res = -EINTR; /* writable: try again */
 	if (res > 0) {
 		console_end_piece(c, (size_t)res);
-	} else if (res == -ECANCELED) {
-		c->stopped = true;
+	} else if (c->stopped) {
 		console_end_piece(c, 0);
 	} else if (res == -EAGAIN) {
 		console_submit_output(c, true);
@@ -238,13 +238,15 @@ static void console_input_done(struct op *op, int res)
 	c->in_busy = false;
 	if (c->in_polls && res > 0)
 		res = -EINTR; /* readable: try again */
-	if (res == -ECANCELED) {
-		c->stopped = true;
-	} else if (res == -EAGAIN) {
+	if (c->stopped)
+		return;
+	if (res == -EAGAIN) {
 		console_submit_input(c, 0, true);
 		return;
-	} else if (res <= 0 && res != -EINTR) {
-		log_debug("end of input: %s", res ? strerror(-res) : "end of file");
+	}
+	if (res <= 0 && res != -EINTR) {
+		log_at(res == -ECANCELED ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "end of input: %s%s",
+		       res ? ring_strerror(res) : "end of file", res == -ECANCELED ? "; continuing" : "");
 		c->in_file = -1;
 	}
 	for (int i = 0; i < res; i++) {

@@ -30,6 +30,7 @@
 
 #define VCPU_SIGNAL SIGRTMIN /* not one that a user may send to the command (vm_stop.c) */
 #define VCPU_STACK_SIZE (128 * KIB)
+#define VCPU_REFUSALS_MAX 1000 /* in a row */
 
 /* KVM exits with IO_IN and IO_OUT of a string instruction carry many items at once. */
 static void handle_io(struct vcpu *v)
@@ -103,6 +104,7 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
 	const struct confine_own own = { .own = v->fd, .listen = -1, .to = -1, .changed = -1 };
+	unsigned refusals = 0;
 	char name[16]; /* the thread does not return: it may be kept */
 	sigset_t kick;
 	struct err e;
@@ -124,12 +126,14 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 		timeline_mark(v->vm->timeline, TIMELINE_RUN);
 	while (vm_may_run(v->vm)) {
 		if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+			refusals = 0;
 			handle_exit(v);
 		} else if (errno == EINTR) {
 			/* Cleared before the reason is looked for: who kicks later sets it again. */
 			__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 			vm_park(v->vm, v);
-		} else if (errno != EAGAIN) {
+		} else if (errno != EAGAIN || ++refusals > VCPU_REFUSALS_MAX) {
+			/* EAGAIN, once, is a vCPU that another has started; for ever, a thread that KVM cannot make. */
 			vm_end(v->vm, VM_END_KVM, "vCPU %u: KVM_RUN: %s", v->id, strerror(errno));
 		}
 	}

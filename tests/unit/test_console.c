@@ -175,11 +175,32 @@ static void test_cancelled(void **state)
 {
 	(void)state;
 	print("abc");
+	console_stop(t.console);
 	complete(&t.read_op, -ECANCELED);
 	complete(&t.write_op, 1);
 	turn();
 	assert_null(t.write_op);
 	assert_null(t.read_op);
+}
+
+/* io_uring may start no thread: a piece is lost, what comes behind it is not; input has ended. */
+static void test_cancelled_by_the_kernel(void **state)
+{
+	(void)state;
+	log_setup(LOG_LEVEL_ERROR, -1);
+	print("lost");
+	complete(&t.write_op, -ECANCELED);
+	assert_null(t.write_op);
+	print("kept");
+	assert_written("kept");
+	complete(&t.write_op, 4);
+	complete(&t.read_op, -ECANCELED);
+	turn();
+	assert_null(t.read_op);
+	print("more");
+	assert_written("more");
+	complete(&t.write_op, 4);
+	assert_true(serial_drain(t.serial, 0));
 }
 
 static void test_without_files(void **state)
@@ -210,6 +231,7 @@ int main(void)
 		PIPE(test_pipe_is_binary),
 		PIPE(test_stop),
 		PIPE(test_cancelled),
+		PIPE(test_cancelled_by_the_kernel),
 		PIPE(test_without_files),
 	};
 

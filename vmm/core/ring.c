@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -110,4 +111,9 @@ int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsi
 	if (r < 0)
 		io_uring_queue_exit(ring);
 	return r;
+}
+
+const char *ring_strerror(int res)
+{
+	return res == -ECANCELED ? "io_uring may start no thread (pids.max, or RLIMIT_NPROC)" : strerror(-res);
 }

@@ -24,4 +24,10 @@ enum ring_kind {
 int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
 	      unsigned num_files, struct err *e);
 
+/*
+ * What the negative errno of an operation means. It is strerror(3)'s, but for -ECANCELED of an operation that nobody has
+ * cancelled: it can only be waited for, and the kernel may start no thread that does so.
+ */
+const char *ring_strerror(int res);
+
 #endif
