@@ -6,7 +6,8 @@
  * second process that shares the memory (CLONE_VM) and has a copy of the file table holds both a moment longer; it
  * ends when its parent has ended, which the end of a pipe tells, and pays instead.
  *
- * The copies of stdin, stdout and stderr are closed at once, or who reads our output would wait for the second process.
+ * The copies of stdin, stdout, stderr and the log are closed at once, or who reads our output would wait for the second
+ * process.
  */
 #include "vmm/reaper.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 #define REAPER_STACK_SIZE (16 * KIB)
@@ -36,6 +38,7 @@ static int reaper(void *arg)
 	(void)arg;
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		close(fd);
+	close(log_fd());
 	close(alive[1]);
 	(void)!read(alive[0], &byte, 1); /* nothing comes but the end */
 	_exit(0);

@@ -41,6 +41,19 @@ static int open_log(const char *path, struct err *e)
 	return mf_take_fd(&fd);
 }
 
+/*
+ * A pipe or terminal that nobody reads must not hold up the guest's devices, whose threads log: stderr, which is others',
+ * too, is opened once more for the log alone, so that it does not block there. Returns the fd, or -1: as it is.
+ */
+static int reopen_stderr(void)
+{
+	struct stat st;
+
+	if (fstat(STDERR_FILENO, &st) < 0 || (!S_ISFIFO(st.st_mode) && !isatty(STDERR_FILENO)))
+		return -1;
+	return open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
 /* Starts the log as c has it. Its file stays open: threads of the VM may log until the process ends. */
 static int start_log(const struct config *c, struct err *e)
 {
@@ -51,6 +64,8 @@ static int start_log(const struct config *c, struct err *e)
 		fd = open_log(c->log_file, e);
 		if (fd < 0)
 			return fd;
+	} else {
+		fd = reopen_stderr();
 	}
 	log_setup(c->log_level, fd);
 	return 0;
@@ -89,6 +104,7 @@ static int run_config(struct config *c, struct timeline *timeline)
 			log_error("timeline '%s': %s; the guest has ended all the same", c->timeline_file,
 				  strerror(-r));
 	}
+	log_tell_lost();
 	return status;
 }
 

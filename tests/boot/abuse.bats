@@ -345,7 +345,7 @@ start_limited() {
 # crowd TYPE PATH NUMBER THREAD WORD: so many clients connect, and stay; the monitor's thread that would accept them must not
 # use its CPU for it. When they have gone, one that says WORD (of printf) must hear something, or the end.
 crowd() {
-	local before line
+	local before line clients
 	coproc "$PYTHON" -I -S -c '
 import socket, sys
 kind, path, number, word = getattr(socket, sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -363,7 +363,8 @@ s = connect(20)
 s.send(word.encode().decode("unicode_escape").encode("latin-1"))
 print("heard", s.recv(4096), flush=True)
 ' "$1" "$2" "$3" "$5" 2>&1 3>&-
-	started+=("$COPROC_PID")
+	clients=$COPROC_PID
+	started+=("$clients")
 	read -r -t 20 line <&"${COPROC[0]}"
 	assert_equal "$line" connected
 	sleep 0.5
@@ -375,7 +376,7 @@ print("heard", s.recv(4096), flush=True)
 	echo >&"${COPROC[1]}"
 	read -r -t 30 line <&"${COPROC[0]}"
 	assert_regex "$line" "^heard b"
-	wait "$COPROC_PID"
+	wait "$clients"
 }
 
 @test "abuse: more clients of the control socket than descriptors: they wait, and nothing spins" {
@@ -398,4 +399,145 @@ print("heard", s.recv(4096), flush=True)
 	crowd SOCK_STREAM "$BATS_TEST_TMPDIR/vsock" 60 vsock 'CONNECT 1\n'
 	kill -TERM "$pid"
 	wait_end
+}
+
+# full_pipe: makes a FIFO that is full and that nobody reads; sets $full, a descriptor that holds it open.
+full_pipe() {
+	mkfifo "$BATS_TEST_TMPDIR/full"
+	exec {full}<> "$BATS_TEST_TMPDIR/full"
+	dd if=/dev/zero of="$BATS_TEST_TMPDIR/full" bs=4096 oflag=nonblock 2> /dev/null || true # until it is full
+}
+
+@test "abuse: a log that nobody reads holds up no device, and lost lines are counted" {
+	local dir=$BATS_TEST_TMPDIR
+	full_pipe
+	truncate -s 16M "$dir/disk"
+	# Each write is over the limit, which is worth a line in the log.
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" disk --rounds 3 > "$dir/script"
+	prlimit --fsize=0 "$MAYFLY" run --log-level debug -k "$GUESTS/hostile.elf" -m 64M -i "$dir/script" -d "$dir/disk" \
+		< /dev/null 2> "$dir/full" 3>&- {full}>&- | cat > "$dir/out" &
+	started+=($!)
+	pid=$!
+	wait_said '^done'
+	# The last line, why it has ended, is waited for; what was lost until then is told when the log can be written again.
+	timeout 20 dd if="$dir/full" of=/dev/null bs=4096 count=16 iflag=fullblock 2> /dev/null || true
+	timeout 5 cat "$dir/full" > "$dir/rest" || true
+	grep -qa 'rebooted' "$dir/rest"
+	grep -qaE 'warn .*[0-9]+ lines lost' "$dir/rest" || fail "not told: $(< "$dir/rest")"
+	exec {full}>&-
+}
+
+@test "abuse: no space for the log, the timeline, an overlay and a drive: the guest goes on, and it is said" {
+	local script=$BATS_TEST_TMPDIR/script
+	truncate -s 32M "$BATS_TEST_TMPDIR/disk"
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" fill --rounds 2 > "$script"
+	on_small 4k bash -c 'head -c 4096 /dev/zero > "$1/used"; shift; exec "$@"' - "$BATS_TEST_TMPDIR/small" \
+		"$MAYFLY" run --log "$BATS_TEST_TMPDIR/small/log" --log-level debug --timeline "$BATS_TEST_TMPDIR/small/timeline" \
+		-k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	assert_line hello
+	assert_one_line 'rebooted' # that the timeline is lost would be in the log
+	on_small 4k bash -c 'head -c 4096 /dev/zero > "$1/used"; shift; exec "$@"' - "$BATS_TEST_TMPDIR/small" \
+		"$MAYFLY" run --timeline "$BATS_TEST_TMPDIR/small/timeline" -k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	assert_regex "$stderr" "error .*timeline '.*': No space left on device"
+	on_small 1M "$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$script" \
+		-d "$BATS_TEST_TMPDIR/disk:overlay:overlay-dir=$BATS_TEST_TMPDIR/small"
+	assert_equal "$status" 0
+	assert_line done
+	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: No space left on device; continuing"
+	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
+	on_small 1M bash -c 'truncate -s 32M "$1/disk"; exec "${@:2}" -d "$1/disk"' - "$BATS_TEST_TMPDIR/small" \
+		"$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$script"
+	assert_equal "$status" 0
+	assert_line done
+	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: No space left on device; continuing"
+	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
+}
+
+@test "abuse: files that may not grow (RLIMIT_FSIZE): drive, overlay, log and timeline" {
+	local dir=$BATS_TEST_TMPDIR
+	truncate -s 32M "$dir/disk"
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" fill --rounds 2 > "$dir/script"
+	run_limited --fsize=1048576 run -k "$GUESTS/hostile.elf" -m 64M -i "$dir/script" -d "$dir/disk"
+	assert_equal "$status" 0
+	assert_line done
+	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: File too large; continuing"
+	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
+	run_limited --fsize=1048576 run -k "$GUESTS/hello.elf" -d "$dir/disk:overlay:overlay-dir=$dir"
+	assert_equal "$status" 125
+	assert_one_line "drive 'drive0': .*overlay.*: File too large"
+	printf '%0512d\n' 1 > "$dir/log"
+	run_limited --fsize=512 run -k "$GUESTS/hello.elf" --log "$dir/log" --log-level debug --timeline "$dir/timeline"
+	assert_equal "$status" 0
+	assert_line hello
+	[ "$(stat -c %s "$dir/log")" -eq 513 ]
+	[ "$(stat -c %s "$dir/timeline")" -le 512 ]
+}
+
+@test "abuse: a reader of the console that goes away ends nothing (SIGPIPE), whatever the caller does with the signal" {
+	local way
+	for way in DFL IGN; do
+		mkfifo "$BATS_TEST_TMPDIR/pipe$way"
+		"$PYTHON" -I -S -c 'import os, signal, sys
+signal.signal(signal.SIGPIPE, getattr(signal, "SIG_" + sys.argv[1]))
+os.execv(sys.argv[2], sys.argv[2:])' "$way" "$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$BATS_TEST_TMPDIR/pipe$way" \
+			2> "$BATS_TEST_TMPDIR/err" 3>&- &
+		pid=$!
+		started+=("$pid")
+		head -c 100 "$BATS_TEST_TMPDIR/pipe$way" > /dev/null
+		wait_for grep -q 'Broken pipe' "$BATS_TEST_TMPDIR/err"
+		end_at_once
+	done
+	# stderr without a reader: a line is lost, the guest is not.
+	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" fill --rounds 2 > "$BATS_TEST_TMPDIR/script"
+	status=0
+	"$PYTHON" -I -S -c 'import os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+r, w = os.pipe()
+os.dup2(w, 2)
+os.close(r)
+os.close(w)
+os.execv(sys.argv[1], sys.argv[1:])' "$MAYFLY" run --log-level debug -k "$GUESTS/hostile.elf" -m 64M -i "$BATS_TEST_TMPDIR/script" \
+		-d "$BATS_TEST_TMPDIR/disk" < /dev/null > "$BATS_TEST_TMPDIR/out" || status=$?
+	assert_equal "$status" 0
+	said '^done'
+}
+
+@test "abuse: stopped for 3 seconds under load, it goes on where it was" {
+	local dir=$BATS_TEST_TMPDIR
+	truncate -s 32M "$dir/disk"
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" disk --rounds 400 > "$dir/script"
+	start_mayfly run -k "$GUESTS/hostile.elf" -m 64M -i "$dir/script" -d "$dir/disk" --vsock "$dir/vsock"
+	wait_said '^go'
+	kill -STOP "$pid"
+	sleep 3
+	run ! said '^done'
+	kill -CONT "$pid"
+	wait_end
+	assert_equal "$status" 0
+	said '^done'
+	assert_one_line rebooted
+}
+
+@test "abuse: while one VM floods, another's requests take no more than 8 times as long" {
+	local alone kind worst=0
+	trips 2000
+	trips 2000
+	alone=$took
+	[ "$alone" -gt 0 ] || alone=1
+	for kind in disk fill resets vsock console; do
+		case $kind in
+		vsock) flood vsock --vsock "$BATS_TEST_TMPDIR/vsock" ;;
+		console) start_flat flood && wait_said 0123 ;;
+		*) flood "$kind" -d "$BATS_TEST_TMPDIR/disk" ;;
+		esac
+		trips 2000
+		echo "# alone $alone ms, beside one that floods $kind $took ms"
+		[ "$took" -le "$worst" ] || worst=$took
+		end_at_once
+	done
+	# Every program that starts at that time may take a while; half a second is for that.
+	[ "$worst" -lt $((8 * alone + 500)) ] || fail "alone $alone ms, beside a flood $worst ms"
 }

@@ -114,13 +114,36 @@ static void test_unwritable(void **state)
 	close(full);
 }
 
+/* Of a pipe that is full, how many lines did not fit is told as soon as there is room, and not twice. */
+static void test_slow_reader(void **state)
+{
+	char text[4 * LOG_LINE_MAX];
+	const char *told;
+
+	(void)state;
+	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
+	memset(text, 'x', sizeof(text));
+	while (write(log_pipe[1], text, sizeof(text)) > 0)
+		;
+	log_info("lost");
+	log_info("lost");
+	log_tell_lost(); /* neither is there room for this */
+	while (*logged())
+		;
+	log_info("kept");
+	log_info("and this");
+	told = logged();
+	assert_non_null(strstr(told, " warn "));
+	assert_non_null(strstr(told, "] log: 2 lines lost"));
+	assert_true(strstr(told, "lines lost") < strstr(told, "kept\n"));
+	assert_null(strstr(strstr(told, "kept\n"), "lines lost"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_levels),
-		cmocka_unit_test(test_line),
-		cmocka_unit_test(test_too_long),
-		cmocka_unit_test(test_unwritable),
+		cmocka_unit_test(test_levels),	   cmocka_unit_test(test_line),	       cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_unwritable), cmocka_unit_test(test_slow_reader),
 	};
 
 	return cmocka_run_group_tests(tests, open_pipe, close_pipe);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -14,6 +15,7 @@
 static struct {
 	enum log_level level;
 	int fd;
+	atomic_uint lost; /* lines that a reader was too slow for */
 } log_state = { .level = LOG_LEVEL_WARN, .fd = STDERR_FILENO };
 
 static _Thread_local const char *thread_name = "main";
@@ -74,32 +76,57 @@ bool log_enabled(enum log_level level)
 	return level <= log_state.level;
 }
 
-void log_write(enum log_level level, const char *module, const char *fmt, ...)
+/* The beginning of a line; returns its length. */
+static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char *module)
 {
-	char line[LOG_LINE_MAX];
 	struct timespec now;
 	struct date date;
 	unsigned second;
-	va_list ap;
-	int n, m;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	date = date_of((uint32_t)(now.tv_sec / 86400));
 	second = (unsigned)(now.tv_sec % 86400);
-	n = snprintf(line, sizeof(line), "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %s: ", date.year, date.month,
-		     date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000, level_names[level],
-		     thread_name, module);
+	return snprintf(line, LOG_LINE_MAX, "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %s: ", date.year, date.month,
+			date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000, level_names[level],
+			thread_name, module);
+}
+
+/* A line that cannot be written has nowhere else to go. Where only the reader is too slow it is counted. */
+static void put_line(const char *line, size_t len, unsigned count)
+{
+	if (thread_sink)
+		thread_sink(line, len);
+	else if (write(log_state.fd, line, len) < 0 && errno == EAGAIN)
+		atomic_fetch_add_explicit(&log_state.lost, count, memory_order_relaxed); /* a count, nothing else */
+}
+
+void log_tell_lost(void)
+{
+	unsigned lost = atomic_exchange_explicit(&log_state.lost, 0, memory_order_relaxed);
+	char line[LOG_LINE_MAX];
+	int n;
+
+	if (!lost)
+		return;
+	n = start_line(line, LOG_LEVEL_WARN, "log");
+	n += snprintf(line + n, sizeof(line) - (size_t)n, "%u lines lost, the reader is too slow; continuing\n", lost);
+	put_line(line, (size_t)n, lost);
+}
+
+void log_write(enum log_level level, const char *module, const char *fmt, ...)
+{
+	char line[LOG_LINE_MAX];
+	va_list ap;
+	int n, m;
+
+	if (!thread_sink)
+		log_tell_lost();
+	n = start_line(line, level, module);
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);
 	if (m > 0)
 		n += MF_MIN(m, (int)sizeof(line) - n - 2);
 	line[n++] = '\n';
-	if (thread_sink) {
-		thread_sink(line, (size_t)n);
-		return;
-	}
-	/* A log line that cannot be written has nowhere else to go. */
-	if (write(log_state.fd, line, (size_t)n) < 0)
-		return;
+	put_line(line, (size_t)n, 1);
 }

@@ -4,7 +4,7 @@
  * log_error: the user's request failed or the VM will end. log_warn: odd, continuing. log_info: rare state changes.
  * log_debug: for developers. Guest-controlled text never goes in unescaped, and what a guest can trigger at will is
  * logged once per device. Any thread may log: a line is one write(2), cut at LOG_LINE_MAX; it never allocates and never
- * fails the caller (on a full disk the line is lost).
+ * fails the caller: on a full disk the line is lost, and if fd does not block and its reader is too slow it is counted.
  */
 #ifndef MF_BASE_LOG_H
 #define MF_BASE_LOG_H
@@ -32,6 +32,9 @@ void log_set_sink(void (*sink)(const char *line, size_t len));
 
 /* The fd of the log. */
 int log_fd(void);
+
+/* Says how many lines were lost because fd does not block and was full; so does the next line that is logged. */
+void log_tell_lost(void);
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
