@@ -158,13 +158,18 @@ void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 
 void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f)
 {
-	char disabled[DOCTOR_LINE_MAX];
+	char disabled[DOCTOR_LINE_MAX], group[DOCTOR_LINE_MAX];
 	struct err e;
 
 	doctor_read_line(h, "/proc/sys/kernel/io_uring_disabled", disabled);
+	doctor_read_line(h, "/proc/sys/kernel/io_uring_group", group);
 	if (h->io_uring(&e) == 0) {
-		doctor_found(f, DOCTOR_OK, "rings can be made and restricted%s%s",
-			     *disabled ? "; kernel.io_uring_disabled = " : "", disabled);
+		doctor_found(f, DOCTOR_OK, "rings can be made and restricted%s%s%s%s",
+			     *disabled ? "; kernel.io_uring_disabled = " : "", disabled,
+			     !strcmp(disabled, "1") ? ", kernel.io_uring_group = " :
+			     !strcmp(disabled, "0") ? ": for every user (1: for one group)" :
+						      "",
+			     !strcmp(disabled, "1") ? group : "");
 		return;
 	}
 	doctor_found(f, DOCTOR_FAIL, "%s", e.text);

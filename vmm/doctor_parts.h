@@ -38,4 +38,14 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 void doctor_check_nested(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f);
 
+/* doctor_isolation.c */
+void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_swap(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f);
+
 #endif

@@ -379,7 +379,7 @@ ran_doctor() {
 		[[ $line == ok* || $line == *'; fix: '?* ]] || fail "no fix: $line"
 		[[ $line != fail* ]] || failed=1
 	done
-	[ "${#lines[@]}" -ge 17 ] || fail "only ${#lines[@]} findings"
+	[ "${#lines[@]}" -ge 19 ] || fail "only ${#lines[@]} findings"
 	assert_equal "$status" "$failed"
 	if [ "$failed" = 1 ]; then
 		assert_one_line 'no guest can run on this host: see '

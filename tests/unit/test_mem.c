@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -179,6 +180,22 @@ static void test_no_guest_memory_in_core_files(void **state)
 	close(fd);
 }
 
+/* Whoever started us may have said that all we map is to be merged (Linux 6.4). */
+static void test_no_merging(void **state)
+{
+	struct mem m;
+	struct err e;
+
+	(void)state;
+	if (prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0) < 0)
+		skip();
+	assert_int_equal(mem_init(&m, 16 * MIB, &e), 0);
+	assert_false(has_flag(mem_at(&m, 0, 1), " mg"));
+	assert_false(has_flag(mem_at(&m, 15 * MIB, 1), " mg"));
+	assert_int_equal(prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0), 0);
+	mem_done(&m);
+}
+
 static void test_guarded_file(void **state)
 {
 	int fd = memfd_create("file", MFD_CLOEXEC);
@@ -203,10 +220,15 @@ static void test_guarded_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_small_memory),	       cmocka_unit_test(test_gap),
-		cmocka_unit_test(test_exactly_up_to_the_gap),  cmocka_unit_test(test_more_than_any_host_has),
-		cmocka_unit_test(test_mapped_file_is_private), cmocka_unit_test(test_guards_around_ram),
-		cmocka_unit_test(test_guarded_file),	       cmocka_unit_test(test_no_guest_memory_in_core_files),
+		cmocka_unit_test(test_small_memory),
+		cmocka_unit_test(test_gap),
+		cmocka_unit_test(test_exactly_up_to_the_gap),
+		cmocka_unit_test(test_more_than_any_host_has),
+		cmocka_unit_test(test_mapped_file_is_private),
+		cmocka_unit_test(test_guards_around_ram),
+		cmocka_unit_test(test_guarded_file),
+		cmocka_unit_test(test_no_guest_memory_in_core_files),
+		cmocka_unit_test(test_no_merging),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

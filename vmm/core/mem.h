@@ -31,8 +31,8 @@ struct mem {
 };
 
 /*
- * Maps size bytes of zeroed guest RAM (a multiple of 4 KiB, at least 1 MiB). Nothing is populated. Returns 0 or -errno
- * with e set.
+ * Maps size bytes of zeroed guest RAM (a multiple of 4 KiB, at least 1 MiB). Nothing is populated. From then on no memory
+ * of the process is merged with that of others (KSM). Returns 0 or -errno with e set.
  */
 int mem_init(struct mem *m, uint64_t size, struct err *e);
 

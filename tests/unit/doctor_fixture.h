@@ -1,0 +1,209 @@
+/* For tests of `mayfly doctor`: hosts that do not exist, which are a tree of files, and probes that answer as told. */
+#ifndef MF_UNIT_DOCTOR_FIXTURE_H
+#define MF_UNIT_DOCTOR_FIXTURE_H
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/core/kvm_native.h"
+#include "vmm/doctor_parts.h"
+
+#define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities/"
+#define CPU                                                                                                            \
+	"processor\t: 0\nflags\t\t: fpu vmx constant_tsc nonstop_tsc x2apic\nvmx flags\t: vnmi ept\n\nprocessor\t: 1\n"
+#define LIMITS "Limit Soft Hard\nMax locked memory         %s              8388608              bytes     \n"
+
+static char root[] = "/tmp/mayfly-doctor-XXXXXX";
+static int kvm_says, native_says, io_uring_says, user_namespace_says, landlock_says, kernel_says;
+static const char *rootfs_says;
+static struct doctor_host host;
+static struct doctor_finding finding;
+
+static int fake(int code, const char *text, struct err *e)
+{
+	return code < 0 ? err_neg(e, code, "%s", text) : 0;
+}
+
+static int fake_kvm(struct err *e)
+{
+	return fake(kvm_says, "kvm", e);
+}
+
+static int fake_native(struct kvm_native *ret, struct err *e)
+{
+	*ret = (struct kvm_native){ .guest_s = 0.024, .here_s = 0.005 };
+	return fake(native_says, "native", e);
+}
+
+static int fake_io_uring(struct err *e)
+{
+	return fake(io_uring_says, "ring", e);
+}
+
+static int fake_user_namespace(void)
+{
+	return user_namespace_says;
+}
+
+static int fake_landlock(void)
+{
+	return landlock_says;
+}
+
+static int fake_kernel(struct config *c, struct err *e)
+{
+	return kernel_says < 0 ? fake(kernel_says, "kernel", e) : config_set_kernel(c, "/boot/vmlinux", e);
+}
+
+static char *fake_rootfs(void)
+{
+	return rootfs_says ? strdup(rootfs_says) : NULL;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static void remove_tree(void)
+{
+	nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	mkdir(root, 0700);
+}
+
+/* Makes a file of the host, and the directories above it. */
+static void put(const char *path, const char *text)
+{
+	char whole[256];
+	FILE *file;
+
+	snprintf(whole, sizeof(whole), "%s%s", root, path);
+	for (char *slash = whole + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = '\0';
+		mkdir(whole, 0700);
+		*slash = '/';
+	}
+	file = fopen(whole, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static void drop(const char *path)
+{
+	char whole[256];
+
+	snprintf(whole, sizeof(whole), "%s%s", root, path);
+	assert_int_equal(remove(whole), 0);
+}
+
+static void put_memlock(const char *soft)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), LIMITS, soft);
+	put("/proc/self/limits", text);
+}
+
+/* A host on which all is well. */
+static int setup(void **state)
+{
+	char passt[256];
+
+	(void)state;
+	remove_tree();
+	put("/proc/cpuinfo", CPU);
+	put("/proc/cmdline", "root=/dev/sda1 quiet\n");
+	put("/proc/meminfo", "MemTotal:  1 kB\nHugePages_Total:       8\nHugePages_Free:        3\n");
+	put_memlock("8388608");
+	put("/proc/sys/kernel/io_uring_disabled", "0\n");
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+	put("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma\n");
+	put("/sys/fs/cgroup/user.slice/me/cgroup.procs", "");
+	put("/proc/self/cgroup", "4:pids:/else\n0::/user.slice/me\n");
+	put("/proc/swaps", "Filename Type Size Used Priority\n");
+	put("/sys/kernel/mm/ksm/run", "0\n");
+	put("/sys/module/kvm/parameters/nx_huge_pages", "N\n");
+	put("/sys/devices/system/cpu/smt/control", "on\n");
+	put(VULNERABILITIES "itlb_multihit", "Not affected\n");
+	put(VULNERABILITIES "mds", "Mitigation: Clear CPU buffers\n");
+	put("/dev/net/tun", "");
+	put("/dev/kvm", "");
+	put("/usr/bin/passt", "");
+	snprintf(passt, sizeof(passt), "%s/usr/bin/passt", root);
+	chmod(passt, 0700);
+	kvm_says = native_says = io_uring_says = user_namespace_says = kernel_says = 0;
+	landlock_says = 4;
+	rootfs_says = "/usr/share/mayfly/rootfs.ext4";
+	host = (struct doctor_host){
+		.root = root,
+		.path = "/sbin:/usr/bin",
+		.uid = 1000,
+		.kvm = fake_kvm,
+		.native = fake_native,
+		.io_uring = fake_io_uring,
+		.user_namespace = fake_user_namespace,
+		.landlock = fake_landlock,
+		.kernel = fake_kernel,
+		.rootfs = fake_rootfs,
+	};
+	return 0;
+}
+
+static void check(const char *name)
+{
+	const struct doctor_check *c = doctor_checks;
+
+	while (c->name && strcmp(c->name, name) != 0)
+		c++;
+	assert_non_null(c->name);
+	finding = (struct doctor_finding){ .level = DOCTOR_OK };
+	c->run(&host, &finding);
+}
+
+#define assert_has(text, part)                                                                                         \
+	do {                                                                                                           \
+		if (!strstr(text, part))                                                                               \
+			fail_msg("'%s' is not in '%s'", part, text);                                                   \
+	} while (0)
+
+/* The check finds that, and says so, and what to do. */
+#define expect(name, want, said, fixed)                                                                                \
+	do {                                                                                                           \
+		check(name);                                                                                           \
+		assert_int_equal(finding.level, want);                                                                 \
+		assert_has(finding.text, said);                                                                        \
+		assert_has(finding.fix, fixed);                                                                        \
+		assert_int_equal(!*finding.fix, want == DOCTOR_OK);                                                    \
+	} while (0)
+
+static int make_root(void **state)
+{
+	(void)state;
+	return mkdtemp(root) ? 0 : -1;
+}
+
+static int drop_root(void **state)
+{
+	(void)state;
+	remove_tree();
+	return rmdir(root);
+}
+
+#endif
