@@ -33,6 +33,7 @@
 #include "vmm/base/unixname.h"
 #define MF_LOG_MODULE "agent"
 #include "vmm/base/log.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/channel.h"
 #include "vmm/config.h"
@@ -156,16 +157,6 @@ void agent_free(struct agent *a)
 	/* The session's threads may be at work until the process ends, in a: it stays. */
 }
 
-/* From the guest: no control characters from there. */
-static void keep_text(struct agent *a, const char *text)
-{
-	size_t i;
-
-	for (i = 0; text[i] && i < sizeof(a->text) - 1; i++)
-		a->text[i] = text[i] >= ' ' && text[i] < 0x7f ? text[i] : '.';
-	a->text[i] = '\0';
-}
-
 static void tell_if_over(struct agent *a)
 {
 	if (!a->exited || a->told || !session_is_done(&a->session))
@@ -181,7 +172,7 @@ static void take_exit(struct agent *a, const struct init_msg *msg, const char *t
 	a->exited = true;
 	a->status = msg->value & 0xff;
 	a->flags = msg->flags;
-	keep_text(a, text);
+	printable_guest(a->text, sizeof(a->text), text);
 	tell_if_over(a);
 }
 
@@ -232,7 +223,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 			take_exit(a, msg, payload);
 		break;
 	case MSG_FAILED:
-		keep_text(a, payload);
+		printable_guest(a->text, sizeof(a->text), payload);
 		a->ops->failed(a->ctx, a->text);
 		break;
 	default:

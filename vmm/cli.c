@@ -10,13 +10,13 @@
 #include "vmm/cli.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/nearest.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/status.h"
 
@@ -31,14 +31,10 @@ struct getopt_tables {
 
 int cli_fail(const struct err *e)
 {
-	char line[ERR_TEXT_MAX];
-	size_t len = strnlen(e->text, sizeof(line) - 1);
+	struct err shown = *e;
 
-	/* One line, whatever bytes a file name or value in it has. */
-	for (size_t i = 0; i < len; i++)
-		line[i] = iscntrl((unsigned char)e->text[i]) ? '?' : e->text[i];
-	line[len] = '\0';
-	fprintf(stderr, "mayfly: %s\n", line);
+	printable_line(shown.text); /* whatever bytes a file name or value in it has */
+	fprintf(stderr, "mayfly: %s\n", shown.text);
 	return STATUS_FAILED;
 }
 

@@ -9,14 +9,14 @@
 #include <unistd.h>
 
 #include "vmm/base/fdio.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/doctor_parts.h"
 
 static void __attribute__((format(printf, 2, 0))) put_text(char to[DOCTOR_TEXT_MAX], const char *fmt, va_list args)
 {
 	vsnprintf(to, DOCTOR_TEXT_MAX, fmt, args); /* what does not fit is cut */
-	for (char *p = to; *p; p++)
-		*p = iscntrl((unsigned char)*p) ? '?' : *p;
+	printable_line(to);
 }
 
 void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fmt, ...)

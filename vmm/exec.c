@@ -13,6 +13,7 @@
 #include "vmm/agent.h"
 #include "vmm/agent_client.h"
 #include "vmm/base/err.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/cli.h"
 #include "vmm/config.h"
@@ -89,15 +90,6 @@ static void take_signal(struct exec *x)
 		tell(x, MSG_SIZE, session_tty_size());
 }
 
-/* One line, and no control characters of the guest. */
-static void say_printable(char *text)
-{
-	for (char *at = text; *at; at++)
-		if (*at < ' ' || *at > '~')
-			*at = '.';
-	fprintf(stderr, "mayfly: %s\n", text);
-}
-
 /* Returns 0, or -errno with e set when the monitor has gone. */
 static int take_message(struct exec *x, struct err *e)
 {
@@ -113,8 +105,10 @@ static int take_message(struct exec *x, struct err *e)
 		return 0;
 	x->exited = true;
 	x->status = msg.value & 0xff;
-	if (msg.len)
-		say_printable(payload);
+	if (msg.len) {
+		printable_guest(payload, sizeof(payload), payload);
+		fprintf(stderr, "mayfly: %s\n", payload);
+	}
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "loader/init/proto.h"
+#include "vmm/base/printable.h"
 
 static void take_line(struct guestlog *g)
 {
@@ -39,7 +40,7 @@ void guestlog_scan(struct guestlog *g, const void *data, size_t len)
 			g->len = 0;
 		} else if (g->len < sizeof(g->line) - 1) {
 			/* The line may be shown to the user: no control characters from a guest. */
-			g->line[g->len++] = byte[i] >= ' ' && byte[i] < 0x7f ? (char)byte[i] : '.';
+			g->line[g->len++] = printable_guest_byte((char)byte[i]);
 		}
 	}
 }

@@ -31,7 +31,7 @@ trips() {
 	now_ms
 	took=$((ms - began))
 	assert_equal "$status" 0
-	assert_line done
+	assert_line 'done'
 }
 
 # Of the monitor: sets $rss, $ticks (of CPU time) and $fds.
@@ -306,7 +306,7 @@ either_way() {
 	echo 4 > "$cgroup/pids.max"
 	in_cgroup "$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$BATS_TEST_TMPDIR/script" -d "$BATS_TEST_TMPDIR/disk"
 	assert_equal "$status" 0
-	assert_line done
+	assert_line 'done'
 	[ "$(grep -c . <<< "$stderr")" -le 2 ] || fail "too many words: $stderr"
 	[[ $stderr != *warn* ]] || assert_regex "$stderr" "drive 'drive0': .*io_uring may start no thread.*; continuing"
 }
@@ -444,13 +444,13 @@ full_pipe() {
 	on_small 1M "$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$script" \
 		-d "$BATS_TEST_TMPDIR/disk:overlay:overlay-dir=$BATS_TEST_TMPDIR/small"
 	assert_equal "$status" 0
-	assert_line done
+	assert_line 'done'
 	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: No space left on device; continuing"
 	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
 	on_small 1M bash -c 'truncate -s 32M "$1/disk"; exec "${@:2}" -d "$1/disk"' - "$BATS_TEST_TMPDIR/small" \
 		"$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$script"
 	assert_equal "$status" 0
-	assert_line done
+	assert_line 'done'
 	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: No space left on device; continuing"
 	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
 }
@@ -461,7 +461,7 @@ full_pipe() {
 	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" fill --rounds 2 > "$dir/script"
 	run_limited --fsize=1048576 run -k "$GUESTS/hostile.elf" -m 64M -i "$dir/script" -d "$dir/disk"
 	assert_equal "$status" 0
-	assert_line done
+	assert_line 'done'
 	assert_regex "$stderr" "warn .*drive 'drive0': write at byte [0-9]+: File too large; continuing"
 	[ "$(grep -c . <<< "$stderr")" -eq 2 ]
 	run_limited --fsize=1048576 run -k "$GUESTS/hello.elf" -d "$dir/disk:overlay:overlay-dir=$dir"

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2154,SC2317 # the guest expands what is in single quotes, variables are of helper.bash
 # Kernels that are not ours: Debian's stock cloud kernels, which come as bzImage and find everything by ACPI; with the
 # initrds that Debian has made for them, to a Debian on a disk, by systemd to a login.
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # variables of the helper
+# shellcheck disable=SC2016,SC2154 # the guest expands what is in single quotes, variables are of helper.bash
 # fio with verification in the guest, over ext4, at queue depth 32, on a raw drive, an overlay and one with O_DIRECT at
 # once; then more of it until the monitor is killed, and a look at what is left.
 #

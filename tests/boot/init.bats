@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # variables of helper.bash
 # The guest's init (loader/init) in real guests: what needs a kernel of its own. The rest is in tests/init/run. The guests,
 # and the host's end, are those of tests/init/guests.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2034 # helper.bash uses it
 # Our own kernel at its largest: 32 vCPUs, memory above 4 GiB.
 
 load helper

@@ -1,4 +1,6 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2034,SC2094,SC2154 # the guest expands what is in single quotes, variables are of
+# helper.bash, what is read and written under one name is a FIFO
 # vsock with Linux in the guest: both directions, much data, many connections, and hosts that misbehave. The other end is
 # tests/guest/vsock.c, in the guest and on the host.
 
