@@ -131,6 +131,19 @@ root_dir() {
 	assert_equal "$status" 3
 }
 
+@test "command: an artifact that does not fit is an error; the guest is not held up" {
+	local small=$BATS_TEST_TMPDIR/small
+	[ "$(id -u)" = 0 ] || skip "only root can mount a small file system"
+	mkdir "$small"
+	run --separate-stderr unshare -m bash -c 'mount -t tmpfs -o size=64k tmpfs "$1" && shift && exec timeout -k 5 "$@"' - "$small" \
+		"$LIMIT" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" --artifact "/out=$small" -- \
+		sh -c 'head -c 4000000 /dev/zero > /out; echo written' < /dev/null
+	assert_equal "$status" 125
+	assert_equal "$output" written
+	assert_regex "$stderr" "artifact '/out' did not arrive"
+	assert_regex "$stderr" 'No space left on device'
+}
+
 @test "command: a network has its addresses" {
 	command -v passt > /dev/null || skip "passt is not installed"
 	[ -n "${LAB:-}" ] && ! ip route show default | grep -q . && {
