@@ -13,14 +13,14 @@
  *			  `-> -EAGAIN: poll -> read
  *
  * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
- * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started.
+ * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started: output is tried
+ * again a little later, input has ended.
  *
  * Backpressure: from a file or pipe no more is read than fits into the UART's FIFO, so what the guest does not take stays
  * with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a guest that has
  * stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest goes on.
  *
- * Output that fails: a full disk (ENOSPC, EDQUOT), or no thread, loses the piece and is tried again with the next one,
- * any other error (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A
+ * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A
  * reader that is merely slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much
  * without blocking, and a slow reader is seen to make progress.
  */
@@ -41,12 +41,14 @@
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/ring.h"
+#include "vmm/core/timer.h"
 #include "vmm/serial.h"
 
 #define OUT_MAX 4096
 #define IN_MAX SERIAL_RX_SIZE /* bytes of one read */
 #define KEYS_MAX 4096	      /* terminal input that waits for the guest */
 #define ESCAPE 0x01	      /* Ctrl-A */
+#define RETRY_MS 10
 
 static const char help_text[] = "\r\n"
 				"Ctrl-A x  end mayfly and its guest\r\n"
@@ -58,8 +60,9 @@ struct console {
 	struct serial *serial;
 	struct loop *loop;
 	struct console_params params;
-	struct task again; /* for a submission queue that was full */
-	bool stopped;	   /* start nothing any more */
+	struct task again;  /* for a submission queue that was full */
+	struct timer retry; /* of output that io_uring had no thread for */
+	bool stopped;	    /* start nothing any more */
 
 	int out_file; /* -1: no output, or not any more */
 	struct op out_op;
@@ -115,7 +118,7 @@ static void console_end_piece(struct console *c, size_t len)
 
 static void console_output(struct console *c)
 {
-	while (!c->out_busy && !c->stopped) {
+	while (!c->out_busy && !c->stopped && !c->retry.set) {
 		if (!c->out_len && c->help_wanted && c->out_file >= 0) {
 			c->help_wanted = false;
 			c->help_writing = true;
@@ -136,15 +139,31 @@ static void console_output(struct console *c)
 
 static void console_output_failed(struct console *c, int error)
 {
-	bool full = error == -ENOSPC || error == -EDQUOT || error == -ECANCELED;
+	bool full = error == -ENOSPC || error == -EDQUOT;
 
 	if (!c->out_logged)
-		log_warn("guest output cannot be written: %s; %s, continuing", ring_strerror(error),
+		log_warn("guest output cannot be written: %s; %s, continuing", strerror(-error),
 			 full ? "some is lost" : "the rest is dropped");
 	c->out_logged = true;
 	if (!full)
 		c->out_file = -1;
 	console_end_piece(c, c->out_len);
+}
+
+/* The piece stays; if it takes too long the UART drops what comes behind it, as for a slow reader. */
+static void console_wait_for_thread(struct console *c)
+{
+	struct timers *timers = loop_timers(c->loop);
+
+	if (!c->out_logged)
+		log_warn("guest output has to wait: %s; continuing", ring_strerror(-ECANCELED));
+	c->out_logged = true;
+	timer_set(timers, &c->retry, timers->now_ns + RETRY_MS * 1000000ULL);
+}
+
+static void console_retry(struct timer *timer)
+{
+	console_output(MF_CONTAINER_OF(timer, struct console, retry));
 }
 
 static void console_output_done(struct op *op, int res)
@@ -160,6 +179,9 @@ static void console_output_done(struct op *op, int res)
 		console_end_piece(c, 0);
 	} else if (res == -EAGAIN) {
 		console_submit_output(c, true);
+		return;
+	} else if (res == -ECANCELED) {
+		console_wait_for_thread(c);
 		return;
 	} else if (res != -EINTR) {
 		console_output_failed(c, res ? res : -EIO);
@@ -303,6 +325,7 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->loop = loop;
 	c->params = *params;
 	c->again.run = console_again;
+	c->retry.fire = console_retry;
 	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
 	c->in_file = -1;
 	c->out_file = -1;

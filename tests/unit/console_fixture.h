@@ -23,6 +23,7 @@
 #include "vmm/base/log.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 #include "vmm/serial.h"
 
 enum { RBR, IER, IIR, LCR, MCR, LSR, THR = 0 };
@@ -42,6 +43,7 @@ static struct console_test {
 	const uint8_t *out;
 	unsigned quits;
 	size_t seen;
+	struct timers timers;
 } t;
 
 /* The loop: operations wait to be completed by the test. Files are their fds. */
@@ -49,6 +51,12 @@ int loop_add_file(struct loop *loop, int fd)
 {
 	(void)loop;
 	return fd;
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &t.timers;
 }
 
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
