@@ -1,4 +1,5 @@
 #!/usr/bin/env bats
+# shellcheck disable=SC2154 # variables of helper.bash
 # Each thread has a seccomp filter of its kind, and mayfly ends when one wants what that forbids. The probe is mayfly with
 # threads that try (tests/probe/probe.c).
 
