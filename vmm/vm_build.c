@@ -53,16 +53,18 @@ static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confi
 
 /* The threads of loops and streams, before they serve anything. */
 
-static int confine_io(void *ctx)
+static int confine_io(void *ctx, enum loop_thread which)
 {
+	(void)which;
 	struct vm *vm = ctx;
 	const struct confine_own own = { .own = loop_ring_fd(vm->io), .listen = -1, .to = -1, .changed = -1 };
 
 	return confine_loop(vm, THREAD_IO, &own);
 }
 
-static int confine_vsock(void *ctx)
+static int confine_vsock(void *ctx, enum loop_thread which)
 {
+	(void)which;
 	struct vm *vm = ctx;
 	const struct confine_own own = {
 		.own = loop_ring_fd(vm->vsock_loop), .listen = vsock_listen_fd(vm->vsock), .to = -1, .changed = -1
@@ -229,7 +231,7 @@ static int build_net(struct vm *vm, const struct config_net *n, struct passt *pa
 static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = { .path = c->path, .cid = c->cid };
-	int r = loop_new(&vm->vsock_loop, "vsock", RING_SOCKETS, e);
+	int r = loop_new(&vm->vsock_loop, "vsock", LOOP_ENGINE_RING, RING_SOCKETS, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
@@ -251,7 +253,7 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 
 static int build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", RING_FIXED, e);
+	int r = loop_new(&vm->io, "io", LOOP_ENGINE_RING, RING_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);

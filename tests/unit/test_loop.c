@@ -1,4 +1,4 @@
-/* The loop, on a real io_uring: operations, watches, calls, tasks, cancel, drain. */
+/* The loop, on a real io_uring and without: operations, watches, calls, tasks, cancel, drain. */
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
@@ -34,6 +34,8 @@ struct fixture {
 	unsigned task_runs;
 };
 
+static enum loop_engine engine; /* every test runs on each */
+
 static struct fixture *owner; /* callbacks have no other way to the fixture's arrays */
 
 static void on_watch(struct watch *watch)
@@ -55,7 +57,7 @@ static int setup(void **state)
 	f = (struct fixture){ .tmp_fd = -1 };
 	owner = &f;
 	*state = &f;
-	assert_int_equal(loop_new(&f.loop, "test", RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&f.loop, "test", engine, RING_FIXED, &e), 0);
 	f.tmp_fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
 	assert_true(f.tmp_fd >= 0);
 	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
@@ -251,6 +253,7 @@ static void test_more_operations_than_entries(void **state)
 {
 	struct fixture *f = *state;
 
+	many_ok = 0;
 	loop_call(f->loop, start_many, f);
 	assert_int_equal(many_ok, MF_ARRAY_SIZE(many));
 }
@@ -282,7 +285,7 @@ static void test_call_runs_here_when_the_loop_does_not(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "idle", RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&loop, "idle", engine, RING_FIXED, &e), 0);
 	assert_int_equal(loop_call(loop, nothing, NULL), 0);
 	loop_free(loop);
 }
@@ -293,7 +296,7 @@ static void test_too_many_files(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "full", RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&loop, "full", engine, RING_FIXED, &e), 0);
 	for (int i = 0; i < LOOP_FILES_MAX; i++)
 		assert_int_equal(loop_add_file(loop, 0), i);
 	assert_int_equal(loop_add_file(loop, 0), -EMFILE);
@@ -322,7 +325,7 @@ static void test_socket_loop(void **state)
 
 	(void)state;
 	owner = &f;
-	assert_int_equal(loop_new(&f.loop, "sockets", RING_SOCKETS, &e), 0);
+	assert_int_equal(loop_new(&f.loop, "sockets", engine, RING_SOCKETS, &e), 0);
 	assert_int_equal(loop_watch(f.loop, &f.watch, f.event_fd), 0);
 	assert_int_equal(loop_start(f.loop, &e), 0);
 	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
@@ -404,7 +407,7 @@ static void test_replace(void **state)
 
 	/* The same loop again, which may. */
 	loop_free(f->loop);
-	assert_int_equal(loop_new(&f->loop, "test", RING_EXCHANGEABLE, &e), 0);
+	assert_int_equal(loop_new(&f->loop, "test", engine, RING_EXCHANGEABLE, &e), 0);
 	f->tmp = loop_add_file(f->loop, f->event_fd);
 	assert_int_equal(loop_replace_file(f->loop, f->tmp, f->tmp_fd), 0);
 	assert_int_equal(loop_start(f->loop, &e), 0);
@@ -432,5 +435,8 @@ int main(void)
 		cmocka_unit_test(test_socket_loop),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("ring", tests, NULL, NULL);
+
+	engine = LOOP_ENGINE_SYNC;
+	return failed + cmocka_run_group_tests_name("sync", tests, NULL, NULL);
 }

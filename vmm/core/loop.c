@@ -1,14 +1,11 @@
 /*
  * Theory of operation.
  *
- * The set-up thread makes the ring, disabled and restricted (ring.c); the loop's own thread enables it, which with
- * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
+ * What moves data is the loop's engine (engine.h). A turn: the engine begins what was started, waits, and puts what has
+ * ended into a list; then timers are fired and the completions' callbacks run, then calls from other threads, then the
+ * deferred tasks. Callbacks never run inside the engine, so they may start operations, drain, and recurse no further.
  *
- * A turn: submit and wait in one io_uring_enter(2); move all completions to a list; fire timers, run the completions'
- * callbacks, then calls from other threads, then the deferred tasks. Callbacks never run while the ring is being read, so
- * they may start operations, drain, and recurse no further.
- *
- * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which the ring reads like
+ * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which is read like
  * any other. Calls do not run inside loop_drain: a reset that waits for its requests must not meet another device's
  * activation half-way.
  */
@@ -16,9 +13,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <liburing.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -28,10 +26,9 @@
 #define MF_LOG_MODULE "loop"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/core/ring.h"
+#include "vmm/core/engine.h"
 #include "vmm/core/timer.h"
 
-#define LOOP_NAME_MAX 16
 #define LOOP_STACK_SIZE (256 * KIB)
 
 struct call {
@@ -42,45 +39,17 @@ struct call {
 	struct call *next;
 };
 
-struct loop {
-	char name[LOOP_NAME_MAX];
-	enum ring_kind kind;
-	uint8_t sqe_flags; /* of every operation */
-	struct io_uring ring;
-	bool ring_made;
-	int file[LOOP_FILES_MAX];
-	unsigned num_files;
-	struct watch *watches;
-	unsigned inflight; /* operations of ours in the ring, cancels not counted */
-
-	struct op *completed, **completed_tail;
-	struct task *tasks, **tasks_tail;
-	struct timers timers;
-
-	pthread_t thread;
-	bool running;
-	bool stop; /* loop's thread, as is woken: calls may have come */
-	bool woken;
-	int start_result;
-	int (*guard)(void *ctx); /* or NULL */
-	void *guard_ctx;
-	struct watch wake;
-	int wake_fd;
-
-	pthread_mutex_t lock; /* over calls and their results */
-	pthread_cond_t changed;
-	struct call *calls;
-};
-
-int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct err *e)
+int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum ring_kind kind, struct err *e)
 {
-	struct loop *loop = calloc(1, sizeof(*loop));
+	const struct engine_ops *ops = engine == LOOP_ENGINE_SYNC ? &engine_sync : &engine_ring;
+	struct loop *loop = calloc(1, ops->size);
 
 	if (!loop)
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
+	loop->engine = ops;
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
 	loop->kind = kind;
-	loop->sqe_flags = kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
+	loop->ring_fd = -1;
 	loop->completed_tail = &loop->completed;
 	loop->tasks_tail = &loop->tasks;
 	/* With default attributes these cannot fail. */
@@ -101,8 +70,7 @@ void loop_free(struct loop *loop)
 	if (!loop)
 		return;
 	loop_stop(loop);
-	if (loop->ring_made)
-		io_uring_queue_exit(&loop->ring);
+	loop->engine->done(loop);
 	if (loop->wake_fd >= 0)
 		close(loop->wake_fd);
 	pthread_cond_destroy(&loop->changed);
@@ -121,42 +89,25 @@ int loop_add_file(struct loop *loop, int fd)
 
 int loop_replace_file(struct loop *loop, int file, int fd)
 {
-	int r = 1;
+	int r = 0;
 
 	if (loop->kind != RING_EXCHANGEABLE)
 		return -EACCES;
 	if (loop->running)
-		r = io_uring_register_files_update(&loop->ring, (unsigned)file, &fd, 1);
-	if (r == 1)
+		r = loop->engine->replace(loop, file, fd);
+	if (!r)
 		loop->file[file] = fd;
-	return MF_MIN(r, 0);
+	return r;
 }
 
-static struct io_uring_sqe *get_sqe(struct loop *loop)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
-
-	if (sqe)
-		return sqe;
-	/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
-	(void)io_uring_submit(&loop->ring);
-	return io_uring_get_sqe(&loop->ring);
-}
-
-/* flags: those of the operation; they share a place in the entry. */
+/* flags: those of the operation. */
 static bool start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
 		  uint64_t offset, int flags)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
+	bool started = loop->engine->start(loop, op, opcode, file, addr, len, offset, flags);
 
-	if (!sqe)
-		return false;
-	io_uring_prep_rw(opcode, sqe, file, addr, len, offset);
-	sqe->rw_flags = flags;
-	sqe->flags |= loop->sqe_flags;
-	io_uring_sqe_set_data(sqe, op);
-	loop->inflight++;
-	return true;
+	loop->inflight += started;
+	return started;
 }
 
 bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
@@ -195,41 +146,12 @@ bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 	return start(loop, op, IORING_OP_POLL_ADD, file, NULL, 0, 0, events);
 }
 
-static void entered(struct loop *loop, int n);
-
 void loop_cancel(struct loop *loop, struct op *op)
 {
-	struct io_uring_sqe *sqe;
-
-	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
-	while (!(sqe = get_sqe(loop)))
-		entered(loop, io_uring_submit_and_get_events(&loop->ring));
-	io_uring_prep_cancel(sqe, op, 0);
-	sqe->flags |= loop->sqe_flags;
-	io_uring_sqe_set_data(sqe, NULL);
+	loop->engine->cancel(loop, op);
 }
 
 /* Completion. */
-
-/* Takes every completion off the ring, without running any. */
-static void reap(struct loop *loop)
-{
-	struct io_uring_cqe *cqe;
-	unsigned head, num = 0;
-
-	io_uring_for_each_cqe(&loop->ring, head, cqe) {
-		struct op *op = io_uring_cqe_get_data(cqe);
-
-		num++;
-		if (!op) /* a cancel: its target reports */
-			continue;
-		op->res = cqe->res;
-		op->next = NULL;
-		*loop->completed_tail = op;
-		loop->completed_tail = &op->next;
-	}
-	io_uring_cq_advance(&loop->ring, num);
-}
 
 static void run_completed(struct loop *loop)
 {
@@ -244,31 +166,11 @@ static void run_completed(struct loop *loop)
 	}
 }
 
-/* Submits, and waits for a completion or for the next timer: a timeout of io_uring_enter itself, not an operation. */
-static int submit_and_sleep(struct loop *loop)
-{
-	struct __kernel_timespec ts;
-	struct io_uring_cqe *cqe;
-
-	if (!timers_sleep(&loop->timers, timers_clock_ns(), &ts))
-		return io_uring_submit_and_wait(&loop->ring, 1);
-	return io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, &ts, NULL);
-}
-
-/* After io_uring_enter, which returned n. */
-static void entered(struct loop *loop, int n)
-{
-	/* -EINTR: a signal; -EBUSY, -EAGAIN: completions must be taken first; -ETIME: a timer. The turn goes on. */
-	if (n < 0 && n != -EINTR && n != -EBUSY && n != -EAGAIN && n != -ETIME)
-		log_warn("io_uring_enter: %s, continuing", strerror(-n));
-	reap(loop);
-}
-
 void loop_drain(struct loop *loop, const unsigned *counter)
 {
 	run_completed(loop);
 	while (*counter) {
-		entered(loop, io_uring_submit_and_wait(&loop->ring, 1)); /* timers wait for the next turn */
+		loop->engine->turn(loop, ENGINE_WAIT); /* timers wait for the next turn */
 		run_completed(loop);
 	}
 }
@@ -279,10 +181,12 @@ static void watch_done(struct op *op, int res);
 
 static void watch_arm(struct watch *watch)
 {
+	struct loop *loop = watch->loop;
+
 	watch->op.done = watch_done;
-	/* The queue has room after a flush, unless the kernel is out of memory: then its signals stay in the eventfd. */
-	while (!loop_read(watch->loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0))
-		(void)io_uring_submit_and_get_events(&watch->loop->ring);
+	/* There is room after a turn, unless the kernel is out of memory: then its signals stay in the eventfd. */
+	while (!loop_read(loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0))
+		loop->engine->turn(loop, ENGINE_NO_WAIT);
 }
 
 static void watch_done(struct op *op, int res)
@@ -393,7 +297,7 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
 
 /* The thread. */
 
-void loop_set_guard(struct loop *loop, int (*guard)(void *ctx), void *ctx)
+void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx)
 {
 	loop->guard = guard;
 	loop->guard_ctx = ctx;
@@ -401,7 +305,7 @@ void loop_set_guard(struct loop *loop, int (*guard)(void *ctx), void *ctx)
 
 int loop_ring_fd(const struct loop *loop)
 {
-	return loop->ring.ring_fd;
+	return loop->ring_fd;
 }
 
 int loop_wake_fd(const struct loop *loop)
@@ -409,76 +313,80 @@ int loop_wake_fd(const struct loop *loop)
 	return loop->wake_fd;
 }
 
-static void cancel_all(struct loop *loop)
+int loop_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i)
 {
-	struct io_uring_sqe *sqe = get_sqe(loop);
-
-	if (sqe) {
-		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-		sqe->flags |= loop->sqe_flags;
-		io_uring_sqe_set_data(sqe, NULL);
-	}
-	loop_drain(loop, &loop->inflight);
+	return loop->engine->thread_fd(loop, which, i);
 }
 
 static void *loop_thread(void *arg)
 {
 	struct loop *loop = arg;
-	int r = io_uring_enable_rings(&loop->ring);
 
-	(void)pthread_setname_np(pthread_self(), loop->name); /* for ps; the name is short enough */
-	log_set_thread(loop->name);
-	if (r >= 0 && loop->guard)
-		r = loop->guard(loop->guard_ctx);
-	pthread_mutex_lock(&loop->lock);
-	loop->start_result = r < 0 ? r : 1;
-	pthread_cond_broadcast(&loop->changed);
-	pthread_mutex_unlock(&loop->lock);
-	if (r < 0)
+	if (engine_thread_begin(loop, LOOP_THREAD_MAIN, loop->engine->begin(loop)) < 0)
 		return NULL;
-
 	for (struct watch *w = loop->watches; w; w = w->next)
 		watch_arm(w);
 	while (!loop->stop) {
-		bool busy = loop->tasks || loop->woken;
+		bool busy = loop->tasks || loop->woken || loop->completed;
 
-		entered(loop, busy ? io_uring_submit_and_get_events(&loop->ring) : submit_and_sleep(loop));
+		loop->engine->turn(loop, busy ? ENGINE_NO_WAIT : ENGINE_WAIT_TIMERS);
 		timers_run(&loop->timers, timers_clock_ns());
 		run_completed(loop);
 		run_calls(loop);
 		run_tasks(loop);
 	}
-	cancel_all(loop);
+	loop->engine->cancel_all(loop);
+	loop_drain(loop, &loop->inflight);
 	return NULL;
 }
 
-static int thread_start(struct loop *loop, struct err *e)
+int engine_thread_begin(struct loop *loop, enum loop_thread which, int r)
+{
+	char name[LOOP_NAME_MAX + 8];
+
+	/* For ps; what is longer than 15 bytes is not there. */
+	snprintf(name, sizeof(name), "%s%s", loop->name, which == LOOP_THREAD_WORKER ? "-worker" : "");
+	(void)pthread_setname_np(pthread_self(), name);
+	log_set_thread(name);
+	if (r >= 0 && loop->guard)
+		r = loop->guard(loop->guard_ctx, which);
+	pthread_mutex_lock(&loop->lock);
+	loop->start_result = r < 0 ? r : 1;
+	pthread_cond_broadcast(&loop->changed);
+	pthread_mutex_unlock(&loop->lock);
+	return MF_MIN(r, 0);
+}
+
+int engine_thread_start(struct loop *loop, pthread_t *ret, void *(*run)(void *loop), struct err *e)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
+	pthread_t thread;
 	int r;
 
+	loop->start_result = 0;
 	/* Signals are the main thread's. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	(void)pthread_attr_init(&attr); /* cannot fail on Linux, nor can a valid size */
 	(void)pthread_attr_setstacksize(&attr, LOOP_STACK_SIZE);
-	r = pthread_create(&loop->thread, &attr, loop_thread, loop);
+	r = pthread_create(&thread, &attr, run, loop);
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r)
-		return err_neg(e, -r, "start the %s thread", loop->name);
+		return err_neg(e, -r, "start a thread of the %s loop", loop->name);
 
 	pthread_mutex_lock(&loop->lock);
 	while (!loop->start_result)
 		pthread_cond_wait(&loop->changed, &loop->lock);
 	r = loop->start_result;
 	pthread_mutex_unlock(&loop->lock);
-	loop->running = r > 0;
-	if (r > 0)
-		return 0;
-	pthread_join(loop->thread, NULL);
-	return err_neg(e, r, "start the %s loop", loop->name);
+	if (r < 0) {
+		pthread_join(thread, NULL);
+		return err_neg(e, r, "start the %s loop", loop->name);
+	}
+	*ret = thread;
+	return 0;
 }
 
 int loop_start(struct loop *loop, struct err *e)
@@ -489,11 +397,11 @@ int loop_start(struct loop *loop, struct err *e)
 	r = loop_watch(loop, &loop->wake, loop->wake_fd);
 	if (r < 0)
 		return err_neg(e, r, "the %s loop has more than %d files", loop->name, LOOP_FILES_MAX);
-	r = ring_make(&loop->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, e);
-	if (r < 0)
-		return r;
-	loop->ring_made = true;
-	return thread_start(loop, e);
+	r = loop->engine->make(loop, e);
+	if (!r)
+		r = engine_thread_start(loop, &loop->thread, loop_thread, e);
+	loop->running = !r;
+	return r;
 }
 
 static int stop_call(void *arg)

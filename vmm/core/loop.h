@@ -1,13 +1,14 @@
 /*
- * A loop: one thread that owns one io_uring. Each device belongs to exactly one loop and all of its work happens on
- * that thread, so device files hold no lock. There are two kinds (enum ring_kind), by what their ring may reach.
+ * A loop: one thread that does all the input and output of its devices. Each device belongs to exactly one loop and all
+ * of its work happens on that thread, so device files hold no lock. There are two kinds (enum ring_kind), by what it may
+ * reach, and two engines, which do the same: io_uring, and system calls where that is forbidden.
  *
- * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. The ring is made
+ * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. A ring is made
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
  * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), and
  * files can be exchanged for others only on a loop of RING_EXCHANGEABLE.
  *
- * A turn of the loop: wait for completions; take all of them off the ring; fire timers; run their callbacks; run the
+ * A turn of the loop: wait for completions; take all of them; fire timers; run their callbacks; run the
  * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
  */
 #ifndef MF_CORE_LOOP_H
@@ -26,6 +27,16 @@ struct timers;
 
 #define LOOP_FILES_MAX 128 /* eventfds included */
 #define LOOP_ENTRIES 256   /* submission queue; a full one is a result (false), not an error */
+
+enum loop_engine {
+	LOOP_ENGINE_RING,
+	LOOP_ENGINE_SYNC, /* one thread more: the worker, for what can only block (engine_sync.c) */
+};
+
+enum loop_thread {
+	LOOP_THREAD_MAIN,   /* where callbacks run */
+	LOOP_THREAD_WORKER, /* of LOOP_ENGINE_SYNC, unless the loop is RING_SOCKETS */
+};
 
 /*
  * One operation in flight, embedded in its owner and untouched by the owner until done is called, once, on the loop's
@@ -61,7 +72,7 @@ struct watch {
  * RING_SOCKETS: watches, loop_poll and loop_cancel alone, for a device whose files come and go. A file index is then the
  * file descriptor itself; data moves by non-blocking system calls when a poll has said that it can.
  */
-int loop_new(struct loop **ret, const char *name, enum ring_kind kind, struct err *e);
+int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum ring_kind kind, struct err *e);
 
 /* Stops if it runs, then frees; NULL is fine. Files stay open, they are the owners'. */
 void loop_free(struct loop *loop);
@@ -74,7 +85,7 @@ int loop_add_file(struct loop *loop, int fd);
 
 /*
  * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
- * file that they have. Returns 0, -EACCES on a loop that is not RING_EXCHANGEABLE, or another -errno.
+ * file that they have, which stays open until they have ended. Returns 0, -EACCES on a loop that is not RING_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
@@ -85,13 +96,18 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
  * What each thread of the loop calls before it serves anything, once it has all that it needs: to give up the rest
  * (a seccomp filter). Returns 0 or -errno, on which loop_start fails. Before loop_start.
  */
-void loop_set_guard(struct loop *loop, int (*guard)(void *ctx), void *ctx);
+void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx);
 
-/* The ring's and the wake eventfd's descriptors, for the guard. On the loop's thread. */
+/*
+ * For the guard: the ring's descriptor, or -1 without one; the wake eventfd's, which the loop reads and others signal; and
+ * those that a thread itself reads, writes and polls by system calls, for i from 0 on, then -1: none with a ring, and
+ * without that of the files of RING_SOCKETS, which come and go, only the eventfds. engine_sync.c names the system calls.
+ */
 int loop_ring_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
+int loop_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i);
 
-/* Starts the thread. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
+/* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
 int loop_start(struct loop *loop, struct err *e);
 
 /* Ends the thread after the present turn and waits for it. Operations still in flight are cancelled and waited for. */
@@ -110,7 +126,7 @@ void loop_defer(struct loop *loop, struct task *task);
 struct timers *loop_timers(struct loop *loop);
 
 /*
- * On the loop's thread: start an operation on a file index. False: the submission queue is full, nothing was started,
+ * On the loop's thread: start an operation on a file index. False: there is no room, nothing was started,
  * try again at the end of the turn (loop_defer). iov and buffers stay the caller's and stay valid until op->done.
  */
 bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset);

@@ -1,0 +1,99 @@
+/*
+ * What moves the data of a loop: an engine, of which there are two, and the parts of a loop that it works on. For loop.c
+ * and the engines alone.
+ *
+ *	engine_ring.c	io_uring: the kernel does the operations
+ *	engine_sync.c	system calls of the loop's thread and of a second one, where io_uring is forbidden
+ *
+ * An engine's loop is a struct of its own that begins with a struct loop; engine_ops.size is its size.
+ */
+#ifndef MF_CORE_ENGINE_H
+#define MF_CORE_ENGINE_H
+
+#include <pthread.h>
+
+#include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
+
+#define LOOP_NAME_MAX 16
+
+enum engine_wait {
+	ENGINE_NO_WAIT,	    /* take what is there */
+	ENGINE_WAIT,	    /* sleep until an operation has ended */
+	ENGINE_WAIT_TIMERS, /* or until the next timer is due */
+};
+
+struct engine_ops {
+	size_t size;
+	/* On the set-up thread, when all files are known. Returns 0 or -errno with e set; done is called either way. */
+	int (*make)(struct loop *loop, struct err *e);
+	/* First thing on the loop's thread. Returns 0 or -errno. */
+	int (*begin)(struct loop *loop);
+	/*
+	 * An operation, by the opcode that io_uring has for it: addr, len and flags are what that takes, too. False: there is no room.
+	 * What is started may wait for the turn, which begins all of it at once.
+	 */
+	bool (*start)(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
+		      uint64_t offset, int flags);
+	void (*cancel)(struct loop *loop, struct op *op);
+	void (*cancel_all)(struct loop *loop);
+	/* Begins what was started, waits, and completes (engine_complete) what has ended; runs no callback. */
+	void (*turn)(struct loop *loop, enum engine_wait wait);
+	/* As loop_replace_file, on a loop that runs and may do it. */
+	int (*replace)(struct loop *loop, int file, int fd);
+	/* As loop_thread_fd. */
+	int (*thread_fd)(const struct loop *loop, enum loop_thread which, unsigned i);
+	/* Gives up what make has made, all or a part of it, or nothing. */
+	void (*done)(struct loop *loop);
+};
+
+extern const struct engine_ops engine_ring, engine_sync;
+
+struct loop {
+	const struct engine_ops *engine;
+	char name[LOOP_NAME_MAX];
+	enum ring_kind kind;
+	int ring_fd; /* or -1: the engine has none */
+	int file[LOOP_FILES_MAX];
+	unsigned num_files;
+	struct watch *watches;
+	unsigned inflight; /* operations that were started and whose done was not called */
+
+	struct op *completed, **completed_tail;
+	struct task *tasks, **tasks_tail;
+	struct timers timers;
+
+	pthread_t thread;
+	bool running;
+	bool stop; /* loop's thread, as is woken: calls may have come */
+	bool woken;
+	int start_result;				 /* of the thread that begins; 0: not yet */
+	int (*guard)(void *ctx, enum loop_thread which); /* or NULL */
+	void *guard_ctx;
+	struct watch wake;
+	int wake_fd;
+
+	pthread_mutex_t lock; /* over calls and their results, and start_result */
+	pthread_cond_t changed;
+	struct call *calls;
+};
+
+/* The operation has ended with res; its done is called after the turn. */
+static inline void engine_complete(struct loop *loop, struct op *op, int res)
+{
+	op->res = res;
+	op->next = NULL;
+	*loop->completed_tail = op;
+	loop->completed_tail = &op->next;
+}
+
+/*
+ * Starts a thread of the loop, which first calls engine_thread_begin, and waits until it has. Returns 0 or -errno with e
+ * set; the thread has ended then.
+ */
+int engine_thread_start(struct loop *loop, pthread_t *ret, void *(*run)(void *loop), struct err *e);
+
+/* On that thread: names it and runs the guard, unless r < 0: its own beginning failed. Returns 0 or -errno: it has to end. */
+int engine_thread_begin(struct loop *loop, enum loop_thread which, int r);
+
+#endif
