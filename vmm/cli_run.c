@@ -43,6 +43,8 @@ static const struct cli_option run_options[] = {
 
 	{ .help = "Running" },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = config_set_timeout },
+	{ 0, "io-engine", "ENGINE", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
+	  .set = config_set_io_engine, .words = "ring sync" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
 	  .set = config_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .set = config_set_dry_run, .fixed = "true" },

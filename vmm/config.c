@@ -21,6 +21,11 @@ static const char *const entry_names[] = {
 	[CONFIG_ENTRY_PVH] = "pvh",
 };
 
+static const char *const io_engine_names[] = {
+	[LOOP_ENGINE_RING] = "ring",
+	[LOOP_ENGINE_SYNC] = "sync",
+};
+
 void config_init(struct config *c)
 {
 	*c = (struct config){
@@ -198,6 +203,22 @@ int config_set_seccomp(struct config *c, const char *text, struct err *e)
 const char *config_seccomp_name(const struct config *c)
 {
 	return seccomp_words[c->seccomp];
+}
+
+int config_set_io_engine(struct config *c, const char *text, struct err *e)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(io_engine_names); i++) {
+		if (!strcmp(text, io_engine_names[i])) {
+			c->io_engine = (enum loop_engine)i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "must be ring or sync");
+}
+
+const char *config_io_engine_name(enum loop_engine engine)
+{
+	return io_engine_names[engine];
 }
 
 int config_set_log_level(struct config *c, const char *text, struct err *e)

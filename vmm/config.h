@@ -14,6 +14,7 @@
 #include "virtio/net.h"
 #include "virtio/ratelimit.h"
 #include "vmm/base/log.h"
+#include "vmm/core/loop.h"
 
 struct err;
 
@@ -126,6 +127,7 @@ struct config {
 	char *name;	     /* or NULL: the guest's host name, and where `mayfly exec` finds it */
 	char *control;	     /* or NULL: the path of that socket */
 	bool console;	     /* the guest's console goes to stderr while a command has stdin and stdout */
+	enum loop_engine io_engine;
 	enum seccomp_policy seccomp;
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
@@ -146,7 +148,7 @@ typedef int config_setter(struct config *c, const char *text, struct err *e);
 
 config_setter config_set_kernel, config_set_initrd, config_set_append, config_set_cmdline, config_set_entry;
 config_setter config_set_cpus, config_set_mem;
-config_setter config_set_log_level, config_set_log_file, config_set_seccomp;
+config_setter config_set_io_engine, config_set_log_level, config_set_log_file, config_set_seccomp;
 config_setter config_set_time, config_set_dry_run, config_set_console; /* "true" or "false" */
 config_setter config_set_timeline, config_set_timeout, config_set_name, config_set_control;
 
@@ -256,9 +258,10 @@ char *config_find_file(const char *name);
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
 
-/* The words that config_set_entry and config_drive_cache take. */
+/* The words that config_set_entry, config_set_io_engine and config_drive_cache take. */
 const char *config_seccomp_name(const struct config *c);
 const char *config_entry_name(enum config_entry entry);
+const char *config_io_engine_name(enum loop_engine engine);
 const char *config_cache_name(enum config_cache cache);
 
 #endif

@@ -71,6 +71,7 @@ static const struct key config_keys[] = {
 	{ "control", STRING, .set = config_set_control },
 	{ "console", BOOLEAN, .set = config_set_console },
 	/* mayfly itself */
+	{ "io_engine", STRING, .set = config_set_io_engine },
 	{ "seccomp", STRING, .set = config_set_seccomp },
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },

@@ -213,6 +213,7 @@ static json_t *config_json(const struct config *c)
 	if (c->vsock.path)
 		put_value(root, "vsock", vsock_json(c, &ok), &ok);
 	put_command(root, c, &ok);
+	put_text(root, "io_engine", config_io_engine_name(c->io_engine), &ok);
 	put_text(root, "seccomp", config_seccomp_name(c), &ok);
 	put_text(root, "log_level", log_level_name(c->log_level), &ok);
 	put_text(root, "log_file", c->log_file, &ok);

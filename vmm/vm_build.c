@@ -231,7 +231,7 @@ static int build_net(struct vm *vm, const struct config_net *n, struct passt *pa
 static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = { .path = c->path, .cid = c->cid };
-	int r = loop_new(&vm->vsock_loop, "vsock", LOOP_ENGINE_RING, RING_SOCKETS, e);
+	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, RING_SOCKETS, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
@@ -253,7 +253,7 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 
 static int build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", LOOP_ENGINE_RING, RING_FIXED, e);
+	int r = loop_new(&vm->io, "io", vm->config->io_engine, RING_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);

@@ -4,22 +4,11 @@
  *
  * Theory of operation
  * -------------------
- * What an operation does depends on its file, which is looked at once, when the loop is started:
- *
- *	ON_DISK    a regular file or block device: the worker, a second thread, does it, one operation after the other
- *	SOCKET     tried at once with MSG_DONTWAIT, and again each time when poll says so
- *	NONBLOCK   the same, of a file that has O_NONBLOCK: a tap; or a terminal or pipe that was opened anew with it
- *	BLOCKING   tried only when poll says so: eventfds; terminals and pipes that cannot be opened anew, which get no
- *	           more at once than they take without blocking
- *
- * Standard streams are shared with other processes, who would be surprised by O_NONBLOCK; and poll alone does not do: a
- * terminal with room for one byte polls writable and blocks on two. So such a file is opened again, through /proc, which
- * gives a description of our own.
- *
- * Requests are in a table. What is started is fresh; the turn gives all that is the worker's to it at once, tries the
- * rest, and sleeps in ppoll(2). Requests that wait for a file are in a list for each file, so that they keep their order,
- * and one pollfd does for all (ppoll takes no more of them than the process may have files). The worker puts what it has
- * done into a list, and signals done_fd when that was empty before.
+ * Requests are in a table. What is started is fresh; the turn gives to the worker, a second thread, at once all that is on
+ * disk, which it does one after the other. Of the rest (sync_io.h has the kinds of files) the turn tries what cannot block,
+ * and polls for what had to wait, or must not even be tried before. Then it sleeps in ppoll(2). Requests that wait are in a
+ * list for each file, so that they keep their order, and one pollfd does for all: ppoll takes no more of them than the
+ * process may have files. The worker puts what it has done into a list, and signals done_fd when that was empty before.
  *
  * A request that the worker has begun cannot be cancelled, only waited for: as with a ring, its memory is the kernel's
  * until its op is done.
@@ -27,19 +16,12 @@
  * System calls, for a guard. LOOP_THREAD_MAIN: ppoll, preadv2, pwritev2, recvmsg, sendmsg, read (of done_fd), futex.
  * LOOP_THREAD_WORKER: preadv2, pwritev2, fsync, fdatasync, fallocate, write (to done_fd), futex.
  */
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <linux/io_uring.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -48,29 +30,17 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/engine.h"
+#include "vmm/core/sync_io.h"
 
 /* More than all devices of a VM start: 16 drives with 256 each, 8 networks, 1023 vsock connections with 2. */
 #define SYNC_REQUESTS_MAX 8192
 
 #define FIRST_FILE 1 /* of polled: before it is done_fd */
 
-struct sync_file {
-	int fd;
-	enum { ON_DISK, SOCKET, NONBLOCK, BLOCKING } kind;
-	bool own;	    /* opened anew, to be closed by us */
-	unsigned write_max; /* bytes at once, or 0: any number; of BLOCKING */
-};
-
 struct request {
 	struct op *op; /* NULL: free */
 	STAILQ_ENTRY(request) next;
-	struct sync_file file;
-	const void *addr;
-	uint64_t offset;
-	unsigned len;
-	int flags;
-	int opcode;
-	short events; /* to wait for */
+	struct sync_io io; /* its events are what it waits for */
 	enum { FRESH, WAITING, AT_WORKER } state;
 	bool queued; /* AT_WORKER, and not begun; worker_lock's */
 	int res;     /* worker's */
@@ -104,86 +74,6 @@ static struct sync_loop *to_sync(struct loop *loop)
 	return MF_CONTAINER_OF(loop, struct sync_loop, loop);
 }
 
-/* Files. */
-
-static int open_anew(int fd)
-{
-	char path[sizeof("/proc/self/fd/") + 12];
-	int flags = fcntl(fd, F_GETFL);
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return flags < 0 ? -1 : open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
-static struct sync_file file_of(int fd)
-{
-	struct sync_file f = { .fd = fd, .kind = BLOCKING };
-	struct stat st;
-	bool is_tty;
-	int anew;
-
-	if (fstat(fd, &st) < 0) /* its operations will tell */
-		return f;
-	is_tty = S_ISCHR(st.st_mode) && isatty(fd);
-	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
-		f.kind = ON_DISK;
-	} else if (S_ISSOCK(st.st_mode)) {
-		f.kind = SOCKET;
-	} else if (is_tty || S_ISFIFO(st.st_mode)) {
-		anew = open_anew(fd);
-		f.write_max = is_tty ? 1 : PIPE_BUF;
-		if (anew >= 0)
-			f = (struct sync_file){ .fd = anew, .kind = NONBLOCK, .own = true };
-	} else if (fcntl(fd, F_GETFL) & O_NONBLOCK) {
-		f.kind = NONBLOCK;
-	}
-	return f;
-}
-
-/* Operations. On either thread. */
-
-static int result(ssize_t n)
-{
-	return n < 0 ? -errno : (int)n;
-}
-
-/* Moves what the file takes or has without blocking, or on disk, all of it. */
-static int transfer(const struct request *r)
-{
-	struct iovec one = { .iov_base = (void *)(uintptr_t)r->addr, .iov_len = r->len };
-	bool vector = r->opcode == IORING_OP_READV || r->opcode == IORING_OP_WRITEV, out = r->events == POLLOUT;
-	const struct iovec *iov = vector ? r->addr : &one;
-	struct msghdr msg = { 0 };
-	int num = vector ? (int)r->len : 1;
-
-	if (r->file.kind == SOCKET) {
-		msg.msg_iov = (struct iovec *)(uintptr_t)iov;
-		msg.msg_iovlen = (size_t)num;
-		return result(out ? sendmsg(r->file.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) :
-				    recvmsg(r->file.fd, &msg, MSG_DONTWAIT));
-	}
-	if (out && r->file.write_max && num > 0) {
-		one = iov[0];
-		one.iov_len = MF_MIN(one.iov_len, r->file.write_max);
-		iov = &one;
-		num = 1;
-	}
-	return result(out ? pwritev2(r->file.fd, iov, num, (off_t)r->offset, 0) :
-			    preadv2(r->file.fd, iov, num, (off_t)r->offset, 0));
-}
-
-static int operate(const struct request *r)
-{
-	switch (r->opcode) {
-	case IORING_OP_FSYNC:
-		return result(r->flags & IORING_FSYNC_DATASYNC ? fdatasync(r->file.fd) : fsync(r->file.fd));
-	case IORING_OP_FALLOCATE: /* as io_uring has it, the mode is in len and the length in addr */
-		return result(fallocate(r->file.fd, (int)r->len, (off_t)r->offset, (off_t)(uintptr_t)r->addr));
-	default:
-		return transfer(r);
-	}
-}
-
 /* The worker. */
 
 static void *worker(void *arg)
@@ -204,7 +94,7 @@ static void *worker(void *arg)
 		STAILQ_REMOVE_HEAD(&s->queue, next);
 		r->queued = false;
 		pthread_mutex_unlock(&s->worker_lock);
-		r->res = operate(r);
+		r->res = sync_io(&r->io);
 		pthread_mutex_lock(&s->worker_lock);
 		if (STAILQ_EMPTY(&s->done))
 			fdio_event_signal(s->done_fd);
@@ -229,11 +119,12 @@ static bool sync_start(struct loop *loop, struct op *op, int opcode, int file, c
 		r = &s->request[s->num_touched++];
 	else
 		return false;
-	*r = (struct request){ .op = op, .opcode = opcode, .addr = addr, .len = len, .offset = offset, .flags = flags };
-	r->file = loop->kind == RING_SOCKETS ? (struct sync_file){ .fd = file, .kind = BLOCKING } : s->file[file];
-	if (r->file.kind != ON_DISK)
-		r->offset = LOOP_NO_OFFSET;
-	r->events = opcode == IORING_OP_POLL_ADD ? (short)flags : out ? POLLOUT : POLLIN;
+	*r = (struct request){ .op = op, .io.opcode = opcode, .io.addr = addr, .io.len = len };
+	r->io.offset = offset;
+	r->io.flags = flags;
+	r->io.file = loop->kind == RING_SOCKETS ? (struct sync_file){ .fd = file, .kind = SYNC_BLOCKING } :
+						  s->file[file];
+	r->io.events = opcode == IORING_OP_POLL_ADD ? (short)flags : out ? POLLOUT : POLLIN;
 	op->res = (int)(r - s->request); /* for sync_cancel */
 	STAILQ_INSERT_TAIL(&s->fresh, r, next);
 	return true;
@@ -264,11 +155,9 @@ static unsigned place_of(struct sync_loop *s, int fd, bool add)
 /* Polls for what is waited for; if that is nothing any more, gives the place to the last file. */
 static void place_update(struct sync_loop *s, unsigned at)
 {
-	struct request *r;
-
 	s->polled[at].events = 0;
-	STAILQ_FOREACH(r, &s->waiting[at], next)
-	s->polled[at].events |= r->events;
+	for (struct request *r = STAILQ_FIRST(&s->waiting[at]); r; r = STAILQ_NEXT(r, next))
+		s->polled[at].events |= r->io.events;
 	if (!STAILQ_EMPTY(&s->waiting[at]) || at == --s->num_polled)
 		return;
 	s->polled[at] = s->polled[s->num_polled];
@@ -285,15 +174,15 @@ static void place_serve(struct sync_loop *s, unsigned at, short revents)
 
 	STAILQ_CONCAT(&all, &s->waiting[at]);
 	while ((r = STAILQ_FIRST(&all))) {
-		short ready = revents & (r->events | POLLERR | POLLHUP | POLLNVAL);
-		bool is_poll = r->opcode == IORING_OP_POLL_ADD;
+		short ready = revents & (r->io.events | POLLERR | POLLHUP | POLLNVAL);
+		bool is_poll = r->io.opcode == IORING_OP_POLL_ADD;
 		int res = -EAGAIN;
 
 		STAILQ_REMOVE_HEAD(&all, next);
-		if (ready && (is_poll || !(r->events & held)))
-			res = ready & POLLNVAL ? -EBADF : is_poll ? ready : transfer(r);
-		if (!is_poll && (res == -EAGAIN || r->file.kind == BLOCKING))
-			held |= r->events;
+		if (ready && (is_poll || !(r->io.events & held)))
+			res = ready & POLLNVAL ? -EBADF : is_poll ? ready : sync_io(&r->io);
+		if (!is_poll && (res == -EAGAIN || r->io.file.kind == SYNC_BLOCKING))
+			held |= r->io.events;
 		if (res == -EAGAIN)
 			STAILQ_INSERT_TAIL(&s->waiting[at], r, next);
 		else
@@ -304,9 +193,9 @@ static void place_serve(struct sync_loop *s, unsigned at, short revents)
 
 static bool is_for_worker(const struct request *r)
 {
-	if (r->opcode == IORING_OP_FSYNC || r->opcode == IORING_OP_FALLOCATE)
+	if (r->io.opcode == IORING_OP_FSYNC || r->io.opcode == IORING_OP_FALLOCATE)
 		return true;
-	return r->file.kind == ON_DISK && r->opcode != IORING_OP_POLL_ADD;
+	return r->io.file.kind == SYNC_DISK && r->io.opcode != IORING_OP_POLL_ADD;
 }
 
 /* Begins what was started. */
@@ -326,12 +215,13 @@ static void begin_fresh(struct sync_loop *s)
 			continue;
 		}
 		r->state = WAITING;
-		at = place_of(s, r->file.fd, true);
+		at = place_of(s, r->io.file.fd, true);
 		STAILQ_INSERT_TAIL(&s->waiting[at], r, next);
-		if (r->file.kind == BLOCKING || r->opcode == IORING_OP_POLL_ADD || s->polled[at].events & r->events)
-			s->polled[at].events |= r->events;
+		if (r->io.file.kind == SYNC_BLOCKING || r->io.opcode == IORING_OP_POLL_ADD ||
+		    s->polled[at].events & r->io.events)
+			s->polled[at].events |= r->io.events;
 		else
-			place_serve(s, at, r->events);
+			place_serve(s, at, r->io.events);
 	}
 	if (STAILQ_EMPTY(&disk))
 		return;
@@ -345,11 +235,9 @@ static void take_done(struct sync_loop *s)
 {
 	struct requests done = STAILQ_HEAD_INITIALIZER(done);
 	struct request *r;
-	uint64_t count;
 
 	if (!s->at_worker)
 		return;
-	(void)!read(s->done_fd, &count, sizeof(count)); /* first; it is non-blocking, and may have nothing to say */
 	pthread_mutex_lock(&s->worker_lock);
 	STAILQ_CONCAT(&done, &s->done);
 	pthread_mutex_unlock(&s->worker_lock);
@@ -378,6 +266,7 @@ static int poll_files(struct sync_loop *s, enum engine_wait wait)
 static void sync_turn(struct loop *loop, enum engine_wait wait)
 {
 	struct sync_loop *s = to_sync(loop);
+	uint64_t count;
 	int n;
 
 	begin_fresh(s);
@@ -388,6 +277,9 @@ static void sync_turn(struct loop *loop, enum engine_wait wait)
 	for (unsigned at = s->num_polled; n > 0 && at-- > FIRST_FILE;)
 		if (s->polled[at].revents)
 			place_serve(s, at, s->polled[at].revents);
+	/* Before the list is taken: what is done after that signals anew. Non-blocking, it may have nothing to say. */
+	if (n > 0 && s->polled[0].revents)
+		(void)!read(s->done_fd, &count, sizeof(count));
 	take_done(s);
 }
 
@@ -405,7 +297,7 @@ static void sync_cancel(struct loop *loop, struct op *op)
 		STAILQ_REMOVE(&s->fresh, r, request, next);
 		break;
 	case WAITING:
-		at = place_of(s, r->file.fd, false);
+		at = place_of(s, r->io.file.fd, false);
 		STAILQ_REMOVE(&s->waiting[at], r, request, next);
 		place_update(s, at);
 		break;
@@ -437,7 +329,7 @@ static int sync_replace(struct loop *loop, int file, int fd)
 
 	if (f->own)
 		close(f->fd);
-	*f = file_of(fd);
+	*f = sync_file_of(fd);
 	return 0;
 }
 
@@ -450,7 +342,7 @@ static int sync_thread_fd(const struct loop *loop, enum loop_thread which, unsig
 	if (i == 0)
 		return s->done_fd;
 	for (unsigned n = 0; n < loop->num_files; n++)
-		if ((s->file[n].kind == ON_DISK) == (which == LOOP_THREAD_WORKER) && --i == 0)
+		if ((s->file[n].kind == SYNC_DISK) == (which == LOOP_THREAD_WORKER) && --i == 0)
 			return s->file[n].fd;
 	return -1;
 }
@@ -473,7 +365,7 @@ static int sync_make(struct loop *loop, struct err *e)
 	(void)pthread_mutex_init(&s->worker_lock, NULL);
 	(void)pthread_cond_init(&s->work, NULL);
 	for (unsigned i = 0; i < loop->num_files; i++)
-		s->file[i] = file_of(loop->file[i]);
+		s->file[i] = sync_file_of(loop->file[i]);
 	s->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->polled[0] = (struct pollfd){ .fd = s->done_fd, .events = POLLIN };
 	s->num_polled = FIRST_FILE;
