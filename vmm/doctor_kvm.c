@@ -156,6 +156,8 @@ void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 	}
 }
 
+#define OR_SYNC "; or mayfly run --io-engine=sync"
+
 void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char disabled[DOCTOR_LINE_MAX], group[DOCTOR_LINE_MAX];
@@ -174,15 +176,16 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 	}
 	doctor_found(f, DOCTOR_FAIL, "%s", e.text);
 	if (!strcmp(disabled, "1"))
-		doctor_advise(f, "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group");
+		doctor_advise(f,
+			      "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group" OR_SYNC);
 	else if (*disabled && strcmp(disabled, "0") != 0)
-		doctor_advise(f, "sysctl kernel.io_uring_disabled=0");
+		doctor_advise(f, "sysctl kernel.io_uring_disabled=0" OR_SYNC);
 	else if (e.code == -ENOMEM)
-		doctor_advise(f, "raise the limit of locked memory: ulimit -l 8192");
+		doctor_advise(f, "raise the limit of locked memory: ulimit -l 8192" OR_SYNC);
 	else if (e.code == -EPERM || e.code == -ENOSYS)
 		doctor_advise(f,
 			      "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile "
-			      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING");
+			      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING" OR_SYNC);
 	else
-		doctor_advise(f, "use a newer kernel: Linux 5.11 at least, better 6.1");
+		doctor_advise(f, "use a newer kernel: Linux 5.11 at least, better 6.1" OR_SYNC);
 }

@@ -37,10 +37,11 @@ static int ring_begin(struct loop *loop)
 static int ring_make_loop(struct loop *loop, struct err *e)
 {
 	struct ring_loop *r = to_ring(loop);
+	struct err why;
 
 	r->sqe_flags = loop->kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
-	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, e) < 0)
-		return e->code;
+	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, &why) < 0)
+		return err_set(e, why.code, "%s, or use --io-engine=sync", why.text);
 	r->made = true;
 	loop->ring_fd = r->ring.ring_fd;
 	return 0;

@@ -22,19 +22,42 @@
 #include "vmm/base/util.h"
 
 #define RING_UNBOUND_WORKERS_MAX 8 /* kernel threads for files that can only block, such as a terminal */
+#define RING_SETTING_MAX 16	   /* bytes */
 
-/* Why io_uring_setup(2) failed, for whoever can change it. */
+/* The first word of a file of /proc/sys/kernel, or "" if that cannot be read. */
+static void read_setting(const char *path, char text[RING_SETTING_MAX])
+{
+	MF_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, text, RING_SETTING_MAX - 1);
+
+	text[MF_MAX(len, 0)] = '\0';
+	text[strcspn(text, " \n")] = '\0';
+}
+
+/* Why io_uring_setup(2) failed, and what whoever can change it has to do. */
 static int explain_setup(const char *name, int code, struct err *e)
 {
-	MF_CLOSE int fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
-	char value = '0';
+	char disabled[RING_SETTING_MAX], group[RING_SETTING_MAX];
 
-	if (fd >= 0 && read(fd, &value, 1) == 1 && value != '0')
-		return err_neg(e, code, "make the %s ring: io_uring is switched off by kernel.io_uring_disabled = %c",
-			       name, value);
+	read_setting("/proc/sys/kernel/io_uring_disabled", disabled);
+	read_setting("/proc/sys/kernel/io_uring_group", group);
+	if (code == -EPERM && !strcmp(disabled, "1"))
+		return err_set(e, code,
+			       "make the %s ring: kernel.io_uring_disabled = 1, so io_uring is for CAP_SYS_ADMIN and the "
+			       "group of kernel.io_uring_group (%s): be in that, or 'sysctl kernel.io_uring_disabled=0'",
+			       name, strcmp(group, "-1") != 0 ? group : "none is set");
+	if (code == -EPERM && *disabled && strcmp(disabled, "0") != 0)
+		return err_set(e, code,
+			       "make the %s ring: kernel.io_uring_disabled = %s, so io_uring is switched off: 'sysctl "
+			       "kernel.io_uring_disabled=0'",
+			       name, disabled);
 	if (code == -EPERM || code == -ENOSYS)
-		return err_neg(e, code,
-			       "make the %s ring: io_uring is not allowed here (a container's seccomp profile?)", name);
+		return err_set(e, code,
+			       "make the %s ring: io_uring is not allowed here (%s; by a container's seccomp profile?): let "
+			       "that allow io_uring_setup, io_uring_enter and io_uring_register",
+			       name, strerrorname_np(-code));
+	if (code == -ENOMEM)
+		return err_set(e, code, "make the %s ring: too little locked memory is allowed: raise ulimit -l", name);
 	return err_neg(e, code, "make the %s ring: io_uring_setup", name);
 }
 
