@@ -43,7 +43,7 @@ static const struct cli_option run_options[] = {
 
 	{ .help = "Running" },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = config_set_timeout },
-	{ 0, "io-engine", "ENGINE", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
+	{ 0, "io-engine", "HOW", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
 	  .set = config_set_io_engine, .words = "ring sync" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
 	  .set = config_read_file, .first = true },
