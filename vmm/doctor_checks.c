@@ -131,8 +131,8 @@ const struct doctor_check doctor_checks[] = {
 	/* what no guest runs without */
 	{ "kvm", doctor_check_kvm },
 	{ "native", doctor_check_native },
-	{ "io_uring", doctor_check_io_uring },
 	/* the machine */
+	{ "io_uring", doctor_check_io_uring },
 	{ "nested", doctor_check_nested },
 	{ "cpu", doctor_check_cpu },
 	{ "hugepages", check_hugepages },

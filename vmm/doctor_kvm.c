@@ -1,4 +1,4 @@
-/* Checks of `mayfly doctor`: what no guest runs without, and how fast the CPU is at it. See doctor.h. */
+/* Checks of `mayfly doctor`: KVM, the CPU and io_uring. See doctor.h. */
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -174,7 +174,7 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 			     !strcmp(disabled, "1") ? group : "");
 		return;
 	}
-	doctor_found(f, DOCTOR_FAIL, "%s", e.text);
+	doctor_found(f, DOCTOR_WARN, "%s", e.text);
 	if (!strcmp(disabled, "1"))
 		doctor_advise(f,
 			      "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group" OR_SYNC);

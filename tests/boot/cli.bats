@@ -425,6 +425,22 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	assert_line --regexp '^warn +kernel .*; fix: '
 }
 
+@test "doctor: where io_uring is forbidden" {
+	local forbid=("$PYTHON" -I -S "$BATS_TEST_DIRNAME/without-io-uring" EPERM) value
+	run --separate-stderr "${forbid[@]}" "$MAYFLY" doctor
+	ran_doctor
+	assert_line --regexp '^warn +io_uring .*not allowed here \(EPERM.*seccomp.*; or mayfly run --io-engine=sync$'
+	[ -e /proc/sys/kernel/io_uring_disabled ] || skip "this kernel has no kernel.io_uring_disabled"
+	for value in 1 2; do
+		echo "$value" > "$BATS_TEST_TMPDIR/value"
+		# shellcheck disable=SC2016 # for the inner shell
+		with_mounts 'mount --bind "$1" /proc/sys/kernel/io_uring_disabled; shift; exec "$@"' \
+			"$BATS_TEST_TMPDIR/value" "${forbid[@]}" "$MAYFLY" doctor
+		ran_doctor
+		assert_line --regexp "^warn +io_uring .*kernel.io_uring_disabled = $value.*; or mayfly run --io-engine=sync$"
+	done
+}
+
 @test "doctor: as a user without rights" {
 	[ "$(id -u)" = 0 ] || skip "only root can become another user"
 	local dir

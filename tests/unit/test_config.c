@@ -103,6 +103,13 @@ static void test_words(void **state)
 	assert_int_equal(conf.entry, CONFIG_ENTRY_PVH);
 	refuses(config_set_entry, "PVH", "must be auto, linux64 or pvh");
 	refuses(config_set_entry, "", "must be auto, linux64 or pvh");
+	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
+	accepts(config_set_io_engine, "sync");
+	assert_int_equal(conf.io_engine, LOOP_ENGINE_SYNC);
+	accepts(config_set_io_engine, "ring");
+	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
+	refuses(config_set_io_engine, "", "must be ring or sync");
+	refuses(config_set_io_engine, "Sync", "must be ring or sync");
 	accepts(config_set_log_level, "debug");
 	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
 	refuses(config_set_log_level, "loud", "must be error, warn, info or debug");

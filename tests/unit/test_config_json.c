@@ -73,6 +73,7 @@ static void check_full(const struct config *c)
 	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(c->log_file, "/l");
 	assert_true(c->time);
+	assert_int_equal(c->io_engine, LOOP_ENGINE_SYNC);
 }
 
 static void test_round_trip(void **state)
@@ -80,7 +81,7 @@ static void test_round_trip(void **state)
 	static const char json[] =
 		"{\"kernel\": \"/k\", \"initrd\": \"/i\", \"append\": \"a \\\"b\\\"\\n\\u00e9\", \"entry\": \"linux64\","
 		"\"cpus\": 4, \"mem\": \"2G\", \"vsock\": {\"cid\": 4294967294, \"path\": \"/v,cid=9\"}, \"drives\": [{\"path\": \"/d:ro\", \"overlay\": \"8M\", \"overlay_dir\": \"/t\", \"rate_limiter\": {\"bandwidth\": {\"size\": 10, \"refill_time\": 20}, \"ops\": {\"size\": 1, \"one_time_burst\": 2, \"refill_time\": 3}}}, {\"path\": \"/e\", \"id\": \"second\","
-		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\", \"direct\": true}], \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
+		"\"serial\": \"S1\", \"read_only\": true, \"cache\": \"unsafe\", \"direct\": true}], \"io_engine\": \"sync\", \"log_level\": \"info\", \"log_file\": \"/l\", \"time\": true}";
 	char *printed = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&printed, &len);
@@ -181,6 +182,7 @@ static const struct {
 	{ "{\"mem\": 0}", "key 'mem': must be 16M to 1T (a number alone is bytes)" },
 	{ "{\"mem\": -1}", "key 'mem': must be a size such as 128M or 2G" },
 	{ "{\"mem\": \"128MM\"}", "key 'mem': must be a size such as 128M or 2G" },
+	{ "{\"io_engine\": \"uring\"}", "key 'io_engine': must be ring or sync" },
 	{ "{\"entry\": \"\"}", "key 'entry': must be auto, linux64 or pvh" },
 	{ "{\"kernel\": \"\"}", "key 'kernel': must not be empty" },
 	{ "{\"vsock\": []}", "key 'vsock': must be an object, not an array" },
