@@ -51,7 +51,7 @@ extern const struct engine_ops engine_ring, engine_sync;
 
 struct loop {
 	const struct engine_ops *engine;
-	char name[LOOP_NAME_MAX];
+	char name[LOOP_NAME_MAX], worker_name[LOOP_NAME_MAX];
 	enum ring_kind kind;
 	int ring_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];

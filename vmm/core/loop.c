@@ -48,6 +48,7 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum 
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
 	loop->engine = ops;
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
+	snprintf(loop->worker_name, sizeof(loop->worker_name), "%.8s-worker", name);
 	loop->kind = kind;
 	loop->ring_fd = -1;
 	loop->completed_tail = &loop->completed;
@@ -342,11 +343,9 @@ static void *loop_thread(void *arg)
 
 int engine_thread_begin(struct loop *loop, enum loop_thread which, int r)
 {
-	char name[LOOP_NAME_MAX + 8];
+	const char *name = which == LOOP_THREAD_WORKER ? loop->worker_name : loop->name;
 
-	/* For ps; what is longer than 15 bytes is not there. */
-	snprintf(name, sizeof(name), "%s%s", loop->name, which == LOOP_THREAD_WORKER ? "-worker" : "");
-	(void)pthread_setname_np(pthread_self(), name);
+	(void)pthread_setname_np(pthread_self(), name); /* for ps; the name is short enough */
 	log_set_thread(name);
 	if (r >= 0 && loop->guard)
 		r = loop->guard(loop->guard_ctx, which);
