@@ -55,22 +55,25 @@ static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confi
 
 static int confine_io(void *ctx, enum loop_thread which)
 {
-	(void)which;
 	struct vm *vm = ctx;
-	const struct confine_own own = { .own = loop_ring_fd(vm->io), .listen = -1, .to = -1, .changed = -1 };
+	struct confine_own own = CONFINE_OWN_NONE;
 
-	return confine_loop(vm, THREAD_IO, &own);
+	own.own = loop_ring_fd(vm->io);
+	if (own.own >= 0)
+		return confine_loop(vm, THREAD_IO, &own);
+	own.own = loop_done_fd(vm->io);
+	return confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
 }
 
 static int confine_vsock(void *ctx, enum loop_thread which)
 {
-	(void)which;
 	struct vm *vm = ctx;
-	const struct confine_own own = {
-		.own = loop_ring_fd(vm->vsock_loop), .listen = vsock_listen_fd(vm->vsock), .to = -1, .changed = -1
-	};
+	struct confine_own own = CONFINE_OWN_NONE;
 
-	return confine_loop(vm, THREAD_VSOCK, &own);
+	(void)which; /* there is one */
+	own.own = loop_ring_fd(vm->vsock_loop);
+	own.listen = vsock_listen_fd(vm->vsock);
+	return confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
 }
 
 static int send_msi(void *ctx, uint32_t address, uint32_t data)

@@ -7,10 +7,14 @@ load helper
 
 PROBED=${PROBED:-$B/mayfly-probe}
 
+# Kinds of threads that only a VM without io_uring has.
+sync_kinds='io_sync io_worker vsock_sync'
+
 # run_probe KIND:ATTEMPT [OPTION...]: a guest that would run on, with all kinds of threads. Sets $status and $stderr.
 run_probe() {
 	local what=$1
 	shift
+	[[ " $sync_kinds " != *" ${what%%:*} "* ]] || set -- --io-engine=sync "$@"
 	# What log and off let pass is in no list.
 	if [ -n "${TRACE_DIR:-}" ] && [[ "$*" != *seccomp* ]]; then
 		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$MAYFLY" \
@@ -48,6 +52,13 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	tries vsock vsock "${all[@]}" write
 }
 
+@test "seccomp: without io_uring, the loops' threads and the worker may do their I/O" {
+	local kind
+	for kind in $sync_kinds; do
+		tries "$kind" "${kind/_/-}" openat socket mmap io_uring_setup ioctl write
+	done
+}
+
 @test "seccomp: the threads of a command's streams may read and write them" {
 	tries pump '(in|out)put' "${all[@]}" write
 }
@@ -63,7 +74,7 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 
 @test "seccomp: calls by the numbers of other architectures end it at once" {
 	local kind
-	for kind in main io vsock vcpu pump; do
+	for kind in main io vsock vcpu pump $sync_kinds; do
 		run_probe "$kind:i386" -- command
 		# A kernel without 32-bit programs does not know the instruction: a crash as any other.
 		[ "$status" -eq 159 ] || [ "$status" -eq 139 ] || fail "$kind: status $status"
@@ -72,18 +83,18 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 
 @test "seccomp: a thread that crashes, or has used up its stack, is named" {
 	local kind attempt
-	for kind in main io vsock vcpu pump; do
+	for kind in main io vsock vcpu pump $sync_kinds; do
 		for attempt in crash stack; do
 			run_probe "$kind:$attempt" -- command
 			assert_equal "$kind $attempt $status" "$kind $attempt 139"
-			assert_one_line 'crashed: SIGSEGV in thread [a-z0-9]+ at address 0x[0-9a-f]+'
+			assert_one_line 'crashed: SIGSEGV in thread [a-z0-9-]+ at address 0x[0-9a-f]+'
 		done
 	done
 }
 
 @test "seccomp: a crash is the end also if the main thread hears of nothing" {
 	local kind
-	for kind in io vsock vcpu pump; do
+	for kind in io vsock vcpu pump $sync_kinds; do
 		run_probe "$kind:crash:deaf" -- command
 		assert_equal "$kind $status" "$kind 139"
 	done
@@ -91,19 +102,21 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 
 @test "seccomp: every thread has its filter, and no new privileges" {
 	local task
-	local filters=1
+	local engine filters=1
 	[ -z "${TRACE_DIR:-}" ] || filters=2 # strace has one, too
-	start_flat spin --vsock "$BATS_TEST_TMPDIR/vsock" -c 2
-	wait_said spinning
-	for task in /proc/"$pid"/task/*; do
-		run cat "$task/status"
-		assert_line --regexp "^Seccomp_filters:[[:space:]]$filters$"
-		assert_line --regexp '^NoNewPrivs:[[:space:]]1$'
+	for engine in ring sync; do
+		start_flat spin --vsock "$BATS_TEST_TMPDIR/vsock" -c 2 --io-engine "$engine"
+		wait_said spinning
+		for task in /proc/"$pid"/task/*; do
+			run cat "$task/status"
+			assert_line --regexp "^Seccomp_filters:[[:space:]]$filters$"
+			assert_line --regexp '^NoNewPrivs:[[:space:]]1$'
+		done
+		[ "$(ls "/proc/$pid/task")" != "$pid" ] || fail "there are no other threads"
+		kill "$pid"
+		wait_end
+		assert_equal "$status" 143
 	done
-	[ "$(ls "/proc/$pid/task")" != "$pid" ] || fail "there are no other threads"
-	kill "$pid"
-	wait_end
-	assert_equal "$status" 143
 }
 
 @test "seccomp: without, there is a warning and no filter; with log, what is forbidden is done" {
@@ -127,15 +140,23 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	export TRACE_ALL=1
 	was=$(< "$clock")
 	[ -z "${LAB:-}" ] || echo acpi_pm > "$clock" # not on a machine of somebody's
-	run_mayfly run -r "$ROOTFS" --vsock "$BATS_TEST_TMPDIR/vsock" --net none -- sh -c 'cat /proc/uptime'
+	local engine statuses=''
+	for engine in ring sync; do
+		run_mayfly run -r "$ROOTFS" --vsock "$BATS_TEST_TMPDIR/vsock" --net none --io-engine "$engine" -- \
+			sh -c 'cat /proc/uptime'
+		statuses+=$status
+	done
 	[ -z "${LAB:-}" ] || echo "$was" > "$clock"
-	assert_equal "$status" 0
+	assert_equal "$statuses" 00
 }
 
 @test "seccomp: instructions are counted on threads that have a filter" {
-	run_probe counter --time --timeout 1s -- command
-	assert_equal "$status" 124
-	assert_regex "$stderr" 'first KVM_RUN'
+	local engine
+	for engine in ring sync; do
+		run_probe counter --time --timeout 1s --io-engine "$engine" -- command
+		assert_equal "$status" 124
+		assert_regex "$stderr" 'first KVM_RUN'
+	done
 	local probe=$PROBED
 	[ -z "${TRACE_DIR:-}" ] || probe=$MAYFLY
 	TRACED=$PROBED on_tty 'expect=spinning' 'send=\x01x' -- "$probe" run -k "$GUESTS/spin.elf" --time

@@ -2,7 +2,7 @@
  * What a thread of mayfly that an attacker has taken over would try. Linked into a build of mayfly of its own
  * (build/mayfly-probe), in which each thread calls probe_confined as the first thing behind its filter.
  *
- *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu or pump
+ *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, ...
  *
  * An attempt that comes back says what it got on stderr, past the filter of the thread if that lets it, and by the exit
  * status 200: nothing else in mayfly uses that. deaf: the main thread does not hear of crashes.
@@ -176,8 +176,10 @@ static const struct {
 };
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = "main", [THREAD_IO] = "io",	[THREAD_VSOCK] = "vsock",
-	[THREAD_VCPU] = "vcpu", [THREAD_PUMP] = "pump",
+	[THREAD_MAIN] = "main",		  [THREAD_IO] = "io",
+	[THREAD_VSOCK] = "vsock",	  [THREAD_VCPU] = "vcpu",
+	[THREAD_PUMP] = "pump",		  [THREAD_IO_SYNC] = "io_sync",
+	[THREAD_IO_WORKER] = "io_worker", [THREAD_VSOCK_SYNC] = "vsock_sync",
 };
 
 /* In the place of timeline_count_instructions (ld --wrap): a counter, where the CPU has none. */

@@ -31,8 +31,10 @@ static const struct {
 	const struct filter_rule *rules;
 	size_t num;
 } lists[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = LIST(main_rules), [THREAD_IO] = LIST(io_rules),	    [THREAD_VSOCK] = LIST(vsock_rules),
-	[THREAD_VCPU] = LIST(vcpu_rules), [THREAD_PUMP] = LIST(pump_rules),
+	[THREAD_MAIN] = LIST(main_rules),	    [THREAD_IO] = LIST(io_rules),
+	[THREAD_VSOCK] = LIST(vsock_rules),	    [THREAD_VCPU] = LIST(vcpu_rules),
+	[THREAD_PUMP] = LIST(pump_rules),	    [THREAD_IO_SYNC] = LIST(io_sync_rules),
+	[THREAD_IO_WORKER] = LIST(io_worker_rules), [THREAD_VSOCK_SYNC] = LIST(vsock_sync_rules),
 };
 
 /* What a filter says of a call. The instructions are those that libseccomp makes. */

@@ -25,6 +25,7 @@ enum engine_wait {
 
 struct engine_ops {
 	size_t size;
+	const char *suffix; /* of the thread's name: its kind has another filter */
 	/* On the set-up thread, when all files are known. Returns 0 or -errno with e set; done is called either way. */
 	int (*make)(struct loop *loop, struct err *e);
 	/* First thing on the loop's thread. Returns 0 or -errno. */
@@ -41,8 +42,6 @@ struct engine_ops {
 	void (*turn)(struct loop *loop, enum engine_wait wait);
 	/* As loop_replace_file, on a loop that runs and may do it. */
 	int (*replace)(struct loop *loop, int file, int fd);
-	/* As loop_thread_fd. */
-	int (*thread_fd)(const struct loop *loop, enum loop_thread which, unsigned i);
 	/* Gives up what make has made, all or a part of it, or nothing. */
 	void (*done)(struct loop *loop);
 };
@@ -51,9 +50,10 @@ extern const struct engine_ops engine_ring, engine_sync;
 
 struct loop {
 	const struct engine_ops *engine;
-	char name[LOOP_NAME_MAX], worker_name[LOOP_NAME_MAX];
+	char name[LOOP_NAME_MAX];
+	char thread_name[LOOP_NUM_THREADS][LOOP_NAME_MAX];
 	enum ring_kind kind;
-	int ring_fd; /* or -1: the engine has none */
+	int ring_fd, done_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
 	struct watch *watches;

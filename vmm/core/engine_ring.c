@@ -155,14 +155,6 @@ static int ring_replace(struct loop *loop, int file, int fd)
 	return MF_MIN(n, 0);
 }
 
-static int ring_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i)
-{
-	(void)loop;
-	(void)which;
-	(void)i;
-	return -1;
-}
-
 static void ring_done(struct loop *loop)
 {
 	if (to_ring(loop)->made)
@@ -171,6 +163,7 @@ static void ring_done(struct loop *loop)
 
 const struct engine_ops engine_ring = {
 	.size = sizeof(struct ring_loop),
+	.suffix = "",
 	.make = ring_make_loop,
 	.begin = ring_begin,
 	.start = ring_start,
@@ -178,6 +171,5 @@ const struct engine_ops engine_ring = {
 	.cancel_all = ring_cancel_all,
 	.turn = ring_turn,
 	.replace = ring_replace,
-	.thread_fd = ring_thread_fd,
 	.done = ring_done,
 };

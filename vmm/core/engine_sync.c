@@ -13,8 +13,7 @@
  * A request that the worker has begun cannot be cancelled, only waited for: as with a ring, its memory is the kernel's
  * until its op is done.
  *
- * System calls, for a guard. LOOP_THREAD_MAIN: ppoll, preadv2, pwritev2, recvmsg, sendmsg, read (of done_fd), futex.
- * LOOP_THREAD_WORKER: preadv2, pwritev2, fsync, fdatasync, fallocate, write (to done_fd), futex.
+ * The system calls of both threads are in vmm/filters/rules.h.
  */
 #include <errno.h>
 #include <linux/io_uring.h>
@@ -62,7 +61,6 @@ struct sync_loop {
 
 	pthread_t worker;
 	bool has_worker;
-	int done_fd;
 	pthread_mutex_t worker_lock; /* over what follows */
 	pthread_cond_t work;
 	struct requests queue, done;
@@ -97,7 +95,7 @@ static void *worker(void *arg)
 		r->res = sync_io(&r->io);
 		pthread_mutex_lock(&s->worker_lock);
 		if (STAILQ_EMPTY(&s->done))
-			fdio_event_signal(s->done_fd);
+			fdio_event_signal(s->loop.done_fd);
 		STAILQ_INSERT_TAIL(&s->done, r, next);
 	}
 	pthread_mutex_unlock(&s->worker_lock);
@@ -279,7 +277,7 @@ static void sync_turn(struct loop *loop, enum engine_wait wait)
 			place_serve(s, at, s->polled[at].revents);
 	/* Before the list is taken: what is done after that signals anew. Non-blocking, it may have nothing to say. */
 	if (n > 0 && s->polled[0].revents)
-		(void)!read(s->done_fd, &count, sizeof(count));
+		(void)!read(s->loop.done_fd, &count, sizeof(count));
 	take_done(s);
 }
 
@@ -335,18 +333,6 @@ static int sync_replace(struct loop *loop, int file, int fd)
 
 /* Life. */
 
-static int sync_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i)
-{
-	const struct sync_loop *s = (const struct sync_loop *)loop;
-
-	if (i == 0)
-		return s->done_fd;
-	for (unsigned n = 0; n < loop->num_files; n++)
-		if ((s->file[n].kind == SYNC_DISK) == (which == LOOP_THREAD_WORKER) && --i == 0)
-			return s->file[n].fd;
-	return -1;
-}
-
 static int sync_begin(struct loop *loop)
 {
 	(void)loop;
@@ -366,10 +352,10 @@ static int sync_make(struct loop *loop, struct err *e)
 	(void)pthread_cond_init(&s->work, NULL);
 	for (unsigned i = 0; i < loop->num_files; i++)
 		s->file[i] = sync_file_of(loop->file[i]);
-	s->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->polled[0] = (struct pollfd){ .fd = s->done_fd, .events = POLLIN };
+	s->loop.done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->polled[0] = (struct pollfd){ .fd = s->loop.done_fd, .events = POLLIN };
 	s->num_polled = FIRST_FILE;
-	if (s->done_fd < 0)
+	if (s->loop.done_fd < 0)
 		return err_sys(e, "make an eventfd of the %s loop", loop->name);
 	s->has_worker = loop->kind != RING_SOCKETS && engine_thread_start(loop, &s->worker, worker, e) == 0;
 	return s->has_worker || loop->kind == RING_SOCKETS ? 0 : e->code;
@@ -389,12 +375,13 @@ static void sync_done(struct loop *loop)
 	for (unsigned i = 0; i < loop->num_files; i++)
 		if (s->file[i].own)
 			close(s->file[i].fd);
-	if (s->num_polled && s->done_fd >= 0)
-		close(s->done_fd);
+	if (s->loop.done_fd >= 0)
+		close(s->loop.done_fd);
 }
 
 const struct engine_ops engine_sync = {
 	.size = sizeof(struct sync_loop),
+	.suffix = "-sync",
 	.make = sync_make,
 	.begin = sync_begin,
 	.start = sync_start,
@@ -402,6 +389,5 @@ const struct engine_ops engine_sync = {
 	.cancel_all = sync_cancel_all,
 	.turn = sync_turn,
 	.replace = sync_replace,
-	.thread_fd = sync_thread_fd,
 	.done = sync_done,
 };

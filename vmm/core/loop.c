@@ -48,9 +48,10 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum 
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
 	loop->engine = ops;
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
-	snprintf(loop->worker_name, sizeof(loop->worker_name), "%.8s-worker", name);
+	snprintf(loop->thread_name[LOOP_THREAD_MAIN], LOOP_NAME_MAX, "%.8s%.7s", name, ops->suffix);
+	snprintf(loop->thread_name[LOOP_THREAD_WORKER], LOOP_NAME_MAX, "%.8s-worker", name);
 	loop->kind = kind;
-	loop->ring_fd = -1;
+	loop->ring_fd = loop->done_fd = -1;
 	loop->completed_tail = &loop->completed;
 	loop->tasks_tail = &loop->tasks;
 	/* With default attributes these cannot fail. */
@@ -309,14 +310,14 @@ int loop_ring_fd(const struct loop *loop)
 	return loop->ring_fd;
 }
 
+int loop_done_fd(const struct loop *loop)
+{
+	return loop->done_fd;
+}
+
 int loop_wake_fd(const struct loop *loop)
 {
 	return loop->wake_fd;
-}
-
-int loop_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i)
-{
-	return loop->engine->thread_fd(loop, which, i);
 }
 
 static void *loop_thread(void *arg)
@@ -343,7 +344,7 @@ static void *loop_thread(void *arg)
 
 int engine_thread_begin(struct loop *loop, enum loop_thread which, int r)
 {
-	const char *name = which == LOOP_THREAD_WORKER ? loop->worker_name : loop->name;
+	const char *name = loop->thread_name[which];
 
 	(void)pthread_setname_np(pthread_self(), name); /* for ps; the name is short enough */
 	log_set_thread(name);

@@ -36,6 +36,7 @@ enum loop_engine {
 enum loop_thread {
 	LOOP_THREAD_MAIN,   /* where callbacks run */
 	LOOP_THREAD_WORKER, /* of LOOP_ENGINE_SYNC, unless the loop is RING_SOCKETS */
+	LOOP_NUM_THREADS,
 };
 
 /*
@@ -98,14 +99,10 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
  */
 void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx);
 
-/*
- * For the guard: the ring's descriptor, or -1 without one; the wake eventfd's, which the loop reads and others signal; and
- * those that a thread itself reads, writes and polls by system calls, for i from 0 on, then -1: none with a ring, and
- * without that of the files of RING_SOCKETS, which come and go, only the eventfds. engine_sync.c names the system calls.
- */
+/* For the guard: the descriptors of the ring, or -1; of what the worker signals, or -1; of the wake eventfd. */
 int loop_ring_fd(const struct loop *loop);
+int loop_done_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
-int loop_thread_fd(const struct loop *loop, enum loop_thread which, unsigned i);
 
 /* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
 int loop_start(struct loop *loop, struct err *e);

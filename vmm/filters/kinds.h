@@ -8,6 +8,10 @@ enum thread_kind {
 	THREAD_VSOCK,
 	THREAD_VCPU,
 	THREAD_PUMP,
+	/* Of --io-engine=sync. */
+	THREAD_IO_SYNC,
+	THREAD_IO_WORKER,
+	THREAD_VSOCK_SYNC,
 	THREAD_NUM_KINDS,
 };
 
@@ -24,7 +28,7 @@ enum filter_slot {
 	SLOT_COUNTER,	 /* of instructions */
 	SLOT_VM,	 /* KVM's VM */
 	/* Of the thread itself. */
-	SLOT_OWN,     /* its vCPU, its ring, or what it reads */
+	SLOT_OWN,     /* its vCPU, its ring, what it reads, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */
 	SLOT_TO,      /* what a pump writes to */
 	SLOT_CHANGED, /* eventfd: a session has changed */

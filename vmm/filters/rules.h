@@ -66,12 +66,14 @@ struct filter_rule {
 	ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT)), ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAKE)),              \
 		ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT_BITSET))
 
-/* What any thread needs to time, to be waited for, and to die. */
-#define COMMON                                                                                                         \
-	FUTEX("locks and conditions"), ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock"),      \
+/* What any thread needs to be waited for, and to die. */
+#define DEATH                                                                                                          \
+	FUTEX("locks and conditions"),                                                                                 \
 		ALLOW(tgkill, "a crash is told to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),         \
 		      SLOT(3, SLOT_CRASH_SIGNAL)),                                                                     \
 		ALLOW(exit_group, "the end, if the main thread does not answer")
+
+#define COMMON DEATH, ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock")
 
 #define COUNTER ALLOW(read, "the counter of instructions, for --time", SLOT(1, SLOT_COUNTER), LEN(3, 8))
 
@@ -113,22 +115,54 @@ static const struct filter_rule io_rules[] = {
 	THREAD_EXIT,
 };
 
+#define VSOCK                                                                                                          \
+	DEVICE, ALLOW(recvmsg, "data of a connection"), ALLOW(sendmsg, "data of a connection"),                        \
+		ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),                                \
+		ALLOW(recvfrom, "its CONNECT line"), ALLOW(sendto, "the answer to it"),                                \
+		ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),                              \
+		ALLOW(socket, "the guest connects", INT(1, AF_UNIX),                                                   \
+		      INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),                                             \
+		ALLOW(connect, "the guest connects"), ALLOW(shutdown, "one side has ended"),                           \
+		ALLOW(close, "a connection has ended"), LOG, COMMON, THREAD_EXIT
+
 static const struct filter_rule vsock_rules[] = {
 	ALLOW(io_uring_enter, "waiting for sockets", SLOT(1, SLOT_OWN)),
+	VSOCK,
+};
+
+/*
+ * Without io_uring. What is read and written is not pinned by its descriptor, since there are up to 128 on a loop; it is by
+ * the flags, so that nothing else comes of these calls than of read and write.
+ */
+static const struct filter_rule io_sync_rules[] = {
+	ALLOW(ppoll, "waiting for all files"),
+	ALLOW(preadv2, "what does not block", INT(6, 0)),
+	ALLOW(pwritev2, "what does not block", INT(6, 0)),
+	ALLOW(recvmsg, "frames of passt", INT(3, MSG_DONTWAIT)),
+	ALLOW(sendmsg, "frames for passt", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
+	ALLOW(read, "io_worker has done something", SLOT(1, SLOT_OWN), LEN(3, 8)),
 	DEVICE,
-	ALLOW(recvmsg, "data of a connection"),
-	ALLOW(sendmsg, "data of a connection"),
-	ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),
-	ALLOW(recvfrom, "its CONNECT line"),
-	ALLOW(sendto, "the answer to it"),
-	ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),
-	ALLOW(socket, "the guest connects", INT(1, AF_UNIX), INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),
-	ALLOW(connect, "the guest connects"),
-	ALLOW(shutdown, "one side has ended"),
-	ALLOW(close, "a connection has ended"),
+	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
 	LOG,
+	COUNTER,
 	COMMON,
 	THREAD_EXIT,
+};
+
+static const struct filter_rule io_worker_rules[] = {
+	ALLOW(preadv2, "a drive is read", INT(6, 0)),
+	ALLOW(pwritev2, "a drive is written", INT(6, 0)),
+	ALLOW(fdatasync, "a drive is flushed"),
+	ALLOW(fallocate, "discard, and write zeroes"),
+	ALLOW(write, "the io loop is told", SLOT(1, SLOT_OWN), LEN(3, 8)),
+	DEATH,
+	THREAD_EXIT,
+};
+
+static const struct filter_rule vsock_sync_rules[] = {
+	ALLOW(ppoll, "waiting for sockets"),
+	ALLOW(preadv2, "eventfds", INT(6, 0)),
+	VSOCK,
 };
 
 /* The threads that carry the streams of a COMMAND (session.c). */
