@@ -77,13 +77,13 @@ value() {
 }
 
 @test "limits hold, and the group that was left is taken over by the next with the id" {
-	local i
-	for i in 1 2; do
-		jail a --cgroup memory.max=64M --cgroup pids.max="1$i" --parent-cgroup "$parent" --new-pid-ns
+	local pids
+	for pids in 11 12; do
+		jail a --cgroup memory.max=64M --cgroup pids.max="$pids" --parent-cgroup "$parent" --new-pid-ns
 		assert_equal "$status" 0
 		wait_for grep -qx 'populated 0' "$top/$parent/a/cgroup.events"
 		assert_equal "$(value a/memory.max)" 67108864
-		assert_equal "$(value a/pids.max)" "1$i"
+		assert_equal "$(value a/pids.max)" "$pids"
 		rm -r "$base/look"
 	done
 }
