@@ -1,4 +1,4 @@
-/* The loop without io_uring: what may not block it, what it may not change, its table and its threads. */
+/* The loop without io_uring: what may not block it, what it may not change, and its table. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -70,12 +70,6 @@ static void start(void)
 		if (fd[i] >= 0)
 			file[i] = loop_add_file(loop, fd[i]);
 	assert_int_equal(loop_start(loop, &err), 0);
-}
-
-static int nothing(void *arg)
-{
-	(void)arg;
-	return 0;
 }
 
 static int get_inflight(void *arg)
@@ -424,74 +418,6 @@ static void test_files_limit(void **state)
 	}
 }
 
-/* The guard: once on each thread, which it is told, and to which the descriptors are known. */
-static struct {
-	unsigned called[2];
-	pthread_t thread[2];
-	void *ctx;
-	int ring_fd, done_fd;
-	int refuse; /* on this thread, or -1 */
-} guarded;
-
-static int guard(void *ctx, enum loop_thread which)
-{
-	guarded.ctx = ctx;
-	guarded.called[which]++;
-	guarded.thread[which] = pthread_self();
-	guarded.ring_fd = loop_ring_fd(loop);
-	guarded.done_fd = loop_done_fd(loop);
-	return guarded.refuse == (int)which ? -EPERM : 0;
-}
-
-static void test_guard(void **state)
-{
-	(void)state;
-	guarded.refuse = -1;
-	guarded.called[0] = guarded.called[1] = 0;
-	open_big();
-	fd[1] = eventfd(0, EFD_CLOEXEC);
-	loop_set_guard(loop, guard, &guarded);
-	start();
-	assert_int_equal(guarded.called[LOOP_THREAD_MAIN], 1);
-	assert_int_equal(guarded.called[LOOP_THREAD_WORKER], 1);
-	assert_false(pthread_equal(guarded.thread[0], guarded.thread[1]));
-	assert_ptr_equal(guarded.ctx, &guarded);
-	assert_int_equal(guarded.ring_fd, -1);
-	assert_true(guarded.done_fd >= 0);
-}
-
-static void test_guard_refuses(void **state)
-{
-	(void)state;
-	for (guarded.refuse = LOOP_THREAD_MAIN; guarded.refuse <= LOOP_THREAD_WORKER; guarded.refuse++) {
-		loop_free(loop);
-		assert_int_equal(loop_new(&loop, "guarded", LOOP_ENGINE_SYNC, RING_FIXED, &err), 0);
-		loop_set_guard(loop, guard, &guarded);
-		assert_int_equal(loop_start(loop, &err), -EPERM);
-		assert_non_null(strstr(err.text, "guarded"));
-	}
-}
-
-static void test_guard_without_worker(void **state)
-{
-	enum loop_engine engines[] = { LOOP_ENGINE_SYNC, LOOP_ENGINE_RING };
-
-	(void)state;
-	guarded.refuse = -1;
-	for (size_t i = 0; i < MF_ARRAY_SIZE(engines); i++) {
-		guarded.called[0] = guarded.called[1] = 0;
-		loop_free(loop);
-		assert_int_equal(loop_new(&loop, "guarded", engines[i], RING_SOCKETS, &err), 0);
-		loop_set_guard(loop, guard, &guarded);
-		assert_int_equal(loop_start(loop, &err), 0);
-		assert_int_equal(loop_call(loop, nothing, NULL), 0);
-		assert_int_equal(guarded.called[LOOP_THREAD_MAIN], 1);
-		assert_int_equal(guarded.called[LOOP_THREAD_WORKER], 0);
-		assert_int_equal(guarded.ring_fd >= 0, engines[i] == LOOP_ENGINE_RING);
-		assert_int_equal(guarded.done_fd >= 0, engines[i] == LOOP_ENGINE_SYNC);
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -506,9 +432,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_idle_is_idle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_table, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_limit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_guard, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_guard_refuses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_guard_without_worker, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
