@@ -67,6 +67,16 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	tries main main "${all[@]}"
 }
 
+@test "seccomp: rings do nothing but their loops' work" {
+	local kind attempt
+	for kind in io vsock; do
+		for attempt in openat fixed_openat socket connect write; do
+			run_probe "$kind:ring_$attempt"
+			assert_equal "$kind $attempt $status" "$kind $attempt 201"
+		done
+	done
+}
+
 @test "seccomp: the main thread can have memory" {
 	run_probe main:malloc
 	assert_equal "$status" 200

@@ -4,8 +4,8 @@
  *
  *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, ...
  *
- * An attempt that comes back says what it got on stderr, past the filter of the thread if that lets it, and by the exit
- * status 200: nothing else in mayfly uses that. deaf: the main thread does not hear of crashes.
+ * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in mayfly
+ * uses these. deaf: the main thread does not hear of crashes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +28,63 @@
 #include "vmm/timeline.h"
 
 #define PROBE_CAME_BACK 200
+#define PROBE_REFUSED 201
+
+/* Of the thread that has one. */
+static _Thread_local struct io_uring *ring;
+
+int __real_io_uring_enable_rings(struct io_uring *r);
+int __wrap_io_uring_enable_rings(struct io_uring *r);
+int __wrap_io_uring_enable_rings(struct io_uring *r)
+{
+	ring = r;
+	return __real_io_uring_enable_rings(r);
+}
+
+/* What is submitted, past all filters, is done by the kernel, or refused by the ring. */
+static long try_ring(const struct io_uring_sqe *what)
+{
+	struct io_uring_sqe *sqe = ring ? io_uring_get_sqe(ring) : NULL;
+	struct io_uring_cqe *cqe;
+
+	if (!sqe)
+		return -ENODEV;
+	*sqe = *what;
+	if (io_uring_submit_and_wait(ring, 1) < 0 || io_uring_peek_cqe(ring, &cqe) < 0)
+		return -EIO;
+	return cqe->res;
+}
+
+static long try_ring_openat(void)
+{
+	return try_ring(&(struct io_uring_sqe){
+		.opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = (uintptr_t) "/etc/passwd", .open_flags = O_RDONLY });
+}
+
+static long try_ring_fixed_openat(void)
+{
+	return try_ring(&(struct io_uring_sqe){ .opcode = IORING_OP_OPENAT,
+						.flags = IOSQE_FIXED_FILE,
+						.addr = (uintptr_t) "/etc/passwd",
+						.open_flags = O_RDONLY });
+}
+
+static long try_ring_socket(void)
+{
+	return try_ring(&(struct io_uring_sqe){ .opcode = IORING_OP_SOCKET, .fd = AF_INET, .off = SOCK_STREAM });
+}
+
+static long try_ring_connect(void)
+{
+	return try_ring(&(struct io_uring_sqe){ .opcode = IORING_OP_CONNECT, .fd = 3 });
+}
+
+/* A file that is open, but not the ring's. */
+static long try_ring_write(void)
+{
+	return try_ring(&(struct io_uring_sqe){
+		.opcode = IORING_OP_WRITE, .fd = STDERR_FILENO, .addr = (uintptr_t) "x", .len = 1 });
+}
 
 static long try_openat(void)
 {
@@ -173,6 +230,11 @@ static const struct {
 	{ "crash", try_crash },
 	{ "stack", try_stack },
 	{ "malloc", try_malloc },
+	{ "ring_openat", try_ring_openat },
+	{ "ring_fixed_openat", try_ring_fixed_openat },
+	{ "ring_socket", try_ring_socket },
+	{ "ring_connect", try_ring_connect },
+	{ "ring_write", try_ring_write },
 };
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
@@ -215,7 +277,6 @@ void probe_confined(enum thread_kind kind)
 		    attempts[i].name[strcspn(what, ":")] != '\0')
 			continue;
 		ret = attempts[i].run();
-		(void)ret; /* whatever it got, it was let */
-		syscall(SYS_exit_group, PROBE_CAME_BACK);
+		syscall(SYS_exit_group, ret == -EACCES ? PROBE_REFUSED : PROBE_CAME_BACK);
 	}
 }
