@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+# shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 #
 # `mayfly jailer`: a program that says what it sees (tests/guest/look.c) in jails of all kinds, and jails that must not
 # be. No guest runs here. All but the tests of options must be run by root.
@@ -260,7 +260,6 @@ file d 0700 1234:1235 0:0 /run"
 
 @test "mounts that are in the directory come along, and those that are made later on the host" {
 	need_root
-	# shellcheck disable=SC2016 # for the inner shell
 	run unshare -m --propagation shared bash -euc '
 		mkdir -p "$1/look/a/root/before" "$1/look/a/root/after"
 		mount -t tmpfs none "$1/look/a/root/before"
