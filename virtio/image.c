@@ -14,6 +14,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/files.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
@@ -58,6 +59,28 @@ static int image_ask_dio(struct image *image, int fd, const char *path, uint64_t
 	return 0;
 }
 
+static int open_flags(bool read_only, bool direct)
+{
+	return (read_only ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
+}
+
+static int open_file(const char *path, bool read_only, bool direct, uint64_t *ret_size, struct err *e)
+{
+	int fd = fdio_open_file(path, open_flags(read_only, direct), true, ret_size, e);
+
+	if (fd == -EINVAL && direct)
+		return err_wrap(e, "direct I/O (not every file system has it)");
+	return fd;
+}
+
+int image_provide(const char *path, bool read_only, bool direct, struct err *e)
+{
+	uint64_t size;
+	int fd = open_file(path, read_only, direct, &size, e);
+
+	return fd < 0 ? fd : files_provide(path, open_flags(read_only, direct), fd, e);
+}
+
 int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e)
 {
 	struct image image = { 0 };
@@ -65,9 +88,7 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 	uint64_t size;
 	int err;
 
-	fd = fdio_open_file(path, (read_only ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0), true, &size, e);
-	if (fd == -EINVAL && direct)
-		return err_wrap(e, "direct I/O (not every file system has it)");
+	fd = open_file(path, read_only, direct, &size, e);
 	if (fd < 0)
 		return fd;
 	if (size % IMAGE_SECTOR_SIZE)

@@ -24,6 +24,9 @@ struct image {
  */
 int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e);
 
+/* Opens it for the image_open of another process (files.h). Returns 0 or -errno with e set. */
+int image_provide(const char *path, bool read_only, bool direct, struct err *e);
+
 /* Looks at the size of an open image anew. Returns 0 and image->sectors, or -errno with e set. */
 int image_measure(struct image *image, struct err *e);
 

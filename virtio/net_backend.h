@@ -83,6 +83,9 @@ void net_received(struct net_backend *b, int res);
  */
 int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e);
 
+/* Attaches to the tap for the net_tap_open of another process (files.h). Returns 0, or -errno with e set. */
+int net_tap_provide(const char *name, struct err *e);
+
 /*
  * A backend on fd, which it owns from here on, also on failure: a tap or macvtap with IFF_VNET_HDR, or a stream socket
  * that speaks passt's protocol.

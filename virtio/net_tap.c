@@ -26,6 +26,7 @@
 
 #include "virtio/net_backend.h"
 #include "vmm/base/err.h"
+#include "vmm/base/files.h"
 #define MF_LOG_MODULE "net"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -264,24 +265,39 @@ static int tap_explain(const char *name, bool existed, int code, struct err *e)
 	return err_neg(e, code, "tap '%s'", name);
 }
 
-int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e)
+/* Returns the fd of the tap, or -errno with e set. */
+static int tap_attach(const char *name, struct err *e)
 {
 	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 	bool existed = if_nametoindex(name);
 	MF_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	int r;
 
 	if (fd < 0)
 		return err_sys(e, "open '/dev/net/tun'%s", errno == ENOENT ? " (is the module tun loaded?)" : "");
 	strncpy(req.ifr_name, name, sizeof(req.ifr_name) - 1);
 	if (ioctl(fd, TUNSETIFF, &req) < 0)
 		return tap_explain(name, existed, -errno, e);
-	r = tap_new(ret, mf_take_fd(&fd), loop, e);
-	if (r < 0)
-		return err_wrap(e, "tap '%s'", name);
 	if (!existed)
 		tap_set_up(name);
-	return 0;
+	return mf_take_fd(&fd);
+}
+
+int net_tap_provide(const char *name, struct err *e)
+{
+	int fd = tap_attach(name, e);
+
+	return fd < 0 ? fd : files_provide(name, FILES_TAP, fd, e);
+}
+
+int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e)
+{
+	int fd = files_take(name, FILES_TAP);
+
+	if (fd < 0)
+		fd = tap_attach(name, e);
+	if (fd < 0)
+		return fd;
+	return tap_new(ret, fd, loop, e) < 0 ? err_wrap(e, "tap '%s'", name) : 0;
 }
 
 static bool is_stream_socket(int fd)

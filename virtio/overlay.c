@@ -9,6 +9,7 @@
 
 #include "virtio/image.h"
 #include "vmm/base/err.h"
+#include "vmm/base/files.h"
 #include "vmm/base/util.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -123,10 +124,10 @@ static int open_memory(struct err *e)
 }
 
 /* Not every file system can make a file without a name. */
-static int open_unlinked(const char *dir, struct err *e)
+int overlay_open(const char *dir, struct err *e)
 {
 	MF_FREE char *name = NULL;
-	int fd = open(dir, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+	int fd = open(dir, OVERLAY_OPEN | O_CLOEXEC, 0600);
 
 	if (fd >= 0)
 		return fd;
@@ -155,7 +156,9 @@ static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir,
 	void *map;
 
 	o->max_pages = max_bytes ? MF_MIN(max_bytes / MF_PAGE_SIZE, pages) : pages;
-	o->fd = dir ? open_unlinked(dir, e) : open_memory(e);
+	o->fd = dir ? files_take(dir, OVERLAY_OPEN) : open_memory(e);
+	if (o->fd < 0 && dir)
+		o->fd = overlay_open(dir, e);
 	if (o->fd < 0)
 		return o->fd;
 	if (ftruncate(o->fd, (off_t)(o->sectors * IMAGE_SECTOR_SIZE)) < 0)

@@ -10,11 +10,16 @@
 #ifndef MF_VIRTIO_OVERLAY_H
 #define MF_VIRTIO_OVERLAY_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct err;
 struct overlay;
+
+/* The file of a layer in a directory, which has no name. Returns the fd or -errno with e set. */
+#define OVERLAY_OPEN (O_TMPFILE | O_EXCL | O_RDWR) /* as files.h has it */
+int overlay_open(const char *dir, struct err *e);
 
 /*
  * For a drive of so many sectors. It holds max_bytes at most, in pages of 4 KiB; 0: as much as the drive has. dir is where

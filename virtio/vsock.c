@@ -414,6 +414,8 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 		return err_set(e, -ENOMEM, "vsock '%s': out of memory", id);
 	v->dev = (struct virtio_dev){ .ops = &vsock_ops, .loop = loop, .mem = mem, .id = id };
 	v->cid = params->cid;
+	v->connect = params->connect;
+	v->connect_ctx = params->ctx;
 	v->name = UNIXNAME_INIT;
 	v->retry.run = vsock_retry;
 	v->timer.fire = vsock_tick;

@@ -22,6 +22,9 @@ struct virtio_dev;
 struct vsock_params {
 	const char *path; /* kept; or NULL: the guest reaches only what is lent */
 	uint32_t cid;	  /* the guest's */
+	/* Connects to PATH_port in our place, who cannot: returns the non-blocking socket or -errno. Or NULL. */
+	int (*connect)(void *ctx, uint32_t port);
+	void *ctx;
 };
 
 /*
@@ -47,5 +50,9 @@ void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms);
  */
 int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd);
 void vsock_revoke(struct virtio_dev *dev, uint32_t port, uint32_t num);
+
+
+/* Connects to the socket path_port, unless it is no socket. Returns the non-blocking socket or -errno. Any thread. */
+int vsock_connect_host(const char *path, uint32_t port);
 
 #endif

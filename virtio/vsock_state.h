@@ -115,6 +115,8 @@ struct vsock {
 
 	/* The host's side (vsock_unix.c). */
 	struct unixname name; /* without a path: nobody listens */
+	int (*connect)(void *ctx, uint32_t port); /* in our place, or NULL */
+	void *connect_ctx;
 	struct vsock_poll accept;
 	bool accept_paused; /* until the next tick: no file descriptor, or no memory, was left */
 	uint32_t last_port;

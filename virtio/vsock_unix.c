@@ -55,21 +55,26 @@ unsigned vsock_unix_max_conns(void)
 	return limit.rlim_cur > UNIX_FILES_RESERVE ? (unsigned)limit.rlim_cur - UNIX_FILES_RESERVE : 1;
 }
 
-int vsock_unix_connect(const struct vsock *v, uint32_t port)
+int vsock_connect_host(const char *path, uint32_t port)
 {
-	char path[UNIXNAME_MAX + 1];
+	char name[UNIXNAME_MAX + 1];
 	struct stat st;
 
-	if (!v->name.path)
-		return -ECONNREFUSED;
-	_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <= sizeof(path), "with the NUL");
-	snprintf(path, sizeof(path), "%s_%" PRIu32, v->name.path, port);
+	_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <= sizeof(name), "with the NUL");
+	snprintf(name, sizeof(name), "%s_%" PRIu32, path, port);
 	/* No symbolic links: who may make one beside our socket need not be who may connect to where it leads. */
-	if (lstat(path, &st) < 0)
+	if (lstat(name, &st) < 0)
 		return -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -ENOTSOCK;
-	return unixname_connect(path, SOCK_STREAM);
+	return unixname_connect(name, SOCK_STREAM);
+}
+
+int vsock_unix_connect(const struct vsock *v, uint32_t port)
+{
+	if (!v->name.path)
+		return -ECONNREFUSED;
+	return v->connect ? v->connect(v->connect_ctx, port) : vsock_connect_host(v->name.path, port);
 }
 
 /* Clients. */

@@ -55,8 +55,11 @@ static int make_directory(const char *path, struct err *e)
 int agent_listen(struct unixname *name, const char *path, struct err *e)
 {
 	mode_t mask;
-	int r = make_directory(path, e);
+	int r;
 
+	if (unixname_take(name, path))
+		return 0;
+	r = make_directory(path, e);
 	if (r < 0)
 		return r;
 	mask = umask(0177); /* who may connect may run commands in the guest; no other thread makes files now */

@@ -58,7 +58,7 @@ static void fill_tables(const struct cli_option *options, struct getopt_tables *
 		assert(num < CLI_OPTIONS_MAX);
 		t->longs[num++] = (struct option){
 			.name = o->long_name,
-			.has_arg = o->value_name ? required_argument : no_argument,
+			.has_arg = !o->value_name ? no_argument : o->fixed ? optional_argument : required_argument,
 			.val = LONG_BASE + (int)(o - options),
 		};
 		if (o->short_name)
@@ -113,7 +113,9 @@ static int refuse(const struct cli_usage *u, int c, const char *given, struct er
 
 static int apply(const struct cli_option *o, struct config *c, const char *value, struct err *e)
 {
-	if (o->set(c, o->value_name ? value : o->fixed, e) == 0)
+	if (!o->value_name || (o->fixed && !value))
+		value = o->fixed;
+	if (o->set(c, value, e) == 0)
 		return 0;
 	if (o->first)
 		return e->code; /* the message starts with the file's name */
@@ -205,8 +207,11 @@ static int option_column(const struct cli_option *o, char *text, size_t size)
 {
 	char short_name[] = { '-', o->short_name, ',', '\0' };
 
-	return snprintf(text, size, "  %3s --%s%s%s", o->short_name ? short_name : "", o->long_name,
-			o->value_name ? " " : "", o->value_name ? o->value_name : "");
+	return snprintf(text, size, "  %3s --%s%s%s%s", o->short_name ? short_name : "", o->long_name,
+			!o->value_name ? "" :
+			o->fixed       ? "[=" :
+					 " ",
+			o->value_name ? o->value_name : "", o->value_name && o->fixed ? "]" : "");
 }
 
 void cli_print_help(const struct cli_usage *usage, FILE *out)

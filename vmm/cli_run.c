@@ -42,6 +42,11 @@ static const struct cli_option run_options[] = {
 	{ 0, "console", NULL, "show the guest's console on stderr", .set = config_set_console, .fixed = "true" },
 
 	{ .help = "Running" },
+	{ 0, "jail", "SPEC",
+	  "run it in a jail; SPEC is any of strict, id=NAME,\nuid=N, gid=N, cpu-max=, memory-max=SIZE, pids-max=N,\n"
+	  "io-max=, nofile=N, fsize=SIZE; see mayfly(1)",
+	  .set = config_set_jail, .fixed = "true",
+	  .words = "strict id= uid= gid= cpu-max= memory-max= pids-max= io-max= nofile= fsize=" },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = config_set_timeout },
 	{ 0, "io-engine", "HOW", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
 	  .set = config_set_io_engine, .words = "ring sync" },

@@ -125,6 +125,8 @@ static void offer_in_command(const struct cli_usage *u, char *const word[], int 
 		i++;
 		if (!o || !o->value_name || strchr(word[i - 1], '='))
 			continue;
+		if (o->fixed && strcmp(word[i], "=") != 0) /* its value is behind a '=', or there is none */
+			continue;
 		if (!strcmp(word[i], "=") && i < last) /* bash's */
 			i++;
 		if (i == last) {

@@ -50,6 +50,7 @@ void config_done(struct config *c)
 	free(c->name);
 	free(c->control);
 	config_command_done(&c->command);
+	config_jail_done(&c->jail);
 	config_drive_done(&c->rootfs);
 	for (unsigned i = 0; i < CONFIG_ARTIFACTS_MAX; i++)
 		config_artifact_done(&c->artifact[i]);

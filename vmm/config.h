@@ -27,6 +27,7 @@ struct err;
 #define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
 #define CONFIG_ID_MAX 63	/* bytes */
 #define CONFIG_ARTIFACTS_MAX 16
+#define CONFIG_IO_MAX_MAX 8 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
 #define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */
@@ -106,6 +107,23 @@ struct config_command {
 	size_t text_len;	 /* bytes of args and env as config_command_text has them */
 };
 
+/* Ids of users or groups; num 0: not given. */
+struct config_ids {
+	uint32_t first;
+	uint64_t num;
+};
+
+struct config_jail {
+	bool on;
+	bool strict; /* what cannot be had is an error */
+	char *id;    /* or NULL: of the control group */
+	struct config_ids uid, gid;
+	char *cpu_max, *memory_max, *pids_max; /* or NULL; as the files of the control group take them */
+	char *io_max[CONFIG_IO_MAX_MAX];
+	unsigned num_io_max;
+	uint64_t nofile, fsize; /* limits, or 0 */
+};
+
 struct config {
 	char *kernel;
 	char *initrd;  /* or NULL */
@@ -134,6 +152,7 @@ struct config {
 	bool time;
 	char *timeline_file; /* or NULL: none */
 	bool dry_run;
+	struct config_jail jail;
 };
 
 /* Defaults: 1 vCPU, 128 MiB, warnings to stderr, nothing else. */
@@ -195,6 +214,16 @@ bool config_is_directory(const char *path);
 config_setter config_set_vsock;
 config_setter config_vsock_path, config_vsock_cid; /* the same in parts */
 
+/*
+ * The jail: strict, id=NAME, uid=N[-N], gid=N[-N], cpu-max=, memory-max=SIZE, pids-max=N, io-max=, nofile=N and fsize=SIZE,
+ * with commas between them; or "true", or "false".
+ */
+config_setter config_set_jail;
+config_setter config_jail_strict; /* "true" or "false" */
+config_setter config_jail_id, config_jail_uid, config_jail_gid;
+config_setter config_jail_cpu_max, config_jail_memory_max, config_jail_pids_max, config_jail_io_max;
+config_setter config_jail_nofile, config_jail_fsize;
+
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
 unsigned config_num_devices(const struct config *c);
 
@@ -232,7 +261,7 @@ int config_read_text(struct config *c, const char *text, size_t len, const char 
 
 /* A key of that JSON, for whoever tells about them. */
 struct config_key {
-	const char *object; /* of which it is a key: "", "drives", "nets" or "vsock" */
+	const char *object; /* of which it is a key: "", "drives", "nets", "vsock" or "jail" */
 	const char *name;
 	const char *types; /* "a string or an integer" */
 	const char *help;  /* or NULL: see the option with the same setter */
@@ -242,9 +271,10 @@ struct config_key {
 /* The key of number i, from 0. Returns false, with *ret untouched, when there are fewer. */
 bool config_key(unsigned i, struct config_key *ret);
 
-/* The names of a drive's or interface's options on the command line, by number from 0; NULL when there are fewer. */
+/* The names of a drive's, interface's or the jail's options on the command line, by number from 0; NULL when there are fewer. */
 const char *config_drive_option(unsigned i);
 const char *config_net_option(unsigned i);
+const char *config_jail_option(unsigned i);
 
 /* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
 int config_check(struct config *c, struct err *e);

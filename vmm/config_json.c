@@ -41,6 +41,7 @@ static int read_drives(struct config *c, json_t *list, struct err *e);
 static int read_drive_limits(struct config *c, json_t *object, struct err *e);
 static int read_nets(struct config *c, json_t *list, struct err *e);
 static int read_vsock(struct config *c, json_t *object, struct err *e);
+static int read_jail(struct config *c, json_t *object, struct err *e);
 
 static const struct key config_keys[] = {
 	/* what it boots */
@@ -73,6 +74,8 @@ static const struct key config_keys[] = {
 	/* mayfly itself */
 	{ "io_engine", STRING, .set = config_set_io_engine },
 	{ "seccomp", STRING, .set = config_set_seccomp },
+	{ "jail", BOOLEAN | OBJECT, .set = config_set_jail, .set_list = read_jail,
+	  .help = "whether the VM runs in a jail; an object: it does, with these limits" },
 	{ "log_level", STRING, .set = config_set_log_level },
 	{ "log_file", STRING, .set = config_set_log_file },
 	{ "time", BOOLEAN, .set = config_set_time },
@@ -143,6 +146,28 @@ static const struct key vsock_keys[] = {
 	{ .name = NULL },
 };
 
+static const struct key jail_keys[] = {
+	{ "strict", BOOLEAN, .set = config_jail_strict,
+	  .help = "whether what this host does not have is an error; default: false" },
+	{ "id", STRING, .set = config_jail_id, .help = "the name of its control group; default: one made of the process id" },
+	{ "uid", STRING | INTEGER, .set = config_jail_uid,
+	  .help = "the user that it runs as, or a range FIRST-LAST, of which each VM has another; for root only; "
+		  "default: 65534" },
+	{ "gid", STRING | INTEGER, .set = config_jail_gid, .help = "the same for the group" },
+	/* limits */
+	{ "cpu_max", STRING, .set = config_jail_cpu_max,
+	  .help = "processor time, QUOTA or 'QUOTA PERIOD' in microseconds (cgroup v2's cpu.max)" },
+	{ "memory_max", STRING | INTEGER, .set = config_jail_memory_max,
+	  .help = "memory, the guest's and mayfly's together (memory.max)" },
+	{ "pids_max", INTEGER, .set = config_jail_pids_max, .help = "threads (pids.max)" },
+	{ "io_max", ARRAY, .set = config_jail_io_max,
+	  .help = "disks, each 'MAJOR:MINOR KEY=N ...' with rbps, wbps, riops or wiops (io.max)" },
+	{ "nofile", INTEGER, .set = config_jail_nofile, .help = "open files; default: 2048" },
+	{ "fsize", STRING | INTEGER, .set = config_jail_fsize,
+	  .help = "the size to which a file can be made to grow; default: none" },
+	{ .name = NULL },
+};
+
 static const char *type_name(const json_t *value)
 {
 	switch (json_typeof(value)) {
@@ -182,6 +207,8 @@ static const char *types_name(unsigned types)
 		return "an array";
 	case OBJECT:
 		return "an object";
+	case BOOLEAN | OBJECT:
+		return "a boolean or an object";
 	default:
 		return "something else";
 	}
@@ -192,7 +219,7 @@ bool config_key(unsigned i, struct config_key *ret)
 	static const struct {
 		const char *object;
 		const struct key *keys;
-	} tables[] = { { "", config_keys }, { "drives", drive_keys }, { "nets", net_keys }, { "vsock", vsock_keys } };
+	} tables[] = { { "", config_keys }, { "drives", drive_keys }, { "nets", net_keys }, { "vsock", vsock_keys }, { "jail", jail_keys } };
 
 	for (size_t t = 0; t < MF_ARRAY_SIZE(tables); t++) {
 		for (const struct key *k = tables[t].keys; k->name; k++) {
@@ -343,6 +370,12 @@ static int read_nets(struct config *c, json_t *list, struct err *e)
 static int read_vsock(struct config *c, json_t *object, struct err *e)
 {
 	return read_object(vsock_keys, c, object, "vsock.", e);
+}
+
+static int read_jail(struct config *c, json_t *object, struct err *e)
+{
+	c->jail.on = true;
+	return read_object(jail_keys, c, object, "jail.", e);
 }
 
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e)

@@ -9,6 +9,7 @@ struct config;
 struct config_artifact;
 struct config_command;
 struct config_drive;
+struct config_jail;
 struct config_net;
 struct err;
 struct ratelimit_params;
@@ -34,6 +35,9 @@ int config_complete_root(struct config *c, struct err *e);
 void config_net_done(struct config_net *n);
 int config_check_nets(const struct config *c, struct err *e);
 int config_complete_nets(struct config *c, struct err *e); /* what follows from whether there is a command */
+
+/* config_jail.c */
+void config_jail_done(struct config_jail *j);
 
 /* config_command.c */
 void config_command_done(struct config_command *cmd);

@@ -193,6 +193,39 @@ static void put_command(json_t *root, const struct config *c, bool *ok)
 		put_value(root, "console", json_true(), ok);
 }
 
+static void put_ids(json_t *object, const char *key, const struct config_ids *ids, bool *ok)
+{
+	if (ids->num == 1)
+		put_value(object, key, json_integer(ids->first), ok);
+	else if (ids->num)
+		put_value(object, key,
+			  json_sprintf("%" PRIu32 "-%llu", ids->first, (unsigned long long)(ids->first + ids->num - 1)),
+			  ok);
+}
+
+static json_t *jail_json(const struct config_jail *j, bool *ok)
+{
+	json_t *object = json_object(), *list = json_array();
+
+	put_value(object, "strict", json_boolean(j->strict), ok);
+	put_text(object, "id", j->id, ok);
+	put_ids(object, "uid", &j->uid, ok);
+	put_ids(object, "gid", &j->gid, ok);
+	put_text(object, "cpu_max", j->cpu_max, ok);
+	put_text(object, "memory_max", j->memory_max, ok);
+	if (j->pids_max)
+		put_value(object, "pids_max", json_integer(strtoll(j->pids_max, NULL, 10)), ok);
+	for (unsigned i = 0; i < j->num_io_max; i++)
+		if (json_array_append_new(list, json_string(j->io_max[i])) < 0)
+			*ok = false;
+	put_value(object, "io_max", list, ok);
+	if (j->nofile)
+		put_value(object, "nofile", json_integer((json_int_t)j->nofile), ok);
+	if (j->fsize)
+		put_value(object, "fsize", json_integer((json_int_t)j->fsize), ok);
+	return object;
+}
+
 /* The configuration as an object; NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
 static json_t *config_json(const struct config *c)
 {
@@ -215,6 +248,8 @@ static json_t *config_json(const struct config *c)
 	put_command(root, c, &ok);
 	put_text(root, "io_engine", config_io_engine_name(c->io_engine), &ok);
 	put_text(root, "seccomp", config_seccomp_name(c), &ok);
+	if (c->jail.on)
+		put_value(root, "jail", jail_json(&c->jail, &ok), &ok);
 	put_text(root, "log_level", log_level_name(c->log_level), &ok);
 	put_text(root, "log_file", c->log_file, &ok);
 	put_value(root, "time", json_boolean(c->time), &ok);

@@ -389,6 +389,13 @@ bool console_tty_raw(int fd)
 	return false;
 }
 
+void console_tty_again(bool raw)
+{
+	console_tty_restore();
+	if (raw)
+		(void)console_tty_raw(STDIN_FILENO); /* a terminal that is not ours any more stays as it is */
+}
+
 void console_tty_restore(void)
 {
 	int saved_errno = errno; /* of whatever a signal handler interrupted */

@@ -46,6 +46,9 @@ void console_free(struct console *c);
  */
 bool console_tty_raw(int fd);
 
+/* After SIGCONT: whoever had the terminal while we were stopped may have changed its mode. raw: it is stdin's, and was raw. */
+void console_tty_again(bool raw);
+
 /* Our process group stays what it is now: it is not asked for again. For a thread that may not ask later. */
 void console_tty_keep_group(void);
 

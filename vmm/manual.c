@@ -59,9 +59,9 @@ static void put_option(const struct cli_option *o, FILE *out)
 	put_escaped(o->long_name, out);
 	fputs("\\fR", out);
 	if (o->value_name) {
-		fputs(" \\fI", out);
+		fputs(o->fixed ? "[=\\fI" : " \\fI", out);
 		put_escaped(o->value_name, out);
-		fputs("\\fR", out);
+		fputs(o->fixed ? "\\fR]" : "\\fR", out);
 	}
 	putc('\n', out);
 	put_paragraph(o->help, out);

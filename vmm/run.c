@@ -12,8 +12,10 @@
 #define MF_LOG_MODULE "run"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/children.h"
 #include "vmm/cli.h"
 #include "vmm/config.h"
+#include "vmm/jail_run.h"
 #include "vmm/pack.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
@@ -82,8 +84,33 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
 	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
 }
 
+/*
+ * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
+ */
+static bool enter(const struct config *c, struct timeline *timeline, struct vm_outside *outside, int timeline_fd,
+		  int *ret_status)
+{
+	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
+	struct err e;
+
+	outside->signal_fd = vm_open_signals(c, &e);
+	if (outside->signal_fd < 0 || children_start(outside->children, c, &e) < 0) {
+		children_end(outside->children);
+		*ret_status = cli_fail(&e);
+		return false;
+	}
+	if (!c->jail.on)
+		return true;
+	if (!jail_run(c, outside, keep, MF_ARRAY_SIZE(keep), ret_status))
+		return false;
+	timeline_mark(timeline, TIMELINE_JAIL);
+	return true;
+}
+
 static int run_config(struct config *c, struct timeline *timeline)
 {
+	static struct children children; /* as those of run_command */
+	static struct vm_outside outside = { .children = &children, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
 	int status;
@@ -94,7 +121,9 @@ static int run_config(struct config *c, struct timeline *timeline)
 		return cli_fail(&e);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
-	status = vm_main(c, timeline);
+	if (!enter(c, timeline, &outside, timeline_fd, &status))
+		return status;
+	status = vm_main(c, timeline, &outside);
 	if (c->time)
 		timeline_print(timeline);
 	if (timeline_fd >= 0) {

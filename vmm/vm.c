@@ -36,6 +36,8 @@
 #define MF_LOG_MODULE "vm"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/broker.h"
+#include "vmm/children.h"
 #include "vmm/cli.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
@@ -52,9 +54,14 @@
 #define VM_HALT_CHECK_MS 1000 /* how often the main thread looks for a guest that halted for ever */
 #define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
 
-static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct err *e)
+static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
+		   struct err *e)
 {
-	*vm = (struct vm){ .config = config, .timeline = timeline, .kvm = KVM_INIT, .guestlog = GUESTLOG_INIT };
+	*vm = (struct vm){ .config = config,
+			   .timeline = timeline,
+			   .outside = outside,
+			   .kvm = KVM_INIT,
+			   .guestlog = GUESTLOG_INIT };
 	vm->end.fd = -1;
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&vm->end.lock, NULL);
@@ -71,25 +78,6 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	vm->confine.value[SLOT_WAKE] = vm->end.fd;
 	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
 	return 0;
-}
-
-static void end_children(struct vm *vm)
-{
-	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
-		passt_end(&vm->passt[i]);
-}
-
-/* When the guest's ends of their sockets are closed. */
-static void finish_artifacts(struct vm *vm)
-{
-	struct err e;
-
-	for (unsigned i = 0; i < vm->config->num_artifacts; i++) {
-		if (artifact_finish(&vm->artifact[i], &e) < 0) {
-			(void)cli_fail(&e);
-			vm->end.lost = true;
-		}
-	}
 }
 
 static void stop_vcpus(struct vm *vm)
@@ -128,8 +116,8 @@ static void vm_close(struct vm *vm)
 	if (vm->agent)
 		agent_finish(vm->agent, VM_DRAIN_MS);
 	agent_free(vm->agent);
-	finish_artifacts(vm);
-	end_children(vm);
+	vm->end.lost = !children_finish(vm->outside->children); /* now that the guest's ends of their sockets are closed */
+	children_end(vm->outside->children);
 	console_free(vm->console);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
@@ -169,35 +157,23 @@ bool vm_may_run(struct vm *vm)
 	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
 }
 
-/* Whether keys go to the guest as they are. */
-static bool wants_raw(const struct vm *vm)
+bool vm_wants_raw(const struct config *config)
 {
-	return vm->config->command.args.num == 0 || agent_wants_tty(vm->config);
-}
-
-static void check_children(struct vm *vm)
-{
-	struct err e;
-
-	for (unsigned i = 0; i < vm->config->num_nets; i++) {
-		if (passt_check(&vm->passt[i], &e) < 0)
-			log_warn("%s; continuing with the link down", e.text);
-	}
+	return config->command.args.num == 0 || agent_wants_tty(config);
 }
 
 static void take_signal(struct vm *vm, int signal_fd)
 {
 	struct signalfd_siginfo info;
+	struct err e;
 
 	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGCONT) {
-		/* Whoever had the terminal while we were stopped may have changed its mode. */
-		console_tty_restore();
-		if (wants_raw(vm))
-			console_tty_raw(STDIN_FILENO);
+		console_tty_again(vm_wants_raw(vm->config));
 	} else if (info.ssi_signo == SIGCHLD) {
-		check_children(vm);
+		while (children_check(vm->outside->children, &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
 	} else {
 		vm_take_signal(vm, (int)info.ssi_signo);
 	}
@@ -257,8 +233,7 @@ static void serve(struct vm *vm, int signal_fd)
 	}
 }
 
-/* Signals come through a descriptor, to the main thread alone: blocked before any thread is made. */
-static int open_signals(const struct config *c, struct err *e)
+int vm_open_signals(const struct config *c, struct err *e)
 {
 	sigset_t set;
 	int fd;
@@ -299,27 +274,44 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	return r;
 }
 
-int vm_main(const struct config *config, struct timeline *timeline)
+/* In a jail, the terminal's foreground cannot be seen, so its mode is the outer process's to set. */
+static bool set_raw(const struct vm *vm)
+{
+	if (!vm_wants_raw(vm->config))
+		return false;
+	if (vm->outside->tty_fd >= 0)
+		return broker_ask(vm->outside->tty_fd, BROKER_TTY_RAW, 0) > 0;
+	return console_tty_raw(STDIN_FILENO);
+}
+
+static void restore_tty(const struct vm *vm)
+{
+	if (vm->outside->tty_fd >= 0)
+		(void)broker_ask(vm->outside->tty_fd, BROKER_TTY_RESTORE, 0); /* if it is not there, it has done so */
+	else
+		console_tty_restore();
+}
+
+int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside)
 {
 	static struct vm vm; /* not on the stack: it is large, and threads use it until the process ends */
-	MF_CLOSE int signal_fd = -1;
 	struct err e;
 	int status;
 	bool raw;
 
 	(void)mallopt(M_ARENA_MAX, 1); /* threads may not map heaps of their own */
-	if (vm_init(&vm, config, timeline, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
-	    reaper_prepare(&e) < 0 || (signal_fd = open_signals(config, &e)) < 0 || vm_build(&vm, &e) < 0) {
+	if (vm_init(&vm, config, timeline, outside, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
+	    reaper_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return cli_fail(&e);
 	}
 	console_tty_keep_group(); /* nobody else can change it, and we may not ask later */
-	raw = wants_raw(&vm) && console_tty_raw(STDIN_FILENO);
-	status = vm_run(&vm, signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
+	raw = set_raw(&vm);
+	status = vm_run(&vm, outside->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
 	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
-	console_tty_restore();
+	restore_tty(&vm);
 	if (raw && !vm.agent)
 		fputc('\n', stderr);
 	status = status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 
 #include "vmm/acpi_pm.h"
-#include "vmm/artifact.h"
 #include "vmm/config.h"
 #include "vmm/confine.h"
 #include "vmm/core/bus.h"
@@ -17,10 +16,10 @@
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
 #include "vmm/i8042.h"
-#include "vmm/passt.h"
 #include "vmm/vcpu.h"
 
 struct agent;
+struct children;
 struct console;
 struct err;
 struct ioapic;
@@ -45,9 +44,18 @@ enum vm_end_reason {
 	VM_END_INIT,	     /* init in the guest could not do its work */
 };
 
+/* What a VM has of the process that it is in, or, in a jail, of the one outside (jail_run.c). */
+struct vm_outside {
+	struct children *children;
+	int signal_fd; /* signals, as records of signalfd(2) */
+	int tty_fd;    /* a broker (broker.h) of the terminal's mode; or -1: it is ours to set */
+	int vsock_fd;  /* a broker of connections to sockets of the host; or -1: we connect ourselves */
+};
+
 struct vm {
 	const struct config *config; /* not owned */
 	struct timeline *timeline;   /* not owned */
+	struct vm_outside *outside;  /* not owned */
 
 	struct confine confine; /* of its threads */
 	struct kvm kvm;
@@ -68,8 +76,6 @@ struct vm {
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
-	struct passt passt[CONFIG_NETS_MAX]; /* of the user networks */
-	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 
@@ -103,7 +109,16 @@ struct vm {
  * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
  * mayfly (status.h). Main thread.
  */
-int vm_main(const struct config *config, struct timeline *timeline);
+int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside);
+
+/*
+ * Signals come through a descriptor, to the main thread alone. Blocks them, before any thread or child is made. Returns the
+ * fd or -errno with e set.
+ */
+int vm_open_signals(const struct config *config, struct err *e);
+
+/* Whether keys go to the guest as they are. */
+bool vm_wants_raw(const struct config *config);
 
 /*
  * Builds everything that config asks for (vm_build.c), into a vm that vm_main has initialised. Returns 0 or -errno with e

@@ -17,6 +17,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/boot.h"
+#include "vmm/broker.h"
+#include "vmm/children.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
 #include "vmm/cpu_x86.h"
@@ -231,9 +233,22 @@ static int build_net(struct vm *vm, const struct config_net *n, struct passt *pa
 	return r < 0 ? r : place_device(vm, dev, e);
 }
 
+static int connect_outside(void *ctx, uint32_t port)
+{
+	const struct vm *vm = ctx;
+
+	return broker_ask(vm->outside->vsock_fd, BROKER_CONNECT, port);
+}
+
 static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
-	struct vsock_params params = { .path = c->path, .cid = c->cid };
+	struct vsock_params params = {
+		.path = c->path,
+		.cid = c->cid,
+		.connect = vm->outside->vsock_fd >= 0 ? connect_outside : NULL,
+		.ctx = vm,
+	};
+	struct artifact *artifact = vm->outside->children->artifact;
 	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, RING_SOCKETS, e);
 
 	if (!r) {
@@ -247,9 +262,9 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 	if (!r && vm->config->command.args.num)
 		r = agent_new(&vm->agent, vm->vsock, vm->config, &vm_agent_ops, vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
-		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, vm->artifact[i].socket);
+		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, artifact[i].socket);
 		if (!r)
-			vm->artifact[i].socket = -1;
+			artifact[i].socket = -1;
 	}
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
@@ -267,7 +282,7 @@ static int build_devices(struct vm *vm, struct err *e)
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
 		r = build_drive(vm, &vm->config->drive[i], e);
 	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
-		r = build_net(vm, &vm->config->net[i], &vm->passt[i], e);
+		r = build_net(vm, &vm->config->net[i], &vm->outside->children->passt[i], e);
 	if (!r && config_has_vsock(vm->config))
 		r = build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
@@ -294,28 +309,11 @@ static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *
 	return r;
 }
 
-/* First of all: they start while the rest is built, and there is nothing yet that fork would have to copy. */
-static int start_children(struct vm *vm, struct err *e)
-{
-	for (unsigned i = 0; i < vm->config->num_nets; i++) {
-		const struct config_net *n = &vm->config->net[i];
-
-		if (n->kind == CONFIG_NET_USER && passt_start(&vm->passt[i], n, netdev_mtu(n), e) < 0)
-			return err_wrap(e, "net '%s'", n->id);
-	}
-	for (unsigned i = 0; i < vm->config->num_artifacts; i++)
-		if (artifact_start(&vm->artifact[i], &vm->config->artifact[i], e) < 0)
-			return e->code;
-	return 0;
-}
-
 int vm_build(struct vm *vm, struct err *e)
 {
 	struct boot_regs regs;
-	int r = start_children(vm, e);
+	int r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
 
-	if (!r)
-		r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
 	if (!r)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)
@@ -324,7 +322,5 @@ int vm_build(struct vm *vm, struct err *e)
 		r = build_devices(vm, e);
 	if (!r)
 		r = build_vcpus(vm, &regs, e);
-	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
-		r = passt_check(&vm->passt[i], e);
-	return r;
+	return r ? r : children_check(vm->outside->children, e);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/files.h"
 #include "vmm/base/util.h"
 
 ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset)
@@ -105,7 +106,9 @@ int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_
 	uint64_t size;
 
 	/* O_NONBLOCK: opening a FIFO without a peer must not hang. It changes nothing for files and block devices. */
-	fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = files_take(path, flags);
+	if (fd < 0)
+		fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return err_sys(e, "open '%s'", path);
 	if (fstat(fd, &st) < 0)

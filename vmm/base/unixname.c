@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/files.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
@@ -86,11 +87,25 @@ static int bind_name(int fd, const char *path, int type, struct err *e)
 	return r < 0 ? err_sys(e, "bind") : 0;
 }
 
+bool unixname_take(struct unixname *u, const char *path)
+{
+	u->fd = files_take(path, FILES_LISTEN);
+	u->path = path;
+	return u->fd >= 0;
+}
+
+int unixname_provide(struct unixname *u, struct err *e)
+{
+	return files_provide(u->path, FILES_LISTEN, mf_take_fd(&u->fd), e);
+}
+
 int unixname_listen(struct unixname *u, const char *path, int type, struct err *e)
 {
 	struct stat st;
 	int r;
 
+	if (unixname_take(u, path))
+		return 0;
 	if (!*path || strlen(path) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
 	u->fd = make_socket(type);

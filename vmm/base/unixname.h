@@ -30,6 +30,13 @@ struct unixname {
  */
 int unixname_listen(struct unixname *u, const char *path, int type, struct err *e);
 
+/*
+ * For another process (files.h). unixname_provide: a socket that listens is another's to take; the name remains to be
+ * removed here. unixname_take: takes it, as unixname_listen does by itself, and without its name. Returns whether there was one.
+ */
+int unixname_provide(struct unixname *u, struct err *e);
+bool unixname_take(struct unixname *u, const char *path);
+
 /* Removes the name, if it is still ours. */
 void unixname_remove(struct unixname *u);
 

@@ -8,10 +8,9 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/files.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
-
-#define KVM_PATH "/dev/kvm"
 
 /* Intel's real-mode emulation keeps three pages of its own; above any RAM below 4 GiB, below the BIOS area. */
 #define KVM_TSS_GPA 0xfffbd000UL
@@ -29,7 +28,7 @@ static const struct {
 	{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR" },
 };
 
-static int open_kvm(struct err *e)
+int kvm_open(struct err *e)
 {
 	int fd = open(KVM_PATH, O_RDWR | O_CLOEXEC);
 
@@ -73,7 +72,9 @@ int kvm_init(struct kvm *k, struct err *e)
 	int r;
 
 	*k = KVM_INIT;
-	k->fd = open_kvm(e);
+	k->fd = files_take(KVM_PATH, O_RDWR);
+	if (k->fd < 0)
+		k->fd = kvm_open(e);
 	if (k->fd < 0)
 		return k->fd;
 	r = check_kvm(k, e);

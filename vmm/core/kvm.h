@@ -11,15 +11,20 @@
 struct err;
 struct mem;
 
+#define KVM_PATH "/dev/kvm"
+
 struct kvm {
 	int fd;		 /* /dev/kvm */
 	int vm_fd;	 /* the VM */
 	size_t run_size; /* bytes to map of a vCPU's struct kvm_run */
 };
 
+/* Opens /dev/kvm. Returns the fd, or -errno with e set to what to do about it. */
+int kvm_open(struct err *e);
+
 /*
- * Opens /dev/kvm, checks its API version and the capabilities that mayfly needs, and creates an empty VM. Returns 0 or
- * -errno with e set; the text says what to do about a missing or forbidden /dev/kvm. kvm_done accepts the result of a
+ * Opens /dev/kvm (or takes it, files.h), checks its API version and the capabilities that mayfly needs, and
+ * creates an empty VM. Returns 0 or -errno with e set. kvm_done accepts the result of a
  * failure, and KVM_INIT.
  */
 int kvm_init(struct kvm *k, struct err *e);

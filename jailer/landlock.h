@@ -1,0 +1,27 @@
+/*
+ * Landlock: what the calling thread, and all that it makes, can do with files, TCP ports, abstract Unix sockets and
+ * processes outside, whatever their permissions say. What is open already is not concerned.
+ */
+#ifndef MF_JAILER_LANDLOCK_H
+#define MF_JAILER_LANDLOCK_H
+
+#include <stdint.h>
+
+struct err;
+
+/* What may still be done below a directory; path NULL: nothing. Without linux/landlock.h, whose bits these are. */
+#define LANDLOCK_REMOVE_FILES (1ULL << 5)
+#define LANDLOCK_MANAGE_DIRS (1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 4) /* read, write files; list, remove */
+
+struct landlock_dir {
+	const char *path;
+	uint64_t access;
+};
+
+/*
+ * Forbids all that this kernel's Landlock knows, but for what dir has. no_new_privs is set. Returns 0, or -errno with e set:
+ * -ENOSYS or -EOPNOTSUPP where there is no Landlock.
+ */
+int landlock_restrict(const struct landlock_dir *dir, unsigned num, struct err *e);
+
+#endif

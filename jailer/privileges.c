@@ -1,0 +1,71 @@
+/* What a process could do because of who it is; see privileges.h. */
+#include "jailer/privileges.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <grp.h>
+#include <linux/securebits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+
+/* User 0 is nobody special; changes of the user change no capabilities; none are kept for a program. For ever. */
+#define SECUREBITS                                                                                                     \
+	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |               \
+	 SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
+
+int privileges_lock(struct err *e)
+{
+	if (prctl(PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) < 0)
+		return err_sys(e, "set the securebits");
+	capng_clear(CAPNG_SELECT_BOUNDS);
+	if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+		return err_set(e, -EPERM, "empty the bounding set of capabilities");
+	return 0;
+}
+
+int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
+{
+	uid_t u[3];
+	gid_t g[3];
+
+	/* Groups first: who is no longer root cannot. */
+	if (setgroups(0, NULL) < 0)
+		return err_sys(e, "leave the supplementary groups");
+	if (setresgid(gid, gid, gid) < 0)
+		return err_sys(e, "become group %u", gid);
+	if (setresuid(uid, uid, uid) < 0)
+		return err_sys(e, "become user %u", uid);
+	if (getresuid(&u[0], &u[1], &u[2]) < 0 || getresgid(&g[0], &g[1], &g[2]) < 0 || u[0] != uid || u[1] != uid ||
+	    u[2] != uid || g[0] != gid || g[1] != gid || g[2] != gid || getgroups(0, NULL) != 0)
+		return err_set(e, -EPERM, "become user %u and group %u: it is not so", uid, gid);
+	return 0;
+}
+
+int privileges_drop(uint64_t mask, struct err *e)
+{
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_sys(e, "set no_new_privs");
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_sys(e, "become undumpable");
+	capng_clear(CAPNG_SELECT_BOTH);
+	for (unsigned cap = 0; cap < 64; cap++)
+		if (mask >> cap & 1 && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, cap) < 0)
+			return err_set(e, -EPERM, "keep capability %u", cap);
+	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+		return err_set(e, -EPERM, "drop the capabilities");
+	/* -EINVAL: a kernel without the ambient set. */
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+		return err_sys(e, "drop the ambient capabilities");
+	return 0;
+}
+
+void privileges_clear_environment(void)
+{
+	for (char **variable = environ; variable && *variable; variable++)
+		explicit_bzero(*variable, strlen(*variable));
+	clearenv(); /* it cannot fail */
+}

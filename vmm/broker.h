@@ -1,0 +1,28 @@
+/*
+ * What a VM in a jail may ask the process outside for: a connection to a program of the host's that listens for its vsock,
+ * and the mode of the terminal. Nothing else can be asked for, and nothing with a name: the process outside knows the
+ * vsock's path, and appends the port.
+ *
+ * A broker is a pair of SOCK_SEQPACKET sockets. One thread asks through each, and waits for the answer.
+ */
+#ifndef MF_VMM_BROKER_H
+#define MF_VMM_BROKER_H
+
+#include <stdint.h>
+
+enum broker_call {
+	BROKER_TTY_RAW,	    /* 1: it is raw now; 0: it is not ours, or none */
+	BROKER_TTY_RESTORE, /* 0 */
+	BROKER_CONNECT,	    /* to a port: a connected, non-blocking socket */
+};
+
+/* Inside. Returns what was answered, an fd for BROKER_CONNECT; or -errno. */
+int broker_ask(int fd, enum broker_call call, uint32_t value);
+
+/* Outside: does what was asked. Returns the answer; an fd is closed when it was sent. */
+typedef int broker_answer(void *ctx, enum broker_call call, uint32_t value);
+
+/* Outside: answers one question, which is there. Returns 0, or -errno when there will be no more. */
+int broker_serve(int fd, broker_answer *answer, void *ctx);
+
+#endif
