@@ -51,7 +51,6 @@ void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms);
 int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd);
 void vsock_revoke(struct virtio_dev *dev, uint32_t port, uint32_t num);
 
-
 /* Connects to the socket path_port, unless it is no socket. Returns the non-blocking socket or -errno. Any thread. */
 int vsock_connect_host(const char *path, uint32_t port);
 

@@ -114,7 +114,7 @@ struct vsock {
 	unsigned in_flight; /* polls in the ring */
 
 	/* The host's side (vsock_unix.c). */
-	struct unixname name; /* without a path: nobody listens */
+	struct unixname name;			  /* without a path: nobody listens */
 	int (*connect)(void *ctx, uint32_t port); /* in our place, or NULL */
 	void *connect_ctx;
 	struct vsock_poll accept;

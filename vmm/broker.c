@@ -25,10 +25,9 @@ int broker_ask(int fd, enum broker_call call, uint32_t value)
 	int given = -1;
 	union control control = { 0 };
 	struct iovec iov = { .iov_base = &answer, .iov_len = sizeof(answer) };
-	struct msghdr header = { .msg_iov = &iov,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space) };
+	struct msghdr header = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space)
+	};
 	struct cmsghdr *c;
 
 	if (sendmsg(fd, &ask, MSG_NOSIGNAL) != (ssize_t)sizeof(q))

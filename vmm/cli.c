@@ -58,7 +58,9 @@ static void fill_tables(const struct cli_option *options, struct getopt_tables *
 		assert(num < CLI_OPTIONS_MAX);
 		t->longs[num++] = (struct option){
 			.name = o->long_name,
-			.has_arg = !o->value_name ? no_argument : o->fixed ? optional_argument : required_argument,
+			.has_arg = !o->value_name ? no_argument :
+				   o->fixed	  ? optional_argument :
+						    required_argument,
 			.val = LONG_BASE + (int)(o - options),
 		};
 		if (o->short_name)

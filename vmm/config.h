@@ -27,7 +27,7 @@ struct err;
 #define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
 #define CONFIG_ID_MAX 63	/* bytes */
 #define CONFIG_ARTIFACTS_MAX 16
-#define CONFIG_IO_MAX_MAX 8 /* devices with limits of a jail */
+#define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
 #define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */

@@ -133,16 +133,11 @@ static const struct jail_option {
 	const char *name;
 	config_setter *set;
 } jail_options[] = {
-	{ "strict", config_jail_strict },
-	{ "id", config_jail_id },
-	{ "uid", config_jail_uid },
-	{ "gid", config_jail_gid },
-	{ "cpu-max", config_jail_cpu_max },
-	{ "memory-max", config_jail_memory_max },
-	{ "pids-max", config_jail_pids_max },
-	{ "io-max", config_jail_io_max },
-	{ "nofile", config_jail_nofile },
-	{ "fsize", config_jail_fsize },
+	{ "strict", config_jail_strict },     { "id", config_jail_id },
+	{ "uid", config_jail_uid },	      { "gid", config_jail_gid },
+	{ "cpu-max", config_jail_cpu_max },   { "memory-max", config_jail_memory_max },
+	{ "pids-max", config_jail_pids_max }, { "io-max", config_jail_io_max },
+	{ "nofile", config_jail_nofile },     { "fsize", config_jail_fsize },
 };
 
 const char *config_jail_option(unsigned i)

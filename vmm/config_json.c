@@ -149,7 +149,8 @@ static const struct key vsock_keys[] = {
 static const struct key jail_keys[] = {
 	{ "strict", BOOLEAN, .set = config_jail_strict,
 	  .help = "whether what this host does not have is an error; default: false" },
-	{ "id", STRING, .set = config_jail_id, .help = "the name of its control group; default: one made of the process id" },
+	{ "id", STRING, .set = config_jail_id,
+	  .help = "the name of its control group; default: one made of the process id" },
 	{ "uid", STRING | INTEGER, .set = config_jail_uid,
 	  .help = "the user that it runs as, or a range FIRST-LAST, of which each VM has another; for root only; "
 		  "default: 65534" },
@@ -219,7 +220,11 @@ bool config_key(unsigned i, struct config_key *ret)
 	static const struct {
 		const char *object;
 		const struct key *keys;
-	} tables[] = { { "", config_keys }, { "drives", drive_keys }, { "nets", net_keys }, { "vsock", vsock_keys }, { "jail", jail_keys } };
+	} tables[] = { { "", config_keys },
+		       { "drives", drive_keys },
+		       { "nets", net_keys },
+		       { "vsock", vsock_keys },
+		       { "jail", jail_keys } };
 
 	for (size_t t = 0; t < MF_ARRAY_SIZE(tables); t++) {
 		for (const struct key *k = tables[t].keys; k->name; k++) {

@@ -113,8 +113,8 @@ static int prepare(struct outer *o, struct err *e)
 
 	if (jail_files_provide(c, &o->names, e) < 0)
 		return e->code;
-	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 || make_pipe(o->signals, e) < 0 ||
-	    make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
+	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
+	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
 	/* A VM that does not read its signals does not stop us. */
 	(void)fcntl(o->signals[OUTSIDE], F_SETFL, O_NONBLOCK); /* cannot fail */
@@ -196,8 +196,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 		first++;
 	params.keep = kept + first;
 	params.num_keep = num - first;
-	if (jail_enter(&params, &own_pids, &e) < 0 ||
-	    (r = jail_fork(&done.pids, own_pids, o->life[INSIDE], &e)) < 0) {
+	if (jail_enter(&params, &own_pids, &e) < 0 || (r = jail_fork(&done.pids, own_pids, o->life[INSIDE], &e)) < 0) {
 		err_wrap(&e, "jail");
 		_exit(cli_fail(&e));
 	}
@@ -226,7 +225,8 @@ static int attend_start(struct outer *o)
 		msg.result = namespaces_map(o->child, o->uid, o->gid, geteuid() == 0, &e);
 		if (msg.result < 0)
 			log_error("%s", e.text);
-		(void)send(o->start[OUTSIDE], &msg, sizeof(msg), MSG_NOSIGNAL); /* to whom has gone it does not matter */
+		(void)send(o->start[OUTSIDE], &msg, sizeof(msg),
+			   MSG_NOSIGNAL); /* to whom has gone it does not matter */
 	}
 	if (waitpid(o->child, &status, 0) != o->child || !WIFEXITED(status))
 		return STATUS_FAILED;
@@ -260,8 +260,7 @@ static void drop_privileges(const struct outer *o)
 			mask |= 1ULL << CAP_KILL; /* a passt of root's becomes another user */
 	if (geteuid() == 0 && privileges_lock(&e) < 0)
 		log_debug("outside: %s", e.text);
-	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 ||
-	    landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)
+	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)
 		log_debug("outside: %s", e.text);
 	free(vsock);
 	free(control);

@@ -57,11 +57,9 @@
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
 		   struct err *e)
 {
-	*vm = (struct vm){ .config = config,
-			   .timeline = timeline,
-			   .outside = outside,
-			   .kvm = KVM_INIT,
-			   .guestlog = GUESTLOG_INIT };
+	*vm = (struct vm){
+		.config = config, .timeline = timeline, .outside = outside, .kvm = KVM_INIT, .guestlog = GUESTLOG_INIT
+	};
 	vm->end.fd = -1;
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&vm->end.lock, NULL);
@@ -116,7 +114,8 @@ static void vm_close(struct vm *vm)
 	if (vm->agent)
 		agent_finish(vm->agent, VM_DRAIN_MS);
 	agent_free(vm->agent);
-	vm->end.lost = !children_finish(vm->outside->children); /* now that the guest's ends of their sockets are closed */
+	vm->end.lost =
+		!children_finish(vm->outside->children); /* now that the guest's ends of their sockets are closed */
 	children_end(vm->outside->children);
 	console_free(vm->console);
 	serial_free(vm->serial);

@@ -203,9 +203,9 @@ static void test_help(void **state)
 	for (const struct cli_option *o = options; o->help; o++) {
 		if (!o->long_name)
 			continue;
-		snprintf(needle, sizeof(needle), " --%s ", o->long_name);
+		snprintf(needle, sizeof(needle), " --%s%s", o->long_name, o->value_name && o->fixed ? "[=" : " ");
 		assert_non_null(strstr(text, needle));
-		assert_true(!o->set || !o->value_name == !!o->fixed);
+		assert_true(!o->set || o->value_name || o->fixed);
 		for (const struct cli_option *p = options; p != o; p++) {
 			assert_true(!p->long_name || strcmp(p->long_name, o->long_name) != 0);
 			assert_true(!o->short_name || p->short_name != o->short_name);

@@ -120,6 +120,8 @@ static void test_page_1(void **state)
 	for (unsigned i = 0; (name = config_net_option(i)); i++)
 		assert_has(nets, "\n.B%s %s%s", strcmp(name, "user") ? "I" : "", name,
 			   strcmp(name, "user") ? "= " : "\n");
+	for (unsigned i = 0; (name = config_jail_option(i)); i++)
+		assert_has(strstr(text, ".SH JAIL\n"), strcmp(name, "strict") ? ".BI %s=" : ".B %s\n", name);
 	*nets = '\0';
 	for (unsigned i = 0; (name = config_drive_option(i)); i++)
 		assert_has(drives, " :%s", name);
