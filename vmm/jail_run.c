@@ -246,12 +246,14 @@ static void drop_privileges(const struct outer *o)
 	const struct config *c = o->config;
 	bool has_names = c->vsock.path || o->names.control.bound;
 	uint64_t mask = has_names ? 1ULL << CAP_DAC_OVERRIDE : 0;
-	char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
-	char *control = o->names.control.bound ? strdup(c->control) : NULL;
+	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
+	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
+	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
 	const struct landlock_dir dirs[] = {
 		{ directory_of(vsock), LANDLOCK_REMOVE_FILES },
 		{ directory_of(control), LANDLOCK_REMOVE_FILES },
 		{ o->group.parent, LANDLOCK_MANAGE_DIRS },
+		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
 	};
 	struct err e;
 
@@ -262,8 +264,6 @@ static void drop_privileges(const struct outer *o)
 		log_debug("outside: %s", e.text);
 	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)
 		log_debug("outside: %s", e.text);
-	free(vsock);
-	free(control);
 }
 
 static int answer(void *ctx, enum broker_call call, uint32_t value)

@@ -142,7 +142,7 @@ run_as() {
 	for fd in "/proc/$vm/fd/"*; do
 		[ ! -d "$fd" ] || fail "a directory: $(readlink "$fd")"
 		case $(readlink "$fd") in
-		*/out | */err | */in | */log | */times | */disk | */disk2 | "$PWD/#"*' (deleted)' | */disk2.*) ;;
+		*/out | */err | */in | */log | */times | */disk | */disk2 | "$PWD/"*' (deleted)') ;;
 		/dev/kvm | anon_inode:kvm-vm | anon_inode:kvm-vcpu:0 | 'anon_inode:[eventfd]' | 'anon_inode:[io_uring]') ;;
 		pipe:* | socket:*) ;;
 		*) fail "an open file: $fd is $(readlink "$fd")" ;;

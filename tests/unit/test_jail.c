@@ -1,0 +1,149 @@
+/* The parts of the jail that can be looked at from inside, each in a process of its own, which cannot go back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "jailer/jail.h"
+#include "jailer/landlock.h"
+#include "jailer/privileges.h"
+#include "jailer/rlimit.h"
+#include "vmm/base/err.h"
+
+#define SKIPPED 77
+
+/* Runs a function in a child. It returns 0, SKIPPED, or the line that went wrong. */
+static void in_child(int (*run)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0)
+		_exit(run() & 0xff);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == SKIPPED)
+		skip();
+	if (WEXITSTATUS(status))
+		fail_msg("in the child, at a line that is %d modulo 256", WEXITSTATUS(status));
+}
+
+/* clang-format off */
+#define EXPECT(condition) do { if (!(condition)) return __LINE__; } while (0)
+/* clang-format on */
+
+static int see_landlock(void)
+{
+	char dir[] = "/tmp/test_jail_XXXXXX", kept[64], gone[64];
+	struct landlock_dir dirs[] = { { dir, LANDLOCK_REMOVE_FILES }, { NULL, 0 } };
+	int open_before;
+	struct err e;
+
+	EXPECT(mkdtemp(dir));
+	snprintf(kept, sizeof(kept), "%s/kept", dir);
+	snprintf(gone, sizeof(gone), "%s/gone", dir);
+	open_before = open(kept, O_RDWR | O_CREAT, 0600);
+	EXPECT(open_before >= 0 && close(open(gone, O_RDWR | O_CREAT, 0600)) == 0);
+	EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	if (landlock_restrict(dirs, 2, &e) < 0)
+		return e.code == -ENOSYS || e.code == -EOPNOTSUPP ? SKIPPED : __LINE__;
+	EXPECT(open("/etc/passwd", O_RDONLY) < 0 && errno == EACCES);
+	EXPECT(open(kept, O_RDONLY) < 0 && errno == EACCES);
+	EXPECT(mkdir("/tmp/test_jail_dir", 0700) < 0 && errno == EACCES);
+	EXPECT(rmdir(dir) < 0 && errno == EACCES);
+	EXPECT(write(open_before, "x", 1) == 1 && ftruncate(open_before, 0) == 0);
+	EXPECT(unlink(gone) == 0 && unlink(kept) == 0);
+	return 0;
+}
+
+static void test_landlock(void **state)
+{
+	(void)state;
+	in_child(see_landlock);
+	(void)!system("rmdir /tmp/test_jail_* 2> /dev/null"); /* what the child could not */
+}
+
+static int see_limits(void)
+{
+	struct rlimit limit;
+	struct err e;
+
+	EXPECT(rlimit_set(RLIMIT_NOFILE, "nofile", 100, false, &e) == 0);
+	EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == 100 && limit.rlim_max == 100);
+	EXPECT(rlimit_set(RLIMIT_NOFILE, "nofile", 200, true, &e) == 0);
+	EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max == 100);
+	EXPECT(privileges_drop(0, &e) == 0);
+	EXPECT(rlimit_set(RLIMIT_NOFILE, "nofile", 200, false, &e) == -EPERM);
+	EXPECT(!strcmp(e.text, "nofile: 200 is more than the hard limit that there is"));
+	return 0;
+}
+
+static void test_limits(void **state)
+{
+	(void)state;
+	in_child(see_limits);
+}
+
+static int see_privileges(void)
+{
+	struct err e;
+
+	EXPECT(setenv("TEST_JAIL", "secret", 1) == 0);
+	if (geteuid() == 0) {
+		EXPECT(privileges_lock(&e) == 0);
+		EXPECT(prctl(PR_CAPBSET_READ, 0, 0, 0, 0) == 0);
+		EXPECT(privileges_set_ids(4321, 4322, &e) == 0);
+		EXPECT(getuid() == 4321 && getgid() == 4322 && getgroups(0, NULL) == 0);
+		/* The capabilities are still there: one that the rest needs. */
+		EXPECT(setgid(4323) == 0);
+	} else {
+		EXPECT(privileges_lock(&e) == -EPERM);
+	}
+	EXPECT(privileges_drop(0, &e) == 0);
+	EXPECT(setgid(0) < 0 && errno == EPERM);
+	EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+	EXPECT(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
+	privileges_clear_environment();
+	EXPECT(!getenv("TEST_JAIL"));
+	return 0;
+}
+
+static void test_privileges(void **state)
+{
+	(void)state;
+	in_child(see_privileges);
+}
+
+static void test_lacks(void **state)
+{
+	struct err e;
+
+	(void)state;
+	err_set(&e, -EPERM, "this");
+	assert_int_equal(jail_lacks(true, &e), -EPERM);
+	assert_string_equal(e.text, "this");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_landlock),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_privileges),
+		cmocka_unit_test(test_lacks),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
