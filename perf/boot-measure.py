@@ -133,6 +133,8 @@ class Bench:
         program, words = self.programs[name], " -- wait" if wait else ""
         if name == "bare":
             return [program]
+        if name == "jailed":
+            return mayfly_command(program, self.spec, ["--jail=strict"], words)
         command = mayfly_command if name == "mayfly" else qemu_command
         return command(program, self.spec, [], words)
 
@@ -219,8 +221,9 @@ class Bench:
         process = start(self.command(name, wait=True), subprocess.PIPE)
         wait_for_up(process)
         time.sleep(0.3)
-        mappings = read_smaps(process.pid)
-        peak = read_peak(process.pid)
+        pid = inner_process(process.pid) if name == "jailed" else process.pid
+        mappings = read_smaps(pid)
+        peak = read_peak(pid)
         process.kill()
         process.wait()
         guest = find_guest_ram(mappings, self.spec["mem_mib"] << 20)
@@ -253,6 +256,12 @@ class Bench:
 def wait_for_up(process):
     if not any(line.strip() == b"up" for line in iter(process.stdout.readline, b"")):
         sys.exit("boot-measure: a guest did not get to PID 1")
+
+
+def inner_process(pid):
+    """The one that runs the VM, of the two in the jail: it has threads."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+        return max(file.read().split(), key=lambda child: len(os.listdir(f"/proc/{child}/task")))
 
 
 def read_smaps(pid):

@@ -244,7 +244,8 @@ static const char *directory_of(char *path)
 static void drop_privileges(const struct outer *o)
 {
 	const struct config *c = o->config;
-	bool has_names = c->vsock.path || o->names.control.bound;
+	/* The root of cgroup v2 is not writable, not even for its owner. */
+	bool has_names = c->vsock.path || o->names.control.bound || o->group.made;
 	uint64_t mask = has_names ? 1ULL << CAP_DAC_OVERRIDE : 0;
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
