@@ -49,7 +49,7 @@ again() {
 }
 
 @test "sync: drives: fsync, discard, an overlay; and passt" {
-	local img=$BATS_TEST_TMPDIR/disk before full
+	local img=$BATS_TEST_TMPDIR/disk before
 	before=$(sha256sum < "$TOOLS")
 	truncate -s 32M "$img"
 	mkfs.ext4 -q -F -b 4096 "$img"
