@@ -101,15 +101,7 @@ cgroup_is_empty() {
 }
 
 teardown() {
-	local id
-	if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
-		for id in "${started[@]}" $(leftovers); do
-			kill -KILL "$id" 2> /dev/null || true
-		done
-		[ ! -s "$BATS_TEST_TMPDIR/err" ] || sed 's/^/stderr: /' "$BATS_TEST_TMPDIR/err"
-	else
-		assert_none_left
-	fi
+	end_test
 	[ -z "${cgroup:-}" ] || { wait_for cgroup_is_empty && rmdir "$cgroup"; }
 }
 

@@ -21,11 +21,7 @@ setup() {
 }
 
 teardown() {
-	local id
-	for id in "${started[@]}"; do
-		kill -KILL "$id" 2> /dev/null || true
-		wait_for has_ended "$id"
-	done
+	kill_started
 	if [ -n "$parent" ] && [ -d "$top/$parent" ]; then
 		wait_for find "$top/$parent" -depth -type d -exec rmdir {} +
 	fi

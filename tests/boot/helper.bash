@@ -176,12 +176,25 @@ assert_none_left() {
 	fail "still running a second later, try $i: $(ps -o pid,stat,comm,args -p ${ids//$'\n'/,})"
 }
 
+# kill_started: ends what is in $started, whatever it is.
+kill_started() {
+	local id
+	for id in "${started[@]}"; do
+		kill -KILL "$id" 2> /dev/null || true
+		wait_for has_ended "$id"
+	done
+}
+
 # Ends what a failed test has left running; a test that passed must have left nothing.
 setup() {
 	started=()
 }
 
 teardown() {
+	end_test
+}
+
+end_test() {
 	local id
 	if [ -z "${BATS_TEST_COMPLETED:-}" ]; then
 		for id in "${started[@]}" $(leftovers); do

@@ -18,11 +18,7 @@ setup() {
 }
 
 teardown() {
-	local id
-	for id in "${started[@]}"; do
-		kill -KILL "$id" 2> /dev/null || true
-		wait_for has_ended "$id"
-	done
+	kill_started
 }
 
 need_root() {
