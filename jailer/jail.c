@@ -7,10 +7,10 @@
  *  2. user namespace		in it we have all capabilities, which the others need, and outside of it none. A process
  *				outside, which still can, writes which user we are: a single one
  *  3. securebits, bounding set	while there is CAP_SETPCAP, and /proc for libcap-ng to look at. From here on a change of
- *				the user takes no capabilities away, so that
- *  4. the user			is another one before any file system is made, which then is his
- *  5. the other namespaces	mount, PID (of the children), network, IPC, UTS; cgroup, whose root is the group of step 1
- *  6. the empty root		a tmpfs without room for a single file, not writable; pivot_root, and the old one unmounted
+ *				the user takes no capabilities away
+ *  4. the other namespaces	mount, PID (of the children), network, IPC, UTS; cgroup, whose root is the group of step 1
+ *  5. the empty root		a tmpfs without room for a single file, not writable; pivot_root, and the old one unmounted
+ *  6. the user			is another one from here on; the old root may be closed to him
  *  7. open files		those that were opened for us stay, no directories among them; and no environment
  *  8. capabilities		all sets are emptied; no_new_privs, undumpable
  *  9. Landlock			after no_new_privs, without which it is for root, and after the mounts, which it forbids
@@ -76,7 +76,7 @@ static int check_groups(const struct jail_params *p, struct err *e)
 	return jail_lacks(p->strict, e);
 }
 
-static int become_user(const struct jail_params *p, struct err *e)
+static int enter_user_namespace(const struct jail_params *p, struct err *e)
 {
 	int r = check_groups(p, e);
 
@@ -95,9 +95,7 @@ static int become_user(const struct jail_params *p, struct err *e)
 	if (r < 0)
 		return r;
 	/* Without a user namespace only root can. */
-	if (privileges_lock(e) < 0 && (p->is_root || jail_lacks(p->strict, e) < 0))
-		return e->code;
-	return p->is_root ? privileges_set_ids(p->uid, p->gid, e) : 0;
+	return privileges_lock(e) < 0 && (p->is_root || jail_lacks(p->strict, e) < 0) ? e->code : 0;
 }
 
 /* Sets *ret to the flags of those that we have. */
@@ -155,9 +153,11 @@ int jail_enter(const struct jail_params *p, bool *ret_own_pids, struct err *e)
 		return e->code;
 	if (p->cgroup && cgroup_add(p->cgroup, getpid(), e) < 0)
 		return e->code;
-	if (become_user(p, e) < 0 || make_namespaces(p, &have, e) < 0)
+	if (enter_user_namespace(p, e) < 0 || make_namespaces(p, &have, e) < 0)
 		return e->code;
 	if (have & CLONE_NEWNS && namespaces_empty_root(e) < 0 && jail_lacks(p->strict, e) < 0)
+		return e->code;
+	if (p->is_root && privileges_set_ids(p->uid, p->gid, e) < 0)
 		return e->code;
 	if (have & CLONE_NEWUTS)
 		(void)!sethostname(HOST_NAME, sizeof(HOST_NAME) - 1); /* that of the host is no secret */
