@@ -87,10 +87,12 @@ static void print_filter(const struct list *list)
 		fail(list->name, "cannot say what to do with calls of other architectures");
 	if (count_calls(list) > list->max)
 		fail(list->name, "has more calls than it may");
-	/* The first are the most frequent. */
-	for (size_t i = 0; i < list->num; i++)
-		if (is_first(list, i))
-			seccomp_syscall_priority(filter, list->rules[i].nr, (uint8_t)(255 - MF_MIN(i, (size_t)255)));
+	/*
+	 * A tree, not a list: a call is found in 3 to 5 steps; and the kernel, which runs a new filter for every number that
+	 * there is, loads it in two thirds of the time (main, io and vCPU: 107 us instead of 159).
+	 */
+	if (seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
+		fail(list->name, "cannot be a tree");
 	for (size_t i = 0; i < list->num; i++)
 		add_rule(filter, list, &list->rules[i]);
 	if (seccomp_export_bpf(filter, fd) < 0 || (len = pread(fd, code, sizeof(code), 0)) <= 0 || len == sizeof(code))
