@@ -43,9 +43,11 @@ without_io_uring() {
 		ip link add mf-out type dummy && ip address add 10.9.0.2/24 dev mf-out && ip link set mf-out up
 		ip route add default via 10.9.0.1
 	}
-	"$PYTHON" -I -S -c 'import socket, sys
-c, _ = socket.create_server(("127.0.0.1", 8124)).accept()
-c.sendall(c.recv(5) + open(sys.argv[1], "rb").read(1000000))' "$TOOLS" 3>&- &
+	mkdir "$BATS_TEST_TMPDIR/served"
+	head -c 1000000 "$TOOLS" > "$BATS_TEST_TMPDIR/served/file"
+	"$PYTHON" -I -m http.server -b 127.0.0.1 -d "$BATS_TEST_TMPDIR/served" 8124 > /dev/null 2>&1 3>&- &
+	local server=$!
+	wait_for bash -c ': > /dev/tcp/127.0.0.1/8124' 2> /dev/null
 	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" --io-engine=sync -d "$img" -d "$TOOLS:overlay" -n user -- sh -ec '
 		mkdir /m; mount /dev/vda /m
 		dd if=/dev/urandom of=/m/x bs=1M count=16 conv=fsync 2> /dev/null
@@ -54,11 +56,12 @@ c.sendall(c.recv(5) + open(sys.argv[1], "rb").read(1000000))' "$TOOLS" 3>&- &
 		rm /m/x; sync; fstrim -v /m; umount /m
 		echo 3 > /proc/sys/vm/drop_caches
 		mount /dev/vda /m; head -c 1048576 /dev/vdb | cmp - /m/y && echo same; umount /m
-		printf hello | nc 10.0.2.2 8124 | sha256sum'
+		wget -q -O - http://10.0.2.2:8124/file | sha256sum'
+	kill "$server"
 	assert_equal "$status" 0
 	assert_line --partial 'bytes trimmed'
 	assert_line same
-	assert_line "$({ printf hello; head -c 1000000 "$TOOLS"; } | sha256sum)"
+	assert_line "$(sha256sum < "$BATS_TEST_TMPDIR/served/file")"
 	[ "$(du -k "$img" | cut -f1)" -lt 8000 ] || fail "of 17 MB that were written, 16 trimmed, there are $(du -k "$img")"
 	assert_equal "$(head -c 2M "$TOOLS" | sha256sum)" "$before"
 	run e2fsck -f -n "$img"
