@@ -135,6 +135,8 @@ class Bench:
             return [program]
         if name == "jailed":
             return mayfly_command(program, self.spec, ["--jail=strict"], words)
+        if name == "open":
+            return mayfly_command(program, self.spec, ["--no-seccomp"], words)
         command = mayfly_command if name == "mayfly" else qemu_command
         return command(program, self.spec, [], words)
 

@@ -2,7 +2,7 @@
 
 from report import LABEL_WIDTH, axis, legend, one_bar, row, spread, svg_start, svg_text
 
-NAMES = {"mayfly": "mayfly", "jailed": "mayfly --jail", "qemu": "QEMU microvm", "bare": "bare KVM"}
+NAMES = {"mayfly": "mayfly", "open": "mayfly --no-seccomp", "jailed": "mayfly --jail", "qemu": "QEMU microvm", "bare": "bare KVM"}
 TIMES = {
     "first": "exec to first guest instruction",
     "kernel": "first guest instruction to PID 1",

@@ -231,7 +231,7 @@ run_as() {
 @test "jail: of a root directory that is root's alone" {
 	run_as unshare -m bash -c 'mkdir -m 700 new; mount --bind new new; for d in dev proc sys tmp; do
 		mkdir new/$d; mount --rbind /$d new/$d; done; cp "$1" "$2" new; cd new; mkdir old; pivot_root . old; umount -l old
-		exec /mayfly run --jail=strict -k "/${2##*/}"' bash "$MAYFLY" "$GUESTS/hello.elf"
+		exec /mayfly run --jail=strict -k "/${2##*/}"' bash "${TRACED:-$MAYFLY}" "$GUESTS/hello.elf"
 	assert_equal "$status" 0
 	assert_output hello
 }
