@@ -142,8 +142,9 @@ def settle():
 
 
 def is_reaper(pid):
+    """It has what mayfly had, and another parent."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == "mayfly-reaper"
+            return file.read().strip() == "mayfly"
     except OSError:
         return False
