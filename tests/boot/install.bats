@@ -69,7 +69,7 @@ complete_bash() {
 @test "README: every option of mayfly run is in its table" {
 	local option
 	for option in $(options_of_help | sed -n 's/^run //p'); do
-		[ "$option" = --help ] || grep -qE "^\| .*\`.*${option}[ \`]" "$root/README.md" || fail "not in the README: $option"
+		[ "$option" = --help ] || grep -qE "^\| .*\`.*${option}[[ \`]" "$root/README.md" || fail "not in the README: $option"
 	done
 }
 
