@@ -51,6 +51,7 @@ void log_relay_use(void)
 void log_relay_flush(void)
 {
 	static char text[RELAY_SIZE];
+	const char *line = text, *end;
 	unsigned lost;
 	size_t len;
 
@@ -61,8 +62,11 @@ void log_relay_flush(void)
 	relay.len = 0;
 	relay.lost = 0;
 	pthread_mutex_unlock(&relay.lock);
-	if (len)
-		(void)fdio_write_all(log_fd(), text, len); /* a log that cannot be written has nowhere else to go */
+	/* One by one: a pipe takes a line whole, or not at all. */
+	for (; len && (end = memchr(line, '\n', len)); line = end + 1) {
+		log_put(line, (size_t)(end + 1 - line), 1);
+		len -= (size_t)(end + 1 - line);
+	}
 	if (lost)
 		log_warn("%u lines of vCPUs were lost, continuing", lost);
 }

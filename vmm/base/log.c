@@ -92,12 +92,10 @@ static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char 
 }
 
 /* A line that cannot be written has nowhere else to go. Where only the reader is too slow it is counted. */
-static void put_line(const char *line, size_t len, unsigned count)
+void log_put(const char *line, size_t len, unsigned num)
 {
-	if (thread_sink)
-		thread_sink(line, len);
-	else if (write(log_state.fd, line, len) < 0 && errno == EAGAIN)
-		atomic_fetch_add_explicit(&log_state.lost, count, memory_order_relaxed); /* a count, nothing else */
+	if (write(log_state.fd, line, len) < 0 && errno == EAGAIN)
+		atomic_fetch_add_explicit(&log_state.lost, num, memory_order_relaxed); /* a count, nothing else */
 }
 
 void log_tell_lost(void)
@@ -110,7 +108,7 @@ void log_tell_lost(void)
 		return;
 	n = start_line(line, LOG_LEVEL_WARN, "log");
 	n += snprintf(line + n, sizeof(line) - (size_t)n, "%u lines lost, the reader is too slow; continuing\n", lost);
-	put_line(line, (size_t)n, lost);
+	log_put(line, (size_t)n, lost);
 }
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...)
@@ -128,5 +126,8 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 	if (m > 0)
 		n += MF_MIN(m, (int)sizeof(line) - n - 2);
 	line[n++] = '\n';
-	put_line(line, (size_t)n, 1);
+	if (thread_sink)
+		thread_sink(line, (size_t)n);
+	else
+		log_put(line, (size_t)n, 1);
 }

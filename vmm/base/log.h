@@ -30,6 +30,9 @@ const char *log_thread(void);
 /* The calling thread's lines go to sink, with their \n, and not to the log's fd: for a thread that may not write there. */
 void log_set_sink(void (*sink)(const char *line, size_t len));
 
+/* Writes a line that a sink got. If fd does not take it, it counts as num lost ones. */
+void log_put(const char *line, size_t len, unsigned num);
+
 /* The fd of the log. */
 int log_fd(void);
 
