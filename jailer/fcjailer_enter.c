@@ -1,17 +1,15 @@
 /* Namespaces, limits and privileges of the jailer; see fcjailer.h. */
-#include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <inttypes.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "jailer/fcjailer_parts.h"
+#include "jailer/namespaces.h"
+#include "jailer/privileges.h"
+#include "jailer/rlimit.h"
+#include "jailer/seccomp.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
@@ -26,33 +24,19 @@ int fcjail_join_netns(const char *path, struct err *e)
 	return 0;
 }
 
-static int limit(int resource, const char *name, uint64_t value, struct err *e)
-{
-	struct rlimit r = { .rlim_cur = value, .rlim_max = value }, old;
-
-	if (setrlimit(resource, &r) == 0)
-		return 0;
-	if (errno == EPERM && getrlimit(resource, &old) == 0 && value > old.rlim_max)
-		return err_set(e, -EPERM,
-			       "set resource limit %s to %" PRIu64
-			       ": no permission to raise it (CAP_SYS_RESOURCE) above %" PRIu64,
-			       name, value, (uint64_t)old.rlim_max);
-	return err_sys(e, "set resource limit %s to %" PRIu64, name, value);
-}
-
 int fcjail_limit(uint64_t no_file, uint64_t fsize, struct err *e)
 {
-	if (limit(RLIMIT_NOFILE, "no-file", no_file, e) < 0)
-		return e->code;
-	return fsize == UINT64_MAX ? 0 : limit(RLIMIT_FSIZE, "fsize", fsize, e);
+	if (rlimit_set(RLIMIT_NOFILE, "no-file", no_file, false, e) < 0 ||
+	    (fsize != UINT64_MAX && rlimit_set(RLIMIT_FSIZE, "fsize", fsize, false, e) < 0))
+		return err_wrap(e, "set resource limits");
+	return 0;
 }
 
 /*
  * As a slave, the namespace sees what is mounted on the host in the jail's directory later, and the host sees nothing of
  * what is mounted here. The root must be a mount: a copy of its directory, with the mounts in it, on top of itself. The
  * directory is the one that was opened, whatever its path leads to by now: it is the current one when the namespace is
- * made, because that, unlike a fd, is carried over into it. pivot_root(".", ".") puts the old root on top of the new one,
- * from where it is taken off (pivot_root(2), "Notes").
+ * made, because that, unlike a fd, is carried over into it.
  */
 int fcjail_enter(struct fcjail *j, struct err *e)
 {
@@ -71,12 +55,8 @@ int fcjail_enter(struct fcjail *j, struct err *e)
 		return err_sys(e, "mount '%s' on itself", j->path);
 	if (fchdir(tree) < 0)
 		return err_sys(e, "change to '%s'", j->path);
-	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return err_sys(e, "make '%s' the root", j->path);
-	if (umount2(".", MNT_DETACH) < 0)
-		return err_sys(e, "unmount the old root");
-	if (chdir("/") < 0)
-		return err_sys(e, "change to the new root");
+	if (namespaces_pivot(e) < 0)
+		return err_wrap(e, "make '%s' the root", j->path);
 	/* From here on in this mount, and still by the same number. */
 	root = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0 || dup3(root, j->root, O_CLOEXEC) < 0)
@@ -84,38 +64,13 @@ int fcjail_enter(struct fcjail *j, struct err *e)
 	return 0;
 }
 
-static int check_dropped(uid_t uid, gid_t gid, struct err *e)
-{
-	uid_t ruid, euid, suid;
-	gid_t rgid, egid, sgid;
-
-	if (getresuid(&ruid, &euid, &suid) < 0 || getresgid(&rgid, &egid, &sgid) < 0)
-		return err_sys(e, "ask for user and group");
-	if (ruid != uid || euid != uid || suid != uid || rgid != gid || egid != gid || sgid != gid ||
-	    getgroups(0, NULL) != 0)
-		return err_set(e, -EPERM, "user %u and group %u were set, but are not what this process has", uid, gid);
-	return 0;
-}
-
 /*
- * Groups first, because a user has no right to change them. The kernel clears the capabilities of who is no longer
- * root, unless told not to by securebits that were inherited: so that is not relied on. Root keeps them, since that is
- * what --uid 0 asks for.
+ * The kernel clears the capabilities of who is no longer root, unless told not to by securebits that were inherited: so that
+ * is not relied on. Root keeps them, since that is what --uid 0 asks for.
  */
 int fcjail_drop(uid_t uid, gid_t gid, struct err *e)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	if (setgroups(0, NULL) < 0)
-		return err_sys(e, "drop the supplementary groups");
-	if (setresgid(gid, gid, gid) < 0)
-		return err_sys(e, "become group %u", gid);
-	if (setresuid(uid, uid, uid) < 0)
-		return err_sys(e, "become user %u", uid);
-	if (uid != 0 && syscall(SYS_capset, &head, none) < 0)
-		return err_sys(e, "drop the capabilities");
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys(e, "set no_new_privs");
-	return check_dropped(uid, gid, e);
+	if (privileges_set_ids(uid, gid, e) < 0)
+		return e->code;
+	return uid == 0 ? seccomp_no_new_privs(e) : privileges_drop(0, e);
 }

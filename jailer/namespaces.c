@@ -55,6 +55,16 @@ int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e)
 	return write_proc(pid, "uid_map", text, e);
 }
 
+int namespaces_pivot(struct err *e)
+{
+	/* The old root is then on top of the new one, and goes, with all that is mounted in it (pivot_root(2), "Notes"). */
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return err_sys(e, "pivot_root");
+	if (umount2(".", MNT_DETACH) < 0)
+		return err_sys(e, "unmount the old root");
+	return chdir("/") < 0 ? err_sys(e, "enter the new root") : 0;
+}
+
 int namespaces_empty_root(struct err *e)
 {
 	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -67,10 +77,5 @@ int namespaces_empty_root(struct err *e)
 	/* On top of the root; only its parent, which is itself, leads there. */
 	if (chdir("/..") < 0)
 		return err_sys(e, "enter the tmpfs");
-	/* The old root is then on top of the new one, and goes, with all that is mounted in it. */
-	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return err_sys(e, "pivot_root");
-	if (umount2(".", MNT_DETACH) < 0)
-		return err_sys(e, "unmount the old root");
-	return chdir("/") < 0 ? err_sys(e, "enter the root") : 0;
+	return namespaces_pivot(e);
 }

@@ -24,6 +24,12 @@ int namespaces_unshare(int flags);
 int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e);
 
 /*
+ * The current directory, which is a mount of its own, becomes the root; what was the root is not mounted any more. In a
+ * mount namespace of our own. Returns 0 or -errno with e set.
+ */
+int namespaces_pivot(struct err *e);
+
+/*
  * The root becomes an empty tmpfs that cannot be written to, and everything else is gone, in a mount namespace of our own.
  * Returns 0 or -errno with e set.
  */

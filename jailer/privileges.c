@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "jailer/seccomp.h"
 #include "vmm/base/err.h"
 
 /* User 0 is nobody special; changes of the user change no capabilities; none are kept for a program. For ever. */
@@ -34,7 +35,7 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
 
 	/* Groups first: who is no longer root cannot. */
 	if (setgroups(0, NULL) < 0)
-		return err_sys(e, "leave the supplementary groups");
+		return err_sys(e, "drop the supplementary groups");
 	if (setresgid(gid, gid, gid) < 0)
 		return err_sys(e, "become group %u", gid);
 	if (setresuid(uid, uid, uid) < 0)
@@ -47,8 +48,8 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
 
 int privileges_drop(uint64_t mask, struct err *e)
 {
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys(e, "set no_new_privs");
+	if (seccomp_no_new_privs(e) < 0)
+		return e->code;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(e, "become undumpable");
 	capng_clear(CAPNG_SELECT_BOTH);

@@ -293,7 +293,7 @@ file d 0700 1234:1235 0:0 /run"
 	need_root
 	run --separate-stderr bash -c 'ulimit -n 500; exec setpriv --inh-caps=-sys_resource --bounding-set=-sys_resource -- "$@"' - \
 		"$MAYFLY" jailer --id a --exec-file "$LOOK" "${UID_GID[@]}" --chroot-base-dir "$base"
-	refused 'set resource limit no-file to 2048: no permission to raise it .* above 500'
+	refused 'set resource limits: no-file: 2048 is more than the hard limit that there is, 500'
 	nothing_made
 }
 
