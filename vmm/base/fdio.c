@@ -12,12 +12,14 @@
 #include "vmm/base/files.h"
 #include "vmm/base/util.h"
 
-ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset)
+/* offset: NULL for a file that has no position. */
+static ssize_t read_full(int fd, void *buf, size_t len, const uint64_t *offset)
 {
 	size_t done = 0;
 
 	while (done < len) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+		char *to = (char *)buf + done;
+		ssize_t n = offset ? pread(fd, to, len - done, (off_t)(*offset + done)) : read(fd, to, len - done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -28,6 +30,11 @@ ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset)
 		done += (size_t)n;
 	}
 	return (ssize_t)done;
+}
+
+ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset)
+{
+	return read_full(fd, buf, len, &offset);
 }
 
 int fdio_pread_all(int fd, void *buf, size_t len, uint64_t offset)
@@ -41,20 +48,7 @@ int fdio_pread_all(int fd, void *buf, size_t len, uint64_t offset)
 
 ssize_t fdio_read(int fd, void *buf, size_t len)
 {
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t n = read(fd, (char *)buf + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+	return read_full(fd, buf, len, NULL);
 }
 
 int fdio_write_all(int fd, const void *buf, size_t len)
