@@ -217,7 +217,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 /* Until the VM's process is there. Returns 0, or the status with which the child has failed. */
 static int attend_start(struct outer *o)
 {
-	struct start_msg msg;
+	struct start_msg msg = { .what = START_MAP };
 	struct err e;
 	int status;
 
@@ -232,7 +232,7 @@ static int attend_start(struct outer *o)
 		return STATUS_FAILED;
 	close(mf_take_fd(&o->start[OUTSIDE]));
 	o->pids = msg.pids;
-	return WEXITSTATUS(status);
+	return WEXITSTATUS(status) || msg.what == START_DONE ? WEXITSTATUS(status) : STATUS_FAILED;
 }
 
 static const char *directory_of(char *path)
@@ -240,7 +240,7 @@ static const char *directory_of(char *path)
 	return path ? dirname(path) : NULL;
 }
 
-/* All that is still needed is to end passt and to remove names in directories of others. Failing in it is no danger. */
+/* All that is still needed is to remove names in directories of others. Failing in it is no danger. */
 static void drop_privileges(const struct outer *o)
 {
 	const struct config *c = o->config;
@@ -258,9 +258,6 @@ static void drop_privileges(const struct outer *o)
 	};
 	struct err e;
 
-	for (unsigned i = 0; i < c->num_nets; i++)
-		if (c->net[i].kind == CONFIG_NET_USER)
-			mask |= 1ULL << CAP_KILL; /* a passt of root's becomes another user */
 	if (geteuid() == 0 && privileges_lock(&e) < 0)
 		log_debug("outside: %s", e.text);
 	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)

@@ -7,8 +7,8 @@
  * filter_slot, for which confine.c puts the values.
  *
  * Never allowed on any thread: execve, open, mmap, mprotect, ptrace, io_uring_setup, io_uring_register, and socket but for
- * the vsock thread's AF_UNIX. Memory: main and the vsock thread may grow the heap (brk); where a thread of libc would map
- * a heap of its own, malloc(3) falls back to that of the main thread (M_ARENA_MAX is 1).
+ * the vsock thread's AF_UNIX. Memory: the main thread may grow the heap (brk); the others allocate none, and would not have
+ * heaps of their own, which libc maps (M_ARENA_MAX is 1).
  *
  * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/used compares).
  */
