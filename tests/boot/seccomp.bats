@@ -75,6 +75,8 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 			assert_equal "$kind $attempt $status" "$kind $attempt 201"
 		done
 	done
+	run_probe io:ring_read # of a descriptor; that of vsock may, for its eventfds (docs/security.md)
+	assert_equal "$status" 201
 }
 
 @test "seccomp: the main thread can have memory" {

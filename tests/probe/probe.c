@@ -208,6 +208,14 @@ static long try_malloc(void)
 	return 0;
 }
 
+static long try_ring_read(void)
+{
+	static char byte;
+
+	return try_ring(&(struct io_uring_sqe){
+		.opcode = IORING_OP_READ, .fd = STDIN_FILENO, .addr = (uintptr_t)&byte, .len = 1, .off = UINT64_MAX });
+}
+
 static const struct {
 	const char *name;
 	long (*run)(void);
@@ -235,6 +243,7 @@ static const struct {
 	{ "ring_socket", try_ring_socket },
 	{ "ring_connect", try_ring_connect },
 	{ "ring_write", try_ring_write },
+	{ "ring_read", try_ring_read },
 };
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
