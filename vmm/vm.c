@@ -64,7 +64,8 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&vm->end.lock, NULL);
 	(void)pthread_mutex_init(&vm->park.lock, NULL);
-	(void)pthread_cond_init(&vm->park.changed, NULL);
+	(void)pthread_cond_init(&vm->park.came, NULL);
+	(void)pthread_cond_init(&vm->park.resumed, NULL);
 	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->end.fd < 0)
 		return err_sys(e, "make an eventfd");

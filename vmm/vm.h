@@ -100,7 +100,8 @@ struct vm {
 
 	struct {
 		pthread_mutex_t lock;
-		pthread_cond_t changed;
+		pthread_cond_t came;	/* a vCPU has parked, or gone: the main thread waits for it */
+		pthread_cond_t resumed; /* vCPUs wait for it */
 		bool wanted;
 	} park;
 };

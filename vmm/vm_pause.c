@@ -1,9 +1,9 @@
 /*
  * Pausing the vCPUs, and what can be seen while they are paused.
  *
- * The main thread sets park.wanted, kicks every vCPU and waits on a condition; a vCPU that leaves KVM_RUN by the kick
- * finds the flag, counts itself in and waits for its end. No loop is involved, so a pause cannot deadlock with a vCPU
- * that is inside loop_call: it parks when the call has returned.
+ * The main thread sets park.wanted, kicks every vCPU and waits until all have come; a vCPU that leaves KVM_RUN by the kick
+ * finds the flag, says once that it has come, and waits for the end of the pause: nothing wakes it before. No loop is
+ * involved, so a pause cannot deadlock with a vCPU that is inside loop_call: it parks when the call has returned.
  *
  * A guest that halts for ever (HLT with interrupts off: Linux after `halt`, or after a crash) stays inside KVM_RUN, since
  * the local APIC in the kernel handles HLT. KVM has no exit for it, so the main thread looks now and then.
@@ -43,7 +43,7 @@ bool vm_pause(struct vm *vm, unsigned timeout_ms)
 	for (unsigned i = 0; i < vm->num_vcpus; i++)
 		vcpu_kick(&vm->vcpu[i]);
 	while (!(all = count_parked(vm) == vm->num_vcpus)) {
-		if (pthread_cond_clockwait(&vm->park.changed, &vm->park.lock, CLOCK_MONOTONIC, &deadline) == ETIMEDOUT)
+		if (pthread_cond_clockwait(&vm->park.came, &vm->park.lock, CLOCK_MONOTONIC, &deadline) == ETIMEDOUT)
 			break;
 	}
 	pthread_mutex_unlock(&vm->park.lock);
@@ -54,19 +54,20 @@ void vm_resume(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->park.lock);
 	vm->park.wanted = false;
-	pthread_cond_broadcast(&vm->park.changed);
+	pthread_cond_broadcast(&vm->park.resumed);
 	pthread_mutex_unlock(&vm->park.lock);
 }
 
 void vm_park(struct vm *vm, struct vcpu *v)
 {
 	pthread_mutex_lock(&vm->park.lock);
-	while (vm->park.wanted && vm_may_run(vm)) {
+	if (vm->park.wanted && vm_may_run(vm)) {
 		v->parked = true;
-		pthread_cond_broadcast(&vm->park.changed);
-		pthread_cond_wait(&vm->park.changed, &vm->park.lock);
+		pthread_cond_signal(&vm->park.came);
+		while (vm->park.wanted && vm_may_run(vm))
+			pthread_cond_wait(&vm->park.resumed, &vm->park.lock);
+		v->parked = false;
 	}
-	v->parked = false;
 	pthread_mutex_unlock(&vm->park.lock);
 }
 
@@ -74,16 +75,16 @@ void vm_go(struct vm *vm, struct vcpu *v)
 {
 	pthread_mutex_lock(&vm->park.lock);
 	v->gone = true;
-	pthread_cond_broadcast(&vm->park.changed);
+	pthread_cond_signal(&vm->park.came);
 	for (;;)
-		pthread_cond_wait(&vm->park.changed, &vm->park.lock);
+		pthread_cond_wait(&vm->park.resumed, &vm->park.lock);
 }
 
 void vm_await_gone(struct vm *vm, const struct vcpu *v)
 {
 	pthread_mutex_lock(&vm->park.lock);
 	while (!v->gone)
-		pthread_cond_wait(&vm->park.changed, &vm->park.lock);
+		pthread_cond_wait(&vm->park.came, &vm->park.lock);
 	pthread_mutex_unlock(&vm->park.lock);
 }
 
