@@ -16,8 +16,7 @@
 #define PAUSE_MS 50
 #define TIMEOUT_MS 60000
 #define PAUSES 20
-#define SWITCHES_MAX                                                                                                   \
-	(10 * PAUSES) /* who sees none of the ends stays in; a few waits each, for the lock and for the end */
+#define SWITCHES_MAX (10 * PAUSES) /* of one thread in all of them, if it sees none of their ends */
 
 static struct vm vms[4], *vm; /* one for each test: its threads stay */
 static atomic_long most_switches;
