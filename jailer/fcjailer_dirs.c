@@ -2,10 +2,10 @@
  * The files of a jail; see fcjailer.h. This runs as root in directories that somebody else may have written to: whoever
  * may start microVMs, or the microVM that had this id before. So
  *
- *   * each directory on the way to the jail is opened by its name in the one above, without following links, and must be root's, and
- *     nobody else's to write; one with the sticky bit (/tmp) will do, since what is root's in it cannot be exchanged;
- *   * the root and what is in it may also be the user's, who had the same jail before: everything that is made in it must not
- *     have been there, whatever it is (O_EXCL, mknod), and what it then is, is told by its fd;
+ *   * each directory on the way to the jail is opened by its name in the one above, without following links, and must be
+ *     root's, and nobody else's to write; one with the sticky bit (/tmp) will do, since what is root's in it cannot be exchanged;
+ *   * the root and what is in it may also be the user's, who had the same jail before: everything that is made in it must
+ *     not have been there, whatever it is (O_EXCL, mknod), and what it then is, is told by its fd;
  *   * nothing is given to the user before all is made.
  */
 #include <errno.h>

@@ -65,8 +65,8 @@ int fcjail_enter(struct fcjail *j, struct err *e)
 }
 
 /*
- * The kernel clears the capabilities of who is no longer root, unless told not to by securebits that were inherited: so that
- * is not relied on. Root keeps them, since that is what --uid 0 asks for.
+ * The kernel clears the capabilities of who is no longer root, unless told not to by securebits that were inherited: so
+ * that is not relied on. Root keeps them, since that is what --uid 0 asks for.
  */
 int fcjail_drop(uid_t uid, gid_t gid, struct err *e)
 {

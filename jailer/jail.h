@@ -34,8 +34,8 @@ int jail_lacks(bool strict, struct err *e);
 
 /*
  * Enters the jail (jail.c has the order). The process has one thread, and will not be what lives in the jail: jail_fork
- * makes that. Returns 0, with *ret_own_pids set if there is a new PID namespace for its children; or -errno with e set, and then
- * the process is good for nothing any more.
+ * makes that. Returns 0, with *ret_own_pids set if there is a new PID namespace for its children; or -errno with e set,
+ * and then the process is good for nothing any more.
  */
 int jail_enter(const struct jail_params *p, bool *ret_own_pids, struct err *e);
 

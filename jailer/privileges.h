@@ -8,8 +8,8 @@
 struct err;
 
 /*
- * Nothing that happens to users or programs gives capabilities any more, or takes them away: securebits, locked, and an empty
- * bounding set. Needs CAP_SETPCAP, and /proc. Returns 0 or -errno with e set.
+ * Nothing that happens to users or programs gives capabilities any more, or takes them away: securebits, locked, and an
+ * empty bounding set. Needs CAP_SETPCAP, and /proc. Returns 0 or -errno with e set.
  */
 int privileges_lock(struct err *e);
 

@@ -22,7 +22,10 @@ struct seccomp_code {
 
 #define SECCOMP_CODE_MAX 512
 
-/* Promises for this thread and those that it makes: nothing that is executed gets more rights (no_new_privs). 0 or -errno with e set. */
+/*
+ * Promises for this thread and those that it makes: nothing that is executed gets more rights (no_new_privs). 0 or
+ * -errno with e set.
+ */
 int seccomp_no_new_privs(struct err *e);
 
 /*

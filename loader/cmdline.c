@@ -3,8 +3,8 @@
  *
  * The composed line is: base words, words for the number of CPUs, root, one virtio_mmio.device= per device, then the
  * user's text of --append, which so overrides ours and may end in " -- ARGS" for init. A text of --cmdline replaces
- * everything but the device words, without which a kernel without ACPI finds no device, and rdinit=; they go before its "--". Every
- * word costs the guest instructions, and one that it does not know costs a message: pass nothing useless.
+ * everything but the device words, without which a kernel without ACPI finds no device, and rdinit=; they go before its
+ * "--". Every word costs the guest instructions, and one that it does not know costs a message: pass nothing useless.
  *
  *	console=ttyS0		output on the serial port
  *	quiet			spares one exit for every character of the boot messages

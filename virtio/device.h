@@ -35,8 +35,8 @@ struct virtio_ops {
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *buf, uint32_t len);
 
 	/*
-	 * DRIVER_OK: features are in dev->features and the ready queues are started (virtq_pop finds nothing in the others).
-	 * Returns 0 or -errno, and then there is nothing to reset. Ready queues are kicked after it.
+	 * DRIVER_OK: features are in dev->features and the ready queues are started (virtq_pop finds nothing in the
+	 * others). Returns 0 or -errno, and then there is nothing to reset. Ready queues are kicked after it.
 	 */
 	int (*activate)(struct virtio_dev *dev);
 

@@ -294,8 +294,8 @@ static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:
 		/*
-		 * Only where KVM could not take the ioeventfd; which the thread, by its filter, could not write. A race with
-		 * reset does no harm: the loop, which decides, ignores what comes while it is not active.
+		 * Only where KVM could not take the ioeventfd; which the thread, by its filter, could not write. A race
+		 * with reset does no harm: the loop, which decides, ignores what comes while it is not active.
 		 */
 		if (value < m->dev->ops->num_queues && mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK) {
 			struct mmio_notify n = { .m = m, .index = value };

@@ -251,8 +251,9 @@ config_setter config_net_rx_bandwidth, config_net_rx_ops, config_net_tx_bandwidt
 int config_end_net(struct config *c, struct err *e);
 
 /*
- * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file, line and column
- * for a syntax error, file and key for an unknown key or a wrong type. c may then be half set; config_done accepts it.
+ * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file,
+ * line and column for a syntax error, file and key for an unknown key or a wrong type. c may then be half set;
+ * config_done accepts it.
  */
 int config_read_file(struct config *c, const char *path, struct err *e);
 
@@ -271,7 +272,10 @@ struct config_key {
 /* The key of number i, from 0. Returns false, with *ret untouched, when there are fewer. */
 bool config_key(unsigned i, struct config_key *ret);
 
-/* The names of a drive's, interface's or the jail's options on the command line, by number from 0; NULL when there are fewer. */
+/*
+ * The names of a drive's, interface's or the jail's options on the command line, by number from 0; NULL when there are
+ * fewer.
+ */
 const char *config_drive_option(unsigned i);
 const char *config_net_option(unsigned i);
 const char *config_jail_option(unsigned i);

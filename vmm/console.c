@@ -20,9 +20,10 @@
  * with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a guest that has
  * stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest goes on.
  *
- * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A
- * reader that is merely slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much
- * without blocking, and a slow reader is seen to make progress.
+ * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
+ * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A reader that is
+ * merely slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without
+ * blocking, and a slow reader is seen to make progress.
  */
 #include "vmm/console.h"
 

@@ -22,8 +22,8 @@ struct console_params {
 };
 
 /*
- * Connects serial to the files. A terminal that we are in the background of is not read; escapes (Ctrl-A) exist on a terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno
- * with e set.
+ * Connects serial to the files. A terminal that we are in the background of is not read; escapes (Ctrl-A) exist on a
+ * terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
  */
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e);

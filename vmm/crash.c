@@ -10,8 +10,9 @@
  * Handlers call async-signal-safe functions only, take no lock, and touch the note by atomics: it does not matter which
  * lock is held where.
  *
- * After the line mayfly dies of the signal, with a core file where the user wants them. PID 1 of a namespace does not die of signals of its own: it exits with the same status as a
- * shell shows. A forbidden system call is no crash, and has not been made: SECCOMP_RET_TRAP raises SIGSYS in its place.
+ * After the line mayfly dies of the signal, with a core file where the user wants them. PID 1 of a namespace does not
+ * die of signals of its own: it exits with the same status as a shell shows. A forbidden system call is no crash, and
+ * has not been made: SECCOMP_RET_TRAP raises SIGSYS in its place.
  */
 #include "vmm/crash.h"
 

@@ -10,9 +10,9 @@ struct err;
 #define CRASH_SIGNAL (SIGRTMIN + 1)
 
 /*
- * Installs the handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS and CRASH_SIGNAL. From then on such a signal, on
- * any thread, restores the terminal, says one line on stderr, and ends mayfly: by that signal, or for a forbidden system
- * call with STATUS_SECCOMP. Main thread, before others are made.
+ * Installs the handlers of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS and CRASH_SIGNAL. From then on such a
+ * signal, on any thread, restores the terminal, says one line on stderr, and ends mayfly: by that signal, or for a
+ * forbidden system call with STATUS_SECCOMP. Main thread, before others are made.
  */
 int crash_setup(struct err *e);
 

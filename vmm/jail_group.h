@@ -16,8 +16,8 @@ struct jail_group {
 };
 
 /*
- * Makes it as j has it, below "mayfly". What is left of a run with the same id is taken over, once all of that has ended. Where
- * there is no version 2, or no controller, jail_lacks is told. Returns 0 or -errno with e set.
+ * Makes it as j has it, below "mayfly". What is left of a run with the same id is taken over, once all of that has
+ * ended. Where there is no version 2, or no controller, jail_lacks is told. Returns 0 or -errno with e set.
  */
 int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e);
 

@@ -31,8 +31,8 @@ struct session_pump {
 
 struct session {
 	/*
-	 * What each thread calls before it serves its stream, to give up all else; or NULL. 0, or -errno with e set, on which
-	 * the thread ends. Set before session_start.
+	 * What each thread calls before it serves its stream, to give up all else; or NULL. 0, or -errno with e set, on
+	 * which the thread ends. Set before session_start.
 	 */
 	int (*guard)(void *ctx, const struct session_pump *pump, struct err *e);
 	void (*on_output)(void *ctx); /* or NULL: called for the first output, by its thread; set before session_start */
@@ -62,7 +62,10 @@ const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX]);
  */
 int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e);
 
-/* Starts with fd[], which are the session's from here on, and blocking; a terminal has only the first. Returns 0 or -errno with e set; session_end accepts either. */
+/*
+ * Starts with fd[], which are the session's from here on, and blocking; a terminal has only the first. Returns 0 or
+ * -errno with e set; session_end accepts either.
+ */
 int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e);
 
 /* Whether all output has been written, or given up. */

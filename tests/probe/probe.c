@@ -4,8 +4,8 @@
  *
  *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, ...
  *
- * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in mayfly
- * uses these. deaf: the main thread does not hear of crashes.
+ * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in
+ * mayfly uses these. deaf: the main thread does not hear of crashes.
  */
 #include <errno.h>
 #include <fcntl.h>

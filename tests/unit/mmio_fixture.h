@@ -1,6 +1,6 @@
 /*
- * What the tests of the MMIO transport share: a device that only takes notes, the register accesses of a driver, and its way
- * to DRIVER_OK. Include it once, in the test.
+ * What the tests of the MMIO transport share: a device that only takes notes, the register accesses of a driver, and
+ * its way to DRIVER_OK. Include it once, in the test.
  */
 #ifndef MF_TESTS_UNIT_MMIO_FIXTURE_H
 #define MF_TESTS_UNIT_MMIO_FIXTURE_H

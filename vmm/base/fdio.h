@@ -28,9 +28,10 @@ int fdio_write_all(int fd, const void *buf, size_t len);
 void fdio_event_signal(int eventfd);
 
 /*
- * Opens (or takes, files.h) a regular file (or, with O_DIRECTORY left out of flags and allow_block set, a block device) without ever
- * blocking, and without O_CREAT: a FIFO, socket, directory or character device is refused by name. Returns the fd (O_CLOEXEC, owned by the
- * caller) and its size in bytes in *ret_size, or -errno with e set: "open 'PATH': reason".
+ * Opens (or takes, files.h) a regular file (or, with O_DIRECTORY left out of flags and allow_block set, a block device)
+ * without ever blocking, and without O_CREAT: a FIFO, socket, directory or character device is refused by name. Returns
+ * the fd (O_CLOEXEC, owned by the caller) and its size in bytes in *ret_size, or -errno with e set: "open 'PATH':
+ * reason".
  */
 int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_size, struct err *e);
 

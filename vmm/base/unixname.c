@@ -1,6 +1,6 @@
 /*
- * Unix sockets with names; see unixname.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN where a
- * blocking one would wait for room in the backlog.
+ * Unix sockets with names; see unixname.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
+ * where a blocking one would wait for room in the backlog.
  */
 #define MF_LOG_MODULE "socket"
 #include "vmm/base/unixname.h"

@@ -32,7 +32,8 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 
 /*
  * For another process (files.h). unixname_provide: a socket that listens is another's to take; the name remains to be
- * removed here. unixname_take: takes it, as unixname_listen does by itself, and without its name. Returns whether there was one.
+ * removed here. unixname_take: takes it, as unixname_listen does by itself, and without its name. Returns whether there
+ * was one.
  */
 int unixname_provide(struct unixname *u, struct err *e);
 bool unixname_take(struct unixname *u, const char *path);
