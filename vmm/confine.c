@@ -57,6 +57,8 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 	value[SLOT_LISTEN] = (uint32_t)own->listen;
 	value[SLOT_TO] = (uint32_t)own->to;
 	value[SLOT_CHANGED] = (uint32_t)own->changed;
+	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
+		value[SLOT_WATCH0 + i] = (uint32_t)own->watch[i];
 	if (seccomp_load(&code, value, FILTER_NUM_SLOTS, c->policy, e) < 0)
 		return err_wrap(e, "thread %s", filter_codes[kind].name);
 	probe_confined(kind);

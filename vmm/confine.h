@@ -21,14 +21,17 @@ struct confine {
 /* All descriptors -1; the process, its main thread, which calls this, and its log are known. */
 void confine_init(struct confine *c, enum seccomp_policy policy);
 
+#define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
+
 /* What is the calling thread's own. */
 struct confine_own {
 	int own, listen, to, changed;
+	int watch[CONFINE_WATCHES];
 };
 
 #define CONFINE_OWN_NONE                                                                                               \
 	{                                                                                                              \
-		.own = -1, .listen = -1, .to = -1, .changed = -1                                                       \
+		.own = -1, .listen = -1, .to = -1, .changed = -1, .watch = { -1, -1, -1, -1 }                          \
 	}
 
 /* Gives the calling thread the filter of its kind. Returns 0 or -errno with e set. */

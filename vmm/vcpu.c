@@ -103,7 +103,7 @@ static void handle_exit(struct vcpu *v)
 static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	const struct confine_own own = { .own = v->fd, .listen = -1, .to = -1, .changed = -1 };
+	struct confine_own own = CONFINE_OWN_NONE;
 	unsigned refusals = 0;
 	char name[16]; /* the thread does not return: it may be kept */
 	sigset_t kick;
@@ -118,6 +118,7 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 	sigaddset(&kick, VCPU_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	atomic_store(&v->tid, gettid());
+	own.own = v->fd;
 	if (confine_thread(&v->vm->confine, THREAD_VCPU, &own, &e) < 0)
 		vm_end(v->vm, VM_END_KVM, "%s", e.text);
 	vm_park(v->vm, v); /* until the main thread is confined, too */

@@ -3,6 +3,7 @@
  */
 #include "vmm/vm.h"
 
+#include <assert.h>
 #include <unistd.h>
 
 #include "loader/acpi.h"
@@ -75,6 +76,9 @@ static int confine_vsock(void *ctx, enum loop_thread which)
 	(void)which; /* there is one */
 	own.own = loop_ring_fd(vm->vsock_loop);
 	own.listen = vsock_listen_fd(vm->vsock);
+	assert(loop_file(vm->vsock_loop, CONFINE_WATCHES) < 0);
+	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
+		own.watch[i] = loop_file(vm->vsock_loop, i);
 	return confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
 }
 

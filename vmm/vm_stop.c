@@ -164,10 +164,11 @@ static void on_left(void *ctx)
 static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
 {
 	const struct vm *vm = ctx;
-	const struct confine_own own = {
-		.own = pump->from, .listen = -1, .to = pump->to, .changed = pump->session->changed_fd
-	};
+	struct confine_own own = CONFINE_OWN_NONE;
 
+	own.own = pump->from;
+	own.to = pump->to;
+	own.changed = pump->session->changed_fd;
 	crash_thread();
 	return confine_thread(&vm->confine, THREAD_PUMP, &own, e);
 }

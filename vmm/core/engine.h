@@ -31,8 +31,8 @@ struct engine_ops {
 	/* First thing on the loop's thread. Returns 0 or -errno. */
 	int (*begin)(struct loop *loop);
 	/*
-	 * An operation, by the opcode that io_uring has for it: addr, len and flags are what that takes, too. False: there is no room.
-	 * What is started may wait for the turn, which begins all of it at once.
+	 * An operation, by the opcode that io_uring has for it: addr, len and flags are what that takes, too. False:
+	 * there is no room. What is started may wait for the turn, which begins all of it at once.
 	 */
 	bool (*start)(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
 		      uint64_t offset, int flags);

@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <linux/io_uring.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -181,14 +182,27 @@ void loop_drain(struct loop *loop, const unsigned *counter)
 
 static void watch_done(struct op *op, int res);
 
+static bool watch_start(struct watch *watch)
+{
+	if (watch->loop->kind == RING_SOCKETS)
+		return loop_poll(watch->loop, &watch->op, watch->file, POLLIN);
+	return loop_read(watch->loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0);
+}
+
 static void watch_arm(struct watch *watch)
 {
-	struct loop *loop = watch->loop;
-
 	watch->op.done = watch_done;
 	/* There is room after a turn, unless the kernel is out of memory: then its signals stay in the eventfd. */
-	while (!loop_read(loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0))
-		loop->engine->turn(loop, ENGINE_NO_WAIT);
+	while (!watch_start(watch))
+		watch->loop->engine->turn(watch->loop, ENGINE_NO_WAIT);
+}
+
+/* A poll has said that there is a count. Nobody else takes it, so this does not wait. */
+static int watch_read(struct watch *watch)
+{
+	ssize_t n = read(watch->file, &watch->count, sizeof(watch->count));
+
+	return n < 0 ? -errno : (int)n;
 }
 
 static void watch_done(struct op *op, int res)
@@ -197,6 +211,8 @@ static void watch_done(struct op *op, int res)
 
 	if (watch->loop->stop)
 		return;
+	if (res > 0 && watch->loop->kind == RING_SOCKETS)
+		res = watch_read(watch);
 	if (res < 0 && res != -EINTR && res != -EAGAIN) {
 		/* Not armed again, or an error that stays would keep the loop busy. It cannot happen to an eventfd. */
 		log_error("an eventfd of the %s loop cannot be read: %s", watch->loop->name, strerror(-res));
@@ -318,6 +334,11 @@ int loop_done_fd(const struct loop *loop)
 int loop_wake_fd(const struct loop *loop)
 {
 	return loop->wake_fd;
+}
+
+int loop_file(const struct loop *loop, unsigned index)
+{
+	return index < loop->num_files ? loop->file[index] : -1;
 }
 
 static void *loop_thread(void *arg)

@@ -86,7 +86,8 @@ int loop_add_file(struct loop *loop, int fd);
 
 /*
  * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
- * file that they have, which stays open until they have ended. Returns 0, -EACCES on a loop that is not RING_EXCHANGEABLE, or another -errno.
+ * file that they have, which stays open until they have ended. Returns 0, -EACCES on a loop that is not
+ * RING_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
@@ -103,6 +104,9 @@ void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread 
 int loop_ring_fd(const struct loop *loop);
 int loop_done_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
+
+/* The descriptor of a file, or -1 if there are not so many. On RING_SOCKETS: what is watched. */
+int loop_file(const struct loop *loop, unsigned index);
 
 /* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
 int loop_start(struct loop *loop, struct err *e);

@@ -3,7 +3,7 @@
  *
  * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations of its kind
  * in ops below. Nothing that opens, connects or maps is among them. RING_FIXED works on registered files only
- * (IOSQE_FIXED_FILE is required). RING_SOCKETS cannot, because its files come and go; so it writes nothing, and what
+ * (IOSQE_FIXED_FILE is required). RING_SOCKETS cannot, because its files come and go; so it polls, and what
  * moves data there are system calls, which seccomp does see. io_uring_register(2) on a ring restricted so refuses
  * everything further, but for the exchange of registered files of RING_EXCHANGEABLE.
  *
@@ -88,13 +88,13 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 
 static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind kind, struct err *e)
 {
-	/* The first three are those of RING_SOCKETS. */
+	/* The first two are those of RING_SOCKETS. */
 	static const uint8_t ops[] = {
-		IORING_OP_READ,	  IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READV,
-		IORING_OP_WRITEV, IORING_OP_WRITE,    IORING_OP_FSYNC,	      IORING_OP_FALLOCATE
+		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ,  IORING_OP_READV,
+		IORING_OP_WRITEV,   IORING_OP_WRITE,	    IORING_OP_FSYNC, IORING_OP_FALLOCATE
 	};
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 3] = { 0 };
-	size_t n = 0, num_ops = kind == RING_SOCKETS ? 3 : MF_ARRAY_SIZE(ops);
+	size_t n = 0, num_ops = kind == RING_SOCKETS ? 2 : MF_ARRAY_SIZE(ops);
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
 	int r;
 

@@ -13,13 +13,13 @@ enum ring_kind {
 	 * fd). So: only where somebody may ask for it.
 	 */
 	RING_EXCHANGEABLE,
-	RING_SOCKETS, /* reads (of its eventfds), poll and cancel, on file descriptors */
+	RING_SOCKETS, /* poll and cancel, on file descriptors */
 };
 
 /*
  * Makes a disabled ring that, once its owner thread enables it, does what its kind says and nothing else; the files, by
- * their index, are not for RING_SOCKETS. Returns 0, or -errno with e set, naming the cause where io_uring is switched off; then
- * there is nothing to undo.
+ * their index, are not for RING_SOCKETS. Returns 0, or -errno with e set, naming the cause where io_uring is switched
+ * off; then there is nothing to undo.
  */
 int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
 	      unsigned num_files, struct err *e);

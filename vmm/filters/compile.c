@@ -88,8 +88,8 @@ static void print_filter(const struct list *list)
 	if (count_calls(list) > list->max)
 		fail(list->name, "has more calls than it may");
 	/*
-	 * A tree, not a list: a call is found in 3 to 5 steps; and the kernel, which runs a new filter for every number that
-	 * there is, loads it in two thirds of the time (main, io and vCPU: 107 us instead of 159).
+	 * A tree, not a list: a call is found in 3 to 5 steps; and the kernel, which runs a new filter for every number
+	 * that there is, loads it in two thirds of the time (main, io and vCPU: 107 us instead of 159).
 	 */
 	if (seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
 		fail(list->name, "cannot be a tree");

@@ -32,6 +32,10 @@ enum filter_slot {
 	SLOT_LISTEN,  /* the vsock's socket */
 	SLOT_TO,      /* what a pump writes to */
 	SLOT_CHANGED, /* eventfd: a session has changed */
+	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls of its loop */
+	SLOT_WATCH1,
+	SLOT_WATCH2,
+	SLOT_WATCH3,
 	FILTER_NUM_SLOTS,
 };
 

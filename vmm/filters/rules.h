@@ -10,7 +10,7 @@
  * the vsock thread's AF_UNIX. Memory: the main thread may grow the heap (brk); the others allocate none, and would not have
  * heaps of their own, which libc maps (M_ARENA_MAX is 1).
  *
- * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/used compares).
+ * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/compare).
  */
 #ifndef MF_VMM_FILTERS_RULES_H
 #define MF_VMM_FILTERS_RULES_H
@@ -115,8 +115,12 @@ static const struct filter_rule io_rules[] = {
 	THREAD_EXIT,
 };
 
+#define WATCH(slot)                                                                                                    \
+	ALLOW(read, "what its poll has found: a notification of the guest, or a call", SLOT(1, slot), LEN(3, 8))
+
 #define VSOCK                                                                                                          \
-	DEVICE, ALLOW(recvmsg, "data of a connection"), ALLOW(sendmsg, "data of a connection"),                        \
+	DEVICE, WATCH(SLOT_WATCH0), WATCH(SLOT_WATCH1), WATCH(SLOT_WATCH2), WATCH(SLOT_WATCH3),                        \
+		ALLOW(recvmsg, "data of a connection"), ALLOW(sendmsg, "data of a connection"),                        \
 		ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),                                \
 		ALLOW(recvfrom, "its CONNECT line"), ALLOW(sendto, "the answer to it"),                                \
 		ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),                              \
@@ -161,7 +165,6 @@ static const struct filter_rule io_worker_rules[] = {
 
 static const struct filter_rule vsock_sync_rules[] = {
 	ALLOW(ppoll, "waiting for sockets"),
-	ALLOW(preadv2, "eventfds", INT(6, 0)),
 	VSOCK,
 };
 
