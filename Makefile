@@ -186,7 +186,8 @@ ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
 FISH_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 INSTALLED := $(PREFIX)/bin/mayfly $(PREFIX)/share/man/man1/mayfly.1 $(PREFIX)/share/man/man5/mayfly.5 \
 	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish \
-	$(PREFIX)/share/doc/mayfly/README.md $(PREFIX)/share/doc/mayfly/LICENSE
+	$(PREFIX)/share/doc/mayfly/README.md $(PREFIX)/share/doc/mayfly/LICENSE \
+	$(PREFIX)/share/doc/mayfly/docs/security.md
 put = $(Q)install -D -m $(1) $(2) '$(DESTDIR)$(3)'
 
 $(B)/mayfly.1 $(B)/mayfly.5: $(B)/mayfly.%: $(BIN)
@@ -202,11 +203,13 @@ install: $(BIN) $(B)/mayfly.1 $(B)/mayfly.5 ## install to PREFIX (/usr/local), t
 	$(call put,644,configs/completion/mayfly.fish,$(word 6,$(INSTALLED)))
 	$(call put,644,README.md,$(word 7,$(INSTALLED)))
 	$(call put,644,LICENSE,$(word 8,$(INSTALLED)))
+	$(call put,644,docs/security.md,$(word 9,$(INSTALLED)))
 	$(if $(wildcard $(B)/vmlinux),$(call put,644,$(B)/vmlinux,$(PREFIX)/share/mayfly/vmlinux))
 
 uninstall: ## remove what was installed to PREFIX
 	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux'
-	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/mayfly' '$(DESTDIR)$(PREFIX)/share/mayfly' 2> /dev/null || true
+	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/mayfly/docs' '$(DESTDIR)$(PREFIX)/share/doc/mayfly' \
+		'$(DESTDIR)$(PREFIX)/share/mayfly' 2> /dev/null || true
 
 deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
 	$(Q)configs/debian/build $(B) $(B)

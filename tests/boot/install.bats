@@ -150,7 +150,7 @@ complete_bash() {
 }
 
 @test "install and uninstall: another prefix, whose kernel is found, and nothing is left" {
-	local to=$BATS_TEST_TMPDIR/to
+	local to=$BATS_TEST_TMPDIR/to file
 	make -s -C "$root" install B="$B" DESTDIR="$to" PREFIX=/opt/x
 	mkdir -p "$to/opt/x/share/mayfly"
 	[ -e "$to/opt/x/share/mayfly/vmlinux" ] || cp "$GUESTS/hello.elf" "$to/opt/x/share/mayfly/vmlinux"
@@ -160,6 +160,9 @@ complete_bash() {
 	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly doctor
 	assert_line --regexp "^(ok|warn) +kernel .*$to/opt/x/share/mayfly/vmlinux"
 	[ -s "$to/opt/x/share/man/man5/mayfly.5" ]
+	grep -o '](docs/[^)#]*' "$root/README.md" | cut -c 3- | while read -r file; do
+		[ -s "$to/opt/x/share/doc/mayfly/$file" ] || fail "the README's $file is not installed"
+	done
 	cmp "$to/opt/x/share/bash-completion/completions/mayfly" <("$MAYFLY" completion bash)
 	cmp "$to/opt/x/share/zsh/site-functions/_mayfly" <("$MAYFLY" completion zsh)
 	cmp "$to/opt/x/share/fish/vendor_completions.d/mayfly.fish" <("$MAYFLY" completion fish)
