@@ -28,12 +28,12 @@ static const struct list {
 } lists[THREAD_NUM_KINDS] = {
 	[THREAD_MAIN] = { "main", LIST(main_rules), 24 },
 	[THREAD_IO] = { "io", LIST(io_rules), 13 },
-	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 22 },
+	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 19 },
 	[THREAD_VCPU] = { "vcpu", LIST(vcpu_rules), 10 },
 	[THREAD_PUMP] = { "pump", LIST(pump_rules), 13 },
 	[THREAD_IO_SYNC] = { "io_sync", LIST(io_sync_rules), 15 },
 	[THREAD_IO_WORKER] = { "io_worker", LIST(io_worker_rules), 11 },
-	[THREAD_VSOCK_SYNC] = { "vsock_sync", LIST(vsock_sync_rules), 23 },
+	[THREAD_VSOCK_SYNC] = { "vsock_sync", LIST(vsock_sync_rules), 19 },
 };
 
 static void __attribute__((noreturn)) fail(const char *list, const char *what)

@@ -120,9 +120,11 @@ static const struct filter_rule io_rules[] = {
 
 #define VSOCK                                                                                                          \
 	DEVICE, WATCH(SLOT_WATCH0), WATCH(SLOT_WATCH1), WATCH(SLOT_WATCH2), WATCH(SLOT_WATCH3),                        \
-		ALLOW(recvmsg, "data of a connection"), ALLOW(sendmsg, "data of a connection"),                        \
+		ALLOW(recvmsg, "data of a connection", BITS(3, UINT32_MAX & ~MSG_PEEK, MSG_DONTWAIT)),                 \
+		ALLOW(recvmsg, "in a jail, the guest connects: the socket", INT(3, MSG_CMSG_CLOEXEC)),                 \
+		ALLOW(sendmsg, "data of a connection", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),                           \
+		ALLOW(sendmsg, "in a jail, the guest connects: the question", INT(3, MSG_NOSIGNAL)),                   \
 		ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),                                \
-		ALLOW(recvfrom, "its CONNECT line"), ALLOW(sendto, "the answer to it"),                                \
 		ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),                              \
 		ALLOW(socket, "the guest connects", INT(1, AF_UNIX),                                                   \
 		      INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),                                             \
