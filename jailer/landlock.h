@@ -21,8 +21,7 @@ struct landlock_dir {
 
 /*
  * Forbids all that this kernel's Landlock knows, but for what dir has. no_new_privs is set. Returns 0, or -errno with e
- * set:
- * -ENOSYS or -EOPNOTSUPP where there is no Landlock.
+ * set: -ENOSYS or -EOPNOTSUPP where there is no Landlock.
  */
 int landlock_restrict(const struct landlock_dir *dir, unsigned num, struct err *e);
 

@@ -44,8 +44,14 @@ static void flow_deafen(struct vsock_conn *c)
 	conn_due(c, DUE_SHUTDOWN);
 }
 
-/* Returns how many bytes the socket took, perhaps 0, or -errno. */
-static ssize_t flow_sendmsg(struct vsock_conn *c, struct iovec *iov, unsigned num)
+ssize_t flow_recvmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num, int flags)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = num };
+
+	return recvmsg(c->fd, &msg, flags | MSG_DONTWAIT);
+}
+
+ssize_t flow_sendmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num)
 {
 	const struct msghdr msg = { .msg_iov = iov, .msg_iovlen = num };
 	ssize_t n = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -227,7 +233,7 @@ uint32_t flow_read(struct vsock_conn *c, const struct virtq_chain *chain)
 	uint64_t room = MF_MIN(chain->in_len - HEADER_SIZE, VSOCK_READ_MAX);
 	uint32_t credit = flow_credit(c);
 	struct iovec iov[VIRTQ_CHAIN_MAX];
-	struct msghdr msg = { .msg_iov = iov };
+	unsigned num;
 	ssize_t n;
 
 	if (!c->readable)
@@ -240,8 +246,8 @@ uint32_t flow_read(struct vsock_conn *c, const struct virtq_chain *chain)
 	}
 	c->asked = false;
 	room = MF_MIN(room, credit);
-	msg.msg_iovlen = iov_slice(iov, chain->iov + chain->num_out, chain->num_in, HEADER_SIZE, room);
-	n = recvmsg(c->fd, &msg, MSG_DONTWAIT);
+	num = iov_slice(iov, chain->iov + chain->num_out, chain->num_in, HEADER_SIZE, room);
+	n = flow_recvmsg(c, iov, num, 0);
 	c->readable = n > 0 && (uint64_t)n == room;
 	if (n > 0)
 		c->tx_cnt += (uint32_t)n;

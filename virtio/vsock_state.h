@@ -222,6 +222,13 @@ uint32_t flow_credit(const struct vsock_conn *c);
 /* Reads from the host into chain, behind the header. Returns the bytes, or 0, and then something else may be due. */
 uint32_t flow_read(struct vsock_conn *c, const struct virtq_chain *chain);
 
+/*
+ * recvmsg(2) and sendmsg(2), which do not block: all data of a connection goes by these two, which the thread's filter has.
+ * The first returns as that does; the second how many bytes the socket took, perhaps 0, or -errno.
+ */
+ssize_t flow_recvmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num, int flags);
+ssize_t flow_sendmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num);
+
 /* vsock_unix.c */
 
 /* Makes the listening socket v->name. Returns 0 or -errno with e set; unixname_done accepts either. */

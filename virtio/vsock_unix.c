@@ -171,20 +171,11 @@ static void unix_line_complete(struct vsock_conn *c)
 	conn_due(c, DUE_REQUEST);
 }
 
-/* recv(2), by the call that data is moved with, too: the thread's filter has one less so. */
-static ssize_t receive(int fd, void *to, size_t len, int flags)
-{
-	struct iovec iov = { .iov_base = to, .iov_len = len };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	return recvmsg(fd, &msg, flags | MSG_DONTWAIT);
-}
-
 void vsock_unix_read_line(struct vsock_conn *c)
 {
 	char *to = c->line + c->line_len, *end;
-	size_t room = sizeof(c->line) - c->line_len;
-	ssize_t n = receive(c->fd, to, room, MSG_PEEK);
+	struct iovec iov = { .iov_base = to, .iov_len = sizeof(c->line) - c->line_len };
+	ssize_t n = flow_recvmsg(c, &iov, 1, MSG_PEEK);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		vsock_poll(c->v, &c->in, c->fd, POLLIN);
@@ -192,7 +183,8 @@ void vsock_unix_read_line(struct vsock_conn *c)
 	}
 	if (n > 0) {
 		end = memchr(to, '\n', (size_t)n);
-		n = receive(c->fd, to, end ? (size_t)(end + 1 - to) : (size_t)n, 0);
+		iov.iov_len = end ? (size_t)(end + 1 - to) : (size_t)n;
+		n = flow_recvmsg(c, &iov, 1, 0);
 	}
 	if (n <= 0) {
 		conn_kill(c);
@@ -212,8 +204,7 @@ bool vsock_unix_say_ok(struct vsock_conn *c)
 	char line[24];
 	int len = snprintf(line, sizeof(line), "OK %" PRIu32 "\n", c->host_port);
 	struct iovec iov = { .iov_base = line, .iov_len = (size_t)len };
-	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	/* It is the first that is written to this socket, which has room for it. */
-	return sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == len;
+	return flow_sendmsg(c, &iov, 1) == len;
 }

@@ -28,8 +28,8 @@ struct cli_command {
 struct cli_option {
 	char short_name;       /* or 0 */
 	const char *long_name; /* without the dashes; NULL: a heading */
-	const char
-		*value_name; /* NULL: it takes no value, and set gets fixed; else, with fixed, it may: --NAME[=VALUE] */
+	/* NULL: it takes no value, and set gets fixed; else, with fixed, it may: --NAME[=VALUE]. */
+	const char *value_name;
 	const char *help;
 	config_setter *set; /* NULL: it prints the help */
 	const char *fixed;

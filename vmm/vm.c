@@ -182,8 +182,7 @@ static void take_signal(struct vm *vm, int signal_fd)
 /*
  * Lets go of the pages of our own code: most are of set-up, parsers and libc's start, never to be needed again. What is
  * needed comes back from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM
- * became
- * 637; with the code that has come since it is 937.
+ * became 637; with the code that has come since it is 937.
  */
 static void drop_text(void)
 {

@@ -2,7 +2,7 @@
  * Files that a process opened for the one that it forks, which cannot open them any more: it has no file system (the jail).
  *
  * The first provides them by name, and by how they are opened. The second, after files_use, takes each where it would
- * otherwise open it. Beside the log's, this is the only mutable global: what opens a file is spread over all folders.
+ * otherwise open it. This is a mutable global because what opens a file is spread over all folders.
  */
 #ifndef MF_BASE_FILES_H
 #define MF_BASE_FILES_H
