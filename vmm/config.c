@@ -1,6 +1,7 @@
 /* What the user asked for: defaults, setters and the checks between parts. See config.h; JSON is in config_json.c. */
 #include "vmm/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -96,6 +97,41 @@ int config_copy_id(char **to, const char *text, struct err *e)
 	if (len < 1 || len > CONFIG_ID_MAX || strspn(text, allowed) != len)
 		return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", CONFIG_ID_MAX);
 	return config_copy_text(to, text, CONFIG_ID_MAX, e);
+}
+
+static int take_option(struct config *c, const char *part, const struct config_option *o, struct err *e)
+{
+	const char *value = part[strlen(o->name)] ? part + strlen(o->name) + 1 : NULL;
+
+	if (o->kind == CONFIG_FLAG ? value != NULL : value == NULL)
+		return err_set(e, -EINVAL, "'%s' %s", o->name, value ? "takes no value" : "needs a value");
+	return o->set(c, value ? value : "true", e) < 0 ? err_wrap(e, "'%s'", part) : 0;
+}
+
+int config_take_options(struct config *c, const char *text, const struct config_option *option, size_t num,
+			const char *all, struct err *e)
+{
+	MF_FREE char *copy = strdup(text);
+	char *rest = copy, *part;
+	unsigned seen = 0;
+
+	if (!copy)
+		return err_sys(e, "copy it");
+	assert(num <= sizeof(seen) * CHAR_BIT);
+	while ((part = strsep(&rest, ","))) {
+		size_t i = 0, len = strcspn(part, "=");
+
+		while (i < num && (strlen(option[i].name) != len || strncmp(part, option[i].name, len) != 0))
+			i++;
+		if (i == num)
+			return err_set(e, -EINVAL, "'%s' is none of %s", part, all);
+		if (option[i].kind != CONFIG_MANY && seen & 1U << i)
+			return err_set(e, -EINVAL, "'%s' is there twice", option[i].name);
+		seen |= 1U << i;
+		if (take_option(c, part, &option[i], e) < 0)
+			return e->code;
+	}
+	return 0;
 }
 
 int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e)

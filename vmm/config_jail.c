@@ -129,15 +129,12 @@ int config_jail_fsize(struct config *c, const char *text, struct err *e)
 }
 
 /* The parts on the command line. */
-static const struct jail_option {
-	const char *name;
-	config_setter *set;
-} jail_options[] = {
-	{ "strict", config_jail_strict },     { "id", config_jail_id },
-	{ "uid", config_jail_uid },	      { "gid", config_jail_gid },
-	{ "cpu-max", config_jail_cpu_max },   { "memory-max", config_jail_memory_max },
-	{ "pids-max", config_jail_pids_max }, { "io-max", config_jail_io_max },
-	{ "nofile", config_jail_nofile },     { "fsize", config_jail_fsize },
+static const struct config_option jail_options[] = {
+	{ "strict", config_jail_strict, CONFIG_FLAG },	   { "id", config_jail_id, CONFIG_ONCE },
+	{ "uid", config_jail_uid, CONFIG_ONCE },	   { "gid", config_jail_gid, CONFIG_ONCE },
+	{ "cpu-max", config_jail_cpu_max, CONFIG_ONCE },   { "memory-max", config_jail_memory_max, CONFIG_ONCE },
+	{ "pids-max", config_jail_pids_max, CONFIG_ONCE }, { "io-max", config_jail_io_max, CONFIG_MANY },
+	{ "nofile", config_jail_nofile, CONFIG_ONCE },	   { "fsize", config_jail_fsize, CONFIG_ONCE },
 };
 
 const char *config_jail_option(unsigned i)
@@ -145,38 +142,12 @@ const char *config_jail_option(unsigned i)
 	return i < MF_ARRAY_SIZE(jail_options) ? jail_options[i].name : NULL;
 }
 
-static int take_option(struct config *c, const char *part, struct err *e)
-{
-	size_t len = strcspn(part, "=");
-	const char *value = part[len] ? part + len + 1 : NULL;
-
-	for (size_t i = 0; i < MF_ARRAY_SIZE(jail_options); i++) {
-		const struct jail_option *o = &jail_options[i];
-
-		if (strlen(o->name) != len || strncmp(part, o->name, len) != 0)
-			continue;
-		if (o->set == config_jail_strict ? value != NULL : value == NULL)
-			return err_set(e, -EINVAL, "'%s' %s", o->name, value ? "takes no value" : "needs a value");
-		return o->set(c, value ? value : "true", e) < 0 ? err_wrap(e, "'%s'", part) : 0;
-	}
-	return err_set(e, -EINVAL,
-		       "'%s' is none of strict, id=, uid=, gid=, cpu-max=, memory-max=, pids-max=, io-max=, nofile= and "
-		       "fsize=",
-		       part);
-}
-
 int config_set_jail(struct config *c, const char *text, struct err *e)
 {
-	MF_FREE char *copy = strdup(text);
-	char *rest = copy, *part;
-
-	if (!copy)
-		return err_sys(e, "copy it");
 	c->jail.on = true;
 	if (!strcmp(text, "true") || !strcmp(text, "false"))
 		return config_copy_bool(&c->jail.on, text, e);
-	while ((part = strsep(&rest, ",")))
-		if (take_option(c, part, e) < 0)
-			return e->code;
-	return 0;
+	return config_take_options(c, text, jail_options, MF_ARRAY_SIZE(jail_options),
+				   "strict, id=, uid=, gid=, cpu-max=, memory-max=, pids-max=, io-max=, nofile= and fsize=",
+				   e);
 }

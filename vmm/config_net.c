@@ -247,19 +247,15 @@ int config_end_net(struct config *c, struct err *e)
 }
 
 /* The parts of an interface on the command line. */
-static const struct net_option {
-	const char *name;
-	config_setter *set;
-	bool many;
-} net_options[] = {
-	{ "tap", config_net_tap, false },	{ "fd", config_net_fd, false },
-	{ "user", config_net_user, false },	{ "id", config_net_id, false },
-	{ "mac", config_net_mac, false },	{ "mtu", config_net_mtu, false },
-	{ "ip", config_net_ip, false },		{ "gw", config_net_gateway, false },
-	{ "dns", config_net_dns, false },	{ "tcp", config_net_tcp, true },
-	{ "udp", config_net_udp, true },	{ "rx_bandwidth", config_net_rx_bandwidth, false },
-	{ "rx_ops", config_net_rx_ops, false }, { "tx_bandwidth", config_net_tx_bandwidth, false },
-	{ "tx_ops", config_net_tx_ops, false },
+static const struct config_option net_options[] = {
+	{ "tap", config_net_tap, CONFIG_ONCE },	      { "fd", config_net_fd, CONFIG_ONCE },
+	{ "user", config_net_user, CONFIG_FLAG },     { "id", config_net_id, CONFIG_ONCE },
+	{ "mac", config_net_mac, CONFIG_ONCE },	      { "mtu", config_net_mtu, CONFIG_ONCE },
+	{ "ip", config_net_ip, CONFIG_ONCE },	      { "gw", config_net_gateway, CONFIG_ONCE },
+	{ "dns", config_net_dns, CONFIG_ONCE },	      { "tcp", config_net_tcp, CONFIG_MANY },
+	{ "udp", config_net_udp, CONFIG_MANY },	      { "rx_bandwidth", config_net_rx_bandwidth, CONFIG_ONCE },
+	{ "rx_ops", config_net_rx_ops, CONFIG_ONCE }, { "tx_bandwidth", config_net_tx_bandwidth, CONFIG_ONCE },
+	{ "tx_ops", config_net_tx_ops, CONFIG_ONCE },
 };
 
 const char *config_net_option(unsigned i)
@@ -267,50 +263,18 @@ const char *config_net_option(unsigned i)
 	return i < MF_ARRAY_SIZE(net_options) ? net_options[i].name : NULL;
 }
 
-/* Applies one part; *seen holds the options that were already there. */
-static int take_net_option(struct config *c, const char *part, unsigned *seen, struct err *e)
-{
-	size_t len = strcspn(part, "=");
-	const char *value = part[len] ? part + len + 1 : NULL;
-
-	for (size_t i = 0; i < MF_ARRAY_SIZE(net_options); i++) {
-		const struct net_option *o = &net_options[i];
-
-		if (strlen(o->name) != len || strncmp(part, o->name, len) != 0)
-			continue;
-		if (!o->many && *seen & 1U << i)
-			return err_set(e, -EINVAL, "'%s' is there twice", o->name);
-		*seen |= 1U << i;
-		if (o->set == config_net_user ? value != NULL : value == NULL)
-			return err_set(e, -EINVAL, "'%s' %s", o->name, value ? "takes no value" : "needs a value");
-		if (o->set(c, value ? value : "true", e) < 0)
-			return err_wrap(e, "'%s'", part);
-		return 0;
-	}
-	return err_set(e, -EINVAL,
-		       "'%s' is none of none, tap=NAME, fd=N, user, mac=, mtu=, ip=, gw=, dns=, tcp=, udp=, id=, "
-		       "rx_bandwidth=, rx_ops=, tx_bandwidth= and tx_ops=",
-		       part);
-}
-
 int config_add_net(struct config *c, const char *spec, struct err *e)
 {
-	MF_FREE char *copy = strdup(spec);
-	char *rest = copy, *part;
-	unsigned seen = 0;
-
-	if (!copy)
-		return err_sys(e, "copy it");
 	if (!strcmp(spec, "none")) {
 		c->num_nets = 0;
 		return 0;
 	}
-	if (config_begin_net(c, e) < 0)
+	if (config_begin_net(c, e) < 0 ||
+	    config_take_options(c, spec, net_options, MF_ARRAY_SIZE(net_options),
+				"none, tap=NAME, fd=N, user, mac=, mtu=, ip=, gw=, dns=, tcp=, udp=, id=, rx_bandwidth=, "
+				"rx_ops=, tx_bandwidth= and tx_ops=",
+				e) < 0)
 		return e->code;
-	while ((part = strsep(&rest, ","))) {
-		if (take_net_option(c, part, &seen, e) < 0)
-			return e->code;
-	}
 	return config_end_net(c, e);
 }
 

@@ -5,12 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct config;
-struct config_artifact;
-struct config_command;
-struct config_drive;
-struct config_jail;
-struct config_net;
+#include "vmm/config.h"
+
 struct err;
 struct ratelimit_params;
 
@@ -19,6 +15,21 @@ int config_copy_text(char **to, const char *text, size_t max_len, struct err *e)
 int config_copy_path(char **to, const char *text, struct err *e);
 int config_copy_id(char **to, const char *text, struct err *e);
 int config_copy_bool(bool *to, const char *text, struct err *e);
+
+/* One of the options with commas between them that are the value of an option of the command line. */
+struct config_option {
+	const char *name;
+	config_setter *set;
+	enum {
+		CONFIG_ONCE,
+		CONFIG_MANY,
+		CONFIG_FLAG
+	} kind; /* a flag is there once, and without a value: set gets "true" */
+};
+
+/* Sets what text has, of num options; a part that is none of them is an error, in which all stands for those that are. */
+int config_take_options(struct config *c, const char *text, const struct config_option *option, size_t num,
+			const char *all, struct err *e);
 
 /* SIZE[+BURST]/MILLISECONDS, a token bucket: of bytes (10M/1000) where is_size is set, else of operations. */
 int config_copy_limit(struct ratelimit_params *to, const char *text, bool is_size, struct err *e);

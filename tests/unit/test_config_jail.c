@@ -62,6 +62,7 @@ static void test_refused(void **state)
 	(void)state;
 	refuses("", "'' is none of strict, id=");
 	refuses("strict,,id=a", "'' is none of");
+	refuses("id=a,strict,id=b", "'id' is there twice");
 	refuses("strict=1", "takes no value");
 	refuses("id", "needs a value");
 	refuses("id=../x", "'id=../x': must be");
