@@ -73,7 +73,7 @@ static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	int fd = -EMFILE;
 
 	if (v->num_conns < v->max_conns) {
-		fd = vsock_take_lent(v, h->dst_port);
+		fd = vsock_take_lent(v, h->dst_port, h->src_port);
 		if (fd < 0)
 			fd = vsock_unix_connect(v, h->dst_port);
 	}

@@ -18,6 +18,7 @@ struct virtio_dev;
 #define VSOCK_PATH_MAX 96	  /* bytes: a Unix socket's name has 107 at most, and "_4294967295" goes behind it */
 #define VSOCK_CONNS_MAX 1023
 #define VSOCK_LENT_MAX 256
+#define VSOCK_PRIVILEGED_PORTS 1024 /* of the guest: those below, as Linux has it (LAST_RESERVED_PORT + 1) */
 
 struct vsock_params {
 	const char *path; /* kept; or NULL: the guest reaches only what is lent */
@@ -44,8 +45,8 @@ int vsock_listen_fd(struct virtio_dev *dev);
 void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms);
 
 /*
- * The guest's next connection to port of the host gets fd, one end of a non-blocking stream socket pair; once. It is the
- * device's from here on, and closed at the latest with it. Returns 0, or -ENOSPC, and then fd stays the caller's. Not on
+ * The guest's next connection to port of the host gets fd, one end of a non-blocking stream socket pair; once, and only if
+ * it comes from a privileged port: other programs of the guest cannot take what is for its init. fd is the device's from here on, and closed at the latest with it. Returns 0, or -ENOSPC, and then fd stays the caller's. Not on
  * the loop's thread; as is vsock_revoke, which takes back what was lent for ports [port, port + num) and not used.
  */
 int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd);

@@ -1,6 +1,7 @@
 /*
  * Sockets of mayfly itself that the guest reaches by a port number: each for one connection. They come before the names
- * in the file system (vsock_unix.c), and are what init in the guest talks through.
+ * in the file system (vsock_unix.c), and are what init in the guest talks through. The guest's kernel gives ports below
+ * VSOCK_PRIVILEGED_PORTS to no program without CAP_NET_BIND_SERVICE, so nobody else in the guest can take them.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@ struct lend_call {
 	int fd;
 };
 
-int vsock_take_lent(struct vsock *v, uint32_t port)
+static int remove_lent(struct vsock *v, uint32_t port)
 {
 	for (unsigned i = 0; i < v->num_lent; i++) {
 		int fd = v->lent[i].fd;
@@ -25,6 +26,13 @@ int vsock_take_lent(struct vsock *v, uint32_t port)
 		return fd;
 	}
 	return -ENOENT;
+}
+
+int vsock_take_lent(struct vsock *v, uint32_t port, uint32_t guest_port)
+{
+	if (guest_port >= VSOCK_PRIVILEGED_PORTS)
+		return -EACCES;
+	return remove_lent(v, port);
 }
 
 static int lend(void *arg)
@@ -50,7 +58,7 @@ static int take_back(void *arg)
 	const struct lend_call *call = arg;
 
 	for (uint32_t i = 0; i < call->num; i++) {
-		int fd = vsock_take_lent(call->v, call->port + i);
+		int fd = remove_lent(call->v, call->port + i);
 
 		if (fd >= 0)
 			close(fd);

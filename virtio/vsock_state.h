@@ -92,7 +92,7 @@ struct vsock_conn {
 	char line[VSOCK_LINE_MAX];
 };
 
-/* A socket that the guest's next connection to port gets. */
+/* A socket that the guest's next connection from a privileged port to port gets. */
 struct vsock_lent {
 	uint32_t port;
 	int fd;
@@ -254,7 +254,10 @@ int vsock_unix_parse_line(const char *line, size_t len, uint32_t *ret_port);
 
 /* vsock_lend.c */
 
-/* The socket that was lent for port, which is the caller's from here on, or -ENOENT. On the loop. */
-int vsock_take_lent(struct vsock *v, uint32_t port);
+/*
+ * The socket that was lent for port, which is the caller's from here on, for a connection from guest_port. -ENOENT if there
+ * is none, -EACCES if that port is not privileged. On the loop.
+ */
+int vsock_take_lent(struct vsock *v, uint32_t port, uint32_t guest_port);
 
 #endif

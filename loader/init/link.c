@@ -1,4 +1,7 @@
-/* Connections to the monitor, by vsock. The tests have another link.c, with Unix sockets, and are otherwise the same. */
+/*
+ * Connections to the monitor, by vsock. They come from ports below 1024, which need CAP_NET_BIND_SERVICE: the monitor gives
+ * what is meant for init to no other. The tests have another link.c, with Unix sockets, and are otherwise the same.
+ */
 #include "loader/init/link.h"
 
 #include <errno.h>
@@ -6,6 +9,26 @@
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
+
+#define PORT_LAST 1023U
+
+/*
+ * One is in use until the host has answered its end, so each attempt begins behind the last one. All commands at once need
+ * 194 of them.
+ */
+static int link_bind(int fd)
+{
+	static struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY };
+	int ret;
+
+	for (unsigned tries = 0; tries < PORT_LAST; tries++) {
+		address.svm_port = address.svm_port % PORT_LAST + 1;
+		ret = bind(fd, (const struct sockaddr *)&address, sizeof(address));
+		if (ret == 0 || errno != EADDRINUSE)
+			break;
+	}
+	return ret;
+}
 
 int link_connect(uint32_t port)
 {
@@ -18,7 +41,7 @@ int link_connect(uint32_t port)
 
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+	if (link_bind(fd) < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
 		int error = errno;
 
 		close(fd);

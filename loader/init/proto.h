@@ -25,7 +25,8 @@
  *	uUSER[:GROUP]	names or numbers
  *	t[ROWSxCOLUMNS]	on a pseudo terminal, of that size
  *
- * The connections are streams of virtio-vsock from the guest to the host (CID 2). One, to INIT_CONTROL_PORT, carries
+ * The connections are streams of virtio-vsock from the guest to the host (CID 2), from ports below 1024, which the guest's
+ * kernel gives to privileged programs only: nobody else can have them. One, to INIT_CONTROL_PORT, carries
  * messages, a struct init_msg and len bytes each, both ways. Each command has a number, 0 for that of the initramfs, and
  * up to three more connections to INIT_STREAM_PORT(number, n): n is 0 for its input, 1 for its output, 2 for its errors; on
  * a terminal only 0, both ways. They carry its bytes as they are, are closed when it is over, and end with the end of

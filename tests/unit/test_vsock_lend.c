@@ -27,6 +27,33 @@ static void test_guest_gets_it_once(void **state)
 	close(fd);
 }
 
+/* Any program of the guest may connect; only one with CAP_NET_BIND_SERVICE can have such a port. */
+static void test_not_from_a_port_without_privileges(void **state)
+{
+	static const uint32_t ports[] = { 1024, 5000, 0x6d680000, UINT32_MAX };
+	struct fix *f = *state;
+	int fd = lend(f, 52), listener;
+
+	post(f, 16);
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(ports); i++) {
+		f->base.src_port = ports[i];
+		send_op(f, OP(REQUEST));
+		expect(f, OP(RST));
+		assert_true(is_open(fd));
+	}
+	/* What has a name in the file system is for all. */
+	listener = host_listen(f, "_52", 4);
+	close(guest_connects(f, listener));
+	assert_true(is_open(fd));
+	f->base.src_port = 1023;
+	send_op(f, OP(REQUEST));
+	expect(f, OP(RESPONSE));
+	send_data(f, OP(RW), "hello", 5);
+	expect_text(fd, "hello");
+	close(fd);
+	close(listener);
+}
+
 static void test_it_comes_before_a_name(void **state)
 {
 	struct fix *f = *state;
@@ -108,8 +135,12 @@ static void test_without_a_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_guest_gets_it_once), T(test_it_comes_before_a_name),  T(test_what_is_taken_back_is_closed),
-		T(test_limit_and_end),	    T_INACTIVE(test_without_a_path),
+		T(test_guest_gets_it_once),
+		T(test_it_comes_before_a_name),
+		T(test_what_is_taken_back_is_closed),
+		T(test_limit_and_end),
+		T(test_not_from_a_port_without_privileges),
+		T_INACTIVE(test_without_a_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
