@@ -30,6 +30,8 @@ pid_t child_start(const char *const argv[], int stdin_fd, const char *package, s
 	else
 		(void)posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	(void)posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	/* What our own caller has handed down need not have CLOEXEC: a tap (fd=N), or what a shell has left open. */
+	(void)posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
 	sigemptyset(&set);
 	(void)posix_spawnattr_setsigmask(&attr, &set);
 	sigaddset(&set, SIGPIPE);

@@ -8,7 +8,7 @@ struct err;
 
 /*
  * Starts argv[0], looked up in PATH, with stdin_fd as its stdin (-1: /dev/null), our stderr, and signals as a new program
- * expects them. Other descriptors of ours have CLOEXEC. Returns its pid, or -errno with e set; package is what to install
+ * expects them. It inherits no other descriptor. Returns its pid, or -errno with e set; package is what to install
  * if it is not there.
  */
 pid_t child_start(const char *const argv[], int stdin_fd, const char *package, struct err *e);

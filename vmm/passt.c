@@ -58,7 +58,7 @@ static void __attribute__((noreturn)) become_passt(pid_t parent, const int fd[CH
 		if (!put_fd(high[i], i))
 			_exit(1);
 	(void)fcntl(CHILD_REPORT, F_SETFD, FD_CLOEXEC); /* cannot fail */
-	(void)close_range(CHILD_FDS, ~0U, 0);		/* a kernel without it: then those with CLOEXEC are closed */
+	closefrom(CHILD_FDS);
 	execvp(argv[0], argv);
 	code = errno;
 	(void)!write(CHILD_REPORT, &code, sizeof(code)); /* if it fails, passt seems to have ended at once */
