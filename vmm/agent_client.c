@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
 #include "vmm/base/unixname.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
@@ -91,28 +93,14 @@ int agent_turn_away(int listen_fd)
 	return r;
 }
 
-/* Sends a packet with the descriptors that are not -1. Returns 0 or -errno. */
+/* Sends a packet with num descriptors. Returns 0 or -errno. */
 static int send_packet(int fd, const struct init_msg *msg, const void *payload, const int *fds, unsigned num)
 {
-	union {
-		char space[CMSG_SPACE(sizeof(int[SESSION_STREAMS]))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
-			       { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
-	struct msghdr header = { .msg_iov = iov, .msg_iovlen = MF_ARRAY_SIZE(iov) };
+	const struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
+				     { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
 
-	if (num) {
-		struct cmsghdr *c = &control.align;
-
-		header.msg_control = control.space;
-		header.msg_controllen = CMSG_SPACE(num * sizeof(int));
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(num * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, num * sizeof(int));
-	}
-	return sendmsg(fd, &header, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	_Static_assert(SESSION_STREAMS <= FDIO_FDS_MAX, "all streams of a command in one packet");
+	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
 }
 
 /* What cannot be sent is for a client that has gone, or does not read: it is closed, and hears of it so. */
@@ -142,39 +130,32 @@ void agent_client_refuse(struct agent_client *c, const char *text)
 	answer(c, &msg, text, NULL, 0);
 }
 
-/* Takes a packet, and the descriptors that come with it. Returns 0 or -errno; -EPIPE: the other side has gone. */
-static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds, unsigned num)
+/*
+ * Takes a packet, and the descriptors that come with it, at most *num_fds. Returns 0 or -errno, and then there are none;
+ * -EPIPE: the other side has gone.
+ */
+static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds, unsigned *num_fds)
 {
-	union {
-		char space[CMSG_SPACE(sizeof(int[SESSION_STREAMS]))];
-		struct cmsghdr align;
-	} control = { 0 };
 	struct iovec iov[] = { { .iov_base = ret, .iov_len = sizeof(*ret) },
 			       { .iov_base = payload, .iov_len = INIT_PAYLOAD_MAX } };
-	struct msghdr header = { .msg_iov = iov,
-				 .msg_iovlen = MF_ARRAY_SIZE(iov),
-				 .msg_control = num ? control.space : NULL,
-				 .msg_controllen = num ? sizeof(control.space) : 0 };
-	struct cmsghdr *c;
-	ssize_t n;
+	ssize_t n = fdio_receive_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num_fds);
 
-	do
-		n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
 	if (n <= 0)
-		return n < 0 ? -errno : -EPIPE;
-	c = CMSG_FIRSTHDR(&header);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fds, CMSG_DATA(c), MF_MIN(c->cmsg_len - CMSG_LEN(0), num * sizeof(int)));
-	if ((size_t)n < sizeof(*ret) || (header.msg_flags & MSG_TRUNC) || ret->len != (size_t)n - sizeof(*ret))
+		return n < 0 ? (int)n : -EPIPE;
+	if ((size_t)n < sizeof(*ret) || ret->len != (size_t)n - sizeof(*ret)) {
+		while (*num_fds > 0)
+			close(fds[--*num_fds]);
 		return -EPROTO;
+	}
 	payload[ret->len] = '\0';
 	return 0;
 }
 
 int agent_client_receive(struct agent_client *c, struct init_msg *ret, char *payload)
 {
-	return receive_packet(c->fd, ret, payload, NULL, 0);
+	unsigned none = 0;
+
+	return receive_packet(c->fd, ret, payload, NULL, &none);
 }
 
 /* Also for `mayfly exec`, whose connection it is then. */
@@ -184,6 +165,7 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
 	MF_FREE char *text = NULL;
 	char size[SESSION_TTY_TEXT_MAX];
+	unsigned num = SESSION_STREAMS;
 	size_t len = 0;
 	int r;
 
@@ -193,12 +175,12 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_
 	msg.len = (uint32_t)len;
 	r = send_packet(fd, &msg, text, NULL, 0);
 	if (r == 0)
-		r = receive_packet(fd, &msg, payload, ret_fd, SESSION_STREAMS);
+		r = receive_packet(fd, &msg, payload, ret_fd, &num);
 	if (r < 0)
 		return err_neg(e, r, "ask for the command");
 	if (msg.type == MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
-	if (msg.type != MSG_RUN || ret_fd[0] < 0)
+	if (msg.type != MSG_RUN || num != (tty ? 1 : SESSION_STREAMS))
 		return err_set(e, -EPROTO, "what answers is no mayfly");
 	return 0;
 }

@@ -16,10 +16,16 @@ enum broker_call {
 	BROKER_CONNECT,	    /* to a port: a connected, non-blocking socket */
 };
 
-/* Inside. Returns what was answered, an fd for BROKER_CONNECT; or -errno. */
+/*
+ * Inside. Returns what was answered, for BROKER_CONNECT the descriptor that came with the answer; or -errno: -EMFILE if none
+ * is left here for it.
+ */
 int broker_ask(int fd, enum broker_call call, uint32_t value);
 
-/* Outside: does what was asked. Returns the answer; an fd is closed when it was sent. */
+/*
+ * Outside: does what was asked. Returns the answer or -errno. For BROKER_CONNECT that is a descriptor, of which a copy is
+ * sent (SCM_RIGHTS) and never the number; it is closed then.
+ */
 typedef int broker_answer(void *ctx, enum broker_call call, uint32_t value);
 
 /* Outside: answers one question, which is there. Returns 0, or -errno when there will be no more. */

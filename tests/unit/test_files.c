@@ -1,13 +1,10 @@
-/* Files that another process has opened, and what a broker answers. */
+/* Files that another process has opened. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -15,7 +12,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/files.h"
-#include "vmm/broker.h"
 
 static void test_files(void **state)
 {
@@ -54,54 +50,10 @@ static void test_files(void **state)
 	assert_int_equal(fcntl(fds[0], F_GETFD), -1);
 }
 
-static int answer(void *ctx, enum broker_call call, uint32_t value)
-{
-	assert_ptr_equal(ctx, &answer);
-	if (call == BROKER_CONNECT)
-		return value == 52 ? dup(0) : -ECONNREFUSED;
-	return call == BROKER_TTY_RAW ? 1 : -EINVAL;
-}
-
-static void test_broker(void **state)
-{
-	int pair[2], status, r, fd;
-	char byte = 0;
-	pid_t pid;
-
-	(void)state;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
-	pid = fork();
-	if (pid == 0) {
-		struct pollfd wait = { .fd = pair[1], .events = POLLIN };
-
-		close(pair[0]);
-		do
-			poll(&wait, 1, -1);
-		while (broker_serve(pair[1], answer, (void *)&answer) == 0);
-		_exit(7);
-	}
-	close(pair[1]);
-	fd = broker_ask(pair[0], BROKER_CONNECT, 52);
-	assert_true(fd > 2);
-	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-	close(fd);
-	assert_int_equal(broker_ask(pair[0], BROKER_CONNECT, 53), -ECONNREFUSED);
-	assert_int_equal(broker_ask(pair[0], BROKER_TTY_RAW, 0), 1);
-	assert_int_equal(broker_ask(pair[0], (enum broker_call)99, 0), -EINVAL);
-	/* What is no question ends it. */
-	assert_int_equal(send(pair[0], &byte, 1, 0), 1);
-	r = waitpid(pid, &status, 0);
-	assert_int_equal(r, pid);
-	assert_int_equal(WEXITSTATUS(status), 7);
-	assert_int_equal(broker_ask(pair[0], BROKER_TTY_RAW, 0), -ECONNREFUSED);
-	close(pair[0]);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files),
-		cmocka_unit_test(test_broker),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,13 @@
 /* System calls on file descriptors; see fdio.h. */
 #include "vmm/base/fdio.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,4 +121,74 @@ int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_
 	}
 	*ret_size = size;
 	return mf_take_fd(&fd);
+}
+
+union control {
+	char space[CMSG_SPACE(sizeof(int[FDIO_FDS_MAX]))];
+	struct cmsghdr align;
+};
+
+int fdio_send_packet(int fd, const struct iovec *iov, unsigned num, const int *fds, unsigned num_fds, int flags)
+{
+	union control control = { 0 };
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = num };
+	ssize_t n;
+
+	assert(num_fds <= FDIO_FDS_MAX);
+	if (num_fds) {
+		struct cmsghdr *c = &control.align;
+
+		msg.msg_control = control.space;
+		msg.msg_controllen = CMSG_SPACE(num_fds * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(num_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, num_fds * sizeof(int));
+	}
+	do
+		n = sendmsg(fd, &msg, flags | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+/* The descriptors of a packet: copies up to max of them. Returns how many there are. */
+static unsigned take_fds(struct msghdr *msg, int *fds, unsigned max)
+{
+	unsigned num = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		num = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		assert(num <= max); /* the kernel puts no more than there is room for */
+		memcpy(fds, CMSG_DATA(c), num * sizeof(int));
+		break; /* it makes one of all that were sent */
+	}
+	return num;
+}
+
+ssize_t fdio_receive_packet(int fd, struct iovec *iov, unsigned num, int *fds, unsigned *num_fds)
+{
+	union control control = { 0 };
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = num };
+	unsigned max = *num_fds;
+	ssize_t n;
+
+	assert(max <= FDIO_FDS_MAX);
+	if (max) { /* not CMSG_SPACE: what that adds for alignment has room for one more */
+		msg.msg_control = control.space;
+		msg.msg_controllen = CMSG_LEN(max * sizeof(int));
+	}
+	*num_fds = 0;
+	do
+		n = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	*num_fds = take_fds(&msg, fds, max);
+	if (!(msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC)))
+		return n;
+	while (*num_fds > 0)
+		close(fds[--*num_fds]);
+	return msg.msg_flags & MSG_CTRUNC ? -EMFILE : -EMSGSIZE;
 }

@@ -8,6 +8,9 @@
 #include <sys/types.h>
 
 struct err;
+struct iovec;
+
+#define FDIO_FDS_MAX 4 /* descriptors in a packet */
 
 /* Reads up to len bytes at offset, until len or end of file. Returns the bytes read or -errno. */
 ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset);
@@ -34,5 +37,19 @@ void fdio_event_signal(int eventfd);
  * reason".
  */
 int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_size, struct err *e);
+
+/*
+ * A packet of a Unix socket (SOCK_SEQPACKET), with copies of descriptors, FDIO_FDS_MAX at most, that stay the caller's.
+ * flags: of sendmsg(2). Returns 0 or -errno.
+ */
+int fdio_send_packet(int fd, const struct iovec *iov, unsigned num, const int *fds, unsigned num_fds, int flags);
+
+/*
+ * The next packet, and the descriptors that came with it, which are the caller's and have O_CLOEXEC: *num_fds is how many
+ * fds has room for, and then how many there are. Returns its length, 0 when the other side has gone, or -errno, and then
+ * there are none: -EMFILE if they could not be taken, since this process may not have more, or for want of room in fds;
+ * -EMSGSIZE if the packet is longer than iov.
+ */
+ssize_t fdio_receive_packet(int fd, struct iovec *iov, unsigned num, int *fds, unsigned *num_fds);
 
 #endif
