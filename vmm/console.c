@@ -3,22 +3,23 @@
  *
  * Theory of operation
  * -------------------
- * Everything but the terminal's mode happens on the loop. Serial calls console_wake when there is output, or room for
- * input that was refused; it does so once at the start, which posts the first read. At most one operation is in flight
- * in each direction:
+ * Everything but the terminal's mode happens on the loop. Serial calls console_wake when there is output, or when it
+ * takes input that it has refused; it does so once at the start, which posts the first read. At most one operation is in
+ * flight in each direction:
  *
  *	output	idle -> write of at most OUT_MAX bytes -> done: serial_tx_done -> next piece, or idle
  *			  `-> -EAGAIN (somebody made the file non-blocking): poll -> write
- *	input	idle -> read -> done: escapes, then to serial as far as it fits -> read again while there is room
+ *	input	idle -> read -> done: escapes, then to serial as far as it takes them -> read again while there is room
  *			  `-> -EAGAIN: poll -> read
  *
  * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
  * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started: output is tried
  * again a little later, input has ended.
  *
- * Backpressure: from a file or pipe no more is read than fits into the UART's FIFO, so what the guest does not take stays
- * with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a guest that has
- * stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest goes on.
+ * Backpressure: from a file or pipe the next IN_MAX bytes are read when serial has taken the last, so what the guest does
+ * not read stays with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a
+ * guest that has stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest
+ * goes on.
  *
  * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
  * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A reader that is
@@ -237,21 +238,19 @@ static void console_submit_input(struct console *c, unsigned len, bool poll)
 
 static void console_input(struct console *c)
 {
-	size_t room, taken;
+	size_t taken = serial_rx_push(c->serial, c->keys, c->keys_len);
+	unsigned room;
 
-	if (c->keys_len) {
-		taken = serial_rx_push(c->serial, c->keys, c->keys_len);
-		c->keys_len -= (unsigned)taken;
-		memmove(c->keys, c->keys + taken, c->keys_len * sizeof(c->keys[0]));
-	}
+	c->keys_len -= (unsigned)taken;
+	memmove(c->keys, c->keys + taken, c->keys_len * sizeof(c->keys[0]));
 	if (c->in_busy || c->in_file < 0)
 		return;
 	if (c->is_tty)
 		room = KEYS_MAX - 1 - c->keys_len; /* n bytes become n + 1 keys when an escape was none */
 	else
-		room = c->keys_len ? 0 : serial_rx_room(c->serial);
+		room = c->keys_len ? 0 : IN_MAX;
 	if (room)
-		console_submit_input(c, (unsigned)MF_MIN(room, IN_MAX), false);
+		console_submit_input(c, MF_MIN(room, IN_MAX), false);
 }
 
 static void console_input_done(struct op *op, int res)

@@ -10,11 +10,18 @@
  * left after it signals again.
  *
  *	guest  OUT THR -> uart.tx -> eventfd -> serial_fire: output, wake -> console: serial_tx_peek, write, _done
- *	host   read -> serial_rx_push -> uart.rx -> ops->raise -> guest IN RBR -> (if room is wanted) eventfd -> wake
+ *	host   read -> serial_rx_push -> uart.rx -> ops->raise -> guest IN RBR -> (if more waits) eventfd -> wake
  *
  * A piece of output between serial_tx_peek and serial_tx_done stays where it is: the guest writes to free room only, and
  * nothing else moves the head. While a piece is being written, output needs no signals: serial_tx_done comes, and the
  * console looks again.
+ *
+ * Input has a speed, as on a line. A driver's interrupt handler reads until LSR.DR is 0 (Linux: 256 bytes a round, 512
+ * rounds); were the FIFO refilled as fast as it is read, that would not come, and nothing else would run in the guest,
+ * its flow control included. So the next bytes come SERIAL_RX_BYTE_NS for each of the last later, and if they waited for
+ * the guest, after a pause that is as long as the guest took: however slow its exits are, half of its time is its own.
+ * The divisor latch has no say, since Linux leaves it at 9,600 baud unless told otherwise. The timer of the pause
+ * is set only while input waits.
  */
 #include "vmm/serial.h"
 
@@ -35,6 +42,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 #include "vmm/uart.h"
 
 struct serial {
@@ -44,7 +52,13 @@ struct serial {
 	void *host_ctx;
 	int eventfd;
 	struct watch watch;
-	bool drop_logged; /* the loop's */
+	struct loop *loop;
+
+	bool drop_logged; /* the loop's, as are those of input */
+	struct timer rx_pause;
+	bool rx_behind;	       /* there was more, and the guest had not read the last */
+	uint64_t rx_filled_ns; /* when the guest got the last */
+	uint64_t rx_due_ns;    /* when it may get more */
 
 	pthread_mutex_t lock;	/* all below */
 	pthread_cond_t drained; /* the ring is empty */
@@ -226,23 +240,49 @@ void serial_tx_done(struct serial *s, size_t len)
 	serial_service(s);
 }
 
-size_t serial_rx_room(struct serial *s)
+/* Whether input may go to the guest now. If not, the host side is woken when it may. */
+static bool serial_rx_is_due(struct serial *s)
 {
-	size_t room;
+	struct timers *timers = loop_timers(s->loop);
+	uint64_t now_ns = timers->now_ns, took_ns;
+	bool unread, room;
 
 	serial_lock(s);
-	room = uart_rx_room(&s->uart);
+	unread = s->uart.rx.len > 0;
+	room = uart_rx_room(&s->uart) > 0;
 	serial_unlock(s);
-	return room;
+	if (!unread && s->rx_behind) {
+		took_ns = MF_MIN(now_ns - s->rx_filled_ns, SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
+		s->rx_due_ns = MF_MAX(s->rx_due_ns, now_ns + took_ns);
+	}
+	s->rx_behind = unread;
+	if (!room)
+		return false;
+	if (now_ns >= s->rx_due_ns)
+		return true;
+	timer_set(timers, &s->rx_pause, s->rx_due_ns);
+	return false;
+}
+
+static void serial_rx_pause_ends(struct timer *timer)
+{
+	struct serial *s = MF_CONTAINER_OF(timer, struct serial, rx_pause);
+
+	s->host->wake(s->host_ctx); /* there is a host: it has asked for this */
 }
 
 size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num)
 {
 	size_t taken;
 
+	if (!num || !serial_rx_is_due(s))
+		return 0;
 	serial_lock(s);
 	taken = uart_rx_push(&s->uart, chars, num);
 	serial_unlock(s);
+	s->rx_filled_ns = loop_timers(s->loop)->now_ns;
+	s->rx_due_ns = s->rx_filled_ns + taken * SERIAL_RX_BYTE_NS;
+	s->rx_behind = taken < num;
 	serial_service(s);
 	return taken;
 }
@@ -314,6 +354,8 @@ int serial_new(struct serial **ret, struct loop *loop, const struct serial_ops *
 		return err_set(e, -ENOMEM, "no memory for the serial port");
 	s->ops = ops;
 	s->ctx = ctx;
+	s->loop = loop;
+	s->rx_pause.fire = serial_rx_pause_ends;
 	s->uart.stall_ms = stall_ms;
 	s->watch.fire = serial_fire;
 	s->eventfd = eventfd(0, EFD_CLOEXEC);

@@ -16,10 +16,12 @@ struct serial;
 #define SERIAL_PORT 0x3f8
 #define SERIAL_PORTS 8
 #define SERIAL_IRQ 4
-#define SERIAL_TX_SIZE 65536 /* bytes of guest output that wait for the host; a power of two */
-#define SERIAL_RX_SIZE 64    /* bytes of host input that wait for the guest */
-#define SERIAL_STALL_MS 1000 /* no progress on a full TX ring for this long: polled output is dropped */
-#define SERIAL_BREAK 0x100   /* as an RX character: a break, which the guest reads as LSR.BI and a byte 0 */
+#define SERIAL_TX_SIZE 65536	  /* bytes of guest output that wait for the host; a power of two */
+#define SERIAL_RX_SIZE 64	  /* bytes of host input that the guest gets at once */
+#define SERIAL_RX_BYTE_NS 15625	  /* of input: 64,000 bytes a second */
+#define SERIAL_RX_PAUSE_MAX_MS 50 /* for a guest that takes as long to read SERIAL_RX_SIZE bytes */
+#define SERIAL_STALL_MS 1000	  /* no progress on a full TX ring for this long: polled output is dropped */
+#define SERIAL_BREAK 0x100	  /* as an RX character: a break, which the guest reads as LSR.BI and a byte 0 */
 
 /* Time marks of a Linux guest, each reported once. */
 enum serial_event {
@@ -66,10 +68,9 @@ size_t serial_tx_peek(struct serial *s, const uint8_t **ret, size_t max);
 void serial_tx_done(struct serial *s, size_t len);
 
 /*
- * On the loop: how many characters serial_rx_push would take now, and hand them over: bytes or SERIAL_BREAK. Returns
- * how many were taken; wake comes when there is room again.
+ * On the loop: hands characters over, bytes or SERIAL_BREAK. Returns how many were taken: all of those that fit, or none
+ * while the guest has not read the last or is not due for more. If not all were, wake comes when more are taken.
  */
-size_t serial_rx_room(struct serial *s);
 size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num);
 
 /*

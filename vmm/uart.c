@@ -23,7 +23,8 @@
  * after it enabled interrupts, when set_termios switches the FIFO on; input typed or piped ahead would go with it. So a
  * FIFO reset drops no host input (it "arrives" right afterwards), and input is shown only while IER.RDI is set or to a
  * guest that evidently polls (RX_POLLS reads of LSR in a row). A guest with DTR on and RTS off wants none (crtscts).
- * In loopback (MCR bit 4) a FIFO of its own takes THR's bytes, and host input waits.
+ * In loopback (MCR bit 4) a FIFO of its own takes THR's bytes, and host input waits. The FIFO is refilled when it is empty
+ * and never before, so a driver that reads until LSR.DR is 0 comes to an end; when, is serial.c's to say.
  *
  * Reference: PC16550D data sheet. How Linux's 8250 driver probes and drives it: tests/unit/test_serial.c.
  */
@@ -156,7 +157,7 @@ static bool rbr_read(struct uart *u, uint8_t *ret)
 	f->head = (f->head + 1) % SERIAL_RX_SIZE;
 	f->len--;
 	signal = uart_acked(u);
-	if (u->rx_wanted && f == &u->rx && f->len <= SERIAL_RX_SIZE / 2) {
+	if (u->rx_wanted && f == &u->rx && !f->len) {
 		u->rx_wanted = false;
 		signal = true;
 	}
@@ -361,7 +362,7 @@ void uart_tx_consume(struct uart *u, size_t len)
 size_t uart_rx_room(struct uart *u)
 {
 	bool flow_stop = (u->mcr & (UART_MCR_DTR | UART_MCR_RTS)) == UART_MCR_DTR;
-	size_t room = flow_stop || (u->mcr & UART_MCR_LOOP) ? 0 : SERIAL_RX_SIZE - u->rx.len;
+	size_t room = flow_stop || (u->mcr & UART_MCR_LOOP) || u->rx.len ? 0 : SERIAL_RX_SIZE;
 
 	if (!room)
 		u->rx_wanted = true;

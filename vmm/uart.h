@@ -49,7 +49,7 @@ size_t uart_tx_room(const struct uart *u);
 /* The oldest len bytes of output are gone. */
 void uart_tx_consume(struct uart *u, size_t len);
 
-/* Host input: how much fits now, and what of it was taken. A 0 or a short count sets rx_wanted. */
+/* Host input: how much is taken now (nothing before the FIFO is empty), and what of it was. 0 or less sets rx_wanted. */
 size_t uart_rx_room(struct uart *u);
 size_t uart_rx_push(struct uart *u, const uint16_t *chars, size_t num);
 

@@ -77,6 +77,26 @@ rss_kib() {
 	kill $! 2> /dev/null || true
 }
 
+@test "console: a guest that reads nothing, and does not stop the sender, goes on" {
+	start_linux -- 'stty raw -echo; echo ready; sleep 2; echo alive'
+	wait_said ready
+	yes 0123456789abcdef 2> /dev/null > "$BATS_TEST_TMPDIR/in" 3>&- &
+	started+=($!)
+	wait_end
+	kill $! 2> /dev/null || true
+	assert_equal "$status" 0
+	said alive
+}
+
+@test "console: a guest that reads until there is nothing comes to an end, again and again" {
+	start_flat reads
+	wait_said ready
+	{ yes 0123456789abcdef | head -c 30000; printf '\4'; } > "$BATS_TEST_TMPDIR/in"
+	wait_end
+	assert_equal "$status" 0
+	said '^read$'
+}
+
 @test "console: echo of a pipe, 1000 bytes, through a guest that polls" {
 	start_flat echo
 	yes 0123456789abcdef | head -c 999 > "$BATS_TEST_TMPDIR/sent"

@@ -238,7 +238,7 @@ static inline void print(const char *text)
 	turn();
 }
 
-/* What the guest reads, until there is nothing; a break shows as '!'. */
+/* What the guest reads, slowly, until there is nothing; a break shows as '!'. */
 static inline unsigned guest_reads(char *to, unsigned max)
 {
 	unsigned n = 0;
@@ -251,6 +251,7 @@ static inline unsigned guest_reads(char *to, unsigned max)
 			to[n] = '!';
 		n++;
 		turn();
+		timers_run(&t.timers, t.timers.now_ns + SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
 	}
 	return n;
 }

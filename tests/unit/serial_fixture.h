@@ -19,6 +19,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
 #include "vmm/serial.h"
 
 enum { RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR, THR = 0, DLL = 0, DLM = 1, FCR = 2 };
@@ -35,6 +36,7 @@ static struct serial_test {
 	unsigned wakes, opened, first_output;
 	size_t seen; /* bytes shown to output() */
 	uint8_t last_seen;
+	struct timers timers; /* the test moves the time, by pass */
 } t;
 
 /* The loop: one watch, fired by hand. */
@@ -44,6 +46,17 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 	t.watch = watch;
 	t.fd = eventfd;
 	return 0;
+}
+
+struct timers *loop_timers(struct loop *loop)
+{
+	(void)loop;
+	return &t.timers;
+}
+
+static inline void pass(uint64_t ns)
+{
+	timers_run(&t.timers, t.timers.now_ns + ns);
 }
 
 /* A turn of the loop. Returns whether there was a signal. */
@@ -155,6 +168,7 @@ static inline unsigned edges(void)
 	return n;
 }
 
+/* Input that comes long after the last. */
 static inline size_t push(const char *text)
 {
 	uint16_t chars[256];
@@ -162,6 +176,7 @@ static inline size_t push(const char *text)
 
 	for (size_t i = 0; i < n; i++)
 		chars[i] = (uint8_t)text[i];
+	pass(SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
 	return serial_rx_push(t.s, chars, n);
 }
 

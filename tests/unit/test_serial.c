@@ -179,10 +179,9 @@ static void test_input(void **state)
 static void test_input_before_open_is_kept(void **state)
 {
 	(void)state;
-	assert_int_equal(push("typed "), 6);
+	assert_int_equal(push("typed ahead"), 11);
 	open_port();
 	assert_int_equal(edges(), 1);
-	assert_int_equal(push("ahead"), 5);
 	for (const char *p = "typed ahead"; *p; p++) {
 		assert_int_equal(in(LSR), EMPTY | DR);
 		assert_int_equal(in(RBR), *p);
@@ -215,27 +214,94 @@ static void test_input_is_bounded_and_wakes(void **state)
 	memset(text, 'x', 100);
 	text[100] = '\0';
 	open_port();
-	assert_int_equal(serial_rx_room(t.s), SERIAL_RX_SIZE);
 	for (int round = 0; round < 2; round++) {
-		/* What wants room: a push that is cut short, or one that has asked first. */
-		if (round == 0) {
-			assert_int_equal(push(text), SERIAL_RX_SIZE);
-		} else {
-			text[serial_rx_room(t.s)] = '\0';
-			push(text);
-			assert_int_equal(serial_rx_room(t.s), 0);
-		}
+		/* What wants to be woken: a push that is cut short, or one that was refused. */
+		text[round ? SERIAL_RX_SIZE : 100] = '\0';
+		assert_int_equal(push(text), SERIAL_RX_SIZE);
+		if (round)
+			assert_int_equal(push("x"), 0);
 		in(IIR);
 		in(RBR);
 		edges(); /* one for what is left */
 		wakes = t.wakes;
-		for (int i = 0; i < SERIAL_RX_SIZE / 2 - 2; i++)
+		for (int i = 0; i < SERIAL_RX_SIZE - 2; i++)
 			in(RBR);
 		assert_false(turn());
+		assert_int_equal(push("x"), 0);
 		in(RBR);
 		assert_true(turn());
 		assert_int_equal(t.wakes, wakes + 1);
-		assert_int_equal(serial_rx_room(t.s), SERIAL_RX_SIZE / 2);
+		assert_int_equal(push("x"), 0); /* not yet */
+	}
+	/* Nobody wants more, so nobody is woken. */
+	assert_int_equal(push("x"), 1);
+	edges();
+	in(RBR);
+	assert_false(turn());
+	assert_null(t.timers.first);
+}
+
+/* As many characters as the guest is due. */
+static size_t push_all(void)
+{
+	static const uint16_t chars[2 * SERIAL_RX_SIZE];
+
+	return serial_rx_push(t.s, chars, 2 * SERIAL_RX_SIZE);
+}
+
+static unsigned read_all(void)
+{
+	unsigned n = 0;
+
+	for (; lsr_has(DR); n++)
+		in(RBR);
+	return n;
+}
+
+/* A guest reads until there is nothing; then there is nothing for a while, however fast or slow it reads. */
+static void test_input_has_a_speed(void **state)
+{
+	static const struct {
+		uint64_t took_ns, pause_ns;
+	} of[] = {
+		{ 0, 1000000 },		{ 300000, 700000 },	  { 600000, 600000 },
+		{ 13000000, 13000000 }, { 2000000000, 50000000 },
+	};
+
+	(void)state;
+	open_port();
+	edges();
+	for (unsigned i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
+		assert_int_equal(push_all(), SERIAL_RX_SIZE);
+		pass(of[i].took_ns);
+		assert_int_equal(read_all(), SERIAL_RX_SIZE);
+		assert_true(turn());
+		assert_int_equal(push_all(), 0);
+		t.wakes = 0;
+		pass(of[i].pause_ns - 1);
+		assert_int_equal(t.wakes, 0);
+		assert_int_equal(push_all(), 0);
+		assert_false(lsr_has(DR));
+		pass(1);
+		assert_int_equal(t.wakes, 1);
+		assert_null(t.timers.first);
+	}
+}
+
+/* Input that comes slower than the line is has no pauses, and costs no signals and no timers. */
+static void test_slow_input_comes_at_once(void **state)
+{
+	const uint16_t key = 'k';
+
+	(void)state;
+	open_port();
+	edges();
+	for (unsigned i = 0; i < 4 * SERIAL_RX_SIZE; i++) {
+		assert_int_equal(serial_rx_push(t.s, &key, 1), 1);
+		assert_int_equal(read_all(), 1);
+		assert_false(turn());
+		pass(SERIAL_RX_BYTE_NS);
+		assert_null(t.timers.first);
 	}
 }
 
@@ -245,7 +311,6 @@ static void test_flow_control_by_rts(void **state)
 	open_port();
 	edges();
 	out(MCR, 0x09);
-	assert_int_equal(serial_rx_room(t.s), 0);
 	assert_int_equal(push("a"), 0);
 	while (turn())
 		;
@@ -282,7 +347,7 @@ static void test_loopback(void **state)
 	edges();
 	out(MCR, 0x1b);
 	assert_int_equal(in(LSR), EMPTY);
-	assert_int_equal(serial_rx_room(t.s), 0);
+	assert_int_equal(push("more"), 0);
 	out(THR, 0x5a);
 	assert_int_equal(edges(), 1);
 	assert_int_equal(in(LSR), EMPTY | DR);
@@ -297,7 +362,7 @@ static void test_loopback(void **state)
 	out(MCR, 0x0b);
 	assert_int_equal(edges(), 1);
 	assert_int_equal(in(RBR), 'h');
-	assert_int_equal(serial_rx_room(t.s), SERIAL_RX_SIZE - 3);
+	assert_int_equal(read_all(), 3);
 }
 
 static void test_modem_lines(void **state)
@@ -381,6 +446,8 @@ int main(void)
 		TEST(test_input_before_open_is_kept),
 		TEST(test_polled_input),
 		TEST(test_input_is_bounded_and_wakes),
+		TEST(test_input_has_a_speed),
+		TEST(test_slow_input_comes_at_once),
 		TEST(test_flow_control_by_rts),
 		TEST(test_break_then_key),
 		TEST(test_loopback),

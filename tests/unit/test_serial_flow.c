@@ -1,5 +1,6 @@
 /* The serial port under load: slow and absent readers, a driver against any schedule, hostile accesses, threads. */
 #include "tests/unit/serial_fixture.h"
+#include "vmm/base/util.h"
 
 #define TOTAL (1 << 20)
 
@@ -108,8 +109,8 @@ static uint8_t pattern(size_t i)
 
 static void host_step(void)
 {
-	uint16_t chars[32];
-	size_t n, room;
+	uint16_t chars[100];
+	size_t n;
 
 	if (!d.len)
 		d.len = serial_tx_peek(t.s, &d.piece, 1 + rnd(4096));
@@ -121,10 +122,7 @@ static void host_step(void)
 		d.len = 0;
 		serial_tx_done(t.s, n);
 	}
-	room = serial_rx_room(t.s);
-	n = room < 32 ? room : 32;
-	if (n > TOTAL - d.in_host)
-		n = TOTAL - d.in_host;
+	n = MF_MIN(sizeof(chars) / sizeof(chars[0]), TOTAL - d.in_host);
 	for (size_t i = 0; i < n; i++)
 		chars[i] = pattern(d.in_host + i);
 	if (n && rnd(4) == 0)
@@ -141,6 +139,9 @@ static void world(void)
 		host_step();
 		break;
 	case 2:
+		pass(rnd(100000));
+		break;
+	case 3:
 		if (rnd(4096) == 0)
 			d.mood = rnd(2) ? 1 : 3000;
 		break;
@@ -253,6 +254,8 @@ static void test_random_accesses(void **state)
 			turn();
 		if (rnd(16) == 0)
 			serial_rx_push(t.s, chars, 1);
+		if (rnd(16) == 0)
+			pass(rnd(100000));
 		if (rnd(1000) == 0)
 			take(NULL, rnd(SERIAL_TX_SIZE));
 	}
@@ -296,6 +299,7 @@ static void *loop_thread(void *arg)
 		if (read(t.fd, &count, sizeof(count)) != sizeof(count))
 			break;
 		t.watch->fire(t.watch);
+		pass(SERIAL_RX_BYTE_NS);
 		serial_rx_push(t.s, chars, 1);
 		take(NULL, SERIAL_TX_SIZE);
 	}
