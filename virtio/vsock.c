@@ -419,7 +419,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	v->name = UNIXNAME_INIT;
 	v->retry.run = vsock_retry;
 	v->timer.fire = vsock_tick;
-	v->max_conns = vsock_unix_max_conns();
+	v->max_conns = params->max_conns ? MF_MIN(params->max_conns, VSOCK_CONNS_MAX) : VSOCK_CONNS_MAX;
 	v->last_port = VSOCK_PORT_BASE - 1;
 	TAILQ_INIT(&v->ready);
 	if (vsock_build(v, params, e) < 0) {

@@ -16,13 +16,15 @@ struct virtio_dev;
 #define VSOCK_CID_MIN 3U	  /* 0 to 2 are reserved, 2 is the host */
 #define VSOCK_CID_MAX 0xfffffffeU /* VMADDR_CID_ANY - 1 */
 #define VSOCK_PATH_MAX 96	  /* bytes: a Unix socket's name has 107 at most, and "_4294967295" goes behind it */
-#define VSOCK_CONNS_MAX 1023
+#define VSOCK_CONNS_MAX 1023U
 #define VSOCK_LENT_MAX 256
 #define VSOCK_PRIVILEGED_PORTS 1024 /* of the guest: those below, as Linux has it (LAST_RESERVED_PORT + 1) */
 
 struct vsock_params {
 	const char *path; /* kept; or NULL: the guest reaches only what is lent */
 	uint32_t cid;	  /* the guest's */
+	/* Connections at once, each with a descriptor; 0: VSOCK_CONNS_MAX. What is lent has its own until it is one. */
+	unsigned max_conns;
 	/* Connects to PATH_port in our place, who cannot: returns the non-blocking socket or -errno. Or NULL. */
 	int (*connect)(void *ctx, uint32_t port);
 	void *ctx;

@@ -234,9 +234,6 @@ ssize_t flow_sendmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num
 /* Makes the listening socket v->name. Returns 0 or -errno with e set; unixname_done accepts either. */
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e);
 
-/* Lets the process have as many files as it may, and returns for how many connections that is enough. */
-unsigned vsock_unix_max_conns(void);
-
 /* Accepts clients from now on, if there is a socket. On the loop. */
 void vsock_unix_start(struct vsock *v);
 

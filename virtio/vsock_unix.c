@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -25,8 +24,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
-#define UNIX_ACCEPTS_MAX 64	/* in one turn of the loop */
-#define UNIX_FILES_RESERVE 128U /* file descriptors that are not for connections */
+#define UNIX_ACCEPTS_MAX 64 /* in one turn of the loop */
 
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e)
 {
@@ -35,24 +33,6 @@ int vsock_unix_listen(struct vsock *v, const char *path, struct err *e)
 			       "must be 1 to %d bytes long (a Unix socket's name has 107, and _PORT goes behind it)",
 			       VSOCK_PATH_MAX);
 	return unixname_listen(&v->name, path, SOCK_STREAM, e);
-}
-
-unsigned vsock_unix_max_conns(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return VSOCK_CONNS_MAX;
-	if (limit.rlim_cur < VSOCK_CONNS_MAX + UNIX_FILES_RESERVE) {
-		rlim_t had = limit.rlim_cur;
-
-		limit.rlim_cur = MF_MIN(limit.rlim_max, (rlim_t)VSOCK_CONNS_MAX + UNIX_FILES_RESERVE);
-		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-			limit.rlim_cur = had;
-	}
-	if (limit.rlim_cur >= VSOCK_CONNS_MAX + UNIX_FILES_RESERVE)
-		return VSOCK_CONNS_MAX;
-	return limit.rlim_cur > UNIX_FILES_RESERVE ? (unsigned)limit.rlim_cur - UNIX_FILES_RESERVE : 1;
 }
 
 int vsock_connect_host(const char *path, uint32_t port)

@@ -73,6 +73,7 @@ struct vm {
 	struct acpi_pm acpi_pm;
 	struct agent *agent;	  /* the talk with init, if there is a command; or NULL */
 	struct virtio_dev *vsock; /* one of dev, or NULL */
+	unsigned max_conns;	  /* of it */
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;

@@ -26,6 +26,7 @@
 #include "vmm/crash.h"
 #include "vmm/ioapic.h"
 #include "vmm/netdev.h"
+#include "vmm/nofile.h"
 #include "vmm/serial.h"
 #include "vmm/timeline.h"
 
@@ -249,6 +250,7 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 	struct vsock_params params = {
 		.path = c->path,
 		.cid = c->cid,
+		.max_conns = vm->max_conns,
 		.connect = vm->outside->vsock_fd >= 0 ? connect_outside : NULL,
 		.ctx = vm,
 	};
@@ -318,6 +320,8 @@ int vm_build(struct vm *vm, struct err *e)
 	struct boot_regs regs;
 	int r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
 
+	if (!r)
+		r = nofile_raise(vm->config, &vm->max_conns, e);
 	if (!r)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)

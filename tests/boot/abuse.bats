@@ -393,6 +393,41 @@ print("heard", s.recv(4096), flush=True)
 	wait_end
 }
 
+@test "abuse: a guest's connections never take the last descriptors; too few for the VM is an error that names the number" {
+	local options=(-c 32 --vsock "$BATS_TEST_TMPDIR/vsock") name
+	for name in a b c d e; do
+		truncate -s 1M "$BATS_TEST_TMPDIR/$name"
+		options+=(-d "$BATS_TEST_TMPDIR/$name:overlay")
+	done
+	run_flat hello --jail=nofile=64 "${options[@]}"
+	assert_equal "$status" 125
+	assert_one_line '[0-9]+ descriptors.* 64 .*Too many open files'
+	needed=$(grep -oE '[0-9]+ descriptors' <<< "$stderr")
+	needed=${needed% *}
+	run_flat hello "--jail=nofile=$((needed - 1))" "${options[@]}"
+	assert_equal "$status" 125
+	# With exactly so many it starts. Other programs of the host have connected as often as they could.
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" listen > "$BATS_TEST_TMPDIR/script"
+	start_limited "--nofile=$needed:$needed" run -k "$GUESTS/hostile.elf" -m 64M -i "$BATS_TEST_TMPDIR/script" \
+		--vsock "$BATS_TEST_TMPDIR/vsock" -c 32
+	wait_said '^go'
+	"$PYTHON" -I -S -c 'import os, socket, sys
+closed = 0
+clients = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]
+for c in clients:
+    c.connect(sys.argv[1])
+for c in clients[-8:]:
+    try:
+        closed += c.recv(1) == b""
+    except ConnectionResetError:
+        closed += 1
+fds = os.listdir(f"/proc/{sys.argv[3]}/fd")
+print("closed", closed, "open", len(fds))
+sys.exit(closed != 8 or len(fds) >= int(sys.argv[2]))' "$BATS_TEST_TMPDIR/vsock" "$needed" "$pid" 3>&-
+	kill -TERM "$pid"
+	wait_end
+}
+
 # full_pipe: makes a FIFO that is full and that nobody reads; sets $full, a descriptor that holds it open.
 full_pipe() {
 	mkfifo "$BATS_TEST_TMPDIR/full"

@@ -28,7 +28,8 @@ static int run(const char *script, int stdin_fd, struct err *e)
 static void test_inherits_nothing(void **state)
 {
 	static const int handed_down[] = { 3, 4, 57, 900 };
-	static const char script[] = "for fd in /proc/$$/fd/*; do [ \"${fd##*/}\" -le 2 ] || [ ! -e $fd ] || exit 1; done";
+	static const char script[] =
+		"for fd in /proc/$$/fd/*; do [ \"${fd##*/}\" -le 2 ] || [ ! -e $fd ] || exit 1; done";
 	int null = open("/dev/null", O_RDWR);
 	struct err e;
 

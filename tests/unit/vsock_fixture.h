@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -88,6 +89,12 @@ static inline int setup_inactive(void **state)
 	struct vsock_params params = { .path = f->path, .cid = CID };
 	struct err e;
 
+	struct rlimit limit;
+
+	/* In the monitor, nofile.c does this. */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	mock_init();
 	broken_calls = 0;
 	log_setup(LOG_LEVEL_ERROR, -1);
