@@ -56,11 +56,6 @@ struct agent {
 	char text[TEXT_MAX]; /* printable */
 };
 
-bool agent_wants_tty(const struct config *c)
-{
-	return c->command.tty == CONFIG_TTY_ON || (c->command.tty == CONFIG_TTY_AUTO && session_wants_tty());
-}
-
 static int send_msg(struct agent *a, enum init_msg_type type, unsigned number, uint32_t value)
 {
 	const struct init_msg msg = { .type = type, .number = number, .value = value };
@@ -136,7 +131,7 @@ int agent_new(struct agent **ret, struct virtio_dev *vsock, const struct config 
 	*ret = a;
 	r = start_channel(a, e);
 	if (!r)
-		r = start_session(a, agent_wants_tty(c), e);
+		r = start_session(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
 	if (!c->control)

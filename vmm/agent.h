@@ -40,9 +40,6 @@ int agent_new(struct agent **ret, struct virtio_dev *vsock, const struct config 
 	      void *ctx, struct err *e);
 void agent_free(struct agent *a);
 
-/* Whether the command gets a terminal. */
-bool agent_wants_tty(const struct config *c);
-
 /* What to wait for; returns how many of fds, which has room for AGENT_FDS_MAX. Then what poll(2) said of them. */
 unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds);
 void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num);

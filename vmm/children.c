@@ -15,7 +15,7 @@ int children_start(struct children *c, const struct config *config, struct err *
 		const struct config_net *n = &config->net[i];
 
 		c->passt[i].socket = -1;
-		if (n->kind == CONFIG_NET_USER && passt_start(&c->passt[i], n, netdev_mtu(n), e) < 0)
+		if (n->kind == CONFIG_NET_USER && passt_start(&c->passt[i], n, n->mtu, e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
 	for (unsigned i = 0; i < config->num_artifacts; i++)

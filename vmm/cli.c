@@ -113,11 +113,11 @@ static int refuse(const struct cli_usage *u, int c, const char *given, struct er
 	return unknown_option(u, given, e);
 }
 
-static int apply(const struct cli_option *o, struct config *c, const char *value, struct err *e)
+static int apply(const struct cli_usage *u, const struct cli_option *o, void *target, const char *value, struct err *e)
 {
 	if (!o->value_name || (o->fixed && !value))
 		value = o->fixed;
-	if (o->set(c, value, e) == 0)
+	if ((o->set ? o->set(target, value, e) : u->set_key(target, o->key, value, e)) == 0)
 		return 0;
 	if (o->first)
 		return e->code; /* the message starts with the file's name */
@@ -128,16 +128,16 @@ static int apply(const struct cli_option *o, struct config *c, const char *value
 }
 
 /* An argument that is no option, in front of "--". */
-static int take_operand(const struct cli_usage *u, bool first, struct config *c, const char *text, struct err *e)
+static int take_operand(const struct cli_usage *u, bool first, void *target, const char *text, struct err *e)
 {
 	if (u->operand)
-		return first ? 0 : u->operand(c, text, e);
+		return first ? 0 : u->operand(target, text, e);
 	return err_set(e, -EINVAL, "unexpected argument '%.*s'%s; try 'mayfly %s --help'", VALUE_SHOWN, text,
 		       u->argument ? " (a command to run stands behind '--')" : "", u->command);
 }
 
 /* Sets the options whose first is as given. Returns 0, 1 when an option asks for the help, or a negative errno. */
-static int walk(const struct cli_usage *u, bool first, struct config *c, int argc, char **argv, struct err *e)
+static int walk(const struct cli_usage *u, bool first, void *target, int argc, char **argv, struct err *e)
 {
 	struct getopt_tables tables;
 	const struct cli_option *o;
@@ -151,7 +151,7 @@ static int walk(const struct cli_usage *u, bool first, struct config *c, int arg
 		if (val == -1)
 			break;
 		if (val == 1) {
-			if (take_operand(u, first, c, optarg, e) < 0)
+			if (take_operand(u, first, target, optarg, e) < 0)
 				return e->code;
 			continue;
 		}
@@ -160,27 +160,27 @@ static int walk(const struct cli_usage *u, bool first, struct config *c, int arg
 		o = find_option(u->options, val);
 		if (val >= LONG_BASE && strcspn(argv[at] + 2, "=") != strlen(o->long_name))
 			return unknown_option(u, argv[at], e);
-		if (!o->set)
+		if (!o->set && !o->key)
 			return 1;
-		if (o->first == first && apply(o, c, optarg, e) < 0)
+		if (o->first == first && apply(u, o, target, optarg, e) < 0)
 			return e->code;
 	}
 	for (; !first && optind < argc; optind++) {
 		if (!u->argument)
 			return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN,
 				       argv[optind], u->command);
-		if (u->argument(c, argv[optind], e) < 0)
+		if (u->argument(target, argv[optind], e) < 0)
 			return err_wrap(e, "command");
 	}
 	return 0;
 }
 
-int cli_parse(const struct cli_usage *usage, struct config *c, int argc, char **argv, struct err *e)
+int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv, struct err *e)
 {
-	int r = walk(usage, true, c, argc, argv, e);
+	int r = walk(usage, true, target, argc, argv, e);
 
 	if (r == 0)
-		return walk(usage, false, c, argc, argv, e);
+		return walk(usage, false, target, argc, argv, e);
 	if (r < 0)
 		return r;
 	cli_print_help(usage, stdout);

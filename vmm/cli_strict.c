@@ -44,7 +44,7 @@ static const struct cli_option *find(const struct cli_usage *u, const char *give
 	return NULL;
 }
 
-int cli_parse_strict(const struct cli_usage *u, struct config *c, int argc, char **argv, int *ret_rest, struct err *e)
+int cli_parse_strict(const struct cli_usage *u, void *target, int argc, char **argv, int *ret_rest, struct err *e)
 {
 	bool given[CLI_OPTIONS_MAX] = { false };
 	int i = 1;
@@ -69,7 +69,7 @@ int cli_parse_strict(const struct cli_usage *u, struct config *c, int argc, char
 					       o->long_name, o->value_name, u->command);
 			i++;
 		}
-		if (o->set(c, value ? value : o->fixed, e) < 0)
+		if (o->set(target, value ? value : o->fixed, e) < 0)
 			return value ? err_wrap(e, "option '--%s %.*s%s'", o->long_name, VALUE_SHOWN, value,
 						strlen(value) > VALUE_SHOWN ? "..." : "") :
 				       err_wrap(e, "option '--%s'", o->long_name);

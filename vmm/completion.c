@@ -6,6 +6,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/config_field.h"
 #include "vmm/status.h"
 #include "vmm/texts.h"
 
@@ -58,13 +59,42 @@ static void offer_words(const char *word, const char *prefix, const char *words,
 	}
 }
 
+/* Offers the words that a key's value may be. */
+static void offer_key_words(const char *word, const char *prefix, const struct cli_option *o, FILE *out)
+{
+	const struct config_field *f = config_find_field(config_fields, o->key);
+
+	for (unsigned i = 0; f && f->words && f->words[i]; i++)
+		offer(word, prefix, f->words[i], (int)strlen(f->words[i]), o->help, out);
+}
+
+/* Offers the names that the SPEC of an option may begin with. */
+static void offer_spec(const char *word, const char *prefix, const struct cli_option *o, FILE *out)
+{
+	const struct config_object *object = config_objects;
+	char name[OFFER_MAX];
+
+	while (object->name && strcmp(object->name, o->key) != 0)
+		object++;
+	for (const struct config_field *f = object->fields; f && f->key; f++) {
+		if (!f->spec)
+			continue;
+		snprintf(name, sizeof(name), "%s%s", f->spec, f->type->value == CONFIG_FLAG ? "" : "=");
+		offer(word, prefix, name, (int)strlen(name), o->help, out);
+	}
+}
+
 /* Offers values of an option. word includes prefix. */
 static void offer_value(const struct cli_option *o, const char *word, const char *prefix, FILE *out)
 {
-	if (o->words)
+	if (o->words && !strcmp(o->words, CLI_SPEC))
+		offer_spec(word, prefix, o, out);
+	else if (o->words)
 		offer_words(word, prefix, o->words, o->help, out);
 	else if (!strcmp(o->value_name, "FILE"))
 		offer_words(word, prefix, CLI_FILES, o->help, out);
+	else if (o->key)
+		offer_key_words(word, prefix, o, out);
 }
 
 static void offer_options(const struct cli_usage *u, const char *word, FILE *out)

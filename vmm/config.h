@@ -1,6 +1,6 @@
 /*
  * What the user asked for: one struct, filled from the command line and from a JSON file, checked in one place. All
- * strings are owned by the config. See cli_run.c for the options and config_json.c for the JSON keys.
+ * strings are owned by the config. config_field.h describes its keys.
  */
 #ifndef MF_VMM_CONFIG_H
 #define MF_VMM_CONFIG_H
@@ -44,8 +44,10 @@ enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
 struct config_drive {
 	char *path;
-	char *id;     /* "drive0", ... when not given */
-	char *serial; /* or NULL */
+	bool directory; /* path is one, which is packed: */
+	char *image;	/* NULL, or what is opened in place of path */
+	char *id;	/* "drive0", ... when not given */
+	char *serial;	/* or NULL */
 	bool read_only;
 	bool direct;
 	enum config_cache cache;
@@ -103,6 +105,7 @@ struct config_command {
 	char *workdir;		 /* or NULL */
 	char *user;		 /* or NULL: root; USER[:GROUP] */
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
+	bool terminal;		 /* what follows from tty: set by config_check */
 	bool args_of_file;	 /* an argument of the command line replaces them all */
 	size_t text_len;	 /* bytes of args and env as config_command_text has them */
 };
@@ -160,20 +163,14 @@ void config_init(struct config *c);
 void config_done(struct config *c);
 
 /*
- * Setters by name, for both sources: they check syntax and range and copy; a second call replaces. Return 0, or a
- * negative errno with e set to what the value must be ("must be 1 to 32"); the caller puts the name in front.
+ * Sets the key of the configuration's own (config_fields.c) from text, or adds to it if it is a list, as the option of
+ * the command line with that key does: "drives" takes a drive's SPEC. Returns 0, or a negative errno with e set to what
+ * the value must be ("must be 1 to 32"); the caller puts the name in front. The key must be there.
  */
-typedef int config_setter(struct config *c, const char *text, struct err *e);
+int config_set(struct config *c, const char *key, const char *text, struct err *e);
 
-config_setter config_set_kernel, config_set_initrd, config_set_append, config_set_cmdline, config_set_entry;
-config_setter config_set_cpus, config_set_mem;
-config_setter config_set_io_engine, config_set_log_level, config_set_log_file, config_set_seccomp;
-config_setter config_set_time, config_set_dry_run, config_set_console; /* "true" or "false" */
-config_setter config_set_timeline, config_set_timeout, config_set_name, config_set_control;
-
-/* The command (config_command.c). config_add_env takes NAME=VALUE, or NAME, which is then as in mayfly's environment. */
-config_setter config_add_arg, config_add_env, config_set_workdir, config_set_user;
-config_setter config_set_tty; /* "true" or "false" */
+/* Whether the command gets a terminal. Asks for those of this process where the configuration does not say. */
+bool config_wants_tty(const struct config_command *cmd);
 
 /*
  * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
@@ -181,74 +178,14 @@ config_setter config_set_tty; /* "true" or "false" */
  */
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
-/*
- * Adds a drive, PATH[:ro|:rw][:id=ID][:serial=S][:direct][:cache=MODE][:overlay[=SIZE]][:overlay-dir=DIR]
- * [:bandwidth=LIMIT][:ops=LIMIT]; read-write
- * unless told otherwise. Options are taken from the right up
- * to the first part that is none; all before that is the path, colons included. A path that itself ends in what looks
- * like an option can be given in JSON.
- */
-config_setter config_add_drive;
-
-/* The same in parts: begin, then path and whatever else, then end. The parts go into c->drive[c->num_drives]. */
-int config_begin_drive(struct config *c, struct err *e);
-config_setter config_drive_path, config_drive_id, config_drive_serial, config_drive_cache;
-config_setter config_drive_read_only, config_drive_direct; /* "true" or "false" */
-config_setter config_drive_overlay;			   /* a size, "true" or "false" */
-config_setter config_drive_overlay_dir, config_drive_mount;
-config_setter config_drive_mount_read_only;		/* "true" or "false" */
-config_setter config_drive_bandwidth, config_drive_ops; /* SIZE[+BURST]/MILLISECONDS */
-int config_end_drive(struct config *c, struct err *e);
-
-/*
- * In short (config_root.c). config_set_rootfs: PATH[:rw], a directory, or an image with an overlay unless it has :rw, is
- * the first drive; the last call counts. config_add_volume: HOSTPATH:/GUESTPATH[:ro], a directory or an image that is
- * mounted in the guest. config_add_artifact: /GUESTPATH=HOSTDIR.
- */
-config_setter config_set_rootfs, config_add_volume, config_add_artifact;
-
 /* Whether path is a directory, which a read-only drive may be: it is packed into an image (pack.h). */
 bool config_is_directory(const char *path);
-
-/* PATH[,cid=N]. As with drives, the option is taken from the right, and all before it is the path. */
-config_setter config_set_vsock;
-config_setter config_vsock_path, config_vsock_cid; /* the same in parts */
-
-/*
- * The jail: strict, id=NAME, uid=N[-N], gid=N[-N], cpu-max=, memory-max=SIZE, pids-max=N, io-max=, nofile=N and fsize=SIZE,
- * with commas between them; or "true", or "false".
- */
-config_setter config_set_jail;
-config_setter config_jail_strict; /* "true" or "false" */
-config_setter config_jail_id, config_jail_uid, config_jail_gid;
-config_setter config_jail_cpu_max, config_jail_memory_max, config_jail_pids_max, config_jail_io_max;
-config_setter config_jail_nofile, config_jail_fsize;
 
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
 unsigned config_num_devices(const struct config *c);
 
 /* Whether there is a vsock: asked for, or for the talk with the init that runs the command. */
 bool config_has_vsock(const struct config *c);
-
-/*
- * Adds a network interface, or with "none" takes those away that were added before:
- *
- *	none | tap=NAME | fd=N | user, and for these [,id=ID][,mac=MAC][,mtu=N][,rx_bandwidth=LIMIT] ...; for user also
- *	[,tcp=PORTS][,udp=PORTS] ...
- *
- * PORTS is [ADDRESS/]HOST_PORT[:GUEST_PORT], LIMIT is SIZE[+BURST]/MILLISECONDS: a bucket of SIZE bytes (or, for
- * rx_ops and tx_ops, frames) that fills in that time, and once a burst more.
- */
-config_setter config_add_net;
-
-/* The same in parts. */
-int config_begin_net(struct config *c, struct err *e);
-config_setter config_net_id, config_net_tap, config_net_fd, config_net_mac, config_net_mtu;
-config_setter config_net_ip, config_net_gateway, config_net_dns;
-config_setter config_net_user; /* "true" or "false" */
-config_setter config_net_tcp, config_net_udp;
-config_setter config_net_rx_bandwidth, config_net_rx_ops, config_net_tx_bandwidth, config_net_tx_ops;
-int config_end_net(struct config *c, struct err *e);
 
 /*
  * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file,
@@ -259,26 +196,6 @@ int config_read_file(struct config *c, const char *path, struct err *e);
 
 /* The same from len bytes of text; name stands for the file in messages. */
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
-
-/* A key of that JSON, for whoever tells about them. */
-struct config_key {
-	const char *object; /* of which it is a key: "", "drives", "nets", "vsock" or "jail" */
-	const char *name;
-	const char *types; /* "a string or an integer" */
-	const char *help;  /* or NULL: see the option with the same setter */
-	config_setter *set;
-};
-
-/* The key of number i, from 0. Returns false, with *ret untouched, when there are fewer. */
-bool config_key(unsigned i, struct config_key *ret);
-
-/*
- * The names of a drive's, interface's or the jail's options on the command line, by number from 0; NULL when there are
- * fewer.
- */
-const char *config_drive_option(unsigned i);
-const char *config_net_option(unsigned i);
-const char *config_jail_option(unsigned i);
 
 /* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
 int config_check(struct config *c, struct err *e);
@@ -291,11 +208,5 @@ char *config_find_file(const char *name);
 
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
-
-/* The words that config_set_entry, config_set_io_engine and config_drive_cache take. */
-const char *config_seccomp_name(const struct config *c);
-const char *config_entry_name(enum config_entry entry);
-const char *config_io_engine_name(enum loop_engine engine);
-const char *config_cache_name(enum config_cache cache);
 
 #endif

@@ -1,12 +1,15 @@
-/* The command of the configuration, which is run in the guest: its setters. See config.h. */
+/* The command of the configuration, which is run in the guest: its types of values. See config_field.h. */
 #include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
-#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
+#include "vmm/config_field.h"
 #include "vmm/config_parts.h"
 
 /* Of the text that the guest's init gets; what else is in there is short, and checked by itself. */
@@ -41,37 +44,31 @@ static int list_add(struct config_command *cmd, struct config_list *l, const cha
 	return 0;
 }
 
-void config_command_done(struct config_command *cmd)
+static int add_arg(void *object, const struct config_field *f, const char *text, struct err *e)
 {
-	list_done(&cmd->args);
-	list_done(&cmd->env);
-	free(cmd->workdir);
-	free(cmd->user);
-	*cmd = (struct config_command){ 0 };
-}
+	struct config_command *cmd = &((struct config *)object)->command;
 
-int config_add_arg(struct config *c, const char *text, struct err *e)
-{
-	if (c->command.args_of_file) {
-		for (unsigned i = 0; i < c->command.args.num; i++)
-			c->command.text_len -= strlen(c->command.args.text[i]) + 2;
-		list_done(&c->command.args);
-		c->command.args_of_file = false;
+	if (cmd->args_of_file) {
+		for (unsigned i = 0; i < cmd->args.num; i++)
+			cmd->text_len -= strlen(cmd->args.text[i]) + 2;
+		list_done(&cmd->args);
+		cmd->args_of_file = false;
 	}
-	if (c->command.args.num == 0 && !*text)
+	if (cmd->args.num == 0 && !*text)
 		return err_set(e, -EINVAL, "the command must not be empty");
-	return list_add(&c->command, &c->command.args, text, e);
+	return list_add(cmd, config_at(object, f), text, e);
 }
 
-int config_add_env(struct config *c, const char *text, struct err *e)
+static int add_env(void *object, const struct config_field *f, const char *text, struct err *e)
 {
+	struct config_command *cmd = &((struct config *)object)->command;
 	MF_FREE char *both = NULL;
 	const char *value;
 
 	if (!*text || *text == '=')
 		return err_set(e, -EINVAL, "must be NAME=VALUE, or NAME, whose value is then mayfly's own");
 	if (strchr(text, '='))
-		return list_add(&c->command, &c->command.env, text, e);
+		return list_add(cmd, config_at(object, f), text, e);
 	value = getenv(text);
 	if (!value)
 		return 0; /* as it is here: not set */
@@ -79,62 +76,77 @@ int config_add_env(struct config *c, const char *text, struct err *e)
 		both = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	return list_add(&c->command, &c->command.env, both, e);
+	return list_add(cmd, config_at(object, f), both, e);
 }
 
-int config_set_workdir(struct config *c, const char *text, struct err *e)
+static bool print_list(const void *object, const struct config_field *f, json_t *to)
 {
-	if (*text != '/')
-		return err_set(e, -EINVAL, "must be a path in the guest that begins with '/'");
-	return config_copy_path(&c->command.workdir, text, e);
+	const struct config_list *l = config_at(object, f);
+
+	return !l->num || config_put(to, f->key, config_strings(l->text, l->num));
 }
 
-int config_set_user(struct config *c, const char *text, struct err *e)
+static void free_list(void *object, const struct config_field *f)
+{
+	list_done(config_at(object, f));
+}
+
+const struct config_type config_type_args = {
+	.json = 1U << JSON_ARRAY, .set = add_arg, .print = print_list, .done = free_list
+};
+
+const struct config_type config_type_env = {
+	.json = 1U << JSON_ARRAY, .set = add_env, .print = print_list, .done = free_list
+};
+
+int config_check_workdir(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* its length is checked when it is copied */
+	return *text == '/' ? 0 : err_set(e, -EINVAL, "must be a path in the guest that begins with '/'");
+}
+
+int config_check_user(const char *text, const struct config_field *f, struct err *e)
 {
 	size_t name = strcspn(text, ":");
 
-	if (!name || strlen(text) > CONFIG_USER_MAX ||
-	    (text[name] && (!text[name + 1] || strchr(text + name + 1, ':'))))
+	if (!name || strlen(text) > f->max || (text[name] && (!text[name + 1] || strchr(text + name + 1, ':'))))
 		return err_set(e, -EINVAL, "must be USER or USER:GROUP, names or numbers, %d bytes at most",
-			       CONFIG_USER_MAX);
-	return config_copy_text(&c->command.user, text, CONFIG_USER_MAX, e);
+			       (int)f->max);
+	return 0;
 }
 
-int config_set_tty(struct config *c, const char *text, struct err *e)
+static int set_tty(void *object, const struct config_field *f, const char *text, struct err *e)
 {
 	bool is_true = false;
 
 	if (config_copy_bool(&is_true, text, e) < 0)
 		return e->code;
-	c->command.tty = is_true ? CONFIG_TTY_ON : CONFIG_TTY_OFF;
+	*(enum config_tty *)config_at(object, f) = is_true ? CONFIG_TTY_ON : CONFIG_TTY_OFF;
 	return 0;
 }
 
-int config_set_timeout(struct config *c, const char *text, struct err *e)
+static bool print_tty(const void *object, const struct config_field *f, json_t *to)
 {
-	uint64_t ms;
+	const enum config_tty *tty = config_at(object, f);
 
-	if (parse_duration(text, &ms) < 0 || ms == 0 || ms > CONFIG_TIMEOUT_MAX_MS)
-		return err_set(e, -EINVAL, "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most");
-	c->timeout_ms = ms;
-	return 0;
+	return *tty == CONFIG_TTY_AUTO || config_put(to, f->key, json_boolean(*tty == CONFIG_TTY_ON));
 }
 
-int config_set_name(struct config *c, const char *text, struct err *e)
+const struct config_type config_type_tty = { .json = 1U << JSON_TRUE | 1U << JSON_FALSE,
+					     .set = set_tty,
+					     .print = print_tty };
+
+int config_check_control(const char *text, const struct config_field *f, struct err *e)
 {
-	return config_copy_id(&c->name, text, e);
+	if (strlen(text) > f->max)
+		return err_set(e, -EINVAL, "is longer than the %d bytes that a socket's name has", (int)f->max);
+	return config_check_not_empty(text, f, e);
 }
 
-int config_set_control(struct config *c, const char *text, struct err *e)
+bool config_wants_tty(const struct config_command *cmd)
 {
-	if (strlen(text) > CONFIG_CONTROL_MAX)
-		return err_set(e, -EINVAL, "is longer than the %d bytes that a socket's name has", CONFIG_CONTROL_MAX);
-	return config_copy_path(&c->control, text, e);
-}
-
-int config_set_console(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_bool(&c->console, text, e);
+	return cmd->tty == CONFIG_TTY_ON ||
+	       (cmd->tty == CONFIG_TTY_AUTO && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 }
 
 int config_check_command(const struct config *c, struct err *e)
@@ -146,6 +158,14 @@ int config_check_command(const struct config *c, struct err *e)
 	if (cmd->env.num || cmd->workdir || cmd->user || cmd->tty != CONFIG_TTY_AUTO || c->control || c->console)
 		return err_set(e, -EINVAL,
 			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
+	if (c->num_artifacts)
+		return err_set(e, -EINVAL, "artifacts are sent by mayfly's init, which there is only with a command");
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		if (c->drive[i].mount)
+			return err_set(e, -EINVAL,
+				       "drive '%s' is mounted by mayfly's init, which there is only with a command",
+				       c->drive[i].id);
+	}
 	return 0;
 }
 

@@ -1,76 +1,62 @@
-/* The drives of the configuration: their setters, and the text that describes one on the command line. See config.h. */
-#include <assert.h>
+/* The drives of the configuration: their types of values, and the text that describes one on the command line. */
 #include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
+#include "vmm/config_field.h"
 #include "vmm/config_parts.h"
 
-void config_drive_done(struct config_drive *d)
-{
-	free(d->path);
-	free(d->id);
-	free(d->serial);
-	free(d->overlay_dir);
-	free(d->mount);
-	*d = (struct config_drive){ 0 };
-}
+#define STRING (1U << JSON_STRING)
+#define INTEGER (1U << JSON_INTEGER)
+#define BOOLEAN (1U << JSON_TRUE | 1U << JSON_FALSE)
 
-int config_begin_drive(struct config *c, struct err *e)
-{
-	if (c->num_drives == CONFIG_DRIVES_MAX)
-		return err_set(e, -EINVAL, "there can be at most %d drives", CONFIG_DRIVES_MAX);
-	config_drive_done(&c->drive[c->num_drives]);
-	return 0;
-}
-
-static struct config_drive *begun_drive(struct config *c)
-{
-	assert(c->num_drives < CONFIG_DRIVES_MAX);
-	return &c->drive[c->num_drives];
-}
-
-int config_drive_path(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_path(&begun_drive(c)->path, text, e);
-}
-
-int config_drive_id(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_id(&begun_drive(c)->id, text, e);
-}
-
-int config_drive_serial(struct config *c, const char *text, struct err *e)
+int config_check_serial(const char *text, const struct config_field *f, struct err *e)
 {
 	size_t len = strlen(text);
 	bool printable = true;
 
 	for (size_t i = 0; i < len; i++)
 		printable = printable && text[i] >= 0x20 && text[i] <= 0x7e;
-	if (len < 1 || len > CONFIG_SERIAL_MAX || !printable)
-		return err_set(e, -EINVAL, "must be 1 to %d printable ASCII characters", CONFIG_SERIAL_MAX);
-	return config_copy_text(&begun_drive(c)->serial, text, CONFIG_SERIAL_MAX, e);
+	if (len >= 1 && len <= f->max && printable)
+		return 0;
+	return err_set(e, -EINVAL, "must be 1 to %d printable ASCII characters", (int)f->max);
 }
 
-int config_drive_read_only(struct config *c, const char *text, struct err *e)
+int config_check_mount(const char *text, const struct config_field *f, struct err *e)
 {
-	return config_copy_bool(&begun_drive(c)->read_only, text, e);
+	(void)f; /* its length is checked when it is copied */
+	return *text == '/' && text[1] ? 0 : err_set(e, -EINVAL, "must be a path in the guest, below '/'");
 }
 
-int config_drive_direct(struct config *c, const char *text, struct err *e)
+static int set_mount_read_only(void *object, const struct config_field *f, const char *text, struct err *e)
 {
-	return config_copy_bool(&begun_drive(c)->direct, text, e);
+	return config_copy_bool(config_at(object, f), text, e);
 }
 
-int config_drive_overlay(struct config *c, const char *text, struct err *e)
+static bool print_mount_read_only(const void *object, const struct config_field *f, json_t *to)
 {
-	struct config_drive *d = begun_drive(c);
+	const struct config_drive *d = object;
+
+	return !d->mount || config_put(to, f->key, json_boolean(d->mount_read_only));
+}
+
+const struct config_type config_type_mount_read_only = { .json = BOOLEAN,
+							 .set = set_mount_read_only,
+							 .print = print_mount_read_only };
+
+/* true, false, or a size. */
+static int set_overlay(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	struct config_drive *d = object;
 	bool is_true = !strcmp(text, "true");
 	uint64_t size = 0;
 
+	(void)f; /* two members */
 	if (!is_true && strcmp(text, "false") != 0) {
 		int r = parse_size(text, &size);
 
@@ -83,60 +69,106 @@ int config_drive_overlay(struct config *c, const char *text, struct err *e)
 	return 0;
 }
 
-int config_drive_overlay_dir(struct config *c, const char *text, struct err *e)
+static bool print_overlay(const void *object, const struct config_field *f, json_t *to)
 {
-	return config_copy_path(&begun_drive(c)->overlay_dir, text, e);
+	const struct config_drive *d = object;
+	char size[PARSE_SIZE_TEXT_MAX];
+
+	parse_format_size(d->overlay_size, size);
+	return !d->overlay || config_put(to, f->key, d->overlay_size ? json_string(size) : json_true());
 }
 
-int config_drive_mount(struct config *c, const char *text, struct err *e)
-{
-	if (*text != '/' || !text[1])
-		return err_set(e, -EINVAL, "must be a path in the guest, below '/'");
-	return config_copy_path(&begun_drive(c)->mount, text, e);
-}
-
-int config_drive_mount_read_only(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_bool(&begun_drive(c)->mount_read_only, text, e);
-}
-
-int config_drive_bandwidth(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_limit(&begun_drive(c)->bandwidth, text, true, e);
-}
-
-int config_drive_ops(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_limit(&begun_drive(c)->ops, text, false, e);
-}
-
-static const char *const cache_names[] = {
-	[CONFIG_CACHE_WRITEBACK] = "writeback",
-	[CONFIG_CACHE_UNSAFE] = "unsafe",
+const struct config_type config_type_overlay = {
+	.json = STRING | INTEGER | BOOLEAN, .value = CONFIG_FLAG_OR_VALUE, .set = set_overlay, .print = print_overlay
 };
 
-int config_drive_cache(struct config *c, const char *text, struct err *e)
+/* A token bucket as Firecracker has it; one of size or refill time 0 is no limit. */
+static int read_bucket(struct ratelimit_params *to, const char *name, json_t *bucket, struct err *e)
 {
-	for (size_t i = 0; i < MF_ARRAY_SIZE(cache_names); i++) {
-		if (!strcmp(text, cache_names[i])) {
-			begun_drive(c)->cache = (enum config_cache)i;
-			return 0;
-		}
-	}
-	return err_set(e, -EINVAL, "must be writeback or unsafe");
+	json_int_t size, refill_ms, burst = 0;
+	json_error_t je;
+
+	if (!bucket)
+		return 0;
+	if (json_unpack_ex(bucket, &je, JSON_STRICT, "{s:I,s:I,s?I}", "size", &size, "refill_time", &refill_ms,
+			   "one_time_burst", &burst) < 0)
+		return err_set(e, -EINVAL, "%s: %s", name, je.text);
+	if (size < 0 || refill_ms < 0 || burst < 0)
+		return err_set(e, -EINVAL, "%s: must not be negative", name);
+	if (size == 0 || refill_ms == 0)
+		return 0;
+	*to = (struct ratelimit_params){ .size = (uint64_t)size,
+					 .one_time_burst = (uint64_t)burst,
+					 .refill_ms = (uint64_t)refill_ms };
+	return 0;
 }
 
-const char *config_cache_name(enum config_cache cache)
+static int read_buckets(struct config_drive *d, json_t *value, struct err *e)
 {
-	return cache_names[cache];
+	json_t *bandwidth = NULL, *ops = NULL;
+	json_error_t je;
+
+	if (json_unpack_ex(value, &je, JSON_STRICT, "{s?o,s?o}", "bandwidth", &bandwidth, "ops", &ops) < 0)
+		return err_set(e, -EINVAL, "%s", je.text);
+	if (read_bucket(&d->bandwidth, "bandwidth", bandwidth, e) < 0)
+		return e->code;
+	return read_bucket(&d->ops, "ops", ops, e);
+}
+
+static int read_rate_limiter(void *object, const struct config_field *f, json_t *value, const char *prefix,
+			     struct err *e)
+{
+	return read_buckets(object, value, e) < 0 ? err_wrap(e, "key '%s%s'", prefix, f->key) : 0;
+}
+
+static bool print_bucket(json_t *to, const char *key, const struct ratelimit_params *p)
+{
+	return !p->size ||
+	       config_put(to, key,
+			  json_pack("{s:I,s:I,s:I}", "size", (json_int_t)p->size, "one_time_burst",
+				    (json_int_t)p->one_time_burst, "refill_time", (json_int_t)p->refill_ms));
+}
+
+static bool print_rate_limiter(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config_drive *d = object;
+	json_t *limits = json_object();
+	bool ok = print_bucket(limits, "bandwidth", &d->bandwidth) && print_bucket(limits, "ops", &d->ops);
+
+	if (ok && json_object_size(limits) > 0)
+		ok = config_put(to, f->key, json_incref(limits));
+	json_decref(limits);
+	return ok;
+}
+
+const struct config_type config_type_rate_limiter = { .json = 1U << JSON_OBJECT,
+						      .read = read_rate_limiter,
+						      .print = print_rate_limiter };
+
+void config_drive_done(struct config_drive *d)
+{
+	config_fields_done(config_drive_fields, d);
+	free(d->image);
+	*d = (struct config_drive){ 0 };
+}
+
+struct config_drive *config_begin_drive(struct config *c, struct err *e)
+{
+	if (c->num_drives == CONFIG_DRIVES_MAX) {
+		err_set(e, -EINVAL, "there can be at most %d drives", CONFIG_DRIVES_MAX);
+		return NULL;
+	}
+	config_drive_done(&c->drive[c->num_drives]); /* one that was refused */
+	return &c->drive[c->num_drives];
 }
 
 int config_end_drive(struct config *c, struct err *e)
 {
-	struct config_drive *d = begun_drive(c);
+	struct config_drive *d = &c->drive[c->num_drives];
 
 	if (!d->path)
 		return err_set(e, -EINVAL, "needs a path");
+	d->directory = config_is_directory(d->path);
 	if (d->overlay && d->read_only)
 		return err_set(e, -EINVAL,
 			       "read-only and overlay exclude each other: with an overlay the image is only read");
@@ -147,89 +179,64 @@ int config_end_drive(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "has a directory for an overlay, but no overlay");
 	if (d->mount_read_only && !d->mount)
 		return err_set(e, -EINVAL, "is mounted read-only, but has no path to mount it at");
-	if (!d->id && asprintf(&d->id, "drive%u", c->num_drives) < 0) {
-		d->id = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
 	c->num_drives++;
 	return 0;
 }
 
-/* The options of a drive on the command line. A name that ends in '=' has the rest of its part as value. */
-static const struct drive_option {
-	const char *name;
-	config_setter *set;
-	const char *fixed; /* the value of an option that has none of its own */
-	unsigned what;	   /* options that exclude each other share a bit */
-} drive_options[] = {
-	{ "ro", config_drive_read_only, "true", 1 << 0 },
-	{ "rw", config_drive_read_only, "false", 1 << 0 },
-	{ "id=", config_drive_id, NULL, 1 << 1 },
-	{ "serial=", config_drive_serial, NULL, 1 << 2 },
-	{ "cache=", config_drive_cache, NULL, 1 << 5 },
-	{ "direct", config_drive_direct, "true", 1 << 3 },
-	{ "overlay", config_drive_overlay, "true", 1 << 4 },
-	{ "overlay=", config_drive_overlay, NULL, 1 << 4 },
-	{ "overlay-dir=", config_drive_overlay_dir, NULL, 1 << 6 },
-	{ "bandwidth=", config_drive_bandwidth, NULL, 1 << 7 },
-	{ "ops=", config_drive_ops, NULL, 1 << 8 },
-};
-
-const char *config_drive_option(unsigned i)
-{
-	return i < MF_ARRAY_SIZE(drive_options) ? drive_options[i].name : NULL;
-}
-
-static const struct drive_option *find_drive_option(const char *part)
-{
-	for (size_t i = 0; i < MF_ARRAY_SIZE(drive_options); i++) {
-		const struct drive_option *o = &drive_options[i];
-		size_t len = strlen(o->name);
-
-		if (o->name[len - 1] == '=' ? !strncmp(part, o->name, len) : !strcmp(part, o->name))
-			return o;
-	}
-	return NULL;
-}
-
-/* Applies one part; *seen holds the options that were already there. */
-static int take_drive_option(struct config *c, const struct drive_option *o, const char *part, unsigned *seen,
-			     struct err *e)
-{
-	if (*seen & o->what)
-		return err_set(e, -EINVAL, "'%s' comes on top of another option of its kind", part);
-	*seen |= o->what;
-	if (o->set(c, o->fixed ? o->fixed : part + strlen(o->name), e) < 0)
-		return err_wrap(e, "'%s'", part);
-	return 0;
-}
-
-int config_add_drive(struct config *c, const char *spec, struct err *e)
+static int add_drive(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
 	MF_FREE char *path = strdup(spec);
-	unsigned seen = 0;
-	char *colon;
+	struct config_drive *d = config_begin_drive(object, e);
 
+	(void)f; /* one of an array */
 	if (!path)
 		return err_sys(e, "copy it");
-	if (config_begin_drive(c, e) < 0)
+	if (!d || config_cut_spec(config_drive_fields, d, path, e) < 0)
 		return e->code;
-	while ((colon = strrchr(path, ':'))) {
-		const struct drive_option *o = find_drive_option(colon + 1);
-
-		if (!o)
-			break;
-		if (take_drive_option(c, o, colon + 1, &seen, e) < 0)
-			return e->code;
-		*colon = '\0';
-	}
-	if (config_drive_path(c, path, e) < 0)
+	if (config_copy_path(&d->path, path, e) < 0)
 		return err_wrap(e, "path");
-	return config_end_drive(c, e);
+	return config_end_drive(object, e);
 }
 
-int config_check_drives(const struct config *c, struct err *e)
+static void *begin_drive(struct config *c, struct err *e)
 {
+	return config_begin_drive(c, e);
+}
+
+static int read_drives(void *object, const struct config_field *f, json_t *list, const char *prefix, struct err *e)
+{
+	(void)prefix; /* drives are at the top */
+	return config_read_list(f, config_drive_fields, begin_drive, config_end_drive, object, list, e);
+}
+
+static bool print_drives(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config *c = object;
+
+	return config_print_list(f, config_drive_fields, c->drive, sizeof(c->drive[0]), c->num_drives, to);
+}
+
+static void free_drives(void *object, const struct config_field *f)
+{
+	struct config *c = object;
+
+	(void)f; /* All of them: the one after the last may be half described. */
+	for (unsigned i = 0; i < CONFIG_DRIVES_MAX; i++)
+		config_drive_done(&c->drive[i]);
+}
+
+const struct config_type config_type_drives = {
+	.json = 1U << JSON_ARRAY, .set = add_drive, .read = read_drives, .print = print_drives, .done = free_drives
+};
+
+int config_complete_drives(struct config *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		if (!c->drive[i].id && asprintf(&c->drive[i].id, "drive%u", i) < 0) {
+			c->drive[i].id = NULL; /* asprintf leaves it undefined */
+			return err_set(e, -ENOMEM, "out of memory");
+		}
+	}
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		for (unsigned j = 0; j < i; j++) {
 			if (!strcmp(c->drive[i].id, c->drive[j].id))

@@ -1,7 +1,7 @@
-/* Network interfaces in the configuration: their setters and checks. See config.h. */
+/* Network interfaces in the configuration: their types of values, and their checks. See config_field.h. */
 #include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -11,35 +11,16 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
+#include "vmm/config_field.h"
 #include "vmm/config_parts.h"
 
 #define PORTS_TEXT_MAX 63U
+#define NET_MTU_USER 65520U /* passt's own default */
 
-void config_net_done(struct config_net *n)
-{
-	for (unsigned i = 0; i < n->num_forwards; i++)
-		free(n->forward[i].ports);
-	free(n->id);
-	free(n->tap);
-	free(n->ip);
-	free(n->gateway);
-	free(n->dns);
-	*n = (struct config_net){ .fd = -1 };
-}
-
-int config_begin_net(struct config *c, struct err *e)
-{
-	if (c->num_nets == CONFIG_NETS_MAX)
-		return err_set(e, -EINVAL, "there can be at most %d network interfaces", CONFIG_NETS_MAX);
-	config_net_done(&c->net[c->num_nets]);
-	return 0;
-}
-
-static struct config_net *begun_net(struct config *c)
-{
-	assert(c->num_nets < CONFIG_NETS_MAX);
-	return &c->net[c->num_nets];
-}
+#define STRING (1U << JSON_STRING)
+#define INTEGER (1U << JSON_INTEGER)
+#define BOOLEAN (1U << JSON_TRUE | 1U << JSON_FALSE)
+#define ARRAY (1U << JSON_ARRAY)
 
 static int set_kind(struct config_net *n, enum config_net_kind kind, struct err *e)
 {
@@ -49,49 +30,70 @@ static int set_kind(struct config_net *n, enum config_net_kind kind, struct err 
 	return 0;
 }
 
-int config_net_id(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_id(&begun_net(c)->id, text, e);
-}
-
-int config_net_tap(struct config *c, const char *text, struct err *e)
+static int set_tap(void *object, const struct config_field *f, const char *text, struct err *e)
 {
 	size_t len = strlen(text);
 
 	/* What Linux takes for a name, without '%', which it would replace by a number. */
 	if (len < 1 || len >= IFNAMSIZ || strpbrk(text, "/: \t\n%") || !strcmp(text, ".") || !strcmp(text, ".."))
 		return err_set(e, -EINVAL, "must be the name of a tap, 1 to %d characters", IFNAMSIZ - 1);
-	if (set_kind(begun_net(c), CONFIG_NET_TAP, e) < 0)
+	if (set_kind(object, CONFIG_NET_TAP, e) < 0)
 		return e->code;
-	return config_copy_text(&begun_net(c)->tap, text, IFNAMSIZ - 1, e);
+	return config_copy_text(config_at(object, f), text, IFNAMSIZ - 1, e);
 }
 
-int config_net_fd(struct config *c, const char *text, struct err *e)
+const struct config_type config_type_tap = {
+	.json = STRING, .set = set_tap, .print = config_print_text, .done = config_free_text
+};
+
+static int set_fd(void *object, const struct config_field *f, const char *text, struct err *e)
 {
 	uint64_t fd;
 
 	if (parse_u64(text, &fd) < 0 || fd <= STDERR_FILENO || fd > INT_MAX)
 		return err_set(e, -EINVAL, "must be the number of an inherited file descriptor, 3 or more");
-	begun_net(c)->fd = (int)fd;
-	return set_kind(begun_net(c), CONFIG_NET_FD, e);
+	*(int *)config_at(object, f) = (int)fd;
+	return set_kind(object, CONFIG_NET_FD, e);
 }
 
-int config_net_user(struct config *c, const char *text, struct err *e)
+static bool print_fd(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config_net *n = object;
+
+	return n->kind != CONFIG_NET_FD || config_put(to, f->key, json_integer(n->fd));
+}
+
+const struct config_type config_type_fd = { .json = INTEGER, .set = set_fd, .print = print_fd };
+
+static int set_user(void *object, const struct config_field *f, const char *text, struct err *e)
 {
 	bool user = false;
 
+	(void)f; /* it is the kind of the interface */
 	if (config_copy_bool(&user, text, e) < 0)
 		return e->code;
-	return user ? set_kind(begun_net(c), CONFIG_NET_USER, e) : 0;
+	return user ? set_kind(object, CONFIG_NET_USER, e) : 0;
 }
 
-int config_net_mac(struct config *c, const char *text, struct err *e)
+static bool print_user(const void *object, const struct config_field *f, json_t *to)
 {
-	struct config_net *n = begun_net(c);
+	const struct config_net *n = object;
+
+	return n->kind != CONFIG_NET_USER || config_put(to, f->key, json_true());
+}
+
+const struct config_type config_type_user_net = {
+	.json = BOOLEAN, .value = CONFIG_FLAG, .set = set_user, .print = print_user
+};
+
+static int set_mac(void *object, const struct config_field *f, const char *text, struct err *e)
+{
 	static const uint8_t zero[NET_MAC_LEN];
+	struct config_net *n = object;
 	uint8_t mac[NET_MAC_LEN];
 	int end = 0;
 
+	(void)f; /* two members */
 	if (strlen(text) != 17 || strspn(text, "0123456789abcdefABCDEF:") != 17 ||
 	    sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5],
 		   &end) != NET_MAC_LEN ||
@@ -104,15 +106,17 @@ int config_net_mac(struct config *c, const char *text, struct err *e)
 	return 0;
 }
 
-int config_net_mtu(struct config *c, const char *text, struct err *e)
+static bool print_mac(const void *object, const struct config_field *f, json_t *to)
 {
-	uint64_t mtu;
+	const struct config_net *n = object;
+	const uint8_t *m = n->mac;
 
-	if (parse_u64(text, &mtu) < 0 || mtu < NET_MTU_MIN || mtu > NET_MTU_MAX)
-		return err_set(e, -EINVAL, "must be %u to %u", NET_MTU_MIN, NET_MTU_MAX);
-	begun_net(c)->mtu = (unsigned)mtu;
-	return 0;
+	return !n->has_mac ||
+	       config_put(to, f->key,
+			  json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]));
 }
+
+const struct config_type config_type_mac = { .json = STRING, .set = set_mac, .print = print_mac };
 
 static bool is_port(const char *text)
 {
@@ -140,9 +144,8 @@ static bool is_forward(char *text)
 	return is_port(host) && (!guest || is_port(guest)) && (!slash || is_address(text));
 }
 
-static int add_forward(struct config *c, bool udp, const char *text, struct err *e)
+static int add_forward(struct config_net *n, bool udp, const char *text, struct err *e)
 {
-	struct config_net *n = begun_net(c);
 	MF_FREE char *pieces = strdup(text);
 	char *ports = NULL;
 
@@ -159,35 +162,42 @@ static int add_forward(struct config *c, bool udp, const char *text, struct err 
 	return 0;
 }
 
-int config_net_tcp(struct config *c, const char *text, struct err *e)
+static int add_tcp(void *object, const struct config_field *f, const char *text, struct err *e)
 {
-	return add_forward(c, false, text, e);
+	(void)f; /* one of an array, which both protocols share */
+	return add_forward(object, false, text, e);
 }
 
-int config_net_udp(struct config *c, const char *text, struct err *e)
+static int add_udp(void *object, const struct config_field *f, const char *text, struct err *e)
 {
-	return add_forward(c, true, text, e);
+	(void)f; /* one of an array, which both protocols share */
+	return add_forward(object, true, text, e);
 }
 
-int config_net_rx_bandwidth(struct config *c, const char *text, struct err *e)
+static bool print_forwards(const struct config_net *n, const struct config_field *f, bool udp, json_t *to)
 {
-	return config_copy_limit(&begun_net(c)->limit[NET_RX].bytes, text, true, e);
+	char *ports[CONFIG_FORWARDS_MAX];
+	unsigned num = 0;
+
+	for (unsigned i = 0; i < n->num_forwards; i++) {
+		if (n->forward[i].udp == udp)
+			ports[num++] = n->forward[i].ports;
+	}
+	return n->kind != CONFIG_NET_USER || config_put(to, f->key, config_strings(ports, num));
 }
 
-int config_net_rx_ops(struct config *c, const char *text, struct err *e)
+static bool print_tcp(const void *object, const struct config_field *f, json_t *to)
 {
-	return config_copy_limit(&begun_net(c)->limit[NET_RX].ops, text, false, e);
+	return print_forwards(object, f, false, to);
 }
 
-int config_net_tx_bandwidth(struct config *c, const char *text, struct err *e)
+static bool print_udp(const void *object, const struct config_field *f, json_t *to)
 {
-	return config_copy_limit(&begun_net(c)->limit[NET_TX].bytes, text, true, e);
+	return print_forwards(object, f, true, to);
 }
 
-int config_net_tx_ops(struct config *c, const char *text, struct err *e)
-{
-	return config_copy_limit(&begun_net(c)->limit[NET_TX].ops, text, false, e);
-}
+const struct config_type config_type_tcp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_tcp, .print = print_tcp };
+const struct config_type config_type_udp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_udp, .print = print_udp };
 
 static bool is_ipv4(const char *text)
 {
@@ -196,41 +206,49 @@ static bool is_ipv4(const char *text)
 	return inet_pton(AF_INET, text, &addr) == 1;
 }
 
-int config_net_ip(struct config *c, const char *text, struct err *e)
+int config_check_ip(const char *text, const struct config_field *f, struct err *e)
 {
 	MF_FREE char *address = strdup(text);
 	char *slash = address ? strchr(address, '/') : NULL;
 	uint64_t prefix = 0;
 
+	(void)f; /* no two are longer */
 	if (!address)
 		return err_sys(e, "copy it");
 	if (slash)
 		*slash = '\0';
 	if (!slash || !is_ipv4(address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 || prefix > 32)
 		return err_set(e, -EINVAL, "must be an IPv4 address with its prefix, such as 10.0.0.2/24");
-	return config_copy_text(&begun_net(c)->ip, text, INET_ADDRSTRLEN + 3, e);
+	return 0;
 }
 
-static int copy_ipv4(char **to, const char *text, struct err *e)
+int config_check_ipv4(const char *text, const struct config_field *f, struct err *e)
 {
-	if (!is_ipv4(text))
-		return err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
-	return config_copy_text(to, text, INET_ADDRSTRLEN, e);
+	(void)f; /* none is longer */
+	return is_ipv4(text) ? 0 : err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
 }
 
-int config_net_gateway(struct config *c, const char *text, struct err *e)
+static void net_done(struct config_net *n)
 {
-	return copy_ipv4(&begun_net(c)->gateway, text, e);
+	for (unsigned i = 0; i < n->num_forwards; i++)
+		free(n->forward[i].ports);
+	config_fields_done(config_net_fields, n);
+	*n = (struct config_net){ .fd = -1 };
 }
 
-int config_net_dns(struct config *c, const char *text, struct err *e)
+static void *begin_net(struct config *c, struct err *e)
 {
-	return copy_ipv4(&begun_net(c)->dns, text, e);
+	if (c->num_nets == CONFIG_NETS_MAX) {
+		err_set(e, -EINVAL, "there can be at most %d network interfaces", CONFIG_NETS_MAX);
+		return NULL;
+	}
+	net_done(&c->net[c->num_nets]); /* one that was refused */
+	return &c->net[c->num_nets];
 }
 
-int config_end_net(struct config *c, struct err *e)
+static int end_net(struct config *c, struct err *e)
 {
-	struct config_net *n = begun_net(c);
+	struct config_net *n = &c->net[c->num_nets];
 
 	if (n->kind == CONFIG_NET_UNSET)
 		return err_set(e, -EINVAL, "needs one of tap, fd and user");
@@ -246,37 +264,47 @@ int config_end_net(struct config *c, struct err *e)
 	return 0;
 }
 
-/* The parts of an interface on the command line. */
-static const struct config_option net_options[] = {
-	{ "tap", config_net_tap, CONFIG_ONCE },	      { "fd", config_net_fd, CONFIG_ONCE },
-	{ "user", config_net_user, CONFIG_FLAG },     { "id", config_net_id, CONFIG_ONCE },
-	{ "mac", config_net_mac, CONFIG_ONCE },	      { "mtu", config_net_mtu, CONFIG_ONCE },
-	{ "ip", config_net_ip, CONFIG_ONCE },	      { "gw", config_net_gateway, CONFIG_ONCE },
-	{ "dns", config_net_dns, CONFIG_ONCE },	      { "tcp", config_net_tcp, CONFIG_MANY },
-	{ "udp", config_net_udp, CONFIG_MANY },	      { "rx_bandwidth", config_net_rx_bandwidth, CONFIG_ONCE },
-	{ "rx_ops", config_net_rx_ops, CONFIG_ONCE }, { "tx_bandwidth", config_net_tx_bandwidth, CONFIG_ONCE },
-	{ "tx_ops", config_net_tx_ops, CONFIG_ONCE },
-};
-
-const char *config_net_option(unsigned i)
+static int add_net(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
-	return i < MF_ARRAY_SIZE(net_options) ? net_options[i].name : NULL;
-}
+	struct config *c = object;
+	struct config_net *n;
 
-int config_add_net(struct config *c, const char *spec, struct err *e)
-{
+	(void)f; /* one of an array */
 	if (!strcmp(spec, "none")) {
 		c->num_nets = 0;
 		return 0;
 	}
-	if (config_begin_net(c, e) < 0 ||
-	    config_take_options(c, spec, net_options, MF_ARRAY_SIZE(net_options),
-				"none, tap=NAME, fd=N, user, mac=, mtu=, ip=, gw=, dns=, tcp=, udp=, id=, rx_bandwidth=, "
-				"rx_ops=, tx_bandwidth= and tx_ops=",
-				e) < 0)
+	n = begin_net(c, e);
+	if (!n || config_take_spec(config_net_fields, n, spec, "none", e) < 0)
 		return e->code;
-	return config_end_net(c, e);
+	return end_net(c, e);
 }
+
+static int read_nets(void *object, const struct config_field *f, json_t *list, const char *prefix, struct err *e)
+{
+	(void)prefix; /* they are at the top */
+	return config_read_list(f, config_net_fields, begin_net, end_net, object, list, e);
+}
+
+static bool print_nets(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config *c = object;
+
+	return config_print_list(f, config_net_fields, c->net, sizeof(c->net[0]), c->num_nets, to);
+}
+
+static void free_nets(void *object, const struct config_field *f)
+{
+	struct config *c = object;
+
+	(void)f; /* All of them: the one after the last may be half described. */
+	for (unsigned i = 0; i < CONFIG_NETS_MAX; i++)
+		net_done(&c->net[i]);
+}
+
+const struct config_type config_type_nets = {
+	.json = ARRAY, .set = add_net, .read = read_nets, .print = print_nets, .done = free_nets
+};
 
 /* What a user network has if it is not told: passt and the guest get the same. As QEMU has it, which people know. */
 static int set_user_addresses(struct config_net *n, struct err *e)
@@ -290,22 +318,7 @@ static int set_user_addresses(struct config_net *n, struct err *e)
 	return 0;
 }
 
-int config_complete_nets(struct config *c, struct err *e)
-{
-	for (unsigned i = 0; i < c->num_nets; i++) {
-		struct config_net *n = &c->net[i];
-
-		if (n->ip && n->kind != CONFIG_NET_USER && !c->command.args.num)
-			return err_set(e, -EINVAL,
-				       "net '%s': its ip is for mayfly's init, which there is only with a command",
-				       n->id);
-		if (c->command.args.num && set_user_addresses(n, e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-int config_check_nets(const struct config *c, struct err *e)
+static int check_nets(const struct config *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->num_nets; i++) {
 		for (unsigned j = 0; j < i; j++) {
@@ -319,6 +332,25 @@ int config_check_nets(const struct config *c, struct err *e)
 			if (a->has_mac && b->has_mac && !memcmp(a->mac, b->mac, sizeof(a->mac)))
 				return err_set(e, -EINVAL, "nets '%s' and '%s' have the same mac", a->id, b->id);
 		}
+	}
+	return 0;
+}
+
+int config_complete_nets(struct config *c, struct err *e)
+{
+	if (check_nets(c, e) < 0)
+		return e->code;
+	for (unsigned i = 0; i < c->num_nets; i++) {
+		struct config_net *n = &c->net[i];
+
+		if (n->ip && n->kind != CONFIG_NET_USER && !c->command.args.num)
+			return err_set(e, -EINVAL,
+				       "net '%s': its ip is for mayfly's init, which there is only with a command",
+				       n->id);
+		if (n->kind == CONFIG_NET_USER && !n->mtu)
+			n->mtu = NET_MTU_USER;
+		if (c->command.args.num && set_user_addresses(n, e) < 0)
+			return e->code;
 	}
 	return 0;
 }

@@ -9,22 +9,19 @@
 #include "vmm/base/util.h"
 #include "vmm/status.h"
 
-struct options {
-	struct config config; /* of which it uses nothing: the options of all commands are set through one */
-	bool json;
-};
-
 static const char *const level_names[] = {
 	[DOCTOR_OK] = "ok",
 	[DOCTOR_WARN] = "warn",
 	[DOCTOR_FAIL] = "fail",
 };
 
-static int set_json(struct config *c, const char *text, struct err *e)
+static int set_json(void *target, const char *text, struct err *e)
 {
+	bool *json = target;
+
 	(void)text; /* the option takes no value */
 	(void)e;
-	MF_CONTAINER_OF(c, struct options, config)->json = true;
+	*json = true;
 	return 0;
 }
 
@@ -108,18 +105,17 @@ static int examine(const struct doctor_host *h, bool json, char failed[DOCTOR_TE
 
 int doctor_command(int argc, char **argv)
 {
-	static struct options o;
 	struct doctor_host host;
+	bool json = false;
 	char failed[DOCTOR_TEXT_MAX];
 	struct err e;
 	int r;
 
 	doctor_host_init(&host);
-	config_init(&o.config);
-	r = cli_parse(&doctor_usage, &o.config, argc, argv, &e);
+	r = cli_parse(&doctor_usage, &json, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
-	if (r < 0 || examine(&host, o.json, failed, &e) < 0)
+	if (r < 0 || examine(&host, json, failed, &e) < 0)
 		return cli_fail(&e);
 	if (!*failed)
 		return STATUS_OK;

@@ -14,6 +14,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/config.h"
 #include "vmm/doctor_parts.h"
 
 #define MEMLOCK_MIN_KIB 1024 /* more than the rings take, which Linux before 5.12 counts */

@@ -10,6 +10,7 @@
 
 #include "loader/kernel.h"
 #include "vmm/base/err.h"
+#include "vmm/config.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/kvm_native.h"
 #include "vmm/core/mem.h"

@@ -24,11 +24,13 @@
 #define END_MS 1000U /* for output that waits when the command has ended */
 
 /* The one operand: which guest. Kept where it is of no other use to exec. */
-static int set_target(struct config *c, const char *text, struct err *e)
+static int set_target(void *target, const char *text, struct err *e)
 {
+	struct config *c = target;
+
 	if (c->control)
 		return err_set(e, -EINVAL, "there can be only one NAME or PATH; a command stands behind '--'");
-	return config_set_control(c, text, e);
+	return config_set(c, "control", text, e);
 }
 
 static const struct cli_option exec_options[] = {
@@ -44,7 +46,8 @@ const struct cli_usage cli_exec_usage = {
 	.about = "Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
 		 "PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
 	.options = exec_options,
-	.argument = config_add_arg,
+	.argument = cli_add_command_argument,
+	.set_key = cli_set_config_key,
 	.operand = set_target,
 };
 
@@ -139,7 +142,7 @@ static int serve(struct exec *x, struct err *e)
 
 static int run(struct exec *x, const struct config *c, struct err *e)
 {
-	bool tty = agent_wants_tty(c);
+	bool tty = config_wants_tty(&c->command);
 	int streams[SESSION_STREAMS], r;
 
 	x->signal_fd = open_signals(e);

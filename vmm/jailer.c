@@ -7,59 +7,54 @@
 #include "vmm/base/util.h"
 #include "vmm/status.h"
 
-static struct jailer_options *options_of(struct config *c)
+static int set_id(void *target, const char *text, struct err *e)
 {
-	return MF_CONTAINER_OF(c, struct jailer_options, config);
+	return fcjailer_set_id(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int set_id(struct config *c, const char *text, struct err *e)
+static int set_exec_file(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_id(&options_of(c)->params, text, e);
+	return fcjailer_set_path(&((struct jailer_options *)target)->params.exec_file, text, e);
 }
 
-static int set_exec_file(struct config *c, const char *text, struct err *e)
+static int set_uid(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_path(&options_of(c)->params.exec_file, text, e);
+	return fcjailer_set_uid(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int set_uid(struct config *c, const char *text, struct err *e)
+static int set_gid(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_uid(&options_of(c)->params, text, e);
+	return fcjailer_set_gid(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int set_gid(struct config *c, const char *text, struct err *e)
+static int set_chroot_base(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_gid(&options_of(c)->params, text, e);
+	return fcjailer_set_path(&((struct jailer_options *)target)->params.chroot_base, text, e);
 }
 
-static int set_chroot_base(struct config *c, const char *text, struct err *e)
+static int set_netns(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_path(&options_of(c)->params.chroot_base, text, e);
+	return fcjailer_set_path(&((struct jailer_options *)target)->params.netns, text, e);
 }
 
-static int set_netns(struct config *c, const char *text, struct err *e)
+static int set_cgroup_version(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_path(&options_of(c)->params.netns, text, e);
+	return fcjailer_set_cgroup_version(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int set_cgroup_version(struct config *c, const char *text, struct err *e)
+static int set_parent(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_cgroup_version(&options_of(c)->params, text, e);
+	return fcjailer_set_parent(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int set_parent(struct config *c, const char *text, struct err *e)
+static int add_cgroup(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_parent(&options_of(c)->params, text, e);
+	return fcjailer_add_cgroup(&((struct jailer_options *)target)->params, text, e);
 }
 
-static int add_cgroup(struct config *c, const char *text, struct err *e)
+static int add_limit(void *target, const char *text, struct err *e)
 {
-	return fcjailer_add_cgroup(&options_of(c)->params, text, e);
-}
-
-static int add_limit(struct config *c, const char *text, struct err *e)
-{
-	return fcjailer_add_limit(&options_of(c)->params, text, e);
+	return fcjailer_add_limit(&((struct jailer_options *)target)->params, text, e);
 }
 
 static int set_flag(bool *flag)
@@ -69,25 +64,25 @@ static int set_flag(bool *flag)
 }
 
 /* These three have no value, and cannot fail. */
-static int set_daemonize(struct config *c, const char *text, struct err *e)
+static int set_daemonize(void *target, const char *text, struct err *e)
 {
 	(void)text;
 	(void)e;
-	return set_flag(&options_of(c)->params.daemonize);
+	return set_flag(&((struct jailer_options *)target)->params.daemonize);
 }
 
-static int set_new_pid_ns(struct config *c, const char *text, struct err *e)
+static int set_new_pid_ns(void *target, const char *text, struct err *e)
 {
 	(void)text;
 	(void)e;
-	return set_flag(&options_of(c)->params.new_pid_ns);
+	return set_flag(&((struct jailer_options *)target)->params.new_pid_ns);
 }
 
-static int set_version(struct config *c, const char *text, struct err *e)
+static int set_version(void *target, const char *text, struct err *e)
 {
 	(void)text;
 	(void)e;
-	return set_flag(&options_of(c)->version);
+	return set_flag(&((struct jailer_options *)target)->version);
 }
 
 /* clang-format off */
@@ -125,7 +120,7 @@ const struct cli_usage jailer_usage = {
 
 int jailer_parse(struct jailer_options *o, int argc, char **argv, struct err *e)
 {
-	int rest, r = cli_parse_strict(&jailer_usage, &o->config, argc, argv, &rest, e);
+	int rest, r = cli_parse_strict(&jailer_usage, o, argc, argv, &rest, e);
 
 	if (r != 0 || o->version)
 		return r;

@@ -12,7 +12,6 @@
 struct err;
 
 struct jailer_options {
-	struct config config; /* of which it uses nothing: the options of all commands are set through one */
 	struct fcjailer_params params;
 	bool version;
 };

@@ -6,6 +6,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/config_field.h"
 #include "vmm/status.h"
 #include "vmm/texts.h"
 
@@ -91,29 +92,31 @@ static void put_command(const struct cli_command *c, FILE *out)
 	}
 }
 
-/* What an option that sets the same says about it. */
-static const char *help_of(const struct config_key *k, const struct cli_command *commands)
+/* What the option with that key says about it. */
+static const char *option_help(const char *key, const struct cli_command *commands)
 {
-	for (const struct cli_command *c = commands; c->name && !k->help; c++) {
+	for (const struct cli_command *c = commands; c->name; c++) {
 		for (const struct cli_option *o = c->usage ? c->usage->options : NULL; o && o->help; o++) {
-			if (o->set && o->set == k->set)
+			if (o->key && !strcmp(o->key, key))
 				return o->help;
 		}
 	}
-	return k->help ? k->help : "";
+	return "";
 }
 
 static void put_keys(const char *object, const struct cli_command *commands, FILE *out)
 {
-	struct config_key k;
+	const struct config_object *o = config_objects;
 
-	for (unsigned i = 0; config_key(i, &k); i++) {
-		if (strcmp(k.object, object) != 0)
+	while (o->name && strcmp(o->name, object) != 0)
+		o++;
+	for (const struct config_field *f = o->fields; f && f->key; f++) {
+		if (f->flags & CONFIG_NOT_JSON)
 			continue;
 		fputs(".TP\n\\fB", out);
-		put_escaped(k.name, out);
-		fprintf(out, "\\fR (%s)\n", k.types);
-		put_paragraph(help_of(&k, commands), out);
+		put_escaped(f->key, out);
+		fprintf(out, "\\fR (%s)\n", config_json_types(f));
+		put_paragraph(f->help ? f->help : option_help(f->key, commands), out);
 	}
 }
 

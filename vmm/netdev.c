@@ -16,17 +16,6 @@
 #include "vmm/base/fdio.h"
 #include "vmm/config.h"
 
-/*
- * What passt announces by itself: without segmentation offload, large frames are what makes a user network fast, and they
- * only ever travel through memory.
- */
-#define MTU_USER 65520U
-
-unsigned netdev_mtu(const struct config_net *n)
-{
-	return n->mtu || n->kind != CONFIG_NET_USER ? n->mtu : MTU_USER;
-}
-
 static uint64_t hash_text(uint64_t hash, const char *text)
 {
 	/* FNV-1a, with the NUL. */
@@ -96,7 +85,7 @@ static int introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e
 int netdev_new(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
 	       const struct mem *mem, struct err *e)
 {
-	struct net_params params = { .id = n->id, .mtu = (uint16_t)netdev_mtu(n) };
+	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu };
 	struct net_backend *backend;
 
 	if (n->has_mac)

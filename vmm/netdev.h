@@ -8,9 +8,6 @@ struct loop;
 struct mem;
 struct virtio_dev;
 
-/* The MTU that the guest is told, 0 for none. */
-unsigned netdev_mtu(const struct config_net *n);
-
 /*
  * Makes the device of n; passt_fd is the socket of its passt, if it has one, and is taken over. Returns 0 or -errno with
  * e set. Before the loop runs.

@@ -158,9 +158,9 @@ static int make_image(const char *dir, const char *image, struct err *e)
 	return r;
 }
 
-static int pack(char **path, struct err *e)
+static int pack(const char *path, char **ret_image, struct err *e)
 {
-	MF_FREE char *dir = realpath(*path, NULL);
+	MF_FREE char *dir = realpath(path, NULL);
 	MF_FREE char *cache = NULL;
 	MF_FREE char *image = NULL;
 
@@ -177,8 +177,7 @@ static int pack(char **path, struct err *e)
 		if (make_image(dir, image, e) < 0)
 			return e->code;
 	}
-	free(*path);
-	*path = mf_take_ptr(&image);
+	*ret_image = mf_take_ptr(&image);
 	return 0;
 }
 
@@ -187,7 +186,7 @@ int pack_directories(struct config *c, struct err *e)
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		struct config_drive *d = &c->drive[i];
 
-		if (d->read_only && config_is_directory(d->path) && pack(&d->path, e) < 0)
+		if (d->read_only && d->directory && pack(d->path, &d->image, e) < 0)
 			return err_wrap(e, "drive '%s': directory '%s'", d->id, d->path);
 	}
 	return 0;

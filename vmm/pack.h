@@ -6,7 +6,7 @@ struct config;
 struct err;
 
 /*
- * Replaces the path of each read-only drive that is a directory by that of an EROFS image of it, made by mkfs.erofs, or
+ * Sets the image of each read-only drive that is a directory: the path of an EROFS image of it, made by mkfs.erofs, or
  * found in ${XDG_CACHE_HOME:-~/.cache}/mayfly/images from an earlier run with the directory as it is. Returns 0 or -errno
  * with e set. Main thread, before the process has others.
  */

@@ -24,11 +24,6 @@
 #define LEAVE_PRESSES 3
 #define LEAVE_MS 1000
 
-bool session_wants_tty(void)
-{
-	return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-}
-
 uint32_t session_tty_size(void)
 {
 	struct winsize size;

@@ -45,9 +45,6 @@ struct session {
 	atomic_bool left;    /* Ctrl-] was typed three times within a second */
 };
 
-/* Whether a command gets a terminal that leaves it to us: if stdin and stdout are one. */
-bool session_wants_tty(void);
-
 /* The terminal's size as MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
 uint32_t session_tty_size(void);
 

@@ -48,9 +48,9 @@ static const char *const colours[] = { "#4e79a7", "#f28e2b", "#59a14f", "#e15759
 				       "#b07aa1", "#ff9da7", "#9c755f", "#bab0ac", "#1b6ca8", "#8cd17d",
 				       "#d37295", "#499894", "#b6992d", "#86bcb6", "#fabfd2", "#79706e" };
 
-static int add_operand(struct config *c, const char *text, struct err *e)
+static int add_operand(void *target, const char *text, struct err *e)
 {
-	(void)c;
+	(void)target; /* the chart, of which there is one */
 	if (chart.num == FILES_MAX)
 		return err_set(e, -E2BIG, "at most %d files", FILES_MAX);
 	chart.file[chart.num++] = (struct file){ .path = text };
@@ -184,13 +184,12 @@ static void draw(void)
 
 int timeline_command(int argc, char **argv)
 {
-	static struct config c; /* nothing of it is used */
 	struct err e;
 	int r;
 
 	chart.num = chart.num_names = 0;
 	chart.longest_ms = 0;
-	r = cli_parse(&timeline_usage, &c, argc, argv, &e);
+	r = cli_parse(&timeline_usage, NULL, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
 	if (r == 0 && !chart.num)

@@ -73,7 +73,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	confine_init(&vm->confine, config->seccomp);
 	if (config->seccomp != SECCOMP_POLICY_KILL)
 		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
-			 config_seccomp_name(config));
+			 config->seccomp == SECCOMP_POLICY_LOG ? "log" : "off");
 	vm->confine.value[SLOT_WAKE] = vm->end.fd;
 	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
 	return 0;
@@ -159,7 +159,7 @@ bool vm_may_run(struct vm *vm)
 
 bool vm_wants_raw(const struct config *config)
 {
-	return config->command.args.num == 0 || agent_wants_tty(config);
+	return config->command.args.num == 0 || config->command.terminal;
 }
 
 static void take_signal(struct vm *vm, int signal_fd)

@@ -213,7 +213,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 {
 	struct blk_params params = {
 		.id = d->id,
-		.path = d->path,
+		.path = d->image ? d->image : d->path,
 		.serial = d->serial,
 		.read_only = d->read_only,
 		.direct = d->direct,
@@ -227,7 +227,9 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 	struct virtio_dev *dev;
 	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
 
-	return r < 0 ? r : place_device(vm, dev, e);
+	if (r < 0)
+		return d->image ? err_wrap(e, "directory '%s', packed", d->path) : r;
+	return place_device(vm, dev, e);
 }
 
 static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)

@@ -18,6 +18,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/config.h"
 #include "vmm/core/kvm_native.h"
 #include "vmm/doctor_parts.h"
 
@@ -65,7 +66,7 @@ static int fake_landlock(void)
 
 static int fake_kernel(struct config *c, struct err *e)
 {
-	return kernel_says < 0 ? fake(kernel_says, "kernel", e) : config_set_kernel(c, "/boot/vmlinux", e);
+	return kernel_says < 0 ? fake(kernel_says, "kernel", e) : config_set(c, "kernel", "/boot/vmlinux", e);
 }
 
 static char *fake_rootfs(void)

@@ -15,6 +15,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/cli.h"
+#include "vmm/config.h"
 #include "vmm/status.h"
 
 #define ARGS_MAX 32

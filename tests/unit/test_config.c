@@ -36,20 +36,20 @@ static int teardown(void **state)
 }
 
 /* The setter refuses text, says so and changes nothing. */
-static void refuses(config_setter *set, const char *text, const char *message)
+static void refuses(const char *key, const char *text, const char *message)
 {
 	struct config before = conf;
 
-	if (set(&conf, text, &err) != -EINVAL)
+	if (config_set(&conf, key, text, &err) != -EINVAL)
 		fail_msg("'%s' was accepted", text);
 	assert_string_equal(err.text, message);
 	assert_int_equal(err.code, -EINVAL);
 	assert_memory_equal(&before, &conf, sizeof(conf));
 }
 
-static void accepts(config_setter *set, const char *text)
+static void accepts(const char *key, const char *text)
 {
-	if (set(&conf, text, &err) != 0)
+	if (config_set(&conf, key, text, &err) != 0)
 		fail_msg("'%s': %s", text, err.text);
 }
 
@@ -71,9 +71,9 @@ static void test_cpus(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad); i++)
-		refuses(config_set_cpus, bad[i], "must be 1 to 32");
-	accepts(config_set_cpus, "1");
-	accepts(config_set_cpus, "32");
+		refuses("cpus", bad[i], "must be 1 to 32");
+	accepts("cpus", "1");
+	accepts("cpus", "32");
 	assert_int_equal(conf.cpus, 32);
 }
 
@@ -85,38 +85,38 @@ static void test_mem(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(out_of_range); i++)
-		refuses(config_set_mem, out_of_range[i], "must be 16M to 1T (a number alone is bytes)");
+		refuses("mem", out_of_range[i], "must be 16M to 1T (a number alone is bytes)");
 	for (size_t i = 0; i < MF_ARRAY_SIZE(no_size); i++)
-		refuses(config_set_mem, no_size[i], "must be a size such as 128M or 2G");
-	accepts(config_set_mem, "16M");
+		refuses("mem", no_size[i], "must be a size such as 128M or 2G");
+	accepts("mem", "16M");
 	assert_int_equal(conf.mem, 16 * MIB);
-	accepts(config_set_mem, "16777217"); /* rounded up to a page */
+	accepts("mem", "16777217"); /* rounded up to a page */
 	assert_int_equal(conf.mem, 16 * MIB + 4096);
-	accepts(config_set_mem, "1T");
+	accepts("mem", "1T");
 	assert_true(conf.mem == 1024 * GIB);
 }
 
 static void test_words(void **state)
 {
 	(void)state;
-	accepts(config_set_entry, "pvh");
+	accepts("entry", "pvh");
 	assert_int_equal(conf.entry, CONFIG_ENTRY_PVH);
-	refuses(config_set_entry, "PVH", "must be auto, linux64 or pvh");
-	refuses(config_set_entry, "", "must be auto, linux64 or pvh");
+	refuses("entry", "PVH", "must be auto, linux64 or pvh");
+	refuses("entry", "", "must be auto, linux64 or pvh");
 	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
-	accepts(config_set_io_engine, "sync");
+	accepts("io_engine", "sync");
 	assert_int_equal(conf.io_engine, LOOP_ENGINE_SYNC);
-	accepts(config_set_io_engine, "ring");
+	accepts("io_engine", "ring");
 	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
-	refuses(config_set_io_engine, "", "must be ring or sync");
-	refuses(config_set_io_engine, "Sync", "must be ring or sync");
-	accepts(config_set_log_level, "debug");
+	refuses("io_engine", "", "must be ring or sync");
+	refuses("io_engine", "Sync", "must be ring or sync");
+	accepts("log_level", "debug");
 	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
-	refuses(config_set_log_level, "loud", "must be error, warn, info or debug");
-	accepts(config_set_time, "true");
+	refuses("log_level", "loud", "must be error, warn, info or debug");
+	accepts("time", "true");
 	assert_true(conf.time);
-	refuses(config_set_time, "yes", "must be true or false");
-	accepts(config_set_time, "false");
+	refuses("time", "yes", "must be true or false");
+	accepts("time", "false");
 	assert_false(conf.time);
 }
 
@@ -127,24 +127,24 @@ static void test_texts(void **state)
 	(void)state;
 	memset(text, 'x', sizeof(text));
 	text[CONFIG_PATH_MAX + 1] = '\0';
-	refuses(config_set_kernel, text, "is longer than 4095 bytes");
-	refuses(config_set_kernel, "", "must not be empty");
-	refuses(config_set_log_file, "", "must not be empty");
+	refuses("kernel", text, "is longer than 4095 bytes");
+	refuses("kernel", "", "must not be empty");
+	refuses("log_file", "", "must not be empty");
 	text[CONFIG_PATH_MAX] = '\0';
-	accepts(config_set_kernel, text);
-	accepts(config_set_kernel, "again");
+	accepts("kernel", text);
+	accepts("kernel", "again");
 	assert_string_equal(conf.kernel, "again");
 	text[CONFIG_CMDLINE_MAX + 1] = '\0';
-	refuses(config_set_append, text, "is longer than 2047 bytes");
-	refuses(config_set_cmdline, text, "is longer than 2047 bytes");
+	refuses("append", text, "is longer than 2047 bytes");
+	refuses("cmdline", text, "is longer than 2047 bytes");
 	text[CONFIG_CMDLINE_MAX] = '\0';
-	accepts(config_set_append, text);
-	accepts(config_set_append, "");
+	accepts("append", text);
+	accepts("append", "");
 }
 
 static const struct config_drive *added(const char *spec)
 {
-	accepts(config_add_drive, spec);
+	accepts("drives", spec);
 	return &conf.drive[conf.num_drives - 1];
 }
 
@@ -155,7 +155,6 @@ static void test_drives(void **state)
 	(void)state;
 	d = added("a.img");
 	assert_string_equal(d->path, "a.img");
-	assert_string_equal(d->id, "drive0");
 	assert_null(d->serial);
 	assert_false(d->read_only);
 	d = added("/b:ro:id=B_-9:serial=se ri=al");
@@ -165,7 +164,6 @@ static void test_drives(void **state)
 	assert_true(d->read_only);
 	d = added("c:d:ro:e:rw"); /* "e" ends the options */
 	assert_string_equal(d->path, "c:d:ro:e");
-	assert_string_equal(d->id, "drive2");
 	assert_false(d->read_only);
 	assert_string_equal(added("c:")->path, "c:");
 	assert_string_equal(added("ro")->path, "ro");
@@ -189,6 +187,10 @@ static void test_drives(void **state)
 	assert_int_equal(d->ops.one_time_burst, 0);
 	assert_int_equal(d->ops.refill_ms, 1000);
 	assert_int_equal(conf.num_drives, 13);
+	accepts("kernel", "k");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_string_equal(conf.drive[0].id, "drive0");
+	assert_string_equal(conf.drive[2].id, "drive2");
 }
 
 static void test_bad_drives(void **state)
@@ -201,8 +203,8 @@ static void test_bad_drives(void **state)
 	static const char *const specs[][2] = {
 		{ "", "path: must not be empty" },
 		{ ":ro", "path: must not be empty" },
-		{ "a:ro:rw", "'ro' comes on top of another option of its kind" },
-		{ "a:id=x:id=y", "'id=x' comes on top of another option of its kind" },
+		{ "a:ro:rw", "'ro' conflicts with an earlier option" },
+		{ "a:id=x:id=y", "'id=x' conflicts with an earlier option" },
 		{ "a:id=", "'id=': must be 1 to 63 letters, digits, '_' or '-'" },
 		{ "a:id=x/y", "'id=x/y': must be 1 to 63 letters, digits, '_' or '-'" },
 		{ "a:serial=", "'serial=': must be 1 to 20 printable ASCII characters" },
@@ -213,28 +215,28 @@ static void test_bad_drives(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(specs); i++) {
-		assert_int_equal(config_add_drive(&conf, specs[i][0], &err), -EINVAL);
+		assert_int_equal(config_set(&conf, "drives", specs[i][0], &err), -EINVAL);
 		assert_string_equal(err.text, specs[i][1]);
 	}
-	assert_int_equal(config_add_drive(&conf, "a:cache=none", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:cache=none", &err), -EINVAL);
 	assert_string_equal(err.text, "'cache=none': must be writeback or unsafe");
-	assert_int_equal(config_add_drive(&conf, "a:cache=unsafe:cache=unsafe", &err), -EINVAL);
-	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:ro", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:cache=unsafe:cache=unsafe", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:overlay=1G:ro", &err), -EINVAL);
 	assert_string_equal(err.text,
 			    "read-only and overlay exclude each other: with an overlay the image is only read");
-	assert_int_equal(config_add_drive(&conf, "a:overlay=1G:overlay", &err), -EINVAL);
-	assert_int_equal(config_add_drive(&conf, "a:overlay=4095", &err), -ERANGE);
-	assert_int_equal(config_add_drive(&conf, "a:overlay=much", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:overlay=1G:overlay", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:overlay=4095", &err), -ERANGE);
+	assert_int_equal(config_set(&conf, "drives", "a:overlay=much", &err), -EINVAL);
 	assert_string_equal(err.text,
 			    "'overlay=much': must be a size such as 512M or 2G, 4K at least, or true or false");
-	assert_int_equal(config_add_drive(&conf, "a:overlay-dir=/tmp", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:overlay-dir=/tmp", &err), -EINVAL);
 	assert_string_equal(err.text, "has a directory for an overlay, but no overlay");
-	assert_int_equal(config_add_drive(&conf, "a:ops=10M/1", &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:ops=10M/1", &err), -EINVAL);
 	assert_string_equal(err.text,
 			    "'ops=10M/1': must be SIZE/MILLISECONDS or SIZE+BURST/MILLISECONDS, such as 5000/1000");
 	for (size_t i = 0; i < MF_ARRAY_SIZE(limits); i++)
-		assert_int_equal(config_add_drive(&conf, limits[i], &err), -EINVAL);
-	assert_int_equal(config_add_drive(&conf, "a:direct:overlay", &err), -EINVAL);
+		assert_int_equal(config_set(&conf, "drives", limits[i], &err), -EINVAL);
+	assert_int_equal(config_set(&conf, "drives", "a:direct:overlay", &err), -EINVAL);
 	assert_string_equal(err.text, "direct and overlay exclude each other: the page cache is what shares the image");
 	memset(id + 5, 'x', CONFIG_ID_MAX);
 	id[5 + CONFIG_ID_MAX - 1] = '\0';
@@ -244,40 +246,59 @@ static void test_bad_drives(void **state)
 	assert_false(conf.drive[0].read_only);
 }
 
+/* An id that was not given is that of the drive's place, which the root takes first. */
+static void test_root_and_ids(void **state)
+{
+	(void)state;
+	accepts("kernel", "k");
+	added("a");
+	added("b:id=mine");
+	accepts("rootfs", "/etc");
+	accepts("rootfs", "/dev/null"); /* the last one counts */
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_int_equal(conf.num_drives, 3);
+	assert_string_equal(conf.drive[0].id, "root");
+	assert_string_equal(conf.drive[0].path, "/dev/null");
+	assert_true(conf.drive[0].overlay && !conf.drive[0].directory);
+	assert_string_equal(conf.drive[1].id, "drive1");
+	assert_string_equal(conf.drive[1].path, "a");
+	assert_string_equal(conf.drive[2].id, "mine");
+}
+
 static void test_vsock(void **state)
 {
 	char path[VSOCK_PATH_MAX + 2];
 
 	(void)state;
 	assert_int_equal(config_num_devices(&conf), 0);
-	assert_int_equal(config_set_vsock(&conf, "/v", &err), 0);
+	assert_int_equal(config_set(&conf, "vsock", "/v", &err), 0);
 	assert_string_equal(conf.vsock.path, "/v");
 	assert_int_equal(conf.vsock.cid, 3);
 	assert_int_equal(config_num_devices(&conf), 1);
-	assert_int_equal(config_set_vsock(&conf, "a,b,cid=77", &err), 0);
+	assert_int_equal(config_set(&conf, "vsock", "a,b,cid=77", &err), 0);
 	assert_string_equal(conf.vsock.path, "a,b");
 	assert_int_equal(conf.vsock.cid, 77);
-	assert_int_equal(config_set_vsock(&conf, "c", &err), 0);
+	assert_int_equal(config_set(&conf, "vsock", "c", &err), 0);
 	assert_int_equal(conf.vsock.cid, 3);
-	refuses(config_set_vsock, "", "path: must not be empty");
-	refuses(config_set_vsock, ",cid=5", "path: must not be empty");
-	refuses(config_set_vsock, "a,cid=", "cid: must be 3 to 4294967294");
-	refuses(config_set_vsock, "a,cid=2", "cid: must be 3 to 4294967294");
-	refuses(config_set_vsock, "a,cid=4294967295", "cid: must be 3 to 4294967294");
-	refuses(config_set_vsock, "a,cid=-1", "cid: must be 3 to 4294967294");
+	refuses("vsock", "", "path: must not be empty");
+	refuses("vsock", ",cid=5", "path: must not be empty");
+	refuses("vsock", "a,cid=", "cid: must be 3 to 4294967294");
+	refuses("vsock", "a,cid=2", "cid: must be 3 to 4294967294");
+	refuses("vsock", "a,cid=4294967295", "cid: must be 3 to 4294967294");
+	refuses("vsock", "a,cid=-1", "cid: must be 3 to 4294967294");
 	memset(path, 'p', sizeof(path));
 	path[VSOCK_PATH_MAX + 1] = '\0';
-	refuses(config_set_vsock, path,
+	refuses("vsock", path,
 		"path: is longer than 96 bytes (a Unix socket's name has 107 at most, and _PORT goes behind it)");
 	path[VSOCK_PATH_MAX] = '\0';
-	assert_int_equal(config_set_vsock(&conf, path, &err), 0);
+	assert_int_equal(config_set(&conf, "vsock", path, &err), 0);
 }
 
 static void test_vsock_without_path(void **state)
 {
 	(void)state;
-	assert_int_equal(config_set_kernel(&conf, "/k", &err), 0);
-	assert_int_equal(config_vsock_cid(&conf, "9", &err), 0);
+	assert_int_equal(config_set(&conf, "kernel", "/k", &err), 0);
+	conf.vsock.cid = 9;
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
 	assert_string_equal(err.text, "vsock has a cid, but no path");
 }
@@ -289,7 +310,7 @@ static void test_too_many_drives(void **state)
 	(void)state;
 	for (unsigned i = 0; i < CONFIG_DRIVES_MAX; i++)
 		added("x");
-	refuses(config_add_drive, "x", "there can be at most 16 drives");
+	refuses("drives", "x", "there can be at most 16 drives");
 	assert_int_equal(config_read_text(&conf, json, strlen(json), "f", &err), -EINVAL);
 	assert_string_equal(err.text, "config 'f': key 'drives[0]': there can be at most 16 drives");
 }
@@ -297,7 +318,7 @@ static void test_too_many_drives(void **state)
 static void test_check(void **state)
 {
 	(void)state;
-	accepts(config_set_kernel, "k");
+	accepts("kernel", "k");
 	assert_int_equal(config_check(&conf, &err), 0);
 	added("a:id=drive1");
 	added("b");
@@ -305,9 +326,9 @@ static void test_check(void **state)
 	assert_string_equal(err.text, "drives 'a' and 'b' have the same id 'drive1'");
 	config_done(&conf);
 	config_init(&conf);
-	accepts(config_set_kernel, "k");
-	accepts(config_set_append, "a");
-	accepts(config_set_cmdline, "c");
+	accepts("kernel", "k");
+	accepts("append", "a");
+	accepts("cmdline", "c");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "append and cmdline are both set"));
 }
@@ -333,7 +354,7 @@ static void test_default_kernel(void **state)
 	setenv("MAYFLY_KERNEL", "/etc/hostname", 1);
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.kernel, "/etc/hostname");
-	assert_int_equal(config_set_kernel(&conf, "mine", &err), 0);
+	assert_int_equal(config_set(&conf, "kernel", "mine", &err), 0);
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.kernel, "mine");
 
@@ -384,6 +405,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_texts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_drives, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_root_and_ids, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vsock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vsock_without_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_drives, setup, teardown),

@@ -32,15 +32,15 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void accepts(config_setter *set, const char *text)
+static void accepts(const char *key, const char *text)
 {
-	if (set(&conf, text, &err) != 0)
+	if (config_set(&conf, key, text, &err) != 0)
 		fail_msg("'%s': %s", text, err.text);
 }
 
-static void refuses(config_setter *set, const char *text, const char *message)
+static void refuses(const char *key, const char *text, const char *message)
 {
-	assert_true(set(&conf, text, &err) < 0);
+	assert_true(config_set(&conf, key, text, &err) < 0);
 	assert_string_equal(err.text, message);
 }
 
@@ -60,14 +60,14 @@ static void expect_text(const char *tty, const char *want, size_t want_len)
 static void test_text(void **state)
 {
 	(void)state;
-	accepts(config_add_arg, "echo");
+	accepts("command", "echo");
 	EXPECT_TEXT(NULL, "aecho\0");
-	accepts(config_add_arg, "");
-	accepts(config_add_arg, "a b\n");
-	accepts(config_add_env, "A=b=c");
-	accepts(config_add_env, "B=");
-	accepts(config_set_workdir, "/tmp");
-	accepts(config_set_user, "me:us");
+	accepts("command", "");
+	accepts("command", "a b\n");
+	accepts("env", "A=b=c");
+	accepts("env", "B=");
+	accepts("workdir", "/tmp");
+	accepts("user", "me:us");
 	EXPECT_TEXT("24x80", "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0t24x80\0");
 }
 
@@ -76,9 +76,9 @@ static void test_env_of_ours(void **state)
 	(void)state;
 	setenv("MAYFLY_TEST_SET", "1 2", 1);
 	unsetenv("MAYFLY_TEST_UNSET");
-	accepts(config_add_arg, "x");
-	accepts(config_add_env, "MAYFLY_TEST_SET");
-	accepts(config_add_env, "MAYFLY_TEST_UNSET");
+	accepts("command", "x");
+	accepts("env", "MAYFLY_TEST_SET");
+	accepts("env", "MAYFLY_TEST_UNSET");
 	EXPECT_TEXT(NULL, "ax\0eMAYFLY_TEST_SET=1 2\0");
 }
 
@@ -89,19 +89,19 @@ static void test_refused(void **state)
 	static const char time[] = "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most";
 
 	(void)state;
-	refuses(config_add_arg, "", "the command must not be empty");
-	refuses(config_add_env, "", env);
-	refuses(config_add_env, "=x", env);
-	refuses(config_set_workdir, "tmp", "must be a path in the guest that begins with '/'");
-	refuses(config_set_user, "", user);
-	refuses(config_set_user, ":g", user);
-	refuses(config_set_user, "u:", user);
-	refuses(config_set_user, "u:g:h", user);
-	refuses(config_set_timeout, "0", time);
-	refuses(config_set_timeout, "25d", time);
-	refuses(config_set_timeout, "1000h", time);
-	refuses(config_set_name, "a/b", "must be 1 to 63 letters, digits, '_' or '-'");
-	refuses(config_set_tty, "yes", "must be true or false");
+	refuses("command", "", "the command must not be empty");
+	refuses("env", "", env);
+	refuses("env", "=x", env);
+	refuses("workdir", "tmp", "must be a path in the guest that begins with '/'");
+	refuses("user", "", user);
+	refuses("user", ":g", user);
+	refuses("user", "u:", user);
+	refuses("user", "u:g:h", user);
+	refuses("timeout", "0", time);
+	refuses("timeout", "25d", time);
+	refuses("timeout", "1000h", time);
+	refuses("name", "a/b", "must be 1 to 63 letters, digits, '_' or '-'");
+	refuses("tty", "yes", "must be true or false");
 }
 
 static void test_too_much(void **state)
@@ -112,7 +112,7 @@ static void test_too_much(void **state)
 	(void)state;
 	memset(long_text, 'x', sizeof(long_text) - 1);
 	for (unsigned i = 0; r == 0 && i < 8; i++)
-		r = config_add_arg(&conf, long_text, &err);
+		r = config_set(&conf, "command", long_text, &err);
 	assert_int_equal(r, -E2BIG);
 	assert_string_equal(err.text, "command and environment have more than 112 KiB together");
 	assert_true(conf.command.text_len < INIT_PAYLOAD_MAX);
@@ -123,9 +123,9 @@ static void test_what_needs_a_command(void **state)
 	(void)state;
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_false(config_has_vsock(&conf));
-	accepts(config_set_user, "me");
+	accepts("user", "me");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
-	accepts(config_add_arg, "true");
+	accepts("command", "true");
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_true(config_has_vsock(&conf));
 	assert_int_equal(config_num_devices(&conf), 1);
@@ -134,14 +134,15 @@ static void test_what_needs_a_command(void **state)
 static void test_user_network_has_addresses(void **state)
 {
 	(void)state;
-	accepts(config_add_net, "user");
+	accepts("nets", "user");
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_null(conf.net[0].ip); /* the guest asks by DHCP, and gets the host's */
-	accepts(config_add_arg, "true");
+	accepts("command", "true");
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.net[0].ip, "10.0.2.15/24");
 	assert_string_equal(conf.net[0].gateway, "10.0.2.2");
 	assert_string_equal(conf.net[0].dns, "10.0.2.3");
+	assert_int_equal(conf.net[0].mtu, 65520); /* as --dry-run shows it */
 }
 
 static void test_addresses(void **state)
@@ -149,15 +150,15 @@ static void test_addresses(void **state)
 	static const char ip[] = "'ip=10.0.0.2': must be an IPv4 address with its prefix, such as 10.0.0.2/24";
 
 	(void)state;
-	refuses(config_add_net, "tap=t,ip=10.0.0.2", ip);
-	refuses(config_add_net, "tap=t,ip=10.0.0.2/24,gw=x", "'gw=x': must be an IPv4 address, such as 10.0.0.1");
-	refuses(config_add_net, "tap=t,gw=10.0.0.1", "gw and dns need an ip");
-	refuses(config_add_net, "tap=t,ip=10.0.0.2/33",
+	refuses("nets", "tap=t,ip=10.0.0.2", ip);
+	refuses("nets", "tap=t,ip=10.0.0.2/24,gw=x", "'gw=x': must be an IPv4 address, such as 10.0.0.1");
+	refuses("nets", "tap=t,gw=10.0.0.1", "gw and dns need an ip");
+	refuses("nets", "tap=t,ip=10.0.0.2/33",
 		"'ip=10.0.0.2/33': must be an IPv4 address with its prefix, such as 10.0.0.2/24");
-	accepts(config_add_net, "tap=t,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.1");
+	accepts("nets", "tap=t,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.1");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
 	assert_string_equal(err.text, "net 'net0': its ip is for mayfly's init, which there is only with a command");
-	accepts(config_add_arg, "true");
+	accepts("command", "true");
 	assert_int_equal(config_check(&conf, &err), 0);
 }
 
@@ -172,8 +173,8 @@ static void test_file_and_command_line(void **state)
 	EXPECT_TEXT(NULL, "afrom\0afile\0eA=1\0");
 	assert_int_equal(conf.timeout_ms, 5000);
 	assert_int_equal(conf.command.tty, CONFIG_TTY_OFF);
-	accepts(config_add_arg, "new");
-	accepts(config_add_arg, "one");
+	accepts("command", "new");
+	accepts("command", "one");
 	EXPECT_TEXT(NULL, "anew\0aone\0eA=1\0");
 }
 

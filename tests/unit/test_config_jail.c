@@ -17,7 +17,7 @@ static void takes(struct config *c, const char *text)
 	struct err e;
 
 	config_init(c);
-	if (config_set_jail(c, text, &e) < 0)
+	if (config_set(c, "jail", text, &e) < 0)
 		fail_msg("'%s': %s", text, e.text);
 	assert_true(c->jail.on);
 }
@@ -28,7 +28,7 @@ static void refuses(const char *text, const char *why)
 	struct err e = { 0 };
 
 	config_init(&c);
-	assert_true(config_set_jail(&c, text, &e) < 0);
+	assert_true(config_set(&c, "jail", text, &e) < 0);
 	if (!strstr(e.text, why))
 		fail_msg("'%s': '%s' has no '%s'", text, e.text, why);
 	config_done(&c);
@@ -62,7 +62,7 @@ static void test_refused(void **state)
 	(void)state;
 	refuses("", "'' is none of strict, id=");
 	refuses("strict,,id=a", "'' is none of");
-	refuses("id=a,strict,id=b", "'id' is there twice");
+	refuses("id=a,strict,id=b", "conflicts with an earlier option");
 	refuses("strict=1", "takes no value");
 	refuses("id", "needs a value");
 	refuses("id=../x", "'id=../x': must be");

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "vmm/base/util.h"
+#include "vmm/cli.h"
+#include "vmm/config_field.h"
 #include "vmm/manual.h"
 #include "vmm/status.h"
 #include "vmm/texts.h"
@@ -103,7 +105,6 @@ static void test_page_1(void **state)
 	};
 	char *text = print(text_manual_1), *drives = strstr(text, "\n.SH DRIVES\n"),
 	     *nets = strstr(text, "\n.SH NETWORK\n");
-	const char *name;
 
 	(void)state;
 	assert_int_equal(strncmp(text, ".TH MAYFLY 1 ", 13), 0);
@@ -117,37 +118,51 @@ static void test_page_1(void **state)
 	}
 	for (size_t i = 0; i < MF_ARRAY_SIZE(statuses); i++)
 		assert_has(text, "\n.TP\n.B %d\n", statuses[i]);
-	for (unsigned i = 0; (name = config_net_option(i)); i++)
-		assert_has(nets, "\n.B%s %s%s", strcmp(name, "user") ? "I" : "", name,
-			   strcmp(name, "user") ? "= " : "\n");
-	for (unsigned i = 0; (name = config_jail_option(i)); i++)
-		assert_has(strstr(text, ".SH JAIL\n"), strcmp(name, "strict") ? ".BI %s=" : ".B %s\n", name);
+	for (const struct config_field *f = config_net_fields; f->key; f++)
+		assert_has(nets, "\n.B%s %s%s", f->type->value == CONFIG_FLAG ? "" : "I", f->spec,
+			   f->type->value == CONFIG_FLAG ? "\n" : "= ");
+	for (const struct config_field *f = config_jail_fields; f->key; f++)
+		assert_has(strstr(text, ".SH JAIL\n"), f->type->value == CONFIG_FLAG ? ".B %s\n" : ".BI %s=", f->spec);
 	*nets = '\0';
-	for (unsigned i = 0; (name = config_drive_option(i)); i++)
-		assert_has(drives, " :%s", name);
+	for (const struct config_field *f = config_drive_fields; f->key; f++) {
+		if (f->spec)
+			assert_has(drives, " :%s%s", f->spec, f->type->value == CONFIG_VALUE ? "=" : "");
+		if (f->spec_off)
+			assert_has(drives, " :%s", f->spec_off);
+	}
 	assert_int_equal(count(text, "@"), 0);
 	free(text);
+}
+
+/* Looks for a key of an object in the page, from at on; returns where it is. */
+static char *find_key(char *at, const char *object, const struct config_field *f)
+{
+	char heading[64];
+
+	snprintf(heading, sizeof(heading), "\n.TP\n\\fB%s\\fR (%s)\n", f->key, config_json_types(f));
+	at = strstr(at, heading);
+	if (!at)
+		fail_msg("%s.%s is not there, or not in its order", object, f->key);
+	at += strlen(heading) - 1;
+	if (at[1] == '\n' || at[1] == '.')
+		fail_msg("%s.%s has no help", object, f->key);
+	return at;
 }
 
 static void test_page_5(void **state)
 {
 	char *text = print(text_manual_5), *at = text;
-	struct config_key k;
 	unsigned num = 0;
 
 	(void)state;
 	assert_int_equal(strncmp(text, ".TH MAYFLY 5 ", 13), 0);
-	while (config_key(num, &k)) {
-		char heading[64];
-
-		snprintf(heading, sizeof(heading), "\n.TP\n\\fB%s\\fR (%s)\n", k.name, k.types);
-		at = strstr(at, heading);
-		if (!at)
-			fail_msg("%s.%s is not there, or not in its order", k.object, k.name);
-		at += strlen(heading) - 1;
-		if (at[1] == '\n' || at[1] == '.')
-			fail_msg("%s.%s has no help", k.object, k.name);
-		num++;
+	for (const struct config_object *o = config_objects; o->name; o++) {
+		for (const struct config_field *f = o->fields; f->key; f++) {
+			if (f->flags & CONFIG_NOT_JSON)
+				continue;
+			at = find_key(at, o->name, f);
+			num++;
+		}
 	}
 	assert_true(num > 30);
 	assert_int_equal(count(text, ".TP\n"), num);
