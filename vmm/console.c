@@ -22,9 +22,10 @@
  * goes on.
  *
  * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
- * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. A reader that is
- * merely slow is serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without
- * blocking, and a slow reader is seen to make progress.
+ * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. Output that is
+ * dropped takes the loop SERIAL_TX_SIZE bytes a turn at most, however fast it comes. A reader that is merely slow is
+ * serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without blocking, and a slow
+ * reader is seen to make progress.
  */
 #include "vmm/console.h"
 
@@ -120,6 +121,8 @@ static void console_end_piece(struct console *c, size_t len)
 
 static void console_output(struct console *c)
 {
+	size_t dropped = 0;
+
 	while (!c->out_busy && !c->stopped && !c->retry.set) {
 		if (!c->out_len && c->help_wanted && c->out_file >= 0) {
 			c->help_wanted = false;
@@ -135,7 +138,12 @@ static void console_output(struct console *c)
 			console_submit_output(c, false);
 			return;
 		}
+		dropped += c->out_len;
 		console_end_piece(c, c->out_len);
+		if (dropped >= SERIAL_TX_SIZE) {
+			loop_defer(c->loop, &c->again);
+			return;
+		}
 	}
 }
 
