@@ -1,4 +1,4 @@
-/* What a process could do because of who it is. Each function is for the calling process, which has one thread. */
+/* What a process could do because of who it is. Each function but privileges_keep is for a process with one thread. */
 #ifndef MF_JAILER_PRIVILEGES_H
 #define MF_JAILER_PRIVILEGES_H
 
@@ -21,6 +21,12 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e);
  * other process of this user may look inside (dumpable). Returns as above.
  */
 int privileges_drop(uint64_t mask, struct err *e);
+
+/*
+ * The calling thread keeps those of its capabilities that are in mask, as permitted and effective, and no others. For a
+ * thread of a process that did not drop them as a whole. Returns as above.
+ */
+int privileges_keep(uint64_t mask, struct err *e);
 
 /* Wipes the environment where the process was started with it, which others can read, and forgets it. */
 void privileges_clear_environment(void);

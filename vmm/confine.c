@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jailer/privileges.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -48,6 +49,7 @@ struct seccomp_code confine_code(enum thread_kind kind)
 
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
 {
+	const bool names = kind == THREAD_MAIN || kind == THREAD_VSOCK || kind == THREAD_VSOCK_SYNC;
 	const struct seccomp_code code = confine_code(kind);
 	uint32_t value[FILTER_NUM_SLOTS];
 
@@ -59,6 +61,8 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 	value[SLOT_CHANGED] = (uint32_t)own->changed;
 	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
 		value[SLOT_WATCH0 + i] = (uint32_t)own->watch[i];
+	if (privileges_keep(names ? c->capabilities : 0, e) < 0)
+		return err_wrap(e, "thread %s", filter_codes[kind].name);
 	if (seccomp_load(&code, value, FILTER_NUM_SLOTS, c->policy, e) < 0)
 		return err_wrap(e, "thread %s", filter_codes[kind].name);
 	probe_confined(kind);

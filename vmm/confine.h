@@ -1,6 +1,6 @@
 /*
- * What threads may do once the guest runs: each gets the seccomp filter of its kind (filters/rules.h), by a call of its
- * own, when it has all that it needs and before the guest's first instruction.
+ * What threads may do once the guest runs: each drops its capabilities and gets the seccomp filter of its kind
+ * (filters/rules.h), by a call of its own, when it has all that it needs and before the guest's first instruction.
  */
 #ifndef MF_VMM_CONFINE_H
 #define MF_VMM_CONFINE_H
@@ -15,10 +15,11 @@ struct err;
 /* What the filters of a VM have in common. Descriptors that it lacks stay -1. */
 struct confine {
 	enum seccomp_policy policy;
+	uint64_t capabilities; /* bits 1 << CAP_... that threads keep which deal with names of files */
 	int value[FILTER_NUM_SLOTS];
 };
 
-/* All descriptors -1; the process, its main thread, which calls this, and its log are known. */
+/* All descriptors -1, no capabilities; the process, its main thread, which calls this, and its log are known. */
 void confine_init(struct confine *c, enum seccomp_policy policy);
 
 #define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
@@ -34,7 +35,7 @@ struct confine_own {
 		.own = -1, .listen = -1, .to = -1, .changed = -1, .watch = { -1, -1, -1, -1 }                          \
 	}
 
-/* Gives the calling thread the filter of its kind. Returns 0 or -errno with e set. */
+/* Takes the capabilities from the calling thread, and gives it the filter of its kind. Returns 0 or -errno with e set. */
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e);
 
 /* The filter of a kind as it was compiled. */

@@ -16,6 +16,7 @@
 #include "vmm/vm.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -71,6 +72,9 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 		return err_sys(e, "make an eventfd");
 	log_relay_init(vm->end.fd);
 	confine_init(&vm->confine, config->seccomp);
+	/* To connect to sockets, and to remove ours, where root is not the owner. */
+	if (config->vsock.path || config->control)
+		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
 	if (config->seccomp != SECCOMP_POLICY_KILL)
 		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
 			 config->seccomp == SECCOMP_POLICY_LOG ? "log" : "off");

@@ -211,3 +211,34 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	wait_end
 	assert_equal "$status" 143
 }
+
+# capabilities_of NAME: those that threads of $pid with that name have, one line for each set of each.
+capabilities_of() {
+	local task
+	for task in "/proc/$pid/task/"*; do
+		# shellcheck disable=SC2053 # a pattern
+		[[ $(< "$task/comm") != $1 ]] || sed -n 's/^Cap\(Inh\|Prm\|Eff\|Amb\):\t//p' "$task/status"
+	done | sort -u
+}
+
+@test "seccomp: no thread of root's keeps a capability that it does not need" {
+	[ "$(id -u)" -eq 0 ] || skip 'who is not root has none'
+	local engine
+	for engine in ring sync; do
+		truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+		start_flat idle --io-engine="$engine" -c 2 -d "$BATS_TEST_TMPDIR/disk" --no-seccomp
+		wait_said idle
+		assert_equal "$(capabilities_of '*')" 0000000000000000
+		kill "$pid"
+		wait_end
+		# The vsock connects to other users' sockets, and the main thread removes its name.
+		start_flat idle --io-engine="$engine" --vsock "$BATS_TEST_TMPDIR/vsock"
+		wait_said idle
+		assert_equal "$(capabilities_of vcpu0)" 0000000000000000
+		assert_equal "$(capabilities_of 'io*')" 0000000000000000
+		assert_equal "$(capabilities_of 'vsock*')" $'0000000000000000\n0000000000000002'
+		assert_equal "$(capabilities_of mayfly)" $'0000000000000000\n0000000000000002'
+		kill "$pid"
+		wait_end
+	done
+}
