@@ -105,7 +105,9 @@ void flow_out_done(struct op *op, int res)
 	}
 	if (res == -ECANCELED)
 		return; /* the loop ends */
-	if (c->buf_len)
+	if (res < 0)
+		conn_reset(c); /* it cannot be waited for */
+	else if (c->buf_len)
 		flow_flush(c);
 	vsock_run(v);
 }
@@ -194,15 +196,17 @@ void flow_in_done(struct op *op, int res)
 	}
 	if (res == -ECANCELED)
 		return; /* the loop ends */
-	if (c->state == CONN_LINE) {
+	if (res < 0) {
+		conn_reset(c); /* it cannot be waited for */
+	} else if (c->state == CONN_LINE) {
 		vsock_unix_read_line(c);
 	} else if (c->state == CONN_OPEN && !c->eof) {
 		c->readable = true;
 		conn_due(c, 0);
-	} else if (c->state == CONN_OPEN && res > 0 && res & (POLLHUP | POLLERR)) {
+	} else if (c->state == CONN_OPEN && res & (POLLHUP | POLLERR)) {
 		flow_hangup(c);
 	} else if (c->state == CONN_OPEN) {
-		vsock_poll(v, &c->in, c->fd, 0);
+		vsock_poll(v, &c->in, c->fd, 0); /* it was readable when the guest did not want to know any more */
 	}
 	vsock_run(v);
 }

@@ -75,6 +75,10 @@ static void accept_done(struct op *op, int res)
 	v->in_flight--;
 	if (!v->active || res == -ECANCELED)
 		return;
+	if (res < 0) {
+		accept_pause(v);
+		return;
+	}
 	for (unsigned i = 0; i < UNIX_ACCEPTS_MAX; i++) {
 		int fd = accept4(v->name.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		struct vsock_conn *c;

@@ -59,6 +59,7 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 	value[SLOT_LISTEN] = (uint32_t)own->listen;
 	value[SLOT_TO] = (uint32_t)own->to;
 	value[SLOT_CHANGED] = (uint32_t)own->changed;
+	value[SLOT_EPOLL] = (uint32_t)own->epoll;
 	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
 		value[SLOT_WATCH0 + i] = (uint32_t)own->watch[i];
 	if (privileges_keep(names ? c->capabilities : 0, e) < 0)

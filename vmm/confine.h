@@ -26,13 +26,13 @@ void confine_init(struct confine *c, enum seccomp_policy policy);
 
 /* What is the calling thread's own. */
 struct confine_own {
-	int own, listen, to, changed;
+	int own, listen, to, changed, epoll;
 	int watch[CONFINE_WATCHES];
 };
 
 #define CONFINE_OWN_NONE                                                                                               \
 	{                                                                                                              \
-		.own = -1, .listen = -1, .to = -1, .changed = -1, .watch = { -1, -1, -1, -1 }                          \
+		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 }             \
 	}
 
 /* Takes the capabilities from the calling thread, and gives it the filter of its kind. Returns 0 or -errno with e set. */

@@ -15,7 +15,7 @@
 #define PER_DRIVE 2U /* image, queue */
 #define PER_TAP 3U   /* tap, two queues */
 #define PER_PASST 4U /* the same, and what passt says */
-#define VSOCK 6U     /* loop, listener, three queues */
+#define VSOCK 7U     /* ring, call, epoll set, listener, three queues */
 #define COMMAND 9U   /* three streams and init's connection, both ends of each; what tells of their changes */
 #define CONTROL 1U
 #define PER_ARTIFACT 1U

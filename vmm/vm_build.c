@@ -76,6 +76,7 @@ static int confine_vsock(void *ctx, enum loop_thread which)
 
 	(void)which; /* there is one */
 	own.own = loop_ring_fd(vm->vsock_loop);
+	own.epoll = loop_epoll_fd(vm->vsock_loop);
 	own.listen = vsock_listen_fd(vm->vsock);
 	assert(loop_file(vm->vsock_loop, CONFINE_WATCHES) < 0);
 	for (unsigned i = 0; i < CONFINE_WATCHES; i++)

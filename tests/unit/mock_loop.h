@@ -317,6 +317,41 @@ static inline unsigned mock_run_polls(void)
 	return done;
 }
 
+/* For a fixture that has a mock or a real loop (real_loop.h). */
+
+static inline struct loop *fixture_loop_new(void)
+{
+	mock_init();
+	return NULL;
+}
+
+static inline void fixture_loop_start(struct loop *loop)
+{
+	(void)loop;
+}
+
+/* After the reset of all devices. */
+static inline void fixture_loop_done(struct loop *loop)
+{
+	(void)loop;
+	assert_int_equal(mock.num, 0);
+}
+
+/* Turns it until nothing happens any more. */
+static inline void fixture_loop_turn(void)
+{
+	unsigned limit = 100000;
+
+	for (;;) {
+		bool tasks = mock.tasks;
+
+		mock_run_tasks();
+		if (!mock_run_polls() && !tasks)
+			break;
+		assert_true(limit-- > 0);
+	}
+}
+
 /* Fires every watch whose eventfd was signalled. Returns how many. */
 static inline unsigned mock_poll_watches(void)
 {

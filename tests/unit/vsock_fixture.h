@@ -1,12 +1,17 @@
 /*
  * What the tests of vsock share: a device with real Unix sockets in a directory of its own, a driver that sends what it is
- * told to, and a loop that turns when the test says so. Include it once, in the test.
+ * told to, and a loop that turns when the test says so; with FIXTURE_REAL_LOOP defined, one with a thread, of the engine
+ * fixture_engine. Include it once, in the test.
  */
 #ifndef MF_TESTS_UNIT_VSOCK_FIXTURE_H
 #define MF_TESTS_UNIT_VSOCK_FIXTURE_H
 
 #include "tests/unit/mock_driver.h"
+#ifdef FIXTURE_REAL_LOOP
+#include "tests/unit/real_loop.h"
+#else
 #include "tests/unit/mock_loop.h"
+#endif
 
 #include <fcntl.h>
 #include <linux/virtio_vsock.h>
@@ -38,6 +43,7 @@
 struct fix {
 	struct drv d;
 	struct virtio_dev *dev;
+	struct loop *loop; /* NULL: the mock */
 	char dir[64], path[80];
 	uint16_t rx_posted, rx_seen;
 	struct virtio_vsock_hdr base; /* what send() starts from */
@@ -65,6 +71,34 @@ static inline struct vsock *vsock_of(struct fix *f)
 	return MF_CONTAINER_OF(f->dev, struct vsock, dev);
 }
 
+enum { ACTIVATE = 100, RESET };
+
+struct device_call {
+	struct virtio_dev *dev;
+	unsigned what; /* or the index of a queue, which is kicked */
+};
+
+static int device_call(void *arg)
+{
+	const struct device_call *c = arg;
+
+	if (c->what == ACTIVATE)
+		return c->dev->ops->activate(c->dev);
+	if (c->what == RESET)
+		c->dev->ops->reset(c->dev);
+	else
+		c->dev->ops->kick(c->dev, c->what);
+	return 0;
+}
+
+/* On the loop. */
+static inline void tell_device(struct fix *f, unsigned what)
+{
+	struct device_call c = { f->dev, what };
+
+	assert_int_equal(f->loop ? loop_call(f->loop, device_call, &c) : device_call(&c), 0);
+}
+
 static inline void activate(struct fix *f)
 {
 	const char *why = "";
@@ -80,7 +114,7 @@ static inline void activate(struct fix *f)
 	f->rx_posted = f->rx_seen = 0;
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(virtq_start(&f->dev->vq[i], &f->d.mem, false, true, &why), 0);
-	assert_int_equal(f->dev->ops->activate(f->dev), 0);
+	tell_device(f, ACTIVATE);
 }
 
 static inline int setup_inactive(void **state)
@@ -95,7 +129,7 @@ static inline int setup_inactive(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	limit.rlim_cur = limit.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	mock_init();
+	f->loop = fixture_loop_new();
 	broken_calls = 0;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	drv_init(&f->d, 256, DRV_MEM);
@@ -105,7 +139,8 @@ static inline int setup_inactive(void **state)
 	f->base = (struct virtio_vsock_hdr){
 		.src_cid = CID, .dst_cid = 2, .src_port = 1000, .dst_port = 52, .type = 1, .buf_alloc = BUF
 	};
-	assert_int_equal(vsock_new(&f->dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(vsock_new(&f->dev, &params, f->loop, &f->d.mem, &e), 0);
+	fixture_loop_start(f->loop);
 	*state = f;
 	return 0;
 }
@@ -123,8 +158,8 @@ static inline int teardown(void **state)
 	char command[160];
 
 	if (vsock_of(f)->active)
-		f->dev->ops->reset(f->dev);
-	assert_int_equal(mock.num, 0);
+		tell_device(f, RESET);
+	fixture_loop_done(f->loop);
 	f->dev->ops->free(f->dev);
 	assert_int_equal(access(f->path, F_OK), -1);
 	sprintf(command, "rm -rf %s", f->dir);
@@ -137,16 +172,7 @@ static inline int teardown(void **state)
 /* Turns the loop until nothing happens any more. */
 static inline void turn(void)
 {
-	unsigned limit = 100000;
-
-	for (;;) {
-		bool tasks = mock.tasks;
-
-		mock_run_tasks();
-		if (!mock_run_polls() && !tasks)
-			break;
-		assert_true(limit-- > 0);
-	}
+	fixture_loop_turn();
 }
 
 /* Gives the device n buffers of len bytes. */
@@ -159,7 +185,7 @@ static inline void post_len(struct fix *f, unsigned n, uint32_t len)
 		drv_put16(&f->d, RX_AVAIL + 4 + 2U * slot, slot);
 	}
 	drv_put16(&f->d, RX_AVAIL + 2, f->rx_posted);
-	f->dev->ops->kick(f->dev, 0);
+	tell_device(f, 0);
 	turn();
 }
 
@@ -219,7 +245,7 @@ static inline void send_still(struct fix *f, uint16_t op, const void *data, uint
 	drv_desc(&f->d, 0, HDR, HDR_SIZE, NEXT, 1);
 	drv_desc(&f->d, 1, PAYLOAD, len - f->cut, 0, 0);
 	drv_publish(&f->d, 0);
-	f->dev->ops->kick(f->dev, 1);
+	tell_device(f, 1);
 }
 
 /* Sends a packet as f->base says, with this op, and len bytes of data. */

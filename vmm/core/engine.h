@@ -53,10 +53,11 @@ struct loop {
 	char name[LOOP_NAME_MAX];
 	char thread_name[LOOP_NUM_THREADS][LOOP_NAME_MAX];
 	enum ring_kind kind;
-	int ring_fd, done_fd; /* or -1: the engine has none */
+	int ring_fd, done_fd, epoll_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
 	struct watch *watches;
+	uint64_t turns;
 	unsigned inflight; /* operations that were started and whose done was not called */
 
 	struct op *completed, **completed_tail;

@@ -5,10 +5,18 @@
  * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
  *
  * A turn submits and waits in one io_uring_enter(2), and then takes all completions off the ring. See engine.h.
+ *
+ * Quiet polls. The ring ends a poll also on EPOLLRDHUP, whether that was asked for or not (IO_POLL_UNMASK): the end of the
+ * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop for sockets (RING_SOCKETS)
+ * such a poll goes to an epoll(7) set, which adds EPOLLERR and EPOLLHUP and nothing else, and the ring polls that set. These
+ * polls are a list; a socket is in the set once, with the events of all that wait for it.
  */
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #define MF_LOG_MODULE "loop"
@@ -17,11 +25,20 @@
 #include "vmm/core/engine.h"
 #include "vmm/core/ring.h"
 
+#define QUIET_TAKE_MAX 64 /* events, in one turn */
+
+/* In op.res while the ring or the list has it: a poll's events, with a bit that says that it is one. */
+#define POLL_EVENTS 0xffff
+#define POLL_STARTED (1 << 16)
+
 struct ring_loop {
 	struct loop loop;
 	struct io_uring ring;
 	bool made;
 	uint8_t sqe_flags; /* of every operation */
+	struct op *quiet;  /* a list, by next */
+	struct op epoll;   /* the poll of the set, of which the loop does not know */
+	bool epoll_armed;
 };
 
 static struct ring_loop *to_ring(struct loop *loop)
@@ -40,6 +57,11 @@ static int ring_make_loop(struct loop *loop, struct err *e)
 	struct err why;
 
 	r->sqe_flags = loop->kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
+	if (loop->kind == RING_SOCKETS) {
+		loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (loop->epoll_fd < 0)
+			return err_sys(e, "make an epoll set of the %s loop", loop->name);
+	}
 	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, &why) < 0)
 		return err_set(e, why.code, "%s, or use --io-engine=sync", why.text);
 	r->made = true;
@@ -58,13 +80,113 @@ static struct io_uring_sqe *get_sqe(struct ring_loop *r)
 	return io_uring_get_sqe(&r->ring);
 }
 
+/* Quiet polls. */
+
+/* Lets the set have what the list wants of fd. Returns 0 or -errno. */
+static int quiet_update(struct ring_loop *r, int fd)
+{
+	struct epoll_event event = { .data.fd = fd };
+	bool wanted = false;
+
+	for (const struct op *op = r->quiet; op; op = op->next) {
+		if (op->file == fd) {
+			event.events |= (uint32_t)(op->res & POLL_EVENTS);
+			wanted = true;
+		}
+	}
+	if (!wanted) {
+		(void)epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_DEL, fd, NULL); /* it is not in there: that is as good */
+		return 0;
+	}
+	if (epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
+		return 0;
+	if (errno == ENOENT && epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+		return 0;
+	return -errno;
+}
+
+/* Returns false if op is not in the list. */
+static bool quiet_remove(struct ring_loop *r, const struct op *op)
+{
+	struct op **at = &r->quiet;
+
+	while (*at && *at != op)
+		at = &(*at)->next;
+	if (!*at)
+		return false;
+	*at = op->next;
+	return true;
+}
+
+static void quiet_add(struct ring_loop *r, struct op *op)
+{
+	int res;
+
+	op->next = r->quiet;
+	r->quiet = op;
+	res = quiet_update(r, op->file);
+	if (res < 0) {
+		(void)quiet_remove(r, op); /* it is the first */
+		engine_complete(&r->loop, op, res);
+	}
+}
+
+/* The set says events of fd. */
+static void quiet_serve(struct ring_loop *r, int fd, uint32_t events)
+{
+	struct op **at = &r->quiet, *op;
+
+	while ((op = *at)) {
+		int res = (int)events & ((op->res & POLL_EVENTS) | POLLERR | POLLHUP);
+
+		if (op->file != fd || !res) {
+			at = &op->next;
+			continue;
+		}
+		*at = op->next;
+		engine_complete(&r->loop, op, res);
+	}
+	(void)quiet_update(r, fd); /* with fewer events than before, for which there is room */
+}
+
+/* The set has something to say. */
+static void quiet_take(struct ring_loop *r)
+{
+	struct epoll_event event[QUIET_TAKE_MAX];
+	int n = epoll_wait(r->loop.epoll_fd, event, QUIET_TAKE_MAX, 0);
+
+	for (int i = 0; i < n; i++)
+		quiet_serve(r, event[i].data.fd, event[i].events);
+}
+
+/* Polls the set, unless there is no room: then the next turn does. */
+static void quiet_arm(struct ring_loop *r)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!r->quiet || r->epoll_armed || !(sqe = get_sqe(r)))
+		return;
+	io_uring_prep_poll_add(sqe, r->loop.epoll_fd, POLLIN);
+	io_uring_sqe_set_data(sqe, &r->epoll);
+	r->epoll_armed = true;
+}
+
+/* Operations. */
+
 /* The operation's own flags share a place in the entry. */
 static bool ring_start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
 		       uint64_t offset, int flags)
 {
 	struct ring_loop *r = to_ring(loop);
-	struct io_uring_sqe *sqe = get_sqe(r);
+	struct io_uring_sqe *sqe;
 
+	op->file = file;
+	op->res = opcode == IORING_OP_POLL_ADD ? POLL_STARTED | (flags & POLL_EVENTS) : 0;
+	if (op->res == POLL_STARTED && loop->epoll_fd >= 0) {
+		quiet_add(r, op); /* for POLLERR and POLLHUP alone: often there is an EPOLLRDHUP already */
+		return true;
+	}
+	sqe = get_sqe(r);
 	if (!sqe)
 		return false;
 	io_uring_prep_rw(opcode, sqe, file, addr, len, offset);
@@ -72,6 +194,27 @@ static bool ring_start(struct loop *loop, struct op *op, int opcode, int file, c
 	sqe->flags |= r->sqe_flags;
 	io_uring_sqe_set_data(sqe, op);
 	return true;
+}
+
+/* An operation of the ring has ended. */
+static void ring_complete(struct ring_loop *r, struct op *op, int res)
+{
+	int wanted = (op->res & POLL_EVENTS) | POLLERR | POLLHUP | POLLNVAL;
+
+	if (op == &r->epoll) {
+		r->epoll_armed = false;
+		if (res != -ECANCELED)
+			quiet_take(r);
+		return;
+	}
+	if (op->res & POLL_STARTED && res > 0 && r->loop.epoll_fd >= 0) {
+		res &= wanted;
+		if (!res) {
+			quiet_add(r, op);
+			return;
+		}
+	}
+	engine_complete(&r->loop, op, res);
 }
 
 /* Takes every completion off the ring. */
@@ -85,7 +228,7 @@ static void reap(struct ring_loop *r)
 
 		num++;
 		if (op) /* a cancel has none: its target reports */
-			engine_complete(&r->loop, op, cqe->res);
+			ring_complete(r, op, cqe->res);
 	}
 	io_uring_cq_advance(&r->ring, num);
 }
@@ -106,6 +249,9 @@ static void ring_turn(struct loop *loop, enum engine_wait wait)
 	struct ring_loop *r = to_ring(loop);
 	int n = 0;
 
+	quiet_arm(r);
+	if (loop->completed)
+		wait = ENGINE_NO_WAIT;
 	switch (wait) {
 	case ENGINE_NO_WAIT:
 		n = io_uring_submit_and_get_events(&r->ring);
@@ -128,6 +274,11 @@ static void ring_cancel(struct loop *loop, struct op *op)
 	struct ring_loop *r = to_ring(loop);
 	struct io_uring_sqe *sqe;
 
+	if (quiet_remove(r, op)) {
+		(void)quiet_update(r, op->file); /* with fewer events than before, for which there is room */
+		engine_complete(loop, op, -ECANCELED);
+		return;
+	}
 	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
 	while (!(sqe = get_sqe(r)))
 		ring_turn(loop, ENGINE_NO_WAIT);
@@ -141,6 +292,8 @@ static void ring_cancel_all(struct loop *loop)
 	struct ring_loop *r = to_ring(loop);
 	struct io_uring_sqe *sqe = get_sqe(r);
 
+	while (r->quiet)
+		ring_cancel(loop, r->quiet);
 	if (sqe) {
 		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
 		sqe->flags |= r->sqe_flags;
@@ -159,6 +312,8 @@ static void ring_done(struct loop *loop)
 {
 	if (to_ring(loop)->made)
 		io_uring_queue_exit(&to_ring(loop)->ring);
+	if (loop->epoll_fd >= 0)
+		close(loop->epoll_fd);
 }
 
 const struct engine_ops engine_ring = {

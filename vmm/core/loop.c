@@ -52,7 +52,7 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum 
 	snprintf(loop->thread_name[LOOP_THREAD_MAIN], LOOP_NAME_MAX, "%.8s%.7s", name, ops->suffix);
 	snprintf(loop->thread_name[LOOP_THREAD_WORKER], LOOP_NAME_MAX, "%.8s-worker", name);
 	loop->kind = kind;
-	loop->ring_fd = loop->done_fd = -1;
+	loop->ring_fd = loop->done_fd = loop->epoll_fd = -1;
 	loop->completed_tail = &loop->completed;
 	loop->tasks_tail = &loop->tasks;
 	/* With default attributes these cannot fail. */
@@ -313,6 +313,27 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
 	return call.result;
 }
 
+struct turns_call {
+	const struct loop *loop;
+	uint64_t turns;
+};
+
+static int turns_call(void *arg)
+{
+	struct turns_call *c = arg;
+
+	c->turns = c->loop->turns;
+	return 0;
+}
+
+uint64_t loop_turns(struct loop *loop)
+{
+	struct turns_call c = { .loop = loop };
+
+	(void)loop_call(loop, turns_call, &c); /* returns 0 */
+	return c.turns;
+}
+
 /* The thread. */
 
 void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx)
@@ -329,6 +350,11 @@ int loop_ring_fd(const struct loop *loop)
 int loop_done_fd(const struct loop *loop)
 {
 	return loop->done_fd;
+}
+
+int loop_epoll_fd(const struct loop *loop)
+{
+	return loop->epoll_fd;
 }
 
 int loop_wake_fd(const struct loop *loop)
@@ -352,6 +378,7 @@ static void *loop_thread(void *arg)
 	while (!loop->stop) {
 		bool busy = loop->tasks || loop->woken || loop->completed;
 
+		loop->turns++;
 		loop->engine->turn(loop, busy ? ENGINE_NO_WAIT : ENGINE_WAIT_TIMERS);
 		timers_run(&loop->timers, timers_clock_ns());
 		run_completed(loop);

@@ -46,6 +46,7 @@ enum loop_thread {
 struct op {
 	void (*done)(struct op *op, int res);
 	int res;	 /* loop's */
+	int file;	 /* loop's */
 	struct op *next; /* loop's */
 };
 
@@ -100,9 +101,10 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
  */
 void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx);
 
-/* For the guard: the descriptors of the ring, or -1; of what the worker signals, or -1; of the wake eventfd. */
+/* For the guard: the descriptors of the ring, of what the worker signals, of an epoll set, or -1; of the wake eventfd. */
 int loop_ring_fd(const struct loop *loop);
 int loop_done_fd(const struct loop *loop);
+int loop_epoll_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
 
 /* The descriptor of a file, or -1 if there are not so many. On RING_SOCKETS: what is watched. */
@@ -120,6 +122,9 @@ void loop_stop(struct loop *loop);
  */
 int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
+/* How many turns it has made. For tests: a loop that has nothing to do makes none. As loop_call, which is one, or two. */
+uint64_t loop_turns(struct loop *loop);
+
 /* On the loop's thread: runs task at the end of this turn (or of the next, when called from a task that runs). */
 void loop_defer(struct loop *loop, struct task *task);
 
@@ -136,7 +141,12 @@ bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned l
 bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset);
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only);
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len);
-bool loop_poll(struct loop *loop, struct op *op, int file, short events); /* once; res is the events or -errno */
+
+/*
+ * The same: once; res is the events or -errno. As for poll(2), POLLERR and POLLHUP need not be asked for. On RING_SOCKETS, what
+ * was not asked for ends no poll: not the end of a peer's stream (POLLRDHUP), after which a socket may still be written to.
+ */
+bool loop_poll(struct loop *loop, struct op *op, int file, short events);
 
 /* As offset: the file has no position (eventfd, pipe, terminal). */
 #define LOOP_NO_OFFSET UINT64_MAX

@@ -28,7 +28,7 @@ static const struct list {
 } lists[THREAD_NUM_KINDS] = {
 	[THREAD_MAIN] = { "main", LIST(main_rules), 24 },
 	[THREAD_IO] = { "io", LIST(io_rules), 13 },
-	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 19 },
+	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 21 },
 	[THREAD_VCPU] = { "vcpu", LIST(vcpu_rules), 10 },
 	[THREAD_PUMP] = { "pump", LIST(pump_rules), 13 },
 	[THREAD_IO_SYNC] = { "io_sync", LIST(io_sync_rules), 15 },

@@ -133,6 +133,8 @@ static const struct filter_rule io_rules[] = {
 
 static const struct filter_rule vsock_rules[] = {
 	ALLOW(io_uring_enter, "waiting for sockets", SLOT(1, SLOT_OWN)),
+	ALLOW(epoll_ctl, "a socket of whose peer only the stream has ended", SLOT(1, SLOT_EPOLL)),
+	ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0)),
 	VSOCK,
 };
 
