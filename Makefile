@@ -184,31 +184,33 @@ DESTDIR ?=
 BASH_DIR ?= $(PREFIX)/share/bash-completion/completions
 ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
 FISH_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
-INSTALLED := $(PREFIX)/bin/mayfly $(PREFIX)/share/man/man1/mayfly.1 $(PREFIX)/share/man/man5/mayfly.5 \
-	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish \
-	$(PREFIX)/share/doc/mayfly/README.md $(PREFIX)/share/doc/mayfly/LICENSE \
-	$(PREFIX)/share/doc/mayfly/docs/security.md
+MAN_DIR := $(PREFIX)/share/man
+DOC_DIR := $(PREFIX)/share/doc/mayfly
+DOCS := README.md LICENSE $(wildcard docs/*.md)
+INSTALLED := $(PREFIX)/bin/mayfly $(MAN_DIR)/man1/mayfly.1 $(MAN_DIR)/man5/mayfly.5 $(MAN_DIR)/man1/mayfly-jailer.1 \
+	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%)
 put = $(Q)install -D -m $(1) $(2) '$(DESTDIR)$(3)'
 
-$(B)/mayfly.1 $(B)/mayfly.5: $(B)/mayfly.%: $(BIN)
+PAGES := $(B)/mayfly.1 $(B)/mayfly.5 $(B)/mayfly.jailer
+$(PAGES): $(B)/mayfly.%: $(BIN)
 	$(call say,MANUAL,$@)
 	$(Q)$(BIN) manual $* > $@
 
-install: $(BIN) $(B)/mayfly.1 $(B)/mayfly.5 ## install to PREFIX (/usr/local), the guest kernel with it if it is built
+install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), the guest kernel with it if it is built
 	$(call put,755,$(BIN),$(word 1,$(INSTALLED)))
 	$(call put,644,$(B)/mayfly.1,$(word 2,$(INSTALLED)))
 	$(call put,644,$(B)/mayfly.5,$(word 3,$(INSTALLED)))
-	$(call put,644,configs/completion/mayfly.bash,$(word 4,$(INSTALLED)))
-	$(call put,644,configs/completion/mayfly.zsh,$(word 5,$(INSTALLED)))
-	$(call put,644,configs/completion/mayfly.fish,$(word 6,$(INSTALLED)))
-	$(call put,644,README.md,$(word 7,$(INSTALLED)))
-	$(call put,644,LICENSE,$(word 8,$(INSTALLED)))
-	$(call put,644,docs/security.md,$(word 9,$(INSTALLED)))
+	$(call put,644,$(B)/mayfly.jailer,$(word 4,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.bash,$(word 5,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.zsh,$(word 6,$(INSTALLED)))
+	$(call put,644,configs/completion/mayfly.fish,$(word 7,$(INSTALLED)))
+	$(Q)install -d '$(DESTDIR)$(DOC_DIR)/docs'
+	$(Q)for doc in $(DOCS); do install -m 644 $$doc '$(DESTDIR)$(DOC_DIR)/'$$doc; done
 	$(if $(wildcard $(B)/vmlinux),$(call put,644,$(B)/vmlinux,$(PREFIX)/share/mayfly/vmlinux))
 
 uninstall: ## remove what was installed to PREFIX
 	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux'
-	$(Q)rmdir '$(DESTDIR)$(PREFIX)/share/doc/mayfly/docs' '$(DESTDIR)$(PREFIX)/share/doc/mayfly' \
+	$(Q)rmdir '$(DESTDIR)$(DOC_DIR)/docs' '$(DESTDIR)$(DOC_DIR)' \
 		'$(DESTDIR)$(PREFIX)/share/mayfly' 2> /dev/null || true
 
 deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory

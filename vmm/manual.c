@@ -19,11 +19,19 @@ static const struct cli_option manual_options[] = {
 
 const struct cli_usage manual_usage = {
 	.command = "manual",
-	.synopsis = "[1|5]",
-	.about = "Prints a manual page: mayfly(1), or mayfly(5), the configuration file. To read it:\n"
-		 "mayfly manual | man -l -\n\n",
+	.synopsis = "[1|5|jailer]",
+	.about = "Prints a manual page: mayfly(1), mayfly(5), which is about the configuration file,\n"
+		 "or mayfly-jailer(1). To read it: mayfly manual | man -l -\n\n",
 	.options = manual_options,
-	.operands = "1 5",
+	.operands = "1 5 jailer",
+};
+
+static const struct {
+	const char *name, *text;
+} pages[] = {
+	{ "1", text_manual_1 },
+	{ "5", text_manual_5 },
+	{ "jailer", text_manual_jailer },
 };
 
 /* Text as roff wants it, on one line: hyphens that can be copied, and no requests. */
@@ -68,6 +76,19 @@ static void put_option(const struct cli_option *o, FILE *out)
 	put_paragraph(o->help, out);
 }
 
+static void put_options(const struct cli_usage *u, FILE *out)
+{
+	for (const struct cli_option *o = u->options; o->help; o++) {
+		if (o->long_name) {
+			put_option(o, out);
+			continue;
+		}
+		fputs(".PP\n", out);
+		put_escaped(o->help, out);
+		fputs(":\n", out);
+	}
+}
+
 static void put_command(const struct cli_command *c, FILE *out)
 {
 	const struct cli_usage *u = c->usage;
@@ -81,15 +102,7 @@ static void put_command(const struct cli_command *c, FILE *out)
 	}
 	put_paragraph(u->synopsis, out);
 	put_paragraph(u->about, out);
-	for (const struct cli_option *o = u->options; o->help; o++) {
-		if (o->long_name) {
-			put_option(o, out);
-			continue;
-		}
-		fputs(".PP\n", out);
-		put_escaped(o->help, out);
-		fputs(":\n", out);
-	}
+	put_options(u, out);
 }
 
 /* What the option with that key says about it. */
@@ -143,6 +156,11 @@ void manual_print(const char *page, const struct cli_command *commands, FILE *ou
 		if (!strncmp(page, "@commands@", 10)) {
 			for (const struct cli_command *c = commands; c->name; c++)
 				put_command(c, out);
+		} else if (sscanf(page, "@options %31[a-z]@", object) == 1) {
+			for (const struct cli_command *c = commands; c->name; c++) {
+				if (!strcmp(c->name, object))
+					put_options(c->usage, out);
+			}
 		} else if (!strncmp(page, "@keys@", 6)) {
 			put_keys("", commands, out);
 		} else if (sscanf(page, "@keys %31[a-z]@", object) == 1) {
@@ -155,16 +173,20 @@ void manual_print(const char *page, const struct cli_command *commands, FILE *ou
 
 int manual_command(int argc, char **argv)
 {
-	const char *section = NULL;
+	const char *name = NULL;
 	struct err e;
-	int r = cli_parse_operand(&manual_usage, argc, argv, &section, &e);
+	int r = cli_parse_operand(&manual_usage, argc, argv, &name, &e);
 
 	if (r > 0)
 		return STATUS_OK;
-	if (r == 0 && section && strcmp(section, "1") != 0 && strcmp(section, "5") != 0)
-		r = err_set(&e, -EINVAL, "manual section '%.60s': must be 1 or 5", section);
 	if (r < 0)
 		return cli_fail(&e);
-	manual_print(section && *section == '5' ? text_manual_5 : text_manual_1, cli_commands, stdout);
-	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(pages); i++) {
+		if (!strcmp(name ? name : "1", pages[i].name)) {
+			manual_print(pages[i].text, cli_commands, stdout);
+			return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+		}
+	}
+	err_set(&e, -EINVAL, "manual page '%.60s': must be 1, 5 or jailer", name);
+	return cli_fail(&e);
 }

@@ -1,5 +1,5 @@
 /*
- * What mayfly's exit status says. For the README:
+ * What mayfly's exit status says. For mayfly(1):
  *
  *	status  meaning
  *	0 ..    with a COMMAND: its own status, 128 + the signal that ended it, 126 or 127 if it could not be run

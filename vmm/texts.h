@@ -2,7 +2,7 @@
 #ifndef MF_VMM_TEXTS_H
 #define MF_VMM_TEXTS_H
 
-extern const char text_manual_1[], text_manual_5[];
+extern const char text_manual_1[], text_manual_5[], text_manual_jailer[];
 extern const char text_completion_bash[], text_completion_zsh[], text_completion_fish[];
 
 #endif
