@@ -12,12 +12,10 @@
 #include "vmm/manual.h"
 #include "vmm/run.h"
 #include "vmm/status.h"
-#include "vmm/timeline_svg.h"
 
 const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
-	{ "timeline", "draw where the time of a run went", timeline_command, &timeline_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "manual", "print a manual page", manual_command, &manual_usage },

@@ -1,4 +1,4 @@
-/* Time marks as files; see timeline.h and timeline_svg.c. */
+/* Time marks as files; see timeline.h; perf/timeline draws them. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>

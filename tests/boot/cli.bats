@@ -458,22 +458,22 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	local dir=$BATS_TEST_TMPDIR
 	echo '{"steps": [{"step": "a<b", "at_ns": 1000000}, {"step": "c", "at_ns": 3000000, "instructions": 1}]}' > "$dir/one&.json"
 	echo '{"steps": [{"step": "c", "at_ns": 6000000}]}' > "$dir/two"
-	run "$MAYFLY" timeline "$dir/one&.json" "$dir/two"
+	run "$PYTHON" "$root/perf/timeline" "$dir/one&.json" "$dir/two"
 	assert_equal "$status" 0
 	"$PYTHON" -c 'import sys, xml.dom.minidom as d; print(len(d.parseString(sys.stdin.read()).getElementsByTagName("title")))' \
 		<<< "$output" > "$dir/titles"
 	assert_equal "$(< "$dir/titles")" 3
-	assert_regex "$output" 'a&#60;b: 1.000 ms'
-	assert_regex "$output" 'c: 2.000 ms'
+	assert_regex "$output" 'a&lt;b: 1.00'
+	assert_regex "$output" 'c: 2.00'
 	local bad
 	for bad in '' '[]' '{"steps": []}' '{"steps": [{"step": 1, "at_ns": 1}]}' '{"steps": [{"step": "c", "at_ns": -1}]}' '{"steps": [7]}'; do
 		echo "$bad" > "$dir/bad"
-		run "$MAYFLY" timeline "$dir/bad"
-		assert_equal "$status" 125
-		assert_regex "$output" "^mayfly: timeline '$dir/bad': "
+		run "$PYTHON" "$root/perf/timeline" "$dir/bad"
+		assert_equal "$status" 1
+		assert_regex "$output" "^perf/timeline: '$dir/bad': "
 	done
-	run "$MAYFLY" timeline "$dir/none"
-	assert_equal "$status" 125
-	run "$MAYFLY" timeline
-	assert_equal "$status" 125
+	run "$PYTHON" "$root/perf/timeline" "$dir/none"
+	assert_equal "$status" 1
+	run "$PYTHON" "$root/perf/timeline"
+	assert_equal "$status" 1
 }

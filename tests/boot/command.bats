@@ -321,7 +321,7 @@ root_dir() {
 	run "$PYTHON" -c 'import json, sys; t = [s["at_ns"] for s in json.load(open(sys.argv[1]))["steps"]]; print(t == sorted(t), len(t) > 12)' \
 		"$BATS_TEST_TMPDIR/t.json"
 	assert_output 'True True'
-	run "$MAYFLY" timeline "$BATS_TEST_TMPDIR/t.json"
+	run "$PYTHON" "$root/perf/timeline" "$BATS_TEST_TMPDIR/t.json"
 	assert_regex "$output" '^<svg .*root mounted: '
 }
 
