@@ -1,16 +1,11 @@
 /*
  * Control groups; see cgroup.h and cgroups(7).
  *
- * Version 2 is one tree, whatever it is mounted as. A directory has the files of those controllers only that its parent
- * has in cgroup.subtree_control, and the parent can only have those that its own parent gave it: so they are enabled
- * from the root of the tree down. A directory that has processes cannot enable any, except for the root.
+ * They are one tree, wherever it is mounted. A directory has the files of a controller only if its parent lists the
+ * controller in cgroup.subtree_control, and the parent can list only what its own parent does: so controllers are
+ * enabled from the root of the tree down. A directory with processes cannot enable any, except for the root.
  *
- * Version 1 is one tree for each controller, or for several that were mounted together. A group is a directory of the
- * same name in each tree that a setting needs, and a process is moved in each. A new directory of cpuset has no CPUs
- * and no memory nodes, and takes no processes until it has both: they are copied from the directory above, at every
- * level.
- *
- * The trees are the kernel's and root's (or of whom root gave them to): nothing here guards against links in them.
+ * The tree belongs to the kernel and to root (or to whoever root gave it to): nothing here guards against symlinks in it.
  */
 #include "jailer/cgroup.h"
 
@@ -36,11 +31,11 @@
 #define REMOVE_WAIT_MS 1000
 #define REMOVE_POLL_MS 5
 
-/* A group that is being made: how many levels at the end of each path are new. */
+/* A group that is being made: how many levels at the end of its path are new. */
 struct work {
 	const struct cgroup_params *p;
-	struct cgroup *g;
-	unsigned made[CGROUP_DIRS_MAX];
+	char *dir;
+	unsigned made;
 };
 
 static void controller_of(const char *file, char name[CONTROLLER_MAX])
@@ -95,8 +90,6 @@ int cgroup_check_setting(const struct cgroup_setting *s, struct err *e)
 
 static int check_params(const struct cgroup_params *p, struct err *e)
 {
-	if (p->version != 1 && p->version != 2)
-		return err_set(e, -EINVAL, "control groups have version 1 or 2, not %u", p->version);
 	if (p->num_settings > CGROUP_SETTINGS_MAX)
 		return err_set(e, -E2BIG, "more than %d settings of a control group", CGROUP_SETTINGS_MAX);
 	for (unsigned i = 0; i < p->num_settings; i++) {
@@ -151,7 +144,7 @@ static int write_file(const char *dir, const char *file, const char *value, stru
 /* Making directories. */
 
 /* A directory that was there already must have no processes: they would get the limits, and it would not be removed. */
-static int check_empty(const char *dir, unsigned version, struct err *e)
+static int check_empty(const char *dir, struct err *e)
 {
 	char text[LIST_MAX];
 
@@ -159,36 +152,14 @@ static int check_empty(const char *dir, unsigned version, struct err *e)
 		return e->code;
 	if (*text)
 		return err_set(e, -EBUSY, "control group '%s' has processes: end them, or choose another name", dir);
-	/* Those of groups in it count, too; only version 2 tells, in the first line of this file. */
-	if (version == 2 && read_file(dir, "cgroup.events", text, e) == 0 && !strcmp(text, "populated 1"))
+	/* Those of groups in it count, too: the first line of this file. */
+	if (read_file(dir, "cgroup.events", text, e) == 0 && !strcmp(text, "populated 1"))
 		return err_set(e, -EBUSY,
 			       "groups in control group '%s' have processes: end them, or choose another name", dir);
 	return 0;
 }
 
-/* Gives dir the CPUs and memory nodes of the directory above, if it has none. */
-static int inherit_cpuset(const char *above, const char *dir, struct err *e)
-{
-	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
-	char text[LIST_MAX];
-
-	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++) {
-		if (read_file(dir, files[i], text, e) < 0)
-			return e->code;
-		if (*text)
-			continue;
-		if (read_file(above, files[i], text, e) < 0)
-			return e->code;
-		if (!*text)
-			return err_set(e, -ENODATA, "'%s/%s' is empty, so that groups in it can have none either",
-				       above, files[i]);
-		if (write_file(dir, files[i], text, e) < 0)
-			return e->code;
-	}
-	return 0;
-}
-
-/* Version 2: enables in dir what the settings need for groups in it. */
+/* Enables in dir what the settings need for groups in it. */
 static int enable_controllers(const struct cgroup_params *p, const char *dir, struct err *e)
 {
 	char have[LIST_MAX], enabled[LIST_MAX], wanted[LIST_MAX] = "", name[CONTROLLER_MAX];
@@ -209,7 +180,7 @@ static int enable_controllers(const struct cgroup_params *p, const char *dir, st
 		if (!cgroup_list_has(have, name))
 			return err_set(e, -ENOENT,
 				       "no controller '%s' in '%s/cgroup.controllers' (it has: %s): it may be in use "
-				       "by version 1, or not be delegated",
+				       "by cgroup v1, or not be delegated",
 				       name, dir, *have ? have : "none");
 		if (len + strlen(plus) + 2 > sizeof(wanted))
 			return err_set(e, -E2BIG, "too many controllers");
@@ -225,160 +196,71 @@ static int enable_controllers(const struct cgroup_params *p, const char *dir, st
 	return e->code;
 }
 
-/* Version 1 and a tree with cpuset: only there has the root these files. */
-static int inherit_if_cpuset(const struct work *w, const char *above, const char *dir, struct err *e)
+/* Makes one level below w->dir, which becomes its path. The last one is the group itself, and must be empty. */
+static int make_level(struct work *w, const char *part, size_t len, bool last, struct err *e)
 {
-	char file[PATH_MAX];
-
-	if (w->p->version != 1 || snprintf(file, sizeof(file), "%s/cpuset.cpus", above) >= (int)sizeof(file) ||
-	    access(file, F_OK) < 0)
-		return 0;
-	return inherit_cpuset(above, dir, e);
-}
-
-/* Makes one level below g->dir[i], which becomes its path. The last one is the group itself, and must be empty. */
-static int make_level(struct work *w, unsigned i, const char *part, size_t len, bool last, struct err *e)
-{
-	MF_FREE char *above = NULL, *path = NULL;
-	char **dir = &w->g->dir[i];
+	MF_FREE char *path = NULL;
 	bool made;
 
-	if (asprintf(&path, "%s/%.*s", *dir, (int)len, part) < 0)
+	if (asprintf(&path, "%s/%.*s", w->dir, (int)len, part) < 0) {
+		path = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "no memory for a path");
-	if (w->p->version == 2 && enable_controllers(w->p, *dir, e) < 0)
+	}
+	if (enable_controllers(w->p, w->dir, e) < 0)
 		return e->code;
 	made = mkdir(path, CGROUP_DIR_MODE) == 0;
 	if (!made && errno != EEXIST)
 		return err_sys(e, "make control group '%s'", path);
-	w->made[i] += made;
-	above = *dir;
-	*dir = mf_take_ptr(&path);
-	if (!made && last && check_empty(*dir, w->p->version, e) < 0)
-		return e->code;
-	return inherit_if_cpuset(w, above, *dir, e);
+	w->made += made;
+	free(w->dir);
+	w->dir = mf_take_ptr(&path);
+	return !made && last ? check_empty(w->dir, e) : 0;
 }
 
-/* Makes the group in the tree whose root is g->dir[i], which becomes the path of the group. */
-static int make_path(struct work *w, unsigned i, struct err *e)
+static int make(struct work *w, struct err *e)
 {
 	const char *part = w->p->parent;
 
+	if (cgroup_find_tree(w->p->mountinfo, &w->dir, e) < 0)
+		return e->code;
 	while (part) {
 		size_t len = strcspn(part, "/");
 
-		if (make_level(w, i, part, len, false, e) < 0)
+		if (make_level(w, part, len, false, e) < 0)
 			return e->code;
 		part = part[len] ? part + len + 1 : NULL;
 	}
-	return make_level(w, i, w->p->name, strlen(w->p->name), true, e);
-}
-
-static int make_v2(struct work *w, struct err *e)
-{
-	struct cgroup *g = w->g;
-
-	if (cgroup_find_v2(w->p->mountinfo, &g->dir[0], e) < 0)
-		return e->code;
-	g->num_dirs = 1;
-	if (make_path(w, 0, e) < 0)
+	if (make_level(w, w->p->name, strlen(w->p->name), true, e) < 0)
 		return e->code;
 	for (unsigned i = 0; i < w->p->num_settings; i++) {
-		if (write_file(g->dir[0], w->p->setting[i].file, w->p->setting[i].value, e) < 0)
+		if (write_file(w->dir, w->p->setting[i].file, w->p->setting[i].value, e) < 0)
 			return e->code;
 	}
 	return 0;
 }
 
-/*
- * Version 1: the index of the group's directory in the tree of one controller, which is made unless an earlier setting
- * has. Returns that or -errno.
- */
-static int make_for_controller(struct work *w, char *root[], const char *controller, struct err *e)
-{
-	struct cgroup *g = w->g;
-	MF_FREE char *mount = NULL;
-	unsigned i = 0;
-
-	if (cgroup_find_v1(w->p->mountinfo, controller, &mount, e) < 0)
-		return e->code;
-	while (i < g->num_dirs && strcmp(root[i], mount) != 0)
-		i++;
-	if (i < g->num_dirs)
-		return (int)i;
-	if (i == CGROUP_DIRS_MAX)
-		return err_set(e, -E2BIG, "control groups in more than %d hierarchies", CGROUP_DIRS_MAX);
-	g->dir[i] = strdup(mount);
-	if (!g->dir[i])
-		return err_set(e, -ENOMEM, "no memory for a path");
-	root[i] = mf_take_ptr(&mount);
-	g->num_dirs++;
-	return make_path(w, i, e) < 0 ? e->code : (int)i;
-}
-
-static int make_v1(struct work *w, struct err *e)
-{
-	char *root[CGROUP_DIRS_MAX] = { 0 };
-	char controller[CONTROLLER_MAX];
-	int at = 0;
-
-	for (unsigned i = 0; i < w->p->num_settings && at >= 0; i++) {
-		const struct cgroup_setting *s = &w->p->setting[i];
-
-		controller_of(s->file, controller);
-		at = make_for_controller(w, root, controller, e);
-		if (at >= 0 && write_file(w->g->dir[at], s->file, s->value, e) < 0)
-			at = e->code;
-	}
-	for (unsigned i = 0; i < CGROUP_DIRS_MAX; i++)
-		free(root[i]);
-	return at < 0 ? at : 0;
-}
-
-/* Removes the directories that are new. Those that somebody else has put a group into meanwhile stay. */
+/* Removes the directories that are new. Those in which somebody else has made a group meanwhile stay. */
 static void undo(struct work *w)
 {
-	for (unsigned i = 0; i < w->g->num_dirs; i++) {
-		char *dir = w->g->dir[i];
-
-		for (; w->made[i] > 0; w->made[i]--) {
-			(void)rmdir(dir); /* as said */
-			*strrchr(dir, '/') = '\0';
-		}
+	for (; w->made > 0; w->made--) {
+		(void)rmdir(w->dir); /* as said */
+		*strrchr(w->dir, '/') = '\0';
 	}
+	free(w->dir);
 }
 
 int cgroup_make(struct cgroup *ret, const struct cgroup_params *p, struct err *e)
 {
-	struct cgroup g = { 0 };
-	struct work w = { .p = p, .g = &g };
+	struct work w = { .p = p };
 
 	if (check_params(p, e) < 0)
 		return e->code;
-	if ((p->version == 2 ? make_v2(&w, e) : make_v1(&w, e)) < 0) {
+	if (make(&w, e) < 0) {
 		undo(&w);
-		cgroup_free(&g);
 		return e->code;
 	}
-	*ret = g;
+	ret->dir = w.dir;
 	return 0;
-}
-
-int cgroup_find(struct cgroup *ret, const char *path, const char *mountinfo, struct err *e)
-{
-	MF_FREE char *mount = NULL;
-	char *dir;
-	struct stat st;
-
-	if (cgroup_check_parent(path, e) < 0 || cgroup_find_v2(mountinfo, &mount, e) < 0)
-		return e->code;
-	if (asprintf(&dir, "%s/%s", mount, path) < 0)
-		return err_set(e, -ENOMEM, "no memory for a path");
-	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
-		free(dir);
-		return 0;
-	}
-	*ret = (struct cgroup){ .dir = { dir }, .num_dirs = 1 };
-	return 1;
 }
 
 int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e)
@@ -386,11 +268,7 @@ int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e)
 	char text[16];
 
 	snprintf(text, sizeof(text), "%d", (int)pid);
-	for (unsigned i = 0; i < g->num_dirs; i++) {
-		if (write_file(g->dir[i], "cgroup.procs", text, e) < 0)
-			return e->code;
-	}
-	return 0;
+	return write_file(g->dir, "cgroup.procs", text, e);
 }
 
 void cgroup_remove(struct cgroup *g)
@@ -398,16 +276,13 @@ void cgroup_remove(struct cgroup *g)
 	const struct timespec poll = { .tv_nsec = REMOVE_POLL_MS * 1000000L };
 	const uint64_t until = clock_now_ms() + REMOVE_WAIT_MS;
 
-	for (unsigned i = 0; i < g->num_dirs; i++) {
-		while (rmdir(g->dir[i]) < 0 && errno == EBUSY && clock_now_ms() < until)
-			(void)nanosleep(&poll, NULL); /* however short it was, the clock decides */
-	}
+	while (rmdir(g->dir) < 0 && errno == EBUSY && clock_now_ms() < until)
+		(void)nanosleep(&poll, NULL); /* however short it was, the clock decides */
 	cgroup_free(g);
 }
 
 void cgroup_free(struct cgroup *g)
 {
-	for (unsigned i = 0; i < g->num_dirs; i++)
-		free(g->dir[i]);
-	*g = (struct cgroup){ 0 };
+	free(g->dir);
+	g->dir = NULL;
 }

@@ -42,10 +42,10 @@ static void unescape(char *text)
 }
 
 /*
- * Whether a line of mountinfo is the tree of a controller, or of version 2 (controller is NULL), and where. Of a tree
- * that is mounted more than once, mounts of all of it (*ret_whole) go before mounts of a part.
+ * Whether a line of mountinfo is the tree, and where. If it is mounted more than once, mounts of all of it (*ret_whole)
+ * go before mounts of a part.
  */
-static bool parse_mount(char *line, const char *controller, char **ret_point, bool *ret_whole)
+static bool parse_mount(char *line, char **ret_point, bool *ret_whole)
 {
 	enum { ROOT = 3, POINT = 4, BEFORE_DASH = 5 };
 	char *field[BEFORE_DASH], *save = NULL, *word, *type;
@@ -56,22 +56,15 @@ static bool parse_mount(char *line, const char *controller, char **ret_point, bo
 			field[num++] = word;
 	}
 	type = strtok_r(NULL, " \n", &save);
-	if (!word || !type || num < BEFORE_DASH || strcmp(type, controller ? "cgroup" : "cgroup2") != 0)
+	if (!word || !type || num < BEFORE_DASH || strcmp(type, "cgroup2") != 0)
 		return false;
-	if (controller) {
-		(void)strtok_r(NULL, " \n", &save); /* the source, which may be called anything */
-		word = strtok_r(NULL, " \n", &save);
-		if (!word || !cgroup_list_has(word, controller))
-			return false;
-	}
 	unescape(field[POINT]);
 	*ret_point = field[POINT];
 	*ret_whole = !strcmp(field[ROOT], "/");
 	return true;
 }
 
-/* Returns 0, 1 if there is no such tree, or a negative errno with e set. */
-static int find_mount(const char *mountinfo, const char *controller, char **ret, struct err *e)
+int cgroup_find_tree(const char *mountinfo, char **ret, struct err *e)
 {
 	MF_FREE char *line = NULL, *found = NULL;
 	bool whole = false;
@@ -86,7 +79,7 @@ static int find_mount(const char *mountinfo, const char *controller, char **ret,
 	while (!whole && getline(&line, &size, f) >= 0) {
 		bool all;
 
-		if (!parse_mount(line, controller, &point, &all) || (found && !all))
+		if (!parse_mount(line, &point, &all) || (found && !all))
 			continue;
 		free(found);
 		found = strdup(point);
@@ -100,30 +93,8 @@ static int find_mount(const char *mountinfo, const char *controller, char **ret,
 	if (r < 0)
 		return r;
 	if (!found)
-		return 1;
+		return err_set(e, -ENOENT,
+			       "cgroup v2 is not mounted: mount it (mount -t cgroup2 cgroup2 /sys/fs/cgroup)");
 	*ret = mf_take_ptr(&found);
 	return 0;
-}
-
-int cgroup_find_v2(const char *mountinfo, char **ret, struct err *e)
-{
-	int r = find_mount(mountinfo, NULL, ret, e);
-
-	if (r > 0)
-		return err_set(e, -ENOENT,
-			       "control groups of version 2 are not mounted; mount them (mount -t cgroup2 cgroup2 "
-			       "/sys/fs/cgroup), or use version 1");
-	return r;
-}
-
-int cgroup_find_v1(const char *mountinfo, const char *controller, char **ret, struct err *e)
-{
-	int r = find_mount(mountinfo, controller, ret, e);
-
-	if (r > 0)
-		return err_set(e, -ENOENT,
-			       "control groups of version 1: controller '%s' is not mounted; mount it (mount -t cgroup "
-			       "-o %s cgroup /sys/fs/cgroup/%s), or use version 2",
-			       controller, controller, controller);
-	return r;
 }

@@ -79,27 +79,25 @@ static int userfault_minor(void)
 	return -1;
 }
 
-/* As Firecracker's jailer: version 2 without settings moves the program into the parent, if that is there. */
+/* Without --cgroup, the program stays in the caller's group. */
 static int enter_cgroup(struct jailer *w, struct err *e)
 {
 	const struct fcjailer_params *p = w->p;
-	const char *parent = p->parent ? p->parent : w->jail.name;
-	struct cgroup_params cp = { .version = p->cgroup_version, .parent = parent, .name = p->id };
-	struct cgroup g = { 0 };
-	int r;
+	struct cgroup_params cp = { .parent = p->parent ? p->parent : w->jail.name, .name = p->id };
+	struct cgroup g = { .dir = NULL };
 
-	if (p->num_cgroups == 0 && p->cgroup_version == 1)
+	if (p->num_cgroups == 0)
 		return 0;
 	cp.num_settings = p->num_cgroups;
 	memcpy(cp.setting, p->cgroup, sizeof(cp.setting));
-	r = p->num_cgroups ? cgroup_make(&g, &cp, e) : cgroup_find(&g, parent, NULL, e);
-	if (r < 0)
-		return r;
-	r = cgroup_add(&g, getpid(), e);
-	if (r < 0 && p->num_cgroups)
+	if (cgroup_make(&g, &cp, e) < 0)
+		return e->code;
+	if (cgroup_add(&g, getpid(), e) < 0) {
 		cgroup_remove(&g);
+		return e->code;
+	}
 	cgroup_free(&g);
-	return r;
+	return 0;
 }
 
 /* Everything up to the processes. */

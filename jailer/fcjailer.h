@@ -31,7 +31,6 @@ struct fcjailer_params {
 	int64_t uid, gid;	 /* -1: not given */
 	bool daemonize;
 	bool new_pid_ns;
-	unsigned cgroup_version;
 	struct cgroup_setting cgroup[CGROUP_SETTINGS_MAX]; /* owned strings, see fcjailer_add_cgroup */
 	unsigned num_cgroups;
 	uint64_t no_file;
@@ -51,7 +50,7 @@ int fcjailer_set_id(struct fcjailer_params *p, const char *text, struct err *e);
 int fcjailer_set_uid(struct fcjailer_params *p, const char *text, struct err *e);
 int fcjailer_set_gid(struct fcjailer_params *p, const char *text, struct err *e);
 int fcjailer_set_path(const char **ret, const char *text, struct err *e);
-int fcjailer_set_cgroup_version(struct fcjailer_params *p, const char *text, struct err *e);
+int fcjailer_check_cgroup_version(const char *text, struct err *e); /* 2 */
 int fcjailer_set_parent(struct fcjailer_params *p, const char *text, struct err *e);
 int fcjailer_add_cgroup(struct fcjailer_params *p, const char *text, struct err *e); /* FILE=VALUE */
 int fcjailer_add_limit(struct fcjailer_params *p, const char *text, struct err *e);  /* fsize=N, no-file=N */

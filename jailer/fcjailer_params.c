@@ -24,7 +24,6 @@ void fcjailer_init(struct fcjailer_params *p)
 		.chroot_base = "/srv/jailer",
 		.uid = -1,
 		.gid = -1,
-		.cgroup_version = 1,
 		.no_file = FCJAILER_NO_FILE_DEFAULT,
 		.fsize = UINT64_MAX,
 		.start_us = clock_us(CLOCK_MONOTONIC),
@@ -83,12 +82,13 @@ int fcjailer_set_path(const char **ret, const char *text, struct err *e)
 	return 0;
 }
 
-int fcjailer_set_cgroup_version(struct fcjailer_params *p, const char *text, struct err *e)
+int fcjailer_check_cgroup_version(const char *text, struct err *e)
 {
-	if (strcmp(text, "1") != 0 && strcmp(text, "2") != 0)
-		return err_set(e, -EINVAL, "must be 1 or 2");
-	p->cgroup_version = (unsigned)(*text - '0');
-	return 0;
+	if (!strcmp(text, "2"))
+		return 0;
+	if (!strcmp(text, "1"))
+		return err_set(e, -EINVAL, "cgroup v1 is not supported: leave the option out, and boot with cgroup v2");
+	return err_set(e, -EINVAL, "must be 2");
 }
 
 int fcjailer_set_parent(struct fcjailer_params *p, const char *text, struct err *e)

@@ -38,7 +38,7 @@ static int make(struct jail_group *g, const struct cgroup_params *p, struct err 
 
 int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e)
 {
-	struct cgroup_params p = { .version = 2, .parent = PARENT };
+	struct cgroup_params p = { .parent = PARENT };
 	struct jail_group g = { .made = true };
 	char name[32], *slash;
 
@@ -53,7 +53,7 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 		return 0;
 	if (make(&g, &p, e) < 0)
 		return e->code == -EBUSY ? e->code : (err_wrap(e, "limits"), jail_lacks(j->strict, e));
-	g.parent = strdup(g.cgroup.dir[0]);
+	g.parent = strdup(g.cgroup.dir);
 	slash = g.parent ? strrchr(g.parent, '/') : NULL;
 	if (slash)
 		*slash = '\0';
@@ -70,7 +70,7 @@ bool jail_group_had_oom(const struct jail_group *g)
 
 	if (!g->made)
 		return false;
-	snprintf(path, sizeof(path), "%s/memory.events", g->cgroup.dir[0]);
+	snprintf(path, sizeof(path), "%s/memory.events", g->cgroup.dir);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	len = fd < 0 ? 0 : fdio_pread(fd, text, sizeof(text) - 1, 0);
 	text[len > 0 ? len : 0] = '\0';

@@ -39,7 +39,8 @@ static int set_netns(void *target, const char *text, struct err *e)
 
 static int set_cgroup_version(void *target, const char *text, struct err *e)
 {
-	return fcjailer_set_cgroup_version(&((struct jailer_options *)target)->params, text, e);
+	(void)target; /* there is one version */
+	return fcjailer_check_cgroup_version(text, e);
 }
 
 static int set_parent(void *target, const char *text, struct err *e)
@@ -96,9 +97,9 @@ static const struct cli_option jailer_options[] = {
 	{ 0, "netns", "FILE", "the network namespace to join", .set = set_netns },
 	{ 0, "daemonize", NULL, "as a session of its own, its streams /dev/null", .set = set_daemonize },
 	{ 0, "new-pid-ns", NULL, "in a PID namespace of its own", .set = set_new_pid_ns },
-	{ 0, "cgroup", "FILE=VALUE", "a limit, such as cpu.shares=10; repeatable", .set = add_cgroup,
+	{ 0, "cgroup", "FILE=VALUE", "a limit, such as cpu.weight=10; repeatable", .set = add_cgroup,
 	  .repeatable = true },
-	{ 0, "cgroup-version", "N", "of control groups; default: 1", .set = set_cgroup_version, .words = "1 2" },
+	{ 0, "cgroup-version", "N", "of control groups: 2", .set = set_cgroup_version, .words = "2" },
 	{ 0, "parent-cgroup", "NAME", "above the jail's; default: the program's name", .set = set_parent },
 	{ 0, "resource-limit", "NAME=N", "fsize (bytes of a file) or no-file (open files;\ndefault: 2048); repeatable",
 	  .set = add_limit, .words = "fsize= no-file=", .repeatable = true },

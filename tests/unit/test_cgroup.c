@@ -88,8 +88,8 @@ static int tear_down(void **state)
 	return nftw(tmp, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* A tree of version 2 with groups "a" and "a/vm", and these controllers at its root. */
-static void stand_in_v2(const char *controllers)
+/* A tree with groups "a" and "a/vm", and these controllers at its root. */
+static void stand_in(const char *controllers)
 {
 	static const char *const dirs[] = { "v2", "v2/a", "v2/a/vm" };
 	char line[512], path[64];
@@ -115,10 +115,9 @@ static void stand_in_v2(const char *controllers)
 	put("mountinfo", line);
 }
 
-static struct cgroup_params params(unsigned version)
+static struct cgroup_params params(void)
 {
 	return (struct cgroup_params){
-		.version = version,
 		.parent = "a",
 		.name = "vm",
 		.mountinfo = mountinfo,
@@ -140,23 +139,23 @@ static void made(struct cgroup *g, const struct cgroup_params *p)
 
 static void refused(const struct cgroup_params *p, int code, const char *text)
 {
-	struct cgroup g = { .num_dirs = 99 };
+	struct cgroup g = { .dir = tmp };
 	struct err e;
 
 	assert_int_equal(cgroup_make(&g, p, &e), code);
-	assert_int_equal(g.num_dirs, 99);
+	assert_ptr_equal(g.dir, tmp);
 	if (!strstr(e.text, text))
 		fail_msg("'%s' does not say '%s'", e.text, text);
 }
 
-static void test_v2_enables_in_each_parent(void **state)
+static void test_enables_in_each_parent(void **state)
 {
-	struct cgroup_params p = params(2);
+	struct cgroup_params p = params();
 	struct cgroup g;
 	struct err e;
 
 	(void)state;
-	stand_in_v2("cpuset cpu io memory\n");
+	stand_in("cpuset cpu io memory\n");
 	put("v2/cgroup.subtree_control", "cpu memory\n");
 	set(&p, "cpu.max", "50000 100000");
 	set(&p, "cpuset.cpus", "0-1");
@@ -166,20 +165,19 @@ static void test_v2_enables_in_each_parent(void **state)
 	expect_file("v2/a/vm/cgroup.subtree_control", "");
 	expect_file("v2/a/vm/cpu.max", "50000 100000");
 	expect_file("v2/a/vm/cpuset.cpus", "0-1");
-	assert_int_equal(g.num_dirs, 1);
-	assert_string_equal(g.dir[0], in_tmp("v2/a/vm"));
+	assert_string_equal(g.dir, in_tmp("v2/a/vm"));
 	assert_int_equal(cgroup_add(&g, 4711, &e), 0);
 	expect_file("v2/a/vm/cgroup.procs", "4711");
 	cgroup_free(&g);
-	assert_int_equal(g.num_dirs, 0);
+	assert_null(g.dir);
 }
 
-static void test_v2_missing_controller(void **state)
+static void test_missing_controller(void **state)
 {
-	struct cgroup_params p = params(2);
+	struct cgroup_params p = params();
 
 	(void)state;
-	stand_in_v2("hugetlb cpusets\n");
+	stand_in("hugetlb cpusets\n");
 	set(&p, "cpuset.cpus", "0");
 	refused(&p, -ENOENT, "no controller 'cpuset' in '");
 	refused(&p, -ENOENT, "/v2/cgroup.controllers' (it has: hugetlb cpusets)");
@@ -193,10 +191,10 @@ static void test_v2_missing_controller(void **state)
 
 static void test_populated_groups_are_refused(void **state)
 {
-	struct cgroup_params p = params(2);
+	struct cgroup_params p = params();
 
 	(void)state;
-	stand_in_v2("cpu\n");
+	stand_in("cpu\n");
 	put("v2/a/vm/cgroup.procs", "1\n");
 	refused(&p, -EBUSY, "/v2/a/vm' has processes");
 	put("v2/a/vm/cgroup.procs", "");
@@ -206,9 +204,7 @@ static void test_populated_groups_are_refused(void **state)
 
 static void test_not_mounted(void **state)
 {
-	struct cgroup_params p = params(2);
-	struct cgroup g;
-	struct err e;
+	struct cgroup_params p = params();
 
 	(void)state;
 	put("mountinfo", "37 31 0:34 / /c/freezer rw,relatime - cgroup freezer rw,freezer\n"
@@ -218,11 +214,7 @@ static void test_not_mounted(void **state)
 			 "1 2 3:4 / /x\n"
 			 "1 2 3:4 / /x rw -\n"
 			 "1 2 3:4 / /x rw - cgroup x\n");
-	refused(&p, -ENOENT, "version 2 are not mounted");
-	assert_int_equal(cgroup_find(&g, "a", mountinfo, &e), -ENOENT);
-	p = params(1);
-	set(&p, "cpu.shares", "2");
-	refused(&p, -ENOENT, "version 1: controller 'cpu' is not mounted");
+	refused(&p, -ENOENT, "v2 is not mounted");
 	assert_int_equal(unlink(mountinfo), 0);
 	refused(&p, -ENOENT, "/mountinfo': No such file");
 }
@@ -234,7 +226,7 @@ static void test_mounts_of_a_part_come_last(void **state)
 
 	(void)state;
 	put("mountinfo", "1 2 3:4 /x/y /part\\040of\\134it rw - cgroup2 cgroup2 rw\n");
-	assert_int_equal(cgroup_find_v2(mountinfo, &path, &e), 0);
+	assert_int_equal(cgroup_find_tree(mountinfo, &path, &e), 0);
 	assert_string_equal(path, "/part of\\it");
 	free(path);
 	put("mountinfo", "1 2 3:4 /x/y /part rw - cgroup2 cgroup2 rw\n"
@@ -242,104 +234,32 @@ static void test_mounts_of_a_part_come_last(void **state)
 			 "1 2 3:4 / /again rw - cgroup2 cgroup2 rw\n"
 			 "1 2 3:4 / /cc rw - cgroup none rw,cpu,cpuacct\n"
 			 "1 2 3:4 / /named\\04 rw - cgroup none rw,name=systemd\n");
-	assert_int_equal(cgroup_find_v2(mountinfo, &path, &e), 0);
+	assert_int_equal(cgroup_find_tree(mountinfo, &path, &e), 0);
 	assert_string_equal(path, "/all");
 	free(path);
-	assert_int_equal(cgroup_find_v1(mountinfo, "cpuacct", &path, &e), 0);
-	assert_string_equal(path, "/cc");
-	free(path);
-	assert_int_equal(cgroup_find_v1(mountinfo, "name=systemd", &path, &e), 0);
-	assert_string_equal(path, "/named\\04");
-	free(path);
-	assert_int_equal(cgroup_find_v1(mountinfo, "cpua", &path, &e), -ENOENT);
-}
-
-static void stand_in_v1(void)
-{
-	char text[512];
-
-	put("cpu/a/vm/cgroup.procs", "");
-	put("cpu/a/vm/cpu.shares", "1024\n");
-	put("cpu/a/vm/cpuacct.usage", "9\n");
-	put("set/cpuset.cpus", "0-3\n");
-	put("set/cpuset.mems", "0\n");
-	put("set/a/cpuset.cpus", "\n");
-	put("set/a/cpuset.mems", "\n");
-	put("set/a/vm/cpuset.cpus", "\n");
-	put("set/a/vm/cpuset.mems", "\n");
-	put("set/a/vm/cgroup.procs", "");
-	snprintf(text, sizeof(text),
-		 "1 2 3:4 / %s/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
-		 "1 2 3:4 / %s/set rw - cgroup cgroup rw,cpuset\n",
-		 tmp, tmp);
-	put("mountinfo", text);
-}
-
-static void test_v1_trees_and_cpuset(void **state)
-{
-	struct cgroup_params p = params(1);
-	struct cgroup g;
-	struct err e;
-
-	(void)state;
-	stand_in_v1();
-	set(&p, "cpu.shares", "2");
-	set(&p, "cpuset.cpus", "1");
-	set(&p, "cpuacct.usage", "0"); /* in the tree of cpu */
-	made(&g, &p);
-	expect_file("cpu/a/vm/cpu.shares", "2");
-	expect_file("cpu/a/vm/cpuacct.usage", "0");
-	expect_file("set/a/cpuset.cpus", "0-3");
-	expect_file("set/a/cpuset.mems", "0");
-	expect_file("set/a/vm/cpuset.cpus", "1");
-	expect_file("set/a/vm/cpuset.mems", "0");
-	assert_int_equal(g.num_dirs, 2);
-	assert_int_equal(cgroup_add(&g, 12, &e), 0);
-	expect_file("cpu/a/vm/cgroup.procs", "12");
-	expect_file("set/a/vm/cgroup.procs", "12");
-	cgroup_free(&g);
-	refused(&p, -EBUSY, "/cpu/a/vm' has processes");
-}
-
-/* What a parent has already is not touched. */
-static void test_v1_cpuset_keeps_what_is_there(void **state)
-{
-	struct cgroup_params p = params(1);
-	struct cgroup g;
-
-	(void)state;
-	stand_in_v1();
-	put("set/a/cpuset.cpus", "2\n");
-	set(&p, "cpuset.mems", "0");
-	made(&g, &p);
-	expect_file("set/a/cpuset.cpus", "2\n");
-	expect_file("set/a/vm/cpuset.cpus", "2");
-	cgroup_free(&g);
-	put("set/cpuset.mems", "\n");
-	put("set/a/cpuset.mems", "\n");
-	refused(&p, -ENODATA, "/set/cpuset.mems' is empty");
 }
 
 static void test_failed_writes_name_the_file(void **state)
 {
-	struct cgroup_params p = params(1);
+	struct cgroup_params p = params();
 	char text[600];
 
 	(void)state;
-	stand_in_v1();
+	stand_in("cpu\n");
 	set(&p, "cpu.nothing", "2");
-	refused(&p, -ENOENT, "/cpu/a/vm/cpu.nothing': No such file");
+	refused(&p, -ENOENT, "/v2/a/vm/cpu.nothing': No such file");
 	p.name = "new"; /* the stand-in makes no files in it: so it is removed again */
-	refused(&p, -ENOENT, "/cpu/a/new/cpu.nothing");
-	assert_int_equal(access(in_tmp("cpu/a/new"), F_OK), -1);
+	refused(&p, -ENOENT, "/v2/a/new/cpu.nothing");
+	assert_int_equal(access(in_tmp("v2/a/new"), F_OK), -1);
 	p.parent = "b/c/d";
-	refused(&p, -ENOENT, "/cpu/b/c/d/new/cpu.nothing");
-	assert_int_equal(access(in_tmp("cpu/b"), F_OK), -1);
+	refused(&p, -ENOENT, "/v2/b/cgroup.controllers");
+	assert_int_equal(access(in_tmp("v2/b"), F_OK), -1);
 	p.parent = "a/b/c";
-	refused(&p, -ENOENT, "/cpu/a/b/c/new/cpu.nothing");
-	assert_int_equal(access(in_tmp("cpu/a/b"), F_OK), -1);
-	assert_int_equal(access(in_tmp("cpu/a"), F_OK), 0);
-	snprintf(text, sizeof(text), "1 2 3:4 / %s/mountinfo rw - cgroup cgroup rw,cpu\n", tmp);
+	refused(&p, -ENOENT, "/v2/a/b/cgroup.controllers");
+	assert_int_equal(access(in_tmp("v2/a/b"), F_OK), -1);
+	assert_int_equal(access(in_tmp("v2/a"), F_OK), 0);
+	p.num_settings = 0;
+	snprintf(text, sizeof(text), "1 2 3:4 / %s/mountinfo rw - cgroup2 cgroup2 rw\n", tmp);
 	put("mountinfo", text);
 	refused(&p, -ENOTDIR, "make control group '");
 }
@@ -357,47 +277,27 @@ static void test_parameters(void **state)
 	struct cgroup_params p;
 
 	(void)state;
-	stand_in_v2("cpu\n");
-	for (unsigned version = 0; version < 5; version++) {
-		p = params(version);
-		if (version != 1 && version != 2)
-			refused(&p, -EINVAL, "version 1 or 2, not");
-	}
+	stand_in("cpu\n");
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad_files); i++) {
-		p = params(2);
+		p = params();
 		set(&p, bad_files[i], "1");
 		refused(&p, -EINVAL, "must be CONTROLLER.NAME");
 	}
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad_names); i++) {
-		p = params(2);
+		p = params();
 		p.name = bad_names[i];
 		refused(&p, -EINVAL, "control group '");
 	}
 	for (size_t i = 0; i < MF_ARRAY_SIZE(bad_parents); i++) {
-		p = params(2);
+		p = params();
 		p.parent = bad_parents[i];
 		refused(&p, -EINVAL, "parent control group '");
 	}
-	p = params(2);
+	p = params();
 	set(&p, "cpu.max", "");
 	refused(&p, -EINVAL, "'cpu.max': no value");
 	p.num_settings = CGROUP_SETTINGS_MAX + 1;
 	refused(&p, -E2BIG, "more than 64 settings");
-}
-
-static void test_find(void **state)
-{
-	struct cgroup g;
-	struct err e;
-
-	(void)state;
-	stand_in_v2("cpu\n");
-	assert_int_equal(cgroup_find(&g, "a/vm", mountinfo, &e), 1);
-	assert_string_equal(g.dir[0], in_tmp("v2/a/vm"));
-	cgroup_free(&g);
-	assert_int_equal(cgroup_find(&g, "a/other", mountinfo, &e), 0);
-	assert_int_equal(cgroup_find(&g, "a/vm/cgroup.procs", mountinfo, &e), 0);
-	assert_int_equal(cgroup_find(&g, "../a", mountinfo, &e), -EINVAL);
 }
 
 /* A process of its own in a group of the kernel's, which goes when it has ended. */
@@ -416,10 +316,9 @@ static void try_real(struct cgroup_params *p)
 	p->name = dir;
 	r = cgroup_make(&g, p, &e);
 	if (r < 0) {
-		print_message("skipped: version %u: %s\n", p->version, e.text);
+		print_message("skipped: %s\n", e.text);
 		return;
 	}
-	assert_true(g.num_dirs > 0);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -430,7 +329,7 @@ static void try_real(struct cgroup_params *p)
 	if (r < 0)
 		print_message("%s\n", e.text);
 	assert_int_equal(r, 0);
-	snprintf(dir, sizeof(dir), "%s", g.dir[0]);
+	snprintf(dir, sizeof(dir), "%s", g.dir);
 	p->name = strrchr(dir, '/') + 1;
 	refused(p, -EBUSY, "has processes");
 	kill(pid, SIGKILL);
@@ -445,17 +344,11 @@ static void try_real(struct cgroup_params *p)
 
 static void test_real(void **state)
 {
-	struct cgroup_params p = params(2);
+	struct cgroup_params p = params();
 
 	(void)state;
 	try_real(&p);
-	p = params(1);
-	set(&p, "cpuset.cpus", "0");
-	try_real(&p);
-	p = params(1);
-	set(&p, "cpu.shares", "512");
-	try_real(&p);
-	p = params(2);
+	p = params();
 	set(&p, "cpuset.cpus", "0");
 	try_real(&p);
 }
@@ -464,16 +357,13 @@ int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		ONE(test_v2_enables_in_each_parent),
-		ONE(test_v2_missing_controller),
+		ONE(test_enables_in_each_parent),
+		ONE(test_missing_controller),
 		ONE(test_populated_groups_are_refused),
 		ONE(test_not_mounted),
 		ONE(test_mounts_of_a_part_come_last),
-		ONE(test_v1_trees_and_cpuset),
-		ONE(test_v1_cpuset_keeps_what_is_there),
 		ONE(test_failed_writes_name_the_file),
 		ONE(test_parameters),
-		ONE(test_find),
 		ONE(test_real),
 	};
 

@@ -80,7 +80,6 @@ static void test_defaults(void **state)
 	assert_null(p->parent);
 	assert_false(p->daemonize);
 	assert_false(p->new_pid_ns);
-	assert_int_equal(p->cgroup_version, 1);
 	assert_int_equal(p->num_cgroups, 0);
 	assert_int_equal(p->no_file, 2048);
 	assert_true(p->fsize == UINT64_MAX);
@@ -103,7 +102,6 @@ static void test_all_options(void **state)
 	assert_string_equal(p->netns, "/n");
 	assert_string_equal(p->parent, "a/b");
 	assert_true(p->daemonize && p->new_pid_ns);
-	assert_int_equal(p->cgroup_version, 2);
 	assert_int_equal(p->num_cgroups, 2);
 	assert_string_equal(p->cgroup[0].file, "cpu.max");
 	assert_string_equal(p->cgroup[0].value, "1 2");
@@ -163,7 +161,8 @@ static void test_values(void **state)
 	}
 	refuses("from 0 to 4294967294", "--uid", "4294967295");
 	refuses("from 0 to 4294967294", "--gid", "-1");
-	refuses("must be 1 or 2", "--cgroup-version", "12");
+	refuses("must be 2", "--cgroup-version", "12");
+	refuses("cgroup v1 is not supported", "--cgroup-version", "1");
 	refuses("must be FILE=VALUE", "--cgroup", "cpu.max");
 	refuses("no value given", "--cgroup", "cpu.max=");
 	refuses("must be CONTROLLER.NAME", "--cgroup", "cpu=1");
