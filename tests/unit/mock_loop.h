@@ -109,6 +109,12 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
 	return r;
 }
 
+int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned timeout_ms)
+{
+	(void)timeout_ms;
+	return loop_call(loop, fn, arg);
+}
+
 void loop_defer(struct loop *loop, struct task *task)
 {
 	(void)loop;

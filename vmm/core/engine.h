@@ -1,6 +1,6 @@
 /*
- * What moves the data of a loop: an engine, of which there are two, and the parts of a loop that it works on. For loop.c
- * and the engines alone.
+ * What moves the data of a loop: an engine, of which there are two, and the parts of a loop that it works on. For loop.c,
+ * loop_call.c and the engines alone.
  *
  *	engine_ring.c	io_uring: the kernel does the operations
  *	engine_sync.c	system calls of the loop's thread and of a second one, where io_uring is forbidden
@@ -77,6 +77,7 @@ struct loop {
 	pthread_mutex_t lock; /* over calls and their results, and start_result */
 	pthread_cond_t changed;
 	struct call *calls;
+	struct await *awaits; /* loop's thread */
 };
 
 /* The operation has ended with res; its done is called after the turn. */
@@ -87,6 +88,10 @@ static inline void engine_complete(struct loop *loop, struct op *op, int res)
 	*loop->completed_tail = op;
 	loop->completed_tail = &op->next;
 }
+
+/* loop_call.c: in a turn, those that came by now; and at its end, those that wait for something. */
+void loop_run_calls(struct loop *loop);
+void loop_run_awaits(struct loop *loop);
 
 /*
  * Starts a thread of the loop, which first calls engine_thread_begin, and waits until it has. Returns 0 or -errno with e

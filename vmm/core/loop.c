@@ -5,9 +5,8 @@
  * ended into a list; then timers are fired and the completions' callbacks run, then calls from other threads, then the
  * deferred tasks. Callbacks never run inside the engine, so they may start operations, drain, and recurse no further.
  *
- * Other threads reach the loop through loop_call: a list under a mutex and the wake eventfd, which is read like
- * any other. Calls do not run inside loop_drain: a reset that waits for its requests must not meet another device's
- * activation half-way.
+ * Other threads reach the loop through loop_call (loop_call.c). Calls do not run inside loop_drain: a reset that waits for its
+ * requests must not meet another device's activation half-way.
  */
 #include "vmm/core/loop.h"
 
@@ -31,14 +30,6 @@
 #include "vmm/core/timer.h"
 
 #define LOOP_STACK_SIZE (256 * KIB)
-
-struct call {
-	int (*fn)(void *arg);
-	void *arg;
-	int result;
-	bool done;
-	struct call *next;
-};
 
 int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum ring_kind kind, struct err *e)
 {
@@ -238,7 +229,7 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 	return 0;
 }
 
-/* Tasks and calls. */
+/* Tasks. */
 
 void loop_defer(struct loop *loop, struct task *task)
 {
@@ -270,68 +261,10 @@ static void run_tasks(struct loop *loop)
 	}
 }
 
-static void run_calls(struct loop *loop)
-{
-	struct call *call;
-
-	if (!loop->woken)
-		return;
-	loop->woken = false;
-	pthread_mutex_lock(&loop->lock);
-	while ((call = loop->calls)) {
-		loop->calls = call->next;
-		pthread_mutex_unlock(&loop->lock);
-		call->result = call->fn(call->arg);
-		pthread_mutex_lock(&loop->lock);
-		call->done = true;
-		pthread_cond_broadcast(&loop->changed);
-	}
-	pthread_mutex_unlock(&loop->lock);
-}
-
 /* Not the place to run the calls: this may be inside loop_drain. */
 static void wake_fire(struct watch *watch)
 {
 	watch->loop->woken = true;
-}
-
-int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
-{
-	struct call call = { .fn = fn, .arg = arg }, **tail;
-
-	if (!loop->running)
-		return fn(arg);
-	assert(!pthread_equal(pthread_self(), loop->thread));
-	pthread_mutex_lock(&loop->lock);
-	for (tail = &loop->calls; *tail; tail = &(*tail)->next)
-		;
-	*tail = &call;
-	fdio_event_signal(loop->wake_fd);
-	while (!call.done)
-		pthread_cond_wait(&loop->changed, &loop->lock);
-	pthread_mutex_unlock(&loop->lock);
-	return call.result;
-}
-
-struct turns_call {
-	const struct loop *loop;
-	uint64_t turns;
-};
-
-static int turns_call(void *arg)
-{
-	struct turns_call *c = arg;
-
-	c->turns = c->loop->turns;
-	return 0;
-}
-
-uint64_t loop_turns(struct loop *loop)
-{
-	struct turns_call c = { .loop = loop };
-
-	(void)loop_call(loop, turns_call, &c); /* returns 0 */
-	return c.turns;
 }
 
 /* The thread. */
@@ -382,8 +315,9 @@ static void *loop_thread(void *arg)
 		loop->engine->turn(loop, busy ? ENGINE_NO_WAIT : ENGINE_WAIT_TIMERS);
 		timers_run(&loop->timers, timers_clock_ns());
 		run_completed(loop);
-		run_calls(loop);
+		loop_run_calls(loop);
 		run_tasks(loop);
+		loop_run_awaits(loop);
 	}
 	loop->engine->cancel_all(loop);
 	loop_drain(loop, &loop->inflight);

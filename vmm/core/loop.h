@@ -122,6 +122,12 @@ void loop_stop(struct loop *loop);
  */
 int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
+/*
+ * The same, and as long as that is more than 0, fn(arg) runs again at the end of each turn that something else has caused,
+ * until timeout_ms are over; the last result is returned. On a loop that is not running, once.
+ */
+int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned timeout_ms);
+
 /* How many turns it has made. For tests: a loop that has nothing to do makes none. As loop_call, which is one, or two. */
 uint64_t loop_turns(struct loop *loop);
 
