@@ -5,7 +5,8 @@
  * Each packet is a header and perhaps data. This file takes packets out of tx and gives them to their connection, and
  * gives buffers of rx to the connections that have something to say, one packet each in turn.
  *
- *   kick(tx), kick(rx), a poll of a socket (vsock_conn.c, vsock_unix.c), a tick -> vsock_run
+ *   kick(tx), kick(rx), a poll of a socket (vsock_conn.c, vsock_unix.c), a tick -> run, mostly at the end of the turn (vsock_run):
+ *        run_writable: what waits in buffers ... sendmsg                  (vsock_flow.c)
  *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg        (vsock_conn.c)
  *        run_rx: virtq_pop -> conn_next ... recvmsg, or a control packet -> virtq_push
  *
@@ -39,7 +40,9 @@
 
 #define RX 0
 #define TX 1
-#define VSOCK_PACKETS_MAX 256 /* each way, in one turn of the loop */
+/* Each way, in one turn of the loop. */
+#define VSOCK_PACKETS_MAX 256
+#define VSOCK_BYTES_MAX MIB
 
 #define CONNS_SIZE (sizeof(struct vsock_conn) * VSOCK_CONNS_MAX)
 #define BUFS_SIZE ((size_t)VSOCK_BUF_SIZE * VSOCK_CONNS_MAX)
@@ -119,6 +122,7 @@ static bool run_tx(struct vsock *v)
 {
 	struct virtq *q = &v->dev.vq[TX];
 	struct virtq_chain chain;
+	uint64_t bytes = 0;
 
 	virtq_disable_notify(q);
 	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0 && v->num_refusals < VSOCK_REFUSALS_MAX; budget--) {
@@ -134,6 +138,9 @@ static bool run_tx(struct vsock *v)
 			take_packet(v, &chain);
 			virtq_push(q, chain.head, 0);
 			mmio_used(&v->dev, TX);
+			bytes += MF_MIN(chain.out_len, VSOCK_BUF_SIZE); /* of more it has taken none */
+			if (bytes >= VSOCK_BYTES_MAX)
+				break;
 		} else if (!virtq_enable_notify(q)) {
 			v->tx_more = false;
 			return false;
@@ -182,8 +189,9 @@ static bool run_rx(struct vsock *v)
 	struct virtq *q = &v->dev.vq[RX];
 	struct virtq_chain chain;
 	struct virtio_vsock_hdr h;
+	uint64_t bytes = 0;
 
-	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0; budget--) {
+	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0 && bytes < VSOCK_BYTES_MAX; budget--) {
 		const char *why = "receive buffer without room for data";
 		int got;
 
@@ -206,18 +214,40 @@ static bool run_rx(struct vsock *v)
 		virtq_copy_in(&chain, 0, &h, sizeof(h));
 		virtq_push(q, chain.head, (uint32_t)sizeof(h) + h.len);
 		mmio_used(&v->dev, RX);
+		bytes += h.len;
 	}
 	return true;
 }
 
-void vsock_run(struct vsock *v)
+/* To the host: what waits in buffers. Returns whether it has to go on in another turn. */
+static bool run_writable(struct vsock *v)
 {
-	bool more = v->tx_more && run_tx(v);
+	struct vsock_conn *c;
+	uint64_t bytes = 0;
 
+	while (bytes < VSOCK_BYTES_MAX && (c = TAILQ_FIRST(&v->writable))) {
+		TAILQ_REMOVE(&v->writable, c, in_writable);
+		c->writable = false;
+		bytes += flow_flush(c);
+	}
+	return !TAILQ_EMPTY(&v->writable);
+}
+
+/* Moves what can be moved, both ways. */
+static void run(struct vsock *v)
+{
+	bool more = run_writable(v);
+
+	more = (v->tx_more && run_tx(v)) || more;
 	more = run_rx(v) || more;
 	/* Room for refusals may have come only now. */
 	if (more || (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX))
-		loop_defer(v->dev.loop, &v->retry);
+		vsock_run(v);
+}
+
+void vsock_run(struct vsock *v)
+{
+	loop_defer(v->dev.loop, &v->task);
 }
 
 /* Polls and time. */
@@ -229,10 +259,12 @@ void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events)
 	poll->events = events;
 	poll->armed = loop_poll(v->dev.loop, &poll->op, fd, events);
 	poll->wanted = !poll->armed;
-	if (poll->armed)
+	if (poll->armed) {
 		v->in_flight++;
-	else
-		loop_defer(v->dev.loop, &v->retry);
+	} else {
+		v->polls_wanted = true;
+		vsock_run(v);
+	}
 }
 
 static void poll_again(struct vsock *v, struct vsock_poll *poll, int fd)
@@ -241,19 +273,25 @@ static void poll_again(struct vsock *v, struct vsock_poll *poll, int fd)
 		vsock_poll(v, poll, fd, poll->events);
 }
 
-/* The task: the ring had no room, or there was too much for one turn. */
-static void vsock_retry(struct task *task)
+static void polls_again(struct vsock *v)
 {
-	struct vsock *v = MF_CONTAINER_OF(task, struct vsock, retry);
-
-	if (!v->active)
-		return;
+	v->polls_wanted = false;
 	poll_again(v, &v->accept, v->name.fd);
 	for (unsigned i = 0; i < v->num_touched; i++) {
 		poll_again(v, &v->conn[i].in, v->conn[i].fd);
 		poll_again(v, &v->conn[i].out, v->conn[i].fd);
 	}
-	vsock_run(v);
+}
+
+static void vsock_task(struct task *task)
+{
+	struct vsock *v = MF_CONTAINER_OF(task, struct vsock, task);
+
+	if (!v->active)
+		return;
+	if (v->polls_wanted)
+		polls_again(v);
+	run(v);
 }
 
 static void next_tick(struct vsock *v)
@@ -297,7 +335,7 @@ static void vsock_kick(struct virtio_dev *dev, unsigned index)
 
 	if (index == TX)
 		v->tx_more = true;
-	vsock_run(v);
+	run(v); /* the guest waits; with the end of the turn that is three times in one, at most */
 }
 
 static int vsock_activate(struct virtio_dev *dev)
@@ -336,15 +374,27 @@ static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *buf
 	memcpy(buf, (const char *)&config + offset, len);
 }
 
-/* On the loop. Returns whether the host has not taken all yet. */
-static int vsock_unfinished(void *arg)
+/* On the loop: takes what the guest has sent without a notification. */
+static int vsock_look_again(void *arg)
 {
 	struct vsock *v = arg;
 
+	if (v->active && !v->dev.vq[TX].broken) {
+		v->tx_more = true;
+		run(v);
+	}
+	return 0;
+}
+
+/* On the loop: whether the host has not taken all yet. What waits for room for refusals is not for the host. */
+static int vsock_unfinished(void *arg)
+{
+	const struct vsock *v = arg;
+
 	if (!v->active || v->dev.vq[TX].broken)
 		return 0;
-	v->tx_more = true;
-	vsock_run(v);
+	if (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX)
+		return 1;
 	for (unsigned i = 0; i < v->num_touched; i++)
 		if (v->conn[i].state != CONN_FREE && v->conn[i].buf_len > 0)
 			return 1;
@@ -355,8 +405,8 @@ void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms)
 {
 	struct vsock *v = to_vsock(dev);
 
-	for (unsigned ms = 0; loop_call(dev->loop, vsock_unfinished, v) && ms < timeout_ms; ms += 10)
-		(void)poll(NULL, 0, 10); /* a pause */
+	(void)loop_call(dev->loop, vsock_look_again, v);		   /* returns 0 */
+	(void)loop_call_until(dev->loop, vsock_unfinished, v, timeout_ms); /* what is left then is lost */
 }
 
 static void vsock_free(struct virtio_dev *dev)
@@ -417,11 +467,12 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	v->connect = params->connect;
 	v->connect_ctx = params->ctx;
 	v->name = UNIXNAME_INIT;
-	v->retry.run = vsock_retry;
+	v->task.run = vsock_task;
 	v->timer.fire = vsock_tick;
 	v->max_conns = params->max_conns ? MF_MIN(params->max_conns, VSOCK_CONNS_MAX) : VSOCK_CONNS_MAX;
 	v->last_port = VSOCK_PORT_BASE - 1;
 	TAILQ_INIT(&v->ready);
+	TAILQ_INIT(&v->writable);
 	if (vsock_build(v, params, e) < 0) {
 		err_wrap(e, "vsock '%s'", id);
 		vsock_free(&v->dev);

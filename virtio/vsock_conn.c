@@ -116,7 +116,9 @@ static void conn_end(struct vsock_conn *c, enum vsock_conn_state state)
 	conn_wait_end(c);
 	if (c->ready)
 		TAILQ_REMOVE(&v->ready, c, in_ready);
-	c->ready = c->readable = false;
+	if (c->writable)
+		TAILQ_REMOVE(&v->writable, c, in_writable);
+	c->ready = c->writable = c->readable = false;
 	c->due = 0;
 	c->state = state;
 	if (state == CONN_DEAD)

@@ -69,7 +69,7 @@ void flow_drained(struct vsock_conn *c)
 		(void)shutdown(c->fd, SHUT_WR); /* fails when the host has gone, which a poll will tell */
 }
 
-static void flow_flush(struct vsock_conn *c)
+uint32_t flow_flush(struct vsock_conn *c)
 {
 	uint8_t *buf = vsock_buf(c);
 	uint32_t first = MF_MIN(c->buf_len, VSOCK_BUF_SIZE - c->buf_head);
@@ -81,7 +81,7 @@ static void flow_flush(struct vsock_conn *c)
 
 	if (n < 0) {
 		flow_deafen(c);
-		return;
+		return 0;
 	}
 	c->buf_head = (c->buf_head + (uint32_t)n) % VSOCK_BUF_SIZE;
 	c->buf_len -= (uint32_t)n;
@@ -90,6 +90,7 @@ static void flow_flush(struct vsock_conn *c)
 		vsock_poll(c->v, &c->out, c->fd, POLLOUT);
 	else
 		flow_drained(c);
+	return (uint32_t)n;
 }
 
 void flow_out_done(struct op *op, int res)
@@ -105,10 +106,12 @@ void flow_out_done(struct op *op, int res)
 	}
 	if (res == -ECANCELED)
 		return; /* the loop ends */
-	if (res < 0)
+	if (res < 0) {
 		conn_reset(c); /* it cannot be waited for */
-	else if (c->buf_len)
-		flow_flush(c);
+	} else if (c->buf_len && !c->writable) {
+		TAILQ_INSERT_TAIL(&v->writable, c, in_writable);
+		c->writable = true;
+	}
 	vsock_run(v);
 }
 

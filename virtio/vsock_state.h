@@ -63,12 +63,12 @@ struct vsock_conn {
 	struct vsock *v;
 	struct vsock_poll in, out;
 	LIST_ENTRY(vsock_conn) in_bucket;
-	TAILQ_ENTRY(vsock_conn) in_ready;
+	TAILQ_ENTRY(vsock_conn) in_ready, in_writable;
 	enum vsock_conn_state state;
 	int fd;
 	uint32_t host_port, guest_port;
-	bool hashed, ready;
-	unsigned ticks; /* until its time is over; 0: it has no limit */
+	bool hashed, ready, writable; /* in these lists */
+	unsigned ticks;		      /* until its time is over; 0: it has no limit */
 
 	/* From host to guest. */
 	unsigned due;	     /* DUE_* */
@@ -110,8 +110,9 @@ struct vsock {
 	uint32_t cid;
 	bool active;
 	bool tx_more; /* the guest may have sent something that was not looked at */
-	struct task retry;
+	struct task task;
 	unsigned in_flight; /* polls in the ring */
+	bool polls_wanted;  /* the ring had no room for some */
 
 	/* The host's side (vsock_unix.c). */
 	struct unixname name;			  /* without a path: nobody listens */
@@ -135,7 +136,8 @@ struct vsock {
 	struct vsock_conn *conn; /* VSOCK_CONNS_MAX of them, mapped */
 	uint8_t *buf;		 /* VSOCK_BUF_SIZE for each, mapped, untouched until needed */
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
-	TAILQ_HEAD(, vsock_conn) ready; /* those that may have a packet for the guest, in turn */
+	TAILQ_HEAD(, vsock_conn) ready;	   /* those that may have a packet for the guest, in turn */
+	TAILQ_HEAD(, vsock_conn) writable; /* those whose host may take what is in the buffer, in turn */
 
 	unsigned refusal_head, num_refusals;
 	struct vsock_refusal refusal[VSOCK_REFUSALS_MAX];
@@ -143,7 +145,7 @@ struct vsock {
 
 /* vsock.c */
 
-/* Moves what can be moved, both ways; at the end of what happens on the loop. */
+/* Lets what can be moved move, both ways, at the end of this turn. Whatever happens on the loop ends with it. */
 void vsock_run(struct vsock *v);
 
 /* Queues an RST in answer to h, unless that is one. There is room: a packet of the guest is only taken when there is. */
@@ -153,7 +155,7 @@ void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h);
 void vsock_wait(struct vsock *v);
 void vsock_wait_end(struct vsock *v);
 
-/* Arms a poll of fd unless it is armed; when the ring has no room, the retry task does it. */
+/* Arms a poll of fd unless it is armed; when the ring has no room, the task does it. */
 void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events);
 
 /* vsock_conn.c */
@@ -209,6 +211,9 @@ static inline uint8_t *vsock_buf(const struct vsock_conn *c)
 /* The polls of a connection have ended. */
 void flow_in_done(struct op *op, int res);
 void flow_out_done(struct op *op, int res);
+
+/* Writes what is in the buffer. Returns how many bytes the host took. */
+uint32_t flow_flush(struct vsock_conn *c);
 
 /* Data of the guest: len bytes of chain, behind the header. */
 void flow_take(struct vsock_conn *c, uint32_t len, const struct virtq_chain *chain);

@@ -363,6 +363,39 @@ static void test_reset_while_it_waits(void **state)
 	close(fd);
 }
 
+static void *read_late(void *arg)
+{
+	static char data[16 * BUF];
+	int fd = *(int *)arg;
+
+	(void)poll(NULL, 0, 100);
+	for (unsigned i = 0; i < 1000 && recv(fd, data, sizeof(data), 0) != 0; i++)
+		(void)poll(NULL, 0, 2);
+	return NULL;
+}
+
+/* At the VM's end: waits for a slow host, without a look every now and then, and not for one that does not read. */
+static void test_finish(void **state)
+{
+	struct fix *f = *state;
+	int fd = host_does_not_read_and_half_closes(f);
+	uint64_t turns = loop_turns(real_loop), began_ns = timers_clock_ns();
+	pthread_t thread;
+
+	vsock_finish(f->dev, 300);
+	assert_true(timers_clock_ns() - began_ns >= 300000000);
+	assert_in_range(loop_turns(real_loop) - turns, 0, 16);
+	assert_true(vsock_of(f)->conn[0].buf_len > 0);
+	assert_int_equal(pthread_create(&thread, NULL, read_late, &fd), 0);
+	began_ns = timers_clock_ns();
+	vsock_finish(f->dev, 60000);
+	assert_true(timers_clock_ns() - began_ns < 30000000000);
+	assert_int_equal(vsock_of(f)->conn[0].buf_len, 0);
+	tell_device(f, RESET);
+	pthread_join(thread, NULL);
+	close(fd);
+}
+
 #define R(fn) cmocka_unit_test_setup_teardown(fn, setup_state, teardown_state)
 
 int main(void)
@@ -373,6 +406,7 @@ int main(void)
 		R(test_hangup_after_the_guest_wants_no_more),
 		R(test_room_after_half_close),
 		R(test_reset_while_it_waits),
+		R(test_finish),
 	};
 	int failed = cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
 
