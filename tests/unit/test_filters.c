@@ -224,6 +224,14 @@ static void test_log_policy(void **state)
 	assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
 }
 
+/* The one call on a ring that exists: it gives up all files, of the thread's own. */
+static bool gives_up_files(enum thread_kind kind, const struct filter_rule *rule)
+{
+	return kind == THREAD_IO && rule->nr == SYS_io_uring_register && rule->arg[0].number == 1 &&
+	       rule->arg[0].value == FILTER_SLOT_VALUE(SLOT_OWN) && rule->arg[1].number == 2 &&
+	       rule->arg[1].value == IORING_UNREGISTER_FILES && rule->arg[2].number == 3 && !rule->arg[2].value;
+}
+
 /* What no list may have, whatever else is put into one. */
 static void test_never(void **state)
 {
@@ -255,7 +263,8 @@ static void test_never(void **state)
 	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++)
 		for (size_t i = 0; i < lists[kind].num; i++)
 			for (size_t j = 0; j < MF_ARRAY_SIZE(never); j++)
-				assert_int_not_equal(lists[kind].rules[i].nr, never[j]);
+				assert_true(lists[kind].rules[i].nr != never[j] ||
+					    gives_up_files(kind, &lists[kind].rules[i]));
 }
 
 static void test_names(void **state)

@@ -42,6 +42,8 @@ struct engine_ops {
 	void (*turn)(struct loop *loop, enum engine_wait wait);
 	/* As loop_replace_file, on a loop that runs and may do it. */
 	int (*replace)(struct loop *loop, int file, int fd);
+	/* Last thing on the loop's thread, when nothing is in flight: the kernel lets go of the files. */
+	void (*end)(struct loop *loop);
 	/* Gives up what make has made, all or a part of it, or nothing. */
 	void (*done)(struct loop *loop);
 };

@@ -10,12 +10,19 @@
  * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop for sockets (RING_SOCKETS)
  * such a poll goes to an epoll(7) set, which adds EPOLLERR and EPOLLHUP and nothing else, and the ring polls that set. These
  * polls are a list; a socket is in the set once, with the events of all that wait for it.
+ *
+ * The end. A ring is taken down by a kernel worker, after grace periods of RCU: 15 to 50 ms during which its registered
+ * files stay open, though the process may have ended. Who captures our output would wait for that. So the loop's thread
+ * unregisters them when it ends. Before Linux 6.4 that waits for a grace period itself, 10 ms; there it is done only if
+ * there is a file whose end somebody may wait for. The locks of drives are given up before, in any case (image_close).
  */
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -31,10 +38,13 @@
 #define POLL_EVENTS 0xffff
 #define POLL_STARTED (1 << 16)
 
+#define FEAT_LINUX_6_3 (1U << 13) /* IORING_FEAT_REG_REG_RING: no sign of 6.4 is nearer */
+
 struct ring_loop {
 	struct loop loop;
 	struct io_uring ring;
 	bool made;
+	bool lets_go;	   /* of its files, when it ends */
 	uint8_t sqe_flags; /* of every operation */
 	struct op *quiet;  /* a list, by next */
 	struct op epoll;   /* the poll of the set, of which the loop does not know */
@@ -51,6 +61,16 @@ static int ring_begin(struct loop *loop)
 	return MF_MIN(io_uring_enable_rings(&to_ring(loop)->ring), 0);
 }
 
+/* A pipe, a socket, a terminal, a tap: at their end something happens elsewhere. */
+static bool is_awaited(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))) /* /dev/null */
+		return false;
+	return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
+}
+
 static int ring_make_loop(struct loop *loop, struct err *e)
 {
 	struct ring_loop *r = to_ring(loop);
@@ -65,6 +85,9 @@ static int ring_make_loop(struct loop *loop, struct err *e)
 	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, &why) < 0)
 		return err_set(e, why.code, "%s, or use --io-engine=sync", why.text);
 	r->made = true;
+	r->lets_go = r->ring.features & FEAT_LINUX_6_3;
+	for (unsigned i = 0; !r->lets_go && i < loop->num_files; i++)
+		r->lets_go = is_awaited(loop->file[i]);
 	loop->ring_fd = r->ring.ring_fd;
 	return 0;
 }
@@ -308,6 +331,14 @@ static int ring_replace(struct loop *loop, int file, int fd)
 	return MF_MIN(n, 0);
 }
 
+static void ring_end(struct loop *loop)
+{
+	struct ring_loop *r = to_ring(loop);
+
+	if (loop->kind != RING_SOCKETS && r->lets_go)
+		(void)io_uring_unregister_files(&r->ring); /* if it fails, the end of the ring does it, later */
+}
+
 static void ring_done(struct loop *loop)
 {
 	if (to_ring(loop)->made)
@@ -326,5 +357,6 @@ const struct engine_ops engine_ring = {
 	.cancel_all = ring_cancel_all,
 	.turn = ring_turn,
 	.replace = ring_replace,
+	.end = ring_end,
 	.done = ring_done,
 };

@@ -361,6 +361,11 @@ static int sync_make(struct loop *loop, struct err *e)
 	return s->has_worker || loop->kind == RING_SOCKETS ? 0 : e->code;
 }
 
+static void sync_end(struct loop *loop)
+{
+	(void)loop;
+}
+
 static void sync_done(struct loop *loop)
 {
 	struct sync_loop *s = to_sync(loop);
@@ -389,5 +394,6 @@ const struct engine_ops engine_sync = {
 	.cancel_all = sync_cancel_all,
 	.turn = sync_turn,
 	.replace = sync_replace,
+	.end = sync_end,
 	.done = sync_done,
 };

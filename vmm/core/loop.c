@@ -321,6 +321,7 @@ static void *loop_thread(void *arg)
 	}
 	loop->engine->cancel_all(loop);
 	loop_drain(loop, &loop->inflight);
+	loop->engine->end(loop);
 	return NULL;
 }
 

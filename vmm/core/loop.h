@@ -5,8 +5,8 @@
  *
  * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. A ring is made
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
- * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), and
- * files can be exchanged for others only on a loop of RING_EXCHANGEABLE.
+ * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), but all files can
+ * be given up, and they can be exchanged for others on a loop of RING_EXCHANGEABLE.
  *
  * A turn of the loop: wait for completions; take all of them; fire timers; run their callbacks; run the
  * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
@@ -113,7 +113,11 @@ int loop_file(const struct loop *loop, unsigned index);
 /* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
 int loop_start(struct loop *loop, struct err *e);
 
-/* Ends the thread after the present turn and waits for it. Operations still in flight are cancelled and waited for. */
+/*
+ * Ends the thread after the present turn and waits for it. Operations still in flight are cancelled and waited for. The
+ * kernel then holds the files no more for the loop: who waits for their last copy to be closed, waits for the owners' (on
+ * Linux before 6.3, regular files and block devices may stay open for some 15 ms).
+ */
 void loop_stop(struct loop *loop);
 
 /*

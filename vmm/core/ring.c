@@ -5,7 +5,7 @@
  * in ops below. Nothing that opens, connects or maps is among them. RING_FIXED works on registered files only
  * (IOSQE_FIXED_FILE is required). RING_SOCKETS cannot, because its files come and go; so it polls, and what
  * moves data there are system calls, which seccomp does see. io_uring_register(2) on a ring restricted so refuses
- * everything further, but for the exchange of registered files of RING_EXCHANGEABLE.
+ * everything further, but to give up all registered files, and to exchange those of RING_EXCHANGEABLE.
  *
  * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
  * same with more interruptions.
@@ -93,7 +93,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind
 		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ,  IORING_OP_READV,
 		IORING_OP_WRITEV,   IORING_OP_WRITE,	    IORING_OP_FSYNC, IORING_OP_FALLOCATE
 	};
-	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 3] = { 0 };
+	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 4] = { 0 };
 	size_t n = 0, num_ops = kind == RING_SOCKETS ? 2 : MF_ARRAY_SIZE(ops);
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
 	int r;
@@ -108,6 +108,8 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind
 		res[n++].sqe_flags = IOSQE_FIXED_FILE;
 		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 		res[n++].sqe_flags = IOSQE_FIXED_FILE;
+		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+		res[n++].register_op = IORING_UNREGISTER_FILES;
 	}
 	if (kind == RING_EXCHANGEABLE) {
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;

@@ -6,8 +6,8 @@
  * every start. What is known only then (descriptors, thread ids) stands in the filters as the constants of enum
  * filter_slot, for which confine.c puts the values.
  *
- * Never allowed on any thread: execve, open, mmap, mprotect, ptrace, io_uring_setup, io_uring_register, and socket but for
- * the vsock thread's AF_UNIX. Memory: the main thread may grow the heap (brk); the others allocate none, and would not have
+ * Never allowed on any thread: execve, open, mmap, mprotect, ptrace, io_uring_setup, io_uring_register but to give files
+ * up, and socket but for the vsock thread's AF_UNIX. Memory: the main thread may grow the heap (brk); the others allocate none, and would not have
  * heaps of their own, which libc maps (M_ARENA_MAX is 1).
  *
  * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/compare).
@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/if_tun.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <sched.h>
 #include <signal.h>
@@ -107,6 +108,8 @@ static const struct filter_rule vcpu_rules[] = {
 
 static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_enter, "all I/O", SLOT(1, SLOT_OWN)),
+	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
+	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
 	DEVICE,
 	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
 	LOG,
