@@ -8,9 +8,9 @@ struct err;
 int reaper_prepare(struct err *e);
 
 /*
- * Starts a process that shares this one's memory and holds copies of its files, and ends when this one does: the kernel
- * then frees the VM and guest RAM in that process, after the caller of mayfly has its exit status. A failure costs only
- * time. Last thing before exit; main thread.
+ * Closes all files, stderr and the log too, and starts a process that shares this one's memory and ends when this one
+ * does: the kernel then frees the VM and guest RAM in that process, after the caller of mayfly has its exit status. A
+ * failure costs only time. Last thing before exit; main thread. Without reaper_prepare, does nothing.
  */
 void reaper_start(void);
 

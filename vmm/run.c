@@ -17,6 +17,7 @@
 #include "vmm/config.h"
 #include "vmm/jail_run.h"
 #include "vmm/pack.h"
+#include "vmm/reaper.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
@@ -151,5 +152,9 @@ int run_command(int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r < 0)
 		return cli_fail(&e);
-	return r > 0 ? STATUS_OK : run_config(&c, &timeline);
+	if (r > 0)
+		return STATUS_OK;
+	r = run_config(&c, &timeline);
+	reaper_start();
+	return r;
 }

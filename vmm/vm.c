@@ -318,7 +318,5 @@ int vm_main(const struct config *config, struct timeline *timeline, struct vm_ou
 	restore_tty(&vm);
 	if (raw && !vm.agent)
 		fputc('\n', stderr);
-	status = status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
-	reaper_start();
-	return status;
+	return status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
 }

@@ -214,6 +214,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(newfstatat, "a socket's name: is it still ours"),
 	ALLOW(unlink, "a socket's name is removed"),
 	ALLOW(wait4, "passt and tar have ended"),
+	ALLOW(close_range, "all that is open, before the reaper starts", INT(3, 0)),
 	ALLOW(clone, "the reaper", INT(1, CLONE_VM)),
 	ALLOW(rt_sigaction, "a crash: to die of its signal, with a core file", INT(1, SIGSEGV)),
 	ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)),
