@@ -65,7 +65,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile unit-bins fuzz-bins guests install \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants unit-bins fuzz-bins guests install \
 	uninstall deb clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -280,6 +280,9 @@ check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
 
 check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
 	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
+
+check-mutants: ## small faults in what has changed since BASE=HEAD~1 that no unit test notices; not a part of check
+	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
 	rm -rf build
