@@ -42,6 +42,7 @@ struct tap {
 	int fd, file;
 	struct op rx_op;
 	bool receiving;
+	bool stopping; /* what ends is not begun again: nobody would cancel it */
 	unsigned rx_num; /* of rx_iov */
 	uint8_t overflow;
 	struct net_tx *sending[TAP_TX_MAX]; /* in no order */
@@ -95,6 +96,8 @@ static void tap_rx_ready(struct op *op, int res)
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
 
 	op->done = tap_rx_done;
+	if (t->stopping)
+		res = -ECANCELED;
 	if (res < 0 || !loop_readv(t->b.loop, op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET))
 		tap_rx_done(op, res < 0 ? res : -EBUSY);
 }
@@ -103,7 +106,7 @@ static void tap_rx_done(struct op *op, int res)
 {
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
 
-	if (res == -EAGAIN) { /* a kernel that does not wait for a frame itself */
+	if (res == -EAGAIN && !t->stopping) { /* a kernel that does not wait for a frame itself */
 		op->done = tap_rx_ready;
 		if (loop_poll(t->b.loop, op, t->file, POLLIN))
 			return;
@@ -140,6 +143,7 @@ static void tap_start(struct net_backend *b, uint64_t features)
 	};
 	unsigned flags = 0;
 
+	to_tap(b)->stopping = false;
 	/* §5.1.3.1: all of them need GUEST_CSUM. The kernel wants both kinds of USO or none. */
 	if (features & 1ULL << VIRTIO_NET_F_GUEST_CSUM) {
 		flags = TUN_F_CSUM;
@@ -158,6 +162,7 @@ static void tap_stop(struct net_backend *b)
 {
 	struct tap *t = to_tap(b);
 
+	t->stopping = true;
 	if (t->receiving)
 		loop_cancel(b->loop, &t->rx_op);
 	for (unsigned i = 0; i < t->num_sending; i++)
