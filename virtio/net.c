@@ -38,6 +38,7 @@
 #include "vmm/core/timer.h"
 
 #define MTU_DEFAULT 1500U
+#define TX_BYTES_MAX MIB /* that are begun to be sent in one turn of the loop: a tap takes them all at once */
 
 #define GUEST_GSO                                                                                                      \
 	(BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_UFO) |                   \
@@ -125,9 +126,10 @@ static enum net_next net_tx_begin(struct net *n)
 static void net_tx_run(struct net *n)
 {
 	struct virtq *q = &n->dev.vq[NET_TX];
+	uint64_t bytes = 0;
 
 	virtq_disable_notify(q);
-	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0; budget--) {
+	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0 && bytes < TX_BYTES_MAX; budget--) {
 		const char *why = "frame to send with buffers that the device should write";
 		int got;
 
@@ -143,6 +145,7 @@ static void net_tx_run(struct net *n)
 			mmio_broken(&n->dev, why);
 			return;
 		}
+		bytes += MF_MIN(n->chain.out_len, NET_HEADER_LEN + NET_FRAME_MAX); /* longer ones are dropped */
 		if (net_tx_begin(n) == NEXT_STOP)
 			return;
 	}

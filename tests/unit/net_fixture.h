@@ -19,7 +19,9 @@
 
 #define F(name) (1ULL << VIRTIO_NET_F_##name)
 #define HDR 12U
+#ifndef TX_MAX
 #define TX_MAX 4U
+#endif
 #define BUF(i) (DRV_DATA + 0x2000U * (i))
 
 struct fake {
