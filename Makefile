@@ -65,8 +65,8 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants unit-bins fuzz-bins guests install \
-	uninstall deb clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants unit-bins \
+	fuzz-bins guests install uninstall deb clean help
 
 all: $(BIN) ## build the monitor (the default)
 
