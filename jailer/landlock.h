@@ -13,6 +13,8 @@ struct err;
 #define LANDLOCK_REMOVE_FILES (1ULL << 5)
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
 #define LANDLOCK_MANAGE_DIRS (1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 4) /* read, write files; list, remove */
+#define LANDLOCK_UNPACK                                                                                                \
+	(1ULL << 1 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 12) /* write; list; make what init sends */
 
 struct landlock_dir {
 	const char *path;

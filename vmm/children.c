@@ -18,9 +18,13 @@ int children_start(struct children *c, const struct config *config, struct err *
 		if (n->kind == CONFIG_NET_USER && passt_start(&c->passt[i], n, n->mtu, e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
-	for (unsigned i = 0; i < config->num_artifacts; i++)
+	for (unsigned i = 0; i < config->num_artifacts; i++) {
 		if (artifact_start(&c->artifact[i], &config->artifact[i], e) < 0)
 			return e->code;
+		for (unsigned j = 0; j < i; j++)
+			if (artifact_check_places(&c->artifact[j], &c->artifact[i], e) < 0)
+				return e->code;
+	}
 	return 0;
 }
 
@@ -49,6 +53,10 @@ bool children_finish(struct children *c)
 
 void children_end(struct children *c)
 {
+	struct err e;
+
+	for (unsigned i = 0; c->config && i < c->config->num_artifacts; i++)
+		(void)artifact_finish(&c->artifact[i], &e); /* of a VM that did not run, nothing is missed */
 	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
 		passt_end(&c->passt[i]);
 }

@@ -1,5 +1,5 @@
 /*
- * Programs of the host that serve a VM: passt for each user network, tar for each artifact. They live outside of the jail,
+ * Programs of the host that serve a VM: passt for each user network, the keeper and the unpacker of each artifact. They live outside of the jail,
  * as children of the process that the user has started; their sockets are the VM's.
  */
 #ifndef MF_VMM_CHILDREN_H

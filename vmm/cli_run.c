@@ -51,6 +51,7 @@ static const struct cli_option run_options[] = {
 	  .key = "volumes", .words = CLI_FILES },
 	{ 0, "artifact", "SPEC", "/GUEST=HOSTDIR: copied out at the end; repeatable", .key = "artifacts",
 	  .words = CLI_FILES },
+	{ 0, "artifact-max", "SIZE", "how much each may be; default: 8G", .key = "artifact_max" },
 	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds it", .key = "name" },
 	{ 0, "control", "PATH", "the socket for `mayfly exec`; default: by NAME", .key = "control",
 	  .words = CLI_FILES },

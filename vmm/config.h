@@ -89,6 +89,7 @@ struct config_net {
 /* What is copied from the guest to a directory of the host at the end. */
 struct config_artifact {
 	char *guest, *host;
+	uint64_t max_bytes; /* of its archive; 0: ARTIFACT_BYTES_DEFAULT */
 };
 
 struct config_list {
@@ -144,10 +145,11 @@ struct config {
 	struct config_command command;
 	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
 	unsigned num_artifacts;
-	uint64_t timeout_ms; /* or 0: none */
-	char *name;	     /* or NULL: the guest's host name, and where `mayfly exec` finds it */
-	char *control;	     /* or NULL: the path of that socket */
-	bool console;	     /* the guest's console goes to stderr while a command has stdin and stdout */
+	uint64_t artifact_max; /* of each; bytes, or 0: not given */
+	uint64_t timeout_ms;   /* or 0: none */
+	char *name;	       /* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *control;	       /* or NULL: the path of that socket */
+	bool console;	       /* the guest's console goes to stderr while a command has stdin and stdout */
 	enum loop_engine io_engine;
 	enum seccomp_policy seccomp;
 	enum log_level log_level;
@@ -177,6 +179,9 @@ bool config_wants_tty(const struct config_command *cmd);
  * memory is short. tty: NULL, or the size of the terminal that it gets, as session_tty_text has it.
  */
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
+
+/* The last component of the guest's path: "." for "/". Slashes may follow it. */
+const char *config_artifact_name(const struct config_artifact *a);
 
 /* Whether path is a directory, which a read-only drive may be: it is packed into an image (pack.h). */
 bool config_is_directory(const char *path);

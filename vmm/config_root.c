@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,13 +90,26 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 
 const struct config_type config_type_volume = { .set = add_volume };
 
+const char *config_artifact_name(const struct config_artifact *a)
+{
+	const char *end = a->guest + strlen(a->guest);
+
+	while (end > a->guest && end[-1] == '/')
+		end--;
+	while (end > a->guest && end[-1] != '/')
+		end--;
+	return end[strspn(end, "/")] ? end : ".";
+}
+
 /* /GUESTPATH=HOSTDIR */
 static int add_artifact(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
 	MF_FREE char *guest = strdup(spec);
 	struct config *c = object;
 	struct config_artifact *a = &c->artifact[c->num_artifacts];
+	const char *name;
 	char *host;
+	size_t len;
 
 	(void)f; /* one of an array */
 	if (!guest)
@@ -106,6 +120,10 @@ static int add_artifact(void *object, const struct config_field *f, const char *
 	if (*guest != '/' || !host || !host[1])
 		return err_set(e, -EINVAL, "must be /GUESTPATH=HOSTDIR");
 	*host++ = '\0';
+	name = config_artifact_name(&(struct config_artifact){ .guest = guest });
+	len = strcspn(name, "/");
+	if (len > NAME_MAX || (len == 2 && !strncmp(name, "..", 2)))
+		return err_set(e, -EINVAL, "/GUESTPATH must end in a name, which the file has in HOSTDIR");
 	if (config_copy_path(&a->guest, guest, e) < 0 || config_copy_path(&a->host, host, e) < 0)
 		return e->code;
 	c->num_artifacts++;
@@ -148,6 +166,8 @@ const struct config_type config_type_artifacts = {
 /* The root becomes the first of the drives. */
 int config_complete_root(struct config *c, struct err *e)
 {
+	for (unsigned i = 0; i < c->num_artifacts; i++)
+		c->artifact[i].max_bytes = c->artifact_max;
 	if (!c->rootfs.path)
 		return 0;
 	if (c->num_drives == CONFIG_DRIVES_MAX)

@@ -119,8 +119,8 @@ static void vm_close(struct vm *vm)
 	if (vm->agent)
 		agent_finish(vm->agent, VM_DRAIN_MS);
 	agent_free(vm->agent);
-	vm->end.lost =
-		!children_finish(vm->outside->children); /* now that the guest's ends of their sockets are closed */
+	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
+	vm->end.lost = vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children);
 	children_end(vm->outside->children);
 	console_free(vm->console);
 	serial_free(vm->serial);

@@ -140,7 +140,58 @@ root_dir() {
 		sh -c 'head -c 4000000 /dev/zero > /out; echo written' < /dev/null
 	assert_equal "$status" 125
 	assert_equal "$output" written
-	assert_regex "$stderr" "tar: .*artifact '/out' did not arrive"
+	assert_regex "$stderr" "artifact '/out' did not arrive: .*No space left on device"
+	assert_equal "$(ls -A "$small")" ''
+}
+
+@test "command: an artifact takes the place of what has its name, follows no link, and changes nothing else" {
+	cd "$BATS_TEST_TMPDIR"
+	mkdir -p home repository/.git/hooks repository/result/old
+	echo mine > home/.bashrc
+	echo all: > repository/Makefile
+	ln -s ../home repository/result/cache
+	cd repository
+	mf_run --artifact /result=. -- sh -c "mkdir /result && ln -s $BATS_TEST_TMPDIR/home /result/cache" < /dev/null
+	assert_equal "$status:$(ls -A result):$(readlink result/cache)" "0:cache:$BATS_TEST_TMPDIR/home"
+	mf_run --artifact /result=. --artifact /etc/hosts=result -- true < /dev/null
+	assert_equal "$status" 125
+	mf_run --artifact /result=. -- sh -c 'mkdir -p /result/cache && echo evil > /result/cache/.bashrc' < /dev/null
+	assert_equal "$status:$(< result/cache/.bashrc)" 0:evil
+	mf_run --artifact /result=. -- sh -c 'mkfifo /result; echo a > /tmp/Makefile' < /dev/null
+	assert_equal "$status:$(< result/cache/.bashrc)" 125:evil
+	mf_run --artifact /result=. --artifact-max 1M -- sh -c 'head -c 2000000 /dev/zero > /result' < /dev/null
+	assert_equal "$status:$(< result/cache/.bashrc)" 125:evil
+	assert_regex "$stderr" "/result.*--artifact-max"
+	assert_equal "$(< ../home/.bashrc):$(ls ../home):$(< Makefile)" 'mine::all:'
+	assert_equal "$(ls -A)" $'.git\nMakefile\nresult'
+}
+
+fresh_is_gone() {
+	[ -z "$(ls -A "$BATS_TEST_TMPDIR/got")" ]
+}
+
+# No Linux is needed.
+@test "command: of artifacts nothing is left when mayfly is ended, killed, or cannot start" {
+	local how options
+	for options in '' --jail; do
+		for how in TERM KILL; do
+			# shellcheck disable=SC2086 # none or one
+			start_flat idle --artifact "/out=$BATS_TEST_TMPDIR/got" --artifact "/out2=$BATS_TEST_TMPDIR/got" $options -- command
+			wait_for test -d "$BATS_TEST_TMPDIR/got"
+			wait_for bash -c "[ \$(ls -A '$BATS_TEST_TMPDIR/got' | wc -l) = 2 ]"
+			kill -s "$how" "$pid"
+			wait_end
+			wait_for fresh_is_gone
+		done
+		# shellcheck disable=SC2086
+		run_mayfly run -k /none --artifact "/out=$BATS_TEST_TMPDIR/got" $options -- command
+		assert_equal "$status" 125
+		fresh_is_gone
+	done
+	for guest in /.. /out/..; do
+		run_mayfly run -k /none --artifact "$guest=$BATS_TEST_TMPDIR/got" -- command
+		assert_equal "$status" 125
+	done
 }
 
 @test "command: a network has its addresses" {

@@ -52,6 +52,16 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	tries vsock vsock "${all[@]}" write
 }
 
+@test "seccomp: the process that unpacks an artifact may make files" {
+	local attempt
+	for attempt in "${all[@]}"; do
+		run_probe "unpack:$attempt" --artifact "/out=$BATS_TEST_TMPDIR/out" -- command
+		[ "$status" -eq 125 ] || fail "unpack, $attempt: status $status, $stderr"
+		assert_one_line "artifact '/out': .*Bad system call"
+		assert_equal "$(ls -A "$BATS_TEST_TMPDIR/out")" ''
+	done
+}
+
 @test "seccomp: without io_uring, the loops' threads and the worker may do their I/O" {
 	local kind
 	for kind in $sync_kinds; do

@@ -196,3 +196,24 @@ is_socket() {
 	assert_equal "$status" 125
 	assert_one_line 'cid: must be 3 to 4294967294'
 }
+
+@test "what is meant for init, no other program of the guest gets: the streams of exec, the artifacts" {
+	# Ports of loader/init/proto.h: the artifact, and the streams of number 1, the next command of exec.
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" --control ./ctl --artifact /result=got -u 65534 -- sh -c '
+		vsock pipe vsock:1835204608 < /dev/null && echo taken: artifact
+		for port in 1835270148 1835270149 1835270150; do
+			while :; do echo fake | vsock pipe vsock:$port 2> /dev/null && echo taken: $port; done &
+		done
+		echo attacking; head -n 1 > /dev/null; kill $(jobs -p); echo over'
+	wait_said '^attacking'
+	for n in 1 2 3 4 5; do
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" exec ./ctl -u 0 -- sh -c "cat; echo err $n >&2; exit $n" <<< "secret $n"
+		assert_equal "$status:$output:$stderr" "$n:secret $n:err $n"
+	done
+	"$MAYFLY" exec ./ctl -u 0 -- sh -c 'echo true > /result' < /dev/null
+	tell end
+	wait_end
+	refute_regex "$(< out)" taken
+	assert_regex "$(< out)" over
+	assert_equal "$status:$(< got/result)" 0:true
+}

@@ -247,10 +247,15 @@ static const struct {
 };
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = "main",		  [THREAD_IO] = "io",
-	[THREAD_VSOCK] = "vsock",	  [THREAD_VCPU] = "vcpu",
-	[THREAD_PUMP] = "pump",		  [THREAD_IO_SYNC] = "io_sync",
-	[THREAD_IO_WORKER] = "io_worker", [THREAD_VSOCK_SYNC] = "vsock_sync",
+	[THREAD_MAIN] = "main",
+	[THREAD_IO] = "io",
+	[THREAD_VSOCK] = "vsock",
+	[THREAD_VCPU] = "vcpu",
+	[THREAD_PUMP] = "pump",
+	[THREAD_UNPACK] = "unpack",
+	[THREAD_IO_SYNC] = "io_sync",
+	[THREAD_IO_WORKER] = "io_worker",
+	[THREAD_VSOCK_SYNC] = "vsock_sync",
 };
 
 /* In the place of timeline_count_instructions (ld --wrap): a counter, where the CPU has none. */

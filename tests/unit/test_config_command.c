@@ -180,12 +180,34 @@ static void test_file_and_command_line(void **state)
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* The name that it has in HOSTDIR is the last of the guest's path, and has to be one. */
+static void test_artifacts(void **state)
+{
+	static const struct {
+		const char *spec, *name;
+	} good[] = { { "/a=b", "a" }, { "/a/b=b", "b" }, { "/a/b//=b", "b//" }, { "/=b", "." },
+		     { "//=b", "." }, { "/a/.=b", "." }, { "/a/..b=b", "..b" } };
+	static const char *const bad[] = { "a=b", "/a", "/a=", "=b", "/a/..=b", "/../=b", "/..=b" };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		accepts("artifacts", good[i].spec);
+		assert_string_equal(config_artifact_name(&conf.artifact[i]), good[i].name);
+	}
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (config_set(&conf, "artifacts", bad[i], &err) != -EINVAL)
+			fail_msg("'%s' was accepted", bad[i]);
+	accepts("artifact_max", "20G");
+	assert_int_equal(conf.artifact_max, 20ULL << 30);
+	assert_true(config_set(&conf, "artifact_max", "0", &err) < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_text),	   T(test_env_of_ours),		  T(test_refused),
 		T(test_too_much),  T(test_what_needs_a_command),  T(test_user_network_has_addresses),
-		T(test_addresses), T(test_file_and_command_line),
+		T(test_addresses), T(test_file_and_command_line), T(test_artifacts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

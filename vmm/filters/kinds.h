@@ -8,6 +8,7 @@ enum thread_kind {
 	THREAD_VSOCK,
 	THREAD_VCPU,
 	THREAD_PUMP,
+	THREAD_UNPACK, /* of a process of its own */
 	/* Of --io-engine=sync. */
 	THREAD_IO_SYNC,
 	THREAD_IO_WORKER,

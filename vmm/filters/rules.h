@@ -6,8 +6,9 @@
  * every start. What is known only then (descriptors, thread ids) stands in the filters as the constants of enum
  * filter_slot, for which confine.c puts the values.
  *
- * Never allowed on any thread: execve, open, mmap, mprotect, ptrace, io_uring_setup, io_uring_register but to give files
- * up, and socket but for the vsock thread's AF_UNIX. Memory: the main thread may grow the heap (brk); the others allocate none, and would not have
+ * Never allowed on any thread: execve, open (but for the files that the unpacker makes), mmap, mprotect, ptrace,
+ * io_uring_setup, io_uring_register but to give files up, and socket but for the vsock thread's AF_UNIX. Memory: the main
+ * thread may grow the heap (brk); the others allocate none, and would not have
  * heaps of their own, which libc maps (M_ARENA_MAX is 1).
  *
  * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/compare).
@@ -188,6 +189,23 @@ static const struct filter_rule pump_rules[] = {
 	THREAD_EXIT,
 };
 
+/*
+ * The process that unpacks an artifact (untar.c). What it writes is not pinned by its descriptor: it has none but those of
+ * files that it has made. It can make files, directories and symbolic links, with no more than permissions for a mode.
+ */
+static const struct filter_rule unpack_rules[] = {
+	ALLOW(read, "the archive", INT(1, 0)),
+	ALLOW(write, "it is ready; a file"),
+	ALLOW(openat, "makes a file", INT(3, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC),
+	      BITS(4, UINT32_MAX & ~0777U, 0)),
+	ALLOW(openat, "opens a directory that it has made", INT(3, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)),
+	ALLOW(mkdirat, "makes a directory", BITS(3, UINT32_MAX & ~0777U, 0)),
+	ALLOW(symlinkat, "makes a symbolic link"),
+	ALLOW(utimensat, "the time of a file"),
+	ALLOW(close, "a file that is whole"),
+	ALLOW(exit_group, "the end"),
+};
+
 static const struct filter_rule main_rules[] = {
 	ALLOW(poll, "THE main loop"),
 	ALLOW(read, "signals, eventfds, init's messages"),
@@ -199,7 +217,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),
 	ALLOW(madvise, "pages of our code that are not needed any more", INT(3, MADV_DONTNEED)),
 	ALLOW(brk, "malloc"),
-	ALLOW(munmap, "rings and large blocks are given back"),
+	ALLOW(munmap, "rings, large blocks and pages of keepers are given back"),
 	ALLOW(close, "what the VM had"),
 	ALLOW(ioctl, "whether a vCPU is halted for ever", INT(2, KVM_GET_MP_STATE)),
 	ALLOW(ioctl, "the terminal: is it ours", INT(2, TIOCGPGRP)),
@@ -213,7 +231,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),
 	ALLOW(newfstatat, "a socket's name: is it still ours"),
 	ALLOW(unlink, "a socket's name is removed"),
-	ALLOW(wait4, "passt and tar have ended"),
+	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before the reaper starts", INT(3, 0)),
 	ALLOW(clone, "the reaper", INT(1, CLONE_VM)),
 	ALLOW(rt_sigaction, "a crash: to die of its signal, with a core file", INT(1, SIGSEGV)),

@@ -1,0 +1,38 @@
+#!/usr/bin/python3 -IS
+"""Makes the seeds of fuzz_untar, in corpus/untar: archives as init sends them, and as it does not."""
+
+import io
+import tarfile
+from pathlib import Path
+
+OUT = Path(__file__).resolve().parent / "untar"
+
+
+def member(name, kind=tarfile.REGTYPE, data=b"", link="", mode=0o644):
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname, info.mode = kind, len(data), link, mode
+    return info, data
+
+
+SEEDS = {
+    "good": [
+        member("a/", tarfile.DIRTYPE, mode=0o755),
+        member("a/file", data=b"x" * 700),
+        member("a/b/", tarfile.DIRTYPE),
+        member("a/b/" + "n" * 120, data=b"long"),
+        member("a/link", tarfile.SYMTYPE, link="l" * 120),
+    ],
+    "file": [member("a", data=b"x")],
+    "link": [member("a/c", tarfile.SYMTYPE, link="/tmp"), member("a/c/x", data=b"evil")],
+    "names": [member("a/../../x", data=b"x"), member("/a", data=b"x")],
+    "node": [member("a/n", tarfile.CHRTYPE), member("a/h", tarfile.LNKTYPE, link="a/n")],
+}
+
+for name, members in SEEDS.items():
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    data = out.getvalue()
+    # A record is filled with zeros, of which the end needs two blocks.
+    (OUT / name).write_bytes(data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512 + 1024))
