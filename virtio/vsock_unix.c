@@ -17,7 +17,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "virtio/vsock_state.h"
 #include "vmm/base/err.h"
@@ -38,16 +37,11 @@ int vsock_unix_listen(struct vsock *v, const char *path, struct err *e)
 int vsock_connect_host(const char *path, uint32_t port)
 {
 	char name[UNIXNAME_MAX + 1];
-	struct stat st;
 
 	_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <= sizeof(name), "with the NUL");
 	snprintf(name, sizeof(name), "%s_%" PRIu32, path, port);
 	/* No symbolic links: who may make one beside our socket need not be who may connect to where it leads. */
-	if (lstat(name, &st) < 0)
-		return -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -ENOTSOCK;
-	return unixname_connect(name, SOCK_STREAM);
+	return unixname_connect_exact(name, SOCK_STREAM);
 }
 
 int vsock_unix_connect(const struct vsock *v, uint32_t port)

@@ -251,8 +251,8 @@ static void drop_privileges(const struct outer *o)
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
 	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
 	const struct landlock_dir dirs[] = {
-		{ directory_of(vsock), LANDLOCK_REMOVE_FILES },
-		{ directory_of(control), LANDLOCK_REMOVE_FILES },
+		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
+		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
 		{ o->group.parent, LANDLOCK_MANAGE_DIRS },
 		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
 	};

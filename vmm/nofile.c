@@ -15,9 +15,9 @@
 #define PER_DRIVE 2U /* image, queue */
 #define PER_TAP 3U   /* tap, two queues */
 #define PER_PASST 4U /* the same, and what passt says */
-#define VSOCK 7U     /* ring, call, epoll set, listener, three queues */
+#define VSOCK 8U     /* ring, call, epoll set, listener and its directory, three queues */
 #define COMMAND 9U   /* three streams and init's connection, both ends of each; what tells of their changes */
-#define CONTROL 1U
+#define CONTROL 2U   /* listener and its directory */
 #define PER_ARTIFACT 1U
 #define SPARE 6U /* what is open for a moment (a kernel, an answer of the broker), or was handed down by the caller */
 #define CONNS_MIN 4U /* of the guest, beside those that it was lent */

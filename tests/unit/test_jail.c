@@ -47,7 +47,7 @@ static void in_child(int (*run)(void))
 static int see_landlock(void)
 {
 	char dir[] = "/tmp/test_jail_XXXXXX", kept[64], gone[64];
-	struct landlock_dir dirs[] = { { dir, LANDLOCK_REMOVE_FILES }, { NULL, 0 } };
+	struct landlock_dir dirs[] = { { dir, LANDLOCK_REMOVE_SOCKETS }, { NULL, 0 } };
 	int open_before;
 	struct err e;
 

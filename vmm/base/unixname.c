@@ -1,11 +1,17 @@
 /*
  * Unix sockets with names; see unixname.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
  * where a blocking one would wait for room in the backlog.
+ *
+ * Whoever may write to a socket's directory can exchange what has its name at any time. So nothing is looked at by name and
+ * then used by name: what is looked at is a descriptor (O_PATH), to which connect(2) gets by /proc/self/fd; and what is
+ * removed gets a name that nobody knows first, and is looked at then. The directory is a descriptor from the beginning.
  */
 #define MF_LOG_MODULE "socket"
 #include "vmm/base/unixname.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -48,17 +54,81 @@ int unixname_connect(const char *path, int type)
 	return mf_take_fd(&fd);
 }
 
-/* There is something at path: removes a socket that nobody listens on, and refuses everything else. */
-static int replace(const char *path, int type, struct err *e)
+/* To the file of an O_PATH descriptor, which has, or had, that path. */
+static int connect_file(int file, const char *path, int type)
 {
-	struct stat st;
+	char link[32];
 	int fd;
 
-	if (lstat(path, &st) < 0)
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
+	fd = unixname_connect(link, type);
+	return fd == -ENOENT ? unixname_connect(path, type) : fd; /* there is no /proc */
+}
+
+int unixname_connect_exact(const char *path, int type)
+{
+	MF_CLOSE int file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (file < 0 || fstatat(file, "", &st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	return S_ISSOCK(st.st_mode) ? connect_file(file, path, type) : -ENOTSOCK;
+}
+
+static const char *name_in(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool is_file(int dir, const char *name, dev_t dev, ino_t ino)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+/*
+ * Removes this file, which has name in dir, and no other. It is looked at twice, so that another's is not even moved where
+ * nobody is quick. Returns 0, or -errno: -ESTALE if another has the name.
+ */
+static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
+{
+	char aside[48];
+	int r;
+
+	snprintf(aside, sizeof(aside), ".mayfly-%d-%llx", (int)getpid(), (unsigned long long)ino);
+	if (!is_file(dir, name, dev, ino))
+		return -ESTALE;
+	if (renameat2(dir, name, dir, aside, RENAME_NOREPLACE) < 0) {
+		if (errno != EINVAL)
+			return -errno;
+		return unlinkat(dir, name, 0) < 0 ? -errno : 0; /* a file system that cannot do it */
+	}
+	if (is_file(dir, aside, dev, ino))
+		return unlinkat(dir, aside, 0) < 0 ? -errno : 0;
+	r = renameat2(dir, aside, dir, name, RENAME_NOREPLACE) < 0 ? -errno : -ESTALE;
+	if (r != -ESTALE)
+		log_warn("'%s' was exchanged for another file, which is called '%s' now: %s; continuing", name, aside,
+			 strerror(-r));
+	return r;
+}
+
+/* There is something at the path: removes a socket that nobody listens on, and refuses everything else. */
+static int replace(const struct unixname *u, const char *path, int type, struct err *e)
+{
+	MF_CLOSE int file = openat(u->dir_fd, name_in(path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	int fd, r;
+
+	if (file < 0)
 		return errno == ENOENT ? 0 : err_sys(e, "look at it");
+	if (fstat(file, &st) < 0)
+		return err_sys(e, "look at it");
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(e, -EEXIST, "exists and is not a socket: remove it, or choose another name");
-	fd = unixname_connect(path, type);
+	fd = connect_file(file, path, type);
 	/* EPROTOTYPE: somebody listens for connections of another type. */
 	if (fd >= 0 || fd == -EAGAIN || fd == -EPROTOTYPE) {
 		if (fd >= 0)
@@ -67,22 +137,33 @@ static int replace(const char *path, int type, struct err *e)
 	}
 	if (fd != -ECONNREFUSED && fd != -ENOENT)
 		return err_neg(e, fd, "find out who listens there");
-	if (unlink(path) < 0 && errno != ENOENT)
-		return err_sys(e, "remove the socket that was left there");
+	r = remove_file(u->dir_fd, name_in(path), st.st_dev, st.st_ino);
+	if (r < 0 && r != -ENOENT && r != -ESTALE) /* then bind(2) says what there is */
+		return err_neg(e, r, "remove the socket that was left there");
 	log_info("replacing '%s', which nobody listens on", path);
 	return 0;
 }
 
-static int bind_name(int fd, const char *path, int type, struct err *e)
+static int open_directory(const char *path)
+{
+	char dir[UNIXNAME_MAX + 1];
+	size_t len = (size_t)(name_in(path) - path);
+
+	memcpy(dir, path, len);
+	dir[len] = '\0';
+	return open(len ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int bind_name(const struct unixname *u, const char *path, int type, struct err *e)
 {
 	struct sockaddr_un addr = address(path);
-	int r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr));
+	int r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
 
 	if (r < 0 && errno == EADDRINUSE) {
-		r = replace(path, type, e);
+		r = replace(u, path, type, e);
 		if (r < 0)
 			return r;
-		r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr));
+		r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
 	}
 	return r < 0 ? err_sys(e, "bind") : 0;
 }
@@ -111,13 +192,18 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 	u->fd = make_socket(type);
 	if (u->fd < 0)
 		return err_neg(e, u->fd, "make a socket");
-	r = bind_name(u->fd, path, type, e);
+	u->dir_fd = open_directory(path);
+	if (u->dir_fd < 0)
+		return err_sys(e, "open its directory");
+	r = bind_name(u, path, type, e);
 	if (r < 0)
 		return r;
+	if (fstatat(u->dir_fd, name_in(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys(e, "look at it");
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -EEXIST, "another file has taken its place");
 	u->path = path;
 	u->bound = true;
-	if (lstat(path, &st) < 0)
-		return err_sys(e, "look at it");
 	u->dev = st.st_dev;
 	u->ino = st.st_ino;
 	return listen(u->fd, BACKLOG) < 0 ? err_sys(e, "listen") : 0;
@@ -125,11 +211,13 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 
 void unixname_remove(struct unixname *u)
 {
-	struct stat st;
-
-	if (u->bound && lstat(u->path, &st) == 0 && st.st_dev == u->dev && st.st_ino == u->ino)
-		(void)unlink(u->path); /* or the next one to listen there replaces it */
+	if (u->bound)
+		(void)remove_file(u->dir_fd, name_in(u->path), u->dev,
+				  u->ino); /* or the next to listen there does it */
 	u->bound = false;
+	if (u->dir_fd >= 0)
+		close(u->dir_fd);
+	u->dir_fd = -1;
 }
 
 void unixname_done(struct unixname *u)

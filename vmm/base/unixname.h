@@ -11,6 +11,7 @@ struct err;
 
 struct unixname {
 	int fd;		  /* listens, non-blocking, owned; or -1 */
+	int dir_fd;	  /* path's directory, by O_PATH; or -1 */
 	const char *path; /* kept */
 	bool bound;
 	dev_t dev; /* what was bound */
@@ -20,7 +21,7 @@ struct unixname {
 #define UNIXNAME_INIT                                                                                                  \
 	(struct unixname)                                                                                              \
 	{                                                                                                              \
-		.fd = -1                                                                                               \
+		.fd = -1, .dir_fd = -1                                                                                 \
 	}
 
 /*
@@ -38,11 +39,17 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 int unixname_provide(struct unixname *u, struct err *e);
 bool unixname_take(struct unixname *u, const char *path);
 
-/* Removes the name, if it is still ours. */
+/* Removes the name, if it is still ours, and nothing else that gets this name meanwhile. */
 void unixname_remove(struct unixname *u);
 
 /* The same, and closes the socket. */
 void unixname_done(struct unixname *u);
+
+/*
+ * The same to the socket at path itself: a symbolic link is refused (-ENOTSOCK, as is what else is no socket), also one that
+ * takes the place of a socket meanwhile. In a chroot without /proc, where links do not lead out, that is not noticed.
+ */
+int unixname_connect_exact(const char *path, int type);
 
 /* Connects to path, which has UNIXNAME_MAX bytes at most. Returns the non-blocking socket or -errno, at once. */
 int unixname_connect(const char *path, int type);

@@ -6,10 +6,10 @@
  * every start. What is known only then (descriptors, thread ids) stands in the filters as the constants of enum
  * filter_slot, for which confine.c puts the values.
  *
- * Never allowed on any thread: execve, open (but for the files that the unpacker makes), mmap, mprotect, ptrace,
- * io_uring_setup, io_uring_register but to give files up, and socket but for the vsock thread's AF_UNIX. Memory: the main
- * thread may grow the heap (brk); the others allocate none, and would not have
- * heaps of their own, which libc maps (M_ARENA_MAX is 1).
+ * Never allowed on any thread: execve, open (but for the files that the unpacker makes, and the vsock thread's O_PATH), mmap,
+ * mprotect, ptrace, io_uring_setup, io_uring_register but to give files up, and socket but for the vsock thread's AF_UNIX.
+ * Memory: the main thread may grow the heap (brk); the others allocate none, and would not have heaps of their own, which
+ * libc maps (M_ARENA_MAX is 1).
  *
  * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/compare).
  */
@@ -25,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -129,7 +130,9 @@ static const struct filter_rule io_rules[] = {
 		ALLOW(sendmsg, "data of a connection", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),                           \
 		ALLOW(sendmsg, "in a jail, the guest connects: the question", INT(3, MSG_NOSIGNAL)),                   \
 		ALLOW(accept4, "a program of the host connects", SLOT(1, SLOT_LISTEN)),                                \
-		ALLOW(newfstatat, "the guest connects: is there a socket of that port?"),                              \
+		ALLOW(openat, "the guest connects: what has that port's name?",                                        \
+		      INT(3, O_PATH | O_NOFOLLOW | O_CLOEXEC)),                                                        \
+		ALLOW(newfstatat, "the guest connects: is it a socket?", INT(4, AT_EMPTY_PATH)),                       \
 		ALLOW(socket, "the guest connects", INT(1, AF_UNIX),                                                   \
 		      INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),                                             \
 		ALLOW(connect, "the guest connects"), ALLOW(shutdown, "one side has ended"),                           \
@@ -229,8 +232,9 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(sendmsg, "the answer, with its ends of the streams"),
 	ALLOW(fcntl, "drives are unlocked", INT(2, F_OFD_SETLK)),
 	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),
-	ALLOW(newfstatat, "a socket's name: is it still ours"),
-	ALLOW(unlink, "a socket's name is removed"),
+	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
+	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
+	ALLOW(unlinkat, "it is removed", INT(3, 0)),
 	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before the reaper starts", INT(3, 0)),
 	ALLOW(clone, "the reaper", INT(1, CLONE_VM)),
