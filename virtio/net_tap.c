@@ -42,7 +42,7 @@ struct tap {
 	int fd, file;
 	struct op rx_op;
 	bool receiving;
-	bool stopping; /* what ends is not begun again: nobody would cancel it */
+	bool stopping;	 /* what ends is not begun again: nobody would cancel it */
 	unsigned rx_num; /* of rx_iov */
 	uint8_t overflow;
 	struct net_tx *sending[TAP_TX_MAX]; /* in no order */

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -291,50 +290,6 @@ static void test_call_runs_here_when_the_loop_does_not(void **state)
 	loop_free(loop);
 }
 
-/* Calls that are made until something has happened. */
-
-static atomic_uint await_calls;
-
-static int await_pipe(void *arg)
-{
-	const struct fixture *f = arg;
-
-	await_calls++;
-	return f->res[0] == 0;
-}
-
-static void *write_late(void *arg)
-{
-	const struct fixture *f = arg;
-
-	(void)poll(NULL, 0, 100);
-	assert_int_equal(write(f->pipe_fd[1], "x", 1), 1);
-	return NULL;
-}
-
-static void test_call_until(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t began_ns = timers_clock_ns(), turns;
-	pthread_t thread;
-
-	await_calls = 0;
-	assert_int_equal(loop_call(f->loop, start_pipe_read, f), 0);
-	turns = loop_turns(f->loop);
-	assert_int_equal(loop_call_until(f->loop, await_pipe, f, 50), 1);
-	assert_true(timers_clock_ns() - began_ns >= 50000000);
-	assert_true(loop_turns(f->loop) - turns < 12); /* it sleeps meanwhile */
-	assert_int_equal(pthread_create(&thread, NULL, write_late, f), 0);
-	assert_int_equal(loop_call_until(f->loop, await_pipe, f, 60000), 0);
-	assert_true(timers_clock_ns() - began_ns < 30000000000);
-	assert_true(await_calls < 20);
-	pthread_join(thread, NULL);
-	/* Nobody asks any more. */
-	await_calls = 0;
-	assert_int_equal(loop_call(f->loop, nothing, NULL), 0);
-	assert_int_equal(await_calls, 0);
-}
-
 static void test_too_many_files(void **state)
 {
 	struct loop *loop = NULL;
@@ -504,7 +459,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_task_runs_at_the_end_of_the_turn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_more_operations_than_entries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls_from_many_threads, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_call_until, setup, teardown),
 		cmocka_unit_test(test_call_runs_here_when_the_loop_does_not),
 		cmocka_unit_test_setup_teardown(test_timer, setup, teardown),
 		cmocka_unit_test(test_too_many_files),
