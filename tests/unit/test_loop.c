@@ -305,38 +305,6 @@ static void test_too_many_files(void **state)
 	loop_free(loop);
 }
 
-static int write_to_pipe(void *arg)
-{
-	struct fixture *f = arg;
-
-	f->inflight = 2;
-	assert_true(loop_write(f->loop, &f->op[0], f->pipe_w, "x", 1, LOOP_NO_OFFSET));
-	assert_true(loop_read(f->loop, &f->op[1], f->pipe_r, f->buf[0], 1, LOOP_NO_OFFSET));
-	loop_drain(f->loop, &f->inflight);
-	return 0;
-}
-
-/* A loop that has ended holds no file open: its reader finds the end of a pipe as soon as the owner has closed it. */
-static void test_files_are_given_up_at_the_end(void **state)
-{
-	(void)state;
-	for (int i = 0; i < 5; i++) {
-		struct fixture *f;
-		struct pollfd p;
-
-		assert_int_equal(setup((void **)&f), 0);
-		assert_int_equal(loop_call(f->loop, write_to_pipe, f), 0);
-		loop_free(f->loop);
-		close(f->pipe_fd[1]);
-		p = (struct pollfd){ .fd = f->pipe_fd[0] };
-		assert_int_equal(poll(&p, 1, 0), 1);
-		assert_int_equal(p.revents, POLLHUP);
-		close(f->pipe_fd[0]);
-		close(f->tmp_fd);
-		close(f->event_fd);
-	}
-}
-
 /* A loop for sockets: a file that nobody has added can be polled, and the poll cancelled; watches and calls work. */
 static int poll_late_pipe(void *arg)
 {
@@ -462,7 +430,6 @@ int main(void)
 		cmocka_unit_test(test_call_runs_here_when_the_loop_does_not),
 		cmocka_unit_test_setup_teardown(test_timer, setup, teardown),
 		cmocka_unit_test(test_too_many_files),
-		cmocka_unit_test(test_files_are_given_up_at_the_end),
 		cmocka_unit_test_setup_teardown(test_replace_needs_leave, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replace, setup, teardown),
 		cmocka_unit_test(test_socket_loop),
