@@ -12,6 +12,9 @@
  *	input	idle -> read -> done: escapes, then to serial as far as it takes them -> read again while there is room
  *			  `-> -EAGAIN: poll -> read
  *
+ * Output to a regular file is written at once, by write(2). io_uring would have it done by a thread of the kernel, which
+ * then stays and wakes up every five seconds, and to wake it costs more than to copy 4 KiB to the page cache.
+ *
  * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
  * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started: output is tried
  * again a little later, input has ended.
@@ -23,7 +26,7 @@
  *
  * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
  * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. Output that is
- * dropped takes the loop SERIAL_TX_SIZE bytes a turn at most, however fast it comes. A reader that is merely slow is
+ * dropped, or goes to a file, takes the loop SERIAL_TX_SIZE bytes a turn at most, however fast it comes. A reader that is merely slow is
  * serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without blocking, and a slow
  * reader is seen to make progress.
  */
@@ -35,11 +38,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #define MF_LOG_MODULE "console"
 #include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
@@ -67,7 +72,8 @@ struct console {
 	struct timer retry; /* of output that io_uring had no thread for */
 	bool stopped;	    /* start nothing any more */
 
-	int out_file; /* -1: no output, or not any more */
+	int out_file;  /* -1: no output, or not any more */
+	int out_plain; /* the same, a regular file's descriptor */
 	struct op out_op;
 	bool out_busy, out_polls, out_logged;
 	bool help_wanted, help_writing;
@@ -119,34 +125,6 @@ static void console_end_piece(struct console *c, size_t len)
 		serial_tx_done(c->serial, len);
 }
 
-static void console_output(struct console *c)
-{
-	size_t dropped = 0;
-
-	while (!c->out_busy && !c->stopped && !c->retry.set) {
-		if (!c->out_len && c->help_wanted && c->out_file >= 0) {
-			c->help_wanted = false;
-			c->help_writing = true;
-			c->out_data = (const uint8_t *)help_text;
-			c->out_len = sizeof(help_text) - 1;
-		}
-		if (!c->out_len)
-			c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
-		if (!c->out_len)
-			return;
-		if (c->out_file >= 0 && !c->params.muted) {
-			console_submit_output(c, false);
-			return;
-		}
-		dropped += c->out_len;
-		console_end_piece(c, c->out_len);
-		if (dropped >= SERIAL_TX_SIZE) {
-			loop_defer(c->loop, &c->again);
-			return;
-		}
-	}
-}
-
 static void console_output_failed(struct console *c, int error)
 {
 	bool full = error == -ENOSPC || error == -EDQUOT;
@@ -156,8 +134,49 @@ static void console_output_failed(struct console *c, int error)
 			 full ? "some is lost" : "the rest is dropped");
 	c->out_logged = true;
 	if (!full)
-		c->out_file = -1;
+		c->out_file = c->out_plain = -1;
 	console_end_piece(c, c->out_len);
+}
+
+static void console_write_plain(struct console *c)
+{
+	int r = fdio_write_all(c->out_plain, c->out_data, c->out_len);
+
+	if (r < 0)
+		console_output_failed(c, r);
+	else
+		console_end_piece(c, c->out_len);
+}
+
+static void console_output(struct console *c)
+{
+	size_t taken = 0;
+
+	while (!c->out_busy && !c->stopped && !c->retry.set) {
+		if (!c->out_len && c->help_wanted) {
+			c->help_wanted = false;
+			c->help_writing = true;
+			c->out_data = (const uint8_t *)help_text;
+			c->out_len = sizeof(help_text) - 1;
+		}
+		if (!c->out_len)
+			c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
+		if (!c->out_len)
+			return;
+		taken += c->out_len;
+		if (c->params.muted || (c->out_file < 0 && c->out_plain < 0)) {
+			console_end_piece(c, c->out_len);
+		} else if (c->out_plain >= 0) {
+			console_write_plain(c);
+		} else {
+			console_submit_output(c, false);
+			return;
+		}
+		if (taken >= SERIAL_TX_SIZE) {
+			loop_defer(c->loop, &c->again);
+			return;
+		}
+	}
 }
 
 /* The piece stays; if it takes too long the UART drops what comes behind it, as for a slow reader. */
@@ -326,6 +345,7 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 		struct err *e)
 {
 	struct console *c = calloc(1, sizeof(*c));
+	struct stat st;
 
 	if (!c)
 		return err_set(e, -ENOMEM, "no memory for the console");
@@ -337,10 +357,13 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
 	c->in_file = -1;
 	c->out_file = -1;
+	c->out_plain = -1;
 	/* In the background, a read would stop us by SIGTTIN. */
 	if (params->in_fd >= 0 && (!c->is_tty || tty_is_ours(params->in_fd)))
 		c->in_file = loop_add_file(loop, params->in_fd);
-	if (params->out_fd >= 0)
+	if (params->out_fd >= 0 && fstat(params->out_fd, &st) == 0 && S_ISREG(st.st_mode))
+		c->out_plain = params->out_fd;
+	else if (params->out_fd >= 0)
 		c->out_file = loop_add_file(loop, params->out_fd);
 	if (c->in_file < -1 || c->out_file < -1) {
 		console_free(c);
@@ -349,6 +372,11 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	serial_set_host(serial, &console_host, c);
 	*ret = c;
 	return 0;
+}
+
+int console_plain_fd(const struct console *c)
+{
+	return c->out_plain;
 }
 
 void console_unmute(struct console *c)

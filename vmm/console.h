@@ -28,6 +28,9 @@ struct console_params {
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e);
 
+/* The descriptor that the loop's thread writes output to by write(2), for its seccomp filter; or -1. */
+int console_plain_fd(const struct console *c);
+
 /* Output is written from now on. On the loop's thread, as in on_output. */
 void console_unmute(struct console *c);
 

@@ -182,6 +182,7 @@ static int build_legacy(struct vm *vm, struct err *e)
 		return r;
 	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
 	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
+	vm->confine.value[SLOT_OUTPUT] = console_plain_fd(vm->console);
 	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
 	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);

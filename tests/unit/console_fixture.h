@@ -203,6 +203,16 @@ static inline void make(int in_fd, int out_fd)
 	turn();
 }
 
+/* In the place of the one of setup. */
+static inline void remake(int in_fd, int out_fd)
+{
+	console_free(t.console);
+	serial_free(t.serial);
+	memset(&t, 0, sizeof(t));
+	t.master = t.slave = -1;
+	make(in_fd, out_fd);
+}
+
 static inline int setup(void **state)
 {
 	(void)state;

@@ -1,4 +1,7 @@
 /* The console's host side on pipes: short, failing and stalled writes, backpressure, end of input. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "tests/unit/console_fixture.h"
 
 static void test_output_and_short_writes(void **state)
@@ -76,6 +79,40 @@ static void test_dropped_output_has_a_budget(void **state)
 	while (t.task)
 		turn();
 	assert_true(serial_drain(t.serial, 0));
+}
+
+/* A regular file gets output at once, a ring of it in a turn; one that cannot be written loses it. */
+static void test_output_to_a_file(void **state)
+{
+	char got[16] = "";
+	FILE *file = tmpfile();
+	int fd = fileno(file), read_only;
+	struct stat st;
+
+	(void)state;
+	remake(100, fd);
+	print("hello");
+	assert_null(t.write_op);
+	assert_true(serial_drain(t.serial, 0));
+	assert_int_equal(pread(fd, got, sizeof(got), 0), 5);
+	assert_string_equal(got, "hello");
+	t.floods = true;
+	out(IER, 2);
+	for (unsigned turns = 1; turns < 10; turns++) {
+		turn();
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_in_range(st.st_size, turns * SERIAL_TX_SIZE / 2, turns * 3 * SERIAL_TX_SIZE);
+		assert_non_null(t.task);
+	}
+	t.floods = false;
+
+	read_only = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	remake(100, read_only);
+	log_setup(LOG_LEVEL_ERROR, -1);
+	print("lost");
+	assert_true(serial_drain(t.serial, 0));
+	close(read_only);
+	fclose(file);
 }
 
 static void test_full_disk_is_tried_again(void **state)
@@ -242,11 +279,7 @@ static void test_cancelled_by_the_kernel(void **state)
 static void test_without_files(void **state)
 {
 	(void)state;
-	console_free(t.console);
-	serial_free(t.serial);
-	memset(&t, 0, sizeof(t));
-	t.master = t.slave = -1;
-	make(-1, -1);
+	remake(-1, -1);
 	print("abc");
 	assert_true(serial_drain(t.serial, 0));
 	assert_int_equal(t.seen, 3);
@@ -260,6 +293,7 @@ int main(void)
 		PIPE(test_nonblocking_output_is_polled),
 		PIPE(test_broken_output_is_dropped),
 		PIPE(test_dropped_output_has_a_budget),
+		PIPE(test_output_to_a_file),
 		PIPE(test_full_disk_is_tried_again),
 		PIPE(test_full_queue_is_retried),
 		PIPE(test_input_backpressure),

@@ -26,6 +26,7 @@ enum filter_slot {
 	SLOT_VSOCK_WAKE, /* the same of the vsock loop */
 	SLOT_IOAPIC,	 /* eventfd */
 	SLOT_SERIAL,	 /* eventfd */
+	SLOT_OUTPUT,	 /* guest output, if a regular file */
 	SLOT_COUNTER,	 /* of instructions */
 	SLOT_VM,	 /* KVM's VM */
 	/* Of the thread itself. */
