@@ -128,6 +128,7 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 	while (vm_may_run(v->vm)) {
 		if (ioctl(v->fd, KVM_RUN, 0) == 0) {
 			refusals = 0;
+			vm_active(v->vm);
 			handle_exit(v);
 		} else if (errno == EINTR) {
 			/* Cleared before the reason is looked for: who kicks later sets it again. */

@@ -32,6 +32,7 @@
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
 #include "vmm/agent.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #define MF_LOG_MODULE "vm"
@@ -51,9 +52,8 @@
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 
-#define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended */
-#define VM_HALT_CHECK_MS 1000 /* how often the main thread looks for a guest that halted for ever */
-#define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
+#define VM_DRAIN_MS 1000U /* for output that waits when the guest has ended */
+#define VM_SETTLE_MS 100  /* after which a boot is over, as far as our own code is concerned */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
 		   struct err *e)
@@ -156,6 +156,12 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...)
 	pthread_mutex_unlock(&vm->end.lock);
 }
 
+void vm_active(struct vm *vm)
+{
+	if (halt_active(&vm->halt))
+		fdio_event_signal(vm->end.fd);
+}
+
 bool vm_may_run(struct vm *vm)
 {
 	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
@@ -197,7 +203,7 @@ static void drop_text(void)
 	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
 }
 
-/* The VM has ended, or a thread that may not write to the log has a line for it. */
+/* The VM has ended, or wakes up, or a thread that may not write to the log has a line for it. */
 static void take_wake(struct vm *vm)
 {
 	uint64_t count;
@@ -213,11 +219,13 @@ static void serve(struct vm *vm, int signal_fd)
 		{ .fd = vm->end.fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 	};
-	int wait_ms = VM_SETTLE_MS;
+	bool settles = true;
 
 	vm_stop_begin(vm);
+	halt_begin(&vm->halt, clock_now_ms());
 	while (vm_may_run(vm)) {
 		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
+		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
 		int n = poll(fds, 2 + num, vm_stop_timeout(vm, wait_ms));
 
 		if (n > 0 && fds[0].revents)
@@ -227,12 +235,11 @@ static void serve(struct vm *vm, int signal_fd)
 		if (n > 0 && vm->agent)
 			agent_serve(vm->agent, fds + 2, num);
 		vm_stop_check(vm);
-		if (n != 0)
-			continue;
-		if (wait_ms == VM_SETTLE_MS)
+		if (n == 0 && settles) {
+			settles = false;
 			drop_text();
-		wait_ms = VM_HALT_CHECK_MS;
-		if (vm_is_halted(vm))
+		}
+		if (halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
 			vm_end(vm, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }

@@ -15,6 +15,7 @@
 #include "vmm/core/kvm.h"
 #include "vmm/core/mem.h"
 #include "vmm/guestlog.h"
+#include "vmm/halt.h"
 #include "vmm/i8042.h"
 #include "vmm/vcpu.h"
 
@@ -99,6 +100,8 @@ struct vm {
 		uint64_t int_ms;	   /* when the last SIGINT came */
 	} stop;
 
+	struct halt halt; /* when to look whether it has, for ever */
+
 	struct {
 		pthread_mutex_t lock;
 		pthread_cond_t came;	/* a vCPU has parked, or gone: the main thread waits for it */
@@ -133,6 +136,9 @@ void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...) __at
 
 /* False once the VM has ended: vCPU threads then return. */
 bool vm_may_run(struct vm *vm);
+
+/* The guest has done something (an exit to us), or is told something (an interrupt of ours). vCPUs and loops. */
+void vm_active(struct vm *vm);
 
 /*
  * Pausing (vm_pause.c). vm_pause kicks all vCPUs out of KVM_RUN and returns true when each has parked, false if one did

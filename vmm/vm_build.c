@@ -88,6 +88,7 @@ static int send_msi(void *ctx, uint32_t address, uint32_t data)
 {
 	struct vm *vm = ctx;
 
+	vm_active(vm);
 	return kvm_signal_msi(&vm->kvm, address, data);
 }
 

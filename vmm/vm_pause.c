@@ -4,9 +4,6 @@
  * The main thread sets park.wanted, kicks every vCPU and waits until all have come; a vCPU that leaves KVM_RUN by the kick
  * finds the flag, says once that it has come, and waits for the end of the pause: nothing wakes it before. No loop is
  * involved, so a pause cannot deadlock with a vCPU that is inside loop_call: it parks when the call has returned.
- *
- * A guest that halts for ever (HLT with interrupts off: Linux after `halt`, or after a crash) stays inside KVM_RUN, since
- * the local APIC in the kernel handles HLT. KVM has no exit for it, so the main thread looks now and then.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -110,6 +107,8 @@ bool vm_is_halted(struct vm *vm)
 {
 	bool dead = vm_pause(vm, HALT_CHECK_PAUSE_MS);
 
+	if (!dead)
+		vm_active(vm); /* a vCPU waits for a loop, and may halt when that has answered: look again */
 	for (unsigned i = 0; dead && i < vm->num_vcpus; i++)
 		dead = vcpu_is_dead(&vm->vcpu[i]);
 	vm_resume(vm);

@@ -60,6 +60,53 @@ load helper
 	[ "$SECONDS" -lt 10 ]
 }
 
+# switches: sets $switches, a line for each thread of $pid but the vCPUs': its name and how often it was switched.
+count_switches() {
+	switches=$(for task in "/proc/$pid/task"/*; do
+		case $(< "$task/comm") in
+		vcpu*) [ "${1:-}" = all ] || continue ;;
+		esac
+		awk '/^Name:/ { name = $2 } /ctxt_switches:/ { n += $2 } END { print name, n }' "$task/status"
+	done)
+}
+
+# stays_asleep [all]: no thread of $pid is woken in 10 s, once there was time to see that the guest is quiet.
+stays_asleep() {
+	local before
+	sleep 3
+	count_switches "$@"
+	before=$switches
+	sleep 10
+	count_switches "$@"
+	assert_equal "$switches" "$before"
+	[[ $switches == *mayfly* && $switches == *io* ]] || fail "not the threads of mayfly: $switches"
+}
+
+@test "end: an idle Linux guest, with every device, wakes none but its vCPU's" {
+	ip tuntap add dev idle0 mode tap
+	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	start_linux -d "$BATS_TEST_TMPDIR/disk" -n tap=idle0 --vsock "$BATS_TEST_TMPDIR/vsock" -- 'echo ready; sleep 1000'
+	wait_said ready
+	sleep 10 # it writes back what it has changed
+	stays_asleep
+	kill -TERM "$pid"
+	wait_end
+	ip tuntap del dev idle0 mode tap
+}
+
+@test "end: an idle guest, with every device, wakes no thread" {
+	local engine
+	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	for engine in ring sync; do
+		start_flat idle --io-engine=$engine -d "$BATS_TEST_TMPDIR/disk" -n none --vsock "$BATS_TEST_TMPDIR/vsock"
+		wait_said idle
+		stays_asleep all
+		kill -TERM "$pid"
+		wait_end
+		assert_equal "$status" 143
+	done
+}
+
 @test "end: a halt with interrupts on is none" {
 	start_flat idle
 	wait_said idle
