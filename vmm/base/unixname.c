@@ -98,7 +98,7 @@ static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
 	char aside[48];
 	int r;
 
-	snprintf(aside, sizeof(aside), ".mayfly-%d-%llx", (int)getpid(), (unsigned long long)ino);
+	snprintf(aside, sizeof(aside), ".mayfly-%llx", (unsigned long long)ino);
 	if (!is_file(dir, name, dev, ino))
 		return -ESTALE;
 	if (renameat2(dir, name, dir, aside, RENAME_NOREPLACE) < 0) {
