@@ -9,8 +9,10 @@
  *	write of whole units    copy -> write
  *	write of parts of units read the units -> copy -> write
  *
- * There being one buffer, writes to parts of one unit never overtake each other between read and write. A write of whole
- * units may, but then the driver has two writes to the same sectors in flight, and may get either.
+ * Between its read and its write, the third must be alone with its units, or what others write to their other sectors
+ * would be undone. There being one buffer, no other such write is under way. Every other write, and every trim, that
+ * touches the units waits in the line until the buffer is free; and before it takes the buffer, it waits for those in
+ * flight. Whoever waits is woken when the buffer is free, or when a write ends, and looks again.
  */
 #include <errno.h>
 #include <string.h>
@@ -58,15 +60,32 @@ static void bounce_wait(struct blk_slot *slot)
 	*end = slot;
 }
 
+bool blk_bounce_waits(struct blk_slot *slot)
+{
+	const struct blk_bounce *bounce = &slot->blk->bounce;
+
+	if (!bounce->owner || bounce->owner == slot || !bounce->merges || bounce->start >= slot->offset + slot->left ||
+	    slot->offset >= bounce->start + bounce->len)
+		return false;
+	bounce_wait(slot);
+	return true;
+}
+
+void blk_bounce_wake(struct blk *b)
+{
+	struct blk_slot *slot = b->bounce.line, *next;
+
+	b->bounce.line = NULL; /* who has to wait again gets behind those that came meanwhile */
+	for (; slot; slot = next) {
+		next = slot->next_waiting;
+		blk_submit_or_wait(slot);
+	}
+}
+
 void blk_bounce_release(struct blk *b)
 {
-	struct blk_slot *next = b->bounce.line;
-
 	b->bounce.owner = NULL;
-	if (!next)
-		return;
-	b->bounce.line = next->next_waiting;
-	blk_submit_or_wait(next);
+	blk_bounce_wake(b);
 }
 
 /* The buffer is slot's: it is for the units from bounce.start to bounce.end, of which n bytes are the request's. */
@@ -83,32 +102,41 @@ static void bounce_take(struct blk_slot *slot)
 	bounce->skip = (uint32_t)(slot->offset - start);
 	bounce->n = (uint32_t)MF_MIN(slot->left, bounce->len - bounce->skip);
 	bounce->have = 0;
-	bounce->writing = false;
-	if (slot->type == VIRTIO_BLK_T_OUT && bounce->n == bounce->len) {
+	bounce->writing = slot->type == VIRTIO_BLK_T_OUT && bounce->n == bounce->len;
+	bounce->merges = slot->type == VIRTIO_BLK_T_OUT && bounce->n < bounce->len;
+	if (bounce->writing)
 		bounce_copy(slot, bounce->buf, bounce->n);
-		bounce->writing = true;
-	}
 }
 
 int blk_bounce_start(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
 	struct blk_bounce *bounce = &b->bounce;
+	bool is_new = !bounce->owner;
+	uint32_t len;
 
 	if (bounce->owner && bounce->owner != slot) {
 		bounce_wait(slot);
 		return BLK_STEP_WAITS;
 	}
-	if (!bounce->owner)
+	if (is_new)
 		bounce_take(slot);
-	if (bounce->writing ? loop_write(b->dev.loop, &slot->op, b->file, bounce->buf, bounce->len, bounce->start) :
-			      loop_read(b->dev.loop, &slot->op, b->file, bounce->buf + bounce->have,
-					bounce->len - bounce->have, bounce->start + bounce->have))
-		return BLK_STEP_STARTED;
-	/* A new request goes back to its queue, and forgets; what is between read and write keeps the buffer. */
-	if (!bounce->writing && !bounce->have)
+	if (is_new && bounce->merges && blk_overlaps(slot, bounce->start, bounce->len, true)) {
 		bounce->owner = NULL;
-	return BLK_STEP_RING_FULL;
+		bounce_wait(slot);
+		return BLK_STEP_WAITS;
+	}
+	len = bounce->len - (bounce->writing ? 0 : bounce->have);
+	if (bounce->writing ? loop_write(b->dev.loop, &slot->op, b->file, bounce->buf, len, bounce->start) :
+			      loop_read(b->dev.loop, &slot->op, b->file, bounce->buf + bounce->have, len,
+					bounce->start + bounce->have)) {
+		b->turn_left -= MF_MIN(len, b->turn_left);
+		return BLK_STEP_STARTED;
+	}
+	/* A slot that goes back to its queue owns nothing; what is between read and write keeps the buffer. */
+	if (is_new)
+		bounce->owner = NULL;
+	return BLK_STEP_NO_ROOM;
 }
 
 /* The units of a write are read: the buffer becomes what is to be written. */

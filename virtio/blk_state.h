@@ -1,6 +1,6 @@
 /*
- * What the files of the block device share, and nobody else includes: blk.c (the queue and the life of a request),
- * blk_step.c (the operations that a request consists of), blk_bounce.c, and blk_drive.c (what a drive is).
+ * What the files of the block device share, and nobody else includes: blk.c (the queue), blk_request.c (the life of a
+ * request), blk_step.c (the operations that a request consists of), blk_bounce.c, and blk_drive.c (what a drive is).
  */
 #ifndef MF_VIRTIO_BLK_STATE_H
 #define MF_VIRTIO_BLK_STATE_H
@@ -29,6 +29,14 @@ struct overlay;
 #define BLK_DISCARD_SECTORS_MAX (1U << 21)
 #define BLK_ZEROES_SECTORS_MAX (1U << 17)
 
+/*
+ * A chain may name the same guest memory again and again, up to 4 GiB, and what the host has in its page cache is copied
+ * when the operation is begun, on the loop's thread. So an operation is of so many bytes at most, and when so many are
+ * begun the loop's other devices, timers and calls have their turn.
+ */
+#define BLK_STEP_BYTES (1U << 20)
+#define BLK_TURN_BYTES (2U << 20)
+
 #define BLK_BOUNCE_SIZE (64U << 10)
 
 #define BLK_CONFIG_LEN sizeof(struct virtio_blk_config)
@@ -55,6 +63,7 @@ struct blk_slot {
 	size_t cut_len;		  /* and its length; 0: none is */
 	bool bounce;		  /* direct I/O has refused it as it is */
 	bool zero_range;	  /* of a trim: not by punching a hole */
+	bool crossed;		  /* of a trim: a write to its range was in flight at the same time */
 	struct virtq_chain chain; /* last: a short chain touches only its beginning */
 };
 
@@ -66,6 +75,7 @@ struct blk_bounce {
 	uint64_t start;		     /* in the drive, */
 	uint32_t len, have, skip, n; /* of which have bytes are read; n of them, after skip, are the request's */
 	bool writing;
+	bool merges; /* the owner writes a part of these units: nobody else may meanwhile */
 };
 
 struct blk {
@@ -76,6 +86,10 @@ struct blk {
 	int overlay_file;
 	struct blk_bounce bounce;
 	bool read_only, sync, active, paused, warned;
+	bool sync_failed;   /* data that the guest has written is lost: no FLUSH may say otherwise until a reset */
+	bool turn_over;	    /* the turn in which turn_left was used up */
+	uint32_t turn_left; /* bytes that may be begun before the others' turn */
+	unsigned num_trims; /* in flight */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
 	struct ratelimit limit;
@@ -92,6 +106,12 @@ static inline struct blk *to_blk(struct virtio_dev *dev)
 	return MF_CONTAINER_OF(dev, struct blk, dev);
 }
 
+static inline bool blk_writes(const struct blk_slot *slot)
+{
+	return slot->type == VIRTIO_BLK_T_OUT || slot->type == VIRTIO_BLK_T_DISCARD ||
+	       slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
+}
+
 static inline bool blk_is_trim(const struct blk_slot *slot)
 {
 	return slot->type == VIRTIO_BLK_T_DISCARD || slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
@@ -102,11 +122,21 @@ extern const struct virtio_ops blk_ops;
 void blk_retry(struct task *task);
 void blk_tokens_came(struct timer *timer);
 
-/* Ends all requests that were begun and takes no new ones; and takes them again. */
-void blk_pause(struct blk *b);
-void blk_unpause(struct blk *b);
+/* Goes on with requests that wait for room. False: there was none. */
+bool blk_resume(struct blk *b);
 
-/* Starts the slot's next operation, or fails the request; when the ring is full, later. */
+/* blk_request.c. A free slot, to pop a request into; and back, when it is answered or could not be begun. */
+struct blk_slot *blk_slot_take(struct blk *b);
+void blk_slot_give(struct blk *b, const struct blk_slot *slot);
+
+/* Decides about the request in slot->chain, which was just popped, and answers or starts it. */
+enum blk_begun { BEGUN, BEGUN_NOT_ROOM, BEGUN_NOT_BROKEN, BEGUN_NOT_TOKENS };
+enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot);
+
+/* Starts the slot's next operation, or fails the request. False: there is no room for it now. */
+bool blk_submit(struct blk_slot *slot);
+
+/* The same for a request under way, which then waits for room. */
 void blk_submit_or_wait(struct blk_slot *slot);
 
 /* blk_drive.c, of blk_ops. */
@@ -120,14 +150,14 @@ void blk_free(struct virtio_dev *dev);
  * instead of end.
  */
 enum blk_step_started {
-	BLK_STEP_RING_FULL, /* nothing; to be tried again */
-	BLK_STEP_STARTED,   /* slot->op is in the ring */
-	BLK_STEP_WAITS,	    /* for another request; it will start by itself */
+	BLK_STEP_NO_ROOM, /* nothing; to be tried again: the ring is full, or the turn's bytes are used up */
+	BLK_STEP_STARTED, /* slot->op is in the ring */
+	BLK_STEP_WAITS,	  /* for another request; it will start by itself */
 };
 int blk_step_start(struct blk_slot *slot);
 int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
 
-/* The request ends where it is: instead of end, or after an end that would have it go on. */
+/* The request ends where it is, after an end that would have it go on. */
 void blk_step_abandon(struct blk_slot *slot);
 
 /* The same for what has to go through the bounce buffer, blk_bounce.c. */
@@ -135,6 +165,15 @@ bool blk_bounce_needed(const struct blk_slot *slot);
 int blk_bounce_start(struct blk_slot *slot);
 int blk_bounce_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
 void blk_bounce_release(struct blk *b);
+
+/* Whether a request that writes has to wait for the owner of the buffer; then it does, and will start by itself. */
+bool blk_bounce_waits(struct blk_slot *slot);
+
+/* An operation that writes has ended: who waits for that goes on. */
+void blk_bounce_wake(struct blk *b);
+
+/* Whether another operation in flight writes to [offset, offset + len): a write, or a trim if those are asked for. */
+bool blk_overlaps(const struct blk_slot *slot, uint64_t offset, uint64_t len, bool trims);
 
 /* Drops the first n bytes of what is still to move from the slot's iov. */
 void blk_slot_advance(struct blk_slot *slot, uint64_t n);

@@ -34,24 +34,30 @@ void blk_slot_advance(struct blk_slot *slot, uint64_t n)
 	}
 }
 
-/*
- * Room that a hole gives back may be counted as free at once, since a write that begins later takes it again; but not
- * from under a write in flight, which could land after the hole.
- */
-static bool overlaps_write(const struct blk_slot *slot)
+static bool is_within(const struct blk_slot *slot, uint64_t offset, uint64_t len)
+{
+	return slot->offset < offset + len && offset < slot->offset + slot->left;
+}
+
+bool blk_overlaps(const struct blk_slot *slot, uint64_t offset, uint64_t len, bool trims)
 {
 	const struct blk *b = slot->blk;
 
 	for (unsigned i = 0; i < b->num_touched; i++) {
 		const struct blk_slot *other = &b->slots[i];
 
-		if (other->in_flight && other->type == VIRTIO_BLK_T_OUT && other->offset < slot->offset + slot->left &&
-		    slot->offset < other->offset + other->left)
+		if (other != slot && other->in_flight && other->stage == STAGE_IO && is_within(other, offset, len) &&
+		    (other->type == VIRTIO_BLK_T_OUT || (trims && blk_is_trim(other))))
 			return true;
 	}
 	return false;
 }
 
+/*
+ * Room in an overlay is given back when the hole is there, and only if no write to the range was in flight at any time
+ * between: it could have landed in the hole. A trim that fails, or that a reset cuts off, gives nothing back: its pages
+ * stay counted.
+ */
 static int step_trim(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
@@ -59,10 +65,22 @@ static int step_trim(struct blk_slot *slot)
 	int file = b->overlay ? b->overlay_file : b->file;
 
 	if (!loop_fallocate(b->dev.loop, &slot->op, file, mode | FALLOC_FL_KEEP_SIZE, slot->offset, slot->left))
-		return BLK_STEP_RING_FULL;
-	if (b->overlay && !overlaps_write(slot))
-		overlay_release(b->overlay, slot->offset, slot->left);
+		return BLK_STEP_NO_ROOM;
+	slot->crossed = b->overlay && blk_overlaps(slot, slot->offset, slot->left, false);
+	b->num_trims++;
 	return BLK_STEP_STARTED;
+}
+
+static void cross_trims(const struct blk_slot *writer)
+{
+	struct blk *b = writer->blk;
+
+	for (unsigned i = 0; b->num_trims && i < b->num_touched; i++) {
+		struct blk_slot *other = &b->slots[i];
+
+		if (other->in_flight && blk_is_trim(other) && is_within(other, writer->offset, writer->left))
+			other->crossed = true;
+	}
 }
 
 /* Cuts what is still to move down to its first n bytes, until slot_uncut. */
@@ -89,18 +107,22 @@ static void slot_uncut(struct blk_slot *slot)
 	slot->cut_len = 0;
 }
 
-static int step_data(struct blk_slot *slot, int file, uint64_t len)
+static int step_data(struct blk_slot *slot, int file, uint64_t most)
 {
-	struct loop *loop = slot->blk->dev.loop;
+	struct blk *b = slot->blk;
+	struct loop *loop = b->dev.loop;
 	const struct iovec *iov = &slot->chain.iov[slot->iov_at];
+	uint32_t len = (uint32_t)MF_MIN(most, BLK_STEP_BYTES);
 	unsigned num = len < slot->left ? slot_cut(slot, len) : slot->iovs;
 	bool started = slot->type == VIRTIO_BLK_T_OUT ? loop_writev(loop, &slot->op, file, iov, num, slot->offset) :
 							loop_readv(loop, &slot->op, file, iov, num, slot->offset);
 
-	if (started)
+	if (started) {
+		b->turn_left -= MF_MIN(len, b->turn_left);
 		return BLK_STEP_STARTED;
+	}
 	slot_uncut(slot);
-	return BLK_STEP_RING_FULL;
+	return BLK_STEP_NO_ROOM;
 }
 
 /* A write goes to the layer; a read, as far as the sectors are in the same file. */
@@ -113,7 +135,10 @@ static int step_overlay(struct blk_slot *slot)
 
 	if (slot->type == VIRTIO_BLK_T_OUT) {
 		r = overlay_reserve(b->overlay, slot->offset, slot->left);
-		return r < 0 ? r : step_data(slot, b->overlay_file, slot->left);
+		if (r < 0)
+			return r;
+		cross_trims(slot);
+		return step_data(slot, b->overlay_file, slot->left);
 	}
 	run = overlay_run(b->overlay, sector, (inside + slot->left) / IMAGE_SECTOR_SIZE, &own);
 	return step_data(slot, own ? b->overlay_file : b->file, run * IMAGE_SECTOR_SIZE - inside);
@@ -125,9 +150,13 @@ int blk_step_start(struct blk_slot *slot)
 
 	slot_uncut(slot); /* the step before may have to be done again */
 	if (slot->stage == STAGE_SYNC)
-		return loop_fsync(b->dev.loop, &slot->op, b->file, true) ? BLK_STEP_STARTED : BLK_STEP_RING_FULL;
+		return loop_fsync(b->dev.loop, &slot->op, b->file, true) ? BLK_STEP_STARTED : BLK_STEP_NO_ROOM;
+	if (blk_writes(slot) && blk_bounce_waits(slot))
+		return BLK_STEP_WAITS;
 	if (blk_is_trim(slot))
 		return step_trim(slot);
+	if (!b->turn_left)
+		return BLK_STEP_NO_ROOM;
 	if (b->overlay)
 		return step_overlay(slot);
 	return blk_bounce_needed(slot) ? blk_bounce_start(slot) : step_data(slot, b->file, slot->left);
@@ -139,10 +168,11 @@ static int trim_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 	bool hint = slot->type == VIRTIO_BLK_T_DISCARD;
 	struct overlay *o = slot->blk->overlay;
 
-	if (o && res < 0)
-		overlay_keep(o, slot->offset, slot->left);
-	else if (o) /* a hole, which is read as zeros, not what the image has there */
+	if (o && res >= 0) { /* a hole, which is read as zeros, not what the image has there */
 		overlay_written(o, slot->offset, slot->left);
+		if (!slot->crossed)
+			overlay_release(o, slot->offset, slot->left);
+	}
 	if (unsupported && !hint) {
 		if (slot->zero_range || o)
 			return -EOPNOTSUPP;
@@ -185,6 +215,4 @@ void blk_step_abandon(struct blk_slot *slot)
 
 	if (b->bounce.owner == slot)
 		blk_bounce_release(b);
-	if (b->overlay && slot->stage == STAGE_IO && blk_is_trim(slot))
-		overlay_keep(b->overlay, slot->offset, slot->left);
 }

@@ -25,6 +25,22 @@ struct blk_update {
 	int res;
 };
 
+/* Ends all requests that were begun and takes no new ones. */
+static void blk_pause(struct blk *b)
+{
+	b->paused = true;
+	do {
+		loop_drain(b->dev.loop, &b->in_flight);
+		b->turn_left = BLK_TURN_BYTES; /* the turn does not end before this does */
+	} while (!blk_resume(b) || b->in_flight > 0);
+}
+
+static void blk_unpause(struct blk *b)
+{
+	b->paused = false;
+	loop_defer(b->dev.loop, &b->retry);
+}
+
 static void blk_synced(struct op *op, int res)
 {
 	struct blk_update *u = MF_CONTAINER_OF(op, struct blk_update, op);

@@ -79,20 +79,13 @@ static uint64_t page_after(uint64_t offset)
 	return (offset + MF_PAGE_SIZE - 1) / MF_PAGE_SIZE;
 }
 
-void overlay_keep(struct overlay *o, uint64_t offset, uint64_t len)
-{
-	uint64_t from = page_of(offset), to = page_after(offset + len);
-
-	o->num_pages += to - from - bits_do(o->page, from, to, BITS_SET);
-}
-
 int overlay_reserve(struct overlay *o, uint64_t offset, uint64_t len)
 {
 	uint64_t from = page_of(offset), to = page_after(offset + len);
 
 	if (to - from - bits_do(o->page, from, to, BITS_COUNT) > o->max_pages - MF_MIN(o->num_pages, o->max_pages))
 		return -ENOSPC;
-	overlay_keep(o, offset, len);
+	o->num_pages += to - from - bits_do(o->page, from, to, BITS_SET);
 	return 0;
 }
 

@@ -43,10 +43,9 @@ int overlay_reserve(struct overlay *o, uint64_t offset, uint64_t len);
 void overlay_written(struct overlay *o, uint64_t offset, uint64_t len);
 
 /*
- * A hole is about to be punched there: its whole pages need no room. Not while a write to the range is in flight. If no
- * hole came of it, overlay_keep takes that back.
+ * A hole has been punched there, and no write to the range was in flight since it was begun: its whole pages need no room
+ * any more. There is no way back: what is released is free for others.
  */
 void overlay_release(struct overlay *o, uint64_t offset, uint64_t len);
-void overlay_keep(struct overlay *o, uint64_t offset, uint64_t len);
 
 #endif

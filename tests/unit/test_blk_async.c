@@ -1,6 +1,8 @@
 /* Completions of the block device: short, failed, reordered, with the ring full, and in the middle of a reset. */
 #include "tests/unit/blk_fixture.h"
 
+#include "virtio/blk_state.h"
+
 /* A transfer that goes on byte by byte, over descriptors of odd sizes. */
 static void test_short_transfers(void **state)
 {
@@ -80,6 +82,79 @@ static void test_host_errors(void **state)
 	mock_complete(0, 0);
 	assert_int_equal(status_of(f, 20), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(status_of(f, 21), VIRTIO_BLK_S_IOERR);
+}
+
+/* Data that the kernel has lost is told of at one sync only: mayfly goes on telling, until a reset. */
+static void test_lost_sync(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned i = 0; i < 3; i++) {
+		request(f, i, VIRTIO_BLK_T_FLUSH, 0, 0);
+		kick(f);
+		assert_int_equal(mock.num, i < 2);
+		if (mock.num)
+			mock_complete(0, i ? -EIO : -ECANCELED); /* the first was not even tried */
+		assert_int_equal(status_of(f, i), VIRTIO_BLK_S_IOERR);
+	}
+	request(f, 3, VIRTIO_BLK_T_IN, 0, 512);
+	kick(f);
+	mock_do_all();
+	assert_int_equal(status_of(f, 3), VIRTIO_BLK_S_OK);
+	/* A driver without FLUSH has only its writes to learn it by. */
+	f->dev->features &= ~(1ULL << VIRTIO_BLK_F_FLUSH);
+	request(f, 4, VIRTIO_BLK_T_OUT, 0, 512);
+	kick(f);
+	mock_do_all();
+	assert_int_equal(status_of(f, 4), VIRTIO_BLK_S_IOERR);
+	f->dev->ops->reset(f->dev);
+	activate(f, 1ULL << VIRTIO_BLK_F_FLUSH);
+	request(f, 5, VIRTIO_BLK_T_FLUSH, 0, 0);
+	kick(f);
+	assert_int_equal(mock.num, 1);
+	mock_complete(0, 0);
+	assert_int_equal(status_of(f, 5), VIRTIO_BLK_S_OK);
+}
+
+/* A request that names the same memory again and again is done in pieces, of which a turn of the loop has a few. */
+static void test_large_requests_take_turns(void **state)
+{
+	enum { PIECES = 100, PIECE = 256 * 1024 };
+	struct fix *f = *state;
+	uint64_t begun = 0, turn = 0;
+
+	assert_int_equal(truncate(f->path, PIECES * PIECE), 0);
+	to_blk(f->dev)->image.sectors = PIECES * PIECE / 512;
+	put_header(f, 0, VIRTIO_BLK_T_IN, 0);
+	drv_desc(&f->d, 0, HEADER(0), 16, NEXT, 1);
+	for (unsigned i = 1; i <= PIECES; i++)
+		drv_desc(&f->d, (uint16_t)i, 0x80000, PIECE, NEXT | WRITE, (uint16_t)(i + 1));
+	drv_desc(&f->d, PIECES + 1, STATUS(0), 1, WRITE, 0);
+	drv_publish(&f->d, 0);
+	kick(f);
+	for (unsigned i = 0; i < 1000 && status_of(f, 0) == NOT_WRITTEN; i++) {
+		if (mock.num) {
+			uint64_t len = 0;
+
+			assert_int_equal(mock.num, 1);
+			for (unsigned j = 0; j < mock.io[0].num; j++)
+				len += mock.io[0].iov[j].iov_len;
+			assert_true(len <= MIB);
+			begun += len;
+			turn += len;
+			mock_do(0);
+			continue;
+		}
+		assert_true(turn <= 2 * MIB);
+		turn = 0;
+		mock_run_tasks(); /* the end of the turn */
+		assert_int_equal(mock.num, 0);
+		mock_run_tasks(); /* and of the next */
+	}
+	assert_true(turn <= 2 * MIB);
+	assert_int_equal(begun, PIECES * PIECE);
+	assert_used(f, 0, 0, PIECES * PIECE + 1, VIRTIO_BLK_S_OK);
+	assert_int_equal(drv_used_idx(&f->d), 1);
 }
 
 static void test_again(void **state)
@@ -308,6 +383,8 @@ int main(void)
 		T(test_truncated_file),
 		T(test_host_errors),
 		T(test_again),
+		T(test_lost_sync),
+		T(test_large_requests_take_turns),
 		T(test_reordered),
 		T(test_ring_full),
 		T(test_ring_full_under_way),

@@ -245,6 +245,80 @@ static void test_ring_full(void **state)
 	}
 }
 
+/* A write that found the ring full and went back to its queue has left nothing to whoever gets its slot. */
+static void test_ring_full_forgets(void **state)
+{
+	struct fix *f = *state;
+
+	memset(data(f, 0), 0x77, 4096);
+	mock.room = 0;
+	put_header(f, 0, VIRTIO_BLK_T_OUT, 8);
+	drv_desc(&f->d, 0, HEADER(0), 16, NEXT, 1);
+	drv_desc(&f->d, 1, DATA(0) + 1, 4096, NEXT, 2); /* whole units, at an odd address */
+	drv_desc(&f->d, 2, STATUS(0), 1, WRITE, 0);
+	drv_publish(&f->d, 0);
+	kick(f);
+	assert_null(to_blk(f->dev)->bounce.owner);
+	mock.room = MOCK_IO_MAX;
+	/* The driver has made another request of it: a read of one sector. */
+	put_header(f, 0, VIRTIO_BLK_T_IN, 3);
+	drv_desc(&f->d, 1, DATA(0) + 1, 512, NEXT | WRITE, 2);
+	mock_run_tasks();
+	assert_int_equal(mock.num, 1);
+	assert_int_equal(mock.io[0].kind, MOCK_READ);
+	finish(f);
+	assert_int_equal(status_of(f, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(data(f, 0)[1], 4);
+	assert_int_equal(data(f, 0)[513], 0x77);
+	assert_int_equal(image_byte(f, 8 * 512), 9);
+}
+
+static void put_trim(struct fix *f, unsigned i, uint32_t type, uint64_t sector, uint32_t num)
+{
+	struct virtio_blk_discard_write_zeroes range = { .sector = sector, .num_sectors = num };
+
+	memcpy(data(f, i), &range, sizeof(range));
+	request(f, i, type, 0, sizeof(range));
+	drv_desc(&f->d, 3 * i + 1, DATA(i), sizeof(range), NEXT, 3 * i + 2);
+}
+
+/* A write to a part of a unit, and others to its other sectors: none undoes another, whichever the host does first. */
+static void test_others_of_one_unit(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned order = 0; order < 32; order++) {
+		bool part_first = order & 1, zeroes = order & 2;
+
+		f->dev->ops->reset(f->dev);
+		activate(f, 1ULL << VIRTIO_BLK_F_FLUSH);
+		memset(data(f, 2), 0x31, 4096); /* what the unit has at first */
+		request(f, 2, VIRTIO_BLK_T_OUT, 8, 4096);
+		kick(f);
+		finish(f);
+		memset(data(f, 0), 0x32, 512);
+		memset(data(f, 1), 0x33, 4096);
+		for (unsigned k = 0; k < 2; k++) {
+			if ((k == 0) == part_first)
+				request(f, 0, VIRTIO_BLK_T_OUT, 8, 512);
+			else if (zeroes)
+				put_trim(f, 1, VIRTIO_BLK_T_WRITE_ZEROES, 9, 7);
+			else
+				request(f, 1, VIRTIO_BLK_T_OUT, 8, 4096); /* the driver writes to sector 8 twice */
+		}
+		kick(f);
+		for (unsigned k = 2; mock.num; k++) /* the first or the last of those in flight */
+			mock_do(order >> MF_MIN(k, 4U) & 1 ? mock.num - 1 : 0);
+		assert_int_equal(status_of(f, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(status_of(f, 1), VIRTIO_BLK_S_OK);
+		assert_int_equal(image_byte(f, 9 * 512), zeroes ? 0 : 0x33);
+		assert_int_equal(image_byte(f, 15 * 512), zeroes ? 0 : 0x33);
+		if (zeroes)
+			assert_int_equal(image_byte(f, 8 * 512), 0x32);
+		assert_null(to_blk(f->dev)->bounce.line);
+	}
+}
+
 /* The rest of several requests needs the buffer, and finds the ring full. */
 static void test_ring_full_under_way(void **state)
 {
@@ -318,6 +392,8 @@ int main(void)
 		T_WITH(test_errors_pass_the_buffer_on, setup_4096),
 		T_WITH(test_reset, setup_4096),
 		T_WITH(test_ring_full, setup_4096),
+		T_WITH(test_ring_full_forgets, setup_4096),
+		T_WITH(test_others_of_one_unit, setup_4096),
 		T_WITH(test_ring_full_under_way, setup_4096),
 		T_WITH(test_einval, setup_4096),
 		T_WITH(test_truncated, setup_4096),

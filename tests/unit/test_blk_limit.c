@@ -97,6 +97,27 @@ static void test_bandwidth(void **state)
 	mock_do_all();
 }
 
+/* Zeros are written, too. */
+static void test_zeroes_count(void **state)
+{
+	struct virtio_blk_discard_write_zeroes range = { .sector = 0, .num_sectors = 2 };
+	struct fix *f = *state;
+
+	for (unsigned i = 0; i < 4; i++) {
+		memcpy(data(f, i), &range, sizeof(range));
+		request(f, i, VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(range));
+		drv_desc(&f->d, 3 * i + 1, DATA(i), sizeof(range), NEXT, 3 * i + 2);
+	}
+	kick(f);
+	assert_int_equal(mock.num, 3); /* the size and the burst */
+	mock_do_all();
+	wait_ms(49);
+	assert_int_equal(mock.num, 0);
+	wait_ms(2);
+	assert_int_equal(mock.num, 1);
+	mock_do_all();
+}
+
 /* A request that did not fit into the ring has cost nothing. */
 static void test_ring_full_costs_nothing(void **state)
 {
@@ -170,6 +191,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T_WITH(test_ops, setup_ops),
 		T_WITH(test_bandwidth, setup_bandwidth),
+		T_WITH(test_zeroes_count, setup_bandwidth),
 		T_WITH(test_ring_full_costs_nothing, setup_ops),
 		T_WITH(test_reset_while_waiting, setup_ops),
 		T_WITH(test_change, setup_ops),

@@ -214,6 +214,62 @@ static void test_reset_keeps_the_count(void **state)
 	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 3, 1), VIRTIO_BLK_S_OK);
 }
 
+/* How many of the image's pages a guest can have written. */
+static unsigned pages_that_fit(struct fix *f)
+{
+	unsigned num = 0;
+
+	for (unsigned page = 0; page < SECTORS / 8; page++)
+		num += now(f, VIRTIO_BLK_T_OUT, page * 8, 8) == VIRTIO_BLK_S_OK;
+	return num;
+}
+
+/* A discard of all that fails, or that a reset cuts off, is no leave to write to all. */
+static void test_failed_discard_grants_nothing(void **state)
+{
+	struct virtio_blk_discard_write_zeroes range = { .sector = 0, .num_sectors = SECTORS };
+	struct fix *f = *state;
+
+	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0, -EOPNOTSUPP), VIRTIO_BLK_S_OK);
+	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0, -EIO), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(pages_that_fit(f), 2);
+	for (unsigned i = 0; i < 3; i++) {
+		memcpy(data(f, 0), &range, sizeof(range));
+		request(f, 0, VIRTIO_BLK_T_DISCARD, 0, sizeof(range));
+		drv_desc(&f->d, 1, DATA(0), sizeof(range), NEXT, 2);
+		kick(f);
+		mock.cancel_in_vain = i == 1;
+		f->dev->ops->reset(f->dev);
+		mock.cancel_in_vain = false;
+		activate(f, 0);
+	}
+	assert_int_equal(pages_that_fit(f), 2);
+	/* What was there may be discarded afterwards. */
+	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(pages_that_fit(f), 2);
+}
+
+/* A write that begins after a hole was begun may land after it. */
+static void test_write_across_a_hole(void **state)
+{
+	struct virtio_blk_discard_write_zeroes range = { .sector = 0, .num_sectors = 8 };
+	struct fix *f = *state;
+
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 0, 8), VIRTIO_BLK_S_OK);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 8, 8), VIRTIO_BLK_S_OK);
+	memcpy(data(f, 1), &range, sizeof(range));
+	request(f, 1, VIRTIO_BLK_T_DISCARD, 0, sizeof(range));
+	drv_desc(&f->d, 4, DATA(1), sizeof(range), NEXT, 5);
+	request(f, 0, VIRTIO_BLK_T_OUT, 0, 4096);
+	kick(f);
+	assert_int_equal(mock.num, 2);
+	mock_do(1); /* the write, and then the hole's end is told */
+	mock_complete(0, 0);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 24, 1), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 0, 8, 0, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 24, 1), VIRTIO_BLK_S_OK);
+}
+
 /* Many share the image, and nobody may write to it meanwhile. */
 static void test_shares_the_image(void **state)
 {
@@ -240,6 +296,8 @@ int main(void)
 		T_WITH(test_trims_are_zeros, setup_overlay),
 		T_WITH(test_full, setup_small),
 		T_WITH(test_reset_keeps_the_count, setup_small),
+		T_WITH(test_failed_discard_grants_nothing, setup_small),
+		T_WITH(test_write_across_a_hole, setup_small),
 		T_WITH(test_shares_the_image, setup_overlay),
 	};
 
