@@ -273,7 +273,7 @@ static void console_input(struct console *c)
 	if (c->in_busy || c->in_file < 0)
 		return;
 	if (c->is_tty)
-		room = KEYS_MAX - 1 - c->keys_len; /* n bytes become n + 1 keys when an escape was none */
+		room = KEYS_MAX - MF_MIN(c->keys_len + 1, KEYS_MAX); /* n bytes are n + 1 keys if an escape was none */
 	else
 		room = c->keys_len ? 0 : IN_MAX;
 	if (room)

@@ -55,6 +55,26 @@ static void test_quit_when_the_guest_does_not_read(void **state)
 	assert_int_equal(guest_reads(got, sizeof(got)), taken);
 }
 
+/* The last read ahead fills the keys to the last, since the one before it ended with an escape that was none. */
+static void test_read_ahead_is_full(void **state)
+{
+	char piece[SERIAL_RX_SIZE], got[8192];
+	unsigned taken = 0, n;
+
+	(void)state;
+	while (t.read_op) {
+		n = t.in_len;
+		memset(piece, 'k', n);
+		if (taken + n <= 4096)
+			piece[n - 1] = 0x01;
+		type(piece, n);
+		taken += n;
+	}
+	assert_int_equal(guest_reads(got, sizeof(got)), taken);
+	assert_int_equal(got[0], 'k');
+	assert_int_equal(got[taken - 1], 'k');
+}
+
 static void test_raw_mode(void **state)
 {
 	struct termios before, raw, after;
@@ -136,6 +156,7 @@ int main(void)
 		TTY(test_escapes),
 		TTY(test_help_between_pieces),
 		TTY(test_quit_when_the_guest_does_not_read),
+		TTY(test_read_ahead_is_full),
 		TTY(test_raw_mode),
 		TTY(test_background_leaves_the_terminal_alone),
 	};
