@@ -58,6 +58,9 @@ load helper
 	assert_equal "$output" 'halting'
 	assert_one_line 'stopped for ever'
 	[ "$SECONDS" -lt 10 ]
+	# The second CPU was never started.
+	run_flat halt -c 2
+	assert_equal "$status" 104
 }
 
 # switches: sets $switches, a line for each thread of $pid but the vCPUs': its name and how often it was switched.

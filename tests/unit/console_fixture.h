@@ -186,11 +186,14 @@ static inline void on_output(void *ctx, const uint8_t *data, size_t len)
 
 static const struct serial_ops ops = { .raise = on_raise };
 
+static bool start_muted;
+
 static inline void make(int in_fd, int out_fd)
 {
 	struct console_params params = {
 		.in_fd = in_fd,
 		.out_fd = out_fd,
+		.muted = start_muted,
 		.on_quit = on_quit,
 		.on_output = on_output,
 		.ctx = &t,

@@ -34,7 +34,8 @@ static struct serial_test {
 	int fd;
 	_Atomic unsigned irqs; /* edges */
 	unsigned wakes, opened, first_output;
-	size_t seen; /* bytes shown to output() */
+	size_t seen;		   /* bytes shown to output() */
+	void (*while_shown)(void); /* or NULL: what a vCPU does meanwhile */
 	uint8_t last_seen;
 	struct timers timers; /* the test moves the time, by pass */
 } t;
@@ -99,6 +100,8 @@ static inline void on_output(void *ctx, const uint8_t *data, size_t len)
 	assert_true(len > 0);
 	t.seen += len;
 	t.last_seen = data[len - 1];
+	if (t.while_shown)
+		t.while_shown();
 }
 
 static const struct serial_ops ops = { .raise = on_raise, .event = on_event };

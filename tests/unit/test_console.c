@@ -243,10 +243,11 @@ static void test_cancelled(void **state)
 	print("abc");
 	console_stop(t.console);
 	complete(&t.read_op, -ECANCELED);
-	complete(&t.write_op, 1);
+	complete(&t.write_op, -ECANCELED);
 	turn();
 	assert_null(t.write_op);
 	assert_null(t.read_op);
+	assert_null(t.timers.first); /* it was us, and not a lack of threads */
 }
 
 /* io_uring may start no thread: output waits, in order, and is not tried at once again; input has ended. */
@@ -258,6 +259,8 @@ static void test_cancelled_by_the_kernel(void **state)
 	complete(&t.write_op, -ECANCELED);
 	assert_null(t.write_op);
 	print("def");
+	assert_false(serial_drain(t.serial, 0)); /* has the loop look */
+	turn();
 	assert_null(t.write_op);
 	timers_run(&t.timers, 1000000);
 	assert_null(t.write_op);
@@ -274,6 +277,21 @@ static void test_cancelled_by_the_kernel(void **state)
 	console_stop(t.console);
 	timers_run(&t.timers, 60000000);
 	assert_null(t.write_op);
+}
+
+static void test_muted(void **state)
+{
+	(void)state;
+	start_muted = true;
+	remake(100, 101);
+	start_muted = false;
+	print("dropped");
+	assert_null(t.write_op);
+	assert_true(serial_drain(t.serial, 0));
+	assert_int_equal(t.seen, 7);
+	console_unmute(t.console);
+	print("shown");
+	assert_written("shown");
 }
 
 static void test_without_files(void **state)
@@ -303,6 +321,7 @@ int main(void)
 		PIPE(test_stop),
 		PIPE(test_cancelled),
 		PIPE(test_cancelled_by_the_kernel),
+		PIPE(test_muted),
 		PIPE(test_without_files),
 	};
 

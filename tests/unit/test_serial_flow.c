@@ -82,6 +82,43 @@ static void test_stalled_reader_drops_polled_output(void **state)
 	assert_int_equal(in(IIR), 0x02);
 }
 
+/* A reader that takes nothing does not begin the time anew. */
+static void test_no_progress_is_a_stall(void **state)
+{
+	const uint8_t *data;
+
+	(void)state;
+	serial_free(t.s);
+	make(50);
+	while (tx_flags())
+		out(THR, 'x');
+	usleep(100000);
+	assert_true(serial_tx_peek(t.s, &data, 16) > 0);
+	serial_tx_done(t.s, 0);
+	assert_int_equal(tx_flags(), EMPTY);
+}
+
+static void *late_reader(void *arg)
+{
+	(void)arg;
+	usleep(50000);
+	while (turn() || take(NULL, SERIAL_TX_SIZE))
+		;
+	return NULL;
+}
+
+/* The end of the output ends the wait for it, or this takes ten minutes, and has two. */
+static void test_drain_is_woken(void **state)
+{
+	pthread_t loop;
+
+	(void)state;
+	out(THR, 'x');
+	assert_int_equal(pthread_create(&loop, NULL, late_reader, NULL), 0);
+	assert_true(serial_drain(t.s, 600000));
+	pthread_join(loop, NULL);
+}
+
 /*
  * A driver like Linux's 8250 against a reader of moods: between any two register accesses the loop may take turns and
  * the reader may take any part. The driver acts on edges only. TOTAL bytes go each way.
@@ -331,6 +368,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_stalled_reader_holds_an_interrupt_driven_guest),
 		TEST(test_stalled_reader_drops_polled_output),
+		TEST(test_no_progress_is_a_stall),
+		TEST(test_drain_is_woken),
 		cmocka_unit_test(test_a_driver_like_linux),
 		cmocka_unit_test(test_a_driver_that_asks_once),
 		TEST(test_random_accesses),
