@@ -11,8 +11,9 @@
  *	            <- MSG_STARTED, MSG_EXIT --               <- the same --           init
  *	            -- MSG_SIGNAL, MSG_SIZE -->               -- the same -->          init
  *
- * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. Its
- * number stays in use until init says that the command is over.
+ * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. Whoever
+ * finds out closes it; hang_up tells the guest, of each command that runs without its client. Its number stays in use until
+ * init says that the command is over.
  *
  * Command 0 is over when init has said so and all of its output is written; the streams and the control connection are
  * not ordered among each other.
@@ -40,7 +41,7 @@
 #include "vmm/session.h"
 
 #define TEXT_MAX 512
-#define ACCEPT_PAUSE_MS 100 /* at least; the main thread looks again within a second */
+#define ACCEPT_PAUSE_MS 1000 /* or until another client has gone */
 
 struct agent {
 	struct virtio_dev *vsock;
@@ -186,7 +187,18 @@ static void take_of_client(struct agent *a, const struct init_msg *msg, const ch
 	agent_client_tell(c, msg, payload);
 	if (msg->type == MSG_EXIT) {
 		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), SESSION_STREAMS);
-		c->running = false;
+		c->running = c->hung_up = false;
+	}
+}
+
+/* What the channel has no room for is sent when there is some. */
+static void hang_up(struct agent *a)
+{
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
+		struct agent_client *c = &a->client[i];
+
+		if (c->running && c->fd < 0 && !c->hung_up)
+			c->hung_up = send_msg(a, MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
 	}
 }
 
@@ -268,8 +280,7 @@ static void serve_client(struct agent *a, struct agent_client *c)
 		return;
 	if (r < 0) {
 		agent_client_close(c);
-		if (c->running)
-			(void)send_msg(a, MSG_SIGNAL, c->number, SIGHUP);
+		a->accept_after_ms = 0; /* there is a descriptor now */
 	} else if (msg.type == MSG_RUN && !c->running) {
 		run_for_client(a, c, &msg, payload);
 	} else if ((msg.type == MSG_SIGNAL || msg.type == MSG_SIZE) && c->running) {
@@ -294,10 +305,24 @@ static void accept_client(struct agent *a)
 	a->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
 }
 
+static uint64_t accept_pause_ms(const struct agent *a)
+{
+	uint64_t now = a->accept_after_ms ? clock_now_ms() : 0;
+
+	return a->accept_after_ms > now ? a->accept_after_ms - now : 0;
+}
+
+int agent_timeout(const struct agent *a, int max_ms)
+{
+	uint64_t pause = a ? accept_pause_ms(a) : 0;
+
+	return pause && (max_ms < 0 || pause < (uint64_t)max_ms) ? (int)pause : max_ms;
+}
+
 unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds)
 {
 	/* Who cannot be accepted would keep poll(2) from waiting: nobody is listened to for a while. */
-	bool paused = a->accept_after_ms && clock_now_ms() < a->accept_after_ms;
+	bool paused = accept_pause_ms(a) > 0;
 	unsigned n = 0;
 
 	fds[n++] = (struct pollfd){ .fd = a->channel.fd, .events = channel_events(&a->channel) };
@@ -334,9 +359,10 @@ void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num)
 			}
 		}
 	}
-	/* Last, so that no descriptor of fds has become another's. */
+	/* Behind them, so that no descriptor of fds has become another's. */
 	if (fds[2].revents)
 		accept_client(a);
+	hang_up(a);
 }
 
 bool agent_signal(struct agent *a, int signo)

@@ -44,6 +44,9 @@ void agent_free(struct agent *a);
 unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds);
 void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num);
 
+/* How long poll(2) may wait, max_ms at most (-1: for ever). Accepts NULL. */
+int agent_timeout(const struct agent *a, int max_ms);
+
 /* For the command: a signal; its terminal has a new size. False: it does not run yet, or any more. */
 bool agent_signal(struct agent *a, int signo);
 void agent_resize(struct agent *a);

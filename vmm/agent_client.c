@@ -35,12 +35,33 @@ int agent_control_path(char **ret, const char *name, struct err *e)
 	return 0;
 }
 
-/* Makes path's directory, if it is one that agent_control_path has chosen. */
-static int make_directory(const char *path, struct err *e)
+/*
+ * Whether dir is a directory, and no symbolic link, of this user's (or root's) in which nobody else can exchange a socket for
+ * another. One that is not there will do.
+ */
+static int check_directory(const char *dir, struct err *e)
+{
+	MF_CLOSE int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys(e, "open '%s'", dir);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, -ENOTDIR, "'%s' is no directory: remove it", dir);
+	if ((st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, -EPERM,
+			       "directory '%s' is user %u's, mode %04o: others could exchange the socket; remove it",
+			       dir, st.st_uid, st.st_mode & 07777);
+	return 0;
+}
+
+/* Makes path's directory and looks at it, if it is one that agent_control_path has chosen. */
+static int own_directory(const char *path, bool make, struct err *e)
 {
 	MF_FREE char *dir = strdup(path);
 	char *slash, *parent;
-	int r = 0;
 
 	if (!dir)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -49,9 +70,11 @@ static int make_directory(const char *path, struct err *e)
 		return 0;
 	*slash = '\0';
 	parent = strrchr(dir, '/');
-	if (parent && !strcmp(parent + 1, DIR_NAME) && mkdir(dir, 0700) < 0 && errno != EEXIST)
-		r = err_sys(e, "make directory '%s'", dir);
-	return r;
+	if (!parent || strcmp(parent + 1, DIR_NAME) != 0)
+		return 0;
+	if (make && mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "make directory '%s'", dir);
+	return check_directory(dir, e);
 }
 
 int agent_listen(struct unixname *name, const char *path, struct err *e)
@@ -61,7 +84,7 @@ int agent_listen(struct unixname *name, const char *path, struct err *e)
 
 	if (unixname_take(name, path))
 		return 0;
-	r = make_directory(path, e);
+	r = own_directory(path, true, e);
 	if (r < 0)
 		return r;
 	mask = umask(0177); /* who may connect may run commands in the guest; no other thread makes files now */
@@ -200,6 +223,8 @@ int agent_request(const char *target, const struct config *c, bool tty, int ret_
 		return err_set(e, -ENOMEM, "out of memory");
 	if (strlen(path) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "'%s' is longer than a socket's name can be", path);
+	if (own_directory(path, false, e) < 0)
+		return e->code;
 	fd = unixname_connect(path, SOCK_SEQPACKET);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return err_set(e, fd, "no guest listens at '%s'", path);

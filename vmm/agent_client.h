@@ -19,9 +19,13 @@ struct agent_client {
 	int fd;		 /* non-blocking; or -1: it has gone, or there is none */
 	unsigned number; /* of its command, fixed */
 	bool running;	 /* the guest has that, whether the client is here or not */
+	bool hung_up;	 /* the client has gone, and the guest was told */
 };
 
-/* Listens at path, for this user alone, and makes the last directory of path if it is ours (agent_control_path). */
+/*
+ * Listens at path, for this user alone. If the last directory of path is ours (agent_control_path), makes it, or refuses one
+ * in which others could exchange the socket.
+ */
 int agent_listen(struct unixname *name, const char *path, struct err *e);
 
 /* Takes a client that waits, if there is one; or closes it, with a sentence. Returns 0 or accept4(2)'s -errno. */

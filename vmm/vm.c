@@ -226,7 +226,7 @@ static void serve(struct vm *vm, int signal_fd)
 	while (vm_may_run(vm)) {
 		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n = poll(fds, 2 + num, vm_stop_timeout(vm, wait_ms));
+		int n = poll(fds, 2 + num, agent_timeout(vm->agent, vm_stop_timeout(vm, wait_ms)));
 
 		if (n > 0 && fds[0].revents)
 			take_wake(vm);

@@ -1,0 +1,263 @@
+/*
+ * What the tests of the agent share: a guest that is the test, which has what the agent lends it, and clients. Include it once,
+ * in the test.
+ */
+#ifndef MF_TESTS_UNIT_AGENT_FIXTURE_H
+#define MF_TESTS_UNIT_AGENT_FIXTURE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "virtio/vsock.h"
+#include "vmm/agent.h"
+#include "vmm/agent_client.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/unixname.h"
+#include "vmm/base/util.h"
+#include "vmm/config.h"
+
+#define LENT_MAX 256
+
+static struct {
+	uint32_t port;
+	int fd;
+} lent[LENT_MAX];
+static unsigned num_lent;
+
+static struct {
+	unsigned marks, started, exited, failed;
+	unsigned status;
+	bool oom;
+	char text[256];
+} told;
+
+static char dir[64], path[80];
+static struct config config;
+static struct agent *a;
+static int guest; /* the guest's end of the control connection */
+static char payload[INIT_PAYLOAD_MAX + 1];
+
+/* In place of the device. */
+
+int vsock_lend(struct virtio_dev *dev, uint32_t port, int fd)
+{
+	(void)dev;
+	if (num_lent == LENT_MAX)
+		return -ENOSPC;
+	lent[num_lent].port = port;
+	lent[num_lent++].fd = fd;
+	return 0;
+}
+
+static inline int take_lent(uint32_t port)
+{
+	for (unsigned i = 0; i < num_lent; i++) {
+		int fd = lent[i].fd;
+
+		if (lent[i].port != port)
+			continue;
+		lent[i] = lent[--num_lent];
+		return fd;
+	}
+	return -1;
+}
+
+void vsock_revoke(struct virtio_dev *dev, uint32_t port, uint32_t num)
+{
+	(void)dev;
+	for (uint32_t i = 0; i < num; i++) {
+		int fd = take_lent(port + i);
+
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+/* In place of the VM. */
+
+static inline void on_mark(void *ctx, enum init_mark mark)
+{
+	(void)ctx;
+	assert_true(mark <= INIT_MARK_NET);
+	told.marks++;
+}
+
+static inline void on_started(void *ctx)
+{
+	(void)ctx;
+	told.started++;
+}
+
+static inline void on_exited(void *ctx, unsigned status, bool oom, const char *text)
+{
+	(void)ctx;
+	told.exited++;
+	told.status = status;
+	told.oom = oom;
+	snprintf(told.text, sizeof(told.text), "%s", text);
+}
+
+static inline void on_failed(void *ctx, const char *text)
+{
+	(void)ctx;
+	told.failed++;
+	snprintf(told.text, sizeof(told.text), "%s", text);
+}
+
+static const struct agent_ops ops = { .mark = on_mark, .started = on_started, .exited = on_exited, .failed = on_failed };
+
+static inline int setup(void **state)
+{
+	static char word[] = "true", *args[] = { word };
+	struct err e;
+
+	(void)state;
+	log_setup(LOG_LEVEL_ERROR, -1);
+	memset(&told, 0, sizeof(told));
+	strcpy(dir, "/tmp/mayfly-test-agent-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	sprintf(path, "%s/control", dir);
+	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .control = path };
+	assert_int_equal(agent_new(&a, NULL, &config, &ops, NULL, &e), 0);
+	guest = take_lent(INIT_CONTROL_PORT);
+	assert_true(guest >= 0);
+	return 0;
+}
+
+static inline int teardown(void **state)
+{
+	char command[100];
+
+	(void)state;
+	vsock_revoke(NULL, INIT_STREAM_PORT(0, 0), 3); /* its threads end */
+	agent_free(a);
+	close(guest);
+	while (num_lent > 0)
+		close(lent[--num_lent].fd);
+	assert_int_equal(access(path, F_OK), -1);
+	sprintf(command, "rm -rf %s", dir);
+	return system(command);
+}
+
+/* The main loop, until nothing happens any more. */
+static inline void turn(void)
+{
+	struct pollfd fds[AGENT_FDS_MAX];
+
+	for (unsigned i = 0; i < 1000; i++) {
+		unsigned num = agent_poll_fds(a, fds);
+
+		assert_true(num <= AGENT_FDS_MAX);
+		if (poll(fds, num, 0) == 0)
+			return;
+		agent_serve(a, fds, num);
+	}
+	fail_msg("the main loop turns");
+}
+
+static inline void guest_says(struct init_msg msg, const char *text)
+{
+	msg.len = (uint32_t)strlen(text);
+	assert_int_equal(write(guest, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(write(guest, text, msg.len), msg.len);
+	turn();
+}
+
+/* The next message for the guest; false: there is none. */
+static inline bool guest_hears(struct init_msg *msg)
+{
+	if (recv(guest, msg, sizeof(*msg), MSG_DONTWAIT) < 0)
+		return false;
+	if (msg->len)
+		assert_int_equal(recv(guest, payload, msg->len, MSG_WAITALL), msg->len);
+	return true;
+}
+
+static inline void hello(void)
+{
+	guest_says((struct init_msg){ .type = MSG_HELLO, .value = INIT_VERSION }, "");
+}
+
+/* A client, not yet served. */
+static inline int client(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	strcpy(addr.sun_path, path);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+static inline void ask(int fd, enum init_msg_type type)
+{
+	const struct init_msg msg = { .type = type, .len = 4 };
+	char packet[sizeof(msg) + 4];
+
+	memcpy(packet, &msg, sizeof(msg));
+	memcpy(packet + sizeof(msg), "als", 4);
+	assert_int_equal(send(fd, packet, sizeof(packet), MSG_NOSIGNAL), sizeof(packet));
+}
+
+/* What a client has got; its type, or -1. Descriptors that came with it are closed. */
+static inline int answered(int fd)
+{
+	struct agent_client c = { .fd = fd };
+	struct init_msg msg;
+
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	/* It asks for no descriptors, so a packet that has some cannot be taken whole. */
+	switch (agent_client_receive(&c, &msg, payload)) {
+	case 0:
+		return (int)msg.type;
+	case -EMFILE:
+		return MSG_RUN;
+	default:
+		return -1;
+	}
+}
+
+/* A command of a client: its number. */
+static inline unsigned run(int fd)
+{
+	struct init_msg msg;
+
+	ask(fd, MSG_RUN);
+	turn();
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, MSG_RUN);
+	assert_memory_equal(payload, "als", 4);
+	return msg.number;
+}
+
+static inline void assert_hung_up(unsigned number)
+{
+	struct init_msg msg;
+
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, MSG_SIGNAL);
+	assert_int_equal(msg.number, number);
+	assert_int_equal(msg.value, SIGHUP);
+	turn();
+	assert_false(guest_hears(&msg)); /* once */
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+#endif

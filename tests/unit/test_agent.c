@@ -1,0 +1,197 @@
+/* The talk with init in the guest, for clients that come, go, and do not read; and a guest that makes things up. */
+#include "tests/unit/agent_fixture.h"
+
+static void test_command(void **state)
+{
+	struct init_msg msg;
+	int fd, stream;
+	unsigned number;
+
+	(void)state;
+	hello();
+	fd = client();
+	number = run(fd);
+	assert_int_equal(answered(fd), MSG_RUN);
+	stream = take_lent(INIT_STREAM_PORT(number, 1));
+	assert_true(stream >= 0);
+	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+	assert_int_equal(answered(fd), MSG_STARTED);
+	ask(fd, MSG_SIGNAL);
+	turn();
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, MSG_SIGNAL);
+	assert_int_equal(msg.number, number);
+	guest_says((struct init_msg){ .type = MSG_EXIT, .number = number, .value = 3 }, "");
+	assert_int_equal(answered(fd), MSG_EXIT);
+	assert_int_equal(take_lent(INIT_STREAM_PORT(number, 0)), -1); /* taken back */
+	close(fd);
+	close(stream);
+	turn();
+	assert_false(guest_hears(&msg)); /* it is over: nobody to be hung up */
+}
+
+static void test_client_goes(void **state)
+{
+	unsigned number;
+	int fd;
+
+	(void)state;
+	hello();
+	fd = client();
+	number = run(fd);
+	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+	close(fd);
+	turn();
+	assert_hung_up(number);
+}
+
+/* It has asked, and is gone before it is served. */
+static void test_client_goes_before_the_answer(void **state)
+{
+	struct init_msg msg;
+	int fd;
+
+	(void)state;
+	hello();
+	fd = client();
+	turn();
+	ask(fd, MSG_RUN);
+	close(fd);
+	turn();
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, MSG_RUN);
+	assert_hung_up(msg.number);
+}
+
+/* It is gone when the guest's answer is handed on. */
+static void test_client_goes_before_it_is_told(void **state)
+{
+	unsigned number;
+	int fd;
+
+	(void)state;
+	hello();
+	fd = client();
+	number = run(fd);
+	close(fd);
+	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+	assert_hung_up(number);
+	guest_says((struct init_msg){ .type = MSG_EXIT, .number = number, .value = 129 }, "");
+	/* Its slot is free again: as many clients as ever. */
+	for (unsigned i = 0; i < INIT_COMMANDS_MAX - 1; i++) {
+		fd = client();
+		(void)run(fd);
+		assert_int_equal(answered(fd), MSG_RUN);
+	}
+}
+
+/* A guest that says so much to a client that does not read that no more fits. */
+static void test_client_does_not_read(void **state)
+{
+	struct init_msg msg;
+	unsigned number;
+	int fd;
+
+	(void)state;
+	hello();
+	fd = client();
+	number = run(fd);
+	for (unsigned i = 0; i < 100000; i++) {
+		guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+		if (recv(guest, &msg, sizeof(msg), MSG_DONTWAIT | MSG_PEEK) > 0)
+			break;
+	}
+	assert_hung_up(number);
+	close(fd);
+}
+
+/* The guest does not listen when its client goes: it is told when it does. */
+static void test_full_channel(void **state)
+{
+	struct init_msg msg;
+	unsigned first, number, seen = 0;
+	int fd, other;
+
+	(void)state;
+	hello();
+	fd = client();
+	other = client();
+	number = run(fd);
+	first = run(other);
+	for (unsigned i = 0; i < 200000; i++) {
+		const struct init_msg size = { .type = MSG_SIZE };
+
+		assert_int_equal(send(other, &size, sizeof(size), MSG_NOSIGNAL), sizeof(size));
+		if (i % 64 == 0)
+			turn();
+	}
+	turn();
+	close(fd);
+	turn();
+	while (guest_hears(&msg)) {
+		if (msg.type == MSG_SIGNAL) {
+			assert_int_equal(msg.number, number);
+			assert_int_equal(msg.value, SIGHUP);
+			seen++;
+		} else {
+			assert_int_equal(msg.number, first);
+		}
+		turn();
+	}
+	assert_int_equal(seen, 1);
+	close(other);
+}
+
+/* A guest that makes up what it says. */
+static void test_nonsense_of_the_guest(void **state)
+{
+	static const uint32_t numbers[] = { 1, 63, 64, 0x4000, 0x80000000, UINT32_MAX };
+	struct init_msg msg;
+	int fd;
+
+	(void)state;
+	hello();
+	for (size_t i = 0; i < MF_ARRAY_SIZE(numbers); i++)
+		for (uint32_t type = 0; type < 24; type++)
+			guest_says((struct init_msg){ .type = type, .number = numbers[i], .value = UINT32_MAX },
+				   "\033[2J");
+	assert_false(guest_hears(&msg));
+	fd = client();
+	assert_true(run(fd) > 0);
+	close(fd);
+	turn();
+	(void)guest_hears(&msg);
+	assert_int_equal(told.exited, 0);
+	told.failed = 0;
+	guest_says((struct init_msg){ .type = MSG_FAILED }, "no \033[31mroot");
+	assert_int_equal(told.failed, 1);
+	assert_null(strchr(told.text, '\033'));
+	/* A message without form ends the connection, and nothing else. */
+	guest_says((struct init_msg){ .type = MSG_EXIT, .value = 9 }, "");
+	msg = (struct init_msg){ .type = MSG_MARK, .len = INIT_PAYLOAD_MAX + 1 };
+	assert_int_equal(write(guest, &msg, sizeof(msg)), sizeof(msg));
+	turn();
+	assert_int_equal(recv(guest, &msg, sizeof(msg), MSG_DONTWAIT), 0);
+	fd = client();
+	turn();
+	ask(fd, MSG_RUN);
+	turn();
+	assert_int_equal(answered(fd), MSG_FAILED);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_command),
+		T(test_client_goes),
+		T(test_client_goes_before_the_answer),
+		T(test_client_goes_before_it_is_told),
+		T(test_client_does_not_read),
+		T(test_full_channel),
+		T(test_nonsense_of_the_guest),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,162 @@
+/* The control socket: clients at the wrong time, without a form, or without descriptors; where the socket is. */
+#include "tests/unit/agent_fixture.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+static void test_too_early_and_too_many(void **state)
+{
+	int fd = client(), many[INIT_COMMANDS_MAX - 1];
+
+	(void)state;
+	turn();
+	ask(fd, MSG_RUN);
+	turn();
+	assert_int_equal(answered(fd), MSG_FAILED);
+	close(fd);
+	turn();
+	hello();
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(many); i++) {
+		many[i] = client();
+		turn();
+	}
+	fd = client();
+	turn();
+	assert_int_equal(answered(fd), MSG_FAILED);
+	close(fd);
+	close(many[5]);
+	turn();
+	fd = client();
+	assert_true(run(fd) > 0);
+	close(fd);
+}
+
+/* What a client sends that no `mayfly exec` would: it is closed, and the others are served. */
+static void test_nonsense_of_a_client(void **state)
+{
+	static char large[INIT_PAYLOAD_MAX + 100];
+	int fd;
+	struct init_msg msg = { .type = MSG_RUN, .len = 7 };
+
+	(void)state;
+	hello();
+	for (unsigned i = 0; i < 4; i++) {
+		fd = client();
+		turn();
+		if (i == 0)
+			(void)send(fd, "x", 1, MSG_NOSIGNAL);
+		else if (i == 1)
+			(void)send(fd, &msg, sizeof(msg), MSG_NOSIGNAL);
+		else if (i == 2)
+			(void)send(fd, large, sizeof(large), MSG_NOSIGNAL);
+		else
+			(void)send(fd, NULL, 0, MSG_NOSIGNAL);
+		turn();
+		assert_int_equal(recv(fd, &msg, sizeof(msg), MSG_DONTWAIT), 0);
+		close(fd);
+	}
+	fd = client();
+	assert_true(run(fd) > 0);
+	close(fd);
+}
+
+/* No descriptor for a client: it waits, the main thread sleeps, and it is served when another has gone. */
+static void test_no_descriptor_left(void **state)
+{
+	struct pollfd fds[AGENT_FDS_MAX];
+	struct rlimit limit;
+	int first, second, spare;
+
+	(void)state;
+	hello();
+	first = client();
+	turn();
+	second = client();
+	spare = dup(0);
+	close(spare);
+	assert_int_equal(agent_timeout(a, 5000), 5000);
+	assert_int_equal(agent_timeout(NULL, -1), -1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ (rlim_t)spare, limit.rlim_max }), 0);
+	turn();
+	assert_int_equal(poll(fds, agent_poll_fds(a, fds), 0), 0);
+	assert_in_range(agent_timeout(a, -1), 1, 1000);
+	assert_in_range(agent_timeout(a, 5000), 1, 1000);
+	assert_int_equal(agent_timeout(a, 0), 0);
+	close(first); /* of ours: the agent's end goes when it is served */
+	turn();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_true(run(second) > 0);
+	assert_int_equal(answered(second), MSG_RUN);
+	close(second);
+}
+
+/* `mayfly exec` that has descriptors for some of the streams alone has none. */
+static void test_exec_without_descriptors(void **state)
+{
+	struct rlimit limit;
+	int fd[3], status = -1, spare;
+	struct err e;
+	pid_t pid;
+
+	(void)state;
+	hello();
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		spare = dup(0);
+		close(spare);
+		getrlimit(RLIMIT_NOFILE, &limit);
+		limit.rlim_cur = (rlim_t)spare + 2; /* the connection, and one of three */
+		setrlimit(RLIMIT_NOFILE, &limit);
+		_exit(agent_request(path, &config, false, fd, &e) == -EMFILE ? 7 : 1);
+	}
+	for (unsigned i = 0; i < 5000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
+		turn();
+		(void)poll(NULL, 0, 2);
+	}
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 7);
+	/* Its command is hung up. */
+	turn();
+	assert_true(guest_hears(&(struct init_msg){ 0 }));
+}
+
+/* A directory in which others could exchange the socket is refused, on both sides. */
+static void test_directory_of_others(void **state)
+{
+	struct unixname name = UNIXNAME_INIT;
+	char own[100], link[100];
+	int fd[3];
+	struct err e;
+
+	(void)state;
+	sprintf(own, "%s/mayfly/x.sock", dir);
+	assert_int_equal(agent_listen(&name, own, &e), 0);
+	unixname_done(&name);
+	assert_int_equal(agent_request(own, &config, false, fd, &e), -ENOENT);
+	*strrchr(own, '/') = '\0';
+	assert_int_equal(chmod(own, 0777), 0);
+	own[strlen(own)] = '/';
+	assert_int_equal(agent_listen(&name, own, &e), -EPERM);
+	assert_int_equal(agent_request(own, &config, false, fd, &e), -EPERM);
+	*strrchr(own, '/') = '\0';
+	assert_int_equal(chmod(own, 0700), 0);
+	sprintf(link, "%s/elsewhere", dir);
+	assert_int_equal(rename(own, link), 0);
+	assert_int_equal(symlink(link, own), 0);
+	own[strlen(own)] = '/';
+	assert_int_equal(agent_listen(&name, own, &e), -ENOTDIR);
+	unixname_done(&name);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_too_early_and_too_many),	  T(test_nonsense_of_a_client), T(test_no_descriptor_left),
+		T(test_exec_without_descriptors), T(test_directory_of_others),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
