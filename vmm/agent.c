@@ -158,7 +158,7 @@ static void tell_if_over(struct agent *a)
 	if (!a->exited || a->told || !session_is_done(&a->session))
 		return;
 	a->told = true;
-	a->ops->exited(a->ctx, a->status, a->flags & INIT_OOM, a->text);
+	a->ops->exited(a->ctx, a->status, a->flags, a->text);
 }
 
 static void take_exit(struct agent *a, const struct init_msg *msg, const char *text)
@@ -381,7 +381,8 @@ bool agent_stop(struct agent *a, unsigned ms)
 	return a->hello && send_msg(a, MSG_STOP, 0, ms) == 0;
 }
 
-void agent_finish(struct agent *a, unsigned timeout_ms)
+bool agent_finish(struct agent *a, unsigned timeout_ms)
 {
 	session_end(&a->session, timeout_ms);
+	return !atomic_load(&a->session.lost);
 }

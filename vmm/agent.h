@@ -25,8 +25,8 @@ struct agent_ops {
 	void (*mark)(void *ctx, enum init_mark mark);
 	void (*started)(void *ctx); /* the command runs */
 	void (*output)(void *ctx);  /* its first output has come; on a thread of its own */
-	/* It is over and all its output is written: with a status, or by a failure that text tells. Once. */
-	void (*exited)(void *ctx, unsigned status, bool oom, const char *text);
+	/* It is over and all its output is written: with a status and flags, INIT_OOM, ...; text tells more. Once. */
+	void (*exited)(void *ctx, unsigned status, unsigned flags, const char *text);
 	void (*failed)(void *ctx, const char *text);
 	int (*guard)(void *ctx, const struct session_pump *pump, struct err *e); /* see session.h */
 	void (*left)(void *ctx); /* the user has typed the keys to leave */
@@ -54,7 +54,10 @@ void agent_resize(struct agent *a);
 /* Asks the guest to end within ms. False: there is nobody to be asked. */
 bool agent_stop(struct agent *a, unsigned ms);
 
-/* At the VM's end, when its ends of the streams are closed: writes what is left of the output. */
-void agent_finish(struct agent *a, unsigned timeout_ms);
+/*
+ * At the VM's end, when its ends of the streams are closed: writes what is left of the output. Whether all of it was written
+ * that somebody wanted to read.
+ */
+bool agent_finish(struct agent *a, unsigned timeout_ms);
 
 #endif

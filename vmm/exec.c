@@ -182,5 +182,5 @@ int exec_command(int argc, char **argv)
 		err_wrap(&e, "exec");
 		return cli_fail(&e);
 	}
-	return (int)x.status;
+	return x.status == STATUS_OK && atomic_load(&x.session.lost) ? STATUS_FAILED : (int)x.status;
 }

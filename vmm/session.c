@@ -152,9 +152,11 @@ static void pump_output(struct session_pump *p, char *buf)
 		r = pump_write(p->to, buf, (size_t)n);
 	}
 	if (r < 0) {
-		if (r != -EPIPE)
+		if (r != -EPIPE) {
 			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",
 				 strerror(-r));
+			atomic_store(&p->session->lost, true);
+		}
 		(void)shutdown(p->from, SHUT_RDWR); /* the command gets EPIPE, too */
 		discard(p->from, buf);
 	}
@@ -230,6 +232,7 @@ void session_end(struct session *s, unsigned timeout_ms)
 		if (!s->pump[i].started || pthread_timedjoin_np(s->pump[i].thread, NULL, &until) == 0)
 			continue;
 		log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
+		atomic_store(&s->lost, true);
 		return;
 	}
 }

@@ -43,6 +43,7 @@ struct session {
 	atomic_uint outputs; /* that have not ended yet */
 	atomic_bool seen;    /* output has come */
 	atomic_bool left;    /* Ctrl-] was typed three times within a second */
+	atomic_bool lost;    /* output could not be written, though somebody reads it */
 };
 
 /* The terminal's size as MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
@@ -68,7 +69,10 @@ int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], st
 /* Whether all output has been written, or given up. */
 bool session_is_done(const struct session *s);
 
-/* Waits until it is, for timeout_ms at most, if the guest's ends are closed. Threads that are left end with the process. */
+/*
+ * Waits until it is, for timeout_ms at most, if the guest's ends are closed; what is not written by then is lost, too. Threads
+ * that are left end with the process.
+ */
 void session_end(struct session *s, unsigned timeout_ms);
 
 #endif

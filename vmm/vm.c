@@ -116,11 +116,12 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
-	if (vm->agent)
-		agent_finish(vm->agent, VM_DRAIN_MS);
+	if (vm->agent && !agent_finish(vm->agent, VM_DRAIN_MS))
+		vm->end.lost = true;
 	agent_free(vm->agent);
 	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
-	vm->end.lost = vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children);
+	if (vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children))
+		vm->end.lost = true;
 	children_end(vm->outside->children);
 	console_free(vm->console);
 	serial_free(vm->serial);

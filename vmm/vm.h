@@ -86,7 +86,7 @@ struct vm {
 		atomic_int reason; /* enum vm_end_reason */
 		int signal;
 		unsigned status; /* of the command */
-		bool lost;	 /* an artifact did not arrive, and that was said */
+		bool lost;	 /* output, an artifact or what was written to a drive, and that was said */
 		bool oom;	 /* something in the guest was killed for want of memory */
 		char text[512];
 		int fd; /* eventfd: wakes the main thread */

@@ -137,13 +137,14 @@ static void on_output(void *ctx)
 	timeline_mark(vm->timeline, TIMELINE_BYTE);
 }
 
-static void on_exited(void *ctx, unsigned status, bool oom, const char *text)
+static void on_exited(void *ctx, unsigned status, unsigned flags, const char *text)
 {
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_EXIT);
 	vm->end.status = status;
-	vm->end.oom = oom;
+	vm->end.oom = flags & INIT_OOM;
+	vm->end.lost = flags & INIT_LOST;
 	if (vm->stop.reason == VM_RUNNING)
 		vm_end(vm, VM_END_COMMAND, "%s", text);
 	else
@@ -199,7 +200,7 @@ static int report_command(const struct vm *vm)
 	if (vm->end.oom)
 		fprintf(stderr,
 			"mayfly: the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)\n");
-	return vm->end.lost && vm->end.status == 0 ? STATUS_FAILED : (int)vm->end.status;
+	return (int)vm->end.status;
 }
 
 /* The guest has ended by itself, or by a reset; fallback: what that means if nothing else is known. */
@@ -228,7 +229,7 @@ static int report_guest(const struct vm *vm)
 	return say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
 }
 
-int vm_report(const struct vm *vm)
+static int report(const struct vm *vm)
 {
 	switch ((enum vm_end_reason)vm->end.reason) {
 	case VM_END_QUIT:
@@ -252,4 +253,11 @@ int vm_report(const struct vm *vm)
 		break;
 	}
 	return report_guest(vm);
+}
+
+int vm_report(const struct vm *vm)
+{
+	int status = report(vm);
+
+	return vm->end.lost && status == STATUS_OK ? STATUS_FAILED : status;
 }

@@ -59,10 +59,10 @@ static struct list boot, command;
 static struct {
 	enum stage stage;
 	int64_t deadline; /* of the stage, in clock_ms(); 0: none */
-	int signals;
 	bool console, stopped;
 	struct text artifacts; /* what was wrong with them */
-} life = { .signals = -1 };
+} life;
+static int signals = -1; /* not in there, so that the text takes no space in the program */
 
 static void init_reboot(void) __attribute__((noreturn));
 
@@ -114,7 +114,9 @@ static void init_fail(const struct text *why) __attribute__((noreturn));
 
 static void init_fail(const struct text *why)
 {
-	root_leave();
+	struct text drives = { 0 };
+
+	root_leave(&drives);
 	if (!control_is_open())
 		init_say("mayfly-init: ", why->s);
 	control_send(MSG_FAILED, 0, 0, 0, why->s);
@@ -145,7 +147,7 @@ static void init_protect(void)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&all);
 	sigaddset(&all, SIGCHLD);
-	life.signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	umask(022);
 	/* Ctrl-Alt-Del is for whoever asks for it. */
 	(void)reboot(RB_DISABLE_CAD);
@@ -259,7 +261,7 @@ static bool init_reap(void)
 	pid_t pid;
 
 	/* It only says that there is something. */
-	(void)read(life.signals, &info, sizeof(info));
+	(void)read(signals, &info, sizeof(info));
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (!artifact_reaped(pid, status, &life.artifacts))
 			command_reaped(pid, status);
@@ -302,16 +304,25 @@ static void init_advance(bool alive)
 		life.stage = STAGE_OVER;
 }
 
+/* What did not arrive where it was to be kept. */
+static void init_lost(struct command_end *end, const char *what, const struct text *why)
+{
+	if (why->len == 0)
+		return;
+	end->flags |= INIT_LOST;
+	text_add(&end->why, end->why.len > 0 ? "; " : "", what, why->s, NULL);
+}
+
 static void init_finish(void) __attribute__((noreturn));
 
 static void init_finish(void)
 {
 	struct command_end end = *command_first();
+	struct text drives = { 0 };
 
-	root_leave();
-	if (life.artifacts.len > 0) {
-		text_add(&end.why, end.why.len > 0 ? "; artifacts: " : "artifacts: ", life.artifacts.s, NULL);
-	}
+	root_leave(&drives);
+	init_lost(&end, "artifacts: ", &life.artifacts);
+	init_lost(&end, "drives: ", &drives);
 	if (life.console) {
 		struct text status = { 0 };
 
@@ -336,7 +347,7 @@ static void init_turn(void)
 
 		wait = left < 0 ? 0 : (int)left;
 	}
-	polls[0] = (struct pollfd){ .fd = life.signals, .events = POLLIN };
+	polls[0] = (struct pollfd){ .fd = signals, .events = POLLIN };
 	polls[1] = (struct pollfd){ .fd = control_fd(), .events = control_events() };
 	count = command_polls(&polls[2]);
 	/* If it fails, for want of memory, all that follows does no harm. */

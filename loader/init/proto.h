@@ -65,8 +65,8 @@ enum init_msg_type {
 	/*
 	 * number is over, and its streams are closed: value is its exit status, or 128 + the signal that ended it; 126
 	 * or 127 with a payload, a sentence, if it could not be started. flags: INIT_OOM. For number 0: the artifacts are
-	 * sent, and everything that was written to drives is on them; if artifacts are missing, a sentence that begins
-	 * with "artifacts: " is in the payload, behind "; " if there is another.
+	 * sent, and everything that was written to drives is on them; if not, flags has INIT_LOST, and sentences that
+	 * begin with "artifacts: " or "drives: " are in the payload, behind "; " if there is another.
 	 */
 	MSG_EXIT = 4,
 	MSG_FAILED = 5, /* the payload, a sentence, says what kept the guest from running number 0; the guest is over */
@@ -80,7 +80,8 @@ enum init_msg_type {
 };
 
 #define INIT_VERSION 1
-#define INIT_OOM 1U /* the kernel has killed something for want of memory while it ran */
+#define INIT_OOM 1U  /* the kernel has killed something for want of memory while it ran */
+#define INIT_LOST 2U /* a part of an artifact was not sent as it is, or of what was written is not on its drive */
 
 enum init_mark { INIT_MARK_INIT, INIT_MARK_ROOT, INIT_MARK_NET };
 

@@ -301,21 +301,33 @@ static char *root_next_word(char **at)
 	return word;
 }
 
-void root_leave(void)
+void root_leave(struct text *why)
 {
 	static char mounts[1 << 16];
-	long len;
+	long size = fd_read_file("/proc/mounts", mounts, sizeof(mounts));
+	bool synced = false;
 
-	sync();
-	len = fd_read_file("/proc/mounts", mounts, sizeof(mounts));
-	mounts[len < 0 ? 0 : len] = '\0';
+	mounts[size < 0 ? 0 : size] = '\0';
 	for (char *at = mounts; *at != '\0';) {
 		char *end = strchr(at, '\n');
 		const char *device = root_next_word(&at), *path = root_next_word(&at);
+		int fd;
 
-		/* One that is still in use stays as it is: everything on it is written. */
-		if (strncmp(device, "/dev/", 5) == 0)
+		if (strncmp(device, "/dev/", 5) == 0) {
+			/* First, since one file system may be in a file of another. */
+			if (!synced)
+				sync();
+			synced = true;
+			/* Tells errors, also those that came before and that no program was told. */
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			if (fd >= 0 && syncfs(fd) < 0) {
+				text_add(why, why->len > 0 ? "; " : "", path, NULL);
+				text_add_error(why, errno);
+			}
+			fd_close(&fd);
+			/* One that is still in use stays as it is: everything on it is written. */
 			(void)mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+		}
 		at = end == NULL ? at + strlen(at) : end + 1;
 	}
 }

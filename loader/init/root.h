@@ -15,8 +15,8 @@ bool root_is_ephemeral(void);
 void root_mount_usual(void);
 /* Mounts the other drives of the boot text. */
 bool root_mount_drives(const char *boot, size_t len, struct text *why);
-/* Makes what was written safe: everything on its drive, no file system of a drive writable. */
-void root_leave(void);
+/* Makes what was written safe: all on its drive, no file system of a drive writable. Adds to why what could not be written. */
+void root_leave(struct text *why);
 /* Makes a directory and those above it, as far as that is possible. */
 void root_make_path(const char *path);
 

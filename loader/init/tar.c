@@ -20,6 +20,7 @@
 
 #define BLOCK 512
 #define PATH_BYTES 4096
+#define NAMED_BYTES 200
 #define BUFFER_BYTES (1U << 16)
 #define ENTRIES_BYTES 2048 /* of each directory on the way down, on the stack */
 #define PROC_MAGIC 0x9fa0
@@ -55,8 +56,12 @@ static char buffer[BUFFER_BYTES];
 
 static void tar_blame(struct tar *tar, const char *path, int error)
 {
+	size_t len = strlen(path);
+
 	if (tar->good) {
-		text_add(tar->why, path, NULL);
+		/* Of a long one the end, so that there is room for the reason. */
+		text_add(tar->why, len > NAMED_BYTES ? "..." : "", len > NAMED_BYTES ? path + len - NAMED_BYTES : path,
+			 NULL);
 		text_add_error(tar->why, error);
 	}
 	tar->good = false;
@@ -147,8 +152,9 @@ static void tar_put_content(struct tar *tar, int fd, uint64_t size)
 		size_t want = left < sizeof(buffer) ? (size_t)left : sizeof(buffer);
 		ssize_t n = more ? read(fd, buffer, want) : 0;
 
-		if (n < 0)
-			tar_blame(tar, tar->path, errno);
+		/* The host expects so many bytes: those that are not there are zeros, and it hears of that. */
+		if (n < 0 || (n == 0 && more))
+			tar_blame(tar, tar->path, n < 0 ? errno : ENODATA);
 		if (n <= 0) {
 			more = false;
 			memset(buffer, 0, want);
@@ -219,6 +225,9 @@ static void tar_node(struct tar *tar, int in, const char *name, const struct sta
 	} else {
 		tar_put_file(tar, stat, '0', "");
 		tar_put_content(tar, fd, (uint64_t)stat->st_size);
+		/* As of /proc, whose files have no size. */
+		if (stat->st_size == 0 && read(fd, buffer, 1) > 0)
+			tar_blame(tar, tar->path, ENODATA);
 	}
 	close(fd);
 }

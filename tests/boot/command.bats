@@ -166,6 +166,25 @@ root_dir() {
 	assert_equal "$(ls -A)" $'.git\nMakefile\nresult'
 }
 
+@test "command: what is lost of the output or of an artifact is no success" {
+	mf_run -- echo lost > /dev/null < /dev/null
+	assert_equal "$status" 0
+	run --separate-stderr bash -c '"$@" > /dev/full < /dev/null' - timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" \
+		-- sh -c 'echo lost; exit 0'
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'No space left'
+	run --separate-stderr bash -c '"$@" > /dev/full < /dev/null' - timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" \
+		-- sh -c 'echo lost; exit 3'
+	assert_equal "$status" 3
+	# Nobody wants to read it: that is no loss.
+	run --separate-stderr bash -c '"$@" < /dev/null | true; exit "${PIPESTATUS[0]}"' - timeout -k 5 "$LIMIT" "$MAYFLY" run \
+		-k "$KERNEL" -i "$INITRAMFS" -- sh -c 'trap "" PIPE; sleep 1; echo lost; exit 0'
+	assert_equal "$status" 0
+	mf_run --artifact "/proc/mounts=$BATS_TEST_TMPDIR/got" -- true < /dev/null
+	assert_equal "$status" 125
+	assert_one_line '/proc/mounts'
+}
+
 fresh_is_gone() {
 	[ -z "$(ls -A "$BATS_TEST_TMPDIR/got")" ]
 }
