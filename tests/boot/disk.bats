@@ -85,6 +85,61 @@ sha() {
 	assert_equal "$(sha "$img")" "$sum"
 }
 
+# is_read_only FILE: the guest that start_* has started has it open, and only for reading.
+is_read_only() {
+	local fd modes=
+	for fd in "/proc/$pid/fd/"*; do
+		# O_RDONLY is 0; there is nothing else in the last octal digit of the flags.
+		[ ! "$fd" -ef "$1" ] || modes+=$(sed -n 's/^flags:.*\(.\)$/\1/p' "/proc/$pid/fdinfo/${fd##*/}")
+	done
+	[[ $modes =~ ^0+$ ]]
+}
+
+@test "disk: what is given read-only is opened read-only" {
+	local options
+	image disk 1M 1048576
+	for options in ro overlay; do
+		start_flat idle -d "$img:$options"
+		wait_for is_read_only "$img"
+		kill "$pid"
+		wait_end
+	done
+}
+
+@test "disk: what is given read-only stays as it is, whatever root does in the guest" {
+	cd "$BATS_TEST_TMPDIR"
+	export XDG_CACHE_HOME=$PWD/cache
+	mkdir in
+	echo data > in/file
+	truncate -s 16M vol
+	mkfs.ext4 -q -d in vol
+	cp vol vol2
+	image disk 1M 1048576
+	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" -v in:/dir:ro -- true # packs it
+	before=$(cat vol vol2 "$img" cache/mayfly/images/*.erofs | sha256sum)
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -i "$INITRAMFS" -v vol:/vol:ro -v vol2:/over -v in:/dir:ro \
+		-d "$img:ro" -- sh -c '
+		cat /vol/file /over/file /dir/file
+		echo layer > /over/file && cat /over/file
+		mount -o remount,rw /vol && echo evil > /vol/file && sync && echo written: /vol
+		mount -o remount,rw /dir && echo evil > /dir/file && sync && echo written: /dir
+		umount /vol /dir
+		for d in a b c d; do
+			[ -b /dev/vd$d ] || echo missing: $d
+			blockdev --setrw /dev/vd$d
+			dd if=/dev/zero of=/dev/vd$d bs=4k count=4 conv=fsync && echo written: $d
+			dd if=/dev/zero of=/dev/vd$d bs=4k count=4 oflag=direct && echo written: $d
+			blkdiscard -f /dev/vd$d && echo written: $d
+			blkdiscard -z /dev/vd$d && echo written: $d
+			mkdir -p /m && mount -t ext4 -o rw /dev/vd$d /m && echo evil > /m/file && sync && echo written: $d
+			umount /m
+		done
+		echo over' < /dev/null
+	assert_equal "$output" $'data\ndata\ndata\nlayer\nover'
+	assert_equal "$status" 0
+	assert_equal "$(cat vol vol2 "$img" cache/mayfly/images/*.erofs | sha256sum)" "$before"
+}
+
 @test "disk: a read-only drive of an image that mayfly may not write" {
 	local begin=()
 	image disk 1M

@@ -2,7 +2,7 @@
 import os
 
 from suite import family
-from virtio import ADFO, CONFIG, QUEUE_NOTIFY, STATUS, WRITE, Drive
+from virtio import ADFO, CONFIG, QUEUE_NOTIFY, STATUS, TRANSPORT, WRITE, Drive
 
 U64 = (1 << 64) - 1
 DISCARD, WRITE_ZEROES, SECURE_ERASE = 11, 13, 14
@@ -68,6 +68,13 @@ def write_to_read_only(suite, dev):
         for sector in (0, 1, 1000, dev.sectors - 256):
             with suite.case(dev, f"write {length} bytes at sector {sector}", "G37") as d:
                 d.up().request(Drive.OUT, sector, length, status=Drive.IOERR)
+    # A driver that does not accept F_RO, or none of the features, may no more.
+    for features, name in ((dev.offered & ~Drive.RO, "all but F_RO"), (0, "none")):
+        for kind in (Drive.OUT, DISCARD, WRITE_ZEROES):
+            length = 512 if kind == Drive.OUT else 16
+            with suite.case(dev, f"request type {kind} of a driver that accepts {name} of the features", "G37") as d:
+                d.up(features=features | TRANSPORT).b.fill(d.q.data, 512).write(d.q.data + 8, 8)
+                d.request(kind, 0, length, status=Drive.IOERR)
     for kind in (DISCARD, WRITE_ZEROES, SECURE_ERASE):
         for length in (16, 32, 512):
             with suite.case(dev, f"request type {kind} with {length} bytes", "G37") as d:
