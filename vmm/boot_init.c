@@ -42,6 +42,16 @@ static void put_mounts(FILE *f, const struct config *c)
 	}
 }
 
+/* Drives that need not be left clean: their layer ends with the VM. */
+static void put_lost(FILE *f, const struct config *c)
+{
+	char device[] = "/dev/vda";
+
+	for (unsigned i = 0; i < c->num_drives; i++, device[sizeof(device) - 2]++)
+		if (c->drive[i].overlay)
+			put(f, 'l', device);
+}
+
 /* Of the first interface; others are the command's affair. */
 static void put_net(FILE *f, const struct config_net *n)
 {
@@ -66,6 +76,7 @@ static char *boot_text(const struct config *c, size_t *ret_len)
 	if (c->num_drives && !c->initrd && !c->drive[0].mount)
 		put(f, 'r', "/dev/vda");
 	put_mounts(f, c);
+	put_lost(f, c);
 	put(f, 'h', c->name ? c->name : HOST_NAME);
 	if (c->num_nets)
 		put_net(f, &c->net[0]);

@@ -116,7 +116,7 @@ static void init_fail(const struct text *why)
 {
 	struct text drives = { 0 };
 
-	root_leave(&drives);
+	root_leave(boot.s, boot.len, &drives);
 	if (!control_is_open())
 		init_say("mayfly-init: ", why->s);
 	control_send(MSG_FAILED, 0, 0, 0, why->s);
@@ -320,7 +320,7 @@ static void init_finish(void)
 	struct command_end end = *command_first();
 	struct text drives = { 0 };
 
-	root_leave(&drives);
+	root_leave(boot.s, boot.len, &drives);
 	init_lost(&end, "artifacts: ", &life.artifacts);
 	init_lost(&end, "drives: ", &drives);
 	if (life.console) {

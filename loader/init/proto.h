@@ -14,6 +14,7 @@
  *	dADDRESS	the name server, for /etc/resolv.conf
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
+ *	l*DEVICE	what is written to it is lost when the machine ends: it need not be clean then
  *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
  *			in it begin with the last component of PATH ("." for "/"); of a PATH that is not there, nothing is sent
  *

@@ -301,7 +301,20 @@ static char *root_next_word(char **at)
 	return word;
 }
 
-void root_leave(struct text *why)
+/* Whether what is written to a drive, or a partition of it, is lost with the machine. */
+static bool root_is_lost(const char *boot, size_t len, const char *device)
+{
+	const char *s;
+	size_t at = 0;
+
+	while ((s = text_next(boot, len, &at)) != NULL) {
+		if (s[0] == 'l' && strncmp(device, s + 1, strlen(s + 1)) == 0)
+			return true;
+	}
+	return false;
+}
+
+void root_leave(const char *boot, size_t len, struct text *why)
 {
 	static char mounts[1 << 16];
 	long size = fd_read_file("/proc/mounts", mounts, sizeof(mounts));
@@ -313,7 +326,9 @@ void root_leave(struct text *why)
 		const char *device = root_next_word(&at), *path = root_next_word(&at);
 		int fd;
 
-		if (strncmp(device, "/dev/", 5) == 0) {
+		(void)root_next_word(&at);
+		/* What is lost, or read-only, has nothing to be written; a remount waits for 2 grace periods of the kernel. */
+		if (strncmp(device, "/dev/", 5) == 0 && at[1] == 'w' && !root_is_lost(boot, len, device)) {
 			/* First, since one file system may be in a file of another. */
 			if (!synced)
 				sync();

@@ -15,8 +15,11 @@ bool root_is_ephemeral(void);
 void root_mount_usual(void);
 /* Mounts the other drives of the boot text. */
 bool root_mount_drives(const char *boot, size_t len, struct text *why);
-/* Makes what was written safe: all on its drive, no file system of a drive writable. Adds to why what could not be written. */
-void root_leave(struct text *why);
+/*
+ * Makes what was written safe: everything on its drive, no file system of a drive writable, but for drives whose changes
+ * are lost, as the boot text says. Adds to why what could not be written.
+ */
+void root_leave(const char *boot, size_t len, struct text *why);
 /* Makes a directory and those above it, as far as that is possible. */
 void root_make_path(const char *path);
 

@@ -185,6 +185,32 @@ root_dir() {
 	assert_one_line '/proc/mounts'
 }
 
+@test "command: a drive whose changes are kept is clean at the end; one whose changes are lost need not be" {
+	local image=$BATS_TEST_TMPDIR/root.ext4
+	cp "$ROOTFS" "$image"
+	truncate -s 16M "$BATS_TEST_TMPDIR/data"
+	mkfs.ext4 -q "$BATS_TEST_TMPDIR/data"
+	on_root() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" --console -a loglevel=7 "$@" < /dev/null; }
+	on_root -r "$image:rw" -d "$BATS_TEST_TMPDIR/data" -- \
+		sh -c 'echo kept > /kept; mkdir -p /tmp/d; mount -t ext4 /dev/vdb /tmp/d; echo kept > /tmp/d/kept'
+	assert_equal "$status" 0
+	assert_regex "$stderr" '\(vda\): re-mounted'
+	assert_regex "$stderr" '\(vdb\): re-mounted'
+	for drive in "$image" "$BATS_TEST_TMPDIR/data"; do
+		refute_regex "$(dumpe2fs -h "$drive" 2> /dev/null)" needs_recovery
+		e2fsck -fn "$drive"
+		assert_equal "$(debugfs -R 'cat /kept' "$drive" 2> /dev/null)" kept
+	done
+	before=$(sha256sum < "$image")
+	on_root -r "$image" -- sh -c 'echo lost > /lost'
+	assert_equal "$status" 0
+	refute_regex "$stderr" re-mounted
+	on_root -d "$image:ro" -- true
+	assert_equal "$status" 0
+	refute_regex "$stderr" re-mounted
+	assert_equal "$(sha256sum < "$image")" "$before"
+}
+
 fresh_is_gone() {
 	[ -z "$(ls -A "$BATS_TEST_TMPDIR/got")" ]
 }
