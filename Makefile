@@ -12,7 +12,7 @@ say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 # SAN=1: AddressSanitizer and UBSan. The binary is dynamic then, and everything lives in a directory of its own.
 ifeq ($(SAN),1)
 B := build/san
-SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -DMF_SANITIZED
 HARDEN :=
 else
 SAN_FLAGS :=

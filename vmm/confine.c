@@ -30,7 +30,7 @@ struct filter_code {
 void confine_init(struct confine *c, enum seccomp_policy policy)
 {
 	c->policy = policy;
-#ifdef __SANITIZE_ADDRESS__
+#ifdef MF_SANITIZED
 	c->policy = SECCOMP_POLICY_OFF; /* the sanitizers' own calls are in no list */
 #endif
 	for (unsigned i = 0; i < FILTER_NUM_SLOTS; i++)

@@ -188,15 +188,24 @@ static int install(int sig, void (*handler)(int, siginfo_t *, void *), int flags
 	return sigaction(sig, &sa, NULL) < 0 ? err_sys(e, "install the handler of signal %d", sig) : 0;
 }
 
-void crash_thread(void)
+/* Under the sanitizers threads have a signal stack already, and whatever is there in its place would be unmapped. */
+static void set_signal_stack(void)
 {
+#ifndef MF_SANITIZED
 	static uint8_t stacks[CRASH_STACKS][CRASH_STACK_SIZE]; /* no memory until they are used */
 	static atomic_uint used;
 	unsigned n = atomic_fetch_add(&used, 1);
 	const stack_t s = { .ss_sp = stacks[n % CRASH_STACKS], .ss_size = CRASH_STACK_SIZE };
-	sigset_t set;
 
 	(void)sigaltstack(&s, NULL); /* cannot fail; without one only a full stack would be worse */
+#endif
+}
+
+void crash_thread(void)
+{
+	sigset_t set;
+
+	set_signal_stack();
 	sigemptyset(&set);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(crashes); i++)
 		sigaddset(&set, crashes[i].sig);

@@ -52,7 +52,7 @@ static void close_files(void)
 
 void reaper_start(void)
 {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef MF_SANITIZED
 	return; /* what it has to say of leaks is still to be written */
 #endif
 	if (alive[0] < 0)

@@ -410,7 +410,8 @@ group=/sys/fs/cgroup/mayfly/test
 	assert_equal "$(head -c 5 data)" hello
 	wait "$host_pid"
 	assert_equal "$(< from-guest)" 'from the guest'
-	[ ! -e v ] && [ ! -e ctl ]
+	[ ! -e v ]
+	[ ! -e ctl ]
 	grep -q '"jail"' times
 }
 

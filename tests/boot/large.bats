@@ -20,6 +20,7 @@ LIMIT=240
 	assert_equal "$status" 0
 	assert_regex "$output" '00200000-bfffffff : System RAM'
 	assert_regex "$output" '100000000-17fffffff : System RAM'
-	[[ $output =~ MemTotal:\ +([0-9]+)\ kB ]] && [ "${BASH_REMATCH[1]}" -gt 5000000 ]
+	[[ $output =~ MemTotal:\ +([0-9]+)\ kB ]]
+	[ "${BASH_REMATCH[1]}" -gt 5000000 ]
 	assert_regex "$output" "${sum%% *}"
 }

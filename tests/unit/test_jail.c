@@ -1,6 +1,7 @@
 /* The parts of the jail that can be looked at from inside, each in a process of its own, which cannot go back. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,9 +20,11 @@
 
 #include "jailer/jail.h"
 #include "jailer/landlock.h"
+#include "jailer/namespaces.h"
 #include "jailer/privileges.h"
 #include "jailer/rlimit.h"
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 
 #define SKIPPED 77
 
@@ -111,6 +115,7 @@ static int see_privileges(void)
 	} else {
 		EXPECT(privileges_lock(&e) == -EPERM);
 	}
+	EXPECT(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0); /* a change of the user has cleared it */
 	EXPECT(privileges_drop(0, &e) == 0);
 	EXPECT(setgid(0) < 0 && errno == EPERM);
 	EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
@@ -126,6 +131,69 @@ static void test_privileges(void **state)
 	in_child(see_privileges);
 }
 
+static int to_mapper[2], from_mapper[2];
+
+static int ask_for_map(void *ctx, struct err *e)
+{
+	char byte = 1;
+
+	(void)ctx;
+	if (write(to_mapper[1], &byte, 1) != 1 || read(from_mapper[0], &byte, 1) != 1 || byte)
+		return err_set(e, -EPERM, "no map");
+	return 0;
+}
+
+/* A process outside of the user namespace that the jail makes. */
+static void start_mapper(uid_t uid, gid_t gid)
+{
+	pid_t jailed = getpid();
+	struct err e;
+	char byte;
+
+	if (pipe(to_mapper) < 0 || pipe(from_mapper) < 0 || fork() != 0)
+		return;
+	close(to_mapper[1]);
+	if (read(to_mapper[0], &byte, 1) == 1) {
+		byte = namespaces_map(jailed, uid, gid, geteuid() == 0, &e) < 0;
+		(void)!write(from_mapper[1], &byte, 1);
+	}
+	_exit(0);
+}
+
+static int see_jail(void)
+{
+	bool is_root = geteuid() == 0, own_pids;
+	struct jail_params params = { .is_root = is_root,
+				      .uid = is_root ? 4321 : getuid(),
+				      .gid = is_root ? 4321 : getgid(),
+				      .map_ids = ask_for_map };
+	char before[65] = "", after[65] = "";
+	struct err e;
+
+	gethostname(before, sizeof(before) - 1);
+	start_mapper(params.uid, params.gid);
+	log_setup(LOG_LEVEL_ERROR, -1);
+	umask(0022);
+	EXPECT(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+	if (jail_enter(&params, &own_pids, &e) < 0)
+		return __LINE__;
+	EXPECT(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
+	EXPECT(umask(0) == 0077);
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0)
+		EXPECT(open("/", O_RDONLY | O_DIRECTORY) < 0 && errno == EACCES);
+	if (!own_pids)
+		return SKIPPED; /* no namespaces here */
+	gethostname(after, sizeof(after) - 1);
+	EXPECT(strcmp(before, after) != 0 || !strcmp(before, "jail"));
+	return 0;
+}
+
+static void test_jail(void **state)
+{
+	(void)state;
+	in_child(see_jail);
+}
+
 static void test_lacks(void **state)
 {
 	struct err e;
@@ -139,10 +207,8 @@ static void test_lacks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_landlock),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_privileges),
-		cmocka_unit_test(test_lacks),
+		cmocka_unit_test(test_landlock), cmocka_unit_test(test_limits), cmocka_unit_test(test_privileges),
+		cmocka_unit_test(test_jail),	 cmocka_unit_test(test_lacks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
