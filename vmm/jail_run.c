@@ -2,9 +2,9 @@
  * Theory of operation.
  *
  * The process that the user has started stays outside of the jail. Before there is one it does what needs the host: it
- * opens files, attaches to taps, listens at names, starts passt and tar, and makes the control group. Then it forks. The
- * child enters the jail (jailer/jail.c) and makes the process in it that runs the VM, so kernels, images and rings, which
- * may be hostile, are only ever looked at there. Until then the two talk by the socket "start":
+ * opens files, attaches to taps, listens at names, starts passt and what takes artifacts, and makes the control group.
+ * Then it forks. The child enters the jail (jailer/jail.c) and makes the process in it that runs the VM, so kernels, images
+ * and rings, which may be hostile, are only ever looked at there. Until then the two talk by the socket "start":
  *
  *	outside				child
  *	  <-- START_MAP			it has made a user namespace, and cannot say who it is there

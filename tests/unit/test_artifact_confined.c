@@ -117,6 +117,11 @@ static int reach_out(const struct untar_params *params)
 }
 
 /* What is found by whoever moves it; with Landlock, or for a user, some of it cannot be made. */
+static int leave_good(const struct untar_params *params)
+{
+	return mkdirat(params->dir, "result", 0700) < 0 || make_file(params->dir, "result/0", 1, 0600) < 0;
+}
+
 static int leave_set_id(const struct untar_params *params)
 {
 	return make_file(params->dir, "result", 1, 04755);
@@ -235,6 +240,22 @@ static int without_anything(void)
 	return 0;
 }
 
+/* As on file systems that cannot exchange files: what was there is moved out of the way. */
+static int without_exchange(void)
+{
+	static const int calls[] = { SYS_renameat2 };
+	int line = refuse_calls(calls, MF_ARRAY_SIZE(calls));
+
+	if (line)
+		return line;
+	for (int i = 0; i < 2; i++) {
+		EXPECT(arrives(leave_good));
+		EXPECT(unlink("out/result/0") == 0 && mkdir("out/result/old", 0700) == 0);
+	}
+	EXPECT(rmdir("out/result/old") == 0 && rmdir("out/result") == 0 && rmdir("out") == 0);
+	return 0;
+}
+
 static void in_child(int (*run)(void))
 {
 	pid_t pid = fork();
@@ -268,6 +289,12 @@ static void test_with_neither_nothing_is_started(void **state)
 	in_child(without_anything);
 }
 
+static void test_without_exchange(void **state)
+{
+	(void)state;
+	in_child(without_exchange);
+}
+
 static int setup(void **state)
 {
 	FILE *f;
@@ -298,6 +325,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_taken_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_taken_over_without_landlock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_with_neither_nothing_is_started, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_without_exchange, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
