@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/config.h"
 
@@ -159,10 +160,11 @@ int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struc
 	return 0;
 }
 
-/* The last line in text that says something; cuts text. */
+/* The last line in text that says something, printable: the guest's frames are what it says something about. Cuts text. */
 static const char *last_line(char *text)
 {
-	const char *best = "it said nothing";
+	static char nothing[] = "it said nothing";
+	char *best = nothing;
 	char *rest = text, *line;
 
 	while ((line = strsep(&rest, "\n"))) {
@@ -170,6 +172,7 @@ static const char *last_line(char *text)
 		if (*line && strncmp(line, "Failed to send", 14) != 0 && strncmp(line, "Don't run as root", 17) != 0)
 			best = line;
 	}
+	printable_guest(best, strlen(best) + 1, best);
 	return best;
 }
 

@@ -139,11 +139,26 @@ static void test_slow_reader(void **state)
 	assert_null(strstr(strstr(told, "kept\n"), "lines lost"));
 }
 
+/* Whatever a line quotes, it is one line, and moves no cursor. */
+static void test_control_characters(void **state)
+{
+	const char *line;
+
+	(void)state;
+	log_setup(LOG_LEVEL_WARN, log_pipe[1]);
+	log_warn("it says '%s'", "\033[2J\r\n\x7f\a\xc2\x9b\xc3\xa4");
+	line = logged();
+	assert_non_null(strstr(line, "it says '?[2J??????\xc3\xa4'\n"));
+	assert_string_equal(strchr(line, '\n'), "\n");
+	assert_null(strpbrk(line, "\033\r\x7f\a"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_levels),	   cmocka_unit_test(test_line),	       cmocka_unit_test(test_too_long),
-		cmocka_unit_test(test_unwritable), cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_levels),	    cmocka_unit_test(test_line),
+		cmocka_unit_test(test_too_long),    cmocka_unit_test(test_unwritable),
+		cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_control_characters),
 	};
 
 	return cmocka_run_group_tests(tests, open_pipe, close_pipe);

@@ -41,11 +41,15 @@ static void test_guest(void **state)
 
 static void test_line(void **state)
 {
-	char text[] = "open '/a\nb\x7f\x1b]\xc3\xa4': no";
+	char c1[] = "a\xc2\x9b"
+		    "31mb\xc2\xa0\xc2",
+	     text[] = "open '/a\nb\x7f\x1b]\xc3\xa4': no";
 
 	(void)state;
 	printable_line(text);
 	assert_string_equal(text, "open '/a?b??]\xc3\xa4': no");
+	printable_line(c1);
+	assert_string_equal(c1, "a??31mb\xc2\xa0\xc2");
 }
 
 int main(void)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/base/date.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 
 static struct {
@@ -123,8 +124,10 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);
-	if (m > 0)
+	if (m > 0) {
+		printable_line(line + n); /* what it quotes is a line of a log, whatever bytes it has */
 		n += MF_MIN(m, (int)sizeof(line) - n - 2);
+	}
 	line[n++] = '\n';
 	if (thread_sink)
 		thread_sink(line, (size_t)n);

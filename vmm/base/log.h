@@ -2,7 +2,8 @@
  * The log: one line per event, "time level thread module: text", to stderr or a file. It is the only mutable global.
  *
  * log_error: the user's request failed or the VM will end. log_warn: odd, continuing. log_info: rare state changes.
- * log_debug: for developers. Guest-controlled text never goes in unescaped, and what a guest can trigger at will is
+ * log_debug: for developers. Control characters become '?'; guest-controlled text is
+ * made ASCII before (printable.h), and what a guest can trigger at will is
  * logged once per device. Any thread may log: a line is one write(2), cut at LOG_LINE_MAX; it never allocates and never
  * fails the caller: on a full disk the line is lost, and if fd does not block and its reader is too slow it is counted.
  */

@@ -1,6 +1,8 @@
 /* Text of others, made fit for a terminal and a log; see printable.h. */
 #include "vmm/base/printable.h"
 
+#include <stdbool.h>
+
 #define FIRST ' '
 #define LAST '~'
 #define DEL 0x7f
@@ -19,9 +21,19 @@ void printable_guest(char *to, size_t size, const char *from)
 	to[i] = '\0';
 }
 
+/* U+0080 to U+009F, which terminals obey as ESC and another character. */
+static bool is_c1(const unsigned char *at)
+{
+	return at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f;
+}
+
 void printable_line(char *text)
 {
-	for (char *at = text; *at; at++)
-		if ((unsigned char)*at < FIRST || *at == DEL)
-			*at = '?';
+	for (char *at = text; *at; at++) {
+		if (is_c1((unsigned char *)at))
+			*at++ = '?';
+		else if ((unsigned char)*at >= FIRST && *at != DEL)
+			continue;
+		*at = '?';
+	}
 }
