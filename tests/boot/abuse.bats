@@ -86,7 +86,8 @@ own_cgroup() {
 		[ -w "$top/cgroup.procs" ] || continue
 		[ "$top" != /sys/fs/cgroup ] || echo "+$1" > "$top/cgroup.subtree_control" || continue
 		cgroup=$top/mayfly-test-$$-$RANDOM
-		mkdir "$cgroup" && return
+		mkdir "$cgroup" || continue
+		return
 	done 2> /dev/null
 	skip "no cgroup with the controller $1 that may be used here"
 }
@@ -102,7 +103,9 @@ cgroup_is_empty() {
 
 teardown() {
 	end_test
-	[ -z "${cgroup:-}" ] || { wait_for cgroup_is_empty && rmdir "$cgroup"; }
+	[ -n "${cgroup:-}" ] || return 0
+	wait_for cgroup_is_empty
+	rmdir "$cgroup"
 }
 
 # on_small SIZE COMMAND...: with a file system of that size at $small, in a mount namespace of the command's.
@@ -557,7 +560,10 @@ os.execv(sys.argv[1], sys.argv[1:])' "$MAYFLY" run --log-level debug -k "$GUESTS
 	for kind in disk fill resets vsock console; do
 		case $kind in
 		vsock) flood vsock --vsock "$BATS_TEST_TMPDIR/vsock" ;;
-		console) start_flat flood && wait_said 0123 ;;
+		console)
+			start_flat flood
+			wait_said 0123
+			;;
 		*) flood "$kind" -d "$BATS_TEST_TMPDIR/disk" ;;
 		esac
 		trips 2000

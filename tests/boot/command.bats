@@ -241,10 +241,7 @@ fresh_is_gone() {
 
 @test "command: a network has its addresses" {
 	command -v passt > /dev/null || skip "passt is not installed"
-	[ -n "${LAB:-}" ] && ! ip route show default | grep -q . && {
-		ip link add mf-out type dummy && ip address add 10.9.0.2/24 dev mf-out && ip link set mf-out up
-		ip route add default via 10.9.0.1
-	}
+	have_route
 	mf_run -n user -- sh -c 'ip -4 -o address show dev eth0; ip route; cat /etc/resolv.conf' < /dev/null
 	assert_equal "$status" 0
 	assert_regex "$output" '10\.0\.2\.15/24'

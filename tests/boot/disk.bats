@@ -152,9 +152,12 @@ is_read_only() {
 
 @test "disk: serial numbers, ids and the order of drives" {
 	local a b c
-	image one 1M 100 && a=$img
-	image two 2M 200 && b=$img
-	image three 3M 300 && c=$img
+	image one 1M 100
+	a=$img
+	image two 2M 200
+	b=$img
+	image three 3M 300
+	c=$img
 	run_linux -d "$a:serial=ABC-123" -d "$b:ro:id=data" -d "$c:serial=12345678901234567890:id=last" -- \
 		'cd /sys/block; for d in vda vdb vdc; do echo $d $(cat $d/serial) $(cat $d/size $d/ro); done;' \
 		'sha256sum /dev/vda /dev/vdb /dev/vdc'

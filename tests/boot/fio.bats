@@ -35,7 +35,10 @@ teardown() {
 		has_ended "$id" || kill -KILL "$id"
 		wait_for has_ended "$id"
 	done
-	[ -z "$loop" ] || { umount mnt && losetup -d "$loop"; }
+	if [ -n "$loop" ]; then
+		umount mnt
+		losetup -d "$loop"
+	fi
 	[ -n "${BATS_TEST_COMPLETED:-}" ] || tail -c 2000 "$BATS_TEST_TMPDIR"/{out,err}
 }
 

@@ -135,6 +135,17 @@ wait_end() {
 	stderr=$(< "$BATS_TEST_TMPDIR/err")
 }
 
+# have_route: in the lab, which has no default route by itself, one that leads nowhere; passt wants to see one.
+have_route() {
+	[ -n "${LAB:-}" ] || return 0
+	run ip route show default
+	[ -z "$output" ] || return 0
+	ip link add mf-out type dummy
+	ip address add 10.9.0.2/24 dev mf-out
+	ip link set mf-out up
+	ip route add default via 10.9.0.1
+}
+
 # now_ms: sets $ms.
 now_ms() {
 	ms=$((${EPOCHREALTIME/[.,]/} / 1000))

@@ -374,7 +374,8 @@ plant() {
 			run_jail
 			[ $((SECONDS - began)) -lt 10 ] || fail "$what at $at: it waited"
 			# Where a file was to be it exists, where a directory was to be it is none.
-			refused "(exists, as|not a directory)"
+			echo "# $what at $at"
+			refused '(exists, as|not a directory)'
 			assert_equal "$(< "$victim") $(stat -c '%a %u %h' "$victim")" \
 				"secret 600 0 $([ $what = hardlink ] && echo 2 || echo 1)"
 			[ ! -e "$BATS_TEST_TMPDIR/not-there" ] || fail "$what at $at: followed"
@@ -402,6 +403,7 @@ plant() {
 	need_root
 	local at
 	for at in . look look/a look/a/root look/a/root/dev look/a/root/dev/net look/a/root/run; do
+		echo "# $at"
 		mkdir -p "$base/$at"
 		chmod 777 "$base/$at"
 		run_jail

@@ -192,3 +192,49 @@ red() {
 	rm "$tree/tests/fuzz/fuzz_one.c"
 	red fuzz fuzz_
 }
+
+@test "tests/style/bats finds assertions that cannot fail, and no others" {
+	# Bats would take an @test for one of its own.
+	sed 's/^@T/@test/' > "$BATS_TEST_TMPDIR/some.bats" <<- 'END'
+		checks() {
+			assert_equal "$1" 1
+			[ -e /x ]
+		}
+		outer() {
+			checks 2
+			true
+		}
+		@T "bad" {
+			[ -e /x ] && [ -e /y ]
+			[[ a && b ]] && true
+			! true
+			checks 1 || fail "no"
+			if outer; then true; fi
+			while ! outer 'a }
+				b'; do true; done
+			for x in 1 2; do [ -e /x ] && true; done
+			x=$(checks 1) || { [ -e /x ] && true; }
+			outer \
+				&& true
+		}
+		@T "good" {
+			[ -e /x ] || [ -e /y ]
+			[[ a && b ]] # [ a ] && [ b ]
+			[ -e /x ] && [ -e /y ] || fail "no"
+			! true || fail "no"
+			if [ -e /x ] && ! true; then checks 1; fi
+			x="$(true && true)"
+			case $x in a | b) checks 1 ;; *) true ;; esac
+			[ -z "$x" ] || checks 1
+			cat <<- EOF
+				[ a ] && [ b ]
+			EOF
+			(cd / && true)
+			[ -e /x ] && [ -e /y ]
+		}
+	END
+	run "$BATS_TEST_DIRNAME/../style/bats" "$BATS_TEST_TMPDIR/some.bats"
+	assert_equal "$status" 1
+	run grep -o 'bats:[0-9]*:' <<< "$output"
+	assert_equal "$(tr '\n' ' ' <<< "$output")" "$(printf 'bats:%d: ' 10 11 12 13 14 15 17 18 19)"
+}

@@ -39,10 +39,7 @@ without_io_uring() {
 	truncate -s 32M "$img"
 	mkfs.ext4 -q -F -b 4096 "$img"
 	command -v passt > /dev/null || skip "passt is not installed"
-	[ -n "${LAB:-}" ] && ! ip route show default | grep -q . && {
-		ip link add mf-out type dummy && ip address add 10.9.0.2/24 dev mf-out && ip link set mf-out up
-		ip route add default via 10.9.0.1
-	}
+	have_route
 	mkdir "$BATS_TEST_TMPDIR/served"
 	head -c 1000000 "$TOOLS" > "$BATS_TEST_TMPDIR/served/file"
 	"$PYTHON" -I -m http.server -b 127.0.0.1 -d "$BATS_TEST_TMPDIR/served" 8124 > /dev/null 2>&1 3>&- &
