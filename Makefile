@@ -259,7 +259,9 @@ $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
 	$(call say,GUEST,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -nostdlib -static -no-pie -Itests/guest -Wl,-N,--no-warn-rwx-segments,--build-id=none \
-		-Wl,-Ttext=0x100000,-e,start -o $@ $<
+		-Wl,-Ttext=0x100000,-e,start $(GUEST_FLAGS) -o $@ $<
+$(B)/tests/guest/%32.elf: GUEST_FLAGS := -m32 -Wl,-Ttext-segment=0x400000
+$(B)/tests/guest/pvh32.elf: tests/guest/pvh.S
 # A program for Linux guests, and for the host's side of their tests; and one for jails.
 $(B)/tests/guest/vsock $(B)/tests/guest/look: $(B)/tests/guest/%: tests/guest/%.c | $(B)/.deps-build
 	$(call say,CC,$@)

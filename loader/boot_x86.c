@@ -9,6 +9,9 @@
  * The seed is a node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and
  * dirty bits set, which spares the CPU from setting them.
  *
+ * linux32: the same by its 32-bit protocol, for a bzImage that has no other: 32-bit mode without paging, ESI at
+ * boot_params.
+ *
  * pvh: the "x86/HVM direct boot ABI" of Xen (docs/misc/pvh.pandoc; the structures: xen/include/public/arch-x86/hvm/
  * start_info.h): 32-bit mode without paging, EBX at the start info.
  */
@@ -178,20 +181,21 @@ static void write_boot_params(uint8_t *base, const struct boot_in *in, const str
 		};
 }
 
-static void enter_linux64(struct boot_regs *ret, uint8_t *base, const struct boot_in *in, const struct range *ram,
-			  unsigned num_ram)
+static void enter_linux(struct boot_regs *ret, uint8_t *base, const struct boot_in *in, const struct range *ram,
+			unsigned num_ram)
 {
-	write_gdt(base, GDT_CODE64);
-	write_page_tables(base, in->kernel->highest);
 	if (in->rng_seed)
 		write_seed(base, in->rng_seed);
 	write_boot_params(base, in, ram, num_ram);
-	*ret = (struct boot_regs){
-		.long_mode = true,
-		.rip = in->kernel->entry,
-		.rsi = LAYOUT_ZERO_PAGE,
-		.cr3 = LAYOUT_PML4,
-	};
+	*ret = (struct boot_regs){ .rip = in->kernel->entry, .rsi = LAYOUT_ZERO_PAGE };
+	if (in->kernel->entry_is_32bit) {
+		write_gdt(base, GDT_CODE32);
+		return;
+	}
+	write_gdt(base, GDT_CODE64);
+	write_page_tables(base, in->kernel->highest);
+	ret->long_mode = true;
+	ret->cr3 = LAYOUT_PML4;
 }
 
 static void enter_pvh(struct boot_regs *ret, uint8_t *base, const struct boot_in *in, const struct range *ram,
@@ -224,15 +228,19 @@ static void enter_pvh(struct boot_regs *ret, uint8_t *base, const struct boot_in
 /* Which protocol: what was asked for, if the kernel has it. */
 static int choose_pvh(const struct boot_in *in, bool *ret, struct err *e)
 {
+	const struct kernel_image *k = in->kernel;
+
 	switch (in->entry) {
 	case BOOT_ENTRY_AUTO:
-		*ret = in->kernel->has_pvh && !in->kernel->is_linux;
+		*ret = k->has_pvh && (!k->is_linux || !k->entry);
 		return 0;
 	case BOOT_ENTRY_LINUX64:
+		if (!k->entry || k->entry_is_32bit)
+			return err_set(e, -EINVAL, "the kernel has no entry point of the 64-bit Linux protocol");
 		*ret = false;
 		return 0;
 	case BOOT_ENTRY_PVH:
-		if (!in->kernel->has_pvh)
+		if (!k->has_pvh)
 			return err_set(e, -EINVAL, "the kernel has no PVH entry point (Linux: CONFIG_PVH)");
 		*ret = true;
 		return 0;
@@ -267,7 +275,7 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 	if (pvh)
 		enter_pvh(ret, base, in, ram, num_ram);
 	else
-		enter_linux64(ret, base, in, ram, num_ram);
+		enter_linux(ret, base, in, ram, num_ram);
 	ret->rsp = LAYOUT_STACK_TOP;
 	ret->gdt_gpa = LAYOUT_GDT;
 	ret->gdt_limit = GDT_ENTRIES * sizeof(uint64_t) - 1;

@@ -1,6 +1,6 @@
 /*
- * What an x86 kernel finds in memory and registers at its entry point, by either of two protocols: the 64-bit protocol
- * of Linux, or PVH.
+ * What an x86 kernel finds in memory and registers at its entry point, by one of three protocols: Linux's in 64-bit or
+ * 32-bit mode, or PVH.
  */
 #ifndef MF_LOADER_BOOT_X86_H
 #define MF_LOADER_BOOT_X86_H
@@ -15,7 +15,7 @@ struct mem;
 #define BOOT_SEED_SIZE 32U
 
 enum boot_entry {
-	BOOT_ENTRY_AUTO, /* the Linux protocol, except for a kernel that has a PVH note and none of Linux */
+	BOOT_ENTRY_AUTO, /* the Linux protocol, except for a kernel with a PVH note that is not Linux, or has no other */
 	BOOT_ENTRY_LINUX64,
 	BOOT_ENTRY_PVH,
 };

@@ -2,10 +2,11 @@
  * Loads a bzImage; see bzimage.h. The format is that of the Linux x86 boot protocol (Documentation/arch/x86/boot.rst).
  *
  * Theory of operation. A bzImage is real-mode code that we never run (setup_sects + 1 sectors of 512 bytes, of which the
- * first two have the setup header), then a program of syssize * 16 bytes that unpacks the kernel. It goes to the
- * preferred address as it is, is entered in 64-bit mode 0x200 bytes after its start, and uses init_size bytes from there
- * on, its own included: what lies in them must be RAM, and nothing else may be put there. What follows the program in
- * the file, such as an EFI signature, is not loaded.
+ * first two have the setup header), then a program of syssize paragraphs of 16 bytes that unpacks the kernel. It goes to
+ * the preferred address as it is, is entered in 64-bit mode 0x200 bytes after its start, or in 32-bit mode at its start
+ * if that is all it has, and uses init_size bytes from there on, its own included: what lies in them must be RAM, and
+ * nothing else may be put there. The file may end within the last paragraph (memtest86+ is not padded). What follows the
+ * program in the file, such as an EFI signature, is not loaded.
  *
  * Below its preferred address (16 MiB) even a relocatable Linux unpacks itself to that address, so nothing is gained
  * by moving it down for a small guest. Where a randomized kernel goes from there is its own choice, by the memory map.
@@ -31,7 +32,7 @@
 #define SETUP_MAGIC_AT 0x202U  /* "HdrS" */
 #define SETUP_SECTS_OLD 4U     /* what setup_sects 0 stands for */
 #define SECTOR_SIZE 512U
-#define SYSSIZE_UNIT 16U
+#define PARAGRAPH_SIZE 16U
 #define BOOT_FLAG 0xaa55
 #define PROTOCOL_MIN 0x020c /* 2.12, of Linux 3.8: the first with xloadflags */
 #define ENTRY64_OFFSET 0x200U
@@ -66,9 +67,18 @@ static int read_setup(struct setup_header *h, const struct kernel_file *f, struc
 			       (ull)(end - SETUP_AT));
 	if (!(h->loadflags & LOADED_HIGH))
 		return err_set(e, -ENOEXEC, "is a zImage, which is loaded below 1 MiB; a bzImage is needed");
-	if (!(h->xloadflags & XLF_KERNEL_64))
-		return err_set(e, -ENOEXEC, "has no 64-bit entry point; a kernel for x86-64 is needed");
 	return 0;
+}
+
+static bool is_32bit(const struct setup_header *h)
+{
+	return !(h->xloadflags & XLF_KERNEL_64);
+}
+
+/* Of the entry point, in the program. */
+static uint64_t entry_offset(const struct setup_header *h)
+{
+	return is_32bit(h) ? 0 : ENTRY64_OFFSET;
 }
 
 /* Where in the file the program is, and that it is there. */
@@ -76,9 +86,12 @@ static int find_program(const struct setup_header *h, const struct kernel_file *
 			uint64_t *ret_size, struct err *e)
 {
 	uint64_t sects = h->setup_sects ? h->setup_sects : SETUP_SECTS_OLD;
-	uint64_t offset = (sects + 1) * SECTOR_SIZE, size = (uint64_t)h->syssize * SYSSIZE_UNIT;
+	uint64_t offset = (sects + 1) * SECTOR_SIZE, size = (uint64_t)h->syssize * PARAGRAPH_SIZE;
+	uint64_t in_file = offset < f->size ? f->size - offset : 0;
 
-	if (size <= ENTRY64_OFFSET)
+	if (size > in_file && size - in_file < PARAGRAPH_SIZE)
+		size = in_file;
+	if (size <= entry_offset(h))
 		return err_set(e, -ENOEXEC, "has %llu bytes to load, too few for a kernel", (ull)size);
 	if (!mf_range_within(offset, size, f->size))
 		return err_set(e, -ENOEXEC, "has 0x%llx bytes at byte 0x%llx of a file of 0x%llx: truncated?",
@@ -125,7 +138,7 @@ int bzimage_load(struct kernel_image *ret, struct mem *m, const struct kernel_fi
 {
 	struct setup_header *h = &ret->setup;
 	struct filemem_count count = { 0 };
-	uint64_t offset, size, address;
+	uint64_t offset = 0, size = 0, address = 0;
 	int rc;
 
 	rc = read_setup(h, f, e);
@@ -139,7 +152,8 @@ int bzimage_load(struct kernel_image *ret, struct mem *m, const struct kernel_fi
 		return rc;
 	ret->has_setup = true;
 	ret->is_linux = true;
-	ret->entry = address + ENTRY64_OFFSET;
+	ret->entry_is_32bit = is_32bit(h);
+	ret->entry = address + entry_offset(h);
 	ret->lowest = address;
 	ret->highest = address + h->init_size;
 	ret->initrd_end = (uint64_t)h->initrd_addr_max + 1;

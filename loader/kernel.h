@@ -21,7 +21,8 @@ struct kernel_file {
 
 /* A kernel in guest memory. */
 struct kernel_image {
-	uint64_t entry;	       /* a guest-physical address: where the 64-bit Linux protocol starts */
+	uint64_t entry;	       /* a guest-physical address: where the Linux protocol starts; 0: it has only PVH's */
+	bool entry_is_32bit;   /* that is the 32-bit protocol */
 	bool has_pvh;	       /* pvh_entry is valid */
 	uint32_t pvh_entry;    /* of the note XEN_ELFNOTE_PHYS32_ENTRY */
 	bool is_linux;	       /* a bzImage, or there is a note of the owner "Linux" */

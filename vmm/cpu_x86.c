@@ -231,7 +231,6 @@ int cpu_set_boot_regs(int vcpu_fd, const struct boot_regs *boot, struct err *e)
 	struct kvm_regs regs = {
 		.rip = boot->rip,
 		.rsp = boot->rsp,
-		.rbp = boot->rsp,
 		.rsi = boot->rsi,
 		.rbx = boot->rbx,
 		.rflags = X86_EFLAGS_FIXED,

@@ -46,6 +46,18 @@ loader_type='cat /proc/sys/kernel/bootloader_type'
 	assert_one_line 'PVH'
 }
 
+@test "boot: a bzImage without a 64-bit entry point that ends within a paragraph" {
+	objcopy -O binary "$GUESTS/linux32.elf" "$BATS_TEST_TMPDIR/bzImage"
+	[ $(($(stat -c %s "$BATS_TEST_TMPDIR/bzImage") % 16)) -ne 0 ] || fail "it is padded"
+	run_mayfly run -k "$BATS_TEST_TMPDIR/bzImage"
+	assert_equal "$status" 0
+	assert_equal "$output" 'hello by the 32-bit Linux'
+	truncate -s -1 "$BATS_TEST_TMPDIR/bzImage"
+	run_mayfly run -k "$BATS_TEST_TMPDIR/bzImage"
+	assert_equal "$status" 125
+	assert_one_line 'truncated'
+}
+
 @test "boot: a guest that finds no device at an address reads all ones" {
 	run_flat unassigned
 	assert_equal "$status" 0

@@ -380,6 +380,45 @@ static void test_choice_of_protocol(void **state)
 	assert_string_equal(err.text, "the kernel has no PVH entry point (Linux: CONFIG_PVH)");
 }
 
+/* A kernel is started by a protocol that it has: one with only PVH's entry by that, whatever else it is. */
+static void test_choice_without_a_64_bit_entry(void **state)
+{
+	struct kernel_image k = linux_kernel;
+	struct boot_in in = { .kernel = &k, .cmdline = "" };
+
+	(void)state;
+	k.entry = 0;
+	boots(&in);
+	assert_false(regs.long_mode);
+	assert_int_equal(regs.rip, k.pvh_entry);
+	assert_int_not_equal(regs.rbx, 0);
+	in.entry = BOOT_ENTRY_LINUX64;
+	assert_int_equal(boot_write(&regs, &ram, &in, &err), -EINVAL);
+	k.entry = linux_kernel.entry;
+	k.entry_is_32bit = true;
+	assert_int_equal(boot_write(&regs, &ram, &in, &err), -EINVAL);
+}
+
+static void test_linux32(void **state)
+{
+	struct kernel_image k = linux_kernel;
+	const struct boot_in in = { .kernel = &k, .cmdline = "abc" };
+
+	(void)state;
+	k.has_pvh = false;
+	k.entry_is_32bit = true;
+	boots(&in);
+	assert_false(regs.long_mode);
+	assert_int_equal(regs.rip, k.entry);
+	assert_int_equal(regs.rbx, 0);
+	assert_int_equal(get(regs.rsi + 0x202, 4), 0x53726448);
+	assert_string_equal(mem_at(&ram, get(regs.rsi + 0x228, 4), 4), "abc");
+	assert_int_equal(regs.cs, 0x10);
+	assert_int_equal(regs.ds, 0x18);
+	assert_descriptor(0x10, 0x00cf9b000000ffff);
+	assert_descriptor(0x18, 0x00cf93000000ffff);
+}
+
 static void test_cmdline_limit(void **state)
 {
 	char *text = long_text;
@@ -424,6 +463,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pvh, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pvh_without_initrd, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_choice_of_protocol, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_choice_without_a_64_bit_entry, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_linux32, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cmdline_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_writes_only_where_the_layout_says, setup, teardown),
 	};

@@ -158,6 +158,55 @@ static void test_addresses(void **state)
 	}
 }
 
+/* The file may end within the last paragraph, as memtest86+ does; one byte less, and a paragraph is missing. */
+static void test_last_paragraph_is_not_padded(void **state)
+{
+	struct kernel_image k;
+
+	(void)state;
+	put(0x24c, 0, 4);
+	for (unsigned missing = 0; missing <= 16; missing++) {
+		image_size = PROGRAM_AT + PROGRAM_SIZE - missing;
+		write_image();
+		if (missing == 16) {
+			assert_int_equal(kernel_load(&k, &ram, path, &err), -ENOEXEC);
+			break;
+		}
+		assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
+		assert_int_equal(k.bytes_copied, PROGRAM_SIZE - missing);
+	}
+	/* What is missing is no part of the payload. */
+	put(0x24c, PROGRAM_SIZE - 0x10, 4);
+	image_size = PROGRAM_AT + PROGRAM_SIZE - 1;
+	write_image();
+	assert_int_equal(kernel_load(&k, &ram, path, &err), -ENOEXEC);
+}
+
+/* Without a 64-bit entry point there is the 32-bit one, at the start of the program. */
+static void test_32_bit(void **state)
+{
+	struct kernel_image k;
+
+	(void)state;
+	put(0x236, 0x7e, 2);
+	write_image();
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
+	assert_true(k.entry_is_32bit);
+	assert_int_equal(k.entry, PREFERRED);
+	put(0x1f4, 1, 4);
+	put(0x24c, 0, 4);
+	write_image();
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
+	put(0x1f4, 0, 4);
+	write_image();
+	assert_int_equal(kernel_load(&k, &ram, path, &err), -ENOEXEC);
+	good_image();
+	put(0x236, 0x7f, 2);
+	write_image();
+	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
+	assert_false(k.entry_is_32bit);
+}
+
 /* The setup header ends where it says; what follows is not taken for a part of it. */
 static void test_short_header(void **state)
 {
@@ -186,7 +235,6 @@ static const struct bad {
 	{ 0x201, 0x61, 1, 0, "has a setup header of 114 bytes, too short for its boot protocol" },
 	{ 0x201, 0, 1, 0, "has boot protocol 0.00; 2.12 is needed (Linux 3.8)" },
 	{ 0x211, 0, 1, 0, "is a zImage, which is loaded below 1 MiB; a bzImage is needed" },
-	{ 0x236, 0x7e, 2, 0, "has no 64-bit entry point; a kernel for x86-64 is needed" },
 	{ 0x1f1, 0xff, 1, 0, "has 0x1230 bytes at byte 0x20000 of a file of 0x1b30: truncated?" },
 	{ 0x1f4, 0xffffffff, 4, 0, "has 0xffffffff0 bytes at byte 0x800 of a file of 0x1b30: truncated?" },
 	{ 0x1f4, 0, 4, 0, "has 0 bytes to load, too few for a kernel" },
@@ -210,7 +258,8 @@ static const struct bad {
 	{ 0, 'M', 1, 0x206, "is truncated: 518 bytes are less than its setup header" },
 	{ 0, 'M', 1, 0x26b, "is truncated: 619 bytes are less than its setup header" },
 	{ 0, 'M', 1, 0x205, "is an EFI program without a Linux setup header; use a bzImage or the ELF vmlinux" },
-	{ 0, 'M', 1, PROGRAM_AT + PROGRAM_SIZE - 1, "has 0x1230 bytes at byte 0x800 of a file of 0x1a2f: truncated?" },
+	{ 0, 'M', 1, PROGRAM_AT + PROGRAM_SIZE - 16, "has 0x1230 bytes at byte 0x800 of a file of 0x1a20: truncated?" },
+	{ 0, 'M', 1, PROGRAM_AT - 1, "has 0x1230 bytes at byte 0x800 of a file of 0x7ff: truncated?" },
 };
 
 static void refused(const char *message)
@@ -254,6 +303,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_good, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_setup_sects_zero_is_four, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_addresses, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_last_paragraph_is_not_padded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_32_bit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_short_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_when_not_relocatable, setup, teardown),

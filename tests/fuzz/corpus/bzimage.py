@@ -6,12 +6,12 @@ import struct
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bzimage")
 
 
-def bzimage(sects=1, size=0x230, pref=0x200000, align=0x1000, reloc=1, version=0x20F, init=0x10000, flags=1, length=0x6A):
+def bzimage(sects=1, size=0x230, pref=0x200000, align=0x1000, reloc=1, version=0x20F, init=0x10000, flags=1, length=0x6A, xflags=0x7F):
     image = bytearray((sects + 1) * 512 if sects else 2560) + b"\xf4" * size
     struct.pack_into("<BHI", image, 0x1F1, sects, 0, size // 16)
     struct.pack_into("<HBB4sH", image, 0x1FE, 0xAA55, 0xEB, length, b"HdrS", version)
     struct.pack_into("<B", image, 0x211, flags)
-    struct.pack_into("<IIBBHI", image, 0x22C, 0x7FFFFFFF, align, reloc, 21, 0x7F, 2047)
+    struct.pack_into("<IIBBHI", image, 0x22C, 0x7FFFFFFF, align, reloc, 21, xflags, 2047)
     struct.pack_into("<QII", image, 0x258, pref, init, 0)
     return bytes(image)
 
@@ -25,6 +25,8 @@ SEEDS = {
     "zimage": bzimage(flags=0),
     "huge-init": bzimage(init=0xFFFFFFFF),
     "high": bzimage(pref=0xFFFFFFFFFFFFF000),
+    "not-padded": bzimage()[:-15],
+    "32-bit": bzimage(xflags=0x7E),
     "truncated": bzimage()[:0x500],
     "elf": b"\x7fELF" + bytes(0x300),
 }
