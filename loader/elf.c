@@ -6,6 +6,10 @@
  * physical address, in RAM between 1 MiB (below it are our own structures) and 3 GiB; no two overlap; the entry points
  * lie in what is loaded. Sections and symbols are not looked at. What a kernel then does is the guest's business.
  *
+ * A PVH note (XEN_ELFNOTE_PHYS32_ENTRY) makes a kernel of any ELF file, since nothing else is needed to start it:
+ * FreeBSD's has an interpreter and a virtual e_entry, and a file of class 32 has no 64-bit entry point. Without the note
+ * e_entry is where the 64-bit Linux protocol starts. The headers of class 32 are widened as they are read.
+ *
  * Guest RAM is one anonymous mapping in huge pages, zeroed. segment_policy() says how a segment becomes part of it:
  * mapped, without a copy, so that many VMs share the page cache, at the price of a fault for each 4 KiB page touched;
  * or copied, which keeps RAM in huge pages. A bss needs nothing: RAM is zero, a mapping takes only pages that lie
@@ -65,18 +69,56 @@ static const char *machine_name(unsigned machine)
 	}
 }
 
-static int check_header(const struct kernel_file *k, Elf64_Ehdr *h, struct err *e)
+static bool is_class32(const struct elf_file *f)
 {
-	if (k->head_len < sizeof(*h))
+	return f->header.e_ident[EI_CLASS] == ELFCLASS32;
+}
+
+/* Those fields that are looked at. */
+static void widen_header(Elf64_Ehdr *ret, const Elf32_Ehdr *h)
+{
+	*ret = (Elf64_Ehdr){
+		.e_type = h->e_type,
+		.e_machine = h->e_machine,
+		.e_entry = h->e_entry,
+		.e_phoff = h->e_phoff,
+		.e_phentsize = h->e_phentsize,
+		.e_phnum = h->e_phnum,
+	};
+	memcpy(ret->e_ident, h->e_ident, sizeof(ret->e_ident));
+}
+
+static void widen_segment(Elf64_Phdr *ret, const Elf32_Phdr *s)
+{
+	*ret = (Elf64_Phdr){
+		.p_type = s->p_type,
+		.p_flags = s->p_flags,
+		.p_offset = s->p_offset,
+		.p_paddr = s->p_paddr,
+		.p_filesz = s->p_filesz,
+		.p_memsz = s->p_memsz,
+		.p_align = s->p_align,
+	};
+}
+
+static int read_header(const struct kernel_file *k, Elf64_Ehdr *h, struct err *e)
+{
+	unsigned class = k->head_len > EI_CLASS ? k->head[EI_CLASS] : ELFCLASS64;
+	Elf32_Ehdr narrow;
+
+	if (class != ELFCLASS32 && class != ELFCLASS64)
+		return err_set(e, -ENOEXEC, "has the unknown ELF class %u", class);
+	if (k->head_len < (class == ELFCLASS32 ? sizeof(narrow) : sizeof(*h)))
 		return err_set(e, -ENOEXEC, "is truncated: %llu bytes are less than an ELF header", (ull)k->head_len);
-	memcpy(h, k->head, sizeof(*h));
-	if (h->e_ident[EI_CLASS] == ELFCLASS32)
-		return err_set(e, -ENOEXEC, "is a 32-bit ELF file; a kernel for x86-64 is needed");
-	if (h->e_ident[EI_CLASS] != ELFCLASS64)
-		return err_set(e, -ENOEXEC, "has the unknown ELF class %u", h->e_ident[EI_CLASS]);
+	if (class == ELFCLASS32) {
+		memcpy(&narrow, k->head, sizeof(narrow));
+		widen_header(h, &narrow);
+	} else {
+		memcpy(h, k->head, sizeof(*h));
+	}
 	if (h->e_ident[EI_DATA] != ELFDATA2LSB)
 		return err_set(e, -ENOEXEC, "is not little-endian; a kernel for x86-64 is needed");
-	if (h->e_machine != EM_X86_64)
+	if (h->e_machine != EM_X86_64 && !(class == ELFCLASS32 && h->e_machine == EM_386))
 		return err_set(e, -ENOEXEC, "is for %s (ELF machine %u); a kernel for x86-64 is needed",
 			       machine_name(h->e_machine), h->e_machine);
 	if (h->e_type != ET_EXEC && h->e_type != ET_DYN)
@@ -87,7 +129,9 @@ static int check_header(const struct kernel_file *k, Elf64_Ehdr *h, struct err *
 static int read_program_headers(struct elf_file *f, struct err *e)
 {
 	const Elf64_Ehdr *h = &f->header;
-	uint64_t len = h->e_phnum * sizeof(Elf64_Phdr);
+	size_t entry_size = is_class32(f) ? sizeof(Elf32_Phdr) : sizeof(Elf64_Phdr);
+	uint64_t len = h->e_phnum * entry_size;
+	Elf32_Phdr narrow[ELF_SEGMENTS_MAX];
 	int rc;
 
 	if (h->e_phnum == 0)
@@ -95,16 +139,18 @@ static int read_program_headers(struct elf_file *f, struct err *e)
 	if (h->e_phnum > ELF_SEGMENTS_MAX)
 		return err_set(e, -ENOEXEC, "has %u program headers; at most %d are supported", h->e_phnum,
 			       ELF_SEGMENTS_MAX);
-	if (h->e_phentsize != sizeof(Elf64_Phdr))
+	if (h->e_phentsize != entry_size)
 		return err_set(e, -ENOEXEC, "has program headers of %u bytes instead of %zu", h->e_phentsize,
-			       sizeof(Elf64_Phdr));
+			       entry_size);
 	if (!mf_range_within(h->e_phoff, len, f->size))
 		return err_set(e, -ENOEXEC, "is truncated: its program headers are at byte 0x%llx of 0x%llx",
 			       (ull)h->e_phoff, (ull)f->size);
-	rc = fdio_pread_all(f->fd, f->segment, len, h->e_phoff);
+	rc = fdio_pread_all(f->fd, is_class32(f) ? (void *)narrow : f->segment, len, h->e_phoff);
 	if (rc < 0)
 		return err_neg(e, rc, "read its program headers");
 	f->num_segments = h->e_phnum;
+	for (unsigned i = 0; is_class32(f) && i < f->num_segments; i++)
+		widen_segment(&f->segment[i], &narrow[i]);
 	return 0;
 }
 
@@ -113,11 +159,10 @@ static int check_segment(const struct elf_file *f, unsigned i, const struct mem 
 	const Elf64_Phdr *s = &f->segment[i];
 	uint64_t ram_end = m->region[0].size;
 
-	if (s->p_type == PT_INTERP)
-		return err_set(e, -ENOEXEC, "is a program with an interpreter (segment %u), not a kernel", i);
 	if (s->p_type != PT_LOAD && s->p_type != PT_NOTE)
 		return 0;
-	if (!mf_range_within(s->p_offset, s->p_filesz, f->size))
+	/* Of a segment without bytes in the file, the offset means nothing: linkers let it point past the end. */
+	if (s->p_filesz > 0 && !mf_range_within(s->p_offset, s->p_filesz, f->size))
 		return err_set(e, -ENOEXEC,
 			       "segment %u has 0x%llx bytes at byte 0x%llx of a file of 0x%llx: truncated?", i,
 			       (ull)s->p_filesz, (ull)s->p_offset, (ull)f->size);
@@ -180,9 +225,9 @@ static int take_pvh_entry(struct kernel_image *image, const struct elf_file *f, 
 
 /* The notes of segment i, len bytes at data: header, owner's name, contents, each padded to align. */
 static int parse_notes(struct kernel_image *image, const struct elf_file *f, unsigned i, const uint8_t *data,
-		       uint64_t len, struct err *e)
+		       uint64_t len, uint64_t align, struct err *e)
 {
-	uint64_t align = f->segment[i].p_align == 8 ? 8 : 4, pos = 0, desc;
+	uint64_t pos = 0, desc;
 	Elf64_Nhdr note;
 	int rc;
 
@@ -210,11 +255,15 @@ static int parse_notes(struct kernel_image *image, const struct elf_file *f, uns
 	return 0;
 }
 
+/*
+ * The notes of a segment are padded to 8 bytes if its alignment is 8, else to 4. But a linker that joins notes of both
+ * kinds states 8 for them all: these are read either way, and refused if neither works.
+ */
 static int read_notes(struct kernel_image *image, const struct elf_file *f, unsigned i, struct err *e)
 {
 	const Elf64_Phdr *s = &f->segment[i];
 	MF_FREE uint8_t *data = NULL;
-	int rc;
+	int rc, rc8 = -ENOEXEC;
 
 	if (s->p_filesz > NOTES_SIZE_MAX)
 		return err_set(e, -ENOEXEC, "segment %u has notes of 0x%llx bytes; at most 0x%llx are supported", i,
@@ -227,7 +276,24 @@ static int read_notes(struct kernel_image *image, const struct elf_file *f, unsi
 	rc = fdio_pread_all(f->fd, data, s->p_filesz, s->p_offset);
 	if (rc < 0)
 		return err_neg(e, rc, "read the notes of segment %u", i);
-	return parse_notes(image, f, i, data, s->p_filesz, e);
+	if (s->p_align == 8)
+		rc8 = parse_notes(image, f, i, data, s->p_filesz, 8, e);
+	rc = parse_notes(image, f, i, data, s->p_filesz, 4, e);
+	return rc8 == 0 ? 0 : rc;
+}
+
+/* A kernel without a PVH note: it must look like one, since it is started at e_entry. */
+static int check_without_pvh(const struct kernel_image *image, const struct elf_file *f, struct err *e)
+{
+	for (unsigned i = 0; i < f->num_segments; i++)
+		if (f->segment[i].p_type == PT_INTERP)
+			return err_set(e, -ENOEXEC, "is a program with an interpreter (segment %u), not a kernel", i);
+	if (is_class32(f))
+		return err_set(e, -ENOEXEC,
+			       "is a 32-bit ELF file without a PVH note; such a note or a kernel for x86-64 is needed");
+	if (!image->entry)
+		return err_set(e, -ENOEXEC, "its entry point 0x%llx is in no segment", (ull)f->header.e_entry);
+	return 0;
 }
 
 /* Checks everything, and fills image but for the counts. */
@@ -256,10 +322,9 @@ static int inspect(struct kernel_image *image, struct elf_file *f, const struct 
 		if (rc < 0)
 			return rc;
 	}
-	image->entry = f->header.e_entry;
-	if (!is_loaded(f, image->entry))
-		return err_set(e, -ENOEXEC, "its entry point 0x%llx is in no segment", (ull)image->entry);
-	return 0;
+	if (!is_class32(f) && is_loaded(f, f->header.e_entry))
+		image->entry = f->header.e_entry;
+	return image->has_pvh ? 0 : check_without_pvh(image, f, e);
 }
 
 enum segment_policy { SEGMENT_MAP, SEGMENT_COPY };
@@ -316,7 +381,7 @@ int elf_load(struct kernel_image *ret, struct mem *m, const struct kernel_file *
 {
 	struct elf_file f = { .fd = file->fd, .size = file->size };
 	struct filemem_count count = { 0 };
-	int rc = check_header(file, &f.header, e);
+	int rc = read_header(file, &f.header, e);
 
 	if (rc == 0)
 		rc = inspect(ret, &f, m, e);

@@ -46,6 +46,15 @@ loader_type='cat /proc/sys/kernel/bootloader_type'
 	assert_one_line 'PVH'
 }
 
+@test "boot: an ELF kernel of class 32 is started by its PVH note" {
+	run_flat pvh32
+	assert_equal "$status" 0
+	assert_equal "$output" 'hello by PVH'
+	run_flat pvh32 --entry linux64
+	assert_equal "$status" 125
+	assert_one_line '64-bit'
+}
+
 @test "boot: a bzImage without a 64-bit entry point that ends within a paragraph" {
 	objcopy -O binary "$GUESTS/linux32.elf" "$BATS_TEST_TMPDIR/bzImage"
 	[ $(($(stat -c %s "$BATS_TEST_TMPDIR/bzImage") % 16)) -ne 0 ] || fail "it is padded"

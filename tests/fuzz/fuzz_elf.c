@@ -31,7 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (kernel_load(&k, &m, path, &e) < 0) {
 		if (e.code >= 0 || e.text[0] == '\0')
 			abort();
-	} else if (k.lowest < MIB || k.highest > 64 * MIB || k.entry < k.lowest || k.entry >= k.highest ||
+	} else if (k.lowest < MIB || k.highest > 64 * MIB || (!k.entry && !k.has_pvh) ||
+		   (k.entry && (k.entry < k.lowest || k.entry >= k.highest)) ||
 		   k.bytes_mapped + k.bytes_copied > k.highest - k.lowest) {
 		abort();
 	}

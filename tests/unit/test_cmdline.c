@@ -75,6 +75,8 @@ static void test_replaced(void **state)
 		{ "a=\"x -- y\" -- b", "a=\"x -- y\" " DEV0 " -- b" },
 		{ "a \"--\" b", "a " DEV0 " \"--\" b" },
 		{ "a -- b -- c", "a " DEV0 " -- b -- c" },
+		{ "a\xa0--\xa0x", "a " DEV0 " --\xa0x" }, /* a space too, to the kernel */
+		{ "a\x85--\x85x", "a\x85--\x85x " DEV0 },
 	};
 
 	(void)state;

@@ -5,109 +5,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <elf.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "loader/kernel.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
-
-#define RAM (64 * MIB)
-#define TEXT 0x1000000ULL
-#define DATA 0x1003000ULL
-#define TEXT_AT 0x1000U /* in the file; 0x2345 bytes */
-#define NOTES_AT 0x3100U
-#define DATA_AT 0x4000U /* 0x1000 bytes, and 0x2000 of bss */
-#define IMAGE_SIZE 0x5000U
-
-enum { SEG_TEXT, SEG_DATA, SEG_NOTE, NUM_SEGS };
-
-/* A file in the making: a good kernel, which a case then spoils. */
-struct image {
-	Elf64_Ehdr h;
-	Elf64_Phdr p[NUM_SEGS];
-	size_t size;	    /* of bytes written */
-	uint64_t file_size; /* if larger: the rest is a hole */
-	uint8_t bytes[IMAGE_SIZE];
-};
-
-static struct mem ram;
-static struct err err;
-static char path[64];
-static int file = -1;
-
-static uint32_t add_note(uint8_t *at, const char *name, uint32_t type, const void *desc, uint32_t len)
-{
-	const Elf64_Nhdr n = { .n_namesz = (uint32_t)strlen(name) + 1, .n_descsz = len, .n_type = type };
-	uint32_t name_len = (n.n_namesz + 3) & ~3U;
-
-	memcpy(at, &n, sizeof(n));
-	memcpy(at + sizeof(n), name, n.n_namesz);
-	memcpy(at + sizeof(n) + name_len, desc, len);
-	return (uint32_t)sizeof(n) + name_len + ((len + 3) & ~3U);
-}
-
-static void good_image(struct image *im)
-{
-	const uint64_t pvh = TEXT + 0x40;
-	uint32_t n;
-
-	memset(im, 0, sizeof(*im));
-	im->h = (Elf64_Ehdr){
-		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-		.e_type = ET_EXEC,
-		.e_machine = EM_X86_64,
-		.e_version = EV_CURRENT,
-		.e_entry = TEXT + 0x123,
-		.e_phoff = sizeof(Elf64_Ehdr),
-		.e_ehsize = sizeof(Elf64_Ehdr),
-		.e_phentsize = sizeof(Elf64_Phdr),
-		.e_phnum = NUM_SEGS,
-	};
-	im->p[SEG_TEXT] = (Elf64_Phdr){ PT_LOAD, PF_R | PF_X, TEXT_AT, 0, TEXT, 0x2345, 0x2345, 0x1000 };
-	im->p[SEG_DATA] = (Elf64_Phdr){ PT_LOAD, PF_R | PF_W, DATA_AT, 0, DATA, 0x1000, 0x3000, 0x1000 };
-	for (unsigned i = TEXT_AT; i < IMAGE_SIZE; i++)
-		im->bytes[i] = (uint8_t)(i * 7 + i / 256);
-	n = add_note(im->bytes + NOTES_AT, "GNU", 3, "0123456789012345678", 20);
-	n += add_note(im->bytes + NOTES_AT + n, "Linux", 257, "\0\0\0\0", 4);
-	n += add_note(im->bytes + NOTES_AT + n, "Xen", 18, &pvh, sizeof(pvh));
-	im->p[SEG_NOTE] = (Elf64_Phdr){ PT_NOTE, PF_R, NOTES_AT, 0, TEXT + NOTES_AT - TEXT_AT, n, n, 4 };
-	im->size = IMAGE_SIZE;
-}
-
-static void write_image(struct image *im)
-{
-	memcpy(im->bytes, &im->h, sizeof(im->h));
-	memcpy(im->bytes + sizeof(im->h), im->p, sizeof(im->p));
-	file = memfd_create("kernel", MFD_CLOEXEC);
-	assert_true(file >= 0);
-	assert_int_equal(pwrite(file, im->bytes, im->size, 0), im->size);
-	if (im->file_size > im->size)
-		assert_int_equal(ftruncate(file, (off_t)im->file_size), 0);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	err = (struct err){ 0 };
-	return mem_init(&ram, RAM, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	if (file >= 0)
-		close(file);
-	file = -1;
-	return 0;
-}
+#include "tests/unit/elf_fixture.h"
 
 static void refused(const char *name, const char *message)
 {
@@ -209,45 +108,6 @@ static void test_holes_are_not_copied(void **state)
 	assert_zero(DATA + 0x1000, 0x1000);
 }
 
-static void test_kernel_without_notes(void **state)
-{
-	static struct image im;
-	struct kernel_image k;
-
-	(void)state;
-	good_image(&im);
-	im.h.e_phnum = 2;
-	write_image(&im);
-	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
-	assert_false(k.has_pvh);
-	assert_false(k.is_linux);
-}
-
-static void test_notes_of_align_8_and_4_byte_entry(void **state)
-{
-	/* "Xen", 18, 4 bytes: with an alignment of 8 the next note starts at 24, and the contents at 16 either way. */
-	const struct {
-		Elf64_Nhdr n;
-		char name[4];
-		uint32_t entry;
-		uint32_t pad;
-		Elf64_Nhdr n2;
-		char name2[8];
-	} notes = { { 4, 4, 18 }, "Xen", TEXT + 0x44, 0, { 6, 0, 1 }, "Linux" };
-	static struct image im;
-	struct kernel_image k;
-
-	(void)state;
-	good_image(&im);
-	memcpy(im.bytes + NOTES_AT, &notes, sizeof(notes));
-	im.p[SEG_NOTE].p_filesz = sizeof(notes);
-	im.p[SEG_NOTE].p_align = 8;
-	write_image(&im);
-	assert_int_equal(kernel_load(&k, &ram, path, &err), 0);
-	assert_int_equal(k.pvh_entry, TEXT + 0x44);
-	assert_true(k.is_linux);
-}
-
 static void test_segment_that_fills_ram_to_its_end(void **state)
 {
 	static struct image im;
@@ -278,7 +138,18 @@ SPOIL(half_header, im->size = 40)
 SPOIL(no_program_headers_in_file, im->size = 64 + 56)
 SPOIL(text_cut, im->size = 0x2000)
 SPOIL(random_bytes, memset(&im->h, 0xa5, sizeof(im->h)))
-SPOIL(class_32, im->h.e_ident[EI_CLASS] = ELFCLASS32)
+SPOIL(class_32_without_notes, make_class_32(im); im->h.e_phnum = 2)
+SPOIL(class_32_cut, make_class_32(im); im->size = 51)
+SPOIL(class_32_phentsize, make_class_32(im); im->h.e_phentsize = 56)
+SPOIL(class_32_phoff, make_class_32(im); im->h.e_phoff = IMAGE_SIZE - 95)
+SPOIL(class_32_phoff_max, make_class_32(im); im->h.e_phoff = UINT32_MAX)
+SPOIL(class_32_phnum, make_class_32(im); im->h.e_phnum = 65)
+SPOIL(class_32_wraps, make_class_32(im); im->p[SEG_DATA].p_memsz = UINT32_MAX)
+SPOIL(class_32_filesz, make_class_32(im); im->p[SEG_DATA].p_filesz = im->p[SEG_DATA].p_memsz = UINT32_MAX)
+SPOIL(class_32_low, make_class_32(im); im->p[SEG_DATA].p_paddr = 0x2000)
+SPOIL(class_32_arm, make_class_32(im); im->h.e_machine = EM_ARM)
+SPOIL(class_32_pvh_outside, make_class_32(im); im->bytes[NOTES_AT + 76 + 3] = 0x30)
+SPOIL(class_64_i386, im->h.e_machine = EM_386)
 SPOIL(class_7, im->h.e_ident[EI_CLASS] = 7)
 SPOIL(big_endian, im->h.e_ident[EI_DATA] = ELFDATA2MSB)
 SPOIL(machine_arm64, im->h.e_machine = EM_AARCH64)
@@ -312,10 +183,10 @@ SPOIL(memsz_wraps, im->p[SEG_DATA].p_memsz = UINT64_MAX - DATA + 1)
 SPOIL(overlap_by_1, im->p[SEG_TEXT].p_memsz = 0x3001)
 SPOIL(overlap_inside, im->p[SEG_DATA].p_paddr = TEXT + 0x1000; im->p[SEG_DATA].p_memsz = 0x1000)
 SPOIL(overlap_bss, im->p[SEG_TEXT].p_paddr = DATA + 0x1000)
-SPOIL(entry_0, im->h.e_entry = 0)
-SPOIL(entry_virtual, im->h.e_entry = 0xffffffff81000000)
-SPOIL(entry_after_text, im->h.e_entry = TEXT + 0x2345)
-SPOIL(entry_in_bss, im->h.e_entry = DATA + 0x1000)
+SPOIL(entry_0, im->h.e_phnum = 2; im->h.e_entry = 0)
+SPOIL(entry_virtual, im->h.e_phnum = 2; im->h.e_entry = 0xffffffff81000000)
+SPOIL(entry_after_text, im->h.e_phnum = 2; im->h.e_entry = TEXT + 0x2345)
+SPOIL(entry_in_bss, im->h.e_phnum = 2; im->h.e_entry = DATA + 0x1000)
 SPOIL(note_too_big, im->p[SEG_NOTE].p_filesz = 0x10001; im->file_size = 0x20000)
 SPOIL(note_beyond, im->p[SEG_NOTE].p_offset = IMAGE_SIZE - 8)
 SPOIL(namesz_max, memset(im->bytes + NOTES_AT, 0xff, 4))
@@ -341,7 +212,23 @@ static const struct {
 	  "is truncated: its program headers are at byte 0x40 of 0x78" },
 	{ "text cut", text_cut, "segment 0 has 0x2345 bytes at byte 0x1000 of a file of 0x2000: truncated?" },
 	{ "random", random_bytes, "is neither an ELF file nor a bzImage" },
-	{ "32-bit", class_32, "is a 32-bit ELF file; a kernel for x86-64 is needed" },
+	{ "32-bit without a PVH note", class_32_without_notes,
+	  "is a 32-bit ELF file without a PVH note; such a note or a kernel for x86-64 is needed" },
+	{ "32-bit, header cut", class_32_cut, "is truncated: 51 bytes are less than an ELF header" },
+	{ "32-bit, e_phentsize 56", class_32_phentsize, "has program headers of 56 bytes instead of 32" },
+	{ "32-bit, e_phoff at the end", class_32_phoff,
+	  "is truncated: its program headers are at byte 0x4fa1 of 0x5000" },
+	{ "32-bit, e_phoff 2^32-1", class_32_phoff_max,
+	  "is truncated: its program headers are at byte 0xffffffff of 0x5000" },
+	{ "32-bit, e_phnum 65", class_32_phnum, "has 65 program headers; at most 64 are supported" },
+	{ "32-bit, p_memsz 2^32-1", class_32_wraps,
+	  "segment 1 has 0xffffffff bytes at 0x1003000, beyond 3 GiB, where devices are" },
+	{ "32-bit, p_filesz 2^32-1", class_32_filesz,
+	  "segment 1 has 0xffffffff bytes at byte 0x4000 of a file of 0x5000: truncated?" },
+	{ "32-bit, over the zero page", class_32_low, "segment 1 is at 0x2000, below 1 MiB, where boot data is" },
+	{ "32-bit ARM", class_32_arm, "is for 32-bit ARM (ELF machine 40); a kernel for x86-64 is needed" },
+	{ "32-bit, PVH entry outside", class_32_pvh_outside, "its PVH entry point 0x30000040 is in no segment" },
+	{ "i386 of class 64", class_64_i386, "is for 32-bit x86 (ELF machine 3); a kernel for x86-64 is needed" },
 	{ "class 7", class_7, "has the unknown ELF class 7" },
 	{ "big-endian", big_endian, "is not little-endian; a kernel for x86-64 is needed" },
 	{ "ARM64", machine_arm64, "is for ARM64 (ELF machine 183); a kernel for x86-64 is needed" },
@@ -454,8 +341,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_guest_writes_do_not_reach_the_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unaligned_text_is_copied, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_holes_are_not_copied, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_kernel_without_notes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_notes_of_align_8_and_4_byte_entry, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_segment_that_fills_ram_to_its_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sparse_terabyte, setup, teardown),

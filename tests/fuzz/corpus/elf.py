@@ -26,12 +26,24 @@ def elf(segments, notes=b"", size=0x300, machine=62, entry=0x100000):
     return bytes(image)
 
 
+def elf32(segments, notes, machine=3, entry=0x100000):
+    head = b"\x7fELF\x01\x01\x01" + bytes(9)
+    head += struct.pack("<HHIIIIIHHHHHH", 2, machine, 1, entry, 52, 0, 0, 52, 32, len(segments), 0, 0, 0)
+    for kind, flags, offset, paddr, filesz, memsz in segments:
+        head += struct.pack("<IIIIIIII", kind, offset, 0, paddr, filesz, memsz, flags, 4)
+    image = elf([], notes)
+    return head + image[len(head) :]
+
+
 LOAD = (1, 5, TEXT, 0x100000, 0x40, 0x40)
 XEN = note(b"Xen", 18, struct.pack("<I", 0x100000)) + note(b"Linux", 257, bytes(4))
 SEEDS = {
     "minimal": elf([LOAD]),
     "bss": elf([LOAD, (1, 6, 0x240, 0x200000, 0x20, 0x3000)]),
     "notes": elf([LOAD, (4, 4, NOTES, 0, len(XEN), len(XEN))], XEN),
+    "class32": elf32([LOAD, (1, 6, 0x240, 0x200000, 0x20, 0x3000), (4, 4, NOTES, 0, len(XEN), len(XEN))], XEN),
+    "class32-no-note": elf32([LOAD], b""),
+    "pvh-only": elf([LOAD, (3, 4, TEXT, 0, 1, 1), (4, 4, NOTES, 0, len(XEN), len(XEN))], XEN, entry=0),
     "pages": elf([(1, 5, 0, 0x100000, 0x1200, 0x1200)], size=0x1200),
     "overlap": elf([LOAD, LOAD]),
     "arm64": elf([LOAD], machine=183),
