@@ -91,24 +91,6 @@ static void test_room(void **state)
 	overlay_release(o, 0, 4096);
 	assert_int_equal(overlay_reserve(o, 4096 * 20, 512), 0);
 	assert_int_equal(overlay_reserve(o, 0, 512), -ENOSPC);
-	overlay_release(o, 4096 * 20, 4096);
-	overlay_keep(o, 4096 * 20, 4096);
-	assert_int_equal(overlay_reserve(o, 0, 512), -ENOSPC);
-	overlay_free(o);
-}
-
-/* What could not be released counts, even beyond the limit. */
-static void test_keep_beyond_the_limit(void **state)
-{
-	struct overlay *o = make(SECTORS, 4096);
-
-	(void)state;
-	assert_int_equal(overlay_reserve(o, 0, 4096), 0);
-	overlay_release(o, 0, 4096);
-	assert_int_equal(overlay_reserve(o, 4096, 4096), 0);
-	overlay_keep(o, 0, 4096);
-	assert_int_equal(overlay_reserve(o, 8192, 4096), -ENOSPC);
-	assert_int_equal(overlay_reserve(o, 0, 8192), 0); /* has it */
 	overlay_free(o);
 }
 
@@ -155,7 +137,6 @@ int main(void)
 		cmocka_unit_test(test_runs_against_a_model),
 		cmocka_unit_test(test_parts_of_sectors),
 		cmocka_unit_test(test_room),
-		cmocka_unit_test(test_keep_beyond_the_limit),
 		cmocka_unit_test(test_the_whole_drive_fits_without_a_limit),
 		cmocka_unit_test(test_its_file),
 	};
