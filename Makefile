@@ -154,7 +154,7 @@ $(B)/probe/probe.o: tests/probe/probe.c | $(B)/.deps-build
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 $(PROBED): $(filter-out $(B)/vmm/confine.o,$(OBJS)) $(B)/probe/confine.o $(B)/probe/probe.o
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=timeline_count_instructions,--wrap=io_uring_enable_rings -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=timeline_count_instructions,--wrap=io_uring_enable_rings,--wrap=timers_run -o $@ $^ $(LIBS)
 
 # The guest.
 kernel: $(B)/vmlinux ## build the guest kernel (once: cached)

@@ -32,12 +32,13 @@
 #include "vmm/config.h"
 #include "vmm/confine.h"
 #include "vmm/console.h"
+#include "vmm/ending.h"
+#include "vmm/last_words.h"
 #include "vmm/status.h"
 
 #define CRASH_WAIT_S 2
 #define CRASH_STACK_SIZE 8192
 #define CRASH_STACKS (CONFIG_CPUS_MAX + 16)
-#define LINE_MAX 256
 
 static const struct {
 	int sig;
@@ -60,57 +61,34 @@ static struct {
 	const char *thread;
 } crash;
 
-struct line {
-	char text[LINE_MAX];
-	size_t len;
-};
-
-static void put(struct line *l, const char *text)
-{
-	while (*text && l->len < sizeof(l->text))
-		l->text[l->len++] = *text++;
-}
-
-static void put_number(struct line *l, uint64_t n, unsigned base)
-{
-	char digits[24];
-	size_t at = sizeof(digits) - 1;
-
-	digits[at] = '\0';
-	do
-		digits[--at] = "0123456789abcdef"[n % base];
-	while ((n /= base));
-	put(l, digits + at);
-}
-
-static void put_call(struct line *l)
+static void put_call(struct last_words *l)
 {
 	const char *name = confine_call_name(crash.call);
 
-	put(l, "mayfly: thread ");
-	put(l, crash.thread);
-	put(l, " wanted a system call that it may not make: ");
-	put(l, name ? name : "unknown");
-	put(l, " (");
-	put_number(l, (uint64_t)crash.call, 10);
-	put(l, "); ended before it was made\n");
+	last_words_put(l, "mayfly: thread ");
+	last_words_put(l, crash.thread);
+	last_words_put(l, " wanted a system call that it may not make: ");
+	last_words_put(l, name ? name : "unknown");
+	last_words_put(l, " (");
+	last_words_put_number(l, (uint64_t)crash.call, 10);
+	last_words_put(l, "); ended before it was made\n");
 }
 
-static void put_crash(struct line *l)
+static void put_crash(struct last_words *l)
 {
 	size_t i = 0;
 
 	while (i < MF_ARRAY_SIZE(crashes) - 1 && crashes[i].sig != crash.sig)
 		i++;
-	put(l, "mayfly: crashed: ");
-	put(l, crashes[i].name);
-	put(l, " in thread ");
-	put(l, crash.thread);
-	put(l, " at address 0x");
-	put_number(l, crash.address, 16);
-	put(l, " (");
-	put(l, crashes[i].hint);
-	put(l, ")\n");
+	last_words_put(l, "mayfly: crashed: ");
+	last_words_put(l, crashes[i].name);
+	last_words_put(l, " in thread ");
+	last_words_put(l, crash.thread);
+	last_words_put(l, " at address 0x");
+	last_words_put_number(l, crash.address, 16);
+	last_words_put(l, " (");
+	last_words_put(l, crashes[i].hint);
+	last_words_put(l, ")\n");
 }
 
 static int exit_status(void)
@@ -121,7 +99,7 @@ static int exit_status(void)
 /* On the main thread. */
 static void __attribute__((noreturn)) tell(void)
 {
-	struct line line = { .len = 0 };
+	struct last_words line = { .len = 0 };
 
 	if (atomic_exchange(&crash.told, true))
 		_exit(exit_status()); /* crashed while telling */
@@ -130,7 +108,8 @@ static void __attribute__((noreturn)) tell(void)
 		put_call(&line);
 	else
 		put_crash(&line);
-	(void)!write(STDERR_FILENO, line.text, line.len); /* nowhere else to say it */
+	last_words_say(&line);
+	ending_clean();
 	if (crash.call < 0) {
 		(void)signal(crash.sig, SIG_DFL); /* not before: another thread that crashes must not end us */
 		(void)syscall(SYS_tgkill, crash.pid, crash.main_tid, crash.sig);

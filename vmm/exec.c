@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +17,8 @@
 #include "vmm/cli.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
+#include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/session.h"
 #include "vmm/status.h"
 
@@ -56,22 +57,8 @@ struct exec {
 	struct session session;
 	bool exited;
 	unsigned status;
+	int ended_by; /* a signal; 0: by none */
 };
-
-static int open_signals(struct err *e)
-{
-	static const int signals[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < MF_ARRAY_SIZE(signals); i++)
-		sigaddset(&set, signals[i]);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	fd = signalfd(-1, &set, SFD_CLOEXEC);
-	return fd < 0 ? err_sys(e, "make a signalfd") : fd;
-}
 
 static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
 {
@@ -81,16 +68,28 @@ static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
 	(void)send(x->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
 }
 
-static void take_signal(struct exec *x)
+/*
+ * Signals are the command's. Its end is ours when it was asked for twice, or when the command is over and its output is
+ * all that is waited for. Returns 0, or -errno with e set.
+ */
+static int take_signal(struct exec *x, struct err *e)
 {
-	struct signalfd_siginfo info;
+	int signo = ending_take(x->signal_fd);
 
-	if (read(x->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo != SIGWINCH)
-		tell(x, MSG_SIGNAL, info.ssi_signo);
-	else if (x->session.tty)
+	if (signo == SIGWINCH && x->session.tty)
 		tell(x, MSG_SIZE, session_tty_size());
+	if (signo == 0 || signo == SIGWINCH || signo == SIGCHLD)
+		return 0;
+	if (signo == SIGCONT) {
+		console_tty_again(x->session.tty);
+		return 0;
+	}
+	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
+		x->ended_by = signo;
+		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(signo));
+	}
+	tell(x, MSG_SIGNAL, (uint32_t)signo);
+	return 0;
 }
 
 /* Returns 0, or -errno with e set when the monitor has gone. */
@@ -126,9 +125,9 @@ static int serve(struct exec *x, struct err *e)
 
 	while (!x->exited || !session_is_done(&x->session)) {
 		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
-			continue; /* EINTR: of SIGCONT */
-		if (fds[1].revents)
-			take_signal(x);
+			continue; /* EINTR */
+		if (fds[1].revents && take_signal(x, e) < 0)
+			return e->code;
 		if (fds[2].revents && read(x->session.changed_fd, &count, sizeof(count)) == sizeof(count) &&
 		    atomic_load(&x->session.left))
 			return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
@@ -140,19 +139,32 @@ static int serve(struct exec *x, struct err *e)
 	return 0;
 }
 
+/* On a thread of the command's streams. */
+static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
+{
+	(void)ctx;
+	(void)pump;
+	(void)e;
+	crash_thread();
+	return 0;
+}
+
 static int run(struct exec *x, const struct config *c, struct err *e)
 {
+	const struct ending_kind kind = { .command = true };
 	bool tty = config_wants_tty(&c->command);
 	int streams[SESSION_STREAMS], r;
 
-	x->signal_fd = open_signals(e);
-	if (x->signal_fd < 0)
-		return x->signal_fd;
+	x->signal_fd = ending_setup(&kind, e);
+	if (x->signal_fd < 0 || crash_setup(e) < 0)
+		return e->code;
+	x->session.guard = on_pump;
 	x->fd = agent_request(c->control, c, tty, streams, e);
 	if (x->fd < 0)
 		return x->fd;
 	if (tty)
 		console_tty_raw(STDIN_FILENO);
+	ending_serve();
 	r = session_start(&x->session, tty, streams, e);
 	if (!r)
 		r = serve(x, e);
@@ -180,7 +192,8 @@ int exec_command(int argc, char **argv)
 		r = run(&x, &c, &e);
 	if (r < 0) {
 		err_wrap(&e, "exec");
-		return cli_fail(&e);
+		(void)cli_fail(&e);
+		return x.ended_by ? STATUS_SIGNAL_BASE + x.ended_by : STATUS_FAILED;
 	}
 	return x.status == STATUS_OK && atomic_load(&x.session.lost) ? STATUS_FAILED : (int)x.status;
 }

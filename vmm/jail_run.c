@@ -13,23 +13,28 @@
  *	  <-- START_DONE, the ids	the VM's process and PID 1 of its namespace, both children of the outside
  *
  * From there on the process outside has hardly any rights, and does little: it passes signals on by a pipe, of which the VM
- * reads what it would else read of a signalfd (signals themselves come from the terminal to both, which must not count
+ * reads what it would else read of its own (signals themselves come from the terminal to both, which must not count
  * twice); it answers what the VM's brokers ask (broker.h); it looks after passt; and when the VM has ended it removes
  * what there was, and has the same status. It has a pipe, "life", whose end tells PID 1 of the jail to end, and with
  * it everything else in there: so a SIGKILL of the process outside leaves nothing that runs.
+ *
+ * The VM is not trusted to end when it is asked to, nor at its time limit. The process outside has a clock of its own
+ * (ending.c), and kills what is in the jail before that has run down. What the kernel cannot kill, since a file of the host
+ * hangs, is left to it.
  */
 #include "vmm/jail_run.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +45,7 @@
 #include "jailer/namespaces.h"
 #include "jailer/privileges.h"
 #include "virtio/vsock.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/files.h"
 #define MF_LOG_MODULE "jail"
@@ -51,6 +57,7 @@
 #include "vmm/config.h"
 #include "vmm/console.h"
 #include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/jail_files.h"
 #include "vmm/jail_group.h"
 #include "vmm/status.h"
@@ -79,7 +86,7 @@ struct outer {
 	int start[2], life[2], signals[2], tty[2], vsock[2];
 	pid_t child; /* that enters the jail */
 	struct jail_pids pids;
-	bool tty_raw;
+	bool tty_raw, killed;
 	int status; /* of wait(2) */
 };
 
@@ -113,6 +120,7 @@ static int prepare(struct outer *o, struct err *e)
 
 	if (jail_files_provide(c, &o->names, e) < 0)
 		return e->code;
+	ending_serve(); /* from here on there is what a signal handler cannot remove */
 	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
 	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
@@ -204,6 +212,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* if nobody is there, all ends */
 		_exit(STATUS_OK);
 	}
+	ending_inside();
 	close(mf_take_fd(&o->start[INSIDE]));
 	files_use();
 	children_leave_processes(o->outside->children);
@@ -214,6 +223,37 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 
 /* Outside. */
 
+/* A VM that has so many to read does not miss one. */
+static void forward(const struct outer *o, int signo)
+{
+	const uint8_t number = (uint8_t)signo;
+
+	(void)!write(o->signals[OUTSIDE], &number, sizeof(number));
+}
+
+/* Waits for a message of the child. False: none comes, or the end was asked for. */
+static bool await_start(struct outer *o, struct start_msg *ret)
+{
+	struct pollfd fds[] = {
+		{ .fd = o->start[OUTSIDE], .events = POLLIN },
+		{ .fd = o->outside->signal_fd, .events = POLLIN },
+	};
+	int signo;
+
+	while (!fds[0].revents) {
+		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
+			fds[0].revents = fds[1].revents = 0; /* EINTR */
+		if (!fds[1].revents)
+			continue;
+		signo = ending_take(o->outside->signal_fd);
+		if (ending_was_asked())
+			return false;
+		if (signo)
+			forward(o, signo);
+	}
+	return recv(o->start[OUTSIDE], ret, sizeof(*ret), MSG_DONTWAIT) == (ssize_t)sizeof(*ret);
+}
+
 /* Until the VM's process is there. Returns 0, or the status with which the child has failed. */
 static int attend_start(struct outer *o)
 {
@@ -221,12 +261,16 @@ static int attend_start(struct outer *o)
 	struct err e;
 	int status;
 
-	while (recv(o->start[OUTSIDE], &msg, sizeof(msg), 0) == (ssize_t)sizeof(msg) && msg.what == START_MAP) {
+	while (await_start(o, &msg) && msg.what == START_MAP) {
 		msg.result = namespaces_map(o->child, o->uid, o->gid, geteuid() == 0, &e);
 		if (msg.result < 0)
 			log_error("%s", e.text);
 		(void)send(o->start[OUTSIDE], &msg, sizeof(msg),
 			   MSG_NOSIGNAL); /* to whom has gone it does not matter */
+	}
+	if (ending_was_asked()) {
+		(void)kill(o->child, SIGKILL); /* it is ours, and what it has made ends with "life" */
+		return ending_report(false);
 	}
 	if (waitpid(o->child, &status, 0) != o->child || !WIFEXITED(status))
 		return STATUS_FAILED;
@@ -246,7 +290,8 @@ static void drop_privileges(const struct outer *o)
 	const struct config *c = o->config;
 	/* The root of cgroup v2 is not writable, not even for its owner. */
 	bool has_names = c->vsock.path || o->names.control.bound || o->group.made;
-	uint64_t mask = has_names ? 1ULL << CAP_DAC_OVERRIDE : 0;
+	/* Without a PID namespace, whose end is the end of all in it, the VM's process is killed as another user's. */
+	uint64_t mask = (has_names ? 1ULL << CAP_DAC_OVERRIDE : 0) | (o->pids.init ? 0 : 1ULL << CAP_KILL);
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
 	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
@@ -285,12 +330,12 @@ static int answer(void *ctx, enum broker_call call, uint32_t value)
 /* Returns false when the VM has ended. */
 static bool take_signal(struct outer *o)
 {
-	struct signalfd_siginfo info;
+	int signo = ending_take(o->outside->signal_fd);
 	struct err e;
 
-	if (read(o->outside->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+	switch (signo) {
+	case 0:
 		return true;
-	switch (info.ssi_signo) {
 	case SIGCHLD:
 		while (children_check(o->outside->children, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
@@ -299,10 +344,29 @@ static bool take_signal(struct outer *o)
 		console_tty_again(o->tty_raw);
 		return true;
 	default:
-		/* A VM that has so many to read does not miss one. */
-		(void)!write(o->signals[OUTSIDE], &info, sizeof(info));
+		forward(o, signo);
 		return true;
 	}
+}
+
+/* In ms, for poll(2): until what is in the jail is killed. -1: it may take the time that it wants, or was killed. */
+static int kill_wait_ms(const struct outer *o)
+{
+	uint64_t due_ms = ending_due_ms(), now_ms = clock_now_ms();
+
+	if (o->killed || due_ms == UINT64_MAX)
+		return -1;
+	due_ms -= ENDING_SPARE_MS / 2;
+	return due_ms > now_ms ? (int)MF_MIN(due_ms - now_ms, (uint64_t)INT_MAX) : 0;
+}
+
+/* After this the clock is what ends us, if the kernel cannot end them. */
+static void kill_jail(struct outer *o)
+{
+	ending_step("the VM in its jail, which was killed,", NULL);
+	close(mf_take_fd(&o->life[OUTSIDE]));
+	(void)kill(o->pids.main, SIGKILL); /* a zombie at least, which is not waited for yet */
+	o->killed = true;
 }
 
 static void watch(struct outer *o)
@@ -313,9 +377,14 @@ static void watch(struct outer *o)
 		{ .fd = o->vsock[OUTSIDE], .events = POLLIN },
 	};
 
+	ending_step("the VM in its jail", NULL);
 	for (;;) {
-		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
-			continue; /* a signal that is not blocked, after which we are still here */
+		int n = poll(fds, MF_ARRAY_SIZE(fds), kill_wait_ms(o));
+
+		if (kill_wait_ms(o) == 0)
+			kill_jail(o);
+		if (n < 0)
+			continue; /* EINTR */
 		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
 			if (fds[i].revents && broker_serve(fds[i].fd, answer, o) < 0)
 				fds[i].fd = -1; /* it has ended, or is about to */
@@ -332,7 +401,8 @@ static int status_of(const struct outer *o)
 	if (WIFEXITED(o->status))
 		return WEXITSTATUS(o->status);
 	signo = WTERMSIG(o->status);
-	console_tty_restore();
+	if (signo == SIGKILL && o->killed)
+		return ending_report(true);
 	if (signo == SIGKILL && jail_group_had_oom(&o->group))
 		fprintf(stderr, "mayfly: the jail has used up its memory (memory-max), so its VM was killed\n");
 	else if (signo == SIGKILL)
@@ -349,6 +419,7 @@ static int go_outside(struct outer *o)
 
 	if (crash_setup(&e) < 0)
 		log_warn("%s; continuing", e.text);
+	ending_outside();
 	close_ends(o, INSIDE);
 	files_close();
 	children_leave_sockets(o->outside->children);
@@ -357,7 +428,10 @@ static int go_outside(struct outer *o)
 		return status;
 	drop_privileges(o);
 	watch(o);
+	console_tty_restore(); /* whatever has ended it */
 	status = status_of(o);
+	ending_close();
+	ending_step("an artifact", NULL);
 	if (!children_finish(o->outside->children) && status == STATUS_OK)
 		status = STATUS_FAILED;
 	return status;
@@ -382,11 +456,15 @@ bool jail_run(const struct config *c, struct vm_outside *outside, const int *kee
 	};
 	fflush(NULL); /* or what waits there would be written twice */
 	if (prepare(&o, &e) == 0) {
+		ending_hold(true);
 		o.child = fork();
 		if (o.child < 0)
 			err_sys(&e, "jail: fork");
+		if (o.child)
+			ending_hold(false);
 	}
 	if (o.child == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cannot fail; a change of user undoes it */
 		close_ends(&o, OUTSIDE);
 		go_inside(&o, keep, num_keep);
 		return true;
@@ -396,6 +474,7 @@ bool jail_run(const struct config *c, struct vm_outside *outside, const int *kee
 	unixname_remove(&o.names.vsock);
 	unixname_remove(&o.names.control);
 	children_end(outside->children);
+	ending_step("the control group", NULL);
 	jail_group_remove(&o.group);
 	return false;
 }

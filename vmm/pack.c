@@ -30,6 +30,7 @@
 #include "vmm/base/util.h"
 #include "vmm/child.h"
 #include "vmm/config.h"
+#include "vmm/ending.h"
 
 #define PACK_KEEP_DAYS 30
 #define WALK_FDS 64
@@ -147,14 +148,17 @@ static int make_image(const char *dir, const char *image, struct err *e)
 	argv[2] = part;
 	argv[3] = dir;
 	log_info("packing '%s'", dir);
+	ending_hold(true);
 	pid = child_start(argv, -1, "erofs-utils", e);
-	if (pid < 0)
-		return pid;
-	r = child_wait(pid, argv[0], e);
+	ending_child(pid, part);
+	ending_hold(false);
+	r = pid < 0 ? pid : child_wait(pid, argv[0], e);
+	ending_child(0, part);
 	if (r == 0 && rename(part, image) < 0)
 		r = err_sys(e, "rename its image");
 	if (r < 0)
-		(void)unlink(part);
+		(void)unlink(part); /* if there is one */
+	ending_child(0, NULL);
 	return r;
 }
 

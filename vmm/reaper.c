@@ -20,6 +20,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/ending.h"
 
 #define REAPER_STACK_SIZE (16 * KIB)
 
@@ -59,6 +60,7 @@ void reaper_start(void)
 		return;
 	(void)fflush(stdout); /* what could not be written is as lost at exit */
 	close_files();
+	ending_over(); /* signals of the terminal reach it, too */
 	/* No exit signal: nobody waits for it, its new parent least of all. */
 	(void)clone(reaper, stack + sizeof(stack), CLONE_VM, NULL);
 }

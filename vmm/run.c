@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #define MF_LOG_MODULE "run"
 #include "vmm/base/log.h"
@@ -15,6 +16,7 @@
 #include "vmm/children.h"
 #include "vmm/cli.h"
 #include "vmm/config.h"
+#include "vmm/ending.h"
 #include "vmm/jail_run.h"
 #include "vmm/pack.h"
 #include "vmm/reaper.h"
@@ -94,8 +96,11 @@ static bool enter(const struct config *c, struct timeline *timeline, struct vm_o
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
 	struct err e;
 
-	outside->signal_fd = vm_open_signals(c, &e);
-	if (outside->signal_fd < 0 || children_start(outside->children, c, &e) < 0) {
+	if (c->timeout_ms) {
+		outside->limit_ms = clock_now_ms() + c->timeout_ms;
+		ending_limit(outside->limit_ms);
+	}
+	if (children_start(outside->children, c, &e) < 0) {
 		children_end(outside->children);
 		*ret_status = cli_fail(&e);
 		return false;
@@ -112,13 +117,16 @@ static int run_config(struct config *c, struct timeline *timeline)
 {
 	static struct children children; /* as those of run_command */
 	static struct vm_outside outside = { .children = &children, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
+	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
 	int status;
 
 	if (c->dry_run)
 		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
-	if (start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 || pack_directories(c, &e) < 0)
+	outside.signal_fd = ending_setup(&kind, &e);
+	if (outside.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
+	    pack_directories(c, &e) < 0)
 		return cli_fail(&e);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);

@@ -18,6 +18,7 @@
 #define MF_LOG_MODULE "session"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/ending.h"
 
 #define PUMP_SIZE 65536
 #define LEAVE_KEY 0x1d /* Ctrl-], as in other programs that stand between a terminal and a machine */
@@ -186,11 +187,15 @@ static void *pump_main(void *arg)
 static int start_pump(struct session *s, unsigned i, int from, int to, bool is_input, struct err *e)
 {
 	struct session_pump *p = &s->pump[i];
+	pthread_attr_t attr;
 	int r;
 
 	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
 	*p = (struct session_pump){ .session = s, .from = from, .to = to, .is_input = is_input };
-	r = pthread_create(&p->thread, NULL, pump_main, p);
+	(void)pthread_attr_init(&attr); /* cannot fail on Linux */
+	ending_block_all(&attr);
+	r = pthread_create(&p->thread, &attr, pump_main, p);
+	pthread_attr_destroy(&attr);
 	if (r)
 		return err_neg(e, -r, "start a thread for the command's streams");
 	p->started = true;
@@ -221,7 +226,7 @@ void session_end(struct session *s, unsigned timeout_ms)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += timeout_ms / 1000;
 	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
 	if (until.tv_nsec >= 1000000000) {
@@ -229,7 +234,7 @@ void session_end(struct session *s, unsigned timeout_ms)
 		until.tv_sec++;
 	}
 	for (unsigned i = 1; i < SESSION_STREAMS; i++) {
-		if (!s->pump[i].started || pthread_timedjoin_np(s->pump[i].thread, NULL, &until) == 0)
+		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 			continue;
 		log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
 		atomic_store(&s->lost, true);

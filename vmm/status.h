@@ -12,7 +12,8 @@
  *	105     a thread of mayfly wanted a system call that its seccomp filter forbids: it was not made, and mayfly ended
  *	124     the time limit passed
  *	125     mayfly failed, before the guest ran or while it did; or the guest ended before the COMMAND had
- *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT)
+ *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT); also if something did not end in time, which the line
+ *		then says
  *
  * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives the reason.
  */

@@ -24,6 +24,7 @@
 #include "vmm/confine.h"
 #include "vmm/core/mem.h"
 #include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/log_relay.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
@@ -174,6 +175,7 @@ int vcpu_start(struct vcpu *v, struct err *e)
 
 	(void)pthread_attr_init(&attr); /* cannot fail on Linux, nor can a valid size */
 	(void)pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
+	ending_block_all(&attr);
 	r = pthread_create(&v->thread, &attr, vcpu_thread, v);
 	pthread_attr_destroy(&attr);
 	if (r)

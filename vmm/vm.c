@@ -25,7 +25,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "virtio/device.h"
@@ -44,6 +43,7 @@
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
 #include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/ioapic.h"
 #include "vmm/log_relay.h"
 #include "vmm/netdev.h"
@@ -52,8 +52,9 @@
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 
-#define VM_DRAIN_MS 1000U /* for output that waits when the guest has ended */
-#define VM_SETTLE_MS 100  /* after which a boot is over, as far as our own code is concerned */
+#define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended, by itself */
+#define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
+#define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
 		   struct err *e)
@@ -95,18 +96,28 @@ static void stop_vcpus(struct vm *vm)
 /*
  * Ends all activity, in any state of construction: when it returns, no vCPU runs, all output is written, no I/O is in
  * flight, and the drives are free for others. What is left is KVM's objects and guest RAM.
+ *
+ * What waits here for a thread, a file or a program has no limit of its own: ending.c ends the process.
  */
 static void vm_close(struct vm *vm)
 {
+	const unsigned drain_ms = ending_was_asked() ? VM_DRAIN_ASKED_MS : VM_DRAIN_MS;
+
+	ending_close();
+	ending_step("a vCPU", NULL);
 	stop_vcpus(vm);
-	if (vm->serial && !serial_drain(vm->serial, VM_DRAIN_MS))
+	ending_step("the console", NULL);
+	if (vm->serial && !serial_drain(vm->serial, drain_ms))
 		log_warn("the console's reader is too slow: the last output is lost, continuing");
+	ending_step("vsock", NULL);
 	if (vm->vsock)
-		vsock_finish(vm->vsock, VM_DRAIN_MS);
+		vsock_finish(vm->vsock, drain_ms);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
+		ending_step("device", vm->dev[i]->id);
 		if (vm->transport[i])
 			mmio_reset(vm->transport[i]);
 	}
+	ending_step("the I/O threads", NULL);
 	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
 	if (vm->io)
 		loop_stop(vm->io);
@@ -116,13 +127,15 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
-	if (vm->agent && !agent_finish(vm->agent, VM_DRAIN_MS))
+	if (vm->agent && !agent_finish(vm->agent, drain_ms))
 		vm->end.lost = true;
 	agent_free(vm->agent);
+	ending_step("an artifact", NULL);
 	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
 	if (vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children))
 		vm->end.lost = true;
 	children_end(vm->outside->children);
+	ending_step("mayfly", NULL);
 	console_free(vm->console);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
@@ -175,18 +188,16 @@ bool vm_wants_raw(const struct config *config)
 
 static void take_signal(struct vm *vm, int signal_fd)
 {
-	struct signalfd_siginfo info;
+	int signo = ending_take(signal_fd);
 	struct err e;
 
-	if (read(signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	if (info.ssi_signo == SIGCONT) {
+	if (signo == SIGCONT) {
 		console_tty_again(vm_wants_raw(vm->config));
-	} else if (info.ssi_signo == SIGCHLD) {
+	} else if (signo == SIGCHLD) {
 		while (children_check(vm->outside->children, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
-	} else {
-		vm_take_signal(vm, (int)info.ssi_signo);
+	} else if (signo) {
+		vm_take_signal(vm, signo);
 	}
 }
 
@@ -222,7 +233,6 @@ static void serve(struct vm *vm, int signal_fd)
 	};
 	bool settles = true;
 
-	vm_stop_begin(vm);
 	halt_begin(&vm->halt, clock_now_ms());
 	while (vm_may_run(vm)) {
 		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
@@ -245,30 +255,6 @@ static void serve(struct vm *vm, int signal_fd)
 	}
 }
 
-int vm_open_signals(const struct config *c, struct err *e)
-{
-	sigset_t set;
-	int fd;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	sigaddset(&set, SIGCONT);
-	sigaddset(&set, SIGCHLD);
-	if (c->command.args.num) { /* for the command */
-		sigaddset(&set, SIGUSR1);
-		sigaddset(&set, SIGUSR2);
-		sigaddset(&set, SIGWINCH);
-	}
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
-	fd = signalfd(-1, &set, SFD_CLOEXEC);
-	return fd < 0 ? err_sys(e, "make a signalfd") : fd;
-}
-
 static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 {
 	static const struct confine_own own = CONFINE_OWN_NONE;
@@ -277,6 +263,7 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	vm->park.wanted = true; /* no guest runs before we are confined */
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
+	ending_serve();
 	if (!r)
 		r = confine_thread(&vm->confine, THREAD_MAIN, &own, e);
 	if (r < 0)

@@ -48,9 +48,10 @@ enum vm_end_reason {
 /* What a VM has of the process that it is in, or, in a jail, of the one outside (jail_run.c). */
 struct vm_outside {
 	struct children *children;
-	int signal_fd; /* signals, as records of signalfd(2) */
-	int tty_fd;    /* a broker (broker.h) of the terminal's mode; or -1: it is ours to set */
-	int vsock_fd;  /* a broker of connections to sockets of the host; or -1: we connect ourselves */
+	int signal_fd;	   /* signals, for ending_take */
+	uint64_t limit_ms; /* when the time limit ends, by clock_now_ms; 0: there is none */
+	int tty_fd;	   /* a broker (broker.h) of the terminal's mode; or -1: it is ours to set */
+	int vsock_fd;	   /* a broker of connections to sockets of the host; or -1: we connect ourselves */
 };
 
 struct vm {
@@ -95,7 +96,6 @@ struct vm {
 	/* The main thread's, of the end that was asked for and has not come yet (vm_stop.c). */
 	struct {
 		enum vm_end_reason reason; /* VM_RUNNING: none was */
-		uint64_t limit_ms;	   /* when the time is over, by vm_now_ms; 0: never */
 		uint64_t hard_ms;	   /* when a guest that was asked to end is ended; 0: it was not asked */
 		uint64_t int_ms;	   /* when the last SIGINT came */
 	} stop;
@@ -115,12 +115,6 @@ struct vm {
  * mayfly (status.h). Main thread.
  */
 int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside);
-
-/*
- * Signals come through a descriptor, to the main thread alone. Blocks them, before any thread or child is made. Returns the
- * fd or -errno with e set.
- */
-int vm_open_signals(const struct config *config, struct err *e);
 
 /* Whether keys go to the guest as they are. */
 bool vm_wants_raw(const struct config *config);
@@ -160,10 +154,9 @@ bool vm_is_halted(struct vm *vm);
 /*
  * How a VM is made to end (vm_stop.c). Main thread.
  *
- * vm_stop_begin: the time limit starts. vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does
- * what is due by now. vm_take_signal: a signal of mayfly's. vm_report: says why the VM has ended, and returns the status.
+ * vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does what is due by now. vm_take_signal: a
+ * signal of mayfly's. vm_report: says why the VM has ended, and returns the status.
  */
-void vm_stop_begin(struct vm *vm);
 int vm_stop_timeout(const struct vm *vm, int max_ms);
 void vm_stop_check(struct vm *vm);
 void vm_take_signal(struct vm *vm, int signo);

@@ -2,8 +2,9 @@
  * How a VM is made to end, and what is said of it.
  *
  * Without a command, a signal or the time limit ends the VM at once. With one, the guest is asked first: init sends SIGTERM
- * to everything and has VM_GRACE_MS to end; then the VM is ended whatever it does. SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2
- * are the command's; a second SIGINT within VM_INT_MS ends the VM, as does any while no command runs that would hear it.
+ * to everything and has VM_GRACE_MS to end; then the VM is ended whatever it does, as it is by a second request. SIGINT,
+ * SIGQUIT, SIGUSR1 and SIGUSR2 are the command's; a second SIGINT within ENDING_INT_MS ends the VM, as does any while no
+ * command runs that would hear it. What the end itself may take is ending.c's affair.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -13,23 +14,19 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/util.h"
 #include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/session.h"
 #include "vmm/status.h"
 #include "vmm/timeline.h"
 #include "vmm/vm.h"
 
-#define VM_GRACE_MS 2000U
-#define VM_INT_MS 2000U
+#define VM_GRACE_MS 1200U
 
-void vm_stop_begin(struct vm *vm)
-{
-	if (vm->config->timeout_ms)
-		vm->stop.limit_ms = clock_now_ms() + vm->config->timeout_ms;
-}
+_Static_assert(VM_GRACE_MS < ENDING_ASKED_MS, "the rest is for closing the VM");
 
 int vm_stop_timeout(const struct vm *vm, int max_ms)
 {
-	uint64_t due = vm->stop.hard_ms ? vm->stop.hard_ms : vm->stop.limit_ms, now;
+	uint64_t due = vm->stop.hard_ms ? vm->stop.hard_ms : vm->outside->limit_ms, now;
 
 	if (!due)
 		return max_ms;
@@ -47,15 +44,18 @@ static void end_as_asked(struct vm *vm)
 }
 
 /* Ends the VM for this reason: softly, if there is somebody to be asked, and it was not asked before. */
-static void stop(struct vm *vm, enum vm_end_reason reason, int signo)
+static void stop(struct vm *vm, enum vm_end_reason reason, int signo, bool softly)
 {
-	if (vm->stop.reason == VM_RUNNING) {
-		vm->stop.reason = reason;
-		vm->end.signal = signo;
-	}
-	if (vm->stop.hard_ms)
+	if (vm->stop.reason != VM_RUNNING) {
+		ending_cut();
+		end_as_asked(vm);
 		return;
-	if (vm->agent && agent_stop(vm->agent, VM_GRACE_MS / 2))
+	}
+	vm->stop.reason = reason;
+	vm->end.signal = signo;
+	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : STATUS_SIGNAL_BASE + signo);
+	/* Half of it for processes that do not hear SIGTERM, half for artifacts. */
+	if (softly && vm->agent && agent_stop(vm->agent, VM_GRACE_MS / 2))
 		vm->stop.hard_ms = clock_now_ms() + VM_GRACE_MS;
 	else
 		end_as_asked(vm);
@@ -65,26 +65,23 @@ void vm_stop_check(struct vm *vm)
 {
 	uint64_t now;
 
-	if (!vm->stop.limit_ms && !vm->stop.hard_ms)
+	if (!vm->outside->limit_ms && !vm->stop.hard_ms)
 		return;
 	now = clock_now_ms();
 	if (vm->stop.hard_ms && now >= vm->stop.hard_ms)
 		end_as_asked(vm);
-	else if (!vm->stop.hard_ms && now >= vm->stop.limit_ms)
-		stop(vm, VM_END_TIMEOUT, 0);
+	else if (vm->stop.reason == VM_RUNNING && now >= vm->outside->limit_ms)
+		stop(vm, VM_END_TIMEOUT, 0, true);
 }
 
 static void interrupt(struct vm *vm)
 {
 	uint64_t now = clock_now_ms();
-	bool second = vm->stop.int_ms && now - vm->stop.int_ms < VM_INT_MS;
+	bool second = vm->stop.int_ms && now - vm->stop.int_ms < ENDING_INT_MS;
 
 	vm->stop.int_ms = now;
-	if (!second && vm->agent && agent_signal(vm->agent, SIGINT))
-		return;
-	vm->stop.reason = VM_END_SIGNAL;
-	vm->end.signal = SIGINT;
-	end_as_asked(vm);
+	if (second || vm->stop.reason != VM_RUNNING || !vm->agent || !agent_signal(vm->agent, SIGINT))
+		stop(vm, VM_END_SIGNAL, SIGINT, false);
 }
 
 void vm_take_signal(struct vm *vm, int signo)
@@ -101,11 +98,11 @@ void vm_take_signal(struct vm *vm, int signo)
 		(void)agent_signal(vm->agent, signo); /* before there is a command it is for nobody */
 		break;
 	case SIGQUIT:
-		if (vm->agent && agent_signal(vm->agent, signo))
+		if (vm->stop.reason == VM_RUNNING && vm->agent && agent_signal(vm->agent, signo))
 			break;
 		__attribute__((fallthrough));
 	default:
-		stop(vm, VM_END_SIGNAL, signo);
+		stop(vm, VM_END_SIGNAL, signo, true);
 	}
 }
 

@@ -210,16 +210,20 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 }
 
 @test "seccomp: stopped and continued, and hit by a signal that means nothing" {
-	start_flat spin
-	wait_said spinning
-	kill -STOP "$pid"
-	sleep 0.2
-	kill -CONT "$pid"
-	kill -s RTMIN+1 "$pid"
-	sleep 1.2
-	kill "$pid"
-	wait_end
-	assert_equal "$status" 143
+	local jail vm
+	for jail in '' --jail; do
+		start_flat spin $jail
+		wait_said spinning
+		vm=$(pgrep -P "$pid" -x mayfly) || vm=$pid
+		kill -STOP "$vm"
+		sleep 0.2
+		kill -CONT "$vm"
+		kill -s RTMIN+1 "$vm"
+		sleep 1.2
+		kill "$pid"
+		wait_end
+		assert_equal "$status" 143
+	done
 }
 
 # capabilities_of NAME: those that threads of $pid with that name have, one line for each set of each.

@@ -5,13 +5,16 @@
  *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, ...
  *
  * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in
- * mayfly uses these. deaf: the main thread does not hear of crashes.
+ * mayfly uses these. deaf: the main thread hears neither of crashes nor of the clock of ending.c.
+ *
+ * hang is no attempt: the thread does nothing more; a loop's from its first turn on, when the VM has started.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/kvm.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +27,7 @@
 
 #include "vmm/base/util.h"
 #include "vmm/confine.h"
+#include "vmm/core/timer.h"
 #include "vmm/crash.h"
 #include "vmm/timeline.h"
 
@@ -246,6 +250,35 @@ static const struct {
 	{ "ring_read", try_ring_read },
 };
 
+/* The jail clears the environment. */
+static char probe_what[64];
+
+static void __attribute__((constructor)) keep_what(void)
+{
+	const char *what = getenv("MAYFLY_PROBE");
+
+	if (what)
+		strncpy(probe_what, what, sizeof(probe_what) - 1);
+}
+
+static _Thread_local bool hangs;
+
+static void __attribute__((noreturn)) hang(void)
+{
+	for (;;)
+		__asm__ volatile("pause" ::: "memory");
+}
+
+/* In the place of timers_run (ld --wrap), which a loop calls in each turn. */
+void __real_timers_run(struct timers *t, uint64_t now_ns);
+void __wrap_timers_run(struct timers *t, uint64_t now_ns);
+void __wrap_timers_run(struct timers *t, uint64_t now_ns)
+{
+	if (hangs)
+		hang();
+	__real_timers_run(t, now_ns);
+}
+
 static const char *const kinds[THREAD_NUM_KINDS] = {
 	[THREAD_MAIN] = "main",
 	[THREAD_IO] = "io",
@@ -267,25 +300,28 @@ void __wrap_timeline_count_instructions(struct timeline *t)
 
 void probe_start(void)
 {
-	const char *what = getenv("MAYFLY_PROBE");
 	sigset_t set;
 
-	if (what && strstr(what, ":deaf")) {
+	if (strstr(probe_what, ":deaf")) {
 		sigemptyset(&set);
 		sigaddset(&set, CRASH_SIGNAL);
+		sigaddset(&set, SIGALRM);
 		pthread_sigmask(SIG_BLOCK, &set, NULL);
 	}
 }
 
 void probe_confined(enum thread_kind kind)
 {
-	const char *what = getenv("MAYFLY_PROBE");
+	const char *what = probe_what;
 	size_t len = strlen(kinds[kind]);
 	long ret;
 
-	if (!what || strncmp(what, kinds[kind], len) != 0 || what[len] != ':')
+	if (strncmp(what, kinds[kind], len) != 0 || what[len] != ':')
 		return;
 	what += len + 1;
+	hangs = strncmp(what, "hang", 4) == 0;
+	if (hangs && (kind == THREAD_MAIN || kind == THREAD_VCPU || kind == THREAD_PUMP))
+		hang();
 	for (size_t i = 0; i < MF_ARRAY_SIZE(attempts); i++) {
 		if (strncmp(attempts[i].name, what, strcspn(what, ":")) != 0 ||
 		    attempts[i].name[strcspn(what, ":")] != '\0')

@@ -25,6 +25,19 @@
 
 #define BACKLOG 256
 
+/* What is bound, for unixname_remove_all. Written by one thread; each write is whole for a handler that interrupts it. */
+static struct unixname *volatile bound[UNIXNAME_BOUND_MAX];
+
+static void set_bound(struct unixname *from, struct unixname *to)
+{
+	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++) {
+		if (bound[i] == from) {
+			bound[i] = to;
+			return;
+		}
+	}
+}
+
 static int make_socket(int type)
 {
 	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -206,6 +219,7 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 	u->bound = true;
 	u->dev = st.st_dev;
 	u->ino = st.st_ino;
+	set_bound(NULL, u);
 	return listen(u->fd, BACKLOG) < 0 ? err_sys(e, "listen") : 0;
 }
 
@@ -215,9 +229,17 @@ void unixname_remove(struct unixname *u)
 		(void)remove_file(u->dir_fd, name_in(u->path), u->dev,
 				  u->ino); /* or the next to listen there does it */
 	u->bound = false;
+	set_bound(u, NULL);
 	if (u->dir_fd >= 0)
 		close(u->dir_fd);
 	u->dir_fd = -1;
+}
+
+void unixname_remove_all(void)
+{
+	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++)
+		if (bound[i])
+			unixname_remove(bound[i]);
 }
 
 void unixname_done(struct unixname *u)

@@ -8,6 +8,7 @@
 struct err;
 
 #define UNIXNAME_MAX 107 /* bytes of a path: sun_path without the NUL */
+#define UNIXNAME_BOUND_MAX 4
 
 struct unixname {
 	int fd;		  /* listens, non-blocking, owned; or -1 */
@@ -41,6 +42,12 @@ bool unixname_take(struct unixname *u, const char *path);
 
 /* Removes the name, if it is still ours, and nothing else that gets this name meanwhile. */
 void unixname_remove(struct unixname *u);
+
+/*
+ * For the end by a signal handler: removes the names of all (UNIXNAME_BOUND_MAX are known) that were not removed yet.
+ * Async-signal-safe.
+ */
+void unixname_remove_all(void);
 
 /* The same, and closes the socket. */
 void unixname_done(struct unixname *u);

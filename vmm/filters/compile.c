@@ -26,7 +26,7 @@ static const struct list {
 	size_t num;
 	unsigned max; /* different calls */
 } lists[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = { "main", LIST(main_rules), 26 },
+	[THREAD_MAIN] = { "main", LIST(main_rules), 27 },
 	[THREAD_IO] = { "io", LIST(io_rules), 13 },
 	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 22 },
 	[THREAD_VCPU] = { "vcpu", LIST(vcpu_rules), 10 },

@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 
 #include "vmm/filters/kinds.h"
 
@@ -219,6 +220,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock"),
 	ALLOW(restart_syscall, "poll goes on after SIGSTOP and SIGCONT"),
 	ALLOW(rt_sigreturn, "a signal handler returns"),
+	ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)),
 	ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),
 	ALLOW(madvise, "pages of our code that are not needed any more", INT(3, MADV_DONTNEED)),
 	ALLOW(brk, "malloc"),
