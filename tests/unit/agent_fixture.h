@@ -104,12 +104,12 @@ static inline void on_started(void *ctx)
 	told.started++;
 }
 
-static inline void on_exited(void *ctx, unsigned status, bool oom, const char *text)
+static inline void on_exited(void *ctx, unsigned status, unsigned flags, const char *text)
 {
 	(void)ctx;
 	told.exited++;
 	told.status = status;
-	told.oom = oom;
+	told.oom = flags & INIT_OOM;
 	snprintf(told.text, sizeof(told.text), "%s", text);
 }
 
