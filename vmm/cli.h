@@ -57,7 +57,7 @@ struct cli_option {
 	{ 0, "no-tty", NULL, "give it none", .key = "tty", .fixed = "false" },                                \
 	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .key = "env" },         \
 	{ 'w', "workdir", "DIR", "run it in DIR", .key = "workdir" },                                         \
-	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers; default: root", .key = "user" }
+	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers;\ndefault: root", .key = "user" }
 /* clang-format on */
 
 /* What the help of a command says, and what its parser knows. */

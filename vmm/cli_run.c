@@ -41,7 +41,7 @@ static const struct cli_option run_options[] = {
 	  "[,udp=HOST:GUEST]; may be repeated; default: none",
 	  .key = "nets", .words = "none tap= fd= user" },
 	{ 0, "vsock", "SPEC",
-	  "PATH[,cid=N]: sockets between guest and host, which has\nPATH and PATH_PORT; default: cid=3", .key = "vsock",
+	  "PATH[,cid=N]: sockets between guest and host, which\nhas PATH and PATH_PORT; default: cid=3", .key = "vsock",
 	  .words = CLI_FILES },
 
 	{ .help = "Command, run in the guest by mayfly's own init" },
@@ -73,7 +73,7 @@ static const struct cli_option run_options[] = {
 	{ 'h', "help", NULL, "this text", .set = NULL },
 
 	{ .help = "Safety" },
-	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log), off;\ndefault: kill",
+	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log),\noff; default: kill",
 	  .key = "seccomp" },
 	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" },
 
