@@ -196,6 +196,17 @@ static int enable_controllers(const struct cgroup_params *p, const char *dir, st
 	return e->code;
 }
 
+/* Makes an empty group anew. */
+static int remake(const char *dir, struct err *e)
+{
+	if (rmdir(dir) < 0)
+		return err_set(e, -EBUSY,
+			       "control group '%s' was left there and cannot be removed (%s): remove it, or choose "
+			       "another name",
+			       dir, errno == EBUSY ? "there are groups in it" : strerror(errno));
+	return mkdir(dir, CGROUP_DIR_MODE) < 0 ? err_sys(e, "make control group '%s'", dir) : 0;
+}
+
 /* Makes one level below w->dir, which becomes its path. The last one is the group itself, and must be empty. */
 static int make_level(struct work *w, const char *part, size_t len, bool last, struct err *e)
 {
@@ -214,7 +225,11 @@ static int make_level(struct work *w, const char *part, size_t len, bool last, s
 	w->made += made;
 	free(w->dir);
 	w->dir = mf_take_ptr(&path);
-	return !made && last ? check_empty(w->dir, e) : 0;
+	if (made || !last)
+		return 0;
+	if (check_empty(w->dir, e) < 0)
+		return e->code;
+	return w->p->fresh ? remake(w->dir, e) : 0;
 }
 
 static int make(struct work *w, struct err *e)

@@ -5,6 +5,7 @@
 #ifndef MF_JAILER_CGROUP_H
 #define MF_JAILER_CGROUP_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct err;
@@ -23,6 +24,7 @@ struct cgroup_setting {
 struct cgroup_params {
 	const char *parent; /* below the tree's root, may be of several parts ("a/b"); made if it is missing */
 	const char *name;   /* of the group itself: one part */
+	bool fresh;	    /* a group of that name is removed and made again, without its limits and counters */
 	struct cgroup_setting setting[CGROUP_SETTINGS_MAX];
 	unsigned num_settings;
 	const char *mountinfo; /* where the tree is looked up; NULL: /proc/self/mountinfo */
@@ -38,7 +40,8 @@ int cgroup_check_setting(const struct cgroup_setting *s, struct err *e);
 
 /*
  * Makes the group, enables the controllers that the settings need in each of its parents, and writes the settings; an
- * empty group of that name is taken over. Returns 0, or -errno with e set, which names the file; whatever was made until
+ * empty group of that name is taken over, with the limits that it has, unless fresh; one with processes is refused, as is
+ * one that is to be fresh and cannot be removed: -EBUSY. Returns 0, or -errno with e set, which names the file; whatever was made until
  * then is removed.
  */
 int cgroup_make(struct cgroup *ret, const struct cgroup_params *p, struct err *e);

@@ -38,7 +38,7 @@ static int make(struct jail_group *g, const struct cgroup_params *p, struct err 
 
 int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e)
 {
-	struct cgroup_params p = { .parent = PARENT };
+	struct cgroup_params p = { .parent = PARENT, .fresh = true };
 	struct jail_group g = { .made = true };
 	char name[32], *slash;
 

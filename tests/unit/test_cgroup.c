@@ -342,6 +342,86 @@ static void try_real(struct cgroup_params *p)
 	}
 }
 
+/* A group that was there before: with what is in it, or made anew. */
+static void test_left(void **state)
+{
+	struct cgroup_params p = params();
+	struct cgroup g;
+
+	(void)state;
+	stand_in("cpu\n");
+	made(&g, &p);
+	cgroup_free(&g);
+	expect_file("v2/a/vm/cgroup.events", "populated 0\nfrozen 0\n");
+	/* A step that fails leaves it there. */
+	set(&p, "cpu.missing", "1");
+	refused(&p, -ENOENT, "cpu.missing");
+	expect_file("v2/a/vm/cgroup.events", "populated 0\nfrozen 0\n");
+	/* Here it has files, as a directory of the kernel's has only for who looks. */
+	p = params();
+	p.fresh = true;
+	refused(&p, -EBUSY, "/v2/a/vm' was left there and cannot be removed");
+}
+
+static void put_limit(const char *dir, const char *text)
+{
+	char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/cgroup.max.depth", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void expect_limit(const char *dir, const char *text)
+{
+	char path[300], got[16] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/cgroup.max.depth", dir);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(got, sizeof(got), f));
+	fclose(f);
+	assert_string_equal(got, text);
+}
+
+/* The kernel's own: limits that a run has left are not the next one's. */
+static void test_real_left(void **state)
+{
+	struct cgroup_params p = params();
+	struct cgroup g, again;
+	char name[64], below[300];
+	struct err e;
+
+	(void)state;
+	snprintf(name, sizeof(name), "left-%d", (int)getpid());
+	p.mountinfo = NULL;
+	p.parent = "mayfly-test-left";
+	p.name = name;
+	if (cgroup_make(&g, &p, &e) < 0) {
+		print_message("skipped: %s\n", e.text);
+		return;
+	}
+	put_limit(g.dir, "3");
+	made(&again, &p);
+	expect_limit(g.dir, "3\n");
+	cgroup_free(&again);
+	p.fresh = true;
+	made(&again, &p);
+	expect_limit(g.dir, "max\n");
+	cgroup_free(&again);
+	snprintf(below, sizeof(below), "%s/below", g.dir);
+	assert_int_equal(mkdir(below, 0700), 0);
+	refused(&p, -EBUSY, "there are groups in it");
+	assert_int_equal(rmdir(below), 0);
+	snprintf(below, sizeof(below), "%.*s", (int)(strrchr(g.dir, '/') - g.dir), g.dir);
+	cgroup_remove(&g);
+	(void)rmdir(below); /* unless another test uses it */
+}
+
 static void test_real(void **state)
 {
 	struct cgroup_params p = params();
@@ -364,7 +444,9 @@ int main(void)
 		ONE(test_mounts_of_a_part_come_last),
 		ONE(test_failed_writes_name_the_file),
 		ONE(test_parameters),
+		ONE(test_left),
 		ONE(test_real),
+		ONE(test_real_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
