@@ -1,25 +1,35 @@
 # shellcheck shell=bash
 # For the style checks, which source this: the files of the tree, and how to complain.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+cd "${BASH_SOURCE[0]%/*}/../.." || exit 1
 problems=0
 
-# Prints the files of the tree whose path matches a pattern of bash's [[ == ]], e.g. '*.[ch]', one a line.
+# tree_files PATTERN...: fills the array files with the paths of the tree that match one of these patterns of bash's
+# [[ == ]], e.g. '*.[ch]'. There is one, or the caller has looked for nothing.
 tree_files() {
-	local file pattern
+	local list file pattern
 	if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then
-		git ls-files --cached --others --exclude-standard
+		list=$(git ls-files --cached --others --exclude-standard)
 	else
-		find . -type f -not -path './build*' -printf '%P\n'
-	fi | sort -u | while read -r file; do
+		list=$(find . -type f -not -path './build*' -printf '%P\n')
+	fi
+	list=$(sort -u <<< "$list")
+	files=()
+	while read -r file; do
 		for pattern; do
 			# shellcheck disable=SC2053 # the right side is a pattern
 			if [[ $file == $pattern && -f $file ]]; then
-				echo "$file"
+				files+=("$file")
 				break
 			fi
 		done
-	done
+	done <<< "$list"
+	[ ${#files[@]} -gt 0 ] || { echo "no file of the tree is like $*" && exit 1; }
+}
+
+# lines_like PATTERN [OPTION...] FILE...: grep's, of which none is as well as some, but not its failures.
+lines_like() {
+	grep -nE "$@" || [ $? -eq 1 ]
 }
 
 # complain WHERE WHAT
@@ -28,13 +38,14 @@ complain() {
 	problems=$((problems + 1))
 }
 
-# Takes "file:line: what" lines on stdin, prints them and counts them.
+# complain_lines TEXT: prints and counts lines "file:line: what".
 complain_lines() {
 	local line
+	[ -n "$1" ] || return 0
 	while read -r line; do
 		echo "$line"
 		problems=$((problems + 1))
-	done
+	done <<< "$1"
 }
 
 # The end of a check: its name, and the exit status.
