@@ -2,7 +2,9 @@
 # One file, no recursion; what is built goes to $(B), what takes long to make is cached in ~/.cache/mayfly.
 
 B ?= build
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 V ?= 0
 VERSION := 0.1.0
 
@@ -65,8 +67,8 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants unit-bins \
-	fuzz-bins guests install uninstall deb clean help
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants fresh-trixie \
+	unit-bins fuzz-bins guests install uninstall deb clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -97,7 +99,7 @@ INIT_HERE := $(B)/tests/init/init
 INIT_HDRS := $(wildcard loader/init/*.h)
 INIT_FLAGS := -std=gnu17 -Oz $(WARN) -fno-pie -fno-stack-protector -ffunction-sections \
 	-fno-asynchronous-unwind-tables -fdata-sections -I. -D_GNU_SOURCE -idirafter /usr/include \
-	-idirafter /usr/include/$(shell uname -m)-linux-gnu
+	-idirafter /usr/include/x86_64-linux-gnu
 # The last two spare it a page of nothing between its code and its data.
 INIT_LDFLAGS := -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code \
 	-Wl,-z,max-page-size=4096,-z,common-page-size=512
@@ -176,7 +178,7 @@ $(B)/tools.ext4: tests/tools/build | $(B)/.deps-tools
 debian: $(B)/debian ## install Debian into a disk image, for tests (once: cached)
 $(B)/debian: tests/debian/build | $(B)/.deps-debian
 	@mkdir -p $(@D)
-	$(Q)ln -sfnT "$$(tests/debian/build)" $@
+	$(Q)tests/debian/build $@
 
 # Installing. mayfly finds the kernel that is in share/mayfly beside its bin.
 PREFIX ?= /usr/local
@@ -218,14 +220,14 @@ deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
 
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
-	$(Q)tests/lab/setup > /dev/null
+	$(Q)exec tests/lab/setup > /dev/null
 $(PROBE): tests/lab/kvm-runs-kernels.c vmm/core/kvm_native.c vmm/core/kvm_native.h vmm/base/err.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $(filter %.c,$^)
 
 # Only where it is needed: the lab's packages and its template.
 $(B)/.kvm: $(PROBE) $(wildcard tests/lab/*)
-	$(Q)$(PROBE) > $@.log || { $(MAKE) --no-print-directory lab; }
+	$(Q)$(PROBE) > $@.log || exec $(MAKE) --no-print-directory lab
 	@touch $@
 
 run: $(BIN) $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm ## boot a guest: a shell on a terminal, else its uname
@@ -269,16 +271,30 @@ $(B)/tests/guest/vsock $(B)/tests/guest/look: $(B)/tests/guest/%: tests/guest/%.
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<
 guests: $(GUESTS)
 
-TO_BOOT := $(BIN) $(PROBED) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
+# What the tiers of tests/run need.
+NEEDS_style := $(BIN)
+NEEDS_unit := unit-bins
+NEEDS_fuzz := fuzz-bins
+NEEDS_cli := $(BIN) $(INIT_HERE) guests
+NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
+NEEDS_hostile := $(BIN) guests $(B)/.kvm
 
-check: $(TO_BOOT) unit-bins fuzz-bins | $(B)/.deps-tests ## run all tests
-	$(Q)tests/run style builds unit fuzz cli boot hostile
+needs = $(sort $(foreach tier,$(1),$(NEEDS_$(tier))))
+TIERS ?= style builds unit fuzz cli boot hostile
+UNIT_TIERS := style unit fuzz cli
 
-check-unit: $(BIN) $(INIT_HERE) unit-bins fuzz-bins guests | $(B)/.deps-tests ## tests that need neither KVM nor root
-	$(Q)tests/run style unit fuzz cli
+check: $(call needs,$(TIERS)) | $(B)/.deps-tests ## run all tests, or those of TIERS="unit cli"
+	$(Q)tests/run $(TIERS)
 
-check-boot: $(TO_BOOT) | $(B)/.deps-tests ## tests that boot guests
+check-unit: $(call needs,$(UNIT_TIERS)) | $(B)/.deps-tests ## tests that need neither KVM nor root
+	$(Q)tests/run $(UNIT_TIERS)
+
+check-boot: $(call needs,boot) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
+
+# A minimal Debian 13 with newer compilers and libraries, for the part that needs no guest, and one boot.
+fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root
+	$(Q)tests/fresh trixie
 
 check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
 	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all

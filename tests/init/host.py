@@ -19,6 +19,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ.get("B", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # for chroot(8), which users do not find otherwise
+# Of a user: with his subordinate ids, for init changes to users and groups.
+USER_NAMESPACE = ["-U", "--map-root-user", "--map-auto", "--setgroups", "allow"]
 LIMIT = int(os.environ.get("INIT_LIMIT", "60"))
 
 CONTROL_PORT = 0x6D660000
@@ -255,7 +258,7 @@ class Here(Guest):
         enter = f"read go; {binds}; exec chroot '{self.root}' /.mayfly/init"
         as_root = os.geteuid() == 0
         self.process = subprocess.Popen(
-            ["unshare", "-U" if as_root else "-Ur", "-mpnui", "--fork", "--kill-child", "sh", "-c", enter],
+            ["unshare", *(["-U"] if as_root else USER_NAMESPACE), "-mpnui", "--fork", "--kill-child", "sh", "-ec", enter],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
