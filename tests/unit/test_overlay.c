@@ -94,6 +94,24 @@ static void test_room(void **state)
 	overlay_free(o);
 }
 
+/* A release gives back the pages of its range that were counted: of all others nothing, nor a second time. */
+static void test_release_gives_what_was_taken(void **state)
+{
+	struct overlay *o = make(SECTORS, 2 * 4096);
+	unsigned fit = 0;
+
+	(void)state;
+	assert_int_equal(overlay_reserve(o, 4096 * 7, 4096), 0);
+	overlay_release(o, 0, 4096 * 7);
+	assert_int_equal(overlay_reserve(o, 4096 * 9, 8192), -ENOSPC);
+	for (unsigned i = 0; i < 2; i++)
+		overlay_release(o, 0, SECTORS * 512);
+	for (unsigned page = 0; page < SECTORS / 8; page++)
+		fit += overlay_reserve(o, page * 4096, 4096) == 0;
+	assert_int_equal(fit, 2);
+	overlay_free(o);
+}
+
 static void test_the_whole_drive_fits_without_a_limit(void **state)
 {
 	static const uint64_t sectors[] = { 1, 7, 8, 9, 63, 64, 65, SECTORS };
@@ -137,6 +155,7 @@ int main(void)
 		cmocka_unit_test(test_runs_against_a_model),
 		cmocka_unit_test(test_parts_of_sectors),
 		cmocka_unit_test(test_room),
+		cmocka_unit_test(test_release_gives_what_was_taken),
 		cmocka_unit_test(test_the_whole_drive_fits_without_a_limit),
 		cmocka_unit_test(test_its_file),
 	};
