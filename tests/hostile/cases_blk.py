@@ -226,4 +226,3 @@ def from_outside(suite, dev):
         d.b.hook(lambda vm: vm.limit_file_size(-1))
     with suite.case(dev, "a broken device costs no CPU time", "G25", ("alone",)) as d:
         d.up(8).publish(9).notify().broken()
-        d.b.hook(lambda vm: vm.is_quiet("io"))

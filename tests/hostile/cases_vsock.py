@@ -1,7 +1,10 @@
 """Abuse of vsock's packets, G43 to G47: all of them are answered or dropped."""
+import itertools
+import socket
+
 from suite import family
 from virtio import ADFO, NEEDS_RESET, STATUS
-from vsock import CREDIT_UPDATE, HEADER_SIZE, REQUEST, RST, RW, SHUTDOWN, Vsock, header
+from vsock import CREDIT_UPDATE, HEADER_SIZE, REQUEST, RESPONSE, RST, RW, SHUTDOWN, Vsock, header
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 
@@ -89,3 +92,44 @@ def receive_buffers(suite, dev):
         d.notify(0)
         dev.send(d, header(REQUEST))
         d.b.wait(dev.reg(STATUS), ADFO | NEEDS_RESET)
+
+
+def fill(peer):
+    peer.setblocking(False)
+    try:
+        while True:
+            peer.send(bytes(65536))
+    except BlockingIOError:
+        pass
+
+
+PEERS = {
+    "does nothing": lambda peer: None,
+    "half-closes": lambda peer: peer.shutdown(socket.SHUT_WR),
+    "takes no more": lambda peer: peer.shutdown(socket.SHUT_RD),
+    "takes and gives no more": lambda peer: peer.shutdown(socket.SHUT_RDWR),
+    "closes": lambda peer: peer.close(),
+    "sends and half-closes": lambda peer: peer.send(b"x") and peer.shutdown(socket.SHUT_WR),
+    "sends and closes": lambda peer: peer.send(b"x") and peer.close(),
+    "sends all it can": fill,
+}
+GUESTS = {"does nothing": None, "receives no more": 1, "sends no more": 2, "shuts down": 3}
+
+
+@family(Vsock)
+def peers(suite, dev):
+    """Each state that the two ends of a connection can leave it in, for as long as they like: no thread turns."""
+    for port, (peer, guest, first) in enumerate(itertools.product(PEERS, GUESTS, (False, True)), 2000):
+        order = f"guest {guest}, host {peer}" if first else f"host {peer}, guest {guest}"
+        with suite.case(dev, f"a connection: {order}", "G50") as d:
+            acts = [lambda vm, act=PEERS[peer]: dev.at_peer(act), GUESTS[guest]]
+            d.up().b.hook(lambda vm, port=port: dev.listen(vm, port))
+            dev.receive(d.b)
+            dev.send(d, header(REQUEST, port=port))
+            d.b.wait(dev.rx.used + 2, 1, 2).expect(dev.rx.data + 30, RESPONSE, 2)
+            for act in reversed(acts) if first else acts:
+                if callable(act):
+                    d.b.hook(act)
+                elif act:
+                    dev.send(d, header(SHUTDOWN, port=port, flags=act))
+            d.healthy()

@@ -1,8 +1,12 @@
 """Runs a script in the real monitor, case by case, and watches the monitor as it does.
 
+What must hold for every case: no thread of the monitor runs when it has nothing to do, neither in the state that the
+attack has left nor after the device was reset and used again.
+
 What must hold for every VM: the monitor lives until the guest ends it, has no more descriptors at the end than at the
 start, has not grown, has logged little, and images that nobody may write to are unchanged.
 """
+import contextlib
 import os
 import re
 import resource
@@ -13,13 +17,16 @@ import subprocess
 import tempfile
 import time
 
-from script import FORMAT, OP_SIZE, OPS, assemble
+from script import AT_REST, FORMAT, OP_SIZE, OPS, assemble
 from virtio import RAM_SIZE
 
 SILENCE_MAX = 60  # seconds without a sign of life, after which a VM counts as hung
 LOG_LINES_MAX = 40
 LOG_BYTES_MAX = 8192
 GROWTH_MAX_KIB = 1536  # of the monitor itself: its slots for requests, which are touched when first used, and stacks
+SPIN_WINDOWS = (0.002, 0.01, 0.03, 0.1, 0.3)  # seconds
+SPIN_SECONDS = 2
+SPIN_MAX = 0.01  # of that time
 SAN_REPORT = re.compile(r"AddressSanitizer|runtime error|LeakSanitizer|assert", re.IGNORECASE)
 
 
@@ -31,7 +38,7 @@ class VM:
         self.monitor, self.guest, self.keep = monitor, guest, keep
         self.data = assemble(cases, suite.start(), suite.start())
         self.results, self.problems = [], []
-        self.process = self.current = self.failure = None
+        self.process = self.current = self.failure = self.noticed = None
         self.buffer = b""
         self.at_start = None
 
@@ -50,24 +57,48 @@ class VM:
                     own += int(line.split()[1])
         return len(os.listdir(f"/proc/{self.process.pid}/fd")), own
 
-    def thread_seconds(self, name):
-        """The CPU time of the monitor's threads of this name."""
-        ticks = 0
+    def threads(self):
+        """Of each thread but the vCPUs', which run the guest: id: (name, whether it sleeps, how often it went to)."""
+        found = {}
         for task in os.listdir(f"/proc/{self.process.pid}/task"):
-            with open(f"/proc/{self.process.pid}/task/{task}/stat", encoding="ascii") as stat:
-                comm, rest = stat.read().split("(", 1)[1].rsplit(") ", 1)
-            if comm == name:
-                fields = rest.split()
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            try:
+                with open(f"/proc/{self.process.pid}/task/{task}/status", encoding="ascii", errors="replace") as file:
+                    status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+            if not status["Name"].startswith("vcpu"):
+                found[task] = (status["Name"], status["State"][0] in "SI", status["voluntary_ctxt_switches"])
+        return found
+
+    def cpu_seconds(self, task):
+        """The CPU time of a thread, as the kernel accounts for it at each tick and switch."""
+        try:
+            with open(f"/proc/{self.process.pid}/task/{task}/schedstat", encoding="ascii") as file:
+                return int(file.read().split()[0]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+
+    # The guest waits. A thread has not run in a while if it sleeps at its begin and end, and has not gone to sleep in
+    # between. What has still to be done may take longer than the first window; what is not at rest in the last one is
+    # measured.
+
+    def spinning(self, windows=SPIN_WINDOWS):
+        """What thread does not come to rest, or None."""
+        for window in windows:
+            before = self.threads()
+            time.sleep(window)
+            awake = [task for task, state in self.threads().items() if not state[1] or before.get(task) != state]
+            if not awake:
+                return None
+        names = self.threads()
+        before = {task: self.cpu_seconds(task) for task in names}
+        time.sleep(SPIN_SECONDS)
+        used = [(self.cpu_seconds(task) - before[task], names[task][0]) for task in names]
+        over = [f"thread '{name}' has used {seconds:.3f} s of CPU time in {SPIN_SECONDS} s, while nothing was to be done"
+                for seconds, name in used if seconds > SPIN_MAX * SPIN_SECONDS]
+        return "; ".join(over) or None
 
     # What the host does in the middle of a case. They return what was wrong, or None.
-
-    def is_quiet(self, thread, seconds=0.5):
-        before = self.thread_seconds(thread)
-        time.sleep(seconds)
-        used = self.thread_seconds(thread) - before
-        return f"thread {thread} has used {used:.2f} s in {seconds} s" if used > 0.1 * seconds else None
 
     def stop_and_go(self):
         self.process.send_signal(signal.SIGSTOP)
@@ -136,8 +167,6 @@ class VM:
         except TimeoutError:
             self.problems.append(f"nothing heard for {SILENCE_MAX} s")
             return
-        except BrokenPipeError:
-            pass
         try:
             self.process.wait(SILENCE_MAX)
         except subprocess.TimeoutExpired:
@@ -148,12 +177,12 @@ class VM:
         if word == "c":
             number = int(rest, 16)
             self.current = self.cases[number] if number < len(self.cases) else None
-            self.failure = None
+            self.failure = self.noticed = None
         elif word == "f":
             operation, value = rest.split()
             self.failure = self.explain(int(operation, 16), int(value, 16))
         elif word == "o" and self.current:
-            self.finish(None)
+            self.finish(self.noticed)
         elif word == "x" and self.current:
             self.finish(self.failure or "?")
         elif word == "?":
@@ -168,12 +197,14 @@ class VM:
             self.at_start = self.sample()
         elif number == 0:
             self.compare(self.sample())
+            self.problems += filter(None, [self.spinning(SPIN_WINDOWS[-1:])])
         elif self.current:
-            problem = self.current.hooks[number](self)
+            problem = self.spinning() if number == AT_REST else self.current.hooks[number](self)
             if problem:
-                self.problems.append(f"{self.current.name}: {problem}")
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
+                self.noticed = problem
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which is judged by its status
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
 
     def compare(self, now):
         if now[0] != self.at_start[0]:

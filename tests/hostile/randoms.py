@@ -5,7 +5,7 @@ payload and the canary survive; the rest is as wild as it comes.
 """
 import random
 
-from script import Case
+from script import AT_REST, Case
 from suite import STATES
 from virtio import (
     INDIRECT,
@@ -142,6 +142,7 @@ def script(suite, seed):
     monkeys = [Monkey(rng, Driver(case, dev)) for dev in devices]
     for _ in range(ACTIONS):
         rng.choices(monkeys, [4] + [1] * (len(monkeys) - 1))[0].act()
+    case.sync(AT_REST)
     for dev in devices:
         case.call(dev.usable())
     return case.call(suite.canary).done()

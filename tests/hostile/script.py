@@ -15,6 +15,7 @@ OPS = ("end write add expect branch wait fill copy out in outs ins call return l
 CODE = {name: i for i, name in enumerate(OPS)}
 LOG2 = {1: 0, 2: 1, 4: 2, 8: 3}
 FORMAT = "<BBHIQQQ"
+AT_REST = 0xffff  # a number of a sync: the host sees to it that all threads of the monitor come to rest
 U64 = (1 << 64) - 1
 TICKS = 1024  # of about 5 ms: how long anything that has to happen may take
 
@@ -171,7 +172,7 @@ def assemble(cases, prologue, recover):
     for number, case in enumerate(cases):
         failed = Block()
         main.op("case", count=number, value=failed)
-        main.call(case).text("o\n")
+        main.call(case).sync(AT_REST).text("o\n")
         failed.call(recover).text("x\n").jump(main.here())
     main.op("case", count=len(cases), value=main).sync(0).op("end")
     return b"".join(pack(op) for block in place(main) for op in block.ops)

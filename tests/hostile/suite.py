@@ -3,7 +3,7 @@ import contextlib
 import os
 import tempfile
 
-from script import Block, Case, Cell
+from script import AT_REST, Block, Case, Cell
 from virtio import AD, ADF, ADFO, FAILED, STATUS, TRANSPORT, A, Drive, Driver
 from net import Net
 from vsock import Vsock
@@ -73,10 +73,11 @@ class Suite:
 
     @contextlib.contextmanager
     def case(self, dev, name, row, tags=()):
-        """Adds what is written to the driver that it gives; afterwards the device and the canary must work."""
+        """Adds what is written to the driver that it gives; afterwards the monitor is at rest, and the device and the canary
+        work."""
         case = Case(f"{dev.name}: {name}", row, tags)
         yield Driver(case, dev)
-        case.call(dev.usable()).call(self.canary).done()
+        case.sync(AT_REST).call(dev.usable()).call(self.canary).done()
         self.cases.append(case)
 
     @contextlib.contextmanager

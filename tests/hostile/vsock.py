@@ -1,4 +1,6 @@
-"""virtio-vsock, without anything on the host that listens: what is asked for is refused by RST."""
+"""virtio-vsock. Where nothing on the host listens, what is asked for is refused by RST; some cases have a listener."""
+import contextlib
+import socket
 import struct
 
 from script import Cell
@@ -26,6 +28,29 @@ class Vsock(Device):
     def __init__(self, index, name):
         super().__init__(index, name)
         self.rx = self.queue[0]
+        self.listener = self.peer = None
+
+    # A program of the host's, for one case at a time. What is left of the last one goes as the next begins.
+
+    def listen(self, vm, port):
+        self.close()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.settimeout(10)
+        self.listener.bind(f"{vm.directory}/{self.name}.sock_{port}")
+        self.listener.listen()
+
+    def at_peer(self, act):
+        """Calls act with the host's end of the guest's connection."""
+        self.peer, _ = self.listener.accept()
+        self.peer.settimeout(10)
+        with contextlib.suppress(BrokenPipeError):  # the guest takes no more
+            act(self.peer)
+
+    def close(self):
+        for end in (self.listener, self.peer):
+            if end:
+                end.close()
+        self.listener = self.peer = None
 
     def option(self):
         return ["--vsock", f"{self.name}.sock,cid={GUEST}"]
