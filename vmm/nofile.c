@@ -10,8 +10,8 @@
 #include "vmm/base/util.h"
 #include "vmm/config.h"
 
-/* Streams, signals, KVM, the end, the reaper's pipe, io loop, serial port, IOAPIC: 14. Log, timeline and its counter: 3. */
-#define BASE 17U
+/* Streams, signals, KVM, the end, the reaper's pipe, io loop, serial port, IOAPIC: 14. An epoll set, log, timeline: 4. */
+#define BASE 18U
 #define PER_DRIVE 2U /* image, queue */
 #define PER_TAP 3U   /* tap, two queues */
 #define PER_PASST 4U /* the same, and what passt says */

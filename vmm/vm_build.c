@@ -63,6 +63,7 @@ static int confine_io(void *ctx, enum loop_thread which)
 	struct confine_own own = CONFINE_OWN_NONE;
 
 	own.own = loop_ring_fd(vm->io);
+	own.epoll = loop_epoll_fd(vm->io);
 	if (own.own >= 0)
 		return confine_loop(vm, THREAD_IO, &own);
 	own.own = loop_done_fd(vm->io);

@@ -177,3 +177,38 @@ $last"
 	assert_line --regexp '^ok +native +KVM runs kernel code natively'
 	assert_line --regexp '^ok +io_uring '
 }
+
+# The peer's end of its stream is nothing that the guest's output waits for; io_uring thinks otherwise.
+@test "boot: stdout is a socket that is full, and of which the other end sends no more: the io thread sleeps" {
+	run "$PYTHON" -I -S -c 'import fcntl, os, socket, subprocess, sys, termios, time
+ours, theirs = socket.socketpair()
+theirs.setblocking(False)
+guest = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=theirs)
+ours.shutdown(socket.SHUT_WR)
+def ticks():
+    for task in os.listdir(f"/proc/{guest.pid}/task"):
+        with open(f"/proc/{guest.pid}/task/{task}/stat") as file:
+            name, rest = file.read().split("(", 1)[1].rsplit(") ", 1)
+        if name == "io":
+            return sum(map(int, rest.split()[11:13]))
+    return None
+def waiting():
+    return int.from_bytes(fcntl.ioctl(ours, termios.FIONREAD, bytes(4)), sys.byteorder)
+while ticks() is None or waiting() < 200:
+    time.sleep(0.1)
+before, now = -1, 0
+while now != before: # until it is full
+    time.sleep(0.5)
+    before, now = now, waiting()
+start = ticks()
+time.sleep(2)
+used = ticks() - start
+got = 0
+while got < now + 1000: # and goes on when there is room
+    got += len(ours.recv(65536))
+guest.terminate()
+print("ticks", used, "status", guest.wait())
+sys.exit(used > 20)' "$MAYFLY" run --io-engine=ring -k "$GUESTS/flood.elf" 3>&-
+	assert_equal "$status" 0
+	assert_output --partial 'status 143'
+}

@@ -7,20 +7,18 @@
  * A turn submits and waits in one io_uring_enter(2), and then takes all completions off the ring. See engine.h.
  *
  * Quiet polls. The ring ends a poll also on EPOLLRDHUP, whether that was asked for or not (IO_POLL_UNMASK): the end of the
- * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop for sockets (RING_SOCKETS)
- * such a poll goes to an epoll(7) set, which adds EPOLLERR and EPOLLHUP and nothing else, and the ring polls that set. These
- * polls are a list; a socket is in the set once, with the events of all that wait for it.
- *
- * The end. A ring is taken down by a kernel worker, after grace periods of RCU: 15 to 50 ms during which its registered
- * files stay open, though the process may have ended. Who captures our output would wait for that. So the loop's thread
- * unregisters them when it ends. Before Linux 6.4 that waits for a grace period itself, 10 ms; there it is done only if
- * there is a file whose end somebody may wait for. The locks of drives are given up before, in any case (image_close).
+ * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop that polls sockets
+ * (RING_SOCKETS, or one with a file that is a non-blocking socket) such a poll goes to an epoll(7) set, which adds EPOLLERR and
+ * EPOLLHUP and nothing else, and the ring polls that set. These polls are a list; a socket is in the set once, with the
+ * events of all that wait for it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -47,7 +45,8 @@ struct ring_loop {
 	bool lets_go;	   /* of its files, when it ends */
 	uint8_t sqe_flags; /* of every operation */
 	struct op *quiet;  /* a list, by next */
-	struct op epoll;   /* the poll of the set, of which the loop does not know */
+	int epoll_file;	   /* the set, as the ring knows it */
+	struct op epoll;   /* its poll, of which the loop does not know */
 	bool epoll_armed;
 };
 
@@ -71,16 +70,33 @@ static bool is_awaited(int fd)
 	return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
 }
 
+/* What would block is polled by the ring itself, as it should be. */
+static bool polls_sockets(const struct loop *loop)
+{
+	for (unsigned i = 0; loop->kind != RING_SOCKETS && i < loop->num_files; i++) {
+		socklen_t len = sizeof(int);
+		int type;
+
+		if (getsockopt(loop->file[i], SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+		    fcntl(loop->file[i], F_GETFL) & O_NONBLOCK)
+			return true;
+	}
+	return loop->kind == RING_SOCKETS;
+}
+
 static int ring_make_loop(struct loop *loop, struct err *e)
 {
 	struct ring_loop *r = to_ring(loop);
 	struct err why;
 
 	r->sqe_flags = loop->kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
-	if (loop->kind == RING_SOCKETS) {
+	if (polls_sockets(loop)) {
 		loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 		if (loop->epoll_fd < 0)
 			return err_sys(e, "make an epoll set of the %s loop", loop->name);
+		r->epoll_file = loop->kind == RING_SOCKETS ? loop->epoll_fd : loop_add_file(loop, loop->epoll_fd);
+		if (r->epoll_file < 0)
+			return err_neg(e, r->epoll_file, "add the epoll set of the %s loop", loop->name);
 	}
 	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, &why) < 0)
 		return err_set(e, why.code, "%s, or use --io-engine=sync", why.text);
@@ -105,6 +121,11 @@ static struct io_uring_sqe *get_sqe(struct ring_loop *r)
 
 /* Quiet polls. */
 
+static int fd_of(const struct ring_loop *r, const struct op *op)
+{
+	return r->loop.kind == RING_SOCKETS ? op->file : r->loop.file[op->file];
+}
+
 /* Lets the set have what the list wants of fd. Returns 0 or -errno. */
 static int quiet_update(struct ring_loop *r, int fd)
 {
@@ -112,7 +133,7 @@ static int quiet_update(struct ring_loop *r, int fd)
 	bool wanted = false;
 
 	for (const struct op *op = r->quiet; op; op = op->next) {
-		if (op->file == fd) {
+		if (fd_of(r, op) == fd) {
 			event.events |= (uint32_t)(op->res & POLL_EVENTS);
 			wanted = true;
 		}
@@ -147,7 +168,7 @@ static void quiet_add(struct ring_loop *r, struct op *op)
 
 	op->next = r->quiet;
 	r->quiet = op;
-	res = quiet_update(r, op->file);
+	res = quiet_update(r, fd_of(r, op));
 	if (res < 0) {
 		(void)quiet_remove(r, op); /* it is the first */
 		engine_complete(&r->loop, op, res);
@@ -162,7 +183,7 @@ static void quiet_serve(struct ring_loop *r, int fd, uint32_t events)
 	while ((op = *at)) {
 		int res = (int)events & ((op->res & POLL_EVENTS) | POLLERR | POLLHUP);
 
-		if (op->file != fd || !res) {
+		if (fd_of(r, op) != fd || !res) {
 			at = &op->next;
 			continue;
 		}
@@ -189,7 +210,8 @@ static void quiet_arm(struct ring_loop *r)
 
 	if (!r->quiet || r->epoll_armed || !(sqe = get_sqe(r)))
 		return;
-	io_uring_prep_poll_add(sqe, r->loop.epoll_fd, POLLIN);
+	io_uring_prep_poll_add(sqe, r->epoll_file, POLLIN);
+	sqe->flags |= r->sqe_flags;
 	io_uring_sqe_set_data(sqe, &r->epoll);
 	r->epoll_armed = true;
 }
@@ -298,7 +320,7 @@ static void ring_cancel(struct loop *loop, struct op *op)
 	struct io_uring_sqe *sqe;
 
 	if (quiet_remove(r, op)) {
-		(void)quiet_update(r, op->file); /* with fewer events than before, for which there is room */
+		(void)quiet_update(r, fd_of(r, op)); /* with fewer events than before, for which there is room */
 		engine_complete(loop, op, -ECANCELED);
 		return;
 	}

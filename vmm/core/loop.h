@@ -153,8 +153,8 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only);
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len);
 
 /*
- * The same: once; res is the events or -errno. As for poll(2), POLLERR and POLLHUP need not be asked for. On RING_SOCKETS, what
- * was not asked for ends no poll: not the end of a peer's stream (POLLRDHUP), after which a socket may still be written to.
+ * The same: once; res is the events or -errno. As for poll(2), POLLERR and POLLHUP need not be asked for. What was not asked for
+ * ends no poll: not the end of a peer's stream (POLLRDHUP), after which a socket may still be written to.
  */
 bool loop_poll(struct loop *loop, struct op *op, int file, short events);
 

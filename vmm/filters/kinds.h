@@ -34,7 +34,7 @@ enum filter_slot {
 	SLOT_LISTEN,  /* the vsock's socket */
 	SLOT_TO,      /* what a pump writes to */
 	SLOT_CHANGED, /* eventfd: a session has changed */
-	SLOT_EPOLL,   /* the vsock's epoll set */
+	SLOT_EPOLL,   /* its loop's epoll set */
 	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls of its loop */
 	SLOT_WATCH1,
 	SLOT_WATCH2,

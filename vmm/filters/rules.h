@@ -109,10 +109,15 @@ static const struct filter_rule vcpu_rules[] = {
 	COMMON,
 };
 
+#define QUIET                                                                                                          \
+	ALLOW(epoll_ctl, "a socket of whose peer only the stream has ended", SLOT(1, SLOT_EPOLL)),                     \
+		ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0))
+
 static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_enter, "all I/O", SLOT(1, SLOT_OWN)),
 	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
 	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
+	QUIET,
 	DEVICE,
 	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
 	ALLOW(write, "guest output, to a regular file", SLOT(1, SLOT_OUTPUT)),
@@ -142,8 +147,7 @@ static const struct filter_rule io_rules[] = {
 
 static const struct filter_rule vsock_rules[] = {
 	ALLOW(io_uring_enter, "waiting for sockets", SLOT(1, SLOT_OWN)),
-	ALLOW(epoll_ctl, "a socket of whose peer only the stream has ended", SLOT(1, SLOT_EPOLL)),
-	ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0)),
+	QUIET,
 	VSOCK,
 };
 
