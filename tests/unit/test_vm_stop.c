@@ -1,0 +1,343 @@
+/* How a VM is made to end: what signals and the time limit come to, on a clock that the tests set, and the exit status. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "loader/init/proto.h"
+#include "vmm/agent.h"
+#include "vmm/config.h"
+#include "vmm/crash.h"
+#include "vmm/ending.h"
+#include "vmm/status.h"
+#include "vmm/timeline.h"
+#include "vmm/vm.h"
+
+#define START_MS 5000U
+
+/* What vm_stop.c calls. */
+
+static struct {
+	uint64_t now_ms;
+	bool hears_stop, hears_signals;
+	unsigned stops, signals, resizes, asked, cuts, ends;
+	int last_signal, asked_status;
+} world;
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	if (clock != CLOCK_MONOTONIC) /* cmocka's, which takes any time */
+		*ts = (struct timespec){ 0 };
+	else
+		*ts = (struct timespec){ (time_t)(world.now_ms / 1000), (long)(world.now_ms % 1000) * 1000000 };
+	return 0;
+}
+
+bool agent_stop(struct agent *a, unsigned ms)
+{
+	(void)a;
+	assert_in_range(ms, 1, ENDING_ASKED_MS / 2);
+	world.stops++;
+	return world.hears_stop;
+}
+
+bool agent_signal(struct agent *a, int signo)
+{
+	(void)a;
+	world.signals++;
+	world.last_signal = signo;
+	return world.hears_signals;
+}
+
+void agent_resize(struct agent *a)
+{
+	(void)a;
+	world.resizes++;
+}
+
+void ending_ask(int status)
+{
+	world.asked++;
+	world.asked_status = status;
+}
+
+void ending_cut(void)
+{
+	world.cuts++;
+}
+
+void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...)
+{
+	va_list ap;
+
+	world.ends++;
+	if (vm->end.reason != VM_RUNNING)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, ap);
+	va_end(ap);
+	vm->end.reason = (int)reason;
+}
+
+void timeline_mark(struct timeline *t, enum timeline_step step)
+{
+	(void)t;
+	(void)step;
+}
+
+void crash_thread(void)
+{
+}
+
+int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
+{
+	(void)c;
+	(void)kind;
+	(void)own;
+	(void)e;
+	return 0;
+}
+
+/* The VM. */
+
+static struct vm vm;
+static struct config config;
+static struct vm_outside outside;
+
+static int set_up(void **state)
+{
+	(void)state;
+	memset(&world, 0, sizeof(world));
+	memset(&vm, 0, sizeof(vm));
+	memset(&config, 0, sizeof(config));
+	outside = (struct vm_outside){ .signal_fd = -1 };
+	world.now_ms = START_MS;
+	vm.config = &config;
+	vm.outside = &outside;
+	vm.guestlog.status = -1;
+	return 0;
+}
+
+/* With a command, that has started: hears_stop and hears_signals. */
+static void with_command(void)
+{
+	vm.agent = (struct agent *)&world;
+	world.hears_stop = world.hears_signals = true;
+}
+
+static bool has_ended(void)
+{
+	return vm.end.reason != VM_RUNNING;
+}
+
+static void expect_report(int status)
+{
+	assert_int_equal(vm_report(&vm), status);
+}
+
+static void test_signal_without_command(void **state)
+{
+	static const int signals[] = { SIGTERM, SIGHUP, SIGQUIT, SIGINT };
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		set_up(state);
+		vm_take_signal(&vm, signals[i]);
+		assert_int_equal(vm.end.reason, VM_END_SIGNAL);
+		assert_int_equal(world.asked_status, STATUS_SIGNAL_BASE + signals[i]);
+		assert_int_equal(world.cuts, 0);
+		expect_report(STATUS_SIGNAL_BASE + signals[i]);
+	}
+}
+
+static void test_command_is_asked_first(void **state)
+{
+	(void)state;
+	with_command();
+	vm_take_signal(&vm, SIGTERM);
+	assert_int_equal(world.stops, 1);
+	assert_int_equal(world.asked, 1);
+	assert_false(has_ended());
+	/* Shortly before the hard end, and at it. */
+	assert_in_range(vm_stop_timeout(&vm, 100000), 1, ENDING_ASKED_MS - 1);
+	world.now_ms += (uint64_t)vm_stop_timeout(&vm, 100000) - 1;
+	vm_stop_check(&vm);
+	assert_false(has_ended());
+	assert_int_equal(vm_stop_timeout(&vm, 100000), 1);
+	world.now_ms++;
+	assert_int_equal(vm_stop_timeout(&vm, 100000), 0);
+	vm_stop_check(&vm);
+	assert_true(has_ended());
+	expect_report(143);
+}
+
+static void test_second_request(void **state)
+{
+	static const int signals[] = { SIGTERM, SIGHUP, SIGQUIT, SIGINT };
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		set_up(state);
+		with_command();
+		vm_take_signal(&vm, SIGTERM);
+		assert_false(has_ended());
+		vm_take_signal(&vm, signals[i]);
+		assert_true(has_ended());
+		assert_int_equal(world.cuts, 1);
+		assert_int_equal(world.stops, 1);
+		assert_int_equal(world.signals, 0);
+		expect_report(143); /* the first one's */
+	}
+}
+
+static void test_guest_that_cannot_be_asked(void **state)
+{
+	(void)state;
+	with_command();
+	world.hears_stop = false;
+	vm_take_signal(&vm, SIGTERM);
+	assert_true(has_ended());
+	expect_report(143);
+}
+
+static void test_time_limit(void **state)
+{
+	(void)state;
+	config.timeout_ms = 3000;
+	outside.limit_ms = START_MS + 3000;
+	assert_int_equal(vm_stop_timeout(&vm, 100), 100);
+	assert_int_equal(vm_stop_timeout(&vm, 100000), 3000);
+	world.now_ms += 2999;
+	vm_stop_check(&vm);
+	assert_false(has_ended());
+	world.now_ms++;
+	vm_stop_check(&vm);
+	assert_int_equal(vm.end.reason, VM_END_TIMEOUT);
+	assert_string_equal(vm.end.text, "3.000 s");
+	assert_int_equal(world.asked_status, STATUS_TIMEOUT);
+	expect_report(STATUS_TIMEOUT);
+}
+
+static void test_time_limit_of_a_command(void **state)
+{
+	(void)state;
+	with_command();
+	outside.limit_ms = START_MS;
+	for (int i = 0; i < 3; i++) {
+		vm_stop_check(&vm);
+		world.now_ms++;
+	}
+	assert_int_equal(world.stops, 1); /* is asked once */
+	assert_false(has_ended());
+	/* It ends as asked, whatever its own status. */
+	vm_agent_ops.exited(&vm, 0, 0, "");
+	expect_report(STATUS_TIMEOUT);
+}
+
+static void test_no_limit(void **state)
+{
+	(void)state;
+	assert_int_equal(vm_stop_timeout(&vm, -1), -1);
+	world.now_ms = UINT64_MAX / 2;
+	vm_stop_check(&vm);
+	assert_int_equal(world.ends, 0);
+}
+
+static void test_interrupts(void **state)
+{
+	(void)state;
+	with_command();
+	vm_take_signal(&vm, SIGINT);
+	assert_int_equal(world.last_signal, SIGINT);
+	world.now_ms += ENDING_INT_MS; /* too late to be a second one */
+	vm_take_signal(&vm, SIGINT);
+	assert_int_equal(world.signals, 2);
+	assert_false(has_ended());
+	world.now_ms += ENDING_INT_MS - 1;
+	vm_take_signal(&vm, SIGINT);
+	assert_int_equal(world.signals, 2);
+	assert_int_equal(world.stops, 0); /* at once */
+	assert_true(has_ended());
+	expect_report(130);
+}
+
+static void test_interrupt_that_no_command_hears(void **state)
+{
+	(void)state;
+	with_command();
+	world.hears_signals = false;
+	vm_take_signal(&vm, SIGINT);
+	assert_true(has_ended());
+	expect_report(130);
+}
+
+static void test_signals_of_the_command(void **state)
+{
+	static const int signals[] = { SIGUSR1, SIGUSR2, SIGQUIT };
+
+	(void)state;
+	with_command();
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		vm_take_signal(&vm, signals[i]);
+		assert_int_equal(world.last_signal, signals[i]);
+	}
+	vm_take_signal(&vm, SIGWINCH);
+	assert_int_equal(world.resizes, 1);
+	assert_int_equal(world.ends, 0);
+	world.hears_signals = false;
+	vm_take_signal(&vm, SIGUSR1);
+	assert_int_equal(world.ends, 0);
+	vm_take_signal(&vm, SIGQUIT);
+	assert_int_equal(world.stops, 1);
+}
+
+static void test_statuses(void **state)
+{
+	(void)state;
+	with_command();
+	vm_agent_ops.exited(&vm, 7, INIT_OOM, "");
+	assert_int_equal(vm.end.reason, VM_END_COMMAND);
+	assert_true(vm.end.oom);
+	expect_report(7);
+	/* What did not arrive is a failure, unless there is another. */
+	vm.end.lost = true;
+	expect_report(7);
+	vm.end.status = 0;
+	expect_report(STATUS_FAILED);
+	vm.end.lost = false;
+	/* It was left by keys, or has ended before its command. */
+	vm.end.reason = VM_END_QUIT;
+	expect_report(STATUS_FAILED);
+	vm.end.reason = VM_END_HALT;
+	expect_report(STATUS_GUEST_HALT);
+	vm.guestlog.halted = true;
+	expect_report(STATUS_FAILED);
+	vm.agent = NULL;
+	expect_report(STATUS_OK);
+	vm.end.reason = VM_END_QUIT;
+	expect_report(STATUS_OK);
+}
+
+int main(void)
+{
+#define ONE(test) cmocka_unit_test_setup(test, set_up)
+	const struct CMUnitTest tests[] = {
+		ONE(test_signal_without_command),
+		ONE(test_command_is_asked_first),
+		ONE(test_second_request),
+		ONE(test_guest_that_cannot_be_asked),
+		ONE(test_time_limit),
+		ONE(test_time_limit_of_a_command),
+		ONE(test_no_limit),
+		ONE(test_interrupts),
+		ONE(test_interrupt_that_no_command_hears),
+		ONE(test_signals_of_the_command),
+		ONE(test_statuses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
