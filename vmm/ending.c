@@ -148,6 +148,11 @@ bool ending_is_cut(void)
 	return ending.cut_at_ms != 0;
 }
 
+int ending_status(void)
+{
+	return ending.status;
+}
+
 void ending_step(const char *what, const char *id)
 {
 	ending.step_id = NULL;

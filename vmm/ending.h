@@ -62,6 +62,7 @@ void ending_cut(void);
 void ending_close(void);
 bool ending_was_asked(void);
 bool ending_is_cut(void);
+int ending_status(void); /* 0: none yet */
 
 /* When the process ends, by clock_now_ms; UINT64_MAX: no clock runs. */
 uint64_t ending_due_ms(void);

@@ -85,8 +85,8 @@ static int take_signal(struct exec *x, struct err *e)
 		return 0;
 	}
 	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
-		x->ended_by = signo;
-		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(signo));
+		x->ended_by = ending_status() ? ending_status() - STATUS_SIGNAL_BASE : signo;
+		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
 	}
 	tell(x, MSG_SIGNAL, (uint32_t)signo);
 	return 0;
@@ -168,7 +168,8 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 	r = session_start(&x->session, tty, streams, e);
 	if (!r)
 		r = serve(x, e);
-	session_end(&x->session, r < 0 ? 0 : END_MS);
+	/* Who leaves does not wait for output. */
+	session_end(&x->session, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
 	console_tty_restore();
 	return r;
 }

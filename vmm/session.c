@@ -236,7 +236,8 @@ void session_end(struct session *s, unsigned timeout_ms)
 	for (unsigned i = 1; i < SESSION_STREAMS; i++) {
 		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 			continue;
-		log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
+		if (timeout_ms)
+			log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
 		atomic_store(&s->lost, true);
 		return;
 	}

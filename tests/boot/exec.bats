@@ -1,0 +1,101 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
+# How `mayfly exec` ends when the monitor or the command does not, with a stand-in for the monitor (stand-in-monitor).
+
+load helper
+
+CUT=500
+[ -z "${LAB:-}" ] || CUT=3000
+
+setup() {
+	started=()
+	cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+# start_monitor HOW: see stand-in-monitor.
+start_monitor() {
+	rm -f socket took
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/stand-in-monitor" "$1" socket > took 2>&1 3>&- &
+	started+=("$!")
+	wait_for test -S socket
+}
+
+# exec_ends STATUS SIGNAL...: once it is asked for by the last, at once.
+exec_ends() {
+	local expected=$1 began signal
+	shift
+	for signal; do
+		sleep 0.2
+		now_ms
+		began=$ms
+		kill "-$signal" "$pid"
+	done
+	wait_end
+	now_ms
+	assert_equal "$status" "$expected"
+	[ $((ms - began)) -lt "$CUT" ] || fail "it took $((ms - began)) ms"
+}
+
+start_exec() {
+	start_mayfly exec ./socket -- command
+	wait_for grep -q asked took
+}
+
+@test "exec: a signal ends it while the monitor does not answer" {
+	local end
+	start_monitor silent
+	for end in TERM=143 INT=130 HUP=129; do
+		start_exec
+		exec_ends "${end#*=}" "${end%=*}"
+		assert_one_line 'ended by a signal'
+	done
+	kill_started
+}
+
+@test "exec: signals are the command's; a second SIGTERM, and a third SIGINT, are not" {
+	start_monitor deaf
+	start_exec
+	exec_ends 143 TERM TERM
+	wait_for grep -q 'signal 15' took
+	kill_started
+	start_monitor deaf
+	start_exec
+	exec_ends 130 INT INT INT
+	assert_equal "$(grep -c 'signal 2' took)" 2
+	kill_started
+}
+
+@test "exec: a signal ends it when the command is over, and its output's reader is not there" {
+	start_monitor over
+	mkfifo fifo
+	exec {reader}<> fifo
+	"$MAYFLY" exec ./socket -- command < /dev/null > fifo 2> err 3>&- {reader}>&- &
+	pid=$!
+	started+=("$pid")
+	wait_for grep -q over took
+	exec_ends 143 TERM
+	exec {reader}>&-
+	kill_started
+}
+
+@test "exec: the terminal's modes are as before, also after a crash" {
+	local end
+	start_monitor deaf
+	for end in SEGV=139 ABRT=134 HUP=129; do # of two signals at once the lower comes first
+		on_tty raw kill="${end%=*}" kill=TERM -- "$MAYFLY" exec ./socket -- command
+		assert_equal "$status" "${end#*=}"
+		assert_line 'terminal: unchanged'
+	done
+	kill_started
+}
+
+@test "exec: it ends with the monitor" {
+	start_monitor deaf
+	local monitor=${started[0]}
+	start_exec
+	kill "$monitor"
+	wait_end
+	assert_equal "$status" 125
+	assert_one_line 'the guest has ended'
+}
