@@ -20,14 +20,17 @@
 
 /*
  * One writer, or any number of readers, on this host. An OFD lock belongs to the open file, so that two drives of one VM
- * are told apart too, and it ends with the process however that ends.
+ * are told apart too, and it ends with the process however that ends, though not at once if the process is killed.
  */
 static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	unsigned tries = 0;
 
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
+	do {
+		if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+			return 0;
+	} while ((errno == EAGAIN || errno == EACCES) && fdio_linger(&tries));
 	if (errno == EAGAIN || errno == EACCES)
 		return err_set(e, -EBUSY, "'%s' is in use by another VM or drive%s", path,
 			       read_only ? ", which writes to it" :

@@ -26,6 +26,7 @@
 
 #include "virtio/net_backend.h"
 #include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
 #include "vmm/base/files.h"
 #define MF_LOG_MODULE "net"
 #include "vmm/base/log.h"
@@ -274,14 +275,20 @@ static int tap_explain(const char *name, bool existed, int code, struct err *e)
 static int tap_attach(const char *name, struct err *e)
 {
 	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	bool existed = if_nametoindex(name);
+	unsigned tries = 0;
+	bool existed;
 	MF_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
 		return err_sys(e, "open '/dev/net/tun'%s", errno == ENOENT ? " (is the module tun loaded?)" : "");
 	strncpy(req.ifr_name, name, sizeof(req.ifr_name) - 1);
-	if (ioctl(fd, TUNSETIFF, &req) < 0)
-		return tap_explain(name, existed, -errno, e);
+	for (;;) {
+		existed = if_nametoindex(name);
+		if (ioctl(fd, TUNSETIFF, &req) == 0)
+			break;
+		if (errno != EBUSY || !fdio_linger(&tries))
+			return tap_explain(name, existed, -errno, e);
+	}
 	if (!existed)
 		tap_set_up(name);
 	return mf_take_fd(&fd);

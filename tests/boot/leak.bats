@@ -145,3 +145,21 @@ vms_are() {
 	done
 	ip tuntap del dev leak0 mode tap
 }
+
+@test "leak: a drive and a tap can be used again at once when mayfly was killed" {
+	local i net=()
+	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
+	if [ "$(id -u)" -eq 0 ] && [ -c /dev/net/tun ]; then
+		ip tuntap add dev leak1 mode tap
+		net=(-n tap=leak1)
+	fi
+	for i in {1..5}; do
+		start_flat idle -d "$BATS_TEST_TMPDIR/disk" "${net[@]}"
+		wait_said idle
+		kill -KILL "$pid"
+		wait_end
+		run_flat hello -d "$BATS_TEST_TMPDIR/disk" "${net[@]}"
+		assert_equal "$status" 0
+	done
+	[ ${#net[@]} -eq 0 ] || ip tuntap del dev leak1 mode tap
+}

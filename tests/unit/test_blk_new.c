@@ -129,6 +129,34 @@ static void test_lock_ends(void **state)
 	unlink(path);
 }
 
+/* A ring that the kernel takes down holds the lock of a process that was killed for a while. */
+static void *hold_lock(void *arg)
+{
+	struct timespec ts = { .tv_nsec = 100000000 };
+	const int *fd = arg;
+
+	nanosleep(&ts, NULL);
+	close(*fd);
+	return NULL;
+}
+
+static void test_lock_of_a_killed_process(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	pthread_t thread;
+	char path[64];
+	struct err e;
+	int fd;
+
+	make_image(path, 512);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	assert_int_equal(pthread_create(&thread, NULL, hold_lock, &fd), 0);
+	assert_int_equal(new_error(*state, path, false, &e), 0);
+	pthread_join(thread, NULL);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -140,6 +168,7 @@ int main(void)
 		T(test_lock),
 		T_RO(test_lock),
 		T(test_lock_ends),
+		T(test_lock_of_a_killed_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

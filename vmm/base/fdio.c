@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -14,6 +15,8 @@
 #include "vmm/base/err.h"
 #include "vmm/base/files.h"
 #include "vmm/base/util.h"
+
+#define LINGER_STEP_MS 5
 
 /* offset: NULL for a file that has no position. */
 static ssize_t read_full(int fd, void *buf, size_t len, const uint64_t *offset)
@@ -121,6 +124,15 @@ int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_
 	}
 	*ret_size = size;
 	return mf_take_fd(&fd);
+}
+
+bool fdio_linger(unsigned *tries)
+{
+	if (*tries >= FDIO_LINGER_MS / LINGER_STEP_MS)
+		return false;
+	++*tries;
+	(void)poll(NULL, 0, LINGER_STEP_MS); /* a signal makes it shorter */
+	return true;
 }
 
 union control {

@@ -39,6 +39,14 @@ void fdio_event_signal(int eventfd);
 int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_size, struct err *e);
 
 /*
+ * For who finds a file in use. What a process had in a ring (io_uring) is released by a kernel worker, with its locks: up to
+ * 200 ms after the process was killed, if it was. Sleeps a few milliseconds. Returns false when it has done so for
+ * FDIO_LINGER_MS; *tries counts, from 0.
+ */
+#define FDIO_LINGER_MS 500
+bool fdio_linger(unsigned *tries);
+
+/*
  * A packet of a Unix socket (SOCK_SEQPACKET), with copies of descriptors, FDIO_FDS_MAX at most, that stay the caller's.
  * flags: of sendmsg(2). Returns 0 or -errno.
  */
