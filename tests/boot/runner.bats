@@ -19,6 +19,7 @@ setup() {
 	stand_in tests/seccomp/trace 'exec "$@"'
 	stand_in tests/seccomp/compare 'exit 0'
 	stand_in bin/bats 'echo 1..1; echo ok 1 good in 3ms'
+	stand_in bin/make 'exit 0'
 	touch "$tree"/tests/unit/test_one.c "$tree"/tests/fuzz/fuzz_one.c "$tree"/tests/boot/one.bats
 	python tests/hostile/run 'print("ok - good")' 'print("1..1")'
 	good
@@ -77,7 +78,7 @@ red() {
 	green unit '2 passed, 0 failed, 0 skipped'
 	green cli '2 passed, 0 failed, 0 skipped'
 	green boot '2 passed, 0 failed, 0 skipped'
-	green hostile '2 passed, 0 failed, 0 skipped'
+	green hostile '4 passed, 0 failed, 0 skipped'
 	stand_in build/tests/unit/test_one 'echo 1..2; echo ok 1 - a; echo "ok 2 - b # skip no such thing"'
 	green unit '1 passed, 0 failed, 1 skipped'
 }
