@@ -16,7 +16,10 @@ setup() {
 
 # stand_in NAME: a program that stdin is the text of.
 stand_in() {
-	{ echo "#!/bin/bash" && cat; } > "bin/$1"
+	{
+		echo "#!/bin/bash"
+		cat
+	} > "bin/$1"
 	chmod +x "bin/$1"
 }
 
