@@ -49,7 +49,8 @@ static struct {
 
 static char dir[64], path[80];
 static struct config config;
-static struct agent *a;
+static struct agent *a, *all[64]; /* agent_free leaves them to threads that may be at work */
+static unsigned num_all;
 static int guest; /* the guest's end of the control connection */
 static char payload[INIT_PAYLOAD_MAX + 1];
 
@@ -135,6 +136,7 @@ static inline int setup(void **state)
 	sprintf(path, "%s/control", dir);
 	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .control = path };
 	assert_int_equal(agent_new(&a, NULL, &config, &ops, NULL, &e), 0);
+	all[num_all++] = a;
 	guest = take_lent(INIT_CONTROL_PORT);
 	assert_true(guest >= 0);
 	return 0;
