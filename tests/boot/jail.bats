@@ -143,7 +143,8 @@ run_as() {
 		[ ! -d "$fd" ] || fail "a directory: $(readlink "$fd")"
 		case $(readlink "$fd") in
 		*/out | */err | */in | */log | */times | */disk | */disk2 | "$PWD/"*' (deleted)') ;;
-		/dev/kvm | anon_inode:kvm-vm | anon_inode:kvm-vcpu:0 | 'anon_inode:[eventfd]' | 'anon_inode:[io_uring]') ;;
+		/dev/kvm | anon_inode:kvm-vm | anon_inode:kvm-vcpu:0 | 'anon_inode:[eventfd]') ;;
+		'anon_inode:[io_uring]' | 'anon_inode:[eventpoll]') ;;
 		pipe:* | socket:*) ;;
 		*) fail "an open file: $fd is $(readlink "$fd")" ;;
 		esac
