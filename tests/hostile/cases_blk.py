@@ -1,11 +1,14 @@
-"""Abuse of a drive's requests, G14 and G35 to G40, and of its image from outside, H4, H5 and H20."""
+"""Abuse of a drive's requests, G14, G35 to G40, G51 and G52, and of its image from outside, H4, H5 and H20."""
 import os
+import signal
 
 from suite import family
-from virtio import ADFO, CONFIG, QUEUE_NOTIFY, STATUS, TRANSPORT, WRITE, Drive
+from virtio import ADFO, CONFIG, INDIRECT, QUEUE_NOTIFY, STATUS, TRANSPORT, WRITE, Drive, Driver
 
 U64 = (1 << 64) - 1
 DISCARD, WRITE_ZEROES, SECURE_ERASE = 11, 13, 14
+MIB, GIB = 1 << 20, 1 << 30
+LARGE = 0x3000000  # 16 MiB of guest memory
 
 
 @family(Drive, every=True)
@@ -194,6 +197,63 @@ def reset_in_flight(suite, dev):
         with suite.case(dev, f"{number} resets, each with a request in flight", "G14") as d:
             for _ in range(number):
                 d.up().header(Drive.IN, 0).chain(d.buffers(Drive.IN, 0x20000)).send(0).b.call(dev.reset())
+
+
+def send_often(d, buffers, number):
+    """So many requests that are the same, by one indirect table."""
+    d.chain(buffers, table=d.q.table)
+    for head in range(number):
+        d.desc(head, d.q.table, 16 * len(buffers), INDIRECT)
+    return d.offer(*range(number)).publish().notify()
+
+
+def send_large_reads(d, number):
+    """Each reads 1 GiB, into the same 16 MiB again and again."""
+    buffers = [(d.q.headers, 16, 0)] + [(LARGE, 16 * MIB, WRITE)] * 64 + [(d.q.status, 1, WRITE)]
+    send_often(d.up().header(Drive.IN, 0), buffers, number)
+
+
+@family(Drive)
+def large_reads(suite, dev):
+    """What a request asks for is no reason to keep others waiting: other devices, a reset, the end."""
+
+    def enlarge(directory):
+        os.truncate(f"{directory}/{dev.name}.img", GIB)  # a hole, so it costs the host nothing
+
+    with suite.case(dev, "100 reads of 1 GiB: others go on, and a reset is soon done", "G51", ("alone",)) as d:
+        d.b.prepare = enlarge
+        send_large_reads(d, 100)
+        for _ in range(5):
+            suite.settle(d)
+        d.b.hook(lambda vm: vm.mark()).call(dev.reset()).hook(lambda vm: vm.took_less(2))
+    with suite.ending(f"SIGTERM during 100 reads of 1 GiB of {dev.name}", "G51", {128 + signal.SIGTERM}) as case:
+        case.prepare = enlarge
+        driver = Driver(case, dev)
+        send_large_reads(driver, 100)
+        suite.settle(driver)
+        case.hook(lambda vm: vm.ends_within(signal.SIGTERM, 1.5))
+
+
+@family(Drive, every=True)
+def layer_limit(suite, dev):
+    """An overlay's memory is the host's: what is discarded, and cut off, is no leave to write."""
+    if not dev.layer_max:
+        return
+
+    def discard_all(d, number=1):
+        d.header(DISCARD, 0).b.write(d.q.data, 0, 8).write(d.q.data + 8, dev.sectors, 8)
+        return send_often(d, d.buffers(DISCARD, 16), number)
+
+    def attack(d):
+        discard_all(d.up(), 200).b.call(dev.reset())
+        d.up()
+        for at in range(0, dev.layer_max + 1, 65536):
+            d.request(Drive.OUT, at // 512, 65536, status=Drive.OK if at < dev.layer_max else Drive.IOERR)
+
+    with suite.case(dev, "discards that a reset cuts off, then writes beyond the limit", "G52") as d:
+        d.b.loop(50, lambda: attack(d))
+        d.b.hook(lambda vm: vm.layer_is_within(dev.layer_max))
+        discard_all(d).completed().answered(Drive.OK)  # room for what comes after
 
 
 @family(Drive)

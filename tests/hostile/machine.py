@@ -40,7 +40,7 @@ class VM:
         self.results, self.problems = [], []
         self.process = self.current = self.failure = self.noticed = None
         self.buffer = b""
-        self.at_start = None
+        self.at_start = self.marked = None
 
     # The monitor's insides.
 
@@ -109,12 +109,39 @@ class VM:
         _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
+    def layer_is_within(self, size):
+        """What overlays in memory hold together, in bytes."""
+        directory, held = f"/proc/{self.process.pid}/fd", 0
+        for fd in os.listdir(directory):
+            if os.readlink(f"{directory}/{fd}").startswith("/memfd:mayfly-overlay"):
+                held += os.stat(f"{directory}/{fd}").st_blocks * 512
+        return f"the overlay's file holds {held} bytes of {size}" if held > size else None
+
+    def mark(self):
+        self.marked = time.monotonic()
+
+    def took_less(self, seconds):
+        took = time.monotonic() - self.marked
+        return f"it took {took:.2f} s" if took > seconds else None
+
+    def ends_within(self, signo, seconds):
+        self.mark()
+        self.process.send_signal(signo)
+        try:
+            self.process.wait(SILENCE_MAX)
+        except subprocess.TimeoutExpired:
+            return "the monitor does not end"
+        return self.took_less(seconds)
+
     # The run.
 
     def start(self, directory):
         for dev in self.suite.devices:
             with open(f"{directory}/{dev.name}.img", "wb") as image:
                 image.write(dev.image())
+        for case in self.cases:
+            if case.prepare:
+                case.prepare(directory)
         with open(f"{directory}/script", "wb") as script:
             script.write(self.data)
         command = [self.monitor, "run", "-k", self.guest, "-i", "script", "-m", str(RAM_SIZE), "-c", str(self.cpus)]
@@ -202,6 +229,8 @@ class VM:
             problem = self.spinning() if number == AT_REST else self.current.hooks[number](self)
             if problem:
                 self.noticed = problem
+        if self.process.poll() is not None:
+            return  # a write would fail again when the pipe is closed
         with contextlib.suppress(BrokenPipeError):  # it has ended, which is judged by its status
             self.process.stdin.write(b"\n")
             self.process.stdin.flush()
@@ -224,7 +253,7 @@ class VM:
             log = file.read()
         ending = len(self.cases) == 1 and self.cases[0].ending
         if ending and self.current:
-            self.finish(None if status in ending else f"status {status}, not one of {sorted(ending)}")
+            self.finish(self.noticed if status in ending else f"status {status}, not one of {sorted(ending)}")
         elif status != 0 or self.current:
             self.problems.append(f"the monitor ended with status {status}" + (
                 f" in case '{self.current.name}'" if self.current else ""))

@@ -119,6 +119,7 @@ class Case(Block):
         self.name, self.row, self.tags = name, row, frozenset(tags)
         self.hooks = {}
         self.ending = None  # exit statuses that are right, for a case that ends the VM
+        self.prepare = None  # called with the directory of the images before the VM starts
 
     def hook(self, function):
         """The host runs function(vm) here while the guest waits."""

@@ -37,7 +37,7 @@ def standard_devices():
         Drive(1, "canary"),
         Drive(2, "readonly", read_only=True),
         Drive(3, "empty", sectors=0),
-        Drive(4, "overlay", options=":overlay=256K"),
+        Drive(4, "overlay", layer_max=256 << 10),
         Drive(5, "direct", options=direct_options()),
         Net(6, "net"),
         Vsock(7, "vsock"),

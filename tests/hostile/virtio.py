@@ -149,11 +149,13 @@ class Drive(Device):
     OK, IOERR, UNSUPP, PENDING = 0, 1, 2, 0xEE
     SCRATCH = SECTORS - 1  # written to by good()
 
-    def __init__(self, index, name, sectors=SECTORS, read_only=False, options=""):
+    def __init__(self, index, name, sectors=SECTORS, read_only=False, options="", layer_max=0):
         super().__init__(index, name)
-        self.sectors, self.read_only, self.options = sectors, read_only, options
+        self.sectors, self.read_only, self.options, self.layer_max = sectors, read_only, options, layer_max
+        if layer_max:
+            self.options += f":overlay={layer_max // 1024}K"
         self.offered = self.SEG_MAX | self.BLK_SIZE | (self.RO if read_only else self.DISCARD | self.WRITE_ZEROES)
-        if "overlay" not in options:
+        if not layer_max:
             self.offered |= self.FLUSH
         self.config = struct.pack("<QIIHBBI", sectors, 0, CHAIN_MAX - 2, 0, 0, 0, 512) + bytes(12)
         self.config += struct.pack("<IIIIIB", self.DISCARD_MAX, 1, 8, self.ZEROES_MAX, 1, 1)
