@@ -5,7 +5,7 @@
 
 load helper
 
-CUT=500
+CUT=1000
 [ -z "${LAB:-}" ] || CUT=3000
 
 setup() {
