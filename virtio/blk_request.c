@@ -14,7 +14,7 @@
  * driver begins with what the image has.
  *
  * What may fail: anything the host says is an IOERR for the guest (ENOSPC, EIO, the end of a file that was truncated),
- * warned of once per drive. A request without a status byte has no way to be answered: that breaks the device until the
+ * warned of once a minute. A request without a status byte has no way to be answered: that breaks the device until the
  * guest resets it.
  *
  * All on the loop's thread.
@@ -66,22 +66,34 @@ static void blk_finish(struct blk_slot *slot, uint8_t status)
 
 static void blk_done(struct op *op, int res);
 
+/* A guest may ask for what fails as often as it likes, and reset the drive in between. */
+static enum log_level blk_level(struct blk *b, enum blk_fault fault)
+{
+	uint64_t now_ns = loop_timers(b->dev.loop)->now_ns;
+
+	if (now_ns < b->quiet_until_ns[fault])
+		return LOG_LEVEL_DEBUG;
+	b->quiet_until_ns[fault] = now_ns + BLK_QUIET_NS;
+	return LOG_LEVEL_WARN;
+}
+
 static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
 {
-	const char *verb = blk_is_trim(slot) ? "discard" : slot->type == VIRTIO_BLK_T_OUT ? "write" : "read";
+	static const char *const verb[] = { "read", "write", "discard" };
+	enum blk_fault fault = blk_is_trim(slot)	      ? FAULT_TRIM :
+			       slot->type == VIRTIO_BLK_T_OUT ? FAULT_WRITE :
+								FAULT_READ;
 
-	log_at(b->warned ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
-	       "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error", b->dev.id, verb,
-	       slot->offset, res == -ENODATA ? "end of file" : ring_strerror(res));
-	b->warned = true;
+	log_at(blk_level(b, fault), "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error",
+	       b->dev.id, verb[fault], slot->offset, res == -ENODATA ? "end of file" : ring_strerror(res));
 }
 
 /* A sync that was not tried, for want of a thread, has lost nothing. */
-static void blk_sync_failed(struct blk *b, int res)
+void blk_sync_failed(struct blk *b, int res)
 {
 	bool lost = res != -EAGAIN && res != -EINTR && res != -ECANCELED;
 
-	log_at(b->sync_failed ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "drive '%s': sync: %s; continuing, %s", b->dev.id,
+	log_at(blk_level(b, lost ? FAULT_SYNC : FAULT_NO_SYNC), "drive '%s': sync: %s; continuing, %s", b->dev.id,
 	       ring_strerror(res),
 	       lost ? "but writes may be lost: every flush fails until the guest resets the drive" :
 		      "the guest sees an I/O error");

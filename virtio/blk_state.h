@@ -43,6 +43,10 @@ struct overlay;
 
 #define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
 
+/* What the host may refuse, for the log: a warning of each, and the next after so long. */
+enum blk_fault { FAULT_READ, FAULT_WRITE, FAULT_TRIM, FAULT_SYNC, FAULT_NO_SYNC, BLK_FAULTS };
+#define BLK_QUIET_NS 60000000000ULL
+
 enum blk_stage { STAGE_IO, STAGE_SYNC };
 
 struct blk_slot {
@@ -85,11 +89,12 @@ struct blk {
 	struct overlay *overlay; /* or NULL; the image is only read then */
 	int overlay_file;
 	struct blk_bounce bounce;
-	bool read_only, sync, active, paused, warned;
+	bool read_only, sync, active, paused;
 	bool sync_failed;   /* data that the guest has written is lost: no FLUSH may say otherwise until a reset */
 	bool turn_over;	    /* the turn in which turn_left was used up */
 	uint32_t turn_left; /* bytes that may be begun before the others' turn */
 	unsigned num_trims; /* in flight */
+	uint64_t quiet_until_ns[BLK_FAULTS]; /* there has just been a warning of this fault */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
 	struct ratelimit limit;
@@ -136,7 +141,10 @@ enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot);
 /* Starts the slot's next operation, or fails the request. False: there is no room for it now. */
 bool blk_submit(struct blk_slot *slot);
 
-/* The same for a request under way, which then waits for room. */
+/* A sync has ended with res < 0: warns, and if data may be lost, every later one fails. */
+void blk_sync_failed(struct blk *b, int res);
+
+/* As blk_submit, for a request under way, which then waits for room. */
 void blk_submit_or_wait(struct blk_slot *slot);
 
 /* blk_drive.c, of blk_ops. */

@@ -17,6 +17,8 @@
 #include "virtio/mmio.h"
 #include "vmm/base/err.h"
 
+#define BLK_PAUSE_TURNS 64 /* as many bytes */
+
 struct blk_update {
 	struct blk *b;
 	struct image image; /* in: the new one; out: the old one, if that has been exchanged */
@@ -25,14 +27,20 @@ struct blk_update {
 	int res;
 };
 
-/* Ends all requests that were begun and takes no new ones. */
-static void blk_pause(struct blk *b)
+/*
+ * Ends all requests that were begun and takes no new ones, in a turn of the loop. Returns 0, or -EBUSY when there is more to
+ * them than one turn may hold: a request may be of 4 GiB.
+ */
+static int blk_pause(struct blk *b)
 {
 	b->paused = true;
-	do {
+	for (unsigned i = 0; i < BLK_PAUSE_TURNS; i++) {
 		loop_drain(b->dev.loop, &b->in_flight);
 		b->turn_left = BLK_TURN_BYTES; /* the turn does not end before this does */
-	} while (!blk_resume(b) || b->in_flight > 0);
+		if (blk_resume(b) && b->in_flight == 0)
+			return 0;
+	}
+	return -EBUSY;
 }
 
 static void blk_unpause(struct blk *b)
@@ -55,11 +63,15 @@ static int blk_sync_old(struct blk_update *u)
 
 	if (!b->sync || b->read_only)
 		return 0;
+	if (b->sync_failed)
+		return -EIO;
 	u->op.done = blk_synced;
 	if (!loop_fsync(b->dev.loop, &u->op, b->file, true))
 		return -EAGAIN;
 	u->in_flight = 1;
 	loop_drain(b->dev.loop, &u->in_flight);
+	if (u->res < 0)
+		blk_sync_failed(b, u->res);
 	return u->res;
 }
 
@@ -68,10 +80,9 @@ static int blk_exchange(void *arg)
 	struct blk_update *u = arg;
 	struct blk *b = u->b;
 	struct image old = b->image;
-	int r = 0;
+	int r = blk_pause(b);
 
-	blk_pause(b);
-	if (u->image.fd != old.fd)
+	if (!r && u->image.fd != old.fd)
 		r = blk_sync_old(u);
 	if (!r && u->image.fd != old.fd)
 		r = loop_replace_file(b->dev.loop, b->file, u->image.fd);
@@ -109,6 +120,8 @@ static int blk_update_image(struct blk *b, const char *path, struct err *e)
 	r = loop_call(b->dev.loop, blk_exchange, &u);
 	if (r == -EACCES)
 		err_set(e, r, "this VM was started without leave to change its drives");
+	else if (r == -EBUSY)
+		err_set(e, r, "its requests do not come to an end");
 	else if (r < 0)
 		err_neg(e, r, "exchange the image");
 	if (!same)

@@ -57,6 +57,7 @@ struct mock {
 	unsigned drained; /* operations that ended in loop_drain */
 	bool calls_fail;
 	int replace_err;      /* of loop_replace_file */
+	int fsync_err;	      /* errno of mock_do */
 	struct timers timers; /* the test moves the time, by mock_time */
 };
 
@@ -255,6 +256,8 @@ static inline void mock_do(unsigned i)
 		mock_complete(i, fallocate(io->fd, io->mode, (off_t)io->offset, (off_t)io->len) < 0 ? -errno : 0);
 		return;
 	}
+	if (io->kind == MOCK_FSYNC && mock.fsync_err)
+		total = -mock.fsync_err;
 	for (unsigned k = 0; k < io->num && total >= 0; k++) {
 		size_t len = iov[k].iov_len;
 		ssize_t n;

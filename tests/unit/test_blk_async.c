@@ -84,6 +84,39 @@ static void test_host_errors(void **state)
 	assert_int_equal(status_of(f, 21), VIRTIO_BLK_S_IOERR);
 }
 
+static unsigned lines;
+
+static void count_line(const char *line, size_t len)
+{
+	(void)line;
+	(void)len;
+	lines++;
+}
+
+/* Each kind of fault is told, whatever failed before it; none more than once a minute, resets or not. */
+static void test_warnings(void **state)
+{
+	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH };
+	struct fix *f = *state;
+
+	lines = 0;
+	log_setup(LOG_LEVEL_WARN, -1);
+	log_set_sink(count_line);
+	for (unsigned minute = 0; minute < 2; minute++) {
+		for (unsigned i = 0; i < 60; i++) {
+			mock_time((minute * 60 + i) * 1000000000ULL);
+			f->dev->ops->reset(f->dev);
+			activate(f, UINT64_MAX);
+			request(f, i % 3, types[i % 3], 0, 512);
+			kick(f);
+			mock_complete(0, -EIO);
+			assert_int_equal(status_of(f, i % 3), VIRTIO_BLK_S_IOERR);
+			assert_int_equal(lines, minute * 3 + MF_MIN(i + 1, 3U));
+		}
+	}
+	log_set_sink(NULL);
+}
+
 /* Data that the kernel has lost is told of at one sync only: mayfly goes on telling, until a reset. */
 static void test_lost_sync(void **state)
 {
@@ -383,6 +416,7 @@ int main(void)
 		T(test_truncated_file),
 		T(test_host_errors),
 		T(test_again),
+		T(test_warnings),
 		T(test_lost_sync),
 		T(test_large_requests_take_turns),
 		T(test_reordered),

@@ -139,6 +139,63 @@ static void test_swap_refused(void **state)
 	unlink(path);
 }
 
+/* An image that has lost data is not taken for one that is synced: not by the update, and not by a flush after it. */
+static void test_swap_of_what_is_lost(void **state)
+{
+	struct fix *f = *state;
+	char path[64];
+	struct err e;
+
+	make_other(path, 200, 0x99);
+	mock.fsync_err = EIO;
+	assert_int_equal(blk_update(f->dev, path, &e), -EIO);
+	mock.fsync_err = 0;
+	mock_run_tasks();
+	request(f, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
+	kick(f);
+	mock_do_all();
+	assert_used(f, 0, 0, 1, VIRTIO_BLK_S_IOERR);
+	assert_int_equal(blk_update(f->dev, path, &e), -EIO);
+	f->dev->ops->reset(f->dev);
+	activate(f, UINT64_MAX);
+	assert_int_equal(blk_update(f->dev, path, &e), 0);
+	unlink(path);
+}
+
+/* Requests that read 31 MiB each, into the same 256 KiB again and again. */
+static void test_swap_of_a_busy_drive(void **state)
+{
+	enum { PIECES = 124, PIECE = 256 * 1024, REQUESTS = 3 };
+	struct fix *f = *state;
+	char path[64];
+	struct err e;
+
+	assert_int_equal(truncate(f->path, PIECES * PIECE), 0);
+	assert_int_equal(blk_update(f->dev, NULL, &e), 0);
+	mock_run_tasks();
+	make_other(path, 200, 0x99);
+	put_header(f, 0, VIRTIO_BLK_T_IN, 0);
+	drv_desc(&f->d, 0, HEADER(0), 16, NEXT, 1);
+	for (unsigned i = 1; i <= PIECES; i++)
+		drv_desc(&f->d, (uint16_t)i, 0x80000, PIECE, NEXT | WRITE, (uint16_t)(i + 1));
+	drv_desc(&f->d, PIECES + 1, STATUS(0), 1, WRITE, 0);
+	for (uint16_t i = 0; i < REQUESTS; i++) {
+		drv_desc(&f->d, 200 + i, HEADER(0), 16, NEXT, 1);
+		drv_publish(&f->d, 200 + i);
+	}
+	kick(f);
+	mock.bytes_max = 65536;
+	assert_int_equal(blk_update(f->dev, path, &e), -EBUSY);
+	mock.bytes_max = 0;
+	while (mock.num || mock.tasks) {
+		mock_do_all();
+		mock_run_tasks();
+	}
+	assert_int_equal(drv_used_idx(&f->d), REQUESTS);
+	assert_int_equal(blk_update(f->dev, path, &e), 0);
+	unlink(path);
+}
+
 static int setup_overlay(void **state)
 {
 	return setup_params(state, (struct blk_params){ .overlay = true }, SECTORS * 512, UINT64_MAX);
@@ -179,6 +236,8 @@ int main(void)
 		T(test_swap),
 		T(test_swap_waits_for_the_rest),
 		T(test_swap_refused),
+		T(test_swap_of_what_is_lost),
+		T(test_swap_of_a_busy_drive),
 		cmocka_unit_test_setup_teardown(test_overlay_refuses, setup_overlay, teardown),
 		T(test_inactive),
 	};
