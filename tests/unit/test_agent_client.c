@@ -122,6 +122,38 @@ static void test_exec_without_descriptors(void **state)
 	assert_true(guest_hears(&(struct init_msg){ 0 }));
 }
 
+/* Who may connect may run commands in the guest: that is the user alone, whatever umask mayfly was started with. */
+static void test_modes(void **state)
+{
+	static const mode_t masks[] = { 0, 022, 077, 0177 };
+	struct unixname name = UNIXNAME_INIT;
+	char own[100], *slash;
+	struct stat st;
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(masks); i++) {
+		mode_t before = umask(masks[i]), after;
+		int r, seen;
+
+		sprintf(own, "%s/mayfly/x.sock", dir);
+		r = agent_listen(&name, own, &e);
+		after = umask(before);
+		assert_int_equal(r, 0);
+		assert_int_equal(after, masks[i]);
+		assert_int_equal(stat(own, &st), 0);
+		assert_true(S_ISSOCK(st.st_mode));
+		assert_int_equal(st.st_mode & 07777, 0600);
+		unixname_done(&name);
+		slash = strrchr(own, '/');
+		*slash = '\0';
+		assert_int_equal(stat(own, &st), 0);
+		seen = st.st_mode & 07777;
+		assert_int_equal(rmdir(own), 0);
+		assert_int_equal(seen, 0700 & ~masks[i]);
+	}
+}
+
 /* A directory in which others could exchange the socket is refused, on both sides. */
 static void test_directory_of_others(void **state)
 {
@@ -153,8 +185,12 @@ static void test_directory_of_others(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_too_early_and_too_many),	  T(test_nonsense_of_a_client), T(test_no_descriptor_left),
-		T(test_exec_without_descriptors), T(test_directory_of_others),
+		T(test_too_early_and_too_many),
+		T(test_nonsense_of_a_client),
+		T(test_no_descriptor_left),
+		T(test_exec_without_descriptors),
+		T(test_modes),
+		T(test_directory_of_others),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
