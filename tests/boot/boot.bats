@@ -212,3 +212,15 @@ sys.exit(used > 20)' "$MAYFLY" run --io-engine=ring -k "$GUESTS/flood.elf" 3>&-
 	assert_equal "$status" 0
 	assert_output --partial 'status 143'
 }
+
+@test "lab: its clock is as fast as this host's" {
+	[ "${LAB:-}" = 1 ] || skip "not in the lab"
+	local told found
+	told=$(sed -n 's/.*tsc_early_khz=\([0-9]*\).*/\1/p' /proc/cmdline)
+	[ -n "$told" ] || fail "the lab's kernel has measured the TSC itself"
+	# What the clock makes of the TSC here.
+	gcc -O2 -o "$BATS_TEST_TMPDIR/tsc-khz" tests/lab/tsc-khz.c
+	found=$("$BATS_TEST_TMPDIR/tsc-khz")
+	[ $((found * 100)) -gt $((told * 99)) ] || fail "$found kHz, not $told"
+	[ $((found * 100)) -lt $((told * 101)) ] || fail "$found kHz, not $told"
+}
