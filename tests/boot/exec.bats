@@ -5,8 +5,8 @@
 
 load helper
 
-CUT=1000
-[ -z "${LAB:-}" ] || CUT=3000
+CUT=1400
+[ -z "${LAB:-}" ] || CUT=4000
 
 setup() {
 	started=()
