@@ -29,7 +29,7 @@ exec_ends() {
 		sleep 0.2
 		now_ms
 		began=$ms
-		kill "-$signal" "$pid"
+		kill "-$signal" "$pid" || true
 	done
 	wait_end
 	now_ms

@@ -47,7 +47,7 @@ ends_within() {
 		sleep 0.1
 		now_ms
 		began=$ms
-		kill "-$signal" "$pid"
+		kill "-$signal" "$pid" || true # on a slow machine the first may have done
 	done
 	wait_end
 	now_ms
@@ -105,7 +105,7 @@ options_of() {
 	for kind in main vcpu io; do
 		start_hanging "$kind:deaf" --jail --vsock vsock
 		ends_within "$IN_TIME" 143 TERM
-		assert_regex "$stderr" 'killed'
+		assert_regex "$stderr" 'the VM in its jail.* did not end in time'
 		start_hanging "$kind:deaf" --jail --vsock vsock
 		ends_within "$CUT" 143 TERM HUP
 	done
