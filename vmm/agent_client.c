@@ -72,8 +72,14 @@ static int own_directory(const char *path, bool make, struct err *e)
 	parent = strrchr(dir, '/');
 	if (!parent || strcmp(parent + 1, DIR_NAME) != 0)
 		return 0;
-	if (make && mkdir(dir, 0700) < 0 && errno != EEXIST)
-		return err_sys(e, "make directory '%s'", dir);
+	if (make) {
+		mode_t mask = umask(0077); /* one that is stricter would lock us out; no other thread makes files now */
+		bool failed = mkdir(dir, 0700) < 0 && errno != EEXIST;
+
+		umask(mask); /* does not touch errno */
+		if (failed)
+			return err_sys(e, "make directory '%s'", dir);
+	}
 	return check_directory(dir, e);
 }
 

@@ -171,8 +171,8 @@ static unsigned take_fds(struct msghdr *msg, int *fds, unsigned max)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		num = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		assert(num <= max); /* the kernel puts no more than there is room for */
+		/* The kernel puts no more than there is room for. */
+		num = MF_MIN((unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)), max);
 		memcpy(fds, CMSG_DATA(c), num * sizeof(int));
 		break; /* it makes one of all that were sent */
 	}
