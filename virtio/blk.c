@@ -100,19 +100,35 @@ bool blk_resume(struct blk *b)
 	return true;
 }
 
+static void blk_turn_begin(struct blk *b, uint64_t now_ns)
+{
+	b->turn_ns = now_ns;
+	b->turn_left = BLK_TURN_BYTES;
+	b->turn_over = false;
+}
+
+bool blk_turn_has_room(struct blk *b)
+{
+	uint64_t now_ns = loop_timers(b->dev.loop)->now_ns;
+
+	if (now_ns != b->turn_ns)
+		blk_turn_begin(b, now_ns);
+	return b->turn_left > 0;
+}
+
 /* The task: there was no room, or the queue was too long for one turn. */
 void blk_retry(struct task *task)
 {
 	struct blk *b = MF_CONTAINER_OF(task, struct blk, retry);
 
-	if (!b->turn_left && !b->turn_over) { /* this is still the turn in which the bytes were begun */
-		b->turn_over = true;
-		loop_defer(b->dev.loop, &b->retry);
-		return;
+	if (!blk_turn_has_room(b)) {
+		if (!b->turn_over) { /* this is still the turn in which the bytes were begun */
+			b->turn_over = true;
+			loop_defer(b->dev.loop, &b->retry);
+			return;
+		}
+		blk_turn_begin(b, b->turn_ns);
 	}
-	if (!b->turn_left)
-		b->turn_left = BLK_TURN_BYTES;
-	b->turn_over = false;
 	if (!blk_resume(b))
 		loop_defer(b->dev.loop, &b->retry);
 	else if (b->active && !b->timer.set)
@@ -133,8 +149,7 @@ static int blk_activate(struct virtio_dev *dev)
 	b->waiting = NULL;
 	b->num_free = 0;
 	b->sync_failed = false;
-	b->turn_over = false;
-	b->turn_left = BLK_TURN_BYTES;
+	blk_turn_begin(b, 0);
 	/* Slots in use before stay the first to be used again: stack them so that the lowest is on top. */
 	for (unsigned i = b->num_touched; i > 0; i--)
 		b->free[b->num_free++] = (uint16_t)(i - 1);

@@ -91,8 +91,9 @@ struct blk {
 	struct blk_bounce bounce;
 	bool read_only, sync, active, paused;
 	bool sync_failed;   /* data that the guest has written is lost: no FLUSH may say otherwise until a reset */
-	bool turn_over;	    /* the turn in which turn_left was used up */
-	uint32_t turn_left; /* bytes that may be begun before the others' turn */
+	uint64_t turn_ns;   /* the present turn of the loop, by its time, */
+	uint32_t turn_left; /* and the bytes that may be begun before the others' turn */
+	bool turn_over;	    /* the next turn has its own, even at the same time */
 	unsigned num_trims; /* in flight */
 	uint64_t quiet_until_ns[BLK_FAULTS]; /* there has just been a warning of this fault */
 	char serial[VIRTIO_BLK_ID_BYTES];
@@ -126,6 +127,9 @@ static inline bool blk_is_trim(const struct blk_slot *slot)
 extern const struct virtio_ops blk_ops;
 void blk_retry(struct task *task);
 void blk_tokens_came(struct timer *timer);
+
+/* Whether more bytes may be begun in this turn of the loop; if not, blk_retry is due in the next. */
+bool blk_turn_has_room(struct blk *b);
 
 /* Goes on with requests that wait for room. False: there was none. */
 bool blk_resume(struct blk *b);

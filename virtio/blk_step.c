@@ -155,7 +155,7 @@ int blk_step_start(struct blk_slot *slot)
 		return BLK_STEP_WAITS;
 	if (blk_is_trim(slot))
 		return step_trim(slot);
-	if (!b->turn_left)
+	if (!blk_turn_has_room(b))
 		return BLK_STEP_NO_ROOM;
 	if (b->overlay)
 		return step_overlay(slot);

@@ -190,6 +190,22 @@ static void test_large_requests_take_turns(void **state)
 	assert_int_equal(drv_used_idx(&f->d), 1);
 }
 
+/* A turn has its bytes anew: what is not large waits for nothing, however much there has been of it. */
+static void test_small_requests_do_not_wait(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned n = 0; n < 4 * MIB / 4096; n++) {
+		mock_time(1000 * (n + 1));
+		request(f, n % 8, n % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 0, 4096);
+		kick(f);
+		assert_int_equal(mock.num, 1);
+		assert_null(mock.tasks);
+		mock_do(0);
+		assert_int_equal(status_of(f, n % 8), VIRTIO_BLK_S_OK);
+	}
+}
+
 static void test_again(void **state)
 {
 	struct fix *f = *state;
@@ -415,6 +431,7 @@ int main(void)
 		T(test_short_transfers),
 		T(test_truncated_file),
 		T(test_host_errors),
+		T(test_small_requests_do_not_wait),
 		T(test_again),
 		T(test_warnings),
 		T(test_lost_sync),
