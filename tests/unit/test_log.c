@@ -40,6 +40,25 @@ static const char *logged(void)
 	return text;
 }
 
+/* As a device says the first of a row of faults as a warning: the second is one for developers. */
+static enum log_level quieter(unsigned *num)
+{
+	return (*num)++ == 0 ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
+}
+
+static void test_level_is_evaluated_once(void **state)
+{
+	unsigned num = 0;
+
+	(void)state;
+	log_setup(LOG_LEVEL_DEBUG, log_pipe[1]);
+	log_at(quieter(&num), "first");
+	assert_non_null(strstr(logged(), " warn "));
+	log_at(quieter(&num), "second");
+	assert_non_null(strstr(logged(), " debug "));
+	assert_int_equal(num, 2);
+}
+
 static void test_levels(void **state)
 {
 	enum log_level level = LOG_LEVEL_INFO;
@@ -156,9 +175,13 @@ static void test_control_characters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_levels),	    cmocka_unit_test(test_line),
-		cmocka_unit_test(test_too_long),    cmocka_unit_test(test_unwritable),
-		cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_control_characters),
+		cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_level_is_evaluated_once),
+		cmocka_unit_test(test_line),
+		cmocka_unit_test(test_too_long),
+		cmocka_unit_test(test_unwritable),
+		cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_control_characters),
 	};
 
 	return cmocka_run_group_tests(tests, open_pipe, close_pipe);

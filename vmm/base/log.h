@@ -44,10 +44,12 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...) _
 
 bool log_enabled(enum log_level level);
 
+/* level is evaluated once: who computes it may count what it says. */
 #define log_at(level, ...)                                                                                             \
 	do {                                                                                                           \
-		if (log_enabled(level))                                                                                \
-			log_write(level, MF_LOG_MODULE, __VA_ARGS__);                                                  \
+		const enum log_level log_at_level = (level);                                                           \
+		if (log_enabled(log_at_level))                                                                         \
+			log_write(log_at_level, MF_LOG_MODULE, __VA_ARGS__);                                           \
 	} while (0)
 
 /* A .c file that logs defines MF_LOG_MODULE, a string, before it includes this header. */
