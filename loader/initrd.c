@@ -45,7 +45,7 @@ static int load(struct mem *m, const char *path, const void *extra, size_t extra
 		uint64_t *ret_gpa, uint64_t *ret_size, struct err *e)
 {
 	struct filemem_count count = { 0 };
-	uint64_t size = 0, total, gpa;
+	uint64_t size = 0, total, gpa = 0;
 	MF_CLOSE int fd = -1;
 	int rc = 0;
 

@@ -171,7 +171,7 @@ static unsigned type_all(unsigned taken)
 static void test_input_backpressure(void **state)
 {
 	unsigned taken = 0, n = 0;
-	char got;
+	char got = 0;
 
 	(void)state;
 	taken = type_all(taken);
