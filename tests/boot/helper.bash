@@ -198,6 +198,7 @@ kill_started() {
 
 # Ends what a failed test has left running; a test that passed must have left nothing.
 setup() {
+	umask 022 # some files are made for other users
 	started=()
 }
 

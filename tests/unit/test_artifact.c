@@ -459,6 +459,7 @@ int main(void)
 		T(test_what_was_left),
 		T(test_directories_that_will_not_do),
 	};
+	umask(022); /* modes are compared */
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
