@@ -70,8 +70,8 @@ cached_end() {
 
 cached_stop() {
 	trap '' HUP INT QUIT TERM
+	echo "${progress_width:+$'\r\033[K'}$cached_name: ended by a signal; removing what is half made" >&2
 	cached_end
-	echo "$cached_name: ended by a signal; what was half made is removed" >&2
 	exit "$1"
 }
 

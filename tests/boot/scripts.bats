@@ -191,3 +191,38 @@ ended_on_its_way() { # STOP SCRIPT [ARG...]
 	assert_equal "$(compiler env CC=clang make)" clang
 	assert_equal "$(compiler env -u CC make CC=clang-14)" clang-14
 }
+
+# ci FRESH MAKE: what CI says last, if tests/fresh and make are these lines of shell; $status is CI's.
+ci() {
+	mkdir -p tree/.ci tree/tests
+	cp "$root/.ci/run" tree/.ci/run
+	ln -sf ../../bin/deps tree/tests/deps
+	ln -sf ../../bin/fresh tree/tests/fresh
+	stand_in deps <<< true
+	stand_in sudo <<< 'exec "$@"'
+	stand_in fresh <<< "$1"
+	stand_in make <<< "$2"
+	run tree/.ci/run
+	[ "${#lines[@]}" -eq 0 ] || output=${lines[-1]}
+}
+
+@test "CI's last line is the sum of both parts, and what fails without a count is a failure" {
+	local good='echo "3 passed, 0 failed, 1 skipped"' bad='echo "2 passed, 2 failed, 0 skipped"; echo "make: Error 1"; exit 2'
+	ci "$good" "$good"
+	assert_success
+	assert_output "6 passed, 0 failed, 2 skipped"
+	ci "$good" "$bad"
+	assert_failure
+	assert_output "5 passed, 2 failed, 1 skipped"
+	ci "$bad" "$good"
+	assert_failure
+	assert_output "5 passed, 2 failed, 1 skipped"
+	ci "$good" 'echo "cc: error"; exit 2'
+	assert_failure
+	assert_output "3 passed, 1 failed, 1 skipped"
+	ci "$good" 'echo nothing'
+	assert_failure
+	ci "$good; exit 1" "$good"
+	assert_failure
+	assert_output "6 passed, 1 failed, 2 skipped"
+}
