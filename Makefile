@@ -50,7 +50,7 @@ ifneq ($(SAN),1)
 ALL_LDFLAGS += -Wl,--defsym=getpwuid=0,--defsym=initgroups=0
 endif
 
-SRCS := $(wildcard vmm/base/*.c vmm/core/*.c vmm/*.c virtio/*.c loader/*.c jailer/*.c)
+SRCS := $(filter-out vmm/filters/%,$(wildcard vmm/*.c vmm/*/*.c)) $(wildcard virtio/*.c loader/*.c jailer/*.c)
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/loader/init_blob.o
 BIN := $(B)/mayfly
 # Everything but main(), for tests to link what they need from: of an archive, only what is used is taken.
@@ -129,12 +129,12 @@ $(FILTER_COMPILER): vmm/filters/compile.c $(wildcard vmm/filters/*.h) vmm/base/u
 $(FILTERS): $(FILTER_COMPILER)
 	$(call say,FILTERS,$@)
 	$(Q)$< > $@
-$(B)/vmm/confine.o: $(FILTERS)
-$(B)/vmm/confine.o: ALL_CFLAGS += -DFILTERS_FILE='"$(FILTERS)"'
-$(B)/fuzz/obj/vmm/confine.o: $(FILTERS)
-$(B)/fuzz/obj/vmm/confine.o: FUZZ_FLAGS += -DFILTERS_FILE='"$(FILTERS)"'
+$(B)/vmm/process/confine.o: $(FILTERS)
+$(B)/vmm/process/confine.o: ALL_CFLAGS += -DFILTERS_FILE='"$(FILTERS)"'
+$(B)/fuzz/obj/vmm/process/confine.o: $(FILTERS)
+$(B)/fuzz/obj/vmm/process/confine.o: FUZZ_FLAGS += -DFILTERS_FILE='"$(FILTERS)"'
 # Its texts are files.
-$(B)/vmm/texts.o $(B)/fuzz/obj/vmm/texts.o: $(wildcard configs/manual/* configs/completion/*)
+$(B)/vmm/cli/embedded.o $(B)/fuzz/obj/vmm/cli/embedded.o: $(wildcard configs/manual/* configs/completion/*)
 
 $(BIN): $(OBJS)
 	$(call say,LD,$@)
@@ -148,13 +148,13 @@ $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
 
 # The monitor with threads that try what they may not, for the tests of their filters.
 PROBED := $(B)/mayfly-probe
-$(B)/probe/confine.o: vmm/confine.c $(FILTERS)
+$(B)/probe/confine.o: vmm/process/confine.c $(FILTERS)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -DFILTERS_FILE='"$(FILTERS)"' -DMF_PROBE -c -o $@ $<
 $(B)/probe/probe.o: tests/probe/probe.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
-$(PROBED): $(filter-out $(B)/vmm/confine.o,$(OBJS)) $(B)/probe/confine.o $(B)/probe/probe.o
+$(PROBED): $(filter-out $(B)/vmm/process/confine.o,$(OBJS)) $(B)/probe/confine.o $(B)/probe/probe.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=timeline_count_instructions,--wrap=io_uring_enable_rings,--wrap=timers_run -o $@ $^ $(LIBS)
 
@@ -221,7 +221,7 @@ deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
 # Where KVM cannot run kernels.
 lab: | $(B)/.deps-lab ## set up the lab: an emulated machine with a real KVM (once: cached)
 	$(Q)exec tests/lab/setup > /dev/null
-$(PROBE): tests/lab/kvm-runs-kernels.c vmm/core/kvm_native.c vmm/core/kvm_native.h vmm/base/err.c | $(B)/.deps-build
+$(PROBE): tests/lab/kvm-runs-kernels.c vmm/doctor/kvm_native.c vmm/doctor/kvm_native.h vmm/base/err.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $(filter %.c,$^)
 

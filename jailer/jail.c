@@ -19,7 +19,7 @@
  *
  * The PID namespace is for children, so jail_fork makes two, and the process that has entered ends. The first is PID 1,
  * which does nothing but wait for its end: the main process as PID 1 would not be stopped by the terminal, nor killed by
- * its own abort(), and its end would wait for the reaper of the VM (vmm/reaper.c). Both are the children of the process
+ * its own abort(), and its end would wait for the reaper of the VM (vmm/process/async_teardown.c). Both are the children of the process
  * outside, which so has the true status of the main one at once.
  */
 #include "jailer/jail.h"

@@ -14,7 +14,7 @@ struct mem;
 #define ACPI_CPUS_MAX 32U
 #define ACPI_DEVICES_MAX 27U /* virtio-mmio; as many as there are pins for them in an MP table */
 
-/* The sleep and reset registers that the FADT names: one port each, a byte wide. vmm/acpi_pm.c answers there. */
+/* The sleep and reset registers that the FADT names: one port each, a byte wide. vmm/platform/acpi_pm.c answers there. */
 #define ACPI_PM_PORT 0x600U
 #define ACPI_PM_PORTS 3U
 #define ACPI_PM_SLEEP_CONTROL 0U /* offsets from ACPI_PM_PORT */

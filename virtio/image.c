@@ -14,7 +14,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
-#include "vmm/base/files.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 

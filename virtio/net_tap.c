@@ -27,7 +27,7 @@
 #include "virtio/net_backend.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
-#include "vmm/base/files.h"
+#include "vmm/base/fdstore.h"
 #define MF_LOG_MODULE "net"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"

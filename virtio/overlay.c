@@ -9,7 +9,7 @@
 
 #include "virtio/image.h"
 #include "vmm/base/err.h"
-#include "vmm/base/files.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/util.h"
 
 #ifndef MFD_NOEXEC_SEAL

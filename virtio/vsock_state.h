@@ -13,7 +13,7 @@
 
 #include "virtio/device.h"
 #include "virtio/vsock.h"
-#include "vmm/base/unixname.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/timer.h"
 

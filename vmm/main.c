@@ -4,14 +4,14 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "vmm/cli.h"
-#include "vmm/completion.h"
-#include "vmm/doctor.h"
-#include "vmm/exec.h"
-#include "vmm/jailer.h"
-#include "vmm/manual.h"
-#include "vmm/run.h"
-#include "vmm/status.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/cli/cli.h"
+#include "vmm/cli/completion.h"
+#include "vmm/cli/manual.h"
+#include "vmm/cmd/exec.h"
+#include "vmm/cmd/jailer.h"
+#include "vmm/cmd/run.h"
+#include "vmm/doctor/doctor.h"
 
 const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },

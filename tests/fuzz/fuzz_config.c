@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/err.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "vmm/base/err.h"
-#include "vmm/jailer.h"
+#include "vmm/cmd/jailer.h"
 
 #define ARGS_MAX 200
 

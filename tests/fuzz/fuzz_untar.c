@@ -11,12 +11,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/artifact_dir.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
-#include "vmm/untar.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/artifact_dir.h"
+#include "vmm/helper/untar.h"
 
 #define BLOCK 512U
 #define MEMBERS_MAX 64

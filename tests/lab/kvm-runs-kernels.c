@@ -1,11 +1,11 @@
 /*
- * kvm-runs-kernels: whether this host's KVM runs a kernel's code on the processor itself (vmm/core/kvm_native.c), for
+ * kvm-runs-kernels: whether this host's KVM runs a kernel's code on the processor itself (vmm/doctor/kvm_native.c), for
  * scripts. One line on standard output, and status 0 for yes, 1 for no.
  */
 #include <stdio.h>
 
 #include "vmm/base/err.h"
-#include "vmm/core/kvm_native.h"
+#include "vmm/doctor/kvm_native.h"
 
 int main(void)
 {

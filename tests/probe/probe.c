@@ -26,10 +26,10 @@
 #include <unistd.h>
 
 #include "vmm/base/util.h"
-#include "vmm/confine.h"
 #include "vmm/core/timer.h"
-#include "vmm/crash.h"
-#include "vmm/timeline.h"
+#include "vmm/process/confine.h"
+#include "vmm/process/crash.h"
+#include "vmm/vm/timeline.h"
 
 #define PROBE_CAME_BACK 200
 #define PROBE_REFUSED 201

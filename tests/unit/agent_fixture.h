@@ -24,13 +24,13 @@
 #include <cmocka.h>
 
 #include "virtio/vsock.h"
-#include "vmm/agent.h"
-#include "vmm/agent_client.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
-#include "vmm/base/unixname.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/control.h"
+#include "vmm/guest/guest_client.h"
 
 #define LENT_MAX 256
 

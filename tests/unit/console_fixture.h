@@ -21,10 +21,10 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
-#include "vmm/console.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/timer.h"
-#include "vmm/serial.h"
+#include "vmm/platform/console.h"
+#include "vmm/platform/serial.h"
 
 enum { RBR, IER, IIR, LCR, MCR, LSR, THR = 0 };
 

@@ -18,9 +18,9 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
-#include "vmm/core/kvm_native.h"
-#include "vmm/doctor_parts.h"
+#include "vmm/config/config.h"
+#include "vmm/doctor/doctor_parts.h"
+#include "vmm/doctor/kvm_native.h"
 
 #define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities/"
 #define CPU                                                                                                            \

@@ -20,7 +20,7 @@
 #include "vmm/base/log.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/timer.h"
-#include "vmm/serial.h"
+#include "vmm/platform/serial.h"
 
 enum { RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR, THR = 0, DLL = 0, DLM = 1, FCR = 2 };
 enum { RDI = 1, THRI = 2, RLSI = 4, MSI = 8 };

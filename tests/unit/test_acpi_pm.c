@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/acpi_pm.h"
+#include "vmm/platform/acpi_pm.h"
 
 static unsigned offs, resets;
 

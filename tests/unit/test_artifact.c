@@ -19,11 +19,11 @@
 #include <cmocka.h>
 
 #include "tests/unit/artifact_fixture.h"
-#include "vmm/artifact.h"
-#include "vmm/artifact_dir.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/artifact.h"
+#include "vmm/helper/artifact_dir.h"
 
 #define LIMIT_MS 10000
 

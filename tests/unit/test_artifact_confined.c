@@ -28,12 +28,12 @@
 
 #include <cmocka.h>
 
-#include "vmm/artifact.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
-#include "vmm/confine.h"
-#include "vmm/untar.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/artifact.h"
+#include "vmm/helper/untar.h"
+#include "vmm/process/confine.h"
 
 #define MAX_BYTES 65536
 

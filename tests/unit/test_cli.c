@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
 #include "vmm/base/util.h"
-#include "vmm/cli.h"
-#include "vmm/config.h"
-#include "vmm/status.h"
+#include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
 
 #define ARGS_MAX 32
 

@@ -11,8 +11,8 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/completion.h"
-#include "vmm/config.h"
+#include "vmm/cli/completion.h"
+#include "vmm/config/config.h"
 
 #define WORDS_MAX 16
 

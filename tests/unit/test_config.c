@@ -15,7 +15,7 @@
 #include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 static struct config conf;
 static struct err err;

@@ -11,7 +11,7 @@
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 static struct config conf;
 static struct err err;

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "vmm/base/err.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 static void takes(struct config *c, const char *text)
 {

@@ -12,7 +12,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 static struct config conf;
 static struct err err;

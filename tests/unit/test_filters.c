@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "vmm/base/util.h"
-#include "vmm/confine.h"
 #include "vmm/filters/rules.h"
+#include "vmm/process/confine.h"
 
 #define RANDOM_CALLS 200000
 #define FIRST_VALUE 40 /* what the slots hold: 40, 41, ... */

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/halt.h"
+#include "vmm/vm/halt.h"
 
 #define HOUR_MS 3600000U
 

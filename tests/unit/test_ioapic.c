@@ -14,7 +14,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/core/loop.h"
-#include "vmm/ioapic.h"
+#include "vmm/platform/ioapic.h"
 
 #define PINS 6
 

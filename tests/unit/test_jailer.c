@@ -13,7 +13,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/jailer.h"
+#include "vmm/cmd/jailer.h"
 
 #define ARGS_MAX 160
 

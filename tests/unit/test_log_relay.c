@@ -15,7 +15,7 @@
 
 #define MF_LOG_MODULE "test"
 #include "vmm/base/log.h"
-#include "vmm/log_relay.h"
+#include "vmm/process/log_relay.h"
 
 static int log_pipe[2], wake_fd;
 static unsigned num_lines;

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/exit_status.h"
 #include "vmm/base/util.h"
-#include "vmm/cli.h"
-#include "vmm/config_field.h"
-#include "vmm/manual.h"
-#include "vmm/status.h"
-#include "vmm/texts.h"
+#include "vmm/cli/cli.h"
+#include "vmm/cli/embedded.h"
+#include "vmm/cli/manual.h"
+#include "vmm/config/config_field.h"
 
 static int fake_command(int argc, char **argv)
 {

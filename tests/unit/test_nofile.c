@@ -12,8 +12,8 @@
 
 #include "virtio/vsock.h"
 #include "vmm/base/err.h"
-#include "vmm/config.h"
-#include "vmm/nofile.h"
+#include "vmm/config/config.h"
+#include "vmm/vm/nofile.h"
 
 static struct rlimit before;
 

@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/base/nearest.h"
 #include "vmm/base/parse.h"
+#include "vmm/base/suggest.h"
 #include "vmm/base/util.h"
 
 struct vector {

@@ -15,8 +15,8 @@
 #include <cmocka.h>
 
 #include "vmm/base/err.h"
-#include "vmm/config.h"
-#include "vmm/passt.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/passt.h"
 
 static char dir[64], path_before[4096];
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/vm.h"
+#include "vmm/vm/vm.h"
 
 #define VCPUS 4
 #define PAUSE_MS 50

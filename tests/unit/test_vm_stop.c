@@ -11,13 +11,13 @@
 #include <cmocka.h>
 
 #include "loader/init/proto.h"
-#include "vmm/agent.h"
-#include "vmm/config.h"
-#include "vmm/crash.h"
-#include "vmm/ending.h"
-#include "vmm/status.h"
-#include "vmm/timeline.h"
-#include "vmm/vm.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/guest_client.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/vm/timeline.h"
+#include "vmm/vm/vm.h"
 
 #define START_MS 5000U
 

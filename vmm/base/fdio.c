@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/files.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/util.h"
 
 #define LINGER_STEP_MS 5

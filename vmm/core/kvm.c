@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/files.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
 

@@ -1,0 +1,106 @@
+/* What the console's text says about the guest's end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "loader/init/proto.h"
+#include "vmm/guest/console_scan.h"
+
+static void scan(struct guestlog *g, const char *text)
+{
+	guestlog_scan(g, text, strlen(text));
+}
+
+static void test_panic(void **state)
+{
+	struct guestlog g = { 0 };
+
+	(void)state;
+	scan(&g, "[    0.1] Kernel panic - not syncing: VFS: no ro");
+	assert_string_equal(g.panic, "");
+	scan(&g, "ot\r\n[    0.2] Kernel panic - not syncing: second\r\n");
+	assert_string_equal(g.panic, "VFS: no root");
+}
+
+static void test_reboot_and_halt(void **state)
+{
+	struct guestlog g = { 0 };
+
+	(void)state;
+	scan(&g, "[ 1.0] reboot: Restarting system\n");
+	assert_true(g.restarting);
+	assert_false(g.halted);
+	scan(&g, "[ 1.0] reboot: System halted\n");
+	assert_true(g.halted);
+}
+
+static void test_poweroff_without_acpi(void **state)
+{
+	struct guestlog g = { 0 };
+
+	(void)state;
+	scan(&g, "[ 1.0] reboot: Power off not available: System halted instead\n");
+	assert_true(g.halted);
+}
+
+static void test_nothing_from_an_ordinary_line(void **state)
+{
+	struct guestlog g = { 0 };
+
+	(void)state;
+	scan(&g, "\n\r\nKernel panic\nreboot\nnot syncing: x\nSystem halted\n");
+	assert_string_equal(g.panic, "");
+	assert_false(g.restarting || g.halted);
+}
+
+static void test_hostile_text(void **state)
+{
+	struct guestlog g = { 0 };
+	char line[4096];
+
+	(void)state;
+	memset(line, 'x', sizeof(line));
+	for (int i = 0; i < 100; i++)
+		guestlog_scan(&g, line, sizeof(line));
+	scan(&g, "\n");
+	scan(&g, "Kernel panic - not syncing: \033[31mred\a\n");
+	assert_string_equal(g.panic, ".[31mred.");
+	memset(&g, 0, sizeof(g));
+	scan(&g, "Kernel panic - not syncing: ");
+	guestlog_scan(&g, line, sizeof(line));
+	scan(&g, "\n");
+	assert_true(strlen(g.panic) < GUESTLOG_LINE_MAX);
+}
+
+static void test_command_on_the_console(void **state)
+{
+	struct guestlog g = GUESTLOG_INIT;
+
+	(void)state;
+	scan(&g, INIT_CONSOLE_STATUS "3\r\n"); /* of somebody else */
+	assert_int_equal(g.status, -1);
+	scan(&g, "x " INIT_CONSOLE_START "\r\n");
+	assert_false(g.on_console);
+	scan(&g, INIT_CONSOLE_START "\r\n");
+	assert_true(g.on_console);
+	assert_int_equal(g.status, -1);
+	scan(&g, "mayfly-init: status 7\r\n");
+	assert_int_equal(g.status, 7);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_panic),
+		cmocka_unit_test(test_command_on_the_console),
+		cmocka_unit_test(test_reboot_and_halt),
+		cmocka_unit_test(test_poweroff_without_acpi),
+		cmocka_unit_test(test_nothing_from_an_ordinary_line),
+		cmocka_unit_test(test_hostile_text),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,81 @@
+/* Programs of the host: what they inherit, and how their end is told. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/err.h"
+#include "vmm/helper/spawn.h"
+
+/* Runs a shell script, and returns what child_wait does. */
+static int run(const char *script, int stdin_fd, struct err *e)
+{
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	pid_t pid = child_start(argv, stdin_fd, "dash", e);
+
+	assert_true(pid > 0);
+	return child_wait(pid, "sh", e);
+}
+
+/* Descriptors of ours without CLOEXEC: what our own caller has handed down to us. */
+static void test_inherits_nothing(void **state)
+{
+	static const int handed_down[] = { 3, 4, 57, 900 };
+	static const char script[] =
+		"for fd in /proc/$$/fd/*; do [ \"${fd##*/}\" -le 2 ] || [ ! -e $fd ] || exit 1; done";
+	int null = open("/dev/null", O_RDWR);
+	struct err e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(handed_down) / sizeof(int); i++)
+		if (fcntl(handed_down[i], F_GETFD) < 0)
+			assert_int_equal(dup2(null, handed_down[i]), handed_down[i]);
+	assert_int_equal(run(script, -1, &e), 0);
+	assert_int_equal(run(script, null, &e), 0);
+	close(null);
+}
+
+static void test_stdin_is_the_file(void **state)
+{
+	int pair[2];
+	struct err e;
+
+	(void)state;
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	assert_int_equal(write(pair[1], "one\n", 4), 4);
+	close(pair[1]);
+	assert_int_equal(run("read -r line && [ \"$line\" = one ]", pair[0], &e), 0);
+	assert_int_equal(run("! read -r line", -1, &e), 0);
+	close(pair[0]);
+}
+
+static void test_how_it_failed(void **state)
+{
+	static const char *const missing[] = { "mayfly-test-is-not-there", NULL };
+	struct err e;
+
+	(void)state;
+	assert_int_equal(run("exit 3", -1, &e), -ECHILD);
+	assert_non_null(strstr(e.text, "3"));
+	assert_int_equal(run("kill -KILL $$", -1, &e), -ECHILD);
+	assert_int_equal(child_start(missing, -1, "a-package", &e), -ENOENT);
+	assert_non_null(strstr(e.text, "a-package"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_inherits_nothing),
+		cmocka_unit_test(test_stdin_is_the_file),
+		cmocka_unit_test(test_how_it_failed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

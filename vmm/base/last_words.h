@@ -1,0 +1,22 @@
+/* A line on stderr from a signal handler. All of it is async-signal-safe. */
+#ifndef MF_BASE_LAST_WORDS_H
+#define MF_BASE_LAST_WORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAST_WORDS_MAX 512
+
+/* Zeroed: empty. What does not fit is cut off. */
+struct last_words {
+	char text[LAST_WORDS_MAX];
+	size_t len;
+};
+
+void last_words_put(struct last_words *l, const char *text);
+void last_words_put_number(struct last_words *l, uint64_t n, unsigned base);
+
+/* Writes them, unless stderr takes nothing: nobody waits for a reader now. */
+void last_words_say(const struct last_words *l);
+
+#endif

@@ -1,0 +1,251 @@
+/*
+ * Unix sockets with names; see unixname.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
+ * where a blocking one would wait for room in the backlog.
+ *
+ * Whoever may write to a socket's directory can exchange what has its name at any time. So nothing is looked at by name and
+ * then used by name: what is looked at is a descriptor (O_PATH), to which connect(2) gets by /proc/self/fd; and what is
+ * removed gets a name that nobody knows first, and is looked at then. The directory is a descriptor from the beginning.
+ */
+#define MF_LOG_MODULE "socket"
+#include "vmm/base/unix_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+
+#define BACKLOG 256
+
+/* What is bound, for unixname_remove_all. Written by one thread; each write is whole for a handler that interrupts it. */
+static struct unixname *volatile bound[UNIXNAME_BOUND_MAX];
+
+static void set_bound(struct unixname *from, struct unixname *to)
+{
+	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++) {
+		if (bound[i] == from) {
+			bound[i] = to;
+			return;
+		}
+	}
+}
+
+static int make_socket(int type)
+{
+	int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* path fits. */
+static struct sockaddr_un address(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	_Static_assert(UNIXNAME_MAX < sizeof(addr.sun_path), "with the NUL");
+	memcpy(addr.sun_path, path, strnlen(path, UNIXNAME_MAX));
+	return addr;
+}
+
+int unixname_connect(const char *path, int type)
+{
+	struct sockaddr_un addr = address(path);
+	MF_CLOSE int fd = make_socket(type);
+
+	if (fd < 0)
+		return fd;
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	return mf_take_fd(&fd);
+}
+
+/* To the file of an O_PATH descriptor, which has, or had, that path. */
+static int connect_file(int file, const char *path, int type)
+{
+	char link[32];
+	int fd;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
+	fd = unixname_connect(link, type);
+	return fd == -ENOENT ? unixname_connect(path, type) : fd; /* there is no /proc */
+}
+
+int unixname_connect_exact(const char *path, int type)
+{
+	MF_CLOSE int file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (file < 0 || fstatat(file, "", &st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	return S_ISSOCK(st.st_mode) ? connect_file(file, path, type) : -ENOTSOCK;
+}
+
+static const char *name_in(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool is_file(int dir, const char *name, dev_t dev, ino_t ino)
+{
+	struct stat st;
+
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+/*
+ * Removes this file, which has name in dir, and no other. It is looked at twice, so that another's is not even moved where
+ * nobody is quick. Returns 0, or -errno: -ESTALE if another has the name.
+ */
+static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
+{
+	char aside[48];
+	int r;
+
+	snprintf(aside, sizeof(aside), ".mayfly-%llx", (unsigned long long)ino);
+	if (!is_file(dir, name, dev, ino))
+		return -ESTALE;
+	if (renameat2(dir, name, dir, aside, RENAME_NOREPLACE) < 0) {
+		if (errno != EINVAL)
+			return -errno;
+		return unlinkat(dir, name, 0) < 0 ? -errno : 0; /* a file system that cannot do it */
+	}
+	if (is_file(dir, aside, dev, ino))
+		return unlinkat(dir, aside, 0) < 0 ? -errno : 0;
+	r = renameat2(dir, aside, dir, name, RENAME_NOREPLACE) < 0 ? -errno : -ESTALE;
+	if (r != -ESTALE)
+		log_warn("'%s' was exchanged for another file, which is called '%s' now: %s; continuing", name, aside,
+			 strerror(-r));
+	return r;
+}
+
+/* There is something at the path: removes a socket that nobody listens on, and refuses everything else. */
+static int replace(const struct unixname *u, const char *path, int type, struct err *e)
+{
+	MF_CLOSE int file = openat(u->dir_fd, name_in(path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	int fd, r;
+
+	if (file < 0)
+		return errno == ENOENT ? 0 : err_sys(e, "look at it");
+	if (fstat(file, &st) < 0)
+		return err_sys(e, "look at it");
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -EEXIST, "exists and is not a socket: remove it, or choose another name");
+	fd = connect_file(file, path, type);
+	/* EPROTOTYPE: somebody listens for connections of another type. */
+	if (fd >= 0 || fd == -EAGAIN || fd == -EPROTOTYPE) {
+		if (fd >= 0)
+			close(fd);
+		return err_set(e, -EADDRINUSE, "another process listens there: end it, or choose another name");
+	}
+	if (fd != -ECONNREFUSED && fd != -ENOENT)
+		return err_neg(e, fd, "find out who listens there");
+	r = remove_file(u->dir_fd, name_in(path), st.st_dev, st.st_ino);
+	if (r < 0 && r != -ENOENT && r != -ESTALE) /* then bind(2) says what there is */
+		return err_neg(e, r, "remove the socket that was left there");
+	log_info("replacing '%s', which nobody listens on", path);
+	return 0;
+}
+
+static int open_directory(const char *path)
+{
+	char dir[UNIXNAME_MAX + 1];
+	size_t len = (size_t)(name_in(path) - path);
+
+	memcpy(dir, path, len);
+	dir[len] = '\0';
+	return open(len ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int bind_name(const struct unixname *u, const char *path, int type, struct err *e)
+{
+	struct sockaddr_un addr = address(path);
+	int r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
+
+	if (r < 0 && errno == EADDRINUSE) {
+		r = replace(u, path, type, e);
+		if (r < 0)
+			return r;
+		r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
+	}
+	return r < 0 ? err_sys(e, "bind") : 0;
+}
+
+bool unixname_take(struct unixname *u, const char *path)
+{
+	u->fd = files_take(path, FILES_LISTEN);
+	u->path = path;
+	return u->fd >= 0;
+}
+
+int unixname_provide(struct unixname *u, struct err *e)
+{
+	return files_provide(u->path, FILES_LISTEN, mf_take_fd(&u->fd), e);
+}
+
+int unixname_listen(struct unixname *u, const char *path, int type, struct err *e)
+{
+	struct stat st;
+	int r;
+
+	if (unixname_take(u, path))
+		return 0;
+	if (!*path || strlen(path) > UNIXNAME_MAX)
+		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
+	u->fd = make_socket(type);
+	if (u->fd < 0)
+		return err_neg(e, u->fd, "make a socket");
+	u->dir_fd = open_directory(path);
+	if (u->dir_fd < 0)
+		return err_sys(e, "open its directory");
+	r = bind_name(u, path, type, e);
+	if (r < 0)
+		return r;
+	if (fstatat(u->dir_fd, name_in(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys(e, "look at it");
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -EEXIST, "another file has taken its place");
+	u->path = path;
+	u->bound = true;
+	u->dev = st.st_dev;
+	u->ino = st.st_ino;
+	set_bound(NULL, u);
+	return listen(u->fd, BACKLOG) < 0 ? err_sys(e, "listen") : 0;
+}
+
+void unixname_remove(struct unixname *u)
+{
+	if (u->bound)
+		(void)remove_file(u->dir_fd, name_in(u->path), u->dev,
+				  u->ino); /* or the next to listen there does it */
+	u->bound = false;
+	set_bound(u, NULL);
+	if (u->dir_fd >= 0)
+		close(u->dir_fd);
+	u->dir_fd = -1;
+}
+
+void unixname_remove_all(void)
+{
+	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++)
+		if (bound[i])
+			unixname_remove(bound[i]);
+}
+
+void unixname_done(struct unixname *u)
+{
+	unixname_remove(u);
+	if (u->fd >= 0)
+		close(u->fd);
+	u->fd = -1;
+}

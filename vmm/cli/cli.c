@@ -1,0 +1,304 @@
+/*
+ * The command line; see cli.h.
+ *
+ * getopt_long does the parsing, in the mode that never reorders argv (a leading '-'), so that argv[optind] before a call
+ * is the element that the call looks at: messages can quote it. Abbreviated long options, which getopt_long takes, are
+ * refused, because a new option could change what an old script means.
+ *
+ * argv is walked twice: for the options that come first (--config), then for the rest, which override them.
+ */
+#include "vmm/cli/cli.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/printable.h"
+#include "vmm/base/suggest.h"
+#include "vmm/base/util.h"
+
+#define LONG_BASE 256  /* getopt's value for the option at index i of the table is LONG_BASE + i */
+#define VALUE_SHOWN 60 /* bytes of a value in a message, so that the reason behind it is not cut */
+
+/* A command's options in the form that getopt_long takes. */
+struct getopt_tables {
+	char shorts[3 + 2 * CLI_OPTIONS_MAX];
+	struct option longs[CLI_OPTIONS_MAX + 1];
+};
+
+int cli_fail(const struct err *e)
+{
+	struct err shown = *e;
+
+	printable_line(shown.text); /* whatever bytes a file name or value in it has */
+	fprintf(stderr, "mayfly: %s\n", shown.text);
+	return STATUS_FAILED;
+}
+
+int cli_check_stdout(struct err *e)
+{
+	if (fflush(stdout) == EOF || ferror(stdout))
+		return err_sys(e, "write to stdout");
+	return 0;
+}
+
+static void fill_tables(const struct cli_option *options, struct getopt_tables *t)
+{
+	char *s = t->shorts;
+	int num = 0;
+
+	*s++ = '-';
+	*s++ = ':'; /* tell a missing value from an unknown option, and print nothing */
+	for (const struct cli_option *o = options; o->help; o++) {
+		if (!o->long_name)
+			continue;
+		assert(num < CLI_OPTIONS_MAX);
+		t->longs[num++] = (struct option){
+			.name = o->long_name,
+			.has_arg = !o->value_name ? no_argument :
+				   o->fixed	  ? optional_argument :
+						    required_argument,
+			.val = LONG_BASE + (int)(o - options),
+		};
+		if (o->short_name)
+			*s++ = o->short_name;
+		if (o->short_name && o->value_name)
+			*s++ = ':';
+	}
+	*s = '\0';
+	t->longs[num] = (struct option){ 0 };
+}
+
+/* The option of a value that getopt_long returned or left in optopt. */
+static const struct cli_option *find_option(const struct cli_option *options, int val)
+{
+	if (val >= LONG_BASE)
+		return &options[val - LONG_BASE];
+	while (options->help && options->short_name != val)
+		options++;
+	return options->help ? options : NULL;
+}
+
+static int unknown_option(const struct cli_usage *u, const char *given, struct err *e)
+{
+	struct nearest n = { .word = given + 2, .len = strcspn(given + 2, "=") };
+	int shown = (int)MF_MIN(n.len + 2, (size_t)VALUE_SHOWN);
+
+	for (const struct cli_option *o = u->options; o->help; o++) {
+		if (o->long_name)
+			nearest_try(&n, o->long_name);
+	}
+	if (n.best)
+		return err_set(e, -EINVAL, "unknown option '%.*s'; did you mean '--%s'? try 'mayfly %s --help'", shown,
+			       given, n.best, u->command);
+	return err_set(e, -EINVAL, "unknown option '%.*s'; try 'mayfly %s --help'", shown, given, u->command);
+}
+
+/* What getopt_long did not take: c is '?' or ':', given the element of argv. */
+static int refuse(const struct cli_usage *u, int c, const char *given, struct err *e)
+{
+	const struct cli_option *o = find_option(u->options, optopt);
+
+	if (c == ':' && o)
+		return err_set(e, -EINVAL, "option '--%s' needs a value (%s); try 'mayfly %s --help'", o->long_name,
+			       o->value_name, u->command);
+	if (optopt >= LONG_BASE)
+		return err_set(e, -EINVAL, "option '--%s' takes no value; try 'mayfly %s --help'", o->long_name,
+			       u->command);
+	if (optopt)
+		return err_set(e, -EINVAL, "unknown option '-%c'; try 'mayfly %s --help'", optopt, u->command);
+	return unknown_option(u, given, e);
+}
+
+static int apply(const struct cli_usage *u, const struct cli_option *o, void *target, const char *value, struct err *e)
+{
+	if (!o->value_name || (o->fixed && !value))
+		value = o->fixed;
+	if ((o->set ? o->set(target, value, e) : u->set_key(target, o->key, value, e)) == 0)
+		return 0;
+	if (o->first)
+		return e->code; /* the message starts with the file's name */
+	if (!o->value_name)
+		return err_wrap(e, "option '--%s'", o->long_name);
+	return err_wrap(e, "option '--%s %.*s%s'", o->long_name, VALUE_SHOWN, value,
+			strlen(value) > VALUE_SHOWN ? "..." : "");
+}
+
+/* An argument that is no option, in front of "--". */
+static int take_operand(const struct cli_usage *u, bool first, void *target, const char *text, struct err *e)
+{
+	if (u->operand)
+		return first ? 0 : u->operand(target, text, e);
+	return err_set(e, -EINVAL, "unexpected argument '%.*s'%s; try 'mayfly %s --help'", VALUE_SHOWN, text,
+		       u->argument ? " (a command to run stands behind '--')" : "", u->command);
+}
+
+/* Sets the options whose first is as given. Returns 0, 1 when an option asks for the help, or a negative errno. */
+static int walk(const struct cli_usage *u, bool first, void *target, int argc, char **argv, struct err *e)
+{
+	struct getopt_tables tables;
+	const struct cli_option *o;
+	int at, val;
+
+	fill_tables(u->options, &tables);
+	optind = 0; /* GNU: start anew */
+	for (;;) {
+		at = optind ? optind : 1;
+		val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
+		if (val == -1)
+			break;
+		if (val == 1) {
+			if (take_operand(u, first, target, optarg, e) < 0)
+				return e->code;
+			continue;
+		}
+		if (val == '?' || val == ':')
+			return refuse(u, val, argv[at], e);
+		o = find_option(u->options, val);
+		if (val >= LONG_BASE && strcspn(argv[at] + 2, "=") != strlen(o->long_name))
+			return unknown_option(u, argv[at], e);
+		if (!o->set && !o->key)
+			return 1;
+		if (o->first == first && apply(u, o, target, optarg, e) < 0)
+			return e->code;
+	}
+	for (; !first && optind < argc; optind++) {
+		if (!u->argument)
+			return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN,
+				       argv[optind], u->command);
+		if (u->argument(target, argv[optind], e) < 0)
+			return err_wrap(e, "command");
+	}
+	return 0;
+}
+
+int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv, struct err *e)
+{
+	int r = walk(usage, true, target, argc, argv, e);
+
+	if (r == 0)
+		return walk(usage, false, target, argc, argv, e);
+	if (r < 0)
+		return r;
+	cli_print_help(usage, stdout);
+	return cli_check_stdout(e) < 0 ? e->code : 1;
+}
+
+int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e)
+{
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		cli_print_help(usage, stdout);
+		return cli_check_stdout(e) < 0 ? e->code : 1;
+	}
+	if (argc > 1 && argv[1][0] == '-')
+		return argv[1][1] == '-' ? unknown_option(usage, argv[1], e) :
+					   err_set(e, -EINVAL, "unknown option '%.*s'; try 'mayfly %s --help'",
+						   VALUE_SHOWN, argv[1], usage->command);
+	if (argc > 2)
+		return err_set(e, -EINVAL, "unexpected argument '%.*s'; try 'mayfly %s --help'", VALUE_SHOWN, argv[2],
+			       usage->command);
+	*ret = argc == 2 ? argv[1] : NULL;
+	return 0;
+}
+
+/* "  -k, --kernel FILE"; returns its length as snprintf does. */
+static int option_column(const struct cli_option *o, char *text, size_t size)
+{
+	char short_name[] = { '-', o->short_name, ',', '\0' };
+
+	return snprintf(text, size, "  %3s --%s%s%s%s", o->short_name ? short_name : "", o->long_name,
+			!o->value_name ? "" :
+			o->fixed       ? "[=" :
+					 " ",
+			o->value_name ? o->value_name : "", o->value_name && o->fixed ? "]" : "");
+}
+
+void cli_print_help(const struct cli_usage *usage, FILE *out)
+{
+	char column[64];
+	int width = 0;
+
+	for (const struct cli_option *o = usage->options; o->help; o++) {
+		if (o->long_name)
+			width = MF_MAX(width, option_column(o, column, sizeof(column)));
+	}
+	fprintf(out, "Usage: mayfly %s %s\n\n%s", usage->command, usage->synopsis, usage->about);
+	for (const struct cli_option *o = usage->options; o->help; o++) {
+		const char *line = o->help;
+
+		if (!o->long_name) {
+			fprintf(out, "\n%s:\n", o->help);
+			continue;
+		}
+		option_column(o, column, sizeof(column));
+		for (;;) {
+			int len = (int)strcspn(line, "\n");
+
+			fprintf(out, "%-*s  %.*s\n", width, column, len, line);
+			if (!line[len])
+				break;
+			line += len + 1;
+			column[0] = '\0';
+		}
+	}
+}
+
+static int print_commands(const struct cli_command *commands)
+{
+	struct err e;
+
+	printf("Usage: mayfly COMMAND [options]\n\nA microVM monitor: boots a Linux guest over /dev/kvm in "
+	       "milliseconds.\n\nCommands:\n");
+	for (const struct cli_command *c = commands; c->name; c++)
+		printf("  %-10s  %s\n", c->name, c->summary);
+	printf("\nOptions:\n  -h, --help  this text, or with a command, its options\n  --version   the version\n");
+	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+}
+
+static int print_version(void)
+{
+	struct err e;
+
+	printf("mayfly %s\n", MF_VERSION);
+	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+}
+
+static int unknown_command(const struct cli_command *commands, const char *given)
+{
+	struct nearest n = { .word = given, .len = strlen(given) };
+	const char *what = given[0] == '-' ? "option" : "command";
+	struct err e;
+
+	for (const struct cli_command *c = commands; c->name; c++)
+		nearest_try(&n, c->name);
+	nearest_try(&n, "--help");
+	nearest_try(&n, "--version");
+	if (n.best)
+		err_set(&e, -EINVAL, "unknown %s '%.*s'; did you mean '%s'? try 'mayfly --help'", what, VALUE_SHOWN,
+			given, n.best);
+	else
+		err_set(&e, -EINVAL, "unknown %s '%.*s'; try 'mayfly --help'", what, VALUE_SHOWN, given);
+	return cli_fail(&e);
+}
+
+int cli_main(int argc, char **argv, const struct cli_command *commands)
+{
+	struct err e;
+
+	if (argc < 2) {
+		err_set(&e, -EINVAL, "no command given; try 'mayfly --help'");
+		return cli_fail(&e);
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return print_commands(commands);
+	if (!strcmp(argv[1], "--version"))
+		return print_version();
+	for (const struct cli_command *c = commands; c->name; c++) {
+		if (!strcmp(argv[1], c->name))
+			return c->run(argc - 1, argv + 1);
+	}
+	return unknown_command(commands, argv[1]);
+}

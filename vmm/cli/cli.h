@@ -1,0 +1,116 @@
+/*
+ * The command line: commands, and the options of a command. Both are tables, from which come the parser, the help and
+ * the suggestions in messages.
+ */
+#ifndef MF_CLI_CLI_H
+#define MF_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct config;
+struct err;
+
+#define CLI_OPTIONS_MAX 64 /* of one command */
+
+struct cli_command {
+	const char *name; /* NULL ends the table */
+	const char *summary;
+	int (*run)(int argc, char **argv); /* argv[0] is the name; returns mayfly's exit status */
+	const struct cli_usage *usage;	   /* for the manual and completion */
+};
+
+/*
+ * Sets what an option, an operand or an argument says in target, which the caller of the parser knows. Returns 0, or
+ * -errno with e set to what the value must be; the parser puts the option in front.
+ */
+typedef int cli_setter(void *target, const char *text, struct err *e);
+
+/*
+ * One option, a line of the help. A line with help alone is the heading of those that follow; one without help ends the
+ * table. help may hold line breaks.
+ */
+struct cli_option {
+	char short_name;       /* or 0 */
+	const char *long_name; /* without the dashes; NULL: a heading */
+	/* NULL: it takes no value, and set gets fixed; else, with fixed, it may: --NAME[=VALUE]. */
+	const char *value_name;
+	const char *help;
+	/* What it sets: a key, by the usage's set_key, or by its own function; neither: it prints the help. */
+	const char *key;
+	cli_setter *set;
+	const char *fixed;
+	bool first; /* set before all others, wherever it stands: a file, which they override */
+	/* For completion: what the value begins with ("tap="). Without it, files if it is a FILE, else the key's words. */
+	const char *words;
+	bool repeatable; /* for cli_parse_strict */
+};
+
+#define CLI_FILES ":files" /* in place of words: files, */
+#define CLI_SPEC ":spec"   /* and what the key's SPEC may begin with */
+
+/* How a command runs in a guest: the same for `run` and `exec`. */
+/* clang-format off */
+#define CLI_COMMAND_OPTIONS                                                                                            \
+	{ 't', "tty", NULL, "give it a terminal; default: if stdin and stdout are", .key = "tty",             \
+	  .fixed = "true" },                                                                                           \
+	{ 0, "no-tty", NULL, "give it none", .key = "tty", .fixed = "false" },                                \
+	{ 'e', "env", "VAR", "NAME=VALUE for it, or NAME: as it is here; repeatable", .key = "env" },         \
+	{ 'w', "workdir", "DIR", "run it in DIR", .key = "workdir" },                                         \
+	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers;\ndefault: root", .key = "user" }
+/* clang-format on */
+
+/* What the help of a command says, and what its parser knows. */
+struct cli_usage {
+	const char *command;
+	const char *synopsis; /* what comes after the name */
+	const char *about;    /* whole lines */
+	const struct cli_option *options;
+	cli_setter *argument; /* of what stands behind "--", one by one; or NULL: nothing may */
+	cli_setter *operand;  /* of what else is no option, one by one; or NULL: nothing may be */
+	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
+	const char *operands; /* for completion: the words that may stand by themselves, or NULL */
+};
+
+/* The commands of mayfly, in main.c. */
+extern const struct cli_command cli_commands[];
+
+/* Runs the command that argv names. Returns mayfly's exit status. */
+int cli_main(int argc, char **argv, const struct cli_command *commands);
+
+/*
+ * Parses a command's options into target. Returns 0, 1 if the help was asked for and is printed, or a negative errno with e
+ * set. Not reentrant (getopt).
+ */
+int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv, struct err *e);
+
+/*
+ * Parses a command's options into target as Firecracker's programs do: only "--name" or "--name" "value", none twice that is not
+ * repeatable. Returns as cli_parse, with the index of what is behind "--", or argc, in *ret_rest.
+ */
+int cli_parse_strict(const struct cli_usage *usage, void *target, int argc, char **argv, int *ret_rest, struct err *e);
+
+/*
+ * Parses what has no option but the help, and one operand. Returns as cli_parse, with the operand in *ret, NULL if
+ * there is none.
+ */
+int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e);
+
+/* The help of a command. The parser prints it. */
+void cli_print_help(const struct cli_usage *usage, FILE *out);
+
+/* Of usages whose target is a struct config: its keys, and what is behind "--" as the command. */
+int cli_set_config_key(void *target, const char *key, const char *text, struct err *e);
+int cli_add_command_argument(void *target, const char *text, struct err *e);
+
+/* cli_parse for `mayfly run`, then config_check. argv[0] is "run". */
+int cli_parse_run(struct config *c, int argc, char **argv, struct err *e);
+extern const struct cli_usage cli_run_usage;
+
+/* Prints "mayfly: " and e as one line on stderr. Returns STATUS_FAILED. */
+int cli_fail(const struct err *e);
+
+/* Flushes stdout. Returns 0, or -errno with e set if not all of it could be written. */
+int cli_check_stdout(struct err *e);
+
+#endif

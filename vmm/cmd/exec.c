@@ -1,0 +1,200 @@
+/* `mayfly exec`: another command in a guest that runs one already. */
+#include "vmm/cmd/exec.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/printable.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/control.h"
+#include "vmm/guest/guest_client.h"
+#include "vmm/guest/stdio_relay.h"
+#include "vmm/platform/console.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+
+#define END_MS 1000U /* for output that waits when the command has ended */
+
+/* The one operand: which guest. Kept where it is of no other use to exec. */
+static int set_target(void *target, const char *text, struct err *e)
+{
+	struct config *c = target;
+
+	if (c->control)
+		return err_set(e, -EINVAL, "there can be only one NAME or PATH; a command stands behind '--'");
+	return config_set(c, "control", text, e);
+}
+
+static const struct cli_option exec_options[] = {
+	{ .help = "Command" },
+	CLI_COMMAND_OPTIONS,
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+const struct cli_usage cli_exec_usage = {
+	.command = "exec",
+	.synopsis = "[options] NAME|PATH -- COMMAND [ARG...]",
+	.about = "Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
+		 "PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
+	.options = exec_options,
+	.argument = cli_add_command_argument,
+	.set_key = cli_set_config_key,
+	.operand = set_target,
+};
+
+struct exec {
+	int fd, signal_fd;
+	struct session session;
+	bool exited;
+	unsigned status;
+	int ended_by; /* a signal; 0: by none */
+};
+
+static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
+{
+	const struct init_msg msg = { .type = type, .value = value };
+
+	/* A monitor that has gone is seen when it is read from. */
+	(void)send(x->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
+}
+
+/*
+ * Signals are the command's. Its end is ours when it was asked for twice, or when the command is over and its output is
+ * all that is waited for. Returns 0, or -errno with e set.
+ */
+static int take_signal(struct exec *x, struct err *e)
+{
+	int signo = ending_take(x->signal_fd);
+
+	if (signo == SIGWINCH && x->session.tty)
+		tell(x, MSG_SIZE, session_tty_size());
+	if (signo == 0 || signo == SIGWINCH || signo == SIGCHLD)
+		return 0;
+	if (signo == SIGCONT) {
+		console_tty_again(x->session.tty);
+		return 0;
+	}
+	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
+		x->ended_by = ending_status() ? ending_status() - STATUS_SIGNAL_BASE : signo;
+		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
+	}
+	tell(x, MSG_SIGNAL, (uint32_t)signo);
+	return 0;
+}
+
+/* Returns 0, or -errno with e set when the monitor has gone. */
+static int take_message(struct exec *x, struct err *e)
+{
+	static char payload[INIT_PAYLOAD_MAX + 1];
+	struct agent_client monitor = { .fd = x->fd };
+	struct init_msg msg;
+
+	if (agent_client_receive(&monitor, &msg, payload) < 0)
+		return err_set(e, -EPIPE, "the guest has ended");
+	if (msg.type == MSG_STARTED && x->session.tty)
+		tell(x, MSG_SIZE, session_tty_size());
+	if (msg.type != MSG_EXIT)
+		return 0;
+	x->exited = true;
+	x->status = msg.value & 0xff;
+	if (msg.len) {
+		printable_guest(payload, sizeof(payload), payload);
+		fprintf(stderr, "mayfly: %s\n", payload);
+	}
+	return 0;
+}
+
+static int serve(struct exec *x, struct err *e)
+{
+	struct pollfd fds[] = {
+		{ .fd = x->fd, .events = POLLIN },
+		{ .fd = x->signal_fd, .events = POLLIN },
+		{ .fd = x->session.changed_fd, .events = POLLIN },
+	};
+	uint64_t count;
+
+	while (!x->exited || !session_is_done(&x->session)) {
+		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
+			continue; /* EINTR */
+		if (fds[1].revents && take_signal(x, e) < 0)
+			return e->code;
+		if (fds[2].revents && read(x->session.changed_fd, &count, sizeof(count)) == sizeof(count) &&
+		    atomic_load(&x->session.left))
+			return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
+		if (fds[0].revents && !x->exited && take_message(x, e) < 0)
+			return e->code;
+		if (x->exited)
+			fds[0].fd = -1;
+	}
+	return 0;
+}
+
+/* On a thread of the command's streams. */
+static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
+{
+	(void)ctx;
+	(void)pump;
+	(void)e;
+	crash_thread();
+	return 0;
+}
+
+static int run(struct exec *x, const struct config *c, struct err *e)
+{
+	const struct ending_kind kind = { .command = true };
+	bool tty = config_wants_tty(&c->command);
+	int streams[SESSION_STREAMS], r;
+
+	x->signal_fd = ending_setup(&kind, e);
+	if (x->signal_fd < 0 || crash_setup(e) < 0)
+		return e->code;
+	x->session.guard = on_pump;
+	x->fd = agent_request(c->control, c, tty, streams, e);
+	if (x->fd < 0)
+		return x->fd;
+	if (tty)
+		console_tty_raw(STDIN_FILENO);
+	ending_serve();
+	r = session_start(&x->session, tty, streams, e);
+	if (!r)
+		r = serve(x, e);
+	/* Who leaves does not wait for output. */
+	session_end(&x->session, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
+	console_tty_restore();
+	return r;
+}
+
+int exec_command(int argc, char **argv)
+{
+	static struct config c;
+	static struct exec x; /* its threads may be at work until the process ends */
+	struct err e;
+	int r;
+
+	config_init(&c);
+	r = cli_parse(&cli_exec_usage, &c, argc, argv, &e);
+	if (r > 0)
+		return STATUS_OK;
+	if (r == 0 && !c.control)
+		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
+	if (r == 0 && !c.command.args.num)
+		r = err_set(&e, -EINVAL, "no command behind '--'; try 'mayfly exec --help'");
+	if (r == 0)
+		r = run(&x, &c, &e);
+	if (r < 0) {
+		err_wrap(&e, "exec");
+		(void)cli_fail(&e);
+		return x.ended_by ? STATUS_SIGNAL_BASE + x.ended_by : STATUS_FAILED;
+	}
+	return x.status == STATUS_OK && atomic_load(&x.session.lost) ? STATUS_FAILED : (int)x.status;
+}

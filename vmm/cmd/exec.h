@@ -1,0 +1,11 @@
+/* `mayfly exec`. */
+#ifndef MF_CMD_EXEC_H
+#define MF_CMD_EXEC_H
+
+#include "vmm/cli/cli.h"
+
+/* Runs a command in a running guest; returns mayfly's exit status, which is the command's. */
+int exec_command(int argc, char **argv);
+extern const struct cli_usage cli_exec_usage;
+
+#endif

@@ -1,0 +1,168 @@
+/* `mayfly run`: from the command line to a VM and its exit status. */
+#include "vmm/cmd/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#define MF_LOG_MODULE "run"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/erofs_image.h"
+#include "vmm/helper/helpers.h"
+#include "vmm/jail/supervise.h"
+#include "vmm/process/async_teardown.h"
+#include "vmm/process/ending.h"
+#include "vmm/vm/timeline.h"
+#include "vmm/vm/vm.h"
+
+/*
+ * Opens the log for appending: a file, or a device such as /dev/null or a terminal. A FIFO or a socket could block or
+ * kill every thread that logs. Returns the fd or -errno with e set.
+ */
+static int open_log(const char *path, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	struct stat st;
+
+	/* O_NONBLOCK: opening a FIFO must not hang before it is refused. */
+	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+	if (fd < 0)
+		return err_sys(e, "log '%s'", path);
+	if (fstat(fd, &st) < 0)
+		return err_sys(e, "log '%s'", path);
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))
+		return err_set(e, -EINVAL, "log '%s': must be a file or a character device", path);
+	if (fcntl(fd, F_SETFL, O_APPEND) < 0)
+		return err_sys(e, "log '%s'", path);
+	return mf_take_fd(&fd);
+}
+
+/*
+ * A pipe or terminal that nobody reads must not hold up the guest's devices, whose threads log: stderr, which is others',
+ * too, is opened once more for the log alone, so that it does not block there. Returns the fd, or -1: as it is.
+ */
+static int reopen_stderr(void)
+{
+	struct stat st;
+
+	if (fstat(STDERR_FILENO, &st) < 0 || (!S_ISFIFO(st.st_mode) && !isatty(STDERR_FILENO)))
+		return -1;
+	return open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+/* Starts the log as c has it. Its file stays open: threads of the VM may log until the process ends. */
+static int start_log(const struct config *c, struct err *e)
+{
+	int fd = -1;
+
+	/* By name, because stderr may be a socket, which cannot be opened. */
+	if (c->log_file && strcmp(c->log_file, "/dev/stderr") != 0) {
+		fd = open_log(c->log_file, e);
+		if (fd < 0)
+			return fd;
+	} else {
+		fd = reopen_stderr();
+	}
+	log_setup(c->log_level, fd);
+	return 0;
+}
+
+/* Opens the file of --timeline; *ret is -1 if there is none. Returns 0 or -errno with e set. */
+static int open_timeline(const struct config *c, int *ret, struct err *e)
+{
+	*ret = -1;
+	if (!c->timeline_file)
+		return 0;
+	json_object_seed(0); /* now, by /dev/urandom: when it is written the thread may not open files any more */
+	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
+}
+
+/*
+ * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
+ */
+static bool enter(const struct config *c, struct timeline *timeline, struct vm_outside *outside, int timeline_fd,
+		  int *ret_status)
+{
+	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
+	struct err e;
+
+	if (c->timeout_ms) {
+		outside->limit_ms = clock_now_ms() + c->timeout_ms;
+		ending_limit(outside->limit_ms);
+	}
+	if (children_start(outside->children, c, &e) < 0) {
+		children_end(outside->children);
+		*ret_status = cli_fail(&e);
+		return false;
+	}
+	if (!c->jail.on)
+		return true;
+	if (!jail_run(c, outside, keep, MF_ARRAY_SIZE(keep), ret_status))
+		return false;
+	timeline_mark(timeline, TIMELINE_JAIL);
+	return true;
+}
+
+static int run_config(struct config *c, struct timeline *timeline)
+{
+	static struct children children; /* as those of run_command */
+	static struct vm_outside outside = { .children = &children, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
+	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
+	MF_CLOSE int timeline_fd = -1;
+	struct err e;
+	int status;
+
+	if (c->dry_run)
+		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
+	outside.signal_fd = ending_setup(&kind, &e);
+	if (outside.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
+	    pack_directories(c, &e) < 0)
+		return cli_fail(&e);
+	if (c->time || c->timeline_file)
+		timeline_count_instructions(timeline);
+	if (!enter(c, timeline, &outside, timeline_fd, &status))
+		return status;
+	status = vm_main(c, timeline, &outside);
+	if (c->time)
+		timeline_print(timeline);
+	if (timeline_fd >= 0) {
+		int r = timeline_write(timeline, timeline_fd);
+
+		if (r < 0)
+			log_error("timeline '%s': %s; the guest has ended all the same", c->timeline_file,
+				  strerror(-r));
+	}
+	log_tell_lost();
+	return status;
+}
+
+int run_command(int argc, char **argv)
+{
+	/* Static and never freed: threads of the VM may look at them until the process ends, which is after vm_main. */
+	static struct timeline timeline;
+	static struct config c;
+	struct err e;
+	int r;
+
+	timeline_init(&timeline); /* first: it takes the time that was used up to main() */
+	config_init(&c);
+	r = cli_parse_run(&c, argc, argv, &e);
+	timeline_mark(&timeline, TIMELINE_CONFIG);
+	if (r < 0)
+		return cli_fail(&e);
+	if (r > 0)
+		return STATUS_OK;
+	r = run_config(&c, &timeline);
+	reaper_start();
+	return r;
+}

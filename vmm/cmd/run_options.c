@@ -1,0 +1,102 @@
+/* The options of `mayfly run`. A new one is a line here that names a key of vmm/config/config_fields.c. */
+#include "vmm/base/err.h"
+#include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
+
+int cli_set_config_key(void *target, const char *key, const char *text, struct err *e)
+{
+	return config_set(target, key, text, e);
+}
+
+int cli_add_command_argument(void *target, const char *text, struct err *e)
+{
+	return config_set(target, "command", text, e);
+}
+
+static int read_file(void *target, const char *path, struct err *e)
+{
+	return config_read_file(target, path, e);
+}
+
+static const struct cli_option run_options[] = {
+	{ .help = "Guest" },
+	{ 'k', "kernel", "FILE",
+	  "an ELF vmlinux or a bzImage; default: $MAYFLY_KERNEL,\nvmlinux beside mayfly, or in share/mayfly",
+	  .key = "kernel" },
+	{ 'i', "initrd", "FILE", "initial RAM disk", .key = "initrd" },
+	{ 'a', "append", "TEXT", "add TEXT to the kernel command line", .key = "append" },
+	{ 0, "cmdline", "TEXT", "TEXT is the whole kernel command line", .key = "cmdline" },
+	{ 0, "entry", "HOW", "auto, linux64 or pvh; default: auto", .key = "entry" },
+	{ 'c', "cpus", "N", "vCPUs, 1 to 32; default: 1", .key = "cpus" },
+	{ 'm', "mem", "SIZE", "memory: 128M, 2G, ...; default: 128M", .key = "mem" },
+
+	{ .help = "Devices" },
+	{ 'd', "drive", "SPEC",
+	  "PATH[:ro|:rw][:overlay[=SIZE]][:id=ID][:serial=S]...;\nsee mayfly(1); may be repeated; the first is the root",
+	  .key = "drives", .words = CLI_FILES },
+	{ 'r', "rootfs", "ROOT", "directory or image as the root; changes are lost,\nunless it is IMAGE:rw",
+	  .key = "rootfs", .words = CLI_FILES },
+	{ 'n', "net", "SPEC",
+	  "none, tap=NAME, fd=N or user (passt), then\n[,mac=MAC][,mtu=N], user also [,tcp=HOST:GUEST]\n"
+	  "[,udp=HOST:GUEST]; may be repeated; default: none",
+	  .key = "nets", .words = "none tap= fd= user" },
+	{ 0, "vsock", "SPEC",
+	  "PATH[,cid=N]: sockets between guest and host, which\nhas PATH and PATH_PORT; default: cid=3", .key = "vsock",
+	  .words = CLI_FILES },
+
+	{ .help = "Command, run in the guest by mayfly's own init" },
+	CLI_COMMAND_OPTIONS,
+	{ 'v', "volume", "SPEC",
+	  "HOST:/GUEST[:ro]: a directory or image of the host at\n/GUEST; changes are lost; repeatable",
+	  .key = "volumes", .words = CLI_FILES },
+	{ 0, "artifact", "SPEC", "/GUEST=HOSTDIR: copied out at the end; repeatable", .key = "artifacts",
+	  .words = CLI_FILES },
+	{ 0, "artifact-max", "SIZE", "how much each may be; default: 8G", .key = "artifact_max" },
+	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds it", .key = "name" },
+	{ 0, "control", "PATH", "the socket for `mayfly exec`; default: by NAME", .key = "control",
+	  .words = CLI_FILES },
+	{ 0, "console", NULL, "show the guest's console on stderr", .key = "console", .fixed = "true" },
+
+	{ .help = "Running" },
+	{ 0, "jail", "SPEC",
+	  "run it in a jail; SPEC is any of strict, id=NAME,\nuid=N, gid=N, cpu-max=, memory-max=SIZE, pids-max=N,\n"
+	  "io-max=, nofile=N, fsize=SIZE; see mayfly(1)",
+	  .key = "jail", .fixed = "true", .words = CLI_SPEC },
+	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
+	{ 0, "io-engine", "HOW", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
+	  .key = "io_engine" },
+	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added", .set = read_file,
+	  .first = true },
+	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
+	{ 0, "time", NULL, "print the boot time line at exit", .key = "time", .fixed = "true" },
+	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+
+	{ .help = "Safety" },
+	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log),\noff; default: kill",
+	  .key = "seccomp" },
+	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" },
+
+	{ .help = "Messages" },
+	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },
+	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .key = "log_file" },
+	{ 0, "quiet", NULL, "the same as --log-level error", .key = "log_level", .fixed = "error" },
+	{ 0 },
+};
+
+const struct cli_usage cli_run_usage = {
+	.command = "run",
+	.synopsis = "[options] [-- COMMAND [ARG...]]",
+	.about = "Boots a VM. With COMMAND it runs that in the guest, with this stdin, stdout and\n"
+		 "stderr, and returns its status; without, its serial console is stdin and stdout.\n",
+	.options = run_options,
+	.argument = cli_add_command_argument,
+	.set_key = cli_set_config_key,
+};
+
+int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)
+{
+	int r = cli_parse(&cli_run_usage, c, argc, argv, e);
+
+	return r == 0 ? config_check(c, e) : r;
+}

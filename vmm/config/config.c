@@ -1,0 +1,129 @@
+/* What the user asked for: defaults, the kernel, and the checks between parts. See config.h. */
+#include "vmm/config/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config_field.h"
+#include "vmm/config/config_parts.h"
+#include "vmm/guest/control.h"
+
+#define OWN_PLACES 3
+
+void config_init(struct config *c)
+{
+	*c = (struct config){
+		.cpus = 1, .mem = CONFIG_MEM_DEFAULT, .log_level = LOG_LEVEL_WARN, .vsock.cid = CONFIG_CID_DEFAULT
+	};
+}
+
+void config_done(struct config *c)
+{
+	config_fields_done(config_fields, c);
+	*c = (struct config){ 0 };
+}
+
+int config_set(struct config *c, const char *key, const char *text, struct err *e)
+{
+	const struct config_field *f = config_find_field(config_fields, key);
+
+	assert(f);
+	return f->type->set(c, f, text, e);
+}
+
+bool config_has_vsock(const struct config *c)
+{
+	return c->vsock.path || c->command.args.num > 0;
+}
+
+unsigned config_num_devices(const struct config *c)
+{
+	return c->num_drives + c->num_nets + (config_has_vsock(c) ? 1 : 0);
+}
+
+/* Sets dir to the directory of this binary, or to "" if that cannot be found out. */
+static void own_directory(char *dir, size_t size)
+{
+	ssize_t len = readlink("/proc/self/exe", dir, size - 1);
+	char *slash;
+
+	dir[len > 0 ? len : 0] = '\0';
+	slash = strrchr(dir, '/');
+	if (slash)
+		*slash = '\0';
+}
+
+/* Where a file of mayfly's own may be: a new string for each i below OWN_PLACES. */
+static char *own_path(unsigned i, const char *name)
+{
+	char dir[PATH_MAX], *path;
+	const char *up;
+	int len;
+
+	own_directory(dir, sizeof(dir));
+	up = strrchr(dir, '/'); /* PREFIX/bin has PREFIX/share beside it */
+	if (i == 0)
+		len = asprintf(&path, "%s/%s", dir, name);
+	else if (i == 1)
+		len = asprintf(&path, "%.*s/share/mayfly/%s", up ? (int)(up - dir) : 0, dir, name);
+	else
+		len = asprintf(&path, "/usr/share/mayfly/%s", name);
+	return len < 0 ? NULL : path;
+}
+
+char *config_find_file(const char *name)
+{
+	for (unsigned i = 0; i < OWN_PLACES; i++) {
+		char *path = own_path(i, name);
+
+		if (path && access(path, R_OK) == 0)
+			return path;
+		free(path);
+	}
+	return NULL;
+}
+
+int config_find_kernel(struct config *c, struct err *e)
+{
+	const char *from_env = getenv("MAYFLY_KERNEL");
+	MF_FREE char *found = NULL;
+	MF_FREE char *beside = NULL;
+	MF_FREE char *in_prefix = NULL;
+
+	if (from_env && *from_env) {
+		if (access(from_env, R_OK) < 0)
+			return err_sys(e, "kernel '%s' from $MAYFLY_KERNEL", from_env);
+		return config_copy_path(&c->kernel, from_env, e);
+	}
+	found = config_find_file("vmlinux");
+	if (found)
+		return config_copy_path(&c->kernel, found, e);
+	beside = own_path(0, "vmlinux");
+	in_prefix = own_path(1, "vmlinux");
+	return err_set(e, -ENOENT,
+		       "no kernel: $MAYFLY_KERNEL is not set and there is neither '%s' nor '%s' nor "
+		       "'/usr/share/mayfly/vmlinux'; name one with -k FILE",
+		       beside ? beside : "?", in_prefix ? in_prefix : "?");
+}
+
+int config_check(struct config *c, struct err *e)
+{
+	if (c->append && c->cmdline)
+		return err_set(e, -EINVAL,
+			       "append and cmdline are both set, but cmdline replaces what append adds to: choose one");
+	if (config_complete_root(c, e) < 0 || config_complete_drives(c, e) < 0)
+		return e->code;
+	if (!config_has_vsock(c) && c->vsock.cid != CONFIG_CID_DEFAULT)
+		return err_set(e, -EINVAL, "vsock has a cid, but no path");
+	if (config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
+		return e->code;
+	c->command.terminal = c->command.args.num && config_wants_tty(&c->command);
+	if (c->name && !c->control && c->command.args.num && agent_control_path(&c->control, c->name, e) < 0)
+		return err_wrap(e, "name");
+	return c->kernel ? 0 : config_find_kernel(c, e);
+}

@@ -1,0 +1,217 @@
+/*
+ * What the user asked for: one struct, filled from the command line and from a JSON file, checked in one place. All
+ * strings are owned by the config. config_field.h describes its keys.
+ */
+#ifndef MF_CONFIG_CONFIG_H
+#define MF_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "jailer/seccomp.h"
+#include "virtio/net.h"
+#include "virtio/ratelimit.h"
+#include "vmm/base/log.h"
+#include "vmm/core/loop.h"
+
+struct err;
+
+#define CONFIG_CPUS_MAX 32
+#define CONFIG_DRIVES_MAX 16
+#define CONFIG_NETS_MAX 8
+#define CONFIG_DEVICES_MAX (CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + 1) /* and a vsock */
+#define CONFIG_FORWARDS_MAX 32					     /* ports of one network interface */
+#define CONFIG_CMDLINE_MAX 2047 /* bytes; Linux on x86 takes COMMAND_LINE_SIZE - 1 */
+#define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
+#define CONFIG_ID_MAX 63	/* bytes */
+#define CONFIG_ARTIFACTS_MAX 16
+#define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
+#define CONFIG_USER_MAX 127				 /* bytes */
+#define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
+#define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */
+#define CONFIG_SERIAL_MAX 20				 /* bytes: VIRTIO_BLK_ID_BYTES */
+#define CONFIG_MEM_MIN (16ULL << 20)
+#define CONFIG_MEM_MAX (1ULL << 40)
+#define CONFIG_MEM_DEFAULT (128ULL << 20)
+#define CONFIG_CID_DEFAULT 3
+#define CONFIG_FILE_MAX (1ULL << 20) /* bytes of JSON */
+
+enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
+
+enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
+
+struct config_drive {
+	char *path;
+	bool directory; /* path is one, which is packed: */
+	char *image;	/* NULL, or what is opened in place of path */
+	char *id;	/* "drive0", ... when not given */
+	char *serial;	/* or NULL */
+	bool read_only;
+	bool direct;
+	enum config_cache cache;
+	bool overlay;
+	uint64_t overlay_size; /* bytes; 0: as large as the image */
+	char *overlay_dir;     /* or NULL: in memory */
+	char *mount;	       /* or NULL: where mayfly's init mounts it in the guest, */
+	bool mount_read_only;  /* and whether it feels writable there */
+	struct ratelimit_params bandwidth, ops;
+};
+
+struct config_vsock {
+	char *path; /* or NULL: there is none */
+	uint32_t cid;
+};
+
+enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER };
+
+struct config_forward {
+	bool udp;
+	char *ports; /* [ADDRESS/]HOST_PORT[:GUEST_PORT], checked */
+};
+
+struct config_net {
+	enum config_net_kind kind;
+	char *id;  /* "net0", ... when not given */
+	char *tap; /* its name */
+	int fd;
+	bool has_mac;
+	uint8_t mac[NET_MAC_LEN];
+	unsigned mtu;	     /* 0: not given */
+	char *ip;	     /* or NULL: ADDRESS/PREFIX, IPv4, which mayfly's init gives the guest's interface; */
+	char *gateway, *dns; /* and these, or NULL */
+	struct config_forward forward[CONFIG_FORWARDS_MAX];
+	unsigned num_forwards;
+	struct net_limit limit[2]; /* by enum net_queue */
+};
+
+/* What is copied from the guest to a directory of the host at the end. */
+struct config_artifact {
+	char *guest, *host;
+	uint64_t max_bytes; /* of its archive; 0: ARTIFACT_BYTES_DEFAULT */
+};
+
+struct config_list {
+	char **text;
+	unsigned num;
+};
+
+enum config_tty { CONFIG_TTY_AUTO, CONFIG_TTY_ON, CONFIG_TTY_OFF };
+
+/* What is run in the guest by mayfly's init, in place of the guest's own. */
+struct config_command {
+	struct config_list args; /* none: there is no command */
+	struct config_list env;	 /* NAME=VALUE */
+	char *workdir;		 /* or NULL */
+	char *user;		 /* or NULL: root; USER[:GROUP] */
+	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
+	bool terminal;		 /* what follows from tty: set by config_check */
+	bool args_of_file;	 /* an argument of the command line replaces them all */
+	size_t text_len;	 /* bytes of args and env as config_command_text has them */
+};
+
+/* Ids of users or groups; num 0: not given. */
+struct config_ids {
+	uint32_t first;
+	uint64_t num;
+};
+
+struct config_jail {
+	bool on;
+	bool strict; /* what cannot be had is an error */
+	char *id;    /* or NULL: of the control group */
+	struct config_ids uid, gid;
+	char *cpu_max, *memory_max, *pids_max; /* or NULL; as the files of the control group take them */
+	char *io_max[CONFIG_IO_MAX_MAX];
+	unsigned num_io_max;
+	uint64_t nofile, fsize; /* limits, or 0 */
+};
+
+struct config {
+	char *kernel;
+	char *initrd;  /* or NULL */
+	char *append;  /* or NULL: added to the composed command line */
+	char *cmdline; /* or NULL: replaces it */
+	enum config_entry entry;
+	unsigned cpus;
+	uint64_t mem; /* bytes, a multiple of 4 KiB */
+	struct config_drive drive[CONFIG_DRIVES_MAX];
+	unsigned num_drives;
+	struct config_drive rootfs; /* until config_check, which makes it the first drive; path NULL: there is none */
+	struct config_vsock vsock;
+	struct config_net net[CONFIG_NETS_MAX];
+	unsigned num_nets;
+	struct config_command command;
+	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
+	unsigned num_artifacts;
+	uint64_t artifact_max; /* of each; bytes, or 0: not given */
+	uint64_t timeout_ms;   /* or 0: none */
+	char *name;	       /* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *control;	       /* or NULL: the path of that socket */
+	bool console;	       /* the guest's console goes to stderr while a command has stdin and stdout */
+	enum loop_engine io_engine;
+	enum seccomp_policy seccomp;
+	enum log_level log_level;
+	char *log_file; /* or NULL: stderr */
+	bool time;
+	char *timeline_file; /* or NULL: none */
+	bool dry_run;
+	struct config_jail jail;
+};
+
+/* Defaults: 1 vCPU, 128 MiB, warnings to stderr, nothing else. */
+void config_init(struct config *c);
+void config_done(struct config *c);
+
+/*
+ * Sets the key of the configuration's own (config_fields.c) from text, or adds to it if it is a list, as the option of
+ * the command line with that key does: "drives" takes a drive's SPEC. Returns 0, or a negative errno with e set to what
+ * the value must be ("must be 1 to 32"); the caller puts the name in front. The key must be there.
+ */
+int config_set(struct config *c, const char *key, const char *text, struct err *e);
+
+/* Whether the command gets a terminal. Asks for those of this process where the configuration does not say. */
+bool config_wants_tty(const struct config_command *cmd);
+
+/*
+ * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
+ * memory is short. tty: NULL, or the size of the terminal that it gets, as session_tty_text has it.
+ */
+char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
+
+/* The last component of the guest's path: "." for "/". Slashes may follow it. */
+const char *config_artifact_name(const struct config_artifact *a);
+
+/* Whether path is a directory, which a read-only drive may be: it is packed into an image (pack.h). */
+bool config_is_directory(const char *path);
+
+/* How many virtio devices there are: drives, then network interfaces, then the vsock. */
+unsigned config_num_devices(const struct config *c);
+
+/* Whether there is a vsock: asked for, or for the talk with the init that runs the command. */
+bool config_has_vsock(const struct config *c);
+
+/*
+ * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file,
+ * line and column for a syntax error, file and key for an unknown key or a wrong type. c may then be half set;
+ * config_done accepts it.
+ */
+int config_read_file(struct config *c, const char *path, struct err *e);
+
+/* The same from len bytes of text; name stands for the file in messages. */
+int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
+
+/* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
+int config_check(struct config *c, struct err *e);
+
+/* Sets the kernel to the default one: $MAYFLY_KERNEL, or vmlinux. Returns 0 or -errno. */
+int config_find_kernel(struct config *c, struct err *e);
+
+/* The file of that name beside mayfly, in ../share/mayfly from there or in /usr/share/mayfly: a new string, or NULL. */
+char *config_find_file(const char *name);
+
+/* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
+int config_print(const struct config *c, FILE *out, struct err *e);
+
+#endif

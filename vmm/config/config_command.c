@@ -1,0 +1,202 @@
+/* The command of the configuration, which is run in the guest: its types of values. See config_field.h. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "loader/init/proto.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_field.h"
+#include "vmm/config/config_parts.h"
+
+/* Of the text that the guest's init gets; what else is in there is short, and checked by itself. */
+#define TEXT_MAX (INIT_PAYLOAD_MAX - 16 * KIB)
+
+static void list_done(struct config_list *l)
+{
+	for (unsigned i = 0; i < l->num; i++)
+		free(l->text[i]);
+	free(l->text);
+	*l = (struct config_list){ 0 };
+}
+
+static int list_add(struct config_command *cmd, struct config_list *l, const char *text, struct err *e)
+{
+	size_t len = strlen(text) + 2;
+	char **more;
+	char *copy;
+
+	if (len > TEXT_MAX - cmd->text_len)
+		return err_set(e, -E2BIG, "command and environment have more than %llu KiB together",
+			       (unsigned long long)(TEXT_MAX / KIB));
+	more = reallocarray(l->text, l->num + 1, sizeof(*more));
+	if (!more)
+		return err_sys(e, "copy it");
+	l->text = more;
+	copy = strdup(text);
+	if (!copy)
+		return err_sys(e, "copy it");
+	l->text[l->num++] = copy;
+	cmd->text_len += len;
+	return 0;
+}
+
+static int add_arg(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	struct config_command *cmd = &((struct config *)object)->command;
+
+	if (cmd->args_of_file) {
+		for (unsigned i = 0; i < cmd->args.num; i++)
+			cmd->text_len -= strlen(cmd->args.text[i]) + 2;
+		list_done(&cmd->args);
+		cmd->args_of_file = false;
+	}
+	if (cmd->args.num == 0 && !*text)
+		return err_set(e, -EINVAL, "the command must not be empty");
+	return list_add(cmd, config_at(object, f), text, e);
+}
+
+static int add_env(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	struct config_command *cmd = &((struct config *)object)->command;
+	MF_FREE char *both = NULL;
+	const char *value;
+
+	if (!*text || *text == '=')
+		return err_set(e, -EINVAL, "must be NAME=VALUE, or NAME, whose value is then mayfly's own");
+	if (strchr(text, '='))
+		return list_add(cmd, config_at(object, f), text, e);
+	value = getenv(text);
+	if (!value)
+		return 0; /* as it is here: not set */
+	if (asprintf(&both, "%s=%s", text, value) < 0) {
+		both = NULL; /* asprintf leaves it undefined */
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return list_add(cmd, config_at(object, f), both, e);
+}
+
+static bool print_list(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config_list *l = config_at(object, f);
+
+	return !l->num || config_put(to, f->key, config_strings(l->text, l->num));
+}
+
+static void free_list(void *object, const struct config_field *f)
+{
+	list_done(config_at(object, f));
+}
+
+const struct config_type config_type_args = {
+	.json = 1U << JSON_ARRAY, .set = add_arg, .print = print_list, .done = free_list
+};
+
+const struct config_type config_type_env = {
+	.json = 1U << JSON_ARRAY, .set = add_env, .print = print_list, .done = free_list
+};
+
+int config_check_workdir(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* its length is checked when it is copied */
+	return *text == '/' ? 0 : err_set(e, -EINVAL, "must be a path in the guest that begins with '/'");
+}
+
+int config_check_user(const char *text, const struct config_field *f, struct err *e)
+{
+	size_t name = strcspn(text, ":");
+
+	if (!name || strlen(text) > f->max || (text[name] && (!text[name + 1] || strchr(text + name + 1, ':'))))
+		return err_set(e, -EINVAL, "must be USER or USER:GROUP, names or numbers, %d bytes at most",
+			       (int)f->max);
+	return 0;
+}
+
+static int set_tty(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	bool is_true = false;
+
+	if (config_copy_bool(&is_true, text, e) < 0)
+		return e->code;
+	*(enum config_tty *)config_at(object, f) = is_true ? CONFIG_TTY_ON : CONFIG_TTY_OFF;
+	return 0;
+}
+
+static bool print_tty(const void *object, const struct config_field *f, json_t *to)
+{
+	const enum config_tty *tty = config_at(object, f);
+
+	return *tty == CONFIG_TTY_AUTO || config_put(to, f->key, json_boolean(*tty == CONFIG_TTY_ON));
+}
+
+const struct config_type config_type_tty = { .json = 1U << JSON_TRUE | 1U << JSON_FALSE,
+					     .set = set_tty,
+					     .print = print_tty };
+
+int config_check_control(const char *text, const struct config_field *f, struct err *e)
+{
+	if (strlen(text) > f->max)
+		return err_set(e, -EINVAL, "is longer than the %d bytes that a socket's name has", (int)f->max);
+	return config_check_not_empty(text, f, e);
+}
+
+bool config_wants_tty(const struct config_command *cmd)
+{
+	return cmd->tty == CONFIG_TTY_ON ||
+	       (cmd->tty == CONFIG_TTY_AUTO && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
+}
+
+int config_check_command(const struct config *c, struct err *e)
+{
+	const struct config_command *cmd = &c->command;
+
+	if (cmd->args.num)
+		return 0;
+	if (cmd->env.num || cmd->workdir || cmd->user || cmd->tty != CONFIG_TTY_AUTO || c->control || c->console)
+		return err_set(e, -EINVAL,
+			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
+	if (c->num_artifacts)
+		return err_set(e, -EINVAL, "artifacts are sent by mayfly's init, which there is only with a command");
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		if (c->drive[i].mount)
+			return err_set(e, -EINVAL,
+				       "drive '%s' is mounted by mayfly's init, which there is only with a command",
+				       c->drive[i].id);
+	}
+	return 0;
+}
+
+/* Appends letter, text and NUL. */
+static char *put(char *at, char letter, const char *text)
+{
+	size_t len = strlen(text) + 1;
+
+	*at = letter;
+	memcpy(at + 1, text, len);
+	return at + 1 + len;
+}
+
+char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len)
+{
+	size_t size = cmd->text_len + 8 + (tty ? strlen(tty) : 0) + (cmd->workdir ? strlen(cmd->workdir) : 0) +
+		      (cmd->user ? strlen(cmd->user) : 0);
+	char *text = malloc(size), *at = text;
+
+	if (!text)
+		return NULL;
+	for (unsigned i = 0; i < cmd->args.num; i++)
+		at = put(at, 'a', cmd->args.text[i]);
+	for (unsigned i = 0; i < cmd->env.num; i++)
+		at = put(at, 'e', cmd->env.text[i]);
+	if (cmd->workdir)
+		at = put(at, 'w', cmd->workdir);
+	if (cmd->user)
+		at = put(at, 'u', cmd->user);
+	if (tty)
+		at = put(at, 't', tty);
+	*ret_len = (size_t)(at - text);
+	return text;
+}

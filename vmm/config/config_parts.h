@@ -1,0 +1,21 @@
+/* What the files of the configuration share, beside its table. */
+#ifndef MF_CONFIG_CONFIG_PARTS_H
+#define MF_CONFIG_CONFIG_PARTS_H
+
+struct config;
+struct config_drive;
+struct config_net;
+struct err;
+
+/* The next drive, with nothing set, or NULL with e set; config_end_drive checks it and counts it. */
+struct config_drive *config_begin_drive(struct config *c, struct err *e);
+int config_end_drive(struct config *c, struct err *e);
+void config_drive_done(struct config_drive *d);
+
+/* The checks between parts, and what follows from others. */
+int config_complete_root(struct config *c, struct err *e);
+int config_complete_drives(struct config *c, struct err *e);
+int config_complete_nets(struct config *c, struct err *e);
+int config_check_command(const struct config *c, struct err *e);
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * The guest's root and other directories of the configuration: -r, -v and --artifact. The first two are drives, in short;
+ * see config.h.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_field.h"
+#include "vmm/config/config_parts.h"
+
+bool config_is_directory(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* what is not there is reported when it is opened */
+}
+
+/* Cuts :WORD off the end of text. Returns whether it was there. */
+static bool cut_word(char *text, const char *word)
+{
+	char *colon = strrchr(text, ':');
+
+	if (!colon || strcmp(colon + 1, word) != 0)
+		return false;
+	*colon = '\0';
+	return true;
+}
+
+/* PATH[:rw]; the last one counts. */
+static int set_rootfs(void *object, const struct config_field *f, const char *spec, struct err *e)
+{
+	struct config_drive *d = config_at(object, f), root = { .path = NULL };
+	MF_FREE char *path = strdup(spec);
+	bool writable;
+
+	if (!path)
+		return err_sys(e, "copy it");
+	writable = cut_word(path, "rw");
+	root.directory = config_is_directory(path);
+	if (writable && root.directory)
+		return err_set(e, -EINVAL,
+			       "a directory cannot be written to by the guest: leave out ':rw', or use an image");
+	if (config_copy_path(&root.path, path, e) < 0)
+		return e->code;
+	root.read_only = root.directory;
+	root.overlay = !writable && !root.directory;
+	config_drive_done(d);
+	*d = root;
+	return 0;
+}
+
+static void free_rootfs(void *object, const struct config_field *f)
+{
+	config_drive_done(config_at(object, f));
+}
+
+const struct config_type config_type_rootfs = { .json = 1U << JSON_STRING, .set = set_rootfs, .done = free_rootfs };
+
+/* HOSTPATH:/GUESTPATH[:ro] */
+static int add_volume(void *object, const struct config_field *f, const char *spec, struct err *e)
+{
+	MF_FREE char *text = strdup(spec);
+	const struct config_field *mount = config_find_field(config_drive_fields, "mount");
+	struct config_drive *d;
+	bool read_only;
+	char *guest;
+
+	(void)f; /* it becomes one of the drives */
+	if (!text)
+		return err_sys(e, "copy it");
+	read_only = cut_word(text, "ro");
+	guest = strstr(text, ":/");
+	if (!guest || guest == text)
+		return err_set(e, -EINVAL, "must be HOSTPATH:/GUESTPATH, or HOSTPATH:/GUESTPATH:ro");
+	*guest++ = '\0';
+	d = config_begin_drive(object, e);
+	if (!d || config_copy_path(&d->path, text, e) < 0 || mount->type->set(d, mount, guest, e) < 0)
+		return e->code;
+	d->read_only = true;
+	d->mount_read_only = read_only;
+	return config_end_drive(object, e);
+}
+
+const struct config_type config_type_volume = { .set = add_volume };
+
+const char *config_artifact_name(const struct config_artifact *a)
+{
+	const char *end = a->guest + strlen(a->guest);
+
+	while (end > a->guest && end[-1] == '/')
+		end--;
+	while (end > a->guest && end[-1] != '/')
+		end--;
+	return end[strspn(end, "/")] ? end : ".";
+}
+
+/* /GUESTPATH=HOSTDIR */
+static int add_artifact(void *object, const struct config_field *f, const char *spec, struct err *e)
+{
+	MF_FREE char *guest = strdup(spec);
+	struct config *c = object;
+	struct config_artifact *a = &c->artifact[c->num_artifacts];
+	const char *name;
+	char *host;
+	size_t len;
+
+	(void)f; /* one of an array */
+	if (!guest)
+		return err_sys(e, "copy it");
+	if (c->num_artifacts == CONFIG_ARTIFACTS_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d artifacts", CONFIG_ARTIFACTS_MAX);
+	host = strchr(guest, '=');
+	if (*guest != '/' || !host || !host[1])
+		return err_set(e, -EINVAL, "must be /GUESTPATH=HOSTDIR");
+	*host++ = '\0';
+	name = config_artifact_name(&(struct config_artifact){ .guest = guest });
+	len = strcspn(name, "/");
+	if (len > NAME_MAX || (len == 2 && !strncmp(name, "..", 2)))
+		return err_set(e, -EINVAL, "/GUESTPATH must end in a name, which the file has in HOSTDIR");
+	if (config_copy_path(&a->guest, guest, e) < 0 || config_copy_path(&a->host, host, e) < 0)
+		return e->code;
+	c->num_artifacts++;
+	return 0;
+}
+
+static bool print_artifacts(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config *c = object;
+	json_t *list = json_array();
+	bool ok = true;
+
+	for (unsigned i = 0; i < c->num_artifacts; i++) {
+		const struct config_artifact *a = &c->artifact[i];
+
+		ok = json_array_append_new(list, json_sprintf("%s=%s", a->guest, a->host)) == 0 && ok;
+	}
+	if (c->num_artifacts)
+		return config_put(to, f->key, list) && ok;
+	json_decref(list);
+	return true;
+}
+
+static void free_artifacts(void *object, const struct config_field *f)
+{
+	struct config *c = object;
+
+	(void)f; /* All of them: the one after the last may be half described. */
+	for (unsigned i = 0; i < CONFIG_ARTIFACTS_MAX; i++) {
+		free(c->artifact[i].guest);
+		free(c->artifact[i].host);
+		c->artifact[i] = (struct config_artifact){ 0 };
+	}
+}
+
+const struct config_type config_type_artifacts = {
+	.json = 1U << JSON_ARRAY, .set = add_artifact, .print = print_artifacts, .done = free_artifacts
+};
+
+/* The root becomes the first of the drives. */
+int config_complete_root(struct config *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->num_artifacts; i++)
+		c->artifact[i].max_bytes = c->artifact_max;
+	if (!c->rootfs.path)
+		return 0;
+	if (c->num_drives == CONFIG_DRIVES_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d drives, the root among them", CONFIG_DRIVES_MAX);
+	if (c->initrd)
+		return err_set(e, -EINVAL, "rootfs and initrd are both set: choose one");
+	if (config_copy_text(&c->rootfs.id, "root", CONFIG_ID_MAX, e) < 0)
+		return e->code;
+	config_drive_done(&c->drive[c->num_drives]); /* it may be half described */
+	memmove(c->drive + 1, c->drive, c->num_drives * sizeof(c->drive[0]));
+	c->drive[0] = c->rootfs;
+	c->num_drives++;
+	c->rootfs = (struct config_drive){ 0 };
+	return 0;
+}

@@ -1,0 +1,258 @@
+/*
+ * Checks of `mayfly doctor`: what may be between guests, and between them and the host. See doctor.h.
+ *
+ * What a host shares between guests (a core's two threads, equal pages, a disk that memory is swapped to) can tell one of
+ * them about another; what a user may make (namespaces, control groups, Landlock's rules) is what the jail is built of.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/util.h"
+#include "vmm/doctor/doctor_parts.h"
+
+#define CPU_VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities"
+
+void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char value[DOCTOR_LINE_MAX], multihit[DOCTOR_LINE_MAX];
+	bool known, on, safe;
+
+	known = doctor_read_line(h, "/sys/module/kvm/parameters/nx_huge_pages", value) && *value;
+	on = *value == 'Y' || *value == '1';
+	doctor_read_line(h, CPU_VULNERABILITIES "/itlb_multihit", multihit);
+	safe = !strcmp(multihit, "Not affected");
+	if (!known) {
+		doctor_found(f, DOCTOR_OK, "this KVM has no such parameter");
+	} else if (on && safe) {
+		doctor_found(f, DOCTOR_WARN,
+			     "%s, though this CPU is not affected: each VM starts a kernel thread, and its code is "
+			     "mapped in small pages",
+			     value);
+		doctor_advise(f, "options kvm nx_huge_pages=never in /etc/modprobe.d/kvm.conf");
+	} else if (!on && *multihit && !safe && !strstr(multihit, "VMX disabled")) {
+		doctor_found(f, DOCTOR_WARN, "%s, but this CPU has the iTLB multihit fault: a guest can stop the host",
+			     value);
+		doctor_advise(f, "echo auto > /sys/module/kvm/parameters/nx_huge_pages");
+	} else {
+		doctor_found(f, DOCTOR_OK, "%s, as this CPU needs it", value);
+	}
+}
+
+/* Puts the names of the CPU's vulnerabilities whose state has that text in it into names. Returns their number. */
+static unsigned list_vulnerabilities(const struct doctor_host *h, const char *state, char names[DOCTOR_TEXT_MAX])
+{
+	char path[PATH_MAX], line[DOCTOR_LINE_MAX];
+	const struct dirent *entry;
+	unsigned num = 0;
+	size_t len = 0;
+	DIR *dir;
+
+	*names = '\0';
+	snprintf(path, sizeof(path), "%s%s", h->root, CPU_VULNERABILITIES);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), CPU_VULNERABILITIES "/%s", entry->d_name);
+		if (entry->d_name[0] == '.' || !doctor_read_line(h, path, line) || !strstr(line, state))
+			continue;
+		num++;
+		if (len < DOCTOR_TEXT_MAX / 2)
+			len += (size_t)snprintf(names + len, DOCTOR_TEXT_MAX / 2, "%s%.64s", len ? ", " : "",
+						entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return num;
+}
+
+void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char control[DOCTOR_LINE_MAX], names[DOCTOR_TEXT_MAX];
+
+	if (!doctor_read_line(h, "/sys/devices/system/cpu/smt/control", control) || !*control)
+		snprintf(control, sizeof(control), "unknown");
+	if (strcmp(control, "on") != 0) {
+		doctor_found(f, DOCTOR_OK, "%s", control);
+	} else if (list_vulnerabilities(h, "SMT vulnerable", names) > 0) {
+		doctor_found(f, DOCTOR_WARN, "on, and a guest can read what runs on the same core (%s)", names);
+		doctor_advise(
+			f,
+			"where guests do not trust each other: echo off > /sys/devices/system/cpu/smt/control, or nosmt");
+	} else {
+		doctor_found(f, DOCTOR_OK,
+			     "on, without a known leak; guests that do not trust each other should not share a core");
+	}
+}
+
+void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char cmdline[DOCTOR_FILE_MAX], names[DOCTOR_TEXT_MAX];
+	unsigned num = list_vulnerabilities(h, "Vulnerable", names);
+
+	doctor_read_text(h, "/proc/cmdline", cmdline, sizeof(cmdline));
+	if (doctor_has_word(cmdline, "mitigations=off", "")) {
+		doctor_found(f, DOCTOR_WARN, "switched off: a guest can read the host's memory%s%s",
+			     num ? "; open: " : "", names);
+		doctor_advise(f, "boot without mitigations=off");
+	} else if (num > 0) {
+		doctor_found(f, DOCTOR_WARN, "vulnerable to %s", names);
+		doctor_advise(f, "update kernel and microcode (in a virtual machine, its host's)");
+	} else {
+		doctor_found(f, DOCTOR_OK, "no known vulnerability of the CPU is open");
+	}
+}
+
+void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char run[DOCTOR_LINE_MAX];
+
+	if (!doctor_read_line(h, "/sys/kernel/mm/ksm/run", run)) {
+		doctor_found(f, DOCTOR_OK, "this kernel does not merge equal pages");
+	} else if (strcmp(run, "1") != 0) {
+		doctor_found(f, DOCTOR_OK, "off: equal pages are not merged");
+	} else {
+		doctor_found(f, DOCTOR_WARN,
+			     "on: who shares pages can tell by timing what others hold; mayfly offers no guest memory to "
+			     "it, other programs may");
+		doctor_advise(f, "echo 2 > /sys/kernel/mm/ksm/run (ends it and takes merged pages apart)");
+	}
+}
+
+/* Whether a swap area of that name needs no encryption: it is encrypted, or memory. */
+static bool is_private_swap(const struct doctor_host *h, const char *name)
+{
+	char path[PATH_MAX], uuid[DOCTOR_LINE_MAX];
+
+	if (!strncmp(name, "/dev/zram", 9))
+		return true;
+	if (strncmp(name, "/dev/dm-", 8) != 0)
+		return false;
+	snprintf(path, sizeof(path), "/sys/block/%s/dm/uuid", name + 5);
+	doctor_read_line(h, path, uuid);
+	return !strncmp(uuid, "CRYPT-", 6);
+}
+
+void doctor_check_swap(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char text[DOCTOR_FILE_MAX], *rest = text, *line;
+	unsigned num = 0;
+
+	doctor_read_text(h, "/proc/swaps", text, sizeof(text));
+	(void)strsep(&rest, "\n"); /* the heading */
+	while ((line = strsep(&rest, "\n")) && *line) {
+		line[strcspn(line, " \t")] = '\0';
+		num++;
+		if (is_private_swap(h, line))
+			continue;
+		doctor_found(f, DOCTOR_WARN, "on %s, which is not known to be encrypted: guests' memory is left there",
+			     line);
+		doctor_advise(f,
+			      "swapoff %s, or encrypt it (crypttab: swap,cipher=...), or memory.swap.max=0 for guests",
+			      line);
+		return;
+	}
+	doctor_found(f, DOCTOR_OK, num ? "encrypted, or compressed memory" : "none: guests' memory stays memory");
+}
+
+void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char max[DOCTOR_LINE_MAX], clone[DOCTOR_LINE_MAX], apparmor[DOCTOR_LINE_MAX];
+	int r = h->user_namespace();
+
+	doctor_read_line(h, "/proc/sys/user/max_user_namespaces", max);
+	doctor_read_line(h, "/proc/sys/kernel/unprivileged_userns_clone", clone);
+	doctor_read_line(h, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", apparmor);
+	if (r == 0 && (h->uid == 0 || strcmp(apparmor, "1") != 0)) {
+		doctor_found(f, DOCTOR_OK, "can be made");
+		return;
+	}
+	if (r == 0)
+		doctor_found(
+			f, DOCTOR_WARN,
+			"can be made, but AppArmor leaves them without rights; passt and a jail without root need them");
+	else
+		doctor_found(f, DOCTOR_WARN, "cannot be made (%s); passt and a jail without root need them",
+			     strerror(-r));
+	if (!strcmp(max, "0"))
+		doctor_advise(f, "sysctl user.max_user_namespaces=10000");
+	else if (!strcmp(clone, "0"))
+		doctor_advise(f, "sysctl kernel.unprivileged_userns_clone=1");
+	else if (!strcmp(apparmor, "1"))
+		doctor_advise(f, "sysctl kernel.apparmor_restrict_unprivileged_userns=0");
+	else
+		doctor_advise(f,
+			      "use a kernel with CONFIG_USER_NS; in a container, allow unshare(2) in its seccomp profile");
+}
+
+/* Of a user's own group: whether mayfly may make others in it. Root may everywhere. */
+static bool is_delegated(const struct doctor_host *h)
+{
+	char text[DOCTOR_FILE_MAX], path[PATH_MAX], *own;
+	int fd;
+
+	if (h->uid == 0)
+		return true;
+	doctor_read_text(h, "/proc/self/cgroup", text, sizeof(text));
+	own = strstr(text, "0::"); /* version 1 has a name between the colons */
+	if (!own)
+		return false;
+	own += 3;
+	own[strcspn(own, "\n")] = '\0';
+	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cgroup.procs", own);
+	fd = doctor_open(h, path, O_WRONLY);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f)
+{
+	static const char *const wanted[] = { "cpu", "io", "memory", "pids" };
+	char controllers[DOCTOR_LINE_MAX], missing[DOCTOR_LINE_MAX] = "";
+
+	if (!doctor_read_line(h, "/sys/fs/cgroup/cgroup.controllers", controllers)) {
+		doctor_found(f, DOCTOR_WARN,
+			     "no cgroup v2 at /sys/fs/cgroup: guests' CPU, memory and I/O cannot be limited");
+		doctor_advise(f, "boot with systemd.unified_cgroup_hierarchy=1 (systemd), or mount cgroup2 there");
+		return;
+	}
+	for (size_t i = 0; i < MF_ARRAY_SIZE(wanted); i++) {
+		size_t len = strlen(missing);
+
+		if (!doctor_has_word(controllers, wanted[i], ""))
+			snprintf(missing + len, sizeof(missing) - len, "%s%s", len ? ", " : "", wanted[i]);
+	}
+	if (!*missing && is_delegated(h)) {
+		doctor_found(f, DOCTOR_OK, "version 2, with %s", controllers);
+		return;
+	}
+	if (!*missing) {
+		doctor_found(f, DOCTOR_WARN,
+			     "version 2, but this user's group is not his own: he cannot limit guests by it");
+		doctor_advise(f, "begin in a group that is: systemd-run --user --scope -p Delegate=yes mayfly ...");
+		return;
+	}
+	doctor_found(f, DOCTOR_WARN, "version 2, but without %s", missing);
+	doctor_advise(f, "delegate the controllers (systemd: Delegate=yes), take them from cgroup v1, and boot with "
+			 "cgroup_enable=memory where that is off");
+}
+
+void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f)
+{
+	int abi = h->landlock();
+
+	if (abi > 0) {
+		doctor_found(f, DOCTOR_OK, "ABI %d", abi);
+		return;
+	}
+	doctor_found(f, DOCTOR_WARN, "none (%s): the monitor cannot give up its view of the file system",
+		     strerror(-abi));
+	if (abi == -EOPNOTSUPP)
+		doctor_advise(f, "boot with landlock first in lsm= (lsm=landlock,...)");
+	else
+		doctor_advise(f, "use a kernel with CONFIG_SECURITY_LANDLOCK (Linux 5.13 or newer)");
+}

@@ -1,0 +1,30 @@
+/*
+ * Reads along what the guest writes to its console, to tell a panic, a reboot and a halt apart: to the hardware a panic
+ * with panic=-1, a reboot and a crash look the same. Linux announces each on the console, also with `quiet`.
+ *
+ * It is a hint from the guest about itself: it chooses the words and the exit status of mayfly, nothing else.
+ */
+#ifndef MF_GUEST_CONSOLE_SCAN_H
+#define MF_GUEST_CONSOLE_SCAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define GUESTLOG_LINE_MAX 160
+
+struct guestlog {
+	char line[GUESTLOG_LINE_MAX]; /* the present line, as far as it fits */
+	size_t len;
+	bool restarting;	       /* "reboot: Restarting system" or "reboot: machine restart" */
+	bool halted;		       /* "reboot: System halted" or "reboot: Power down" */
+	bool on_console;	       /* mayfly's init runs the command on the console (INIT_CONSOLE_START) */
+	int status;		       /* the command's, as init says there, or -1 */
+	char panic[GUESTLOG_LINE_MAX]; /* what stood after "Kernel panic - not syncing: ", printable; "" when none */
+};
+
+#define GUESTLOG_INIT ((struct guestlog){ .status = -1 })
+
+/* Takes the next bytes of console output. One thread at a time. */
+void guestlog_scan(struct guestlog *g, const void *data, size_t len);
+
+#endif

@@ -1,0 +1,241 @@
+/* The control socket; see agent_client.h. */
+#include "vmm/guest/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/unix_socket.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+
+#define DIR_ROOT "/run"
+#define DIR_NAME "mayfly"
+#define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
+
+int agent_control_path(char **ret, const char *name, struct err *e)
+{
+	const char *dir = geteuid() == 0 ? DIR_ROOT : getenv("XDG_RUNTIME_DIR");
+
+	if (!dir || *dir != '/')
+		return err_set(e, -ENOENT,
+			       "$XDG_RUNTIME_DIR is not set, where sockets of names are: use --control PATH");
+	if (asprintf(ret, "%s/" DIR_NAME "/%s.sock", dir, name) < 0) {
+		*ret = NULL; /* asprintf leaves it undefined */
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+/*
+ * Whether dir is a directory, and no symbolic link, of this user's (or root's) in which nobody else can exchange a socket for
+ * another. One that is not there will do.
+ */
+static int check_directory(const char *dir, struct err *e)
+{
+	MF_CLOSE int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT)
+		return 0;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_sys(e, "open '%s'", dir);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, -ENOTDIR, "'%s' is no directory: remove it", dir);
+	if ((st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
+		return err_set(e, -EPERM,
+			       "directory '%s' is user %u's, mode %04o: others could exchange the socket; remove it",
+			       dir, st.st_uid, st.st_mode & 07777);
+	return 0;
+}
+
+/* Makes path's directory and looks at it, if it is one that agent_control_path has chosen. */
+static int own_directory(const char *path, bool make, struct err *e)
+{
+	MF_FREE char *dir = strdup(path);
+	char *slash, *parent;
+
+	if (!dir)
+		return err_set(e, -ENOMEM, "out of memory");
+	slash = strrchr(dir, '/');
+	if (!slash)
+		return 0;
+	*slash = '\0';
+	parent = strrchr(dir, '/');
+	if (!parent || strcmp(parent + 1, DIR_NAME) != 0)
+		return 0;
+	if (make) {
+		mode_t mask = umask(0077); /* one that is stricter would lock us out; no other thread makes files now */
+		bool failed = mkdir(dir, 0700) < 0 && errno != EEXIST;
+
+		umask(mask); /* does not touch errno */
+		if (failed)
+			return err_sys(e, "make directory '%s'", dir);
+	}
+	return check_directory(dir, e);
+}
+
+int agent_listen(struct unixname *name, const char *path, struct err *e)
+{
+	mode_t mask;
+	int r;
+
+	if (unixname_take(name, path))
+		return 0;
+	r = own_directory(path, true, e);
+	if (r < 0)
+		return r;
+	mask = umask(0177); /* who may connect may run commands in the guest; no other thread makes files now */
+	r = unixname_listen(name, path, SOCK_SEQPACKET, e);
+	umask(mask);
+	return r;
+}
+
+int agent_client_open(struct agent_client *c, int listen_fd)
+{
+	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	return c->fd < 0 ? -errno : 0;
+}
+
+void agent_client_close(struct agent_client *c)
+{
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+}
+
+int agent_turn_away(int listen_fd)
+{
+	struct agent_client c;
+	int r = agent_client_open(&c, listen_fd);
+
+	agent_client_refuse(&c, "the guest runs as many commands as it can");
+	agent_client_close(&c);
+	return r;
+}
+
+/* Sends a packet with num descriptors. Returns 0 or -errno. */
+static int send_packet(int fd, const struct init_msg *msg, const void *payload, const int *fds, unsigned num)
+{
+	const struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
+				     { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
+
+	_Static_assert(SESSION_STREAMS <= FDIO_FDS_MAX, "all streams of a command in one packet");
+	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
+}
+
+/* What cannot be sent is for a client that has gone, or does not read: it is closed, and hears of it so. */
+static void answer(struct agent_client *c, const struct init_msg *msg, const void *payload, const int *fds,
+		   unsigned num)
+{
+	if (c->fd >= 0 && send_packet(c->fd, msg, payload, fds, num) < 0)
+		agent_client_close(c);
+}
+
+void agent_client_tell(struct agent_client *c, const struct init_msg *msg, const char *payload)
+{
+	answer(c, msg, payload, NULL, 0);
+}
+
+void agent_client_accept(struct agent_client *c, const int fd[SESSION_STREAMS])
+{
+	const struct init_msg msg = { .type = MSG_RUN, .number = c->number };
+
+	answer(c, &msg, NULL, fd, fd[1] < 0 ? 1 : SESSION_STREAMS);
+}
+
+void agent_client_refuse(struct agent_client *c, const char *text)
+{
+	const struct init_msg msg = { .type = MSG_FAILED, .len = (uint32_t)strlen(text) };
+
+	answer(c, &msg, text, NULL, 0);
+}
+
+/*
+ * Takes a packet, and the descriptors that come with it, at most *num_fds. Returns 0 or -errno, and then there are none;
+ * -EPIPE: the other side has gone.
+ */
+static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds, unsigned *num_fds)
+{
+	struct iovec iov[] = { { .iov_base = ret, .iov_len = sizeof(*ret) },
+			       { .iov_base = payload, .iov_len = INIT_PAYLOAD_MAX } };
+	ssize_t n = fdio_receive_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num_fds);
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -EPIPE;
+	if ((size_t)n < sizeof(*ret) || ret->len != (size_t)n - sizeof(*ret)) {
+		while (*num_fds > 0)
+			close(fds[--*num_fds]);
+		return -EPROTO;
+	}
+	payload[ret->len] = '\0';
+	return 0;
+}
+
+int agent_client_receive(struct agent_client *c, struct init_msg *ret, char *payload)
+{
+	unsigned none = 0;
+
+	return receive_packet(c->fd, ret, payload, NULL, &none);
+}
+
+/* Also for `mayfly exec`, whose connection it is then. */
+static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_STREAMS], struct err *e)
+{
+	struct init_msg msg = { .type = MSG_RUN, .value = tty };
+	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
+	MF_FREE char *text = NULL;
+	char size[SESSION_TTY_TEXT_MAX];
+	unsigned num = SESSION_STREAMS;
+	size_t len = 0;
+	int r;
+
+	text = config_command_text(&c->command, tty ? session_tty_text(size) : NULL, &len);
+	if (!text || !payload)
+		return err_set(e, -ENOMEM, "out of memory");
+	msg.len = (uint32_t)len;
+	r = send_packet(fd, &msg, text, NULL, 0);
+	if (r == 0)
+		r = receive_packet(fd, &msg, payload, ret_fd, &num);
+	if (r < 0)
+		return err_neg(e, r, "ask for the command");
+	if (msg.type == MSG_FAILED)
+		return err_set(e, -EBUSY, "%s", payload);
+	if (msg.type != MSG_RUN || num != (tty ? 1 : SESSION_STREAMS))
+		return err_set(e, -EPROTO, "what answers is no mayfly");
+	return 0;
+}
+
+int agent_request(const char *target, const struct config *c, bool tty, int ret_fd[SESSION_STREAMS], struct err *e)
+{
+	MF_FREE char *path = NULL;
+	MF_CLOSE int fd = -1;
+
+	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+		ret_fd[i] = -1;
+	if (strchr(target, '/'))
+		path = strdup(target);
+	else if (agent_control_path(&path, target, e) < 0)
+		return e->code;
+	if (!path)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (strlen(path) > UNIXNAME_MAX)
+		return err_set(e, -ENAMETOOLONG, "'%s' is longer than a socket's name can be", path);
+	if (own_directory(path, false, e) < 0)
+		return e->code;
+	fd = unixname_connect(path, SOCK_SEQPACKET);
+	if (fd == -ENOENT || fd == -ECONNREFUSED)
+		return err_set(e, fd, "no guest listens at '%s'", path);
+	if (fd < 0)
+		return err_neg(e, fd, "connect to '%s'", path);
+	(void)fcntl(fd, F_SETFL, 0); /* cannot fail */
+	return request(fd, c, tty, ret_fd, e) < 0 ? e->code : mf_take_fd(&fd);
+}

@@ -1,0 +1,388 @@
+/*
+ * The monitor's talk with its init in the guest; see agent.h.
+ *
+ * Theory of operation. init connects by vsock to ports for which the device was lent one end of a socket pair each; the
+ * other end of the control connection is here (channel.c), those of the streams of command 0 are in the session
+ * (session.c). For each further command, `mayfly exec` connects to the control socket and gets its ends of the streams as
+ * descriptors, so that its data never passes through here:
+ *
+ *	mayfly exec -- MSG_RUN --> agent: pairs made, lent to the guest -- MSG_RUN --> init
+ *	            <- MSG_RUN + ends of the streams --
+ *	            <- MSG_STARTED, MSG_EXIT --               <- the same --           init
+ *	            -- MSG_SIGNAL, MSG_SIZE -->               -- the same -->          init
+ *
+ * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. Whoever
+ * finds out closes it; hang_up tells the guest, of each command that runs without its client. Its number stays in use until
+ * init says that the command is over.
+ *
+ * Command 0 is over when init has said so and all of its output is written; the streams and the control connection are
+ * not ordered among each other.
+ */
+#include "vmm/guest/guest_client.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "virtio/vsock.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/unix_socket.h"
+#include "vmm/guest/control.h"
+#define MF_LOG_MODULE "agent"
+#include "vmm/base/log.h"
+#include "vmm/base/printable.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/init_conn.h"
+#include "vmm/guest/stdio_relay.h"
+
+#define TEXT_MAX 512
+#define ACCEPT_PAUSE_MS 1000 /* or until another client has gone */
+
+struct agent {
+	struct virtio_dev *vsock;
+	const struct agent_ops *ops;
+	void *ctx;
+	struct channel channel; /* to init, once that has connected; until then messages wait in it */
+	struct session session; /* of command 0 */
+	struct unixname name;	/* the control socket; without a path: there is none */
+	struct agent_client client[INIT_COMMANDS_MAX - 1];
+	bool hello, started, exited, told, accept_warned;
+	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
+	unsigned status, flags;
+	char text[TEXT_MAX]; /* printable */
+};
+
+static int send_msg(struct agent *a, enum init_msg_type type, unsigned number, uint32_t value)
+{
+	const struct init_msg msg = { .type = type, .number = number, .value = value };
+	int r = channel_send(&a->channel, &msg, NULL);
+
+	if (r < 0)
+		log_debug("message %d to init: %s", type, strerror(-r));
+	return r;
+}
+
+/* Lends a descriptor, which is gone then in any case. */
+static int lend(struct agent *a, uint32_t port, int fd, struct err *e)
+{
+	int r = vsock_lend(a->vsock, port, fd);
+
+	if (r < 0)
+		close(fd);
+	return r < 0 ? err_neg(e, r, "lend the guest a socket") : 0;
+}
+
+static int lend_streams(struct agent *a, unsigned number, int others[SESSION_STREAMS], struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < SESSION_STREAMS; i++) {
+		if (others[i] < 0)
+			continue;
+		if (r == 0)
+			r = lend(a, INIT_STREAM_PORT(number, i), others[i], e);
+		else
+			close(others[i]);
+	}
+	return r;
+}
+
+static int start_session(struct agent *a, bool tty, struct err *e)
+{
+	int fd[SESSION_STREAMS], others[SESSION_STREAMS], r;
+
+	a->session.guard = a->ops->guard;
+	a->session.on_output = a->ops->output;
+	a->session.ctx = a->ctx;
+	r = session_make_pairs(fd, others, tty, e);
+	if (!r)
+		r = lend_streams(a, 0, others, e);
+	return r ? r : session_start(&a->session, tty, fd, e);
+}
+
+static int start_channel(struct agent *a, struct err *e)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return err_sys(e, "make a socket pair");
+	if (channel_init(&a->channel, pair[0]) < 0) {
+		close(pair[1]);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return lend(a, INIT_CONTROL_PORT, pair[1], e);
+}
+
+int agent_new(struct agent **ret, struct virtio_dev *vsock, const struct config *c, const struct agent_ops *ops,
+	      void *ctx, struct err *e)
+{
+	struct agent *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return err_set(e, -ENOMEM, "command: out of memory");
+	*a = (struct agent){ .vsock = vsock, .ops = ops, .ctx = ctx, .channel.fd = -1, .name = UNIXNAME_INIT };
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		a->client[i] = (struct agent_client){ .fd = -1, .number = i + 1 };
+	*ret = a;
+	r = start_channel(a, e);
+	if (!r)
+		r = start_session(a, c->command.terminal, e);
+	if (r < 0)
+		return err_wrap(e, "command");
+	if (!c->control)
+		return 0;
+	r = agent_listen(&a->name, c->control, e);
+	return r < 0 ? err_wrap(e, "control '%s'", c->control) : 0;
+}
+
+void agent_free(struct agent *a)
+{
+	if (!a)
+		return;
+	channel_done(&a->channel);
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].fd >= 0)
+			close(a->client[i].fd);
+	unixname_done(&a->name);
+	/* The session's threads may be at work until the process ends, in a: it stays. */
+}
+
+static void tell_if_over(struct agent *a)
+{
+	if (!a->exited || a->told || !session_is_done(&a->session))
+		return;
+	a->told = true;
+	a->ops->exited(a->ctx, a->status, a->flags, a->text);
+}
+
+static void take_exit(struct agent *a, const struct init_msg *msg, const char *text)
+{
+	if (a->exited)
+		return;
+	a->exited = true;
+	a->status = msg->value & 0xff;
+	a->flags = msg->flags;
+	printable_guest(a->text, sizeof(a->text), text);
+	tell_if_over(a);
+}
+
+static struct agent_client *client_of(struct agent *a, uint32_t number)
+{
+	return number >= 1 && number <= MF_ARRAY_SIZE(a->client) ? &a->client[number - 1] : NULL;
+}
+
+/* A command of `mayfly exec` has started or is over. */
+static void take_of_client(struct agent *a, const struct init_msg *msg, const char *payload)
+{
+	struct agent_client *c = client_of(a, msg->number);
+
+	if (!c || !c->running)
+		return; /* a guest that makes something up */
+	agent_client_tell(c, msg, payload);
+	if (msg->type == MSG_EXIT) {
+		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), SESSION_STREAMS);
+		c->running = c->hung_up = false;
+	}
+}
+
+/* What the channel has no room for is sent when there is some. */
+static void hang_up(struct agent *a)
+{
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
+		struct agent_client *c = &a->client[i];
+
+		if (c->running && c->fd < 0 && !c->hung_up)
+			c->hung_up = send_msg(a, MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
+	}
+}
+
+static void take_message(void *ctx, const struct init_msg *msg, const char *payload)
+{
+	struct agent *a = ctx;
+
+	switch (msg->type) {
+	case MSG_HELLO:
+		a->hello = true;
+		break;
+	case MSG_MARK:
+		if (msg->value <= INIT_MARK_NET)
+			a->ops->mark(a->ctx, (enum init_mark)msg->value);
+		break;
+	case MSG_STARTED:
+		if (msg->number) {
+			take_of_client(a, msg, payload);
+		} else if (!a->started) {
+			a->started = true;
+			a->ops->started(a->ctx);
+			agent_resize(a);
+		}
+		break;
+	case MSG_EXIT:
+		if (msg->number)
+			take_of_client(a, msg, payload);
+		else
+			take_exit(a, msg, payload);
+		break;
+	case MSG_FAILED:
+		printable_guest(a->text, sizeof(a->text), payload);
+		a->ops->failed(a->ctx, a->text);
+		break;
+	default:
+		log_debug("init sent a message of type %u", msg->type);
+	}
+}
+
+/* A client wants a command: makes its streams, and tells the guest. */
+static void run_for_client(struct agent *a, struct agent_client *c, const struct init_msg *msg, const char *payload)
+{
+	struct init_msg run = { .type = MSG_RUN, .number = c->number, .len = msg->len };
+	int fd[SESSION_STREAMS], others[SESSION_STREAMS];
+	struct err e;
+	int r;
+
+	if (!a->hello || a->exited) {
+		agent_client_refuse(c, a->exited ? "the guest is about to end" : "the guest is not ready yet");
+		return;
+	}
+	r = session_make_pairs(fd, others, msg->value, &e);
+	if (r < 0) {
+		agent_client_refuse(c, e.text);
+		return;
+	}
+	r = lend_streams(a, c->number, others, &e);
+	if (!r && channel_send(&a->channel, &run, payload) < 0)
+		r = err_set(&e, -ENOBUFS, "the guest does not listen");
+	if (r < 0) {
+		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), SESSION_STREAMS);
+		agent_client_refuse(c, e.text);
+	} else {
+		c->running = true;
+		agent_client_accept(c, fd);
+	}
+	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
+
+static void serve_client(struct agent *a, struct agent_client *c)
+{
+	static char payload[INIT_PAYLOAD_MAX + 1];
+	struct init_msg msg;
+	int r = agent_client_receive(c, &msg, payload);
+
+	if (r == -EAGAIN)
+		return;
+	if (r < 0) {
+		agent_client_close(c);
+		a->accept_after_ms = 0; /* there is a descriptor now */
+	} else if (msg.type == MSG_RUN && !c->running) {
+		run_for_client(a, c, &msg, payload);
+	} else if ((msg.type == MSG_SIGNAL || msg.type == MSG_SIZE) && c->running) {
+		(void)send_msg(a, (enum init_msg_type)msg.type, c->number, msg.value);
+	}
+}
+
+static void accept_client(struct agent *a)
+{
+	struct agent_client *free_one = NULL;
+	int r;
+
+	for (unsigned i = 0; !free_one && i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].fd < 0 && !a->client[i].running)
+			free_one = &a->client[i];
+	r = free_one ? agent_client_open(free_one, a->name.fd) : agent_turn_away(a->name.fd);
+	if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -ENOBUFS)
+		return; /* what else can be is a client that has gone again */
+	if (!a->accept_warned)
+		log_warn("a client of the control socket has to wait: %s; continuing", strerror(-r));
+	a->accept_warned = true;
+	a->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
+}
+
+static uint64_t accept_pause_ms(const struct agent *a)
+{
+	uint64_t now = a->accept_after_ms ? clock_now_ms() : 0;
+
+	return a->accept_after_ms > now ? a->accept_after_ms - now : 0;
+}
+
+int agent_timeout(const struct agent *a, int max_ms)
+{
+	uint64_t pause = a ? accept_pause_ms(a) : 0;
+
+	return pause && (max_ms < 0 || pause < (uint64_t)max_ms) ? (int)pause : max_ms;
+}
+
+unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds)
+{
+	/* Who cannot be accepted would keep poll(2) from waiting: nobody is listened to for a while. */
+	bool paused = accept_pause_ms(a) > 0;
+	unsigned n = 0;
+
+	fds[n++] = (struct pollfd){ .fd = a->channel.fd, .events = channel_events(&a->channel) };
+	fds[n++] = (struct pollfd){ .fd = a->session.changed_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = paused ? -1 : a->name.fd, .events = POLLIN };
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].fd >= 0)
+			fds[n++] = (struct pollfd){ .fd = a->client[i].fd, .events = POLLIN };
+	return n;
+}
+
+static void serve_session(struct agent *a)
+{
+	uint64_t count;
+
+	if (read(a->session.changed_fd, &count, sizeof(count)) != sizeof(count))
+		return;
+	if (atomic_load(&a->session.left))
+		a->ops->left(a->ctx);
+	tell_if_over(a);
+}
+
+void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num)
+{
+	if (fds[0].revents && channel_serve(&a->channel, take_message, a) == -EPROTO)
+		log_warn("init in the guest sent what is no message; continuing without it");
+	if (fds[1].revents)
+		serve_session(a);
+	for (unsigned i = 3; i < num; i++) {
+		for (unsigned j = 0; fds[i].revents && j < MF_ARRAY_SIZE(a->client); j++) {
+			if (a->client[j].fd == fds[i].fd) {
+				serve_client(a, &a->client[j]);
+				break;
+			}
+		}
+	}
+	/* Behind them, so that no descriptor of fds has become another's. */
+	if (fds[2].revents)
+		accept_client(a);
+	hang_up(a);
+}
+
+bool agent_signal(struct agent *a, int signo)
+{
+	return a->started && !a->exited && send_msg(a, MSG_SIGNAL, 0, (uint32_t)signo) == 0;
+}
+
+void agent_resize(struct agent *a)
+{
+	if (a->session.tty && a->started)
+		(void)send_msg(a, MSG_SIZE, 0, session_tty_size());
+}
+
+bool agent_stop(struct agent *a, unsigned ms)
+{
+	return a->hello && send_msg(a, MSG_STOP, 0, ms) == 0;
+}
+
+bool agent_finish(struct agent *a, unsigned timeout_ms)
+{
+	session_end(&a->session, timeout_ms);
+	return !atomic_load(&a->session.lost);
+}

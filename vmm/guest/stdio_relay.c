@@ -1,0 +1,244 @@
+/* The streams of a command that runs in a guest; see session.h. */
+#include "vmm/guest/stdio_relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#define MF_LOG_MODULE "session"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/process/ending.h"
+
+#define PUMP_SIZE 65536
+#define LEAVE_KEY 0x1d /* Ctrl-], as in other programs that stand between a terminal and a machine */
+#define LEAVE_PRESSES 3
+#define LEAVE_MS 1000
+
+uint32_t session_tty_size(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+		return 0;
+	return (uint32_t)size.ws_row << 16 | size.ws_col;
+}
+
+const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX])
+{
+	uint32_t size = session_tty_size();
+
+	text[0] = '\0';
+	if (size)
+		snprintf(text, SESSION_TTY_TEXT_MAX, "%ux%u", size >> 16, size & 0xffff);
+	return text;
+}
+
+int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e)
+{
+	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+		fd[i] = ret_others[i] = -1;
+	for (unsigned i = 0; i < (tty ? 1 : SESSION_STREAMS); i++) {
+		int pair[2];
+
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+			err_sys(e, "make a socket pair");
+			for (unsigned j = 0; j < i; j++) {
+				close(fd[j]);
+				close(ret_others[j]);
+			}
+			return e->code;
+		}
+		fd[i] = pair[0];
+		ret_others[i] = pair[1];
+	}
+	return 0;
+}
+
+/* Ctrl-] three times within a second: presses and first_ms are kept from call to call. */
+static bool wants_to_leave(const char *data, size_t len, unsigned *presses, uint64_t *first_ms)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (data[i] != LEAVE_KEY) {
+			*presses = 0;
+			continue;
+		}
+		if (*presses == 0 || clock_now_ms() - *first_ms > LEAVE_MS) {
+			*presses = 0;
+			*first_ms = clock_now_ms();
+		}
+		if (++*presses == LEAVE_PRESSES)
+			return true;
+	}
+	return false;
+}
+
+/* What the guest sends when nobody takes it any more: its end must not wait for us. */
+static void discard(int fd, char *buf)
+{
+	while (read(fd, buf, PUMP_SIZE) > 0)
+		;
+}
+
+/* read(2), also from a file that somebody has set to non-blocking. */
+static ssize_t pump_read(int fd, char *buf)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	ssize_t n;
+
+	for (;;) {
+		n = read(fd, buf, PUMP_SIZE);
+		if (n >= 0 || (errno != EINTR && errno != EAGAIN))
+			return n;
+		if (errno == EAGAIN)
+			(void)poll(&wait, 1, -1); /* if it fails, read is tried again */
+	}
+}
+
+static int pump_write(int fd, const char *data, size_t len)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLOUT };
+
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EAGAIN) {
+			(void)poll(&wait, 1, -1);
+		} else if (n < 0 && errno != EINTR) {
+			return -errno;
+		} else if (n > 0) {
+			data += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static void pump_input(struct session_pump *p, char *buf)
+{
+	unsigned presses = 0;
+	uint64_t first_ms = 0;
+	ssize_t n;
+
+	while ((n = pump_read(p->from, buf)) > 0) {
+		if (p->session->tty && wants_to_leave(buf, (size_t)n, &presses, &first_ms)) {
+			atomic_store(&p->session->left, true);
+			fdio_event_signal(p->session->changed_fd);
+			return;
+		}
+		if (pump_write(p->to, buf, (size_t)n) < 0)
+			return; /* the command has closed its input, or is over */
+	}
+	(void)shutdown(p->to, SHUT_WR); /* what fails here has ended already */
+}
+
+static void pump_output(struct session_pump *p, char *buf)
+{
+	ssize_t n;
+	int r = 0;
+
+	while (r == 0 && (n = pump_read(p->from, buf)) > 0) {
+		if (p->session->on_output && !atomic_exchange(&p->session->seen, true))
+			p->session->on_output(p->session->ctx);
+		r = pump_write(p->to, buf, (size_t)n);
+	}
+	if (r < 0) {
+		if (r != -EPIPE) {
+			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",
+				 strerror(-r));
+			atomic_store(&p->session->lost, true);
+		}
+		(void)shutdown(p->from, SHUT_RDWR); /* the command gets EPIPE, too */
+		discard(p->from, buf);
+	}
+	atomic_fetch_sub(&p->session->outputs, 1);
+	fdio_event_signal(p->session->changed_fd);
+}
+
+static void *pump_main(void *arg)
+{
+	struct session_pump *p = arg;
+	char buf[PUMP_SIZE];
+	struct err e;
+
+	(void)pthread_setname_np(pthread_self(), p->is_input ? "input" : "output"); /* for people only */
+	log_set_thread(p->is_input ? "input" : "output");
+	if (p->session->guard && p->session->guard(p->session->ctx, p, &e) < 0) {
+		log_error("%s", e.text);
+		return NULL;
+	}
+	if (p->is_input)
+		pump_input(p, buf);
+	else
+		pump_output(p, buf);
+	return NULL;
+}
+
+static int start_pump(struct session *s, unsigned i, int from, int to, bool is_input, struct err *e)
+{
+	struct session_pump *p = &s->pump[i];
+	pthread_attr_t attr;
+	int r;
+
+	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
+	*p = (struct session_pump){ .session = s, .from = from, .to = to, .is_input = is_input };
+	(void)pthread_attr_init(&attr); /* cannot fail on Linux */
+	ending_block_all(&attr);
+	r = pthread_create(&p->thread, &attr, pump_main, p);
+	pthread_attr_destroy(&attr);
+	if (r)
+		return err_neg(e, -r, "start a thread for the command's streams");
+	p->started = true;
+	return 0;
+}
+
+int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e)
+{
+	int r;
+
+	s->tty = tty;
+	atomic_store(&s->outputs, tty ? 1 : 2);
+	s->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->changed_fd < 0)
+		return err_sys(e, "make an eventfd");
+	r = start_pump(s, 1, fd[tty ? 0 : 1], STDOUT_FILENO, false, e);
+	if (!r && !tty)
+		r = start_pump(s, 2, fd[2], STDERR_FILENO, false, e);
+	return r ? r : start_pump(s, 0, STDIN_FILENO, fd[0], true, e);
+}
+
+bool session_is_done(const struct session *s)
+{
+	return atomic_load(&s->outputs) == 0;
+}
+
+void session_end(struct session *s, unsigned timeout_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	for (unsigned i = 1; i < SESSION_STREAMS; i++) {
+		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+			continue;
+		if (timeout_ms)
+			log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
+		atomic_store(&s->lost, true);
+		return;
+	}
+}

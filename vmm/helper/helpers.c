@@ -1,0 +1,84 @@
+/* Programs of the host that serve a VM; see children.h. */
+#include "vmm/helper/helpers.h"
+
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/vm/net_build.h"
+
+int children_start(struct children *c, const struct config *config, struct err *e)
+{
+	c->config = config;
+	for (unsigned i = 0; i < config->num_nets; i++) {
+		const struct config_net *n = &config->net[i];
+
+		c->passt[i].socket = -1;
+		if (n->kind == CONFIG_NET_USER && passt_start(&c->passt[i], n, n->mtu, e) < 0)
+			return err_wrap(e, "net '%s'", n->id);
+	}
+	for (unsigned i = 0; i < config->num_artifacts; i++) {
+		if (artifact_start(&c->artifact[i], &config->artifact[i], e) < 0)
+			return e->code;
+		for (unsigned j = 0; j < i; j++)
+			if (artifact_check_places(&c->artifact[j], &c->artifact[i], e) < 0)
+				return e->code;
+	}
+	return 0;
+}
+
+int children_check(struct children *c, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && c->config && i < c->config->num_nets; i++)
+		r = passt_check(&c->passt[i], e);
+	return r;
+}
+
+bool children_finish(struct children *c)
+{
+	bool all = true;
+	struct err e;
+
+	for (unsigned i = 0; c->config && i < c->config->num_artifacts; i++) {
+		if (artifact_finish(&c->artifact[i], &e) < 0) {
+			(void)cli_fail(&e);
+			all = false;
+		}
+	}
+	return all;
+}
+
+void children_end(struct children *c)
+{
+	struct err e;
+
+	for (unsigned i = 0; c->config && i < c->config->num_artifacts; i++)
+		(void)artifact_finish(&c->artifact[i], &e); /* of a VM that did not run, nothing is missed */
+	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
+		passt_end(&c->passt[i]);
+}
+
+static void leave_socket(int *fd)
+{
+	if (*fd >= 0)
+		close(mf_take_fd(fd));
+}
+
+void children_leave_sockets(struct children *c)
+{
+	for (unsigned i = 0; i < c->config->num_nets; i++)
+		leave_socket(&c->passt[i].socket);
+	for (unsigned i = 0; i < c->config->num_artifacts; i++)
+		leave_socket(&c->artifact[i].socket);
+}
+
+void children_leave_processes(struct children *c)
+{
+	for (unsigned i = 0; i < c->config->num_nets; i++)
+		c->passt[i].pid = 0;
+	for (unsigned i = 0; i < c->config->num_artifacts; i++)
+		c->artifact[i].pid = 0;
+}

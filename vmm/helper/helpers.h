@@ -1,0 +1,43 @@
+/*
+ * Programs of the host that serve a VM: passt for each user network, the keeper and the unpacker of each artifact. They live outside of the jail,
+ * as children of the process that the user has started; their sockets are the VM's.
+ */
+#ifndef MF_HELPER_HELPERS_H
+#define MF_HELPER_HELPERS_H
+
+#include <stdbool.h>
+
+#include "vmm/config/config.h"
+#include "vmm/helper/artifact.h"
+#include "vmm/helper/passt.h"
+
+/* Zeroed: none was started. */
+struct children {
+	const struct config *config;
+	struct passt passt[CONFIG_NETS_MAX];
+	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
+};
+
+/*
+ * Starts all. Returns 0 or -errno with e set; children_end ends what was started. First of all: they start while the VM is
+ * built, and there is nothing yet that fork would have to copy. SIGCHLD is blocked, for whom a signalfd is read.
+ */
+int children_start(struct children *c, const struct config *config, struct err *e);
+
+/* Whether a passt has ended: -ECHILD with e set to what it said, or 0. After SIGCHLD. */
+int children_check(struct children *c, struct err *e);
+
+/*
+ * Waits until all artifacts have arrived, whose other ends must be closed, and says what has not. Returns false if
+ * something was lost.
+ */
+bool children_finish(struct children *c);
+
+/* Ends what still runs. */
+void children_end(struct children *c);
+
+/* After a fork: whose children they are closes what is the other's, and the other one forgets that they are processes. */
+void children_leave_sockets(struct children *c);
+void children_leave_processes(struct children *c);
+
+#endif

@@ -1,0 +1,90 @@
+/* The control group of a jail; see jail_group.h. */
+#include "vmm/jail/jail_group.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "jailer/jail.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+
+#define PARENT "mayfly"
+#define TRIES 100
+#define TRY_MS 10
+#define EVENTS_MAX 256 /* bytes of memory.events */
+
+static void add_setting(struct cgroup_params *p, const char *file, const char *value)
+{
+	if (value)
+		p->setting[p->num_settings++] = (struct cgroup_setting){ file, value };
+}
+
+/* A VM that was killed may take its time to end. */
+static int make(struct jail_group *g, const struct cgroup_params *p, struct err *e)
+{
+	static const struct timespec pause = { .tv_nsec = TRY_MS * 1000000L };
+	int r;
+
+	for (unsigned i = 0; (r = cgroup_make(&g->cgroup, p, e)) == -EBUSY && i < TRIES; i++)
+		nanosleep(&pause, NULL);
+	return r;
+}
+
+int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e)
+{
+	struct cgroup_params p = { .parent = PARENT, .fresh = true };
+	struct jail_group g = { .made = true };
+	char name[32], *slash;
+
+	snprintf(name, sizeof(name), "run-%d", (int)getpid());
+	p.name = j->id ? j->id : name;
+	add_setting(&p, "cpu.max", j->cpu_max);
+	add_setting(&p, "memory.max", j->memory_max);
+	add_setting(&p, "pids.max", j->pids_max);
+	for (unsigned i = 0; i < j->num_io_max; i++)
+		add_setting(&p, "io.max", j->io_max[i]);
+	if (!p.num_settings)
+		return 0;
+	if (make(&g, &p, e) < 0)
+		return e->code == -EBUSY ? e->code : (err_wrap(e, "limits"), jail_lacks(j->strict, e));
+	g.parent = strdup(g.cgroup.dir);
+	slash = g.parent ? strrchr(g.parent, '/') : NULL;
+	if (slash)
+		*slash = '\0';
+	*ret = g;
+	return 0;
+}
+
+bool jail_group_had_oom(const struct jail_group *g)
+{
+	char path[CONFIG_PATH_MAX], text[EVENTS_MAX];
+	const char *line;
+	MF_CLOSE int fd = -1;
+	ssize_t len;
+
+	if (!g->made)
+		return false;
+	snprintf(path, sizeof(path), "%s/memory.events", g->cgroup.dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	len = fd < 0 ? 0 : fdio_pread(fd, text, sizeof(text) - 1, 0);
+	text[len > 0 ? len : 0] = '\0';
+	line = strstr(text, "oom_kill ");
+	return line && line[sizeof("oom_kill ") - 1] != '0';
+}
+
+void jail_group_remove(struct jail_group *g)
+{
+	if (!g->made)
+		return;
+	cgroup_remove(&g->cgroup);
+	if (g->parent)
+		(void)rmdir(g->parent); /* it is another one's, too */
+	free(g->parent);
+	*g = (struct jail_group){ 0 };
+}

@@ -1,0 +1,34 @@
+/*
+ * What a VM in a jail may ask the process outside for: a connection to a program of the host's that listens for its vsock,
+ * and the mode of the terminal. Nothing else can be asked for, and nothing with a name: the process outside knows the
+ * vsock's path, and appends the port.
+ *
+ * A broker is a pair of SOCK_SEQPACKET sockets. One thread asks through each, and waits for the answer.
+ */
+#ifndef MF_JAIL_PRIVSEP_H
+#define MF_JAIL_PRIVSEP_H
+
+#include <stdint.h>
+
+enum broker_call {
+	BROKER_TTY_RAW,	    /* 1: it is raw now; 0: it is not ours, or none */
+	BROKER_TTY_RESTORE, /* 0 */
+	BROKER_CONNECT,	    /* to a port: a connected, non-blocking socket */
+};
+
+/*
+ * Inside. Returns what was answered, for BROKER_CONNECT the descriptor that came with the answer; or -errno: -EMFILE if none
+ * is left here for it.
+ */
+int broker_ask(int fd, enum broker_call call, uint32_t value);
+
+/*
+ * Outside: does what was asked. Returns the answer or -errno. For BROKER_CONNECT that is a descriptor, of which a copy is
+ * sent (SCM_RIGHTS) and never the number; it is closed then.
+ */
+typedef int broker_answer(void *ctx, enum broker_call call, uint32_t value);
+
+/* Outside: answers one question, which is there. Returns 0, or -errno when there will be no more. */
+int broker_serve(int fd, broker_answer *answer, void *ctx);
+
+#endif

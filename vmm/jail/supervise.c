@@ -1,0 +1,480 @@
+/*
+ * Theory of operation.
+ *
+ * The process that the user has started stays outside of the jail. Before there is one it does what needs the host: it
+ * opens files, attaches to taps, listens at names, starts passt and what takes artifacts, and makes the control group.
+ * Then it forks. The child enters the jail (jailer/jail.c) and makes the process in it that runs the VM, so kernels, images
+ * and rings, which may be hostile, are only ever looked at there. Until then the two talk by the socket "start":
+ *
+ *	outside				child
+ *	  <-- START_MAP			it has made a user namespace, and cannot say who it is there
+ *	  namespaces_map
+ *	  START_MAP -->
+ *	  <-- START_DONE, the ids	the VM's process and PID 1 of its namespace, both children of the outside
+ *
+ * From there on the process outside has hardly any rights, and does little: it passes signals on by a pipe, of which the VM
+ * reads what it would else read of its own (signals themselves come from the terminal to both, which must not count
+ * twice); it answers what the VM's brokers ask (broker.h); it looks after passt; and when the VM has ended it removes
+ * what there was, and has the same status. It has a pipe, "life", whose end tells PID 1 of the jail to end, and with
+ * it everything else in there: so a SIGKILL of the process outside leaves nothing that runs.
+ *
+ * The VM is not trusted to end when it is asked to, nor at its time limit. The process outside has a clock of its own
+ * (ending.c), and kills what is in the jail before that has run down. What the kernel cannot kill, since a file of the host
+ * hangs, is left to it.
+ */
+#include "vmm/jail/supervise.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "jailer/cgroup.h"
+#include "jailer/jail.h"
+#include "jailer/landlock.h"
+#include "jailer/namespaces.h"
+#include "jailer/privileges.h"
+#include "virtio/vsock.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
+#define MF_LOG_MODULE "jail"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/helpers.h"
+#include "vmm/jail/jail_files.h"
+#include "vmm/jail/jail_group.h"
+#include "vmm/jail/privsep.h"
+#include "vmm/platform/console.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/vm/vm.h"
+
+#define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
+
+enum start { START_MAP, START_DONE };
+
+struct start_msg {
+	enum start what;
+	int result;
+	struct jail_pids pids;
+};
+
+/* Ends of pipes and socket pairs. */
+enum { OUTSIDE, INSIDE };
+
+struct outer {
+	const struct config *config;
+	struct vm_outside *outside;
+	uid_t uid; /* of the jail */
+	gid_t gid;
+	struct jail_names names;
+	struct jail_group group;
+	int start[2], life[2], signals[2], tty[2], vsock[2];
+	pid_t child; /* that enters the jail */
+	struct jail_pids pids;
+	bool tty_raw, killed;
+	int status; /* of wait(2) */
+};
+
+static int pick(const struct config_ids *ids, unsigned own)
+{
+	if (geteuid() != 0)
+		return (int)own;
+	return ids->num ? (int)(ids->first + (uint64_t)getpid() % ids->num) : (int)JAIL_ID_DEFAULT;
+}
+
+static int make_pair(int pair[2], struct err *e)
+{
+	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? err_sys(e, "make a socket pair") : 0;
+}
+
+/* A pipe whose end to write to is outside. */
+static int make_pipe(int pair[2], struct err *e)
+{
+	int fd[2];
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return err_sys(e, "make a pipe");
+	pair[INSIDE] = fd[0];
+	pair[OUTSIDE] = fd[1];
+	return 0;
+}
+
+static int prepare(struct outer *o, struct err *e)
+{
+	const struct config *c = o->config;
+
+	if (jail_files_provide(c, &o->names, e) < 0)
+		return e->code;
+	ending_serve(); /* from here on there is what a signal handler cannot remove */
+	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
+	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
+		return err_wrap(e, "jail");
+	/* A VM that does not read its signals does not stop us. */
+	(void)fcntl(o->signals[OUTSIDE], F_SETFL, O_NONBLOCK); /* cannot fail */
+	return 0;
+}
+
+static void close_ends(struct outer *o, int which)
+{
+	int *const pairs[] = { o->start, o->life, o->signals, o->tty, o->vsock };
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(pairs); i++) {
+		if (pairs[i][which] >= 0)
+			close(mf_take_fd(&pairs[i][which]));
+	}
+}
+
+/* Inside. */
+
+static int compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* Sets fds to all that are needed in the jail, ascending. Returns how many. */
+static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_keep, int fds[KEEP_MAX])
+{
+	const struct config *c = o->config;
+	unsigned num = files_list(fds);
+
+	fds[num++] = o->start[INSIDE];
+	fds[num++] = o->life[INSIDE];
+	fds[num++] = o->signals[INSIDE];
+	fds[num++] = o->tty[INSIDE];
+	fds[num++] = o->vsock[INSIDE];
+	for (unsigned i = 0; i < num_keep; i++)
+		fds[num++] = keep[i];
+	for (unsigned i = 0; i < c->num_nets; i++)
+		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->outside->children->passt[i].socket;
+	for (unsigned i = 0; i < c->num_artifacts; i++)
+		fds[num++] = o->outside->children->artifact[i].socket;
+	qsort(fds, num, sizeof(*fds), compare);
+	return num;
+}
+
+static int ask_for_map(void *ctx, struct err *e)
+{
+	struct outer *o = ctx;
+	struct start_msg msg = { .what = START_MAP };
+
+	if (send(o->start[INSIDE], &msg, sizeof(msg), MSG_NOSIGNAL) != (ssize_t)sizeof(msg) ||
+	    recv(o->start[INSIDE], &msg, sizeof(msg), 0) != (ssize_t)sizeof(msg) || msg.result < 0)
+		return err_set(e, -EPERM, "no user in the user namespace"); /* why has been said outside */
+	return 0;
+}
+
+/* In the child. Returns in the process that is in the jail. */
+static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
+{
+	const struct config_jail *j = &o->config->jail;
+	struct start_msg done = { .what = START_DONE };
+	int kept[KEEP_MAX];
+	unsigned num = list_kept(o, keep, num_keep, kept), first = 0;
+	struct jail_params params = {
+		.strict = j->strict,
+		.is_root = geteuid() == 0,
+		.uid = o->uid,
+		.gid = o->gid,
+		.cgroup = o->group.made ? &o->group.cgroup : NULL,
+		.nofile = j->nofile,
+		.fsize = j->fsize,
+		.map_ids = ask_for_map,
+		.ctx = o,
+	};
+	bool own_pids;
+	struct err e;
+	int r;
+
+	while (first < num && kept[first] <= STDERR_FILENO) /* -1: there is none; or a log that is stderr */
+		first++;
+	params.keep = kept + first;
+	params.num_keep = num - first;
+	if (jail_enter(&params, &own_pids, &e) < 0 || (r = jail_fork(&done.pids, own_pids, o->life[INSIDE], &e)) < 0) {
+		err_wrap(&e, "jail");
+		_exit(cli_fail(&e));
+	}
+	if (r == 0) {
+		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* if nobody is there, all ends */
+		_exit(STATUS_OK);
+	}
+	ending_inside();
+	close(mf_take_fd(&o->start[INSIDE]));
+	files_use();
+	children_leave_processes(o->outside->children);
+	o->outside->signal_fd = o->signals[INSIDE];
+	o->outside->tty_fd = o->tty[INSIDE];
+	o->outside->vsock_fd = o->vsock[INSIDE];
+}
+
+/* Outside. */
+
+/* A VM that has so many to read does not miss one. */
+static void forward(const struct outer *o, int signo)
+{
+	const uint8_t number = (uint8_t)signo;
+
+	(void)!write(o->signals[OUTSIDE], &number, sizeof(number));
+}
+
+/* Waits for a message of the child. False: none comes, or the end was asked for. */
+static bool await_start(struct outer *o, struct start_msg *ret)
+{
+	struct pollfd fds[] = {
+		{ .fd = o->start[OUTSIDE], .events = POLLIN },
+		{ .fd = o->outside->signal_fd, .events = POLLIN },
+	};
+	int signo;
+
+	while (!fds[0].revents) {
+		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
+			fds[0].revents = fds[1].revents = 0; /* EINTR */
+		if (!fds[1].revents)
+			continue;
+		signo = ending_take(o->outside->signal_fd);
+		if (ending_was_asked())
+			return false;
+		if (signo)
+			forward(o, signo);
+	}
+	return recv(o->start[OUTSIDE], ret, sizeof(*ret), MSG_DONTWAIT) == (ssize_t)sizeof(*ret);
+}
+
+/* Until the VM's process is there. Returns 0, or the status with which the child has failed. */
+static int attend_start(struct outer *o)
+{
+	struct start_msg msg = { .what = START_MAP };
+	struct err e;
+	int status;
+
+	while (await_start(o, &msg) && msg.what == START_MAP) {
+		msg.result = namespaces_map(o->child, o->uid, o->gid, geteuid() == 0, &e);
+		if (msg.result < 0)
+			log_error("%s", e.text);
+		(void)send(o->start[OUTSIDE], &msg, sizeof(msg),
+			   MSG_NOSIGNAL); /* to whom has gone it does not matter */
+	}
+	if (ending_was_asked()) {
+		(void)kill(o->child, SIGKILL); /* it is ours, and what it has made ends with "life" */
+		return ending_report(false);
+	}
+	if (waitpid(o->child, &status, 0) != o->child || !WIFEXITED(status))
+		return STATUS_FAILED;
+	close(mf_take_fd(&o->start[OUTSIDE]));
+	o->pids = msg.pids;
+	return WEXITSTATUS(status) || msg.what == START_DONE ? WEXITSTATUS(status) : STATUS_FAILED;
+}
+
+static const char *directory_of(char *path)
+{
+	return path ? dirname(path) : NULL;
+}
+
+/* All that is still needed is to remove names in directories of others. Failing in it is no danger. */
+static void drop_privileges(const struct outer *o)
+{
+	const struct config *c = o->config;
+	/* The root of cgroup v2 is not writable, not even for its owner. */
+	bool has_names = c->vsock.path || o->names.control.bound || o->group.made;
+	/* Without a PID namespace, whose end is the end of all in it, the VM's process is killed as another user's. */
+	uint64_t mask = (has_names ? 1ULL << CAP_DAC_OVERRIDE : 0) | (o->pids.init ? 0 : 1ULL << CAP_KILL);
+	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
+	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
+	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
+	const struct landlock_dir dirs[] = {
+		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
+		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
+		{ o->group.parent, LANDLOCK_MANAGE_DIRS },
+		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
+	};
+	struct err e;
+
+	if (geteuid() == 0 && privileges_lock(&e) < 0)
+		log_debug("outside: %s", e.text);
+	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)
+		log_debug("outside: %s", e.text);
+}
+
+static int answer(void *ctx, enum broker_call call, uint32_t value)
+{
+	struct outer *o = ctx;
+
+	switch (call) {
+	case BROKER_TTY_RAW:
+		o->tty_raw = console_tty_raw(STDIN_FILENO);
+		return o->tty_raw;
+	case BROKER_TTY_RESTORE:
+		o->tty_raw = false;
+		console_tty_restore();
+		return 0;
+	case BROKER_CONNECT:
+		return o->config->vsock.path ? vsock_connect_host(o->config->vsock.path, value) : -ECONNREFUSED;
+	}
+	return -EINVAL;
+}
+
+/* Returns false when the VM has ended. */
+static bool take_signal(struct outer *o)
+{
+	int signo = ending_take(o->outside->signal_fd);
+	struct err e;
+
+	switch (signo) {
+	case 0:
+		return true;
+	case SIGCHLD:
+		while (children_check(o->outside->children, &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
+		return waitpid(o->pids.main, &o->status, WNOHANG) == 0;
+	case SIGCONT:
+		console_tty_again(o->tty_raw);
+		return true;
+	default:
+		forward(o, signo);
+		return true;
+	}
+}
+
+/* In ms, for poll(2): until what is in the jail is killed. -1: it may take the time that it wants, or was killed. */
+static int kill_wait_ms(const struct outer *o)
+{
+	uint64_t due_ms = ending_due_ms(), now_ms = clock_now_ms();
+
+	if (o->killed || due_ms == UINT64_MAX)
+		return -1;
+	due_ms -= ENDING_SPARE_MS / 2;
+	return due_ms > now_ms ? (int)MF_MIN(due_ms - now_ms, (uint64_t)INT_MAX) : 0;
+}
+
+/* After this the clock is what ends us, if the kernel cannot end them. */
+static void kill_jail(struct outer *o)
+{
+	ending_step("the VM in its jail, which was killed,", NULL);
+	close(mf_take_fd(&o->life[OUTSIDE]));
+	(void)kill(o->pids.main, SIGKILL); /* a zombie at least, which is not waited for yet */
+	o->killed = true;
+}
+
+static void watch(struct outer *o)
+{
+	struct pollfd fds[] = {
+		{ .fd = o->outside->signal_fd, .events = POLLIN },
+		{ .fd = o->tty[OUTSIDE], .events = POLLIN },
+		{ .fd = o->vsock[OUTSIDE], .events = POLLIN },
+	};
+
+	ending_step("the VM in its jail", NULL);
+	for (;;) {
+		int n = poll(fds, MF_ARRAY_SIZE(fds), kill_wait_ms(o));
+
+		if (kill_wait_ms(o) == 0)
+			kill_jail(o);
+		if (n < 0)
+			continue; /* EINTR */
+		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
+			if (fds[i].revents && broker_serve(fds[i].fd, answer, o) < 0)
+				fds[i].fd = -1; /* it has ended, or is about to */
+		if (fds[0].revents && !take_signal(o))
+			return;
+	}
+}
+
+/* The exit status, for how the VM's process has ended; says what that could not say itself. */
+static int status_of(const struct outer *o)
+{
+	int signo;
+
+	if (WIFEXITED(o->status))
+		return WEXITSTATUS(o->status);
+	signo = WTERMSIG(o->status);
+	if (signo == SIGKILL && o->killed)
+		return ending_report(true);
+	if (signo == SIGKILL && jail_group_had_oom(&o->group))
+		fprintf(stderr, "mayfly: the jail has used up its memory (memory-max), so its VM was killed\n");
+	else if (signo == SIGKILL)
+		fprintf(stderr, "mayfly: the VM in the jail was killed (SIGKILL: by a user, or for want of memory)\n");
+	else if (signo != SIGSEGV && signo != SIGBUS && signo != SIGILL && signo != SIGFPE && signo != SIGABRT)
+		fprintf(stderr, "mayfly: the VM in the jail was ended by a signal (%s)\n", strsignal(signo));
+	return STATUS_SIGNAL_BASE + signo;
+}
+
+static int go_outside(struct outer *o)
+{
+	struct err e;
+	int status;
+
+	if (crash_setup(&e) < 0)
+		log_warn("%s; continuing", e.text);
+	ending_outside();
+	close_ends(o, INSIDE);
+	files_close();
+	children_leave_sockets(o->outside->children);
+	status = attend_start(o);
+	if (status)
+		return status;
+	drop_privileges(o);
+	watch(o);
+	console_tty_restore(); /* whatever has ended it */
+	status = status_of(o);
+	ending_close();
+	ending_step("an artifact", NULL);
+	if (!children_finish(o->outside->children) && status == STATUS_OK)
+		status = STATUS_FAILED;
+	return status;
+}
+
+bool jail_run(const struct config *c, struct vm_outside *outside, const int *keep, unsigned num_keep, int *ret_status)
+{
+	static struct outer o; /* the VM's process reads its parts until it ends */
+	struct err e;
+
+	o = (struct outer){
+		.config = c,
+		.outside = outside,
+		.uid = (uid_t)pick(&c->jail.uid, geteuid()),
+		.gid = (gid_t)pick(&c->jail.gid, getegid()),
+		.start = { -1, -1 },
+		.life = { -1, -1 },
+		.signals = { -1, -1 },
+		.tty = { -1, -1 },
+		.vsock = { -1, -1 },
+		.child = -1,
+	};
+	fflush(NULL); /* or what waits there would be written twice */
+	if (prepare(&o, &e) == 0) {
+		ending_hold(true);
+		o.child = fork();
+		if (o.child < 0)
+			err_sys(&e, "jail: fork");
+		if (o.child)
+			ending_hold(false);
+	}
+	if (o.child == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cannot fail; a change of user undoes it */
+		close_ends(&o, OUTSIDE);
+		go_inside(&o, keep, num_keep);
+		return true;
+	}
+	*ret_status = o.child < 0 ? cli_fail(&e) : go_outside(&o);
+	close_ends(&o, OUTSIDE);
+	unixname_remove(&o.names.vsock);
+	unixname_remove(&o.names.control);
+	children_end(outside->children);
+	ending_step("the control group", NULL);
+	jail_group_remove(&o.group);
+	return false;
+}

@@ -1,0 +1,443 @@
+/*
+ * The host side of the serial console.
+ *
+ * Theory of operation
+ * -------------------
+ * Everything but the terminal's mode happens on the loop. Serial calls console_wake when there is output, or when it
+ * takes input that it has refused; it does so once at the start, which posts the first read. At most one operation is in
+ * flight in each direction:
+ *
+ *	output	idle -> write of at most OUT_MAX bytes -> done: serial_tx_done -> next piece, or idle
+ *			  `-> -EAGAIN (somebody made the file non-blocking): poll -> write
+ *	input	idle -> read -> done: escapes, then to serial as far as it takes them -> read again while there is room
+ *			  `-> -EAGAIN: poll -> read
+ *
+ * Output to a regular file is written at once, by write(2). io_uring would have it done by a thread of the kernel, which
+ * then stays and wakes up every five seconds, and to wake it costs more than to copy 4 KiB to the page cache.
+ *
+ * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
+ * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started: output is tried
+ * again a little later, input has ended.
+ *
+ * Backpressure: from a file or pipe the next IN_MAX bytes are read when serial has taken the last, so what the guest does
+ * not read stays with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a
+ * guest that has stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest
+ * goes on.
+ *
+ * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
+ * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. Output that is
+ * dropped, or goes to a file, takes the loop SERIAL_TX_SIZE bytes a turn at most, however fast it comes. A reader that is merely slow is
+ * serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without blocking, and a slow
+ * reader is seen to make progress.
+ */
+#include "vmm/platform/console.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define MF_LOG_MODULE "console"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/ring.h"
+#include "vmm/core/timer.h"
+#include "vmm/platform/serial.h"
+
+#define OUT_MAX 4096
+#define IN_MAX SERIAL_RX_SIZE /* bytes of one read */
+#define KEYS_MAX 4096	      /* terminal input that waits for the guest */
+#define ESCAPE 0x01	      /* Ctrl-A */
+#define RETRY_MS 10
+
+static const char help_text[] = "\r\n"
+				"Ctrl-A x  end mayfly and its guest\r\n"
+				"Ctrl-A c  send a break (Linux with SysRq: the next key is a command)\r\n"
+				"Ctrl-A a  send Ctrl-A\r\n"
+				"Ctrl-A h  this help\r\n";
+
+struct console {
+	struct serial *serial;
+	struct loop *loop;
+	struct console_params params;
+	struct task again;  /* for a submission queue that was full */
+	struct timer retry; /* of output that io_uring had no thread for */
+	bool stopped;	    /* start nothing any more */
+
+	int out_file;  /* -1: no output, or not any more */
+	int out_plain; /* the same, a regular file's descriptor */
+	struct op out_op;
+	bool out_busy, out_polls, out_logged;
+	bool help_wanted, help_writing;
+	const uint8_t *out_data; /* the piece being written */
+	size_t out_len;
+
+	int in_file; /* -1: no input, or not any more */
+	struct op in_op;
+	bool in_busy, in_polls;
+	bool is_tty;
+	bool escaped; /* the last key was ESCAPE */
+	uint8_t in[IN_MAX];
+	uint16_t keys[KEYS_MAX]; /* read and not yet taken by serial */
+	unsigned keys_len;
+};
+
+/* The only global state of a VM: a signal handler must find the terminal without being given anything. */
+static struct {
+	int fd;
+	pid_t group; /* ours, or 0 */
+	struct termios saved;
+	atomic_bool raw; /* set after the others; taken by the one console_tty_restore that acts */
+} tty;
+
+static void console_output_done(struct op *op, int res);
+static void console_input_done(struct op *op, int res);
+
+/* The write of out_data and out_len, or the poll before it. */
+static void console_submit_output(struct console *c, bool poll)
+{
+	if (c->stopped)
+		return;
+	c->out_op.done = console_output_done;
+	c->out_polls = poll;
+	c->out_busy = poll ? loop_poll(c->loop, &c->out_op, c->out_file, POLLOUT) :
+			     loop_write(c->loop, &c->out_op, c->out_file, c->out_data, (unsigned)c->out_len,
+					LOOP_NO_OFFSET);
+	if (!c->out_busy)
+		loop_defer(c->loop, &c->again);
+}
+
+/* Ends the piece: len bytes of it are gone. */
+static void console_end_piece(struct console *c, size_t len)
+{
+	c->out_len = 0;
+	if (c->help_writing)
+		c->help_writing = false; /* what is missing of it is not worth a second write */
+	else
+		serial_tx_done(c->serial, len);
+}
+
+static void console_output_failed(struct console *c, int error)
+{
+	bool full = error == -ENOSPC || error == -EDQUOT;
+
+	if (!c->out_logged)
+		log_warn("guest output cannot be written: %s; %s, continuing", strerror(-error),
+			 full ? "some is lost" : "the rest is dropped");
+	c->out_logged = true;
+	if (!full)
+		c->out_file = c->out_plain = -1;
+	console_end_piece(c, c->out_len);
+}
+
+static void console_write_plain(struct console *c)
+{
+	int r = fdio_write_all(c->out_plain, c->out_data, c->out_len);
+
+	if (r < 0)
+		console_output_failed(c, r);
+	else
+		console_end_piece(c, c->out_len);
+}
+
+static void console_output(struct console *c)
+{
+	size_t taken = 0;
+
+	while (!c->out_busy && !c->stopped && !c->retry.set) {
+		if (!c->out_len && c->help_wanted) {
+			c->help_wanted = false;
+			c->help_writing = true;
+			c->out_data = (const uint8_t *)help_text;
+			c->out_len = sizeof(help_text) - 1;
+		}
+		if (!c->out_len)
+			c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
+		if (!c->out_len)
+			return;
+		taken += c->out_len;
+		if (c->params.muted || (c->out_file < 0 && c->out_plain < 0)) {
+			console_end_piece(c, c->out_len);
+		} else if (c->out_plain >= 0) {
+			console_write_plain(c);
+		} else {
+			console_submit_output(c, false);
+			return;
+		}
+		if (taken >= SERIAL_TX_SIZE) {
+			loop_defer(c->loop, &c->again);
+			return;
+		}
+	}
+}
+
+/* The piece stays; if it takes too long the UART drops what comes behind it, as for a slow reader. */
+static void console_wait_for_thread(struct console *c)
+{
+	struct timers *timers = loop_timers(c->loop);
+
+	if (!c->out_logged)
+		log_warn("guest output has to wait: %s; continuing", ring_strerror(-ECANCELED));
+	c->out_logged = true;
+	timer_set(timers, &c->retry, timers->now_ns + RETRY_MS * 1000000ULL);
+}
+
+static void console_retry(struct timer *timer)
+{
+	console_output(MF_CONTAINER_OF(timer, struct console, retry));
+}
+
+static void console_output_done(struct op *op, int res)
+{
+	struct console *c = MF_CONTAINER_OF(op, struct console, out_op);
+
+	c->out_busy = false;
+	if (c->out_polls && res > 0)
+		res = -EINTR; /* writable: try again */
+	if (res > 0) {
+		console_end_piece(c, (size_t)res);
+	} else if (c->stopped) {
+		console_end_piece(c, 0);
+	} else if (res == -EAGAIN) {
+		console_submit_output(c, true);
+		return;
+	} else if (res == -ECANCELED) {
+		console_wait_for_thread(c);
+		return;
+	} else if (res != -EINTR) {
+		console_output_failed(c, res ? res : -EIO);
+	}
+	console_output(c);
+}
+
+/* A byte that the user typed. */
+static void console_key(struct console *c, uint8_t key)
+{
+	if (!c->escaped) {
+		c->escaped = key == ESCAPE;
+		if (!c->escaped)
+			c->keys[c->keys_len++] = key;
+		return;
+	}
+	c->escaped = false;
+	switch (key) {
+	case 'x':
+		c->params.on_quit(c->params.ctx);
+		break;
+	case 'c':
+		c->keys[c->keys_len++] = SERIAL_BREAK;
+		break;
+	case 'h':
+	case '?':
+		c->help_wanted = true;
+		console_output(c);
+		break;
+	case 'a':
+	case ESCAPE: /* as other monitors and terminal programs have it */
+		c->keys[c->keys_len++] = ESCAPE;
+		break;
+	default:
+		c->keys[c->keys_len++] = ESCAPE;
+		c->keys[c->keys_len++] = key;
+		break;
+	}
+}
+
+static void console_submit_input(struct console *c, unsigned len, bool poll)
+{
+	if (c->stopped)
+		return;
+	c->in_op.done = console_input_done;
+	c->in_polls = poll;
+	c->in_busy = poll ? loop_poll(c->loop, &c->in_op, c->in_file, POLLIN) :
+			    loop_read(c->loop, &c->in_op, c->in_file, c->in, len, LOOP_NO_OFFSET);
+	if (!c->in_busy)
+		loop_defer(c->loop, &c->again);
+}
+
+static void console_input(struct console *c)
+{
+	size_t taken = serial_rx_push(c->serial, c->keys, c->keys_len);
+	unsigned room;
+
+	c->keys_len -= (unsigned)taken;
+	memmove(c->keys, c->keys + taken, c->keys_len * sizeof(c->keys[0]));
+	if (c->in_busy || c->in_file < 0)
+		return;
+	if (c->is_tty)
+		room = KEYS_MAX - MF_MIN(c->keys_len + 1, KEYS_MAX); /* n bytes are n + 1 keys if an escape was none */
+	else
+		room = c->keys_len ? 0 : IN_MAX;
+	if (room)
+		console_submit_input(c, MF_MIN(room, IN_MAX), false);
+}
+
+static void console_input_done(struct op *op, int res)
+{
+	struct console *c = MF_CONTAINER_OF(op, struct console, in_op);
+
+	c->in_busy = false;
+	if (c->in_polls && res > 0)
+		res = -EINTR; /* readable: try again */
+	if (c->stopped)
+		return;
+	if (res == -EAGAIN) {
+		console_submit_input(c, 0, true);
+		return;
+	}
+	if (res <= 0 && res != -EINTR) {
+		log_at(res == -ECANCELED ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "end of input: %s%s",
+		       res ? ring_strerror(res) : "end of file", res == -ECANCELED ? "; continuing" : "");
+		c->in_file = -1;
+	}
+	for (int i = 0; i < res; i++) {
+		if (c->is_tty)
+			console_key(c, c->in[i]);
+		else
+			c->keys[c->keys_len++] = c->in[i];
+	}
+	console_input(c);
+}
+
+static void console_again(struct task *task)
+{
+	struct console *c = MF_CONTAINER_OF(task, struct console, again);
+
+	console_output(c);
+	console_input(c);
+}
+
+static void console_wake(void *ctx)
+{
+	struct console *c = ctx;
+
+	console_output(c);
+	console_input(c);
+}
+
+static void console_show(void *ctx, const uint8_t *data, size_t len)
+{
+	struct console *c = ctx;
+
+	if (c->params.on_output)
+		c->params.on_output(c->params.ctx, data, len);
+}
+
+static const struct serial_host console_host = { .wake = console_wake, .output = console_show };
+
+/* We may use the terminal: we are in its foreground, or it does no job control with us. */
+static bool tty_is_ours(int fd)
+{
+	pid_t group = tcgetpgrp(fd);
+
+	return group < 0 || group == (tty.group ? tty.group : getpgrp());
+}
+
+int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
+		struct err *e)
+{
+	struct console *c = calloc(1, sizeof(*c));
+	struct stat st;
+
+	if (!c)
+		return err_set(e, -ENOMEM, "no memory for the console");
+	c->serial = serial;
+	c->loop = loop;
+	c->params = *params;
+	c->again.run = console_again;
+	c->retry.fire = console_retry;
+	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
+	c->in_file = -1;
+	c->out_file = -1;
+	c->out_plain = -1;
+	/* In the background, a read would stop us by SIGTTIN. */
+	if (params->in_fd >= 0 && (!c->is_tty || tty_is_ours(params->in_fd)))
+		c->in_file = loop_add_file(loop, params->in_fd);
+	if (params->out_fd >= 0 && fstat(params->out_fd, &st) == 0 && S_ISREG(st.st_mode))
+		c->out_plain = params->out_fd;
+	else if (params->out_fd >= 0)
+		c->out_file = loop_add_file(loop, params->out_fd);
+	if (c->in_file < -1 || c->out_file < -1) {
+		console_free(c);
+		return err_set(e, -EMFILE, "too many files for the console");
+	}
+	serial_set_host(serial, &console_host, c);
+	*ret = c;
+	return 0;
+}
+
+int console_plain_fd(const struct console *c)
+{
+	return c->out_plain;
+}
+
+void console_unmute(struct console *c)
+{
+	c->params.muted = false;
+}
+
+static int console_stop_call(void *arg)
+{
+	((struct console *)arg)->stopped = true;
+	return 0;
+}
+
+void console_stop(struct console *c)
+{
+	if (c)
+		(void)loop_call(c->loop, console_stop_call, c); /* it gives 0 */
+}
+
+void console_free(struct console *c)
+{
+	free(c);
+}
+
+void console_tty_keep_group(void)
+{
+	tty.group = getpgrp();
+}
+
+bool console_tty_raw(int fd)
+{
+	struct termios raw;
+
+	if (!isatty(fd) || !tty_is_ours(fd) || tcgetattr(fd, &tty.saved) < 0)
+		return false;
+	/* Output too: the guest's own terminal driver turns \n into \r\n, and its full-screen programs mean a bare \n. */
+	raw = tty.saved;
+	cfmakeraw(&raw);
+	raw.c_cc[VMIN] = 1;
+	raw.c_cc[VTIME] = 0;
+	tty.fd = fd;
+	atomic_store(&tty.raw, true); /* first: a signal between here and the change restores what is still there */
+	if (tcsetattr(fd, TCSANOW, &raw) == 0)
+		return true;
+	atomic_store(&tty.raw, false);
+	return false;
+}
+
+void console_tty_again(bool raw)
+{
+	console_tty_restore();
+	if (raw)
+		(void)console_tty_raw(STDIN_FILENO); /* a terminal that is not ours any more stays as it is */
+}
+
+void console_tty_restore(void)
+{
+	int saved_errno = errno; /* of whatever a signal handler interrupted */
+
+	/* Sent to the background meanwhile, we would be stopped by SIGTTOU; the shell has restored its modes already. */
+	if (atomic_exchange(&tty.raw, false) && tty_is_ours(tty.fd))
+		tcsetattr(tty.fd, TCSANOW, &tty.saved);
+	errno = saved_errno;
+}

@@ -1,0 +1,61 @@
+/* The host side of the serial console: two file descriptors on the loop, escapes, and the terminal's raw mode. */
+#ifndef MF_PLATFORM_CONSOLE_H
+#define MF_PLATFORM_CONSOLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct console;
+struct err;
+struct loop;
+struct serial;
+
+struct console_params {
+	int in_fd;		    /* guest input, or -1: none. Not owned; open until console_free */
+	int out_fd;		    /* guest output, or -1: dropped. The same */
+	bool muted;		    /* output is dropped until console_unmute */
+	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
+	/* Or NULL: sees all output once, before it is written and at the latest in serial_drain; on the loop. */
+	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
+	void *ctx;
+};
+
+/*
+ * Connects serial to the files. A terminal that we are in the background of is not read; escapes (Ctrl-A) exist on a
+ * terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
+ */
+int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
+		struct err *e);
+
+/* The descriptor that the loop's thread writes output to by write(2), for its seccomp filter; or -1. */
+int console_plain_fd(const struct console *c);
+
+/* Output is written from now on. On the loop's thread, as in on_output. */
+void console_unmute(struct console *c);
+
+/*
+ * Starts no further operation from now on; those in flight are loop_stop's to cancel. Without it loop_stop might wait for
+ * a write that a slow reader never lets end. Any thread but the loop's. NULL is fine.
+ */
+void console_stop(struct console *c);
+
+/* After the loop has stopped. NULL is fine. Does not restore the terminal. */
+void console_free(struct console *c);
+
+/*
+ * Switches the terminal fd to raw mode and remembers how it was. Returns whether it did: false, and nothing changes, if
+ * fd is no terminal or we are in its background. Once, from the main thread; fd stays open until console_tty_restore.
+ */
+bool console_tty_raw(int fd);
+
+/* After SIGCONT: whoever had the terminal while we were stopped may have changed its mode. raw: it is stdin's, and was raw. */
+void console_tty_again(bool raw);
+
+/* Our process group stays what it is now: it is not asked for again. For a thread that may not ask later. */
+void console_tty_keep_group(void);
+
+/* Undoes console_tty_raw, if it was called and not yet undone. Any thread, any number of times, in signal handlers. */
+void console_tty_restore(void);
+
+#endif

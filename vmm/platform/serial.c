@@ -1,0 +1,392 @@
+/*
+ * The serial port: a 16550A (uart.c) between vCPU threads and the loop.
+ *
+ * Theory of operation
+ * -------------------
+ * Registers are accessed on vCPU threads, several at once. The host side and all interrupts are the loop's: a vCPU thread
+ * may later do nothing but KVM_RUN, futexes and eventfd writes. One mutex covers the UART; it is never held across a
+ * system call, a callback or the log. A vCPU that leaves work for the loop writes the eventfd, unless a signal is under
+ * way already; the loop clears `signalled` under the mutex before it looks, so work left before that is seen, and work
+ * left after it signals again.
+ *
+ *	guest  OUT THR -> uart.tx -> eventfd -> serial_fire: output, wake -> console: serial_tx_peek, write, _done
+ *	host   read -> serial_rx_push -> uart.rx -> ops->raise -> guest IN RBR -> (if more waits) eventfd -> wake
+ *
+ * A piece of output between serial_tx_peek and serial_tx_done stays where it is: the guest writes to free room only, and
+ * nothing else moves the head. While a piece is being written, output needs no signals: serial_tx_done comes, and the
+ * console looks again.
+ *
+ * Input has a speed, as on a line. A driver's interrupt handler reads until LSR.DR is 0 (Linux: 256 bytes a round, 512
+ * rounds); were the FIFO refilled as fast as it is read, that would not come, and nothing else would run in the guest,
+ * its flow control included. So the next bytes come SERIAL_RX_BYTE_NS for each of the last later, and if they waited for
+ * the guest, after a pause that is as long as the guest took: however slow its exits are, half of its time is its own.
+ * The divisor latch has no say, since Linux leaves it at 9,600 baud unless told otherwise. The timer of the pause
+ * is set only while input waits.
+ */
+#include "vmm/platform/serial.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/serial_reg.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MF_LOG_MODULE "serial"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/timer.h"
+#include "vmm/platform/uart.h"
+
+struct serial {
+	const struct serial_ops *ops;
+	void *ctx;
+	const struct serial_host *host; /* or NULL */
+	void *host_ctx;
+	int eventfd;
+	struct watch watch;
+	struct loop *loop;
+
+	bool drop_logged; /* the loop's, as are those of input */
+	struct timer rx_pause;
+	bool rx_behind;	       /* there was more, and the guest had not read the last */
+	uint64_t rx_filled_ns; /* when the guest got the last */
+	uint64_t rx_due_ns;    /* when it may get more */
+
+	pthread_mutex_t lock;	/* all below */
+	pthread_cond_t drained; /* the ring is empty */
+	bool signalled;		/* the eventfd was written and the loop has not looked yet */
+	bool seen_open, seen_output;
+	size_t tap; /* ring position up to which host->output has seen the output */
+	struct uart uart;
+};
+
+static void serial_lock(struct serial *s)
+{
+	int r = pthread_mutex_lock(&s->lock);
+
+	assert(r == 0);
+	(void)r; /* a plain mutex in our own memory: it cannot fail */
+}
+
+static void serial_unlock(struct serial *s)
+{
+	int r = pthread_mutex_unlock(&s->lock);
+
+	assert(r == 0);
+	(void)r; /* as above */
+}
+
+/* Locked. Returns whether the caller, once it has unlocked, must write the eventfd. */
+static bool serial_want_turn(struct serial *s)
+{
+	bool first = !s->signalled;
+
+	s->signalled = true;
+	return first;
+}
+
+/* Locked. What the guest's write to reg means, apart from what it does: a set of 1 << event. */
+static unsigned serial_note(struct serial *s, unsigned reg, uint8_t value)
+{
+	if (s->uart.lcr & UART_LCR_DLAB)
+		return 0;
+	/* Linux's probe writes all four enable bits to see whether they stick; opening the port leaves THRI off. */
+	if (reg == UART_IER && !s->seen_open && (value & UART_IER_RDI) && !(value & UART_IER_THRI)) {
+		s->seen_open = true;
+		return 1U << SERIAL_EVENT_OPENED;
+	}
+	if (reg == UART_TX && !s->seen_output && (s->uart.ier & UART_IER_THRI)) {
+		s->seen_output = true;
+		return 1U << SERIAL_EVENT_OUTPUT;
+	}
+	return 0;
+}
+
+static void serial_access_reg(struct serial *s, unsigned reg, bool is_write, uint8_t *data)
+{
+	unsigned events = 0;
+	bool signal;
+
+	serial_lock(s);
+	if (is_write) {
+		events = serial_note(s, reg, *data);
+		signal = uart_write(&s->uart, reg, *data);
+	} else {
+		signal = uart_read(&s->uart, reg, data);
+	}
+	signal = signal && serial_want_turn(s);
+	serial_unlock(s);
+	if (signal)
+		fdio_event_signal(s->eventfd);
+	if (events && s->ops->event)
+		s->ops->event(s->ctx, events & 1U << SERIAL_EVENT_OPENED ? SERIAL_EVENT_OPENED : SERIAL_EVENT_OUTPUT);
+}
+
+void serial_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsigned len)
+{
+	/* An 8-bit device: the bus makes several accesses of a wide one. */
+	for (unsigned i = 0; i < len && offset + i < SERIAL_PORTS; i++)
+		serial_access_reg(ctx, (unsigned)offset + i, is_write, &data[i]);
+}
+
+/* Locked. The output from position from on, as far as it is in one piece. */
+static size_t serial_piece(const struct serial *s, size_t from, size_t to, const uint8_t **ret)
+{
+	size_t at = from % SERIAL_TX_SIZE;
+
+	*ret = &s->uart.tx[at];
+	return MF_MIN(to - from, SERIAL_TX_SIZE - at);
+}
+
+/* Shows new output to host->output. It stays in place meanwhile: only the loop, which is here, takes it away. */
+static void serial_show_output(struct serial *s)
+{
+	const uint8_t *data;
+	size_t len;
+
+	for (;;) {
+		serial_lock(s);
+		len = serial_piece(s, s->tap, s->uart.tx_tail, &data);
+		s->tap += len;
+		serial_unlock(s);
+		if (!len)
+			return;
+		if (s->host)
+			s->host->output(s->host_ctx, data, len);
+	}
+}
+
+/* Raises the line if the guest must be told of something. */
+static void serial_service(struct serial *s)
+{
+	bool raise;
+
+	serial_lock(s);
+	raise = uart_service(&s->uart);
+	serial_unlock(s);
+	if (raise)
+		s->ops->raise(s->ctx);
+}
+
+static void serial_fire(struct watch *watch)
+{
+	struct serial *s = MF_CONTAINER_OF(watch, struct serial, watch);
+
+	serial_lock(s);
+	s->signalled = false;
+	serial_unlock(s);
+	serial_service(s);
+	serial_show_output(s);
+	if (s->host)
+		s->host->wake(s->host_ctx);
+}
+
+void serial_set_host(struct serial *s, const struct serial_host *host, void *ctx)
+{
+	bool signal;
+
+	s->host = host;
+	s->host_ctx = ctx;
+	serial_lock(s);
+	signal = serial_want_turn(s);
+	serial_unlock(s);
+	if (signal)
+		fdio_event_signal(s->eventfd);
+}
+
+size_t serial_tx_peek(struct serial *s, const uint8_t **ret, size_t max)
+{
+	size_t len;
+
+	serial_show_output(s);
+	serial_lock(s);
+	assert(!s->uart.tx_busy);
+	len = serial_piece(s, s->uart.tx_head, s->tap, ret);
+	len = MF_MIN(len, max);
+	s->uart.tx_busy = len > 0;
+	serial_unlock(s);
+	return len;
+}
+
+void serial_tx_done(struct serial *s, size_t len)
+{
+	uint64_t dropped = 0;
+
+	serial_lock(s);
+	assert(s->uart.tx_busy && len <= s->tap - s->uart.tx_head);
+	s->uart.tx_busy = false;
+	uart_tx_consume(&s->uart, len);
+	if (!s->uart.tx_tail) {
+		s->tap = 0;
+		/* No waiter is fine, and a broadcast has no other result. */
+		(void)pthread_cond_broadcast(&s->drained);
+	}
+	if (uart_tx_room(&s->uart) >= SERIAL_TX_SIZE / 2)
+		dropped = s->uart.dropped;
+	serial_unlock(s);
+	if (dropped && !s->drop_logged) {
+		s->drop_logged = true;
+		log_warn("%" PRIu64 " bytes of guest output were dropped because nobody read them, continuing",
+			 dropped);
+	}
+	serial_service(s);
+}
+
+/* Whether input may go to the guest now. If not, the host side is woken when it may. */
+static bool serial_rx_is_due(struct serial *s)
+{
+	struct timers *timers = loop_timers(s->loop);
+	uint64_t now_ns = timers->now_ns, took_ns;
+	bool unread, room;
+
+	serial_lock(s);
+	unread = s->uart.rx.len > 0;
+	room = uart_rx_room(&s->uart) > 0;
+	serial_unlock(s);
+	if (!unread && s->rx_behind) {
+		took_ns = MF_MIN(now_ns - s->rx_filled_ns, SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
+		s->rx_due_ns = MF_MAX(s->rx_due_ns, now_ns + took_ns);
+	}
+	s->rx_behind = unread;
+	if (!room)
+		return false;
+	if (now_ns >= s->rx_due_ns)
+		return true;
+	timer_set(timers, &s->rx_pause, s->rx_due_ns);
+	return false;
+}
+
+static void serial_rx_pause_ends(struct timer *timer)
+{
+	struct serial *s = MF_CONTAINER_OF(timer, struct serial, rx_pause);
+
+	s->host->wake(s->host_ctx); /* there is a host: it has asked for this */
+}
+
+size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num)
+{
+	size_t taken;
+
+	if (!num || !serial_rx_is_due(s))
+		return 0;
+	serial_lock(s);
+	taken = uart_rx_push(&s->uart, chars, num);
+	serial_unlock(s);
+	s->rx_filled_ns = loop_timers(s->loop)->now_ns;
+	s->rx_due_ns = s->rx_filled_ns + taken * SERIAL_RX_BYTE_NS;
+	s->rx_behind = taken < num;
+	serial_service(s);
+	return taken;
+}
+
+bool serial_drain(struct serial *s, unsigned timeout_ms)
+{
+	struct timespec until = { 0 };
+	bool signal, empty;
+	int r = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	serial_lock(s);
+	signal = serial_want_turn(s);
+	serial_unlock(s);
+	if (signal)
+		fdio_event_signal(s->eventfd);
+	serial_lock(s);
+	while (s->uart.tx_tail && r == 0)
+		r = pthread_cond_timedwait(&s->drained, &s->lock, &until);
+	empty = !s->uart.tx_tail;
+	serial_unlock(s);
+	return empty;
+}
+
+uint64_t serial_dropped(struct serial *s)
+{
+	uint64_t dropped;
+
+	serial_lock(s);
+	dropped = s->uart.dropped;
+	serial_unlock(s);
+	return dropped;
+}
+
+int serial_event_fd(const struct serial *s)
+{
+	return s->eventfd;
+}
+
+/* The condition variable waits by the monotonic clock. */
+static int serial_init_sync(struct serial *s)
+{
+	pthread_condattr_t attr;
+	int r = pthread_condattr_init(&attr);
+
+	if (r == 0) {
+		r = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+		if (r == 0)
+			r = pthread_cond_init(&s->drained, &attr);
+		(void)pthread_condattr_destroy(&attr); /* glibc's holds nothing */
+	}
+	return r ? r : pthread_mutex_init(&s->lock, NULL);
+}
+
+int serial_new(struct serial **ret, struct loop *loop, const struct serial_ops *ops, void *ctx, unsigned stall_ms,
+	       struct err *e)
+{
+	/* Not by calloc, which would touch every page of the ring to clear it. */
+	struct serial *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int r;
+
+	if (s == MAP_FAILED)
+		return err_set(e, -ENOMEM, "no memory for the serial port");
+	s->ops = ops;
+	s->ctx = ctx;
+	s->loop = loop;
+	s->rx_pause.fire = serial_rx_pause_ends;
+	s->uart.stall_ms = stall_ms;
+	s->watch.fire = serial_fire;
+	s->eventfd = eventfd(0, EFD_CLOEXEC);
+	if (s->eventfd < 0) {
+		r = err_sys(e, "make an eventfd for the serial port");
+		goto fail;
+	}
+	r = -serial_init_sync(s);
+	if (r < 0) {
+		err_neg(e, r, "make the lock of the serial port");
+		goto fail;
+	}
+	r = loop_watch(loop, &s->watch, s->eventfd);
+	if (r < 0) {
+		err_neg(e, r, "watch the serial port's eventfd");
+		goto fail;
+	}
+	*ret = s;
+	return 0;
+
+fail:
+	serial_free(s);
+	return r;
+}
+
+void serial_free(struct serial *s)
+{
+	if (!s)
+		return;
+	/* glibc's mutexes and condition variables hold nothing that would have to be given back. */
+	if (s->eventfd >= 0)
+		close(s->eventfd);
+	munmap(s, sizeof(*s));
+}

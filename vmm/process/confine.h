@@ -1,0 +1,51 @@
+/*
+ * What threads may do once the guest runs: each drops its capabilities and gets the seccomp filter of its kind
+ * (filters/rules.h), by a call of its own, when it has all that it needs and before the guest's first instruction.
+ */
+#ifndef MF_PROCESS_CONFINE_H
+#define MF_PROCESS_CONFINE_H
+
+#include <stdint.h>
+
+#include "jailer/seccomp.h"
+#include "vmm/filters/kinds.h"
+
+struct err;
+
+/* What the filters of a VM have in common. Descriptors that it lacks stay -1. */
+struct confine {
+	enum seccomp_policy policy;
+	uint64_t capabilities; /* bits 1 << CAP_... that threads keep which deal with names of files */
+	int value[FILTER_NUM_SLOTS];
+};
+
+/* All descriptors -1, no capabilities; the process, its main thread, which calls this, and its log are known. */
+void confine_init(struct confine *c, enum seccomp_policy policy);
+
+#define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
+
+/* What is the calling thread's own. */
+struct confine_own {
+	int own, listen, to, changed, epoll;
+	int watch[CONFINE_WATCHES];
+};
+
+#define CONFINE_OWN_NONE                                                                                               \
+	{                                                                                                              \
+		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 }             \
+	}
+
+/* Takes the capabilities from the calling thread, and gives it the filter of its kind. Returns 0 or -errno with e set. */
+int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e);
+
+/* The filter of a kind as it was compiled. */
+struct seccomp_code confine_code(enum thread_kind kind);
+
+/* For the build with the probe (tests/probe/probe.c): before any thread is made; a thread has got its filter. */
+void probe_start(void);
+void probe_confined(enum thread_kind kind);
+
+/* The name of a system call, or NULL. Async-signal-safe. */
+const char *confine_call_name(int nr);
+
+#endif

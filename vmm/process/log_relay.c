@@ -1,0 +1,72 @@
+/*
+ * A vCPU thread's filter lets it write to eventfds alone. So its lines of the log are put here, and the main thread, woken
+ * by the eventfd, writes them. What does not fit until then is counted.
+ */
+#include "vmm/process/log_relay.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "vmm/base/fdio.h"
+#define MF_LOG_MODULE "log"
+#include "vmm/base/log.h"
+
+#define RELAY_SIZE 8192
+
+static struct {
+	pthread_mutex_t lock;
+	int wake_fd;
+	size_t len;
+	unsigned lost; /* lines */
+	char text[RELAY_SIZE];
+} relay = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake_fd = -1 };
+
+void log_relay_init(int wake_fd)
+{
+	relay.wake_fd = wake_fd;
+}
+
+static void put_line(const char *line, size_t len)
+{
+	bool first;
+
+	pthread_mutex_lock(&relay.lock);
+	first = relay.len == 0;
+	if (len <= RELAY_SIZE - relay.len) {
+		memcpy(relay.text + relay.len, line, len);
+		relay.len += len;
+	} else {
+		relay.lost++;
+	}
+	pthread_mutex_unlock(&relay.lock);
+	if (first)
+		fdio_event_signal(relay.wake_fd);
+}
+
+void log_relay_use(void)
+{
+	log_set_sink(put_line);
+}
+
+void log_relay_flush(void)
+{
+	static char text[RELAY_SIZE];
+	const char *line = text, *end;
+	unsigned lost;
+	size_t len;
+
+	pthread_mutex_lock(&relay.lock);
+	len = relay.len;
+	lost = relay.lost;
+	memcpy(text, relay.text, len);
+	relay.len = 0;
+	relay.lost = 0;
+	pthread_mutex_unlock(&relay.lock);
+	/* One by one: a pipe takes a line whole, or not at all. */
+	for (; len && (end = memchr(line, '\n', len)); line = end + 1) {
+		log_put(line, (size_t)(end + 1 - line), 1);
+		len -= (size_t)(end + 1 - line);
+	}
+	if (lost)
+		log_warn("%u lines of vCPUs were lost, continuing", lost);
+}

@@ -1,0 +1,155 @@
+/* What the guest finds when it starts; see boot.h. */
+#include "vmm/vm/boot.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#include "loader/acpi.h"
+#include "loader/boot_x86.h"
+#include "loader/cmdline.h"
+#include "loader/device.h"
+#include "loader/init/proto.h"
+#include "loader/initrd.h"
+#include "loader/kernel.h"
+#include "loader/layout.h"
+#include "loader/mptable.h"
+#define MF_LOG_MODULE "boot"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/core/mem.h"
+#include "vmm/guest/boot_init.h"
+#include "vmm/platform/serial.h"
+#include "vmm/vm/timeline.h"
+
+/* What the guest is told of, by the command line, the MP table and ACPI alike. */
+struct devices {
+	struct loader_device device[CONFIG_DEVICES_MAX];
+	unsigned num;
+};
+
+_Static_assert(CONFIG_DEVICES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the ACPI tables");
+_Static_assert(BOOT_NUM_PINS(CONFIG_DEVICES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
+_Static_assert(CONFIG_CPUS_MAX <= ACPI_CPUS_MAX && CONFIG_CPUS_MAX <= MPTABLE_CPUS_MAX, "all CPUs fit into the tables");
+
+static void list_devices(struct devices *d, const struct config *c)
+{
+	d->num = config_num_devices(c);
+	for (unsigned i = 0; i < d->num; i++) {
+		d->device[i] = (struct loader_device){
+			.gpa = BOOT_DEVICE_GPA(i),
+			.size = MMIO_WINDOW_SIZE,
+			.irq = BOOT_DEVICE_LINE(i),
+		};
+	}
+}
+
+static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, const struct devices *d, struct err *e)
+{
+	const struct cmdline_in in = {
+		.cpus = c->cpus,
+		.init = c->command.args.num ? INIT_PATH : NULL,
+		.has_root = c->num_drives && !c->initrd && !c->command.args.num,
+		.root_read_only = c->num_drives && c->drive[0].read_only,
+		.devices = d->device,
+		.num_devices = d->num,
+		.append = c->append,
+		.replace = c->cmdline,
+	};
+
+	return cmdline_compose(line, LAYOUT_CMDLINE_SIZE, &in, e);
+}
+
+static enum boot_entry boot_entry_of(const struct config *c)
+{
+	switch (c->entry) {
+	case CONFIG_ENTRY_LINUX64:
+		return BOOT_ENTRY_LINUX64;
+	case CONFIG_ENTRY_PVH:
+		return BOOT_ENTRY_PVH;
+	case CONFIG_ENTRY_AUTO:
+		break;
+	}
+	return BOOT_ENTRY_AUTO;
+}
+
+static int write_mptable(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
+{
+	uint8_t irq_of_pin[MPTABLE_PINS_MAX];
+
+	memset(irq_of_pin, MPTABLE_PIN_UNUSED, sizeof(irq_of_pin));
+	irq_of_pin[SERIAL_IRQ] = SERIAL_IRQ;
+	for (unsigned i = 0; i < d->num; i++)
+		irq_of_pin[d->device[i].irq] = (uint8_t)d->device[i].irq;
+	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(d->num), e);
+}
+
+static int write_acpi(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
+{
+	const struct acpi_in in = {
+		.cpus = c->cpus,
+		.serial_port = SERIAL_PORT,
+		.serial_irq = SERIAL_IRQ,
+		.devices = d->device,
+		.num_devices = d->num,
+	};
+
+	return acpi_write(m, &in, e);
+}
+
+static int load_initrd(struct mem *m, const struct config *c, const struct kernel_image *kernel, struct boot_in *in,
+		       struct err *e)
+{
+	MF_FREE uint8_t *archive = NULL;
+	size_t len = 0;
+	int r = 0;
+
+	if (c->command.args.num)
+		r = boot_init_archive(&archive, &len, c, e);
+	if (r < 0 || (!len && !c->initrd))
+		return r;
+	return initrd_load(m, c->initrd, archive, len, kernel, &in->initrd_gpa, &in->initrd_size, e);
+}
+
+int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)
+{
+	char cmdline[LAYOUT_CMDLINE_SIZE];
+	uint8_t seed[BOOT_SEED_SIZE];
+	struct kernel_image kernel;
+	struct devices devices;
+	struct boot_in in = {
+		.entry = boot_entry_of(c),
+		.kernel = &kernel,
+		.cmdline = cmdline,
+		.rsdp_gpa = LAYOUT_ACPI,
+	};
+	int r;
+
+	r = mem_init(m, c->mem, e);
+	if (r < 0)
+		return r;
+	timeline_mark(t, TIMELINE_MEMORY);
+	r = kernel_load(&kernel, m, c->kernel, e);
+	if (r < 0)
+		return r;
+	r = load_initrd(m, c, &kernel, &in, e);
+	if (r < 0)
+		return r;
+	list_devices(&devices, c);
+	r = write_cmdline(cmdline, c, &devices, e);
+	if (r < 0)
+		return r;
+	log_info("kernel command line: %s", cmdline);
+	/* A kernel that has no random numbers yet is no reason not to boot: the guest gathers its own then. */
+	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed))
+		in.rng_seed = seed;
+	r = boot_write(ret, m, &in, e);
+	explicit_bzero(seed, sizeof(seed));
+	if (r < 0)
+		return r;
+	r = write_mptable(m, c, &devices, e);
+	if (!r)
+		r = write_acpi(m, c, &devices, e);
+	timeline_mark(t, TIMELINE_KERNEL);
+	return r;
+}

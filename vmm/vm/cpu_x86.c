@@ -1,0 +1,265 @@
+/*
+ * What a vCPU is before its first instruction.
+ *
+ * CPUID is what KVM supports on this host, fetched once, with these changes: the hypervisor bit and the TSC-deadline
+ * timer are shown (without them Linux takes itself for bare metal and calibrates its timers against a PIT that is not
+ * there); all vCPUs are cores of one package without hyper-threads (Linux checks each further package's TSC for 20 ms);
+ * and there is no PMU. References: Intel SDM 2A CPUID, AMD APM 3 appendix E.
+ */
+#include "vmm/vm/cpu_x86.h"
+
+#include <asm/processor-flags.h>
+#include <errno.h>
+#include <linux/kvm.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "loader/boot_x86.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/core/kvm.h"
+
+#define LEAF1_ECX_TSC_DEADLINE (1U << 24)
+#define LEAF1_ECX_HYPERVISOR (1U << 31)
+#define LEAF1_EDX_HTT (1U << 28)
+#define LEAFB_TYPE_SMT (1U << 8)
+#define LEAFB_TYPE_CORE (2U << 8)
+
+#define MSR_IA32_MISC_ENABLE 0x1a0
+#define MISC_ENABLE_FAST_STRING 1ULL
+#define MSR_MTRR_DEF_TYPE 0x2ff
+#define MTRR_DEF_TYPE_ENABLE_WRITE_BACK 0x806ULL
+
+#define EFER_LME (1ULL << 8)
+#define EFER_LMA (1ULL << 10)
+
+struct cpu_template {
+	unsigned num_cpus;
+	struct kvm_cpuid2 *cpuid;
+};
+
+/* Bits that it takes to number n things. */
+static unsigned bits_for(unsigned n)
+{
+	unsigned bits = 0;
+
+	while ((1U << bits) < n)
+		bits++;
+	return bits;
+}
+
+static void drop_entry(struct kvm_cpuid2 *c, unsigned at)
+{
+	c->nent--;
+	memmove(&c->entries[at], &c->entries[at + 1], (c->nent - at) * sizeof(c->entries[0]));
+}
+
+/* Leaf 0xb: one hyper-thread per core, all cores in one package. Leaf 0x1f, its successor, is left out. */
+static void set_topology(struct cpu_template *t)
+{
+	struct kvm_cpuid2 *c = t->cpuid;
+	unsigned max_leaf = 0;
+
+	for (unsigned i = 0; i < c->nent;) {
+		struct kvm_cpuid_entry2 *entry = &c->entries[i];
+
+		if (entry->function == 0)
+			max_leaf = entry->eax;
+		if (entry->function == 0xb || entry->function == 0x1f)
+			drop_entry(c, i);
+		else
+			i++;
+	}
+	if (max_leaf < 0xb || c->nent + 3 > CPU_CPUID_MAX)
+		return;
+	for (unsigned level = 0; level < 3; level++) {
+		struct kvm_cpuid_entry2 *entry = &c->entries[c->nent++];
+
+		*entry = (struct kvm_cpuid_entry2){
+			.function = 0xb,
+			.index = level,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.ecx = level,
+		};
+		if (level == 0) {
+			entry->ebx = 1;
+			entry->ecx |= LEAFB_TYPE_SMT;
+		} else if (level == 1) {
+			entry->eax = bits_for(t->num_cpus);
+			entry->ebx = t->num_cpus;
+			entry->ecx |= LEAFB_TYPE_CORE;
+		}
+	}
+}
+
+/* What is the same for all vCPUs. */
+static void set_common(struct cpu_template *t)
+{
+	unsigned id_bits = bits_for(t->num_cpus);
+
+	for (unsigned i = 0; i < t->cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
+		unsigned sharing = (entry->eax >> 5 & 7) < 3 ? 0 : (1U << id_bits) - 1; /* L1 and L2 are a core's own */
+
+		switch (entry->function) {
+		case 1:
+			entry->ecx |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_TSC_DEADLINE;
+			entry->ebx = (entry->ebx & 0xffffU) | (1U << id_bits) << 16;
+			if (t->num_cpus > 1)
+				entry->edx |= LEAF1_EDX_HTT;
+			else
+				entry->edx &= ~LEAF1_EDX_HTT;
+			break;
+		case 4: /* Intel: cores in the package - 1 and logical CPUs per cache - 1 */
+			if (entry->eax & 0x1f)
+				entry->eax = (entry->eax & 0x3fffU) | ((1U << id_bits) - 1) << 26 | sharing << 14;
+			break;
+		case 0xa: /* no PMU */
+			entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
+			break;
+		case 0x80000008: /* AMD: cores - 1 and bits of the core's number */
+			if (entry->ecx || t->num_cpus > 1)
+				entry->ecx = (entry->ecx & ~0xf0ffU) | id_bits << 12 | (t->num_cpus - 1);
+			break;
+		case 0x8000001d: /* AMD: logical CPUs per cache - 1 */
+			if (entry->eax & 0x1f)
+				entry->eax = (entry->eax & 0x3fffU) | sharing << 14;
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+/* What differs from vCPU to vCPU: its APIC id. */
+static void set_apic_id(struct cpu_template *t, unsigned id)
+{
+	for (unsigned i = 0; i < t->cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
+
+		switch (entry->function) {
+		case 1:
+			entry->ebx = (entry->ebx & 0x00ffffffU) | id << 24;
+			break;
+		case 0xb:
+			entry->edx = id;
+			break;
+		case 0x8000001e:
+			entry->eax = id;
+			entry->ebx = id; /* core id, one thread each */
+			entry->ecx = 0;	 /* node 0 of 1 */
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e)
+{
+	struct cpu_template *t = calloc(1, sizeof(*t));
+
+	if (t)
+		t->cpuid = calloc(1, sizeof(*t->cpuid) + CPU_CPUID_MAX * sizeof(t->cpuid->entries[0]));
+	if (!t || !t->cpuid) {
+		cpu_template_free(t);
+		return err_neg(e, -ENOMEM, "fetch CPUID");
+	}
+	t->num_cpus = num_cpus;
+	t->cpuid->nent = CPU_CPUID_MAX;
+	if (ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, t->cpuid) < 0) {
+		err_sys(e, "KVM_GET_SUPPORTED_CPUID");
+		cpu_template_free(t);
+		return e->code;
+	}
+	set_topology(t);
+	set_common(t);
+	*ret = t;
+	return 0;
+}
+
+void cpu_template_free(struct cpu_template *t)
+{
+	if (!t)
+		return;
+	free(t->cpuid);
+	free(t);
+}
+
+static int set_msrs(int vcpu_fd, struct err *e)
+{
+	static const struct kvm_msr_entry wanted[] = {
+		{ .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_DEF_TYPE_ENABLE_WRITE_BACK },
+	};
+	uint64_t buf[(sizeof(struct kvm_msrs) + sizeof(wanted)) / sizeof(uint64_t)] = { 0 };
+	struct kvm_msrs *msrs = (struct kvm_msrs *)buf;
+	int n;
+
+	msrs->nmsrs = MF_ARRAY_SIZE(wanted);
+	memcpy(msrs->entries, wanted, sizeof(wanted));
+	n = ioctl(vcpu_fd, KVM_SET_MSRS, msrs);
+	if (n < 0)
+		return err_sys(e, "KVM_SET_MSRS");
+	if (n != (int)MF_ARRAY_SIZE(wanted))
+		return err_set(e, -EINVAL, "KVM_SET_MSRS: MSR 0x%x was refused", wanted[n].index);
+	return 0;
+}
+
+int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e)
+{
+	set_apic_id(t, id);
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, t->cpuid) < 0)
+		return err_sys(e, "KVM_SET_CPUID2");
+	return set_msrs(vcpu_fd, e);
+}
+
+static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
+{
+	return (struct kvm_segment){
+		.limit = 0xffffffff,
+		.selector = selector,
+		.type = type,
+		.present = 1,
+		.s = 1,
+		.g = 1,
+	};
+}
+
+int cpu_set_boot_regs(int vcpu_fd, const struct boot_regs *boot, struct err *e)
+{
+	struct kvm_regs regs = {
+		.rip = boot->rip,
+		.rsp = boot->rsp,
+		.rsi = boot->rsi,
+		.rbx = boot->rbx,
+		.rflags = X86_EFLAGS_FIXED,
+	};
+	struct kvm_segment code = flat_segment(boot->cs, 0xb), data = flat_segment(boot->ds, 0x3);
+	struct kvm_sregs sregs;
+
+	/* What is not set here, the APIC base above all, is as KVM made it. */
+	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
+		return err_sys(e, "KVM_GET_SREGS");
+	data.db = 1;
+	sregs.cs = code;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	sregs.tr = (struct kvm_segment){ .limit = 0x67, .type = 0xb, .present = 1 };
+	sregs.gdt = (struct kvm_dtable){ .base = boot->gdt_gpa, .limit = boot->gdt_limit };
+	sregs.idt = (struct kvm_dtable){ 0 };
+	sregs.cr0 = X86_CR0_PE | X86_CR0_ET;
+	if (boot->long_mode) {
+		sregs.cs.l = 1;
+		sregs.cr0 |= X86_CR0_PG;
+		sregs.cr3 = boot->cr3;
+		sregs.cr4 = X86_CR4_PAE;
+		sregs.efer = EFER_LME | EFER_LMA;
+	} else {
+		sregs.cs.db = 1;
+	}
+	if (ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) < 0)
+		return err_sys(e, "KVM_SET_SREGS");
+	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0)
+		return err_sys(e, "KVM_SET_REGS");
+	return 0;
+}

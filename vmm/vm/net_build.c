@@ -1,0 +1,103 @@
+/* From an interface in the configuration to its device; see netdev.h. */
+#include "vmm/vm/net_build.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "virtio/net.h"
+#include "virtio/net_backend.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/config/config.h"
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+	/* FNV-1a, with the NUL. */
+	do
+		hash = (hash ^ (uint8_t)*text) * 0x100000001b3ULL;
+	while (*text++);
+	return hash;
+}
+
+/*
+ * A locally administered address that is the same in every run: a hash of the interface's id and of the tap's name, which
+ * tells VMs with the same id on one bridge from each other.
+ */
+static void make_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
+{
+	struct ifreq req = { .ifr_flags = 0 };
+	uint64_t hash = hash_text(0xcbf29ce484222325ULL, n->id);
+
+	if (n->kind == CONFIG_NET_TAP)
+		hash = hash_text(hash, n->tap);
+	else if (n->kind == CONFIG_NET_FD && ioctl(n->fd, TUNGETIFF, &req) == 0)
+		hash = hash_text(hash, req.ifr_name);
+	for (unsigned i = 0; i < NET_MAC_LEN; i++)
+		mac[i] = (uint8_t)(hash >> 8 * i);
+	mac[0] = (mac[0] & 0xfcU) | 2U;
+}
+
+static int open_backend(struct net_backend **ret, const struct config_net *n, int passt_fd, struct loop *loop,
+			struct err *e)
+{
+	switch (n->kind) {
+	case CONFIG_NET_TAP:
+		return net_tap_open(ret, n->tap, loop, e);
+	case CONFIG_NET_FD:
+		return net_fd_open(ret, n->fd, loop, e);
+	case CONFIG_NET_USER:
+		return net_passt_open(ret, passt_fd, loop, e);
+	case CONFIG_NET_UNSET:
+		break;
+	}
+	return err_set(e, -EINVAL, "it is of no kind");
+}
+
+/*
+ * passt learns the guest's MAC from its first frame, and sends what comes for a forwarded port to nobody before that. So
+ * that a guest that only listens can be reached, it gets a frame in the guest's name, of a type for local experiments,
+ * which it does not answer. The socket is new, so that this neither blocks nor is in the middle of another frame.
+ */
+static int introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e)
+{
+	struct {
+		uint32_t len;
+		struct ethhdr eth;
+		uint8_t zero[ETH_ZLEN - sizeof(struct ethhdr)];
+	} __attribute__((packed)) frame = {
+		.len = htobe32(ETH_ZLEN),
+		.eth = { .h_dest = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, .h_proto = htobe16(ETH_P_802_EX1) },
+	};
+	int r;
+
+	memcpy(frame.eth.h_source, mac, sizeof(frame.eth.h_source));
+	r = fdio_write_all(passt_fd, &frame, sizeof(frame));
+	/* One that has ended already is reported by what it said. */
+	return r == 0 || r == -EPIPE || r == -ECONNRESET ? 0 : err_neg(e, r, "write to passt");
+}
+
+int netdev_new(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
+	       const struct mem *mem, struct err *e)
+{
+	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu };
+	struct net_backend *backend;
+
+	if (n->has_mac)
+		memcpy(params.mac, n->mac, sizeof(params.mac));
+	else
+		make_mac(params.mac, n);
+	memcpy(params.limit, n->limit, sizeof(params.limit));
+	if (n->kind == CONFIG_NET_USER && introduce(passt_fd, params.mac, e) < 0) {
+		close(passt_fd);
+		return err_wrap(e, "net '%s'", n->id);
+	}
+	if (open_backend(&backend, n, passt_fd, loop, e) < 0)
+		return err_wrap(e, "net '%s'", n->id);
+	return net_new(ret, &params, backend, loop, mem, e);
+}

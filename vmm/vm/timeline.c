@@ -1,0 +1,119 @@
+/* Time marks of one boot; see timeline.h. */
+#include "vmm/vm/timeline.h"
+
+#include <linux/perf_event.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* clang-format off */
+static const char *const step_names[TIMELINE_NUM_STEPS] = {
+	[TIMELINE_MAIN] = "exec",
+	[TIMELINE_CONFIG] = "config",
+	[TIMELINE_JAIL] = "jail",
+	[TIMELINE_MEMORY] = "memory",
+	[TIMELINE_KERNEL] = "kernel load",
+	[TIMELINE_KVM] = "KVM objects",
+	[TIMELINE_DEVICES] = "devices",
+	[TIMELINE_VCPUS] = "vCPUs",
+	[TIMELINE_RUN] = "first KVM_RUN",
+	[TIMELINE_PID1] = "kernel to PID 1",
+	[TIMELINE_OUTPUT] = "first output",
+	[TIMELINE_INIT] = "to mayfly's init",
+	[TIMELINE_ROOT] = "root mounted",
+	[TIMELINE_NET] = "network up",
+	[TIMELINE_STARTED] = "command started",
+	[TIMELINE_BYTE] = "its first output",
+	[TIMELINE_EXIT] = "its end",
+	[TIMELINE_END] = "until the end",
+	[TIMELINE_GONE] = "all put away",
+};
+/* clang-format on */
+
+const char *timeline_step_name(enum timeline_step step)
+{
+	return step_names[step];
+}
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+void timeline_init(struct timeline *t)
+{
+	*t = (struct timeline){ .counter_fd = -1 };
+	/* The kernel tells no process when it was started, better than in ticks; what it has used since is close. */
+	t->start_ns = now_ns(CLOCK_MONOTONIC) - now_ns(CLOCK_PROCESS_CPUTIME_ID);
+	timeline_mark(t, TIMELINE_MAIN);
+}
+
+void timeline_count_instructions(struct timeline *t)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_HARDWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_HW_INSTRUCTIONS,
+		.inherit = 1,
+		.exclude_hv = 1,
+	};
+
+	t->counter_fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	if (t->counter_fd < 0) {
+		attr.exclude_kernel = 1; /* kernel.perf_event_paranoid = 2 */
+		t->counter_fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	}
+}
+
+void timeline_mark(struct timeline *t, enum timeline_step step)
+{
+	uint64_t count = 0, ns;
+
+	if (atomic_load_explicit(&t->mark[step].set, memory_order_relaxed))
+		return;
+	ns = now_ns(CLOCK_MONOTONIC) - t->start_ns;
+	if (t->counter_fd >= 0 && read(t->counter_fd, &count, sizeof(count)) != sizeof(count))
+		count = 0;
+	t->mark[step].ns = ns;
+	t->mark[step].instructions = count;
+	/* Pairs with the acquire in timeline_print. Two threads here at once both tell the truth. */
+	atomic_store_explicit(&t->mark[step].set, true, memory_order_release);
+}
+
+static double to_ms(uint64_t ns)
+{
+	return (double)ns / 1e6;
+}
+
+void timeline_print(struct timeline *t)
+{
+	uint64_t last_ns = 0, last_count = 0;
+	bool set[TIMELINE_NUM_STEPS];
+
+	for (int i = 0; i < TIMELINE_NUM_STEPS; i++)
+		set[i] = atomic_load_explicit(&t->mark[i].set, memory_order_acquire);
+	if (set[TIMELINE_RUN] && set[TIMELINE_PID1])
+		fprintf(stderr, "boot: %.2f ms to the first guest instruction, %.2f ms to PID 1, %.2f ms in all\n",
+			to_ms(t->mark[TIMELINE_RUN].ns), to_ms(t->mark[TIMELINE_PID1].ns),
+			to_ms(t->mark[TIMELINE_END].ns));
+	else
+		fprintf(stderr, "boot: the guest opened no console for PID 1; %.2f ms in all\n",
+			to_ms(t->mark[TIMELINE_END].ns));
+	fprintf(stderr, "  %-16s %10s %10s %14s\n", "step", "ms", "at ms", "instructions");
+	for (int i = 0; i < TIMELINE_NUM_STEPS; i++) {
+		if (!set[i])
+			continue;
+		fprintf(stderr, "  %-16s %10.3f %10.3f ", step_names[i], to_ms(t->mark[i].ns - last_ns),
+			to_ms(t->mark[i].ns));
+		if (t->mark[i].instructions)
+			fprintf(stderr, "%14llu\n", (unsigned long long)(t->mark[i].instructions - last_count));
+		else
+			fprintf(stderr, "%14s\n", "-");
+		last_ns = t->mark[i].ns;
+		last_count = t->mark[i].instructions;
+	}
+}

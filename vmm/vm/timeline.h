@@ -1,0 +1,67 @@
+/*
+ * Time marks of one boot, from exec to the end, for --time. A mark is set once, by whichever thread gets there; all are
+ * cheap enough to be set always, the counters of instructions are opened only when asked for.
+ */
+#ifndef MF_VM_TIMELINE_H
+#define MF_VM_TIMELINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum timeline_step {
+	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
+	TIMELINE_CONFIG,  /* options and configuration file are read and checked */
+	TIMELINE_JAIL,	  /* the process is in its jail, if it goes there */
+	TIMELINE_MEMORY,  /* guest RAM is mapped */
+	TIMELINE_KERNEL,  /* kernel, initrd and boot data are in guest RAM */
+	TIMELINE_KVM,	  /* the VM, its memory slots and interrupt controller exist */
+	TIMELINE_DEVICES, /* IOAPIC, serial port, drives and their loop */
+	TIMELINE_VCPUS,	  /* vCPUs exist and have their state */
+	TIMELINE_RUN,	  /* before the first KVM_RUN */
+	TIMELINE_PID1,	  /* the guest's kernel opened the console for PID 1 */
+	TIMELINE_OUTPUT,  /* the first byte that user space wrote to the console */
+	/* With a command, as init and the streams tell it. */
+	TIMELINE_INIT,	  /* init was started */
+	TIMELINE_ROOT,	  /* the root is mounted */
+	TIMELINE_NET,	  /* the network is up */
+	TIMELINE_STARTED, /* the command was started */
+	TIMELINE_BYTE,	  /* the first byte of its output */
+	TIMELINE_EXIT,	  /* it has ended, and all its output is written */
+	TIMELINE_END,	  /* the guest has ended */
+	TIMELINE_GONE,	  /* nothing runs any more, and all output is written */
+	TIMELINE_NUM_STEPS
+};
+
+struct timeline {
+	struct {
+		atomic_bool set;
+		uint64_t ns; /* since exec; valid once set is */
+		uint64_t instructions;
+	} mark[TIMELINE_NUM_STEPS];
+	uint64_t start_ns; /* CLOCK_MONOTONIC of exec, by the CPU time that was used up to main() */
+	int counter_fd;	   /* perf event of all threads made after it, or -1 */
+};
+
+/* First thing in main(). */
+void timeline_init(struct timeline *t);
+
+/* Opens the counter of instructions (user, kernel and guest) if the kernel lets us; before threads are made. */
+void timeline_count_instructions(struct timeline *t);
+
+/* Sets a mark if it is not set yet. Any thread. */
+void timeline_mark(struct timeline *t, enum timeline_step step);
+
+/*
+ * Writes the marks that are set as JSON (timeline_file.c): { "version": 1, "steps": [ { "step": NAME, "at_ns": N,
+ * "instructions": N }, ... ] }, in the order of enum timeline_step. Returns 0 or -errno.
+ */
+int timeline_write(struct timeline *t, int fd);
+
+/* What --time and the files call a step. */
+const char *timeline_step_name(enum timeline_step step);
+
+/* The boot time line and the table of steps, on stderr. Steps that were not reached are left out. */
+void timeline_print(struct timeline *t);
+
+#endif

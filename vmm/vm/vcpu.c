@@ -1,0 +1,207 @@
+/*
+ * A vCPU: KVM_RUN and the exit switch.
+ *
+ * Every exit that the guest can cause is either answered (ports and MMIO, by the buses) or ends the VM with a reason
+ * (vm_end); none ends the process here. The numbers that KVM may add in future end the VM by their number.
+ *
+ * Leaving KVM_RUN from outside: immediate_exit is set first, then the signal sent. A signal that arrives just before
+ * KVM_RUN would be lost alone; with the flag KVM_RUN returns -EINTR at once (KVM API, "immediate_exit").
+ */
+#include "vmm/vm/vcpu.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/mem.h"
+#include "vmm/process/confine.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/process/log_relay.h"
+#include "vmm/vm/timeline.h"
+#include "vmm/vm/vm.h"
+
+#define VCPU_SIGNAL SIGRTMIN /* not one that a user may send to the command (vm_stop.c) */
+#define VCPU_STACK_SIZE (128 * KIB)
+#define VCPU_REFUSALS_MAX 1000 /* in a row */
+
+/* KVM exits with IO_IN and IO_OUT of a string instruction carry many items at once. */
+static void handle_io(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size)
+		bus_access(&v->vm->ports, run->io.port, run->io.direction == KVM_EXIT_IO_OUT, data, run->io.size);
+}
+
+static void handle_mmio(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	/* RAM is handled by the kernel, unless a file that backs it was truncated: zeros would corrupt the guest. */
+	if (mem_at(&v->vm->mem, run->mmio.phys_addr, 1)) {
+		vm_end(v->vm, VM_END_KVM,
+		       "vCPU %u: the memory behind guest address 0x%llx is lost (kernel file truncated?)", v->id,
+		       (unsigned long long)run->mmio.phys_addr);
+		return;
+	}
+	bus_access(&v->vm->mmio, run->mmio.phys_addr, run->mmio.is_write, run->mmio.data, run->mmio.len);
+}
+
+static void handle_internal_error(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	vm_end(v->vm, VM_END_KVM,
+	       "vCPU %u: KVM_EXIT_INTERNAL_ERROR, suberror %u (the guest did what KVM cannot emulate)", v->id,
+	       run->internal.suberror);
+}
+
+static void handle_exit(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(v);
+		break;
+	case KVM_EXIT_MMIO:
+		handle_mmio(v);
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		vm_end(v->vm, VM_END_TRIPLE_FAULT, "vCPU %u: triple fault", v->id);
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		vm_end(v->vm, VM_END_RESET, "vCPU %u: KVM_EXIT_SYSTEM_EVENT %u", v->id, run->system_event.type);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		vm_end(v->vm, VM_END_KVM, "vCPU %u: KVM_EXIT_FAIL_ENTRY, hardware reason 0x%llx", v->id,
+		       (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		handle_internal_error(v);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_SET_TPR:
+	case KVM_EXIT_IOAPIC_EOI: /* only level-triggered lines need it, and there are none */
+		break;
+	default:
+		vm_end(v->vm, VM_END_KVM, "vCPU %u: unexpected KVM exit %u", v->id, run->exit_reason);
+		break;
+	}
+}
+
+static void *__attribute__((noreturn)) vcpu_thread(void *arg)
+{
+	struct vcpu *v = arg;
+	struct confine_own own = CONFINE_OWN_NONE;
+	unsigned refusals = 0;
+	char name[16]; /* the thread does not return: it may be kept */
+	sigset_t kick;
+	struct err e;
+
+	snprintf(name, sizeof(name), "vcpu%u", v->id);
+	(void)pthread_setname_np(pthread_self(), name); /* for ps; the name is short enough */
+	log_set_thread(name);
+	log_relay_use();
+	crash_thread();
+	sigemptyset(&kick);
+	sigaddset(&kick, VCPU_SIGNAL);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	atomic_store(&v->tid, gettid());
+	own.own = v->fd;
+	if (confine_thread(&v->vm->confine, THREAD_VCPU, &own, &e) < 0)
+		vm_end(v->vm, VM_END_KVM, "%s", e.text);
+	vm_park(v->vm, v); /* until the main thread is confined, too */
+
+	if (v->id == 0)
+		timeline_mark(v->vm->timeline, TIMELINE_RUN);
+	while (vm_may_run(v->vm)) {
+		if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+			refusals = 0;
+			vm_active(v->vm);
+			handle_exit(v);
+		} else if (errno == EINTR) {
+			/* Cleared before the reason is looked for: who kicks later sets it again. */
+			__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+			vm_park(v->vm, v);
+		} else if (errno != EAGAIN || ++refusals > VCPU_REFUSALS_MAX) {
+			/* EAGAIN, once, is a vCPU that another has started; for ever, a thread that KVM cannot make. */
+			vm_end(v->vm, VM_END_KVM, "vCPU %u: KVM_RUN: %s", v->id, strerror(errno));
+		}
+	}
+	vm_go(v->vm, v);
+}
+
+int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e)
+{
+	*v = (struct vcpu){ .vm = vm, .id = id, .fd = -1 };
+	v->fd = ioctl(vm->kvm.vm_fd, KVM_CREATE_VCPU, (unsigned long)id);
+	if (v->fd < 0)
+		return err_sys(e, "KVM_CREATE_VCPU %u", id);
+	v->run = mem_map_guarded(v->fd, vm->kvm.run_size);
+	return v->run ? 0 : err_sys(e, "map kvm_run of vCPU %u", id);
+}
+
+void vcpu_join(struct vcpu *v)
+{
+	if (v->started)
+		vm_await_gone(v->vm, v);
+	v->started = false;
+}
+
+void vcpu_done(struct vcpu *v)
+{
+	if (v->run)
+		mem_unmap_guarded(v->run, v->vm->kvm.run_size);
+	if (v->fd >= 0)
+		close(v->fd);
+}
+
+int vcpu_start(struct vcpu *v, struct err *e)
+{
+	pthread_attr_t attr;
+	int r;
+
+	(void)pthread_attr_init(&attr); /* cannot fail on Linux, nor can a valid size */
+	(void)pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
+	ending_block_all(&attr);
+	r = pthread_create(&v->thread, &attr, vcpu_thread, v);
+	pthread_attr_destroy(&attr);
+	if (r)
+		return err_neg(e, -r, "start the thread of vCPU %u", v->id);
+	v->started = true;
+	return 0;
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+	if (!v->run)
+		return; /* half built */
+	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	/* Not pthread_kill(3), which makes other calls, too. A thread that has no number yet will look at the flag. */
+	if (v->started && atomic_load(&v->tid))
+		(void)syscall(SYS_tgkill, v->vm->confine.value[SLOT_PID], v->tid, VCPU_SIGNAL);
+}
+
+static void on_kick(int sig)
+{
+	(void)sig;
+}
+
+int vcpu_signal_setup(struct err *e)
+{
+	struct sigaction sa = { .sa_handler = on_kick };
+
+	return sigaction(VCPU_SIGNAL, &sa, NULL) < 0 ? err_sys(e, "install the vCPU signal") : 0;
+}

@@ -1,0 +1,317 @@
+/*
+ * Theory of operation.
+ *
+ * vm_main builds the VM (vm_build.c), starts the vCPU threads, serves signals until the VM has ended, and says why it has.
+ *
+ * The order of construction is the fast one. Since Linux 6.17 a memory slot that is set after anything was registered on
+ * KVM's I/O bus (an interrupt controller in the kernel, an ioeventfd) waits for a grace period of RCU: 7 to 20 ms. So:
+ * RAM is mapped and filled first, then KVM_CREATE_VM, all memory slots, the split irqchip (which registers nothing), the
+ * vCPUs with CPUID, MSRs and registers; ioeventfds only when a driver says DRIVER_OK. No PIT (it is a kernel thread), no
+ * PIC, the IOAPIC in user space (ioapic.c). Slots never change while the guest runs.
+ *
+ * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. It stops the vCPUs, lets the
+ * console write out what the guest had said, closes the drives (vm_close), restores the terminal and reports. KVM's
+ * objects and guest RAM, which take the kernel long, are left to the reaper; vm_free is for a VM that could not be built.
+ */
+#include "vmm/vm/vm.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "virtio/vsock.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/guest/guest_client.h"
+#define MF_LOG_MODULE "vm"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/core/loop.h"
+#include "vmm/helper/helpers.h"
+#include "vmm/jail/privsep.h"
+#include "vmm/platform/console.h"
+#include "vmm/platform/ioapic.h"
+#include "vmm/platform/serial.h"
+#include "vmm/process/async_teardown.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/process/log_relay.h"
+#include "vmm/vm/net_build.h"
+#include "vmm/vm/timeline.h"
+
+#define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended, by itself */
+#define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
+#define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
+
+static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
+		   struct err *e)
+{
+	*vm = (struct vm){
+		.config = config, .timeline = timeline, .outside = outside, .kvm = KVM_INIT, .guestlog = GUESTLOG_INIT
+	};
+	vm->end.fd = -1;
+	/* With default attributes these cannot fail. */
+	(void)pthread_mutex_init(&vm->end.lock, NULL);
+	(void)pthread_mutex_init(&vm->park.lock, NULL);
+	(void)pthread_cond_init(&vm->park.came, NULL);
+	(void)pthread_cond_init(&vm->park.resumed, NULL);
+	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->end.fd < 0)
+		return err_sys(e, "make an eventfd");
+	log_relay_init(vm->end.fd);
+	confine_init(&vm->confine, config->seccomp);
+	/* To connect to sockets, and to remove ours, where root is not the owner. */
+	if (config->vsock.path || config->control)
+		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
+	if (config->seccomp != SECCOMP_POLICY_KILL)
+		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
+			 config->seccomp == SECCOMP_POLICY_LOG ? "log" : "off");
+	vm->confine.value[SLOT_WAKE] = vm->end.fd;
+	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
+	return 0;
+}
+
+static void stop_vcpus(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_kick(&vm->vcpu[i]);
+	vm_resume(vm);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_join(&vm->vcpu[i]);
+}
+
+/*
+ * Ends all activity, in any state of construction: when it returns, no vCPU runs, all output is written, no I/O is in
+ * flight, and the drives are free for others. What is left is KVM's objects and guest RAM.
+ *
+ * What waits here for a thread, a file or a program has no limit of its own: ending.c ends the process.
+ */
+static void vm_close(struct vm *vm)
+{
+	const unsigned drain_ms = ending_was_asked() ? VM_DRAIN_ASKED_MS : VM_DRAIN_MS;
+
+	ending_close();
+	ending_step("a vCPU", NULL);
+	stop_vcpus(vm);
+	ending_step("the console", NULL);
+	if (vm->serial && !serial_drain(vm->serial, drain_ms))
+		log_warn("the console's reader is too slow: the last output is lost, continuing");
+	ending_step("vsock", NULL);
+	if (vm->vsock)
+		vsock_finish(vm->vsock, drain_ms);
+	for (unsigned i = 0; i < vm->num_devs; i++) {
+		ending_step("device", vm->dev[i]->id);
+		if (vm->transport[i])
+			mmio_reset(vm->transport[i]);
+	}
+	ending_step("the I/O threads", NULL);
+	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
+	if (vm->io)
+		loop_stop(vm->io);
+	if (vm->vsock_loop)
+		loop_stop(vm->vsock_loop);
+	for (unsigned i = 0; i < vm->num_devs; i++) {
+		mmio_free(vm->transport[i]);
+		vm->dev[i]->ops->free(vm->dev[i]);
+	}
+	if (vm->agent && !agent_finish(vm->agent, drain_ms))
+		vm->end.lost = true;
+	agent_free(vm->agent);
+	ending_step("an artifact", NULL);
+	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
+	if (vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children))
+		vm->end.lost = true;
+	children_end(vm->outside->children);
+	ending_step("mayfly", NULL);
+	console_free(vm->console);
+	serial_free(vm->serial);
+	ioapic_free(vm->ioapic);
+	loop_free(vm->vsock_loop);
+	loop_free(vm->io);
+}
+
+static void vm_free(struct vm *vm)
+{
+	vm_close(vm);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_done(&vm->vcpu[i]);
+	kvm_done(&vm->kvm);
+	mem_done(&vm->mem);
+	if (vm->end.fd >= 0)
+		close(vm->end.fd);
+}
+
+void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&vm->end.lock);
+	if (vm->end.reason == VM_RUNNING) {
+		timeline_mark(vm->timeline, TIMELINE_END);
+		va_start(ap, fmt);
+		vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, ap);
+		va_end(ap);
+		vm->end.reason = (int)reason;
+		fdio_event_signal(vm->end.fd);
+	}
+	pthread_mutex_unlock(&vm->end.lock);
+}
+
+void vm_active(struct vm *vm)
+{
+	if (halt_active(&vm->halt))
+		fdio_event_signal(vm->end.fd);
+}
+
+bool vm_may_run(struct vm *vm)
+{
+	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
+}
+
+bool vm_wants_raw(const struct config *config)
+{
+	return config->command.args.num == 0 || config->command.terminal;
+}
+
+static void take_signal(struct vm *vm, int signal_fd)
+{
+	int signo = ending_take(signal_fd);
+	struct err e;
+
+	if (signo == SIGCONT) {
+		console_tty_again(vm_wants_raw(vm->config));
+	} else if (signo == SIGCHLD) {
+		while (children_check(vm->outside->children, &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
+	} else if (signo) {
+		vm_take_signal(vm, signo);
+	}
+}
+
+/*
+ * Lets go of the pages of our own code: most are of set-up, parsers and libc's start, never to be needed again. What is
+ * needed comes back from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM
+ * became 637; with the code that has come since it is 937.
+ */
+static void drop_text(void)
+{
+	extern char __executable_start[], etext[];
+	uint64_t start = mf_align_up((uintptr_t)__executable_start, MF_PAGE_SIZE);
+	uint64_t end = mf_align_down((uintptr_t)etext, MF_PAGE_SIZE);
+
+	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
+}
+
+/* The VM has ended, or wakes up, or a thread that may not write to the log has a line for it. */
+static void take_wake(struct vm *vm)
+{
+	uint64_t count;
+
+	(void)!read(vm->end.fd, &count, sizeof(count)); /* what it stands for is looked at in any case */
+	log_relay_flush();
+}
+
+/* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
+static void serve(struct vm *vm, int signal_fd)
+{
+	struct pollfd fds[2 + AGENT_FDS_MAX] = {
+		{ .fd = vm->end.fd, .events = POLLIN },
+		{ .fd = signal_fd, .events = POLLIN },
+	};
+	bool settles = true;
+
+	halt_begin(&vm->halt, clock_now_ms());
+	while (vm_may_run(vm)) {
+		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
+		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
+		int n = poll(fds, 2 + num, agent_timeout(vm->agent, vm_stop_timeout(vm, wait_ms)));
+
+		if (n > 0 && fds[0].revents)
+			take_wake(vm);
+		if (n > 0 && fds[1].revents)
+			take_signal(vm, signal_fd);
+		if (n > 0 && vm->agent)
+			agent_serve(vm->agent, fds + 2, num);
+		vm_stop_check(vm);
+		if (n == 0 && settles) {
+			settles = false;
+			drop_text();
+		}
+		if (halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
+			vm_end(vm, VM_END_HALT, "every vCPU halted with interrupts off");
+	}
+}
+
+static int vm_run(struct vm *vm, int signal_fd, struct err *e)
+{
+	static const struct confine_own own = CONFINE_OWN_NONE;
+	int r = 0;
+
+	vm->park.wanted = true; /* no guest runs before we are confined */
+	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
+		r = vcpu_start(&vm->vcpu[i], e);
+	ending_serve();
+	if (!r)
+		r = confine_thread(&vm->confine, THREAD_MAIN, &own, e);
+	if (r < 0)
+		vm_end(vm, VM_END_KVM, "%s", e->text);
+	vm_resume(vm);
+	serve(vm, signal_fd);
+	return r;
+}
+
+/* In a jail, the terminal's foreground cannot be seen, so its mode is the outer process's to set. */
+static bool set_raw(const struct vm *vm)
+{
+	if (!vm_wants_raw(vm->config))
+		return false;
+	if (vm->outside->tty_fd >= 0)
+		return broker_ask(vm->outside->tty_fd, BROKER_TTY_RAW, 0) > 0;
+	return console_tty_raw(STDIN_FILENO);
+}
+
+static void restore_tty(const struct vm *vm)
+{
+	if (vm->outside->tty_fd >= 0)
+		(void)broker_ask(vm->outside->tty_fd, BROKER_TTY_RESTORE, 0); /* if it is not there, it has done so */
+	else
+		console_tty_restore();
+}
+
+int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside)
+{
+	static struct vm vm; /* not on the stack: it is large, and threads use it until the process ends */
+	struct err e;
+	int status;
+	bool raw;
+
+	(void)mallopt(M_ARENA_MAX, 1); /* threads may not map heaps of their own */
+	if (vm_init(&vm, config, timeline, outside, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
+	    reaper_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
+		vm_free(&vm);
+		return cli_fail(&e);
+	}
+	console_tty_keep_group(); /* nobody else can change it, and we may not ask later */
+	raw = set_raw(&vm);
+	status = vm_run(&vm, outside->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
+	vm_close(&vm);
+	log_relay_flush();
+	timeline_mark(timeline, TIMELINE_GONE);
+	restore_tty(&vm);
+	if (raw && !vm.agent)
+		fputc('\n', stderr);
+	return status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
+}

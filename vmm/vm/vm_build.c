@@ -1,0 +1,340 @@
+/*
+ * The construction of a VM, in the order that is fast (vm.c says why); what its devices call when something happens.
+ */
+#include "vmm/vm/vm.h"
+
+#include <assert.h>
+#include <unistd.h>
+
+#include "loader/acpi.h"
+#include "loader/boot_x86.h"
+#include "virtio/blk.h"
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "virtio/vsock.h"
+#include "vmm/base/err.h"
+#include "vmm/guest/guest_client.h"
+#define MF_LOG_MODULE "vm"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/loop.h"
+#include "vmm/helper/helpers.h"
+#include "vmm/jail/privsep.h"
+#include "vmm/platform/console.h"
+#include "vmm/platform/ioapic.h"
+#include "vmm/platform/serial.h"
+#include "vmm/process/crash.h"
+#include "vmm/vm/boot.h"
+#include "vmm/vm/cpu_x86.h"
+#include "vmm/vm/net_build.h"
+#include "vmm/vm/nofile.h"
+#include "vmm/vm/timeline.h"
+
+static int build_kvm(struct vm *vm, struct err *e)
+{
+	int r = kvm_init(&vm->kvm, e);
+
+	if (!r)
+		r = kvm_set_memory(&vm->kvm, &vm->mem, e);
+	if (!r)
+		r = kvm_set_split_irqchip(&vm->kvm, BOOT_NUM_PINS(config_num_devices(vm->config)), e);
+	vm->confine.value[SLOT_VM] = vm->kvm.vm_fd;
+	timeline_mark(vm->timeline, TIMELINE_KVM);
+	return r;
+}
+
+static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confine_own *own)
+{
+	struct err e;
+
+	crash_thread();
+	if (confine_thread(&vm->confine, kind, own, &e) < 0) {
+		log_error("%s", e.text);
+		return e.code;
+	}
+	return 0;
+}
+
+/* The threads of loops and streams, before they serve anything. */
+
+static int confine_io(void *ctx, enum loop_thread which)
+{
+	struct vm *vm = ctx;
+	struct confine_own own = CONFINE_OWN_NONE;
+
+	own.own = loop_ring_fd(vm->io);
+	own.epoll = loop_epoll_fd(vm->io);
+	if (own.own >= 0)
+		return confine_loop(vm, THREAD_IO, &own);
+	own.own = loop_done_fd(vm->io);
+	return confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
+}
+
+static int confine_vsock(void *ctx, enum loop_thread which)
+{
+	struct vm *vm = ctx;
+	struct confine_own own = CONFINE_OWN_NONE;
+
+	(void)which; /* there is one */
+	own.own = loop_ring_fd(vm->vsock_loop);
+	own.epoll = loop_epoll_fd(vm->vsock_loop);
+	own.listen = vsock_listen_fd(vm->vsock);
+	assert(loop_file(vm->vsock_loop, CONFINE_WATCHES) < 0);
+	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
+		own.watch[i] = loop_file(vm->vsock_loop, i);
+	return confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
+}
+
+static int send_msi(void *ctx, uint32_t address, uint32_t data)
+{
+	struct vm *vm = ctx;
+
+	vm_active(vm);
+	return kvm_signal_msi(&vm->kvm, address, data);
+}
+
+static void raise_line(void *ctx, unsigned line)
+{
+	struct vm *vm = ctx;
+
+	ioapic_raise(vm->ioapic, line);
+}
+
+static void raise_serial(void *ctx)
+{
+	raise_line(ctx, SERIAL_IRQ);
+}
+
+static void on_serial_event(void *ctx, enum serial_event event)
+{
+	struct vm *vm = ctx;
+
+	switch (event) {
+	case SERIAL_EVENT_OPENED:
+		timeline_mark(vm->timeline, TIMELINE_PID1);
+		break;
+	case SERIAL_EVENT_OUTPUT:
+		timeline_mark(vm->timeline, TIMELINE_OUTPUT);
+		break;
+	}
+}
+
+static const struct serial_ops vm_serial_ops = {
+	.raise = raise_serial,
+	.event = on_serial_event,
+};
+
+static void on_quit(void *ctx)
+{
+	vm_end(ctx, VM_END_QUIT, "Ctrl-A x");
+}
+
+static void on_output(void *ctx, const uint8_t *data, size_t len)
+{
+	struct vm *vm = ctx;
+
+	guestlog_scan(&vm->guestlog, data, len);
+	if (vm->agent && vm->guestlog.on_console && !vm->console_shown) {
+		vm->console_shown = true;
+		log_warn(
+			"the guest's kernel has no virtio-vsock: the command runs on the console, where its stdout and "
+			"stderr are one, and its stdin is empty; continuing");
+		console_unmute(vm->console);
+	}
+}
+
+static void on_i8042_reset(void *ctx)
+{
+	vm_end(ctx, VM_END_RESET, "i8042 reset");
+}
+
+static void on_acpi_power_off(void *ctx)
+{
+	vm_end(ctx, VM_END_POWEROFF, "ACPI S5");
+}
+
+static void on_acpi_reset(void *ctx)
+{
+	vm_end(ctx, VM_END_RESET, "ACPI reset");
+}
+
+static int build_legacy(struct vm *vm, struct err *e)
+{
+	struct console_params params = {
+		.in_fd = vm->config->command.args.num ? -1 : STDIN_FILENO,
+		.out_fd = vm->config->console ? STDERR_FILENO : STDOUT_FILENO,
+		.muted = vm->config->command.args.num && !vm->config->console,
+		.on_quit = on_quit,
+		.on_output = on_output,
+		.ctx = vm,
+	};
+	int r;
+
+	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(config_num_devices(vm->config)), send_msi, vm, e);
+	if (r < 0)
+		return r;
+	r = ioapic_attach_loop(vm->ioapic, vm->io);
+	if (r < 0)
+		return err_neg(e, r, "add the IOAPIC to its loop");
+	r = serial_new(&vm->serial, vm->io, &vm_serial_ops, vm, SERIAL_STALL_MS, e);
+	if (r < 0)
+		return r;
+	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
+	if (r < 0)
+		return r;
+	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
+	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
+	vm->confine.value[SLOT_OUTPUT] = console_plain_fd(vm->console);
+	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
+	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
+	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
+	if (!r)
+		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
+	if (!r)
+		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
+	if (!r)
+		r = bus_add(&vm->ports, ACPI_PM_PORT, ACPI_PM_PORTS, acpi_pm_access, &vm->acpi_pm);
+	return r ? err_neg(e, r, "place the legacy devices") : 0;
+}
+
+/* Puts dev, which is the VM's from here on, behind the next window of the MMIO bus. */
+static int place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
+{
+	unsigned i = vm->num_devs++;
+	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
+	uint64_t gpa = BOOT_DEVICE_GPA(i);
+	int r;
+
+	vm->dev[i] = dev;
+	r = mmio_new(&vm->transport[i], dev, &vm->kvm, gpa, irq, e);
+	if (r < 0)
+		return r;
+	r = bus_add(&vm->mmio, gpa, MMIO_WINDOW_SIZE, mmio_access, vm->transport[i]);
+	return r ? err_neg(e, r, "place %s '%s'", dev->ops->name, dev->id) : 0;
+}
+
+static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
+{
+	struct blk_params params = {
+		.id = d->id,
+		.path = d->image ? d->image : d->path,
+		.serial = d->serial,
+		.read_only = d->read_only,
+		.direct = d->direct,
+		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
+		.overlay = d->overlay,
+		.overlay_size = d->overlay_size,
+		.overlay_dir = d->overlay_dir,
+		.bandwidth = d->bandwidth,
+		.ops = d->ops,
+	};
+	struct virtio_dev *dev;
+	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
+
+	if (r < 0)
+		return d->image ? err_wrap(e, "directory '%s', packed", d->path) : r;
+	return place_device(vm, dev, e);
+}
+
+static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
+{
+	struct virtio_dev *dev;
+	int r = netdev_new(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
+
+	return r < 0 ? r : place_device(vm, dev, e);
+}
+
+static int connect_outside(void *ctx, uint32_t port)
+{
+	const struct vm *vm = ctx;
+
+	return broker_ask(vm->outside->vsock_fd, BROKER_CONNECT, port);
+}
+
+static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
+{
+	struct vsock_params params = {
+		.path = c->path,
+		.cid = c->cid,
+		.max_conns = vm->max_conns,
+		.connect = vm->outside->vsock_fd >= 0 ? connect_outside : NULL,
+		.ctx = vm,
+	};
+	struct artifact *artifact = vm->outside->children->artifact;
+	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, RING_SOCKETS, e);
+
+	if (!r) {
+		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
+		loop_set_guard(vm->vsock_loop, confine_vsock, vm);
+	}
+	if (!r)
+		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
+	if (!r)
+		r = place_device(vm, vm->vsock, e);
+	if (!r && vm->config->command.args.num)
+		r = agent_new(&vm->agent, vm->vsock, vm->config, &vm_agent_ops, vm, e);
+	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
+		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, artifact[i].socket);
+		if (!r)
+			artifact[i].socket = -1;
+	}
+	return r < 0 ? r : loop_start(vm->vsock_loop, e);
+}
+
+static int build_devices(struct vm *vm, struct err *e)
+{
+	int r = loop_new(&vm->io, "io", vm->config->io_engine, RING_FIXED, e);
+
+	if (!r) {
+		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);
+		loop_set_guard(vm->io, confine_io, vm);
+	}
+	if (!r)
+		r = build_legacy(vm, e);
+	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
+		r = build_drive(vm, &vm->config->drive[i], e);
+	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
+		r = build_net(vm, &vm->config->net[i], &vm->outside->children->passt[i], e);
+	if (!r && config_has_vsock(vm->config))
+		r = build_vsock(vm, &vm->config->vsock, e);
+	if (!r)
+		r = loop_start(vm->io, e);
+	timeline_mark(vm->timeline, TIMELINE_DEVICES);
+	return r;
+}
+
+static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
+{
+	struct cpu_template *template = NULL;
+	int r = cpu_template_new(&template, &vm->kvm, vm->config->cpus, e);
+
+	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
+		vm->num_vcpus++;
+		r = vcpu_init(&vm->vcpu[i], vm, i, e);
+		if (!r)
+			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
+	}
+	if (!r)
+		r = cpu_set_boot_regs(vm->vcpu[0].fd, regs, e);
+	cpu_template_free(template);
+	timeline_mark(vm->timeline, TIMELINE_VCPUS);
+	return r;
+}
+
+int vm_build(struct vm *vm, struct err *e)
+{
+	struct boot_regs regs;
+	int r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
+
+	if (!r)
+		r = nofile_raise(vm->config, &vm->max_conns, e);
+	if (!r)
+		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
+	if (!r)
+		r = build_kvm(vm, e);
+	if (!r)
+		r = build_devices(vm, e);
+	if (!r)
+		r = build_vcpus(vm, &regs, e);
+	return r ? r : children_check(vm->outside->children, e);
+}
