@@ -35,7 +35,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 /*
  * Gives the drive the image at path, and tells the guest its size. path NULL, or that of the image it has: looks at its
  * size anew. Waits for all requests that were begun, and syncs what the old image has. The loop is of
- * RING_EXCHANGEABLE, but for a mere change of size. Not on the loop's thread, and one call at a time. Returns 0, or
+ * LOOP_EXCHANGEABLE, but for a mere change of size. Not on the loop's thread, and one call at a time. Returns 0, or
  * -errno with e set and the drive as it was: -EBUSY when those requests are of more than 128 MiB, -EIO when the old image
  * has lost data.
  */

@@ -85,7 +85,7 @@ static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
 								FAULT_READ;
 
 	log_at(blk_level(b, fault), "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error",
-	       b->dev.id, verb[fault], slot->offset, res == -ENODATA ? "end of file" : ring_strerror(res));
+	       b->dev.id, verb[fault], slot->offset, res == -ENODATA ? "end of file" : loop_strerror(res));
 }
 
 /* A sync that was not tried, for want of a thread, has lost nothing. */
@@ -94,7 +94,7 @@ void blk_sync_failed(struct blk *b, int res)
 	bool lost = res != -EAGAIN && res != -EINTR && res != -ECANCELED;
 
 	log_at(blk_level(b, lost ? FAULT_SYNC : FAULT_NO_SYNC), "drive '%s': sync: %s; continuing, %s", b->dev.id,
-	       ring_strerror(res),
+	       loop_strerror(res),
 	       lost ? "but writes may be lost: every flush fails until the guest resets the drive" :
 		      "the guest sees an I/O error");
 	b->sync_failed = b->sync_failed || lost;

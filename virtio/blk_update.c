@@ -7,7 +7,7 @@
  *
  * The ring of the loop is locked to its files. Of the ways out (a second ring, made beforehand, for each drive that might
  * change; a thread with system calls of its own) the exchange of one registered file for another is the one with the
- * least to it, and it is left open only where somebody may ask for it: a loop of RING_EXCHANGEABLE.
+ * least to it, and it is left open only where somebody may ask for it: a loop of LOOP_EXCHANGEABLE.
  */
 #include <errno.h>
 #include <string.h>

@@ -81,7 +81,7 @@ int image_provide(const char *path, bool read_only, bool direct, struct err *e)
 	uint64_t size;
 	int fd = open_file(path, read_only, direct, &size, e);
 
-	return fd < 0 ? fd : files_provide(path, open_flags(read_only, direct), fd, e);
+	return fd < 0 ? fd : fdstore_provide(path, open_flags(read_only, direct), fd, e);
 }
 
 int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e)

@@ -298,12 +298,12 @@ int net_tap_provide(const char *name, struct err *e)
 {
 	int fd = tap_attach(name, e);
 
-	return fd < 0 ? fd : files_provide(name, FILES_TAP, fd, e);
+	return fd < 0 ? fd : fdstore_provide(name, FILES_TAP, fd, e);
 }
 
 int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e)
 {
-	int fd = files_take(name, FILES_TAP);
+	int fd = fdstore_take(name, FILES_TAP);
 
 	if (fd < 0)
 		fd = tap_attach(name, e);

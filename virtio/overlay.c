@@ -149,7 +149,7 @@ static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir,
 	void *map;
 
 	o->max_pages = max_bytes ? MF_MIN(max_bytes / MF_PAGE_SIZE, pages) : pages;
-	o->fd = dir ? files_take(dir, OVERLAY_OPEN) : open_memory(e);
+	o->fd = dir ? fdstore_take(dir, OVERLAY_OPEN) : open_memory(e);
 	if (o->fd < 0 && dir)
 		o->fd = overlay_open(dir, e);
 	if (o->fd < 0)

@@ -418,7 +418,7 @@ static void vsock_free(struct virtio_dev *dev)
 			close(v->conn[i].fd);
 	for (unsigned i = 0; i < v->num_lent; i++)
 		close(v->lent[i].fd);
-	unixname_done(&v->name);
+	unix_socket_done(&v->name);
 	if (v->conn)
 		munmap(v->conn, CONNS_SIZE);
 	if (v->buf)

@@ -31,7 +31,7 @@ struct vsock_params {
 };
 
 /*
- * Makes the socket at path, replacing one that nobody listens on any more. The loop is of RING_SOCKETS and does not run
+ * Makes the socket at path, replacing one that nobody listens on any more. The loop is of LOOP_SOCKETS and does not run
  * yet. Returns 0 or -errno with e set: -EADDRINUSE when another process listens there.
  */
 int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,

@@ -178,13 +178,13 @@ static void conn_take_shutdown(struct vsock_conn *c, const struct virtio_vsock_h
 		c->due = 0;
 		return;
 	}
-	if (new &SHUT_RCV) {
+	if (new &VSOCK_SHUT_RCV) {
 		c->readable = false;
 		c->eof = true;
 		(void)shutdown(c->fd, SHUT_RD); /* as above */
 		vsock_poll(c->v, &c->in, c->fd, 0);
 	}
-	if (new &SHUT_SEND && !c->buf_len)
+	if (new &VSOCK_SHUT_SEND && !c->buf_len)
 		flow_drained(c);
 }
 

@@ -39,7 +39,7 @@ static void flow_deafen(struct vsock_conn *c)
 		conn_reset(c);
 		return;
 	}
-	c->host_shut |= SHUT_RCV;
+	c->host_shut |= VSOCK_SHUT_RCV;
 	c->readable = true; /* perhaps it has gone altogether */
 	conn_due(c, DUE_SHUTDOWN);
 }
@@ -65,7 +65,7 @@ void flow_drained(struct vsock_conn *c)
 {
 	if (c->state == CONN_DRAIN)
 		conn_kill(c);
-	else if (c->guest_shut & SHUT_SEND)
+	else if (c->guest_shut & VSOCK_SHUT_SEND)
 		(void)shutdown(c->fd, SHUT_WR); /* fails when the host has gone, which a poll will tell */
 }
 
@@ -153,7 +153,8 @@ void flow_take(struct vsock_conn *c, uint32_t len, const struct virtq_chain *cha
 	struct iovec iov[VIRTQ_CHAIN_MAX];
 	ssize_t n = 0;
 
-	if (c->state != CONN_OPEN || c->guest_shut & SHUT_SEND || len > VSOCK_BUF_SIZE - (c->rx_cnt - c->fwd_cnt)) {
+	if (c->state != CONN_OPEN || c->guest_shut & VSOCK_SHUT_SEND ||
+	    len > VSOCK_BUF_SIZE - (c->rx_cnt - c->fwd_cnt)) {
 		conn_reset(c);
 		return;
 	}
@@ -230,7 +231,7 @@ static void flow_end(struct vsock_conn *c)
 		conn_reset(c);
 		return;
 	}
-	c->host_shut |= SHUT_SEND;
+	c->host_shut |= VSOCK_SHUT_SEND;
 	conn_due(c, DUE_SHUTDOWN);
 	vsock_poll(c->v, &c->in, c->fd, 0);
 }

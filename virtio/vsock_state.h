@@ -18,8 +18,8 @@
 #include "vmm/core/timer.h"
 
 #define VSOCK_HOST_CID 2U
-#define SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
-#define SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
+#define VSOCK_SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
+#define VSOCK_SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
 #define SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 #define VSOCK_BUF_SIZE 65536U /* of each connection, for a host that does not read: all the credit that the guest has */
 #define VSOCK_READ_MAX 262144U /* bytes that one packet to the guest has at most */
@@ -115,7 +115,7 @@ struct vsock {
 	bool polls_wanted;  /* the ring had no room for some */
 
 	/* The host's side (vsock_unix.c). */
-	struct unixname name;			  /* without a path: nobody listens */
+	struct unix_socket name;		  /* without a path: nobody listens */
 	int (*connect)(void *ctx, uint32_t port); /* in our place, or NULL */
 	void *connect_ctx;
 	struct vsock_poll accept;
@@ -236,7 +236,7 @@ ssize_t flow_sendmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num
 
 /* vsock_unix.c */
 
-/* Makes the listening socket v->name. Returns 0 or -errno with e set; unixname_done accepts either. */
+/* Makes the listening socket v->name. Returns 0 or -errno with e set; unix_socket_done accepts either. */
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e);
 
 /* Accepts clients from now on, if there is a socket. On the loop. */

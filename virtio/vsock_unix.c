@@ -31,7 +31,7 @@ int vsock_unix_listen(struct vsock *v, const char *path, struct err *e)
 		return err_set(e, -ENAMETOOLONG,
 			       "must be 1 to %d bytes long (a Unix socket's name has 107, and _PORT goes behind it)",
 			       VSOCK_PATH_MAX);
-	return unixname_listen(&v->name, path, SOCK_STREAM, e);
+	return unix_socket_listen(&v->name, path, SOCK_STREAM, e);
 }
 
 int vsock_connect_host(const char *path, uint32_t port)
@@ -41,7 +41,7 @@ int vsock_connect_host(const char *path, uint32_t port)
 	_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <= sizeof(name), "with the NUL");
 	snprintf(name, sizeof(name), "%s_%" PRIu32, path, port);
 	/* No symbolic links: who may make one beside our socket need not be who may connect to where it leads. */
-	return unixname_connect_exact(name, SOCK_STREAM);
+	return unix_socket_connect_exact(name, SOCK_STREAM);
 }
 
 int vsock_unix_connect(const struct vsock *v, uint32_t port)

@@ -2,8 +2,8 @@
  * The commands that run.
  *
  * A command's life: free -> started (its streams are connected, the process is there, and has not said that it could not
- * run the program) -> running (MSG_STARTED) -> ended (the process is reaped; what it has left in its pipes goes to the
- * host) -> free (MSG_EXIT). The report pipe leads from started to running: exec closes it, or the process writes there
+ * run the program) -> running (INIT_MSG_STARTED) -> ended (the process is reaped; what it has left in its pipes goes to the
+ * host) -> free (INIT_MSG_EXIT). The report pipe leads from started to running: exec closes it, or the process writes there
  * why it cannot.
  *
  * Its standard streams are pipes, because a socket cannot be opened as /dev/stdout, and pumps between them and the
@@ -100,7 +100,7 @@ static void command_tell(uint32_t number, const struct command_end *end)
 		first_end = *end;
 		first_is_over = true;
 	} else {
-		control_send(MSG_EXIT, number, end->status, end->flags, end->why.s);
+		control_send(INIT_MSG_EXIT, number, end->status, end->flags, end->why.s);
 	}
 }
 
@@ -223,7 +223,7 @@ static struct command *command_new(uint32_t number)
 	while (c < commands + INIT_COMMANDS_MAX && c->used)
 		c++;
 	if (c == commands + INIT_COMMANDS_MAX) {
-		control_send(MSG_EXIT, number, PROCESS_NOT_RUN, 0, "too many commands run already");
+		control_send(INIT_MSG_EXIT, number, PROCESS_NOT_RUN, 0, "too many commands run already");
 		return NULL;
 	}
 	*c = (struct command){ .used = true, .number = number, .report = -1, .master = -1, .slave = -1 };
@@ -323,7 +323,7 @@ static void command_listen(struct command *c)
 	fd_close(&c->report);
 	if (c->end.status == 0) {
 		c->started = true;
-		control_send(MSG_STARTED, c->number, 0, 0, NULL);
+		control_send(INIT_MSG_STARTED, c->number, 0, 0, NULL);
 	}
 }
 

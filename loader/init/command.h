@@ -24,7 +24,7 @@
 
 /* How a command ended. */
 struct command_end {
-	uint32_t status; /* as MSG_EXIT has it */
+	uint32_t status; /* as INIT_MSG_EXIT has it */
 	uint32_t flags;
 	struct text why; /* empty, if it ran */
 };

@@ -119,13 +119,13 @@ static void init_fail(const struct text *why)
 	root_leave(boot.s, boot.len, &drives);
 	if (!control_is_open())
 		init_say("mayfly-init: ", why->s);
-	control_send(MSG_FAILED, 0, 0, 0, why->s);
+	control_send(INIT_MSG_FAILED, 0, 0, 0, why->s);
 	init_end();
 }
 
 static void init_mark(enum init_mark mark)
 {
-	control_send(MSG_MARK, 0, mark, 0, NULL);
+	control_send(INIT_MSG_MARK, 0, mark, 0, NULL);
 }
 
 /* Standard input, output and errors may be missing, and files of ours must not take their places. */
@@ -203,7 +203,7 @@ static bool init_prepare(void)
 	if (control_open() < 0) {
 		life.console = true;
 	} else {
-		control_send(MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+		control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
 		init_mark(INIT_MARK_INIT);
 	}
 	/* Empty, without a file: the root is the initramfs. */
@@ -242,13 +242,13 @@ static void init_serve(void)
 
 	control_read();
 	for (unsigned i = 0; i < MESSAGES_MAX && (msg = control_next(&payload)) != NULL; i++) {
-		if (msg->type == MSG_RUN && msg->number != 0 && life.stage <= STAGE_SEND && !life.stopped)
+		if (msg->type == INIT_MSG_RUN && msg->number != 0 && life.stage <= STAGE_SEND && !life.stopped)
 			command_start(msg->number, payload, msg->len);
-		else if (msg->type == MSG_SIGNAL)
+		else if (msg->type == INIT_MSG_SIGNAL)
 			command_signal(msg->number, (int)msg->value);
-		else if (msg->type == MSG_SIZE)
+		else if (msg->type == INIT_MSG_SIZE)
 			command_resize(msg->number, msg->value);
-		else if (msg->type == MSG_STOP)
+		else if (msg->type == INIT_MSG_STOP)
 			init_stop(msg->value);
 	}
 }
@@ -331,7 +331,7 @@ static void init_finish(void)
 		text_add_number(&status, end.status);
 		init_say("\n" INIT_CONSOLE_STATUS, status.s);
 	}
-	control_send(MSG_EXIT, 0, end.status, end.flags, end.why.s);
+	control_send(INIT_MSG_EXIT, 0, end.status, end.flags, end.why.s);
 	init_end();
 }
 

@@ -2,7 +2,7 @@
  * What mayfly and its init in the guest say to each other.
  *
  * The initramfs. mayfly appends an archive to the initrd that holds the init, as INIT_PATH, which the kernel is told to
- * run (rdinit=), and two texts, INIT_BOOT_PATH and INIT_COMMAND_PATH. Both, and the payload of MSG_RUN, are lists of
+ * run (rdinit=), and two texts, INIT_BOOT_PATH and INIT_COMMAND_PATH. Both, and the payload of INIT_MSG_RUN, are lists of
  * strings that each end with a NUL and begin with a letter that says what they are.
  *
  * The boot text (all but 'p' at most once, unless marked *):
@@ -31,7 +31,7 @@
  * messages, a struct init_msg and len bytes each, both ways. Each command has a number, 0 for that of the initramfs, and
  * up to three more connections to INIT_STREAM_PORT(number, n): n is 0 for its input, 1 for its output, 2 for its errors; on
  * a terminal only 0, both ways. They carry its bytes as they are, are closed when it is over, and end with the end of
- * the stream. The guest has connected all of a command's streams before MSG_STARTED. It closes a stream of which the
+ * the stream. The guest has connected all of a command's streams before INIT_MSG_STARTED. It closes a stream of which the
  * command has closed its end; the end of a terminal's input means nothing, and closing its connection hangs it up.
  *
  * A guest whose kernel has no virtio-vsock runs the command on its console, and says there, in a line of its own,
@@ -60,24 +60,25 @@
 
 enum init_msg_type {
 	/* From the guest. */
-	MSG_HELLO = 1,	 /* value: INIT_VERSION; the first */
-	MSG_MARK = 2,	 /* value: enum init_mark */
-	MSG_STARTED = 3, /* number's program runs */
+	INIT_MSG_HELLO = 1,   /* value: INIT_VERSION; the first */
+	INIT_MSG_MARK = 2,    /* value: enum init_mark */
+	INIT_MSG_STARTED = 3, /* number's program runs */
 	/*
 	 * number is over, and its streams are closed: value is its exit status, or 128 + the signal that ended it; 126
 	 * or 127 with a payload, a sentence, if it could not be started. flags: INIT_OOM. For number 0: the artifacts are
 	 * sent, and everything that was written to drives is on them; if not, flags has INIT_LOST, and sentences that
 	 * begin with "artifacts: " or "drives: " are in the payload, behind "; " if there is another.
 	 */
-	MSG_EXIT = 4,
-	MSG_FAILED = 5, /* the payload, a sentence, says what kept the guest from running number 0; the guest is over */
+	INIT_MSG_EXIT = 4,
+	INIT_MSG_FAILED =
+		5, /* the payload, a sentence, says what kept the guest from running number 0; the guest is over */
 
 	/* From the host. */
-	MSG_RUN = 16,	 /* the payload is a command, to be number */
-	MSG_SIGNAL = 17, /* value: to number's process group */
-	MSG_SIZE = 18,	 /* of number's terminal: value is rows << 16 | columns */
+	INIT_MSG_RUN = 16,    /* the payload is a command, to be number */
+	INIT_MSG_SIGNAL = 17, /* value: to number's process group */
+	INIT_MSG_SIZE = 18,   /* of number's terminal: value is rows << 16 | columns */
 	/* SIGTERM to all, after value ms SIGKILL; then as when number 0 ends. Once more: so long for the artifacts, too. */
-	MSG_STOP = 19,
+	INIT_MSG_STOP = 19,
 };
 
 #define INIT_VERSION 1

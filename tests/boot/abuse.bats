@@ -378,7 +378,7 @@ print("heard", s.recv(4096), flush=True)
 	start_limited --nofile=48:48 run -k "$GUESTS/idle.elf" -i "$GUESTS/hello.elf" --console \
 		--control "$BATS_TEST_TMPDIR/control" -- true
 	wait_for grep -q idle "$BATS_TEST_TMPDIR/err"
-	# A message of type MSG_RUN without a payload; see loader/init/proto.h.
+	# A message of type INIT_MSG_RUN without a payload; see loader/init/proto.h.
 	crowd SOCK_SEQPACKET "$BATS_TEST_TMPDIR/control" 60 mayfly "$(printf '\\x10'; printf '\\0%.0s' {1..19})"
 	assert_equal "$(grep -c 'has to wait: Too many open files' "$BATS_TEST_TMPDIR/err")" 1
 	kill -TERM "$pid"

@@ -123,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	memset(ram.region[0].host, 0, 3 * RING);
 	fake = (struct fake){ .b.ops = &fake_ops };
-	if (loop_new(&loop, "fuzz", LOOP_ENGINE_RING, RING_FIXED, &e) < 0)
+	if (loop_new(&loop, "fuzz", LOOP_ENGINE_RING, LOOP_FIXED, &e) < 0)
 		return 0;
 	r = net_new(&dev, &params, &fake.b, loop, &ram, &e);
 	assert(r == 0);

@@ -65,7 +65,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		abort();
 	atexit(clean_up);
 	sprintf(path, "%s/v", dir);
-	if (mem_init(&mem, MIB, &e) < 0 || loop_new(&loop, "fuzz", LOOP_ENGINE_RING, RING_SOCKETS, &e) < 0 ||
+	if (mem_init(&mem, MIB, &e) < 0 || loop_new(&loop, "fuzz", LOOP_ENGINE_RING, LOOP_SOCKETS, &e) < 0 ||
 	    vsock_new(&dev, &params, loop, &mem, &e) < 0 || mmio_new(&mmio, dev, NULL, 0, irq, &e) < 0 ||
 	    loop_start(loop, &e) < 0) {
 		fprintf(stderr, "%s\n", e.text);

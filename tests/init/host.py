@@ -135,7 +135,7 @@ class Command:
         self.stdin, self.stdout, self.stderr = self.streams if not tty else (self.streams[0],) * 3
 
     def wait(self):
-        """Its MSG_EXIT. Its streams have ended before."""
+        """Its INIT_MSG_EXIT. Its streams have ended before."""
         return self.guest.expect(EXIT, self.number)
 
     def done(self):

@@ -26,7 +26,7 @@
 #define REAL_TURNS_MAX 8
 
 static enum loop_engine fixture_engine;
-static enum ring_kind fixture_kind = RING_SOCKETS;
+static enum loop_kind fixture_kind = LOOP_SOCKETS;
 static struct loop *real_loop;
 
 static inline struct loop *fixture_loop_new(void)

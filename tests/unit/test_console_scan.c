@@ -9,14 +9,14 @@
 #include "loader/init/proto.h"
 #include "vmm/guest/console_scan.h"
 
-static void scan(struct guestlog *g, const char *text)
+static void scan(struct console_scan *g, const char *text)
 {
-	guestlog_scan(g, text, strlen(text));
+	console_scan(g, text, strlen(text));
 }
 
 static void test_panic(void **state)
 {
-	struct guestlog g = { 0 };
+	struct console_scan g = { 0 };
 
 	(void)state;
 	scan(&g, "[    0.1] Kernel panic - not syncing: VFS: no ro");
@@ -27,7 +27,7 @@ static void test_panic(void **state)
 
 static void test_reboot_and_halt(void **state)
 {
-	struct guestlog g = { 0 };
+	struct console_scan g = { 0 };
 
 	(void)state;
 	scan(&g, "[ 1.0] reboot: Restarting system\n");
@@ -39,7 +39,7 @@ static void test_reboot_and_halt(void **state)
 
 static void test_poweroff_without_acpi(void **state)
 {
-	struct guestlog g = { 0 };
+	struct console_scan g = { 0 };
 
 	(void)state;
 	scan(&g, "[ 1.0] reboot: Power off not available: System halted instead\n");
@@ -48,7 +48,7 @@ static void test_poweroff_without_acpi(void **state)
 
 static void test_nothing_from_an_ordinary_line(void **state)
 {
-	struct guestlog g = { 0 };
+	struct console_scan g = { 0 };
 
 	(void)state;
 	scan(&g, "\n\r\nKernel panic\nreboot\nnot syncing: x\nSystem halted\n");
@@ -58,26 +58,26 @@ static void test_nothing_from_an_ordinary_line(void **state)
 
 static void test_hostile_text(void **state)
 {
-	struct guestlog g = { 0 };
+	struct console_scan g = { 0 };
 	char line[4096];
 
 	(void)state;
 	memset(line, 'x', sizeof(line));
 	for (int i = 0; i < 100; i++)
-		guestlog_scan(&g, line, sizeof(line));
+		console_scan(&g, line, sizeof(line));
 	scan(&g, "\n");
 	scan(&g, "Kernel panic - not syncing: \033[31mred\a\n");
 	assert_string_equal(g.panic, ".[31mred.");
 	memset(&g, 0, sizeof(g));
 	scan(&g, "Kernel panic - not syncing: ");
-	guestlog_scan(&g, line, sizeof(line));
+	console_scan(&g, line, sizeof(line));
 	scan(&g, "\n");
-	assert_true(strlen(g.panic) < GUESTLOG_LINE_MAX);
+	assert_true(strlen(g.panic) < CONSOLE_SCAN_LINE_MAX);
 }
 
 static void test_command_on_the_console(void **state)
 {
-	struct guestlog g = GUESTLOG_INIT;
+	struct console_scan g = CONSOLE_SCAN_INIT;
 
 	(void)state;
 	scan(&g, INIT_CONSOLE_STATUS "3\r\n"); /* of somebody else */

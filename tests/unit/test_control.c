@@ -1,5 +1,5 @@
 /* The control socket: clients at the wrong time, without a form, or without descriptors; where the socket is. */
-#include "tests/unit/agent_fixture.h"
+#include "tests/unit/guest_client_fixture.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -10,9 +10,9 @@ static void test_too_early_and_too_many(void **state)
 
 	(void)state;
 	turn();
-	ask(fd, MSG_RUN);
+	ask(fd, INIT_MSG_RUN);
 	turn();
-	assert_int_equal(answered(fd), MSG_FAILED);
+	assert_int_equal(answered(fd), INIT_MSG_FAILED);
 	close(fd);
 	turn();
 	hello();
@@ -22,7 +22,7 @@ static void test_too_early_and_too_many(void **state)
 	}
 	fd = client();
 	turn();
-	assert_int_equal(answered(fd), MSG_FAILED);
+	assert_int_equal(answered(fd), INIT_MSG_FAILED);
 	close(fd);
 	close(many[5]);
 	turn();
@@ -36,7 +36,7 @@ static void test_nonsense_of_a_client(void **state)
 {
 	static char large[INIT_PAYLOAD_MAX + 100];
 	int fd;
-	struct init_msg msg = { .type = MSG_RUN, .len = 7 };
+	struct init_msg msg = { .type = INIT_MSG_RUN, .len = 7 };
 
 	(void)state;
 	hello();
@@ -63,7 +63,7 @@ static void test_nonsense_of_a_client(void **state)
 /* No descriptor for a client: it waits, the main thread sleeps, and it is served when another has gone. */
 static void test_no_descriptor_left(void **state)
 {
-	struct pollfd fds[AGENT_FDS_MAX];
+	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
 	struct rlimit limit;
 	int first, second, spare;
 
@@ -74,20 +74,20 @@ static void test_no_descriptor_left(void **state)
 	second = client();
 	spare = dup(0);
 	close(spare);
-	assert_int_equal(agent_timeout(a, 5000), 5000);
-	assert_int_equal(agent_timeout(NULL, -1), -1);
+	assert_int_equal(guest_client_timeout(a, 5000), 5000);
+	assert_int_equal(guest_client_timeout(NULL, -1), -1);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ (rlim_t)spare, limit.rlim_max }), 0);
 	turn();
-	assert_int_equal(poll(fds, agent_poll_fds(a, fds), 0), 0);
-	assert_in_range(agent_timeout(a, -1), 1, 1000);
-	assert_in_range(agent_timeout(a, 5000), 1, 1000);
-	assert_int_equal(agent_timeout(a, 0), 0);
+	assert_int_equal(poll(fds, guest_client_poll_fds(a, fds), 0), 0);
+	assert_in_range(guest_client_timeout(a, -1), 1, 1000);
+	assert_in_range(guest_client_timeout(a, 5000), 1, 1000);
+	assert_int_equal(guest_client_timeout(a, 0), 0);
 	close(first); /* of ours: the agent's end goes when it is served */
 	turn();
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_true(run(second) > 0);
-	assert_int_equal(answered(second), MSG_RUN);
+	assert_int_equal(answered(second), INIT_MSG_RUN);
 	close(second);
 }
 
@@ -109,7 +109,7 @@ static void test_exec_without_descriptors(void **state)
 		getrlimit(RLIMIT_NOFILE, &limit);
 		limit.rlim_cur = (rlim_t)spare + 2; /* the connection, and one of three */
 		setrlimit(RLIMIT_NOFILE, &limit);
-		_exit(agent_request(path, &config, false, fd, &e) == -EMFILE ? 7 : 1);
+		_exit(control_request(path, &config, false, fd, &e) == -EMFILE ? 7 : 1);
 	}
 	for (unsigned i = 0; i < 5000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
 		turn();
@@ -126,7 +126,7 @@ static void test_exec_without_descriptors(void **state)
 static void test_modes(void **state)
 {
 	static const mode_t masks[] = { 0, 022, 077, 0177 };
-	struct unixname name = UNIXNAME_INIT;
+	struct unix_socket name = UNIXNAME_INIT;
 	char own[100], *slash;
 	struct stat st;
 	struct err e;
@@ -137,14 +137,14 @@ static void test_modes(void **state)
 		int r, seen;
 
 		sprintf(own, "%s/mayfly/x.sock", dir);
-		r = agent_listen(&name, own, &e);
+		r = control_listen(&name, own, &e);
 		after = umask(before);
 		assert_int_equal(r, 0);
 		assert_int_equal(after, masks[i]);
 		assert_int_equal(stat(own, &st), 0);
 		assert_true(S_ISSOCK(st.st_mode));
 		assert_int_equal(st.st_mode & 07777, 0600);
-		unixname_done(&name);
+		unix_socket_done(&name);
 		slash = strrchr(own, '/');
 		*slash = '\0';
 		assert_int_equal(stat(own, &st), 0);
@@ -157,29 +157,29 @@ static void test_modes(void **state)
 /* A directory in which others could exchange the socket is refused, on both sides. */
 static void test_directory_of_others(void **state)
 {
-	struct unixname name = UNIXNAME_INIT;
+	struct unix_socket name = UNIXNAME_INIT;
 	char own[100], link[100];
 	int fd[3];
 	struct err e;
 
 	(void)state;
 	sprintf(own, "%s/mayfly/x.sock", dir);
-	assert_int_equal(agent_listen(&name, own, &e), 0);
-	unixname_done(&name);
-	assert_int_equal(agent_request(own, &config, false, fd, &e), -ENOENT);
+	assert_int_equal(control_listen(&name, own, &e), 0);
+	unix_socket_done(&name);
+	assert_int_equal(control_request(own, &config, false, fd, &e), -ENOENT);
 	*strrchr(own, '/') = '\0';
 	assert_int_equal(chmod(own, 0777), 0);
 	own[strlen(own)] = '/';
-	assert_int_equal(agent_listen(&name, own, &e), -EPERM);
-	assert_int_equal(agent_request(own, &config, false, fd, &e), -EPERM);
+	assert_int_equal(control_listen(&name, own, &e), -EPERM);
+	assert_int_equal(control_request(own, &config, false, fd, &e), -EPERM);
 	*strrchr(own, '/') = '\0';
 	assert_int_equal(chmod(own, 0700), 0);
 	sprintf(link, "%s/elsewhere", dir);
 	assert_int_equal(rename(own, link), 0);
 	assert_int_equal(symlink(link, own), 0);
 	own[strlen(own)] = '/';
-	assert_int_equal(agent_listen(&name, own, &e), -ENOTDIR);
-	unixname_done(&name);
+	assert_int_equal(control_listen(&name, own, &e), -ENOTDIR);
+	unix_socket_done(&name);
 }
 
 int main(void)

@@ -21,32 +21,32 @@ static void test_files(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(files_provide("/same", O_RDONLY, a, &e), 0);
-	assert_int_equal(files_provide("/same", O_RDONLY, b, &e), 0);
-	assert_int_equal(files_provide("/same", FILES_TAP, tap, &e), 0);
+	assert_int_equal(fdstore_provide("/same", O_RDONLY, a, &e), 0);
+	assert_int_equal(fdstore_provide("/same", O_RDONLY, b, &e), 0);
+	assert_int_equal(fdstore_provide("/same", FILES_TAP, tap, &e), 0);
 	/* Who provides does not take, even where it opens the same. */
-	assert_int_equal(files_take("/same", O_RDONLY), -1);
+	assert_int_equal(fdstore_take("/same", O_RDONLY), -1);
 	assert_int_equal(fdio_open_file("/same", O_RDONLY, false, &size, &e), -ENOENT);
-	files_use();
-	assert_int_equal(files_list(fds), 3);
-	assert_int_equal(files_take("/same", O_RDWR), -1);
-	assert_int_equal(files_take("/other", O_RDONLY), -1);
-	assert_int_equal(files_take("/same", FILES_TAP), tap);
-	assert_int_equal(files_take("/same", O_RDONLY), a);
+	fdstore_use();
+	assert_int_equal(fdstore_list(fds), 3);
+	assert_int_equal(fdstore_take("/same", O_RDWR), -1);
+	assert_int_equal(fdstore_take("/other", O_RDONLY), -1);
+	assert_int_equal(fdstore_take("/same", FILES_TAP), tap);
+	assert_int_equal(fdstore_take("/same", O_RDONLY), a);
 	/* What is provided is looked at as what is opened is. */
 	assert_int_equal(fdio_open_file("/same", O_RDONLY, false, &size, &e), -EINVAL);
-	assert_int_equal(files_take("/same", O_RDONLY), -1);
-	assert_int_equal(files_list(fds), 0);
+	assert_int_equal(fdstore_take("/same", O_RDONLY), -1);
+	assert_int_equal(fdstore_list(fds), 0);
 	close(a);
 	close(tap);
 	for (int i = 0; i < FILES_MAX - 3; i++)
-		assert_int_equal(files_provide("/more", O_RDONLY, dup(0), &e), 0);
+		assert_int_equal(fdstore_provide("/more", O_RDONLY, dup(0), &e), 0);
 	a = dup(0);
-	assert_int_equal(files_provide("/more", O_RDONLY, a, &e), -EMFILE);
+	assert_int_equal(fdstore_provide("/more", O_RDONLY, a, &e), -EMFILE);
 	assert_int_equal(fcntl(a, F_GETFD), -1);
-	assert_int_equal(files_list(fds), FILES_MAX - 3);
-	files_close();
-	assert_int_equal(files_list(fds), 0);
+	assert_int_equal(fdstore_list(fds), FILES_MAX - 3);
+	fdstore_close();
+	assert_int_equal(fdstore_list(fds), 0);
 	assert_int_equal(fcntl(fds[0], F_GETFD), -1);
 }
 

@@ -1,5 +1,5 @@
 /* The talk with init in the guest, for clients that come, go, and do not read; and a guest that makes things up. */
-#include "tests/unit/agent_fixture.h"
+#include "tests/unit/guest_client_fixture.h"
 
 static void test_command(void **state)
 {
@@ -11,18 +11,18 @@ static void test_command(void **state)
 	hello();
 	fd = client();
 	number = run(fd);
-	assert_int_equal(answered(fd), MSG_RUN);
+	assert_int_equal(answered(fd), INIT_MSG_RUN);
 	stream = take_lent(INIT_STREAM_PORT(number, 1));
 	assert_true(stream >= 0);
-	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
-	assert_int_equal(answered(fd), MSG_STARTED);
-	ask(fd, MSG_SIGNAL);
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED, .number = number }, "");
+	assert_int_equal(answered(fd), INIT_MSG_STARTED);
+	ask(fd, INIT_MSG_SIGNAL);
 	turn();
 	assert_true(guest_hears(&msg));
-	assert_int_equal(msg.type, MSG_SIGNAL);
+	assert_int_equal(msg.type, INIT_MSG_SIGNAL);
 	assert_int_equal(msg.number, number);
-	guest_says((struct init_msg){ .type = MSG_EXIT, .number = number, .value = 3 }, "");
-	assert_int_equal(answered(fd), MSG_EXIT);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number, .value = 3 }, "");
+	assert_int_equal(answered(fd), INIT_MSG_EXIT);
 	assert_int_equal(take_lent(INIT_STREAM_PORT(number, 0)), -1); /* taken back */
 	close(fd);
 	close(stream);
@@ -39,7 +39,7 @@ static void test_client_goes(void **state)
 	hello();
 	fd = client();
 	number = run(fd);
-	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED, .number = number }, "");
 	close(fd);
 	turn();
 	assert_hung_up(number);
@@ -55,11 +55,11 @@ static void test_client_goes_before_the_answer(void **state)
 	hello();
 	fd = client();
 	turn();
-	ask(fd, MSG_RUN);
+	ask(fd, INIT_MSG_RUN);
 	close(fd);
 	turn();
 	assert_true(guest_hears(&msg));
-	assert_int_equal(msg.type, MSG_RUN);
+	assert_int_equal(msg.type, INIT_MSG_RUN);
 	assert_hung_up(msg.number);
 }
 
@@ -74,14 +74,14 @@ static void test_client_goes_before_it_is_told(void **state)
 	fd = client();
 	number = run(fd);
 	close(fd);
-	guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED, .number = number }, "");
 	assert_hung_up(number);
-	guest_says((struct init_msg){ .type = MSG_EXIT, .number = number, .value = 129 }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number, .value = 129 }, "");
 	/* Its slot is free again: as many clients as ever. */
 	for (unsigned i = 0; i < INIT_COMMANDS_MAX - 1; i++) {
 		fd = client();
 		(void)run(fd);
-		assert_int_equal(answered(fd), MSG_RUN);
+		assert_int_equal(answered(fd), INIT_MSG_RUN);
 	}
 }
 
@@ -97,7 +97,7 @@ static void test_client_does_not_read(void **state)
 	fd = client();
 	number = run(fd);
 	for (unsigned i = 0; i < 100000; i++) {
-		guest_says((struct init_msg){ .type = MSG_STARTED, .number = number }, "");
+		guest_says((struct init_msg){ .type = INIT_MSG_STARTED, .number = number }, "");
 		if (recv(guest, &msg, sizeof(msg), MSG_DONTWAIT | MSG_PEEK) > 0)
 			break;
 	}
@@ -119,7 +119,7 @@ static void test_full_channel(void **state)
 	number = run(fd);
 	first = run(other);
 	for (unsigned i = 0; i < 200000; i++) {
-		const struct init_msg size = { .type = MSG_SIZE };
+		const struct init_msg size = { .type = INIT_MSG_SIZE };
 
 		assert_int_equal(send(other, &size, sizeof(size), MSG_NOSIGNAL), sizeof(size));
 		if (i % 64 == 0)
@@ -129,7 +129,7 @@ static void test_full_channel(void **state)
 	close(fd);
 	turn();
 	while (guest_hears(&msg)) {
-		if (msg.type == MSG_SIGNAL) {
+		if (msg.type == INIT_MSG_SIGNAL) {
 			assert_int_equal(msg.number, number);
 			assert_int_equal(msg.value, SIGHUP);
 			seen++;
@@ -163,20 +163,20 @@ static void test_nonsense_of_the_guest(void **state)
 	(void)guest_hears(&msg);
 	assert_int_equal(told.exited, 0);
 	told.failed = 0;
-	guest_says((struct init_msg){ .type = MSG_FAILED }, "no \033[31mroot");
+	guest_says((struct init_msg){ .type = INIT_MSG_FAILED }, "no \033[31mroot");
 	assert_int_equal(told.failed, 1);
 	assert_null(strchr(told.text, '\033'));
 	/* A message without form ends the connection, and nothing else. */
-	guest_says((struct init_msg){ .type = MSG_EXIT, .value = 9 }, "");
-	msg = (struct init_msg){ .type = MSG_MARK, .len = INIT_PAYLOAD_MAX + 1 };
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 9 }, "");
+	msg = (struct init_msg){ .type = INIT_MSG_MARK, .len = INIT_PAYLOAD_MAX + 1 };
 	assert_int_equal(write(guest, &msg, sizeof(msg)), sizeof(msg));
 	turn();
 	assert_int_equal(recv(guest, &msg, sizeof(msg), MSG_DONTWAIT), 0);
 	fd = client();
 	turn();
-	ask(fd, MSG_RUN);
+	ask(fd, INIT_MSG_RUN);
 	turn();
-	assert_int_equal(answered(fd), MSG_FAILED);
+	assert_int_equal(answered(fd), INIT_MSG_FAILED);
 	close(fd);
 }
 

@@ -15,7 +15,7 @@
 #include "vmm/guest/init_conn.h"
 
 struct fix {
-	struct channel c;
+	struct init_conn c;
 	int guest;
 	unsigned num;
 	struct init_msg last;
@@ -28,7 +28,7 @@ static int setup(void **state)
 	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	assert_int_equal(channel_init(&f->c, pair[0]), 0);
+	assert_int_equal(init_conn_init(&f->c, pair[0]), 0);
 	f->guest = pair[1];
 	*state = f;
 	return 0;
@@ -38,7 +38,7 @@ static int teardown(void **state)
 {
 	struct fix *f = *state;
 
-	channel_done(&f->c);
+	init_conn_done(&f->c);
 	if (f->guest >= 0)
 		close(f->guest);
 	free(f);
@@ -57,7 +57,7 @@ static void handle(void *ctx, const struct init_msg *msg, const char *payload)
 
 static int serve(struct fix *f)
 {
-	return channel_serve(&f->c, handle, f);
+	return init_conn_serve(&f->c, handle, f);
 }
 
 static void say(struct fix *f, uint32_t type, const char *text, uint32_t len)
@@ -74,13 +74,13 @@ static void test_messages(void **state)
 
 	assert_int_equal(serve(f), 0);
 	assert_int_equal(f->num, 0);
-	say(f, MSG_HELLO, "", 0);
-	say(f, MSG_EXIT, "reason", 6);
-	say(f, MSG_MARK, "", 0);
+	say(f, INIT_MSG_HELLO, "", 0);
+	say(f, INIT_MSG_EXIT, "reason", 6);
+	say(f, INIT_MSG_MARK, "", 0);
 	assert_int_equal(serve(f), 0);
 	assert_int_equal(f->num, 3);
-	assert_int_equal(f->last.type, MSG_MARK);
-	say(f, MSG_EXIT, "reason", 6);
+	assert_int_equal(f->last.type, INIT_MSG_MARK);
+	say(f, INIT_MSG_EXIT, "reason", 6);
 	assert_int_equal(serve(f), 0);
 	assert_string_equal(f->text, "reason");
 	assert_int_equal(f->last.value, 5);
@@ -88,7 +88,7 @@ static void test_messages(void **state)
 
 static void test_byte_by_byte(void **state)
 {
-	const struct init_msg msg = { .type = MSG_EXIT, .len = 3 };
+	const struct init_msg msg = { .type = INIT_MSG_EXIT, .len = 3 };
 	struct fix *f = *state;
 	char bytes[sizeof(msg) + 3];
 
@@ -109,9 +109,9 @@ static void test_longest(void **state)
 	struct fix *f = *state;
 
 	memset(text, 'x', sizeof(text));
-	say(f, MSG_EXIT, text, 1000);
+	say(f, INIT_MSG_EXIT, text, 1000);
 	assert_int_equal(serve(f), 0);
-	say(f, MSG_EXIT, text, INIT_PAYLOAD_MAX);
+	say(f, INIT_MSG_EXIT, text, INIT_PAYLOAD_MAX);
 	while (f->num == 1)
 		assert_int_equal(serve(f), 0);
 	assert_int_equal(strlen(f->text), INIT_PAYLOAD_MAX);
@@ -119,21 +119,21 @@ static void test_longest(void **state)
 
 static void test_too_long_ends_it(void **state)
 {
-	const struct init_msg msg = { .type = MSG_EXIT, .len = INIT_PAYLOAD_MAX + 1 };
+	const struct init_msg msg = { .type = INIT_MSG_EXIT, .len = INIT_PAYLOAD_MAX + 1 };
 	struct fix *f = *state;
 
 	assert_int_equal(write(f->guest, &msg, sizeof(msg)), sizeof(msg));
 	assert_int_equal(serve(f), -EPROTO);
 	assert_int_equal(f->c.fd, -1);
 	assert_int_equal(serve(f), -EPIPE);
-	assert_int_equal(channel_send(&f->c, &msg, NULL), -EPIPE);
+	assert_int_equal(init_conn_send(&f->c, &msg, NULL), -EPIPE);
 }
 
 static void test_end(void **state)
 {
 	struct fix *f = *state;
 
-	say(f, MSG_HELLO, "", 0);
+	say(f, INIT_MSG_HELLO, "", 0);
 	close(f->guest);
 	f->guest = -1;
 	assert_int_equal(serve(f), 0); /* what came before the end counts */
@@ -146,17 +146,17 @@ static void test_end(void **state)
 static void test_guest_that_does_not_read(void **state)
 {
 	static char text[INIT_PAYLOAD_MAX], got[65536];
-	const struct init_msg msg = { .type = MSG_RUN, .len = sizeof(text) };
+	const struct init_msg msg = { .type = INIT_MSG_RUN, .len = sizeof(text) };
 	struct fix *f = *state;
 	size_t taken = 0, came = 0;
 	ssize_t n;
 
-	while (channel_send(&f->c, &msg, text) == 0) {
+	while (init_conn_send(&f->c, &msg, text) == 0) {
 		taken += sizeof(msg) + msg.len;
 		assert_true(taken < 16U << 20);
 	}
-	assert_int_equal(channel_send(&f->c, &msg, text), -ENOBUFS);
-	assert_int_equal(channel_events(&f->c), POLLIN | POLLOUT);
+	assert_int_equal(init_conn_send(&f->c, &msg, text), -ENOBUFS);
+	assert_int_equal(init_conn_events(&f->c), POLLIN | POLLOUT);
 	while (came < taken) {
 		n = read(f->guest, got, sizeof(got));
 		if (n > 0)
@@ -164,8 +164,8 @@ static void test_guest_that_does_not_read(void **state)
 		assert_int_equal(serve(f), 0);
 	}
 	assert_int_equal(came, taken);
-	assert_int_equal(channel_events(&f->c), POLLIN);
-	assert_int_equal(channel_send(&f->c, &msg, text), 0);
+	assert_int_equal(init_conn_events(&f->c), POLLIN);
+	assert_int_equal(init_conn_send(&f->c, &msg, text), 0);
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -57,7 +57,7 @@ static int setup(void **state)
 	f = (struct fixture){ .tmp_fd = -1 };
 	owner = &f;
 	*state = &f;
-	assert_int_equal(loop_new(&f.loop, "test", engine, RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&f.loop, "test", engine, LOOP_FIXED, &e), 0);
 	f.tmp_fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
 	assert_true(f.tmp_fd >= 0);
 	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
@@ -285,7 +285,7 @@ static void test_call_runs_here_when_the_loop_does_not(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "idle", engine, RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&loop, "idle", engine, LOOP_FIXED, &e), 0);
 	assert_int_equal(loop_call(loop, nothing, NULL), 0);
 	loop_free(loop);
 }
@@ -296,7 +296,7 @@ static void test_too_many_files(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(loop_new(&loop, "full", engine, RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&loop, "full", engine, LOOP_FIXED, &e), 0);
 	for (int i = 0; i < LOOP_FILES_MAX; i++)
 		assert_int_equal(loop_add_file(loop, 0), i);
 	assert_int_equal(loop_add_file(loop, 0), -EMFILE);
@@ -325,7 +325,7 @@ static void test_socket_loop(void **state)
 
 	(void)state;
 	owner = &f;
-	assert_int_equal(loop_new(&f.loop, "sockets", engine, RING_SOCKETS, &e), 0);
+	assert_int_equal(loop_new(&f.loop, "sockets", engine, LOOP_SOCKETS, &e), 0);
 	assert_int_equal(loop_watch(f.loop, &f.watch, f.event_fd), 0);
 	assert_int_equal(loop_start(f.loop, &e), 0);
 	assert_int_equal(pipe2(f.pipe_fd, O_CLOEXEC), 0);
@@ -407,7 +407,7 @@ static void test_replace(void **state)
 
 	/* The same loop again, which may. */
 	loop_free(f->loop);
-	assert_int_equal(loop_new(&f->loop, "test", engine, RING_EXCHANGEABLE, &e), 0);
+	assert_int_equal(loop_new(&f->loop, "test", engine, LOOP_EXCHANGEABLE, &e), 0);
 	f->tmp = loop_add_file(f->loop, f->event_fd);
 	assert_int_equal(loop_replace_file(f->loop, f->tmp, f->tmp_fd), 0);
 	assert_int_equal(loop_start(f->loop, &e), 0);

@@ -46,7 +46,7 @@ static void check_end(enum loop_engine engine)
 	struct err e;
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	assert_int_equal(loop_new(&t.loop, "test", engine, RING_FIXED, &e), 0);
+	assert_int_equal(loop_new(&t.loop, "test", engine, LOOP_FIXED, &e), 0);
 	t.reader = loop_add_file(t.loop, fds[0]);
 	t.writer = loop_add_file(t.loop, fds[1]);
 	for (int i = 0; i < 3; i++)

@@ -35,7 +35,7 @@ static int guard(void *ctx, enum loop_thread which)
 	return guarded.refuse == (int)which ? -EPERM : 0;
 }
 
-static int start(enum loop_engine engine, enum ring_kind kind, int refuse)
+static int start(enum loop_engine engine, enum loop_kind kind, int refuse)
 {
 	memset(&guarded, 0, sizeof(guarded));
 	guarded.refuse = refuse;
@@ -56,10 +56,10 @@ static void test_guard(void **state)
 
 	(void)state;
 	for (int engine = LOOP_ENGINE_RING; engine <= LOOP_ENGINE_SYNC; engine++) {
-		for (int kind = RING_FIXED; kind <= RING_SOCKETS; kind++) {
-			bool worker = engine == LOOP_ENGINE_SYNC && kind != RING_SOCKETS;
+		for (int kind = LOOP_FIXED; kind <= LOOP_SOCKETS; kind++) {
+			bool worker = engine == LOOP_ENGINE_SYNC && kind != LOOP_SOCKETS;
 
-			assert_int_equal(start((enum loop_engine)engine, (enum ring_kind)kind, NOBODY), 0);
+			assert_int_equal(start((enum loop_engine)engine, (enum loop_kind)kind, NOBODY), 0);
 			assert_ptr_equal(guarded.ctx, &guarded);
 			assert_int_equal(guarded.called[LOOP_THREAD_MAIN], 1);
 			assert_int_equal(guarded.called[LOOP_THREAD_WORKER], worker);
@@ -77,11 +77,11 @@ static void test_guard_refuses(void **state)
 {
 	(void)state;
 	for (int refuse = LOOP_THREAD_MAIN; refuse <= LOOP_THREAD_WORKER; refuse++) {
-		assert_int_equal(start(LOOP_ENGINE_SYNC, RING_FIXED, refuse), -EPERM);
+		assert_int_equal(start(LOOP_ENGINE_SYNC, LOOP_FIXED, refuse), -EPERM);
 		assert_non_null(strstr(err.text, "guarded"));
 		loop_free(loop);
 	}
-	assert_int_equal(start(LOOP_ENGINE_RING, RING_FIXED, LOOP_THREAD_MAIN), -EPERM);
+	assert_int_equal(start(LOOP_ENGINE_RING, LOOP_FIXED, LOOP_THREAD_MAIN), -EPERM);
 	loop_free(loop);
 }
 

@@ -50,7 +50,7 @@ static int setup(void **state)
 	memset(res, 0x55, sizeof(res));
 	inflight = 0;
 	fd[0] = fd[1] = -1;
-	assert_int_equal(loop_new(&loop, "sync", LOOP_ENGINE_SYNC, RING_FIXED, &err), 0);
+	assert_int_equal(loop_new(&loop, "sync", LOOP_ENGINE_SYNC, LOOP_FIXED, &err), 0);
 	return 0;
 }
 
@@ -392,7 +392,7 @@ static void test_files_limit(void **state)
 
 	(void)state;
 	loop_free(loop);
-	assert_int_equal(loop_new(&loop, "sockets", LOOP_ENGINE_SYNC, RING_SOCKETS, &err), 0);
+	assert_int_equal(loop_new(&loop, "sockets", LOOP_ENGINE_SYNC, LOOP_SOCKETS, &err), 0);
 	start();
 	for (unsigned i = 0; i < OPS / 2; i++)
 		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pipes[i]), 0);

@@ -103,7 +103,7 @@ static void test_page_1(void **state)
 		STATUS_OK,	 STATUS_UNUSABLE,   STATUS_GUEST_PANIC, STATUS_GUEST_CRASH,
 		STATUS_KVM_EXIT, STATUS_GUEST_HALT, STATUS_TIMEOUT,	STATUS_FAILED,
 	};
-	char *text = print(text_manual_1), *drives = strstr(text, "\n.SH DRIVES\n"),
+	char *text = print(embedded_manual_1), *drives = strstr(text, "\n.SH DRIVES\n"),
 	     *nets = strstr(text, "\n.SH NETWORK\n");
 
 	(void)state;
@@ -151,7 +151,7 @@ static char *find_key(char *at, const char *object, const struct config_field *f
 
 static void test_page_5(void **state)
 {
-	char *text = print(text_manual_5), *at = text;
+	char *text = print(embedded_manual_5), *at = text;
 	unsigned num = 0;
 
 	(void)state;

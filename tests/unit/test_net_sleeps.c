@@ -74,7 +74,7 @@ static void setup(struct fix *f)
 	struct err e;
 
 	fix = f;
-	fixture_kind = RING_FIXED;
+	fixture_kind = LOOP_FIXED;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	f->host = pair[1];
 	f->loop = fixture_loop_new();

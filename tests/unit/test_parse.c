@@ -135,10 +135,10 @@ static const char *nearest(const char *word)
 	static const char *const words[] = {
 		"kernel", "initrd", "cpus", "mem", "cmdline", "config", "log", "log-level"
 	};
-	struct nearest n = { .word = word, .len = strlen(word) };
+	struct suggest n = { .word = word, .len = strlen(word) };
 
 	for (size_t i = 0; i < MF_ARRAY_SIZE(words); i++)
-		nearest_try(&n, words[i]);
+		suggest_try(&n, words[i]);
 	return n.best;
 }
 

@@ -16,12 +16,12 @@
 #include "vmm/base/fdio.h"
 #include "vmm/jail/privsep.h"
 
-static int answer(void *ctx, enum broker_call call, uint32_t value)
+static int answer(void *ctx, enum privsep_call call, uint32_t value)
 {
 	assert_ptr_equal(ctx, &answer);
-	if (call == BROKER_CONNECT)
+	if (call == PRIVSEP_CONNECT)
 		return value == 52 ? dup(0) : -ECONNREFUSED;
-	return call == BROKER_TTY_RAW ? 1 : -EINVAL;
+	return call == PRIVSEP_TTY_RAW ? 1 : -EINVAL;
 }
 
 /* Serves pair[1] in another process. */
@@ -37,7 +37,7 @@ static pid_t start_broker(int pair[2])
 		close(pair[0]);
 		do
 			poll(&wait, 1, -1);
-		while (broker_serve(pair[1], answer, (void *)&answer) == 0);
+		while (privsep_serve(pair[1], answer, (void *)&answer) == 0);
 		_exit(7);
 	}
 	close(pair[1]);
@@ -51,19 +51,19 @@ static void test_broker(void **state)
 	pid_t pid = start_broker(pair);
 
 	(void)state;
-	fd = broker_ask(pair[0], BROKER_CONNECT, 52);
+	fd = privsep_ask(pair[0], PRIVSEP_CONNECT, 52);
 	assert_true(fd > 2);
 	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	close(fd);
-	assert_int_equal(broker_ask(pair[0], BROKER_CONNECT, 53), -ECONNREFUSED);
-	assert_int_equal(broker_ask(pair[0], BROKER_TTY_RAW, 0), 1);
-	assert_int_equal(broker_ask(pair[0], (enum broker_call)99, 0), -EINVAL);
+	assert_int_equal(privsep_ask(pair[0], PRIVSEP_CONNECT, 53), -ECONNREFUSED);
+	assert_int_equal(privsep_ask(pair[0], PRIVSEP_TTY_RAW, 0), 1);
+	assert_int_equal(privsep_ask(pair[0], (enum privsep_call)99, 0), -EINVAL);
 	/* What is no question ends it. */
 	assert_int_equal(send(pair[0], &byte, 1, 0), 1);
 	r = waitpid(pid, &status, 0);
 	assert_int_equal(r, pid);
 	assert_int_equal(WEXITSTATUS(status), 7);
-	assert_int_equal(broker_ask(pair[0], BROKER_TTY_RAW, 0), -ECONNREFUSED);
+	assert_int_equal(privsep_ask(pair[0], PRIVSEP_TTY_RAW, 0), -ECONNREFUSED);
 	close(pair[0]);
 }
 
@@ -79,10 +79,10 @@ static void test_no_descriptor_left(void **state)
 	close(spare);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ (rlim_t)spare, limit.rlim_max }), 0);
-	assert_int_equal(broker_ask(pair[0], BROKER_CONNECT, 52), -EMFILE);
-	assert_int_equal(broker_ask(pair[0], BROKER_CONNECT, 53), -ECONNREFUSED);
+	assert_int_equal(privsep_ask(pair[0], PRIVSEP_CONNECT, 52), -EMFILE);
+	assert_int_equal(privsep_ask(pair[0], PRIVSEP_CONNECT, 53), -ECONNREFUSED);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	fd = broker_ask(pair[0], BROKER_CONNECT, 52);
+	fd = privsep_ask(pair[0], PRIVSEP_CONNECT, 52);
 	assert_int_equal(fd, spare);
 	close(fd);
 	close(pair[0]);
@@ -90,7 +90,7 @@ static void test_no_descriptor_left(void **state)
 }
 
 /* One answer that no broker gives. */
-static int ask_liar(int32_t payload, unsigned num_fds, enum broker_call call)
+static int ask_liar(int32_t payload, unsigned num_fds, enum privsep_call call)
 {
 	const int fds[] = { 0, 1, 2 };
 	struct iovec iov = { .iov_base = &payload, .iov_len = sizeof(payload) };
@@ -98,7 +98,7 @@ static int ask_liar(int32_t payload, unsigned num_fds, enum broker_call call)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
 	assert_int_equal(fdio_send_packet(pair[1], &iov, 1, fds, num_fds, 0), 0);
-	r = broker_ask(pair[0], call, 52);
+	r = privsep_ask(pair[0], call, 52);
 	close(pair[0]);
 	close(pair[1]);
 	return r;
@@ -110,13 +110,13 @@ static void test_wrong_answers(void **state)
 
 	(void)state;
 	close(spare);
-	assert_int_equal(ask_liar(0, 0, BROKER_CONNECT), -EPROTO);
-	assert_int_equal(ask_liar(2, 0, BROKER_CONNECT), -EPROTO);
-	assert_int_equal(ask_liar(2, 1, BROKER_CONNECT), -EPROTO);
-	assert_int_equal(ask_liar(-ENOENT, 1, BROKER_CONNECT), -EPROTO);
-	assert_int_equal(ask_liar(0, 2, BROKER_CONNECT), -EMFILE);
-	assert_int_equal(ask_liar(0, 3, BROKER_CONNECT), -EMFILE);
-	assert_int_equal(ask_liar(1, 1, BROKER_TTY_RAW), -EPROTO);
+	assert_int_equal(ask_liar(0, 0, PRIVSEP_CONNECT), -EPROTO);
+	assert_int_equal(ask_liar(2, 0, PRIVSEP_CONNECT), -EPROTO);
+	assert_int_equal(ask_liar(2, 1, PRIVSEP_CONNECT), -EPROTO);
+	assert_int_equal(ask_liar(-ENOENT, 1, PRIVSEP_CONNECT), -EPROTO);
+	assert_int_equal(ask_liar(0, 2, PRIVSEP_CONNECT), -EMFILE);
+	assert_int_equal(ask_liar(0, 3, PRIVSEP_CONNECT), -EMFILE);
+	assert_int_equal(ask_liar(1, 1, PRIVSEP_TTY_RAW), -EPROTO);
 	again = dup(0);
 	assert_int_equal(again, spare); /* nothing was left open */
 	close(again);

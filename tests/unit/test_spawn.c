@@ -14,14 +14,14 @@
 #include "vmm/base/err.h"
 #include "vmm/helper/spawn.h"
 
-/* Runs a shell script, and returns what child_wait does. */
+/* Runs a shell script, and returns what spawn_wait does. */
 static int run(const char *script, int stdin_fd, struct err *e)
 {
 	const char *const argv[] = { "sh", "-c", script, NULL };
-	pid_t pid = child_start(argv, stdin_fd, "dash", e);
+	pid_t pid = spawn_start(argv, stdin_fd, "dash", e);
 
 	assert_true(pid > 0);
-	return child_wait(pid, "sh", e);
+	return spawn_wait(pid, "sh", e);
 }
 
 /* Descriptors of ours without CLOEXEC: what our own caller has handed down to us. */
@@ -65,7 +65,7 @@ static void test_how_it_failed(void **state)
 	assert_int_equal(run("exit 3", -1, &e), -ECHILD);
 	assert_non_null(strstr(e.text, "3"));
 	assert_int_equal(run("kill -KILL $$", -1, &e), -ECHILD);
-	assert_int_equal(child_start(missing, -1, "a-package", &e), -ENOENT);
+	assert_int_equal(spawn_start(missing, -1, "a-package", &e), -ENOENT);
 	assert_non_null(strstr(e.text, "a-package"));
 }
 

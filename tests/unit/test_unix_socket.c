@@ -138,16 +138,16 @@ static void test_only_the_socket_is_removed(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < TRIES / 8; i++) {
-		struct unixname u = UNIXNAME_INIT;
+		struct unix_socket u = UNIXNAME_INIT;
 		pthread_t thread;
 		struct err e;
 		int fd;
 
-		assert_int_equal(unixname_listen(&u, path, SOCK_STREAM, &e), 0);
+		assert_int_equal(unix_socket_listen(&u, path, SOCK_STREAM, &e), 0);
 		fd = open(other, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 		assert_true(fd >= 0);
 		thread = start_exchange();
-		unixname_done(&u);
+		unix_socket_done(&u);
 		stop_exchange(thread);
 		assert_int_equal(fstat(fd, &st), 0);
 		assert_int_equal(st.st_nlink, 1);
@@ -164,26 +164,26 @@ static void test_only_the_socket_is_removed(void **state)
 /* The directory is exchanged, too: what has the socket's name in another stays. */
 static void test_another_directory(void **state)
 {
-	struct unixname u = UNIXNAME_INIT;
+	struct unix_socket u = UNIXNAME_INIT;
 	char moved[80];
 	struct err e;
 	int fd;
 
 	(void)state;
-	assert_int_equal(unixname_listen(&u, path, SOCK_STREAM, &e), 0);
+	assert_int_equal(unix_socket_listen(&u, path, SOCK_STREAM, &e), 0);
 	sprintf(moved, "%s-moved", dir);
 	assert_int_equal(rename(dir, moved), 0);
 	assert_int_equal(mkdir(dir, 0700), 0);
 	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	close(fd);
-	unixname_done(&u);
+	unix_socket_done(&u);
 	assert_int_equal(access(path, F_OK), 0);
 	assert_int_equal(rmdir(moved), 0); /* ours is gone from where it was */
 }
 
 static void test_relative_path(void **state)
 {
-	struct unixname u = UNIXNAME_INIT;
+	struct unix_socket u = UNIXNAME_INIT;
 	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct err e;
 
@@ -193,18 +193,18 @@ static void test_relative_path(void **state)
 		int left = listen_at("left");
 
 		close(left);
-		assert_int_equal(unixname_listen(&u, i ? "./left" : "left", SOCK_STREAM, &e), 0);
-		left = unixname_connect_exact("left", SOCK_STREAM);
+		assert_int_equal(unix_socket_listen(&u, i ? "./left" : "left", SOCK_STREAM, &e), 0);
+		left = unix_socket_connect_exact("left", SOCK_STREAM);
 		assert_true(left >= 0);
 		close(left);
-		unixname_done(&u);
+		unix_socket_done(&u);
 		assert_int_equal(access("left", F_OK), -1);
 	}
 	assert_int_equal(fchdir(here), 0);
 	close(here);
 	sprintf(other, "%s/none/x", dir);
-	assert_int_equal(unixname_listen(&u, other, SOCK_STREAM, &e), -ENOENT);
-	unixname_done(&u);
+	assert_int_equal(unix_socket_listen(&u, other, SOCK_STREAM, &e), -ENOENT);
+	unix_socket_done(&u);
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -39,7 +39,7 @@ int clock_gettime(clockid_t clock, struct timespec *ts)
 	return 0;
 }
 
-bool agent_stop(struct agent *a, unsigned ms)
+bool guest_client_stop(struct guest_client *a, unsigned ms)
 {
 	(void)a;
 	assert_in_range(ms, 1, ENDING_ASKED_MS / 2);
@@ -47,7 +47,7 @@ bool agent_stop(struct agent *a, unsigned ms)
 	return world.hears_stop;
 }
 
-bool agent_signal(struct agent *a, int signo)
+bool guest_client_signal(struct guest_client *a, int signo)
 {
 	(void)a;
 	world.signals++;
@@ -55,7 +55,7 @@ bool agent_signal(struct agent *a, int signo)
 	return world.hears_signals;
 }
 
-void agent_resize(struct agent *a)
+void guest_client_resize(struct guest_client *a)
 {
 	(void)a;
 	world.resizes++;
@@ -108,7 +108,7 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 
 static struct vm vm;
 static struct config config;
-static struct vm_outside outside;
+static struct vm_parent parent;
 
 static int set_up(void **state)
 {
@@ -116,18 +116,18 @@ static int set_up(void **state)
 	memset(&world, 0, sizeof(world));
 	memset(&vm, 0, sizeof(vm));
 	memset(&config, 0, sizeof(config));
-	outside = (struct vm_outside){ .signal_fd = -1 };
+	outside = (struct vm_parent){ .signal_fd = -1 };
 	world.now_ms = START_MS;
 	vm.config = &config;
 	vm.outside = &outside;
-	vm.guestlog.status = -1;
+	vm.scan.status = -1;
 	return 0;
 }
 
 /* With a command, that has started: hears_stop and hears_signals. */
 static void with_command(void)
 {
-	vm.agent = (struct agent *)&world;
+	vm.guest = (struct guest_client *)&world;
 	world.hears_stop = world.hears_signals = true;
 }
 
@@ -208,7 +208,7 @@ static void test_time_limit(void **state)
 {
 	(void)state;
 	config.timeout_ms = 3000;
-	outside.limit_ms = START_MS + 3000;
+	parent.limit_ms = START_MS + 3000;
 	assert_int_equal(vm_stop_timeout(&vm, 100), 100);
 	assert_int_equal(vm_stop_timeout(&vm, 100000), 3000);
 	world.now_ms += 2999;
@@ -226,7 +226,7 @@ static void test_time_limit_of_a_command(void **state)
 {
 	(void)state;
 	with_command();
-	outside.limit_ms = START_MS;
+	parent.limit_ms = START_MS;
 	for (int i = 0; i < 3; i++) {
 		vm_stop_check(&vm);
 		world.now_ms++;
@@ -234,7 +234,7 @@ static void test_time_limit_of_a_command(void **state)
 	assert_int_equal(world.stops, 1); /* is asked once */
 	assert_false(has_ended());
 	/* It ends as asked, whatever its own status. */
-	vm_agent_ops.exited(&vm, 0, 0, "");
+	vm_guest_ops.exited(&vm, 0, 0, "");
 	expect_report(STATUS_TIMEOUT);
 }
 
@@ -299,7 +299,7 @@ static void test_statuses(void **state)
 {
 	(void)state;
 	with_command();
-	vm_agent_ops.exited(&vm, 7, INIT_OOM, "");
+	vm_guest_ops.exited(&vm, 7, INIT_OOM, "");
 	assert_int_equal(vm.end.reason, VM_END_COMMAND);
 	assert_true(vm.end.oom);
 	expect_report(7);
@@ -314,9 +314,9 @@ static void test_statuses(void **state)
 	expect_report(STATUS_FAILED);
 	vm.end.reason = VM_END_HALT;
 	expect_report(STATUS_GUEST_HALT);
-	vm.guestlog.halted = true;
+	vm.scan.halted = true;
 	expect_report(STATUS_FAILED);
-	vm.agent = NULL;
+	vm.guest = NULL;
 	expect_report(STATUS_OK);
 	vm.end.reason = VM_END_QUIT;
 	expect_report(STATUS_OK);

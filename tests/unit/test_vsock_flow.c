@@ -303,7 +303,7 @@ static void test_guest_ends_its_stream(void **state)
 	char byte;
 
 	send_data(f, OP(RW), "last", 4);
-	send_flags(f, OP(SHUTDOWN), SHUT_SEND);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_SEND);
 	expect_text(fd, "last");
 	assert_int_equal(recv(fd, &byte, 1, 0), 0);
 	assert_int_equal(write(fd, "answer", 6), 6);
@@ -311,7 +311,7 @@ static void test_guest_ends_its_stream(void **state)
 	assert_int_equal(expect(f, OP(RW)).len, 6);
 	close(fd);
 	turn();
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags & SHUT_SEND, SHUT_SEND);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags & VSOCK_SHUT_SEND, VSOCK_SHUT_SEND);
 	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_BOTH);
 	assert_int_equal(vsock_of(f)->num_conns, 0);
 }
@@ -335,7 +335,7 @@ static void test_end_of_stream_comes_behind_the_buffer(void **state)
 	uint32_t sent = fill(f), got = 0, n;
 	char byte;
 
-	send_flags(f, OP(SHUTDOWN), SHUT_SEND);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_SEND);
 	while ((n = read_pattern(fd, got, BUF))) {
 		got += n;
 		turn();
@@ -394,7 +394,7 @@ static void test_guest_wants_no_more_data(void **state)
 	struct fix *f = *state;
 	int fd = connected(f);
 
-	send_flags(f, OP(SHUTDOWN), SHUT_RCV);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_RCV);
 	assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 	send_data(f, OP(RW), "more", 4);
@@ -415,7 +415,7 @@ static void test_host_ends_its_stream(void **state)
 	assert_int_equal(shutdown(fd, SHUT_WR), 0);
 	turn();
 	assert_int_equal(expect(f, OP(RW)).len, 4);
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_SEND);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_SEND);
 	send_data(f, OP(RW), "answer", 6);
 	expect_text(fd, "answer");
 	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
@@ -460,7 +460,7 @@ static void test_host_stops_listening(void **state)
 
 	assert_int_equal(shutdown(fd, SHUT_RD), 0);
 	send_data(f, OP(RW), "lost", 4);
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_RCV);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_RCV);
 	send_data(f, OP(RW), "lost", 4);
 	assert_int_equal(write(fd, "bye", 3), 3);
 	turn();

@@ -84,7 +84,7 @@ static int guest_takes_no_more(struct fix *f)
 {
 	int fd = connected(f);
 
-	send_flags(f, OP(SHUTDOWN), SHUT_RCV);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_RCV);
 	return fd;
 }
 
@@ -108,7 +108,7 @@ static int guest_half_closes(struct fix *f)
 {
 	int fd = connected(f);
 
-	send_flags(f, OP(SHUTDOWN), SHUT_SEND);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_SEND);
 	return fd;
 }
 
@@ -298,7 +298,7 @@ static void test_hangup_after_half_close(void **state)
 	int fd = host_half_closes(f);
 
 	turn();
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_SEND);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_SEND);
 	assert_sleeps();
 	assert_true(silent(f));
 	close(fd);

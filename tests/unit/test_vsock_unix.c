@@ -429,7 +429,7 @@ static void test_socket_of_others_is_not_removed(void **state)
 
 	assert_int_equal(unlink(f->path), 0);
 	listener = host_listen(f, "", 1);
-	unixname_remove(&vsock_of(f)->name);
+	unix_socket_remove(&vsock_of(f)->name);
 	assert_int_equal(access(f->path, F_OK), 0);
 	assert_int_equal(unlink(f->path), 0);
 	close(listener);

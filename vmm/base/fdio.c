@@ -106,7 +106,7 @@ int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_
 	uint64_t size;
 
 	/* O_NONBLOCK: opening a FIFO without a peer must not hang. It changes nothing for files and block devices. */
-	fd = files_take(path, flags);
+	fd = fdstore_take(path, flags);
 	if (fd < 0)
 		fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)

@@ -17,7 +17,7 @@ static struct {
 	bool in_use;
 } files;
 
-int files_provide(const char *name, int how, int fd, struct err *e)
+int fdstore_provide(const char *name, int how, int fd, struct err *e)
 {
 	if (files.num == FILES_MAX) {
 		close(fd);
@@ -29,12 +29,12 @@ int files_provide(const char *name, int how, int fd, struct err *e)
 	return 0;
 }
 
-void files_use(void)
+void fdstore_use(void)
 {
 	files.in_use = true;
 }
 
-int files_take(const char *name, int how)
+int fdstore_take(const char *name, int how)
 {
 	for (unsigned i = 0; files.in_use && i < files.num; i++) {
 		int fd = files.file[i].fd;
@@ -47,7 +47,7 @@ int files_take(const char *name, int how)
 	return -1;
 }
 
-unsigned files_list(int *fds)
+unsigned fdstore_list(int *fds)
 {
 	unsigned num = 0;
 
@@ -57,7 +57,7 @@ unsigned files_list(int *fds)
 	return num;
 }
 
-void files_close(void)
+void fdstore_close(void)
 {
 	for (unsigned i = 0; i < files.num; i++) {
 		if (files.file[i].fd >= 0)

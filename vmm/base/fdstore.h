@@ -1,7 +1,7 @@
 /*
  * Files that a process opened for the one that it forks, which cannot open them any more: it has no file system (the jail).
  *
- * The first provides them by name, and by how they are opened. The second, after files_use, takes each where it would
+ * The first provides them by name, and by how they are opened. The second, after fdstore_use, takes each where it would
  * otherwise open it. This is a mutable global because what opens a file is spread over all folders.
  */
 #ifndef MF_BASE_FDSTORE_H
@@ -16,18 +16,18 @@ struct err;
 #define FILES_TAP (-2)	  /* a tap of that name */
 
 /* Keeps fd, which it owns from here on, also on failure; name is kept. Returns 0 or -errno with e set. */
-int files_provide(const char *name, int how, int fd, struct err *e);
+int fdstore_provide(const char *name, int how, int fd, struct err *e);
 
-/* From here on files_take finds what there is. */
-void files_use(void);
+/* From here on fdstore_take finds what there is. */
+void fdstore_use(void);
 
 /* What was provided by that name, which is the caller's then; one of several that are alike. -1: nothing was. */
-int files_take(const char *name, int how);
+int fdstore_take(const char *name, int how);
 
 /* Sets fds to those that nobody has taken; there is room for FILES_MAX. Returns how many. */
-unsigned files_list(int *fds);
+unsigned fdstore_list(int *fds);
 
 /* Closes all that nobody has taken. */
-void files_close(void);
+void fdstore_close(void);
 
 #endif

@@ -29,7 +29,7 @@ static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t
 	return row[0][b_len];
 }
 
-void nearest_try(struct nearest *n, const char *candidate)
+void suggest_try(struct suggest *n, const char *candidate)
 {
 	size_t len = strlen(candidate), shorter = MF_MIN(len, n->len);
 	unsigned distance;

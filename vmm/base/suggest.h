@@ -5,13 +5,13 @@
 #include <stddef.h>
 
 /* Start with { .word = WORD, .len = its length }, try each candidate, then read best: NULL when none is near. */
-struct nearest {
+struct suggest {
 	const char *word;
 	size_t len;
 	const char *best;
 	unsigned distance; /* of best */
 };
 
-void nearest_try(struct nearest *n, const char *candidate);
+void suggest_try(struct suggest *n, const char *candidate);
 
 #endif

@@ -25,10 +25,10 @@
 
 #define BACKLOG 256
 
-/* What is bound, for unixname_remove_all. Written by one thread; each write is whole for a handler that interrupts it. */
-static struct unixname *volatile bound[UNIXNAME_BOUND_MAX];
+/* What is bound, for unix_socket_remove_all. Written by one thread; each write is whole for a handler that interrupts it. */
+static struct unix_socket *volatile bound[UNIXNAME_BOUND_MAX];
 
-static void set_bound(struct unixname *from, struct unixname *to)
+static void set_bound(struct unix_socket *from, struct unix_socket *to)
 {
 	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++) {
 		if (bound[i] == from) {
@@ -55,7 +55,7 @@ static struct sockaddr_un address(const char *path)
 	return addr;
 }
 
-int unixname_connect(const char *path, int type)
+int unix_socket_connect(const char *path, int type)
 {
 	struct sockaddr_un addr = address(path);
 	MF_CLOSE int fd = make_socket(type);
@@ -74,11 +74,11 @@ static int connect_file(int file, const char *path, int type)
 	int fd;
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
-	fd = unixname_connect(link, type);
-	return fd == -ENOENT ? unixname_connect(path, type) : fd; /* there is no /proc */
+	fd = unix_socket_connect(link, type);
+	return fd == -ENOENT ? unix_socket_connect(path, type) : fd; /* there is no /proc */
 }
 
-int unixname_connect_exact(const char *path, int type)
+int unix_socket_connect_exact(const char *path, int type)
 {
 	MF_CLOSE int file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -129,7 +129,7 @@ static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
 }
 
 /* There is something at the path: removes a socket that nobody listens on, and refuses everything else. */
-static int replace(const struct unixname *u, const char *path, int type, struct err *e)
+static int replace(const struct unix_socket *u, const char *path, int type, struct err *e)
 {
 	MF_CLOSE int file = openat(u->dir_fd, name_in(path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -167,7 +167,7 @@ static int open_directory(const char *path)
 	return open(len ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int bind_name(const struct unixname *u, const char *path, int type, struct err *e)
+static int bind_name(const struct unix_socket *u, const char *path, int type, struct err *e)
 {
 	struct sockaddr_un addr = address(path);
 	int r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
@@ -181,24 +181,24 @@ static int bind_name(const struct unixname *u, const char *path, int type, struc
 	return r < 0 ? err_sys(e, "bind") : 0;
 }
 
-bool unixname_take(struct unixname *u, const char *path)
+bool unix_socket_take(struct unix_socket *u, const char *path)
 {
-	u->fd = files_take(path, FILES_LISTEN);
+	u->fd = fdstore_take(path, FILES_LISTEN);
 	u->path = path;
 	return u->fd >= 0;
 }
 
-int unixname_provide(struct unixname *u, struct err *e)
+int unix_socket_provide(struct unix_socket *u, struct err *e)
 {
-	return files_provide(u->path, FILES_LISTEN, mf_take_fd(&u->fd), e);
+	return fdstore_provide(u->path, FILES_LISTEN, mf_take_fd(&u->fd), e);
 }
 
-int unixname_listen(struct unixname *u, const char *path, int type, struct err *e)
+int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct err *e)
 {
 	struct stat st;
 	int r;
 
-	if (unixname_take(u, path))
+	if (unix_socket_take(u, path))
 		return 0;
 	if (!*path || strlen(path) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
@@ -223,7 +223,7 @@ int unixname_listen(struct unixname *u, const char *path, int type, struct err *
 	return listen(u->fd, BACKLOG) < 0 ? err_sys(e, "listen") : 0;
 }
 
-void unixname_remove(struct unixname *u)
+void unix_socket_remove(struct unix_socket *u)
 {
 	if (u->bound)
 		(void)remove_file(u->dir_fd, name_in(u->path), u->dev,
@@ -235,16 +235,16 @@ void unixname_remove(struct unixname *u)
 	u->dir_fd = -1;
 }
 
-void unixname_remove_all(void)
+void unix_socket_remove_all(void)
 {
 	for (unsigned i = 0; i < UNIXNAME_BOUND_MAX; i++)
 		if (bound[i])
-			unixname_remove(bound[i]);
+			unix_socket_remove(bound[i]);
 }
 
-void unixname_done(struct unixname *u)
+void unix_socket_done(struct unix_socket *u)
 {
-	unixname_remove(u);
+	unix_socket_remove(u);
 	if (u->fd >= 0)
 		close(u->fd);
 	u->fd = -1;

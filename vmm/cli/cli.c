@@ -84,12 +84,12 @@ static const struct cli_option *find_option(const struct cli_option *options, in
 
 static int unknown_option(const struct cli_usage *u, const char *given, struct err *e)
 {
-	struct nearest n = { .word = given + 2, .len = strcspn(given + 2, "=") };
+	struct suggest n = { .word = given + 2, .len = strcspn(given + 2, "=") };
 	int shown = (int)MF_MIN(n.len + 2, (size_t)VALUE_SHOWN);
 
 	for (const struct cli_option *o = u->options; o->help; o++) {
 		if (o->long_name)
-			nearest_try(&n, o->long_name);
+			suggest_try(&n, o->long_name);
 	}
 	if (n.best)
 		return err_set(e, -EINVAL, "unknown option '%.*s'; did you mean '--%s'? try 'mayfly %s --help'", shown,
@@ -268,14 +268,14 @@ static int print_version(void)
 
 static int unknown_command(const struct cli_command *commands, const char *given)
 {
-	struct nearest n = { .word = given, .len = strlen(given) };
+	struct suggest n = { .word = given, .len = strlen(given) };
 	const char *what = given[0] == '-' ? "option" : "command";
 	struct err e;
 
 	for (const struct cli_command *c = commands; c->name; c++)
-		nearest_try(&n, c->name);
-	nearest_try(&n, "--help");
-	nearest_try(&n, "--version");
+		suggest_try(&n, c->name);
+	suggest_try(&n, "--help");
+	suggest_try(&n, "--version");
 	if (n.best)
 		err_set(&e, -EINVAL, "unknown %s '%.*s'; did you mean '%s'? try 'mayfly --help'", what, VALUE_SHOWN,
 			given, n.best);

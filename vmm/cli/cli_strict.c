@@ -14,7 +14,7 @@
 
 static int unknown(const struct cli_usage *u, const char *given, struct err *e)
 {
-	struct nearest n = { .word = given + MF_MIN(strspn(given, "-"), 2U) };
+	struct suggest n = { .word = given + MF_MIN(strspn(given, "-"), 2U) };
 
 	n.len = strlen(n.word);
 	if (given[0] != '-')
@@ -25,7 +25,7 @@ static int unknown(const struct cli_usage *u, const char *given, struct err *e)
 			       VALUE_SHOWN, given);
 	for (const struct cli_option *o = u->options; o->help; o++) {
 		if (o->long_name)
-			nearest_try(&n, o->long_name);
+			suggest_try(&n, o->long_name);
 	}
 	if (n.best)
 		return err_set(e, -EINVAL, "unknown option '%.*s'; did you mean '--%s'? try 'mayfly %s --help'",

@@ -29,9 +29,9 @@ const struct cli_usage completion_usage = {
 static const struct {
 	const char *shell, *text;
 } scripts[] = {
-	{ "bash", text_completion_bash },
-	{ "zsh", text_completion_zsh },
-	{ "fish", text_completion_fish },
+	{ "bash", embedded_completion_bash },
+	{ "zsh", embedded_completion_zsh },
+	{ "fish", embedded_completion_fish },
 };
 
 /* Offers prefix and name if that goes on from word. Of help the first line is shown, up to a semicolon. */

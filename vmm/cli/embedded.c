@@ -8,9 +8,9 @@
 		".byte 0\n"                                                                                            \
 		".popsection\n")
 
-TEXT(text_manual_1, "configs/manual/mayfly.1");
-TEXT(text_manual_5, "configs/manual/mayfly.5");
-TEXT(text_manual_jailer, "configs/manual/mayfly-jailer.1");
-TEXT(text_completion_bash, "configs/completion/mayfly.bash");
-TEXT(text_completion_zsh, "configs/completion/mayfly.zsh");
-TEXT(text_completion_fish, "configs/completion/mayfly.fish");
+TEXT(embedded_manual_1, "configs/manual/mayfly.1");
+TEXT(embedded_manual_5, "configs/manual/mayfly.5");
+TEXT(embedded_manual_jailer, "configs/manual/mayfly-jailer.1");
+TEXT(embedded_completion_bash, "configs/completion/mayfly.bash");
+TEXT(embedded_completion_zsh, "configs/completion/mayfly.zsh");
+TEXT(embedded_completion_fish, "configs/completion/mayfly.fish");

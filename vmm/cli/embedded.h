@@ -2,7 +2,7 @@
 #ifndef MF_CLI_EMBEDDED_H
 #define MF_CLI_EMBEDDED_H
 
-extern const char text_manual_1[], text_manual_5[], text_manual_jailer[];
-extern const char text_completion_bash[], text_completion_zsh[], text_completion_fish[];
+extern const char embedded_manual_1[], embedded_manual_5[], embedded_manual_jailer[];
+extern const char embedded_completion_bash[], embedded_completion_zsh[], embedded_completion_fish[];
 
 #endif

@@ -29,9 +29,9 @@ const struct cli_usage manual_usage = {
 static const struct {
 	const char *name, *text;
 } pages[] = {
-	{ "1", text_manual_1 },
-	{ "5", text_manual_5 },
-	{ "jailer", text_manual_jailer },
+	{ "1", embedded_manual_1 },
+	{ "5", embedded_manual_5 },
+	{ "jailer", embedded_manual_jailer },
 };
 
 /* Text as roff wants it, on one line: hyphens that can be copied, and no requests. */

@@ -54,7 +54,7 @@ const struct cli_usage cli_exec_usage = {
 
 struct exec {
 	int fd, signal_fd;
-	struct session session;
+	struct stdio_relay relay;
 	bool exited;
 	unsigned status;
 	int ended_by; /* a signal; 0: by none */
@@ -76,19 +76,19 @@ static int take_signal(struct exec *x, struct err *e)
 {
 	int signo = ending_take(x->signal_fd);
 
-	if (signo == SIGWINCH && x->session.tty)
-		tell(x, MSG_SIZE, session_tty_size());
+	if (signo == SIGWINCH && x->relay.tty)
+		tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
 	if (signo == 0 || signo == SIGWINCH || signo == SIGCHLD)
 		return 0;
 	if (signo == SIGCONT) {
-		console_tty_again(x->session.tty);
+		console_tty_again(x->relay.tty);
 		return 0;
 	}
 	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
 		x->ended_by = ending_status() ? ending_status() - STATUS_SIGNAL_BASE : signo;
 		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
 	}
-	tell(x, MSG_SIGNAL, (uint32_t)signo);
+	tell(x, INIT_MSG_SIGNAL, (uint32_t)signo);
 	return 0;
 }
 
@@ -96,14 +96,14 @@ static int take_signal(struct exec *x, struct err *e)
 static int take_message(struct exec *x, struct err *e)
 {
 	static char payload[INIT_PAYLOAD_MAX + 1];
-	struct agent_client monitor = { .fd = x->fd };
+	struct control_client monitor = { .fd = x->fd };
 	struct init_msg msg;
 
-	if (agent_client_receive(&monitor, &msg, payload) < 0)
+	if (control_client_receive(&monitor, &msg, payload) < 0)
 		return err_set(e, -EPIPE, "the guest has ended");
-	if (msg.type == MSG_STARTED && x->session.tty)
-		tell(x, MSG_SIZE, session_tty_size());
-	if (msg.type != MSG_EXIT)
+	if (msg.type == INIT_MSG_STARTED && x->relay.tty)
+		tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
+	if (msg.type != INIT_MSG_EXIT)
 		return 0;
 	x->exited = true;
 	x->status = msg.value & 0xff;
@@ -119,17 +119,17 @@ static int serve(struct exec *x, struct err *e)
 	struct pollfd fds[] = {
 		{ .fd = x->fd, .events = POLLIN },
 		{ .fd = x->signal_fd, .events = POLLIN },
-		{ .fd = x->session.changed_fd, .events = POLLIN },
+		{ .fd = x->relay.changed_fd, .events = POLLIN },
 	};
 	uint64_t count;
 
-	while (!x->exited || !session_is_done(&x->session)) {
+	while (!x->exited || !stdio_relay_is_done(&x->relay)) {
 		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
 			continue; /* EINTR */
 		if (fds[1].revents && take_signal(x, e) < 0)
 			return e->code;
-		if (fds[2].revents && read(x->session.changed_fd, &count, sizeof(count)) == sizeof(count) &&
-		    atomic_load(&x->session.left))
+		if (fds[2].revents && read(x->relay.changed_fd, &count, sizeof(count)) == sizeof(count) &&
+		    atomic_load(&x->relay.left))
 			return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
 		if (fds[0].revents && !x->exited && take_message(x, e) < 0)
 			return e->code;
@@ -140,7 +140,7 @@ static int serve(struct exec *x, struct err *e)
 }
 
 /* On a thread of the command's streams. */
-static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
+static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	(void)ctx;
 	(void)pump;
@@ -153,23 +153,23 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 {
 	const struct ending_kind kind = { .command = true };
 	bool tty = config_wants_tty(&c->command);
-	int streams[SESSION_STREAMS], r;
+	int streams[STDIO_RELAY_STREAMS], r;
 
 	x->signal_fd = ending_setup(&kind, e);
 	if (x->signal_fd < 0 || crash_setup(e) < 0)
 		return e->code;
-	x->session.guard = on_pump;
-	x->fd = agent_request(c->control, c, tty, streams, e);
+	x->relay.guard = on_pump;
+	x->fd = control_request(c->control, c, tty, streams, e);
 	if (x->fd < 0)
 		return x->fd;
 	if (tty)
 		console_tty_raw(STDIN_FILENO);
 	ending_serve();
-	r = session_start(&x->session, tty, streams, e);
+	r = stdio_relay_start(&x->relay, tty, streams, e);
 	if (!r)
 		r = serve(x, e);
 	/* Who leaves does not wait for output. */
-	session_end(&x->session, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
+	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
 	console_tty_restore();
 	return r;
 }
@@ -196,5 +196,5 @@ int exec_command(int argc, char **argv)
 		(void)cli_fail(&e);
 		return x.ended_by ? STATUS_SIGNAL_BASE + x.ended_by : STATUS_FAILED;
 	}
-	return x.status == STATUS_OK && atomic_load(&x.session.lost) ? STATUS_FAILED : (int)x.status;
+	return x.status == STATUS_OK && atomic_load(&x.relay.lost) ? STATUS_FAILED : (int)x.status;
 }

@@ -90,24 +90,24 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
 /*
  * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
  */
-static bool enter(const struct config *c, struct timeline *timeline, struct vm_outside *outside, int timeline_fd,
+static bool enter(const struct config *c, struct timeline *timeline, struct vm_parent *parent, int timeline_fd,
 		  int *ret_status)
 {
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
 	struct err e;
 
 	if (c->timeout_ms) {
-		outside->limit_ms = clock_now_ms() + c->timeout_ms;
-		ending_limit(outside->limit_ms);
+		parent->limit_ms = clock_now_ms() + c->timeout_ms;
+		ending_limit(parent->limit_ms);
 	}
-	if (children_start(outside->children, c, &e) < 0) {
-		children_end(outside->children);
+	if (helpers_start(parent->helpers, c, &e) < 0) {
+		helpers_end(parent->helpers);
 		*ret_status = cli_fail(&e);
 		return false;
 	}
 	if (!c->jail.on)
 		return true;
-	if (!jail_run(c, outside, keep, MF_ARRAY_SIZE(keep), ret_status))
+	if (!supervise(c, parent, keep, MF_ARRAY_SIZE(keep), ret_status))
 		return false;
 	timeline_mark(timeline, TIMELINE_JAIL);
 	return true;
@@ -115,8 +115,8 @@ static bool enter(const struct config *c, struct timeline *timeline, struct vm_o
 
 static int run_config(struct config *c, struct timeline *timeline)
 {
-	static struct children children; /* as those of run_command */
-	static struct vm_outside outside = { .children = &children, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
+	static struct helpers helpers; /* as those of run_command */
+	static struct vm_parent parent = { .helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
@@ -124,15 +124,15 @@ static int run_config(struct config *c, struct timeline *timeline)
 
 	if (c->dry_run)
 		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
-	outside.signal_fd = ending_setup(&kind, &e);
-	if (outside.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
-	    pack_directories(c, &e) < 0)
+	parent.signal_fd = ending_setup(&kind, &e);
+	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
+	    erofs_image_pack(c, &e) < 0)
 		return cli_fail(&e);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
-	if (!enter(c, timeline, &outside, timeline_fd, &status))
+	if (!enter(c, timeline, &parent, timeline_fd, &status))
 		return status;
-	status = vm_main(c, timeline, &outside);
+	status = vm_main(c, timeline, &parent);
 	if (c->time)
 		timeline_print(timeline);
 	if (timeline_fd >= 0) {
@@ -163,6 +163,6 @@ int run_command(int argc, char **argv)
 	if (r > 0)
 		return STATUS_OK;
 	r = run_config(&c, &timeline);
-	reaper_start();
+	async_teardown_start();
 	return r;
 }

@@ -123,7 +123,7 @@ int config_check(struct config *c, struct err *e)
 	if (config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
 		return e->code;
 	c->command.terminal = c->command.args.num && config_wants_tty(&c->command);
-	if (c->name && !c->control && c->command.args.num && agent_control_path(&c->control, c->name, e) < 0)
+	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
 	return c->kernel ? 0 : config_find_kernel(c, e);
 }

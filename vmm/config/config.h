@@ -176,7 +176,7 @@ bool config_wants_tty(const struct config_command *cmd);
 
 /*
  * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
- * memory is short. tty: NULL, or the size of the terminal that it gets, as session_tty_text has it.
+ * memory is short. tty: NULL, or the size of the terminal that it gets, as stdio_relay_tty_text has it.
  */
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
 

@@ -92,11 +92,11 @@ static int set_value(void *object, const struct config_field *f, json_t *value, 
 
 static int unknown_key(const struct config_field *fields, const char *prefix, const char *name, struct err *e)
 {
-	struct nearest n = { .word = name, .len = strlen(name) };
+	struct suggest n = { .word = name, .len = strlen(name) };
 
 	for (; fields->key; fields++) {
 		if (!(fields->flags & CONFIG_NOT_JSON))
-			nearest_try(&n, fields->key);
+			suggest_try(&n, fields->key);
 	}
 	if (n.best)
 		return err_set(e, -EINVAL, "unknown key '%s%s'; did you mean '%s'?", prefix, name, n.best);

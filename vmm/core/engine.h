@@ -54,7 +54,7 @@ struct loop {
 	const struct engine_ops *engine;
 	char name[LOOP_NAME_MAX];
 	char thread_name[LOOP_NUM_THREADS][LOOP_NAME_MAX];
-	enum ring_kind kind;
+	enum loop_kind kind;
 	int ring_fd, done_fd, epoll_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;

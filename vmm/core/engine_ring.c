@@ -8,7 +8,7 @@
  *
  * Quiet polls. The ring ends a poll also on EPOLLRDHUP, whether that was asked for or not (IO_POLL_UNMASK): the end of the
  * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop that polls sockets
- * (RING_SOCKETS, or one with a file that is a non-blocking socket) such a poll goes to an epoll(7) set, which adds EPOLLERR and
+ * (LOOP_SOCKETS, or one with a file that is a non-blocking socket) such a poll goes to an epoll(7) set, which adds EPOLLERR and
  * EPOLLHUP and nothing else, and the ring polls that set. These polls are a list; a socket is in the set once, with the
  * events of all that wait for it.
  */
@@ -73,7 +73,7 @@ static bool is_awaited(int fd)
 /* What would block is polled by the ring itself, as it should be. */
 static bool polls_sockets(const struct loop *loop)
 {
-	for (unsigned i = 0; loop->kind != RING_SOCKETS && i < loop->num_files; i++) {
+	for (unsigned i = 0; loop->kind != LOOP_SOCKETS && i < loop->num_files; i++) {
 		socklen_t len = sizeof(int);
 		int type;
 
@@ -81,7 +81,7 @@ static bool polls_sockets(const struct loop *loop)
 		    fcntl(loop->file[i], F_GETFL) & O_NONBLOCK)
 			return true;
 	}
-	return loop->kind == RING_SOCKETS;
+	return loop->kind == LOOP_SOCKETS;
 }
 
 static int ring_make_loop(struct loop *loop, struct err *e)
@@ -89,12 +89,12 @@ static int ring_make_loop(struct loop *loop, struct err *e)
 	struct ring_loop *r = to_ring(loop);
 	struct err why;
 
-	r->sqe_flags = loop->kind != RING_SOCKETS ? IOSQE_FIXED_FILE : 0;
+	r->sqe_flags = loop->kind != LOOP_SOCKETS ? IOSQE_FIXED_FILE : 0;
 	if (polls_sockets(loop)) {
 		loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 		if (loop->epoll_fd < 0)
 			return err_sys(e, "make an epoll set of the %s loop", loop->name);
-		r->epoll_file = loop->kind == RING_SOCKETS ? loop->epoll_fd : loop_add_file(loop, loop->epoll_fd);
+		r->epoll_file = loop->kind == LOOP_SOCKETS ? loop->epoll_fd : loop_add_file(loop, loop->epoll_fd);
 		if (r->epoll_file < 0)
 			return err_neg(e, r->epoll_file, "add the epoll set of the %s loop", loop->name);
 	}
@@ -123,7 +123,7 @@ static struct io_uring_sqe *get_sqe(struct ring_loop *r)
 
 static int fd_of(const struct ring_loop *r, const struct op *op)
 {
-	return r->loop.kind == RING_SOCKETS ? op->file : r->loop.file[op->file];
+	return r->loop.kind == LOOP_SOCKETS ? op->file : r->loop.file[op->file];
 }
 
 /* Lets the set have what the list wants of fd. Returns 0 or -errno. */
@@ -357,7 +357,7 @@ static void ring_end(struct loop *loop)
 {
 	struct ring_loop *r = to_ring(loop);
 
-	if (loop->kind != RING_SOCKETS && r->lets_go)
+	if (loop->kind != LOOP_SOCKETS && r->lets_go)
 		(void)io_uring_unregister_files(&r->ring); /* if it fails, the end of the ring does it, later */
 }
 

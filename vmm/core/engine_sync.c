@@ -120,7 +120,7 @@ static bool sync_start(struct loop *loop, struct op *op, int opcode, int file, c
 	*r = (struct request){ .op = op, .io.opcode = opcode, .io.addr = addr, .io.len = len };
 	r->io.offset = offset;
 	r->io.flags = flags;
-	r->io.file = loop->kind == RING_SOCKETS ? (struct sync_file){ .fd = file, .kind = SYNC_BLOCKING } :
+	r->io.file = loop->kind == LOOP_SOCKETS ? (struct sync_file){ .fd = file, .kind = SYNC_BLOCKING } :
 						  s->file[file];
 	r->io.events = opcode == IORING_OP_POLL_ADD ? (short)flags : out ? POLLOUT : POLLIN;
 	op->res = (int)(r - s->request); /* for sync_cancel */
@@ -357,8 +357,8 @@ static int sync_make(struct loop *loop, struct err *e)
 	s->num_polled = FIRST_FILE;
 	if (s->loop.done_fd < 0)
 		return err_sys(e, "make an eventfd of the %s loop", loop->name);
-	s->has_worker = loop->kind != RING_SOCKETS && engine_thread_start(loop, &s->worker, worker, e) == 0;
-	return s->has_worker || loop->kind == RING_SOCKETS ? 0 : e->code;
+	s->has_worker = loop->kind != LOOP_SOCKETS && engine_thread_start(loop, &s->worker, worker, e) == 0;
+	return s->has_worker || loop->kind == LOOP_SOCKETS ? 0 : e->code;
 }
 
 static void sync_end(struct loop *loop)

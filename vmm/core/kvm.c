@@ -72,7 +72,7 @@ int kvm_init(struct kvm *k, struct err *e)
 	int r;
 
 	*k = KVM_INIT;
-	k->fd = files_take(KVM_PATH, O_RDWR);
+	k->fd = fdstore_take(KVM_PATH, O_RDWR);
 	if (k->fd < 0)
 		k->fd = kvm_open(e);
 	if (k->fd < 0)

@@ -31,7 +31,7 @@
 
 #define LOOP_STACK_SIZE (256 * KIB)
 
-int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum ring_kind kind, struct err *e)
+int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum loop_kind kind, struct err *e)
 {
 	const struct engine_ops *ops = engine == LOOP_ENGINE_SYNC ? &engine_sync : &engine_ring;
 	struct loop *loop = calloc(1, ops->size);
@@ -85,7 +85,7 @@ int loop_replace_file(struct loop *loop, int file, int fd)
 {
 	int r = 0;
 
-	if (loop->kind != RING_EXCHANGEABLE)
+	if (loop->kind != LOOP_EXCHANGEABLE)
 		return -EACCES;
 	if (loop->running)
 		r = loop->engine->replace(loop, file, fd);
@@ -175,7 +175,7 @@ static void watch_done(struct op *op, int res);
 
 static bool watch_start(struct watch *watch)
 {
-	if (watch->loop->kind == RING_SOCKETS)
+	if (watch->loop->kind == LOOP_SOCKETS)
 		return loop_poll(watch->loop, &watch->op, watch->file, POLLIN);
 	return loop_read(watch->loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0);
 }
@@ -202,7 +202,7 @@ static void watch_done(struct op *op, int res)
 
 	if (watch->loop->stop)
 		return;
-	if (res > 0 && watch->loop->kind == RING_SOCKETS)
+	if (res > 0 && watch->loop->kind == LOOP_SOCKETS)
 		res = watch_read(watch);
 	if (res < 0 && res != -EINTR && res != -EAGAIN) {
 		/* Not armed again, or an error that stays would keep the loop busy. It cannot happen to an eventfd. */
@@ -220,7 +220,7 @@ int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
 
 	if (file < 0)
 		return file;
-	if (loop->kind == RING_SOCKETS)
+	if (loop->kind == LOOP_SOCKETS)
 		file = eventfd;
 	watch->loop = loop;
 	watch->file = file;

@@ -1,12 +1,12 @@
 /*
  * A loop: one thread that does all the input and output of its devices. Each device belongs to exactly one loop and all
- * of its work happens on that thread, so device files hold no lock. There are two kinds (enum ring_kind), by what it may
+ * of its work happens on that thread, so device files hold no lock. There are two kinds (enum loop_kind), by what it may
  * reach, and two engines, which do the same: io_uring, and system calls where that is forbidden.
  *
  * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. A ring is made
  * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
  * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), but all files can
- * be given up, and they can be exchanged for others on a loop of RING_EXCHANGEABLE.
+ * be given up, and they can be exchanged for others on a loop of LOOP_EXCHANGEABLE.
  *
  * A turn of the loop: wait for completions; take all of them; fire timers; run their callbacks; run the
  * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
@@ -35,7 +35,7 @@ enum loop_engine {
 
 enum loop_thread {
 	LOOP_THREAD_MAIN,   /* where callbacks run */
-	LOOP_THREAD_WORKER, /* of LOOP_ENGINE_SYNC, unless the loop is RING_SOCKETS */
+	LOOP_THREAD_WORKER, /* of LOOP_ENGINE_SYNC, unless the loop is LOOP_SOCKETS */
 	LOOP_NUM_THREADS,
 };
 
@@ -70,17 +70,17 @@ struct watch {
 /*
  * Makes a stopped loop; name (at most 15 bytes, kept) becomes its thread's. Returns 0 or -errno with e set.
  *
- * RING_FIXED: reads, writes, fsync and polls of the files that were added before loop_start, and of no others.
- * RING_SOCKETS: watches, loop_poll and loop_cancel alone, for a device whose files come and go. A file index is then the
+ * LOOP_FIXED: reads, writes, fsync and polls of the files that were added before loop_start, and of no others.
+ * LOOP_SOCKETS: watches, loop_poll and loop_cancel alone, for a device whose files come and go. A file index is then the
  * file descriptor itself; data moves by non-blocking system calls when a poll has said that it can.
  */
-int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum ring_kind kind, struct err *e);
+int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum loop_kind kind, struct err *e);
 
 /* Stops if it runs, then frees; NULL is fine. Files stay open, they are the owners'. */
 void loop_free(struct loop *loop);
 
 /*
- * Makes fd (not owned; open until loop_free) usable on this loop, which is RING_FIXED. Returns its index for the
+ * Makes fd (not owned; open until loop_free) usable on this loop, which is LOOP_FIXED. Returns its index for the
  * operations below, or -EMFILE. Before loop_start.
  */
 int loop_add_file(struct loop *loop, int fd);
@@ -88,7 +88,7 @@ int loop_add_file(struct loop *loop, int fd);
 /*
  * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
  * file that they have, which stays open until they have ended. Returns 0, -EACCES on a loop that is not
- * RING_EXCHANGEABLE, or another -errno.
+ * LOOP_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
@@ -107,7 +107,7 @@ int loop_done_fd(const struct loop *loop);
 int loop_epoll_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
 
-/* The descriptor of a file, or -1 if there are not so many. On RING_SOCKETS: what is watched. */
+/* The descriptor of a file, or -1 if there are not so many. On LOOP_SOCKETS: what is watched. */
 int loop_file(const struct loop *loop, unsigned index);
 
 /* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */

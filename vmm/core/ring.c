@@ -2,10 +2,10 @@
  * The ring of a loop, made disabled and restricted; see ring.h.
  *
  * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations of its kind
- * in ops below. Nothing that opens, connects or maps is among them. RING_FIXED works on registered files only
- * (IOSQE_FIXED_FILE is required). RING_SOCKETS cannot, because its files come and go; so it polls, and what
+ * in ops below. Nothing that opens, connects or maps is among them. LOOP_FIXED works on registered files only
+ * (IOSQE_FIXED_FILE is required). LOOP_SOCKETS cannot, because its files come and go; so it polls, and what
  * moves data there are system calls, which seccomp does see. io_uring_register(2) on a ring restricted so refuses
- * everything further, but to give up all registered files, and to exchange those of RING_EXCHANGEABLE.
+ * everything further, but to give up all registered files, and to exchange those of LOOP_EXCHANGEABLE.
  *
  * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
  * same with more interruptions.
@@ -86,15 +86,15 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 	return 0;
 }
 
-static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind kind, struct err *e)
+static int ring_restrict(struct io_uring *ring, const char *name, enum loop_kind kind, struct err *e)
 {
-	/* The first two are those of RING_SOCKETS. */
+	/* The first two are those of LOOP_SOCKETS. */
 	static const uint8_t ops[] = {
 		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_READ,  IORING_OP_READV,
 		IORING_OP_WRITEV,   IORING_OP_WRITE,	    IORING_OP_FSYNC, IORING_OP_FALLOCATE
 	};
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 4] = { 0 };
-	size_t n = 0, num_ops = kind == RING_SOCKETS ? 2 : MF_ARRAY_SIZE(ops);
+	size_t n = 0, num_ops = kind == LOOP_SOCKETS ? 2 : MF_ARRAY_SIZE(ops);
 	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
 	int r;
 
@@ -103,7 +103,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind
 		res[n].sqe_op = ops[n];
 	}
 	/* Without these two, no flag is allowed. */
-	if (kind != RING_SOCKETS) {
+	if (kind != LOOP_SOCKETS) {
 		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
 		res[n++].sqe_flags = IOSQE_FIXED_FILE;
 		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
@@ -111,7 +111,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
 		res[n++].register_op = IORING_UNREGISTER_FILES;
 	}
-	if (kind == RING_EXCHANGEABLE) {
+	if (kind == LOOP_EXCHANGEABLE) {
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
 		res[n++].register_op = IORING_REGISTER_FILES_UPDATE;
 	}
@@ -123,14 +123,14 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum ring_kind
 	return 0;
 }
 
-int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsigned entries, const int *files,
+int ring_make(struct io_uring *ring, const char *name, enum loop_kind kind, unsigned entries, const int *files,
 	      unsigned num_files, struct err *e)
 {
 	int r = ring_setup(ring, name, entries, e);
 
 	if (r < 0)
 		return r;
-	if (kind != RING_SOCKETS)
+	if (kind != LOOP_SOCKETS)
 		r = io_uring_register_files(ring, files, num_files);
 	r = r < 0 ? err_neg(e, r, "register the files of the %s ring", name) : ring_restrict(ring, name, kind, e);
 	if (r < 0)
@@ -138,7 +138,7 @@ int ring_make(struct io_uring *ring, const char *name, enum ring_kind kind, unsi
 	return r;
 }
 
-const char *ring_strerror(int res)
+const char *loop_strerror(int res)
 {
 	return res == -ECANCELED ? "io_uring may start no thread (pids.max, or RLIMIT_NPROC)" : strerror(-res);
 }

@@ -186,7 +186,7 @@ static const struct filter_rule vsock_sync_rules[] = {
 	VSOCK,
 };
 
-/* The threads that carry the streams of a COMMAND (session.c). */
+/* The threads that carry the streams of a COMMAND (stdio_relay.c). */
 static const struct filter_rule pump_rules[] = {
 	ALLOW(read, "the stream", SLOT(1, SLOT_OWN)),
 	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),

@@ -92,8 +92,8 @@ static char *boot_text(const struct config *c, size_t *ret_len)
 
 int boot_init_archive(uint8_t **ret, size_t *ret_len, const struct config *c, struct err *e)
 {
-	char size[SESSION_TTY_TEXT_MAX];
-	const char *tty = c->command.terminal ? session_tty_text(size) : NULL;
+	char size[STDIO_RELAY_TTY_TEXT_MAX];
+	const char *tty = c->command.terminal ? stdio_relay_tty_text(size) : NULL;
 	size_t boot_len = 0, command_len = 0;
 	MF_FREE char *boot = boot_text(c, &boot_len);
 	MF_FREE char *command = config_command_text(&c->command, tty, &command_len);

@@ -8,7 +8,7 @@
 #include "loader/init/proto.h"
 #include "vmm/base/printable.h"
 
-static void take_line(struct guestlog *g)
+static void take_line(struct console_scan *g)
 {
 	static const char panic[] = "Kernel panic - not syncing: ";
 	const char *at;
@@ -29,7 +29,7 @@ static void take_line(struct guestlog *g)
 		g->status = atoi(g->line + sizeof(INIT_CONSOLE_STATUS) - 1) & 0xff;
 }
 
-void guestlog_scan(struct guestlog *g, const void *data, size_t len)
+void console_scan(struct console_scan *g, const void *data, size_t len)
 {
 	const unsigned char *byte = data;
 

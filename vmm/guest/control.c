@@ -1,4 +1,4 @@
-/* The control socket; see agent_client.h. */
+/* The control socket; see guest_client_client.h. */
 #include "vmm/guest/control.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 #define DIR_NAME "mayfly"
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
-int agent_control_path(char **ret, const char *name, struct err *e)
+int config_control_path(char **ret, const char *name, struct err *e)
 {
 	const char *dir = geteuid() == 0 ? DIR_ROOT : getenv("XDG_RUNTIME_DIR");
 
@@ -57,7 +57,7 @@ static int check_directory(const char *dir, struct err *e)
 	return 0;
 }
 
-/* Makes path's directory and looks at it, if it is one that agent_control_path has chosen. */
+/* Makes path's directory and looks at it, if it is one that config_control_path has chosen. */
 static int own_directory(const char *path, bool make, struct err *e)
 {
 	MF_FREE char *dir = strdup(path);
@@ -83,42 +83,42 @@ static int own_directory(const char *path, bool make, struct err *e)
 	return check_directory(dir, e);
 }
 
-int agent_listen(struct unixname *name, const char *path, struct err *e)
+int control_listen(struct unix_socket *name, const char *path, struct err *e)
 {
 	mode_t mask;
 	int r;
 
-	if (unixname_take(name, path))
+	if (unix_socket_take(name, path))
 		return 0;
 	r = own_directory(path, true, e);
 	if (r < 0)
 		return r;
 	mask = umask(0177); /* who may connect may run commands in the guest; no other thread makes files now */
-	r = unixname_listen(name, path, SOCK_SEQPACKET, e);
+	r = unix_socket_listen(name, path, SOCK_SEQPACKET, e);
 	umask(mask);
 	return r;
 }
 
-int agent_client_open(struct agent_client *c, int listen_fd)
+int control_client_open(struct control_client *c, int listen_fd)
 {
 	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return c->fd < 0 ? -errno : 0;
 }
 
-void agent_client_close(struct agent_client *c)
+void control_client_close(struct control_client *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
 }
 
-int agent_turn_away(int listen_fd)
+int control_turn_away(int listen_fd)
 {
-	struct agent_client c;
-	int r = agent_client_open(&c, listen_fd);
+	struct control_client c;
+	int r = control_client_open(&c, listen_fd);
 
-	agent_client_refuse(&c, "the guest runs as many commands as it can");
-	agent_client_close(&c);
+	control_client_refuse(&c, "the guest runs as many commands as it can");
+	control_client_close(&c);
 	return r;
 }
 
@@ -128,33 +128,33 @@ static int send_packet(int fd, const struct init_msg *msg, const void *payload, 
 	const struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
 				     { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
 
-	_Static_assert(SESSION_STREAMS <= FDIO_FDS_MAX, "all streams of a command in one packet");
+	_Static_assert(STDIO_RELAY_STREAMS <= FDIO_FDS_MAX, "all streams of a command in one packet");
 	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
 }
 
 /* What cannot be sent is for a client that has gone, or does not read: it is closed, and hears of it so. */
-static void answer(struct agent_client *c, const struct init_msg *msg, const void *payload, const int *fds,
+static void answer(struct control_client *c, const struct init_msg *msg, const void *payload, const int *fds,
 		   unsigned num)
 {
 	if (c->fd >= 0 && send_packet(c->fd, msg, payload, fds, num) < 0)
-		agent_client_close(c);
+		control_client_close(c);
 }
 
-void agent_client_tell(struct agent_client *c, const struct init_msg *msg, const char *payload)
+void control_client_tell(struct control_client *c, const struct init_msg *msg, const char *payload)
 {
 	answer(c, msg, payload, NULL, 0);
 }
 
-void agent_client_accept(struct agent_client *c, const int fd[SESSION_STREAMS])
+void control_client_accept(struct control_client *c, const int fd[STDIO_RELAY_STREAMS])
 {
-	const struct init_msg msg = { .type = MSG_RUN, .number = c->number };
+	const struct init_msg msg = { .type = INIT_MSG_RUN, .number = c->number };
 
-	answer(c, &msg, NULL, fd, fd[1] < 0 ? 1 : SESSION_STREAMS);
+	answer(c, &msg, NULL, fd, fd[1] < 0 ? 1 : STDIO_RELAY_STREAMS);
 }
 
-void agent_client_refuse(struct agent_client *c, const char *text)
+void control_client_refuse(struct control_client *c, const char *text)
 {
-	const struct init_msg msg = { .type = MSG_FAILED, .len = (uint32_t)strlen(text) };
+	const struct init_msg msg = { .type = INIT_MSG_FAILED, .len = (uint32_t)strlen(text) };
 
 	answer(c, &msg, text, NULL, 0);
 }
@@ -180,7 +180,7 @@ static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds,
 	return 0;
 }
 
-int agent_client_receive(struct agent_client *c, struct init_msg *ret, char *payload)
+int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload)
 {
 	unsigned none = 0;
 
@@ -188,17 +188,17 @@ int agent_client_receive(struct agent_client *c, struct init_msg *ret, char *pay
 }
 
 /* Also for `mayfly exec`, whose connection it is then. */
-static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_STREAMS], struct err *e)
+static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e)
 {
-	struct init_msg msg = { .type = MSG_RUN, .value = tty };
+	struct init_msg msg = { .type = INIT_MSG_RUN, .value = tty };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
 	MF_FREE char *text = NULL;
-	char size[SESSION_TTY_TEXT_MAX];
-	unsigned num = SESSION_STREAMS;
+	char size[STDIO_RELAY_TTY_TEXT_MAX];
+	unsigned num = STDIO_RELAY_STREAMS;
 	size_t len = 0;
 	int r;
 
-	text = config_command_text(&c->command, tty ? session_tty_text(size) : NULL, &len);
+	text = config_command_text(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
 	if (!text || !payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	msg.len = (uint32_t)len;
@@ -207,23 +207,24 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[SESSION_
 		r = receive_packet(fd, &msg, payload, ret_fd, &num);
 	if (r < 0)
 		return err_neg(e, r, "ask for the command");
-	if (msg.type == MSG_FAILED)
+	if (msg.type == INIT_MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
-	if (msg.type != MSG_RUN || num != (tty ? 1 : SESSION_STREAMS))
+	if (msg.type != INIT_MSG_RUN || num != (tty ? 1 : STDIO_RELAY_STREAMS))
 		return err_set(e, -EPROTO, "what answers is no mayfly");
 	return 0;
 }
 
-int agent_request(const char *target, const struct config *c, bool tty, int ret_fd[SESSION_STREAMS], struct err *e)
+int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],
+		    struct err *e)
 {
 	MF_FREE char *path = NULL;
 	MF_CLOSE int fd = -1;
 
-	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
 		ret_fd[i] = -1;
 	if (strchr(target, '/'))
 		path = strdup(target);
-	else if (agent_control_path(&path, target, e) < 0)
+	else if (config_control_path(&path, target, e) < 0)
 		return e->code;
 	if (!path)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -231,7 +232,7 @@ int agent_request(const char *target, const struct config *c, bool tty, int ret_
 		return err_set(e, -ENAMETOOLONG, "'%s' is longer than a socket's name can be", path);
 	if (own_directory(path, false, e) < 0)
 		return e->code;
-	fd = unixname_connect(path, SOCK_SEQPACKET);
+	fd = unix_socket_connect(path, SOCK_SEQPACKET);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return err_set(e, fd, "no guest listens at '%s'", path);
 	if (fd < 0)

@@ -1,6 +1,6 @@
 /*
  * The control socket, at which `mayfly exec` asks the monitor for commands; both sides of it. A message is a packet: a
- * struct init_msg, and its payload. See agent.c.
+ * struct init_msg, and its payload. See guest_client.c.
  */
 #ifndef MF_GUEST_CONTROL_H
 #define MF_GUEST_CONTROL_H
@@ -12,10 +12,10 @@
 
 struct config;
 struct err;
-struct unixname;
+struct unix_socket;
 
 /* One client, as the monitor has it. */
-struct agent_client {
+struct control_client {
 	int fd;		 /* non-blocking; or -1: it has gone, or there is none */
 	unsigned number; /* of its command, fixed */
 	bool running;	 /* the guest has that, whether the client is here or not */
@@ -23,37 +23,38 @@ struct agent_client {
 };
 
 /*
- * Listens at path, for this user alone. If the last directory of path is ours (agent_control_path), makes it, or refuses one
+ * Listens at path, for this user alone. If the last directory of path is ours (config_control_path), makes it, or refuses one
  * in which others could exchange the socket.
  */
-int agent_listen(struct unixname *name, const char *path, struct err *e);
+int control_listen(struct unix_socket *name, const char *path, struct err *e);
 
 /* Takes a client that waits, if there is one; or closes it, with a sentence. Returns 0 or accept4(2)'s -errno. */
-int agent_client_open(struct agent_client *c, int listen_fd);
-int agent_turn_away(int listen_fd);
-void agent_client_close(struct agent_client *c);
+int control_client_open(struct control_client *c, int listen_fd);
+int control_turn_away(int listen_fd);
+void control_client_close(struct control_client *c);
 
 /*
  * A message of the client: payload has INIT_PAYLOAD_MAX + 1 bytes. Returns 0, -EAGAIN when there is none, or another
  * -errno when the client has gone or sends nonsense.
  */
-int agent_client_receive(struct agent_client *c, struct init_msg *ret, char *payload);
+int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload);
 
-/* Answers MSG_RUN: with the streams, which stay the caller's; or MSG_FAILED. Then a message of the guest. */
-void agent_client_accept(struct agent_client *c, const int fd[SESSION_STREAMS]);
-void agent_client_refuse(struct agent_client *c, const char *text);
-void agent_client_tell(struct agent_client *c, const struct init_msg *msg, const char *payload);
+/* Answers INIT_MSG_RUN: with the streams, which stay the caller's; or INIT_MSG_FAILED. Then a message of the guest. */
+void control_client_accept(struct control_client *c, const int fd[STDIO_RELAY_STREAMS]);
+void control_client_refuse(struct control_client *c, const char *text);
+void control_client_tell(struct control_client *c, const struct init_msg *msg, const char *payload);
 
 /*
  * The client's side: connects to target, a name or a path with a slash, asks for c's command and gets its streams.
  * Returns the connection, blocking, or -errno with e set.
  */
-int agent_request(const char *target, const struct config *c, bool tty, int ret_fd[SESSION_STREAMS], struct err *e);
+int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],
+		    struct err *e);
 
 /*
  * Where the control socket of name is: in /run/mayfly for root, else in $XDG_RUNTIME_DIR/mayfly. Returns 0 and the path in
  * *ret, to be freed by the caller, or -errno with e set.
  */
-int agent_control_path(char **ret, const char *name, struct err *e);
+int config_control_path(char **ret, const char *name, struct err *e);
 
 #endif

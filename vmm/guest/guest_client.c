@@ -1,15 +1,15 @@
 /*
- * The monitor's talk with its init in the guest; see agent.h.
+ * The monitor's talk with its init in the guest; see guest_client.h.
  *
  * Theory of operation. init connects by vsock to ports for which the device was lent one end of a socket pair each; the
- * other end of the control connection is here (channel.c), those of the streams of command 0 are in the session
- * (session.c). For each further command, `mayfly exec` connects to the control socket and gets its ends of the streams as
+ * other end of the control connection is here (init_conn.c), those of the streams of command 0 are in the session
+ * (stdio_relay.c). For each further command, `mayfly exec` connects to the control socket and gets its ends of the streams as
  * descriptors, so that its data never passes through here:
  *
- *	mayfly exec -- MSG_RUN --> agent: pairs made, lent to the guest -- MSG_RUN --> init
- *	            <- MSG_RUN + ends of the streams --
- *	            <- MSG_STARTED, MSG_EXIT --               <- the same --           init
- *	            -- MSG_SIGNAL, MSG_SIZE -->               -- the same -->          init
+ *	mayfly exec -- INIT_MSG_RUN --> agent: pairs made, lent to the guest -- INIT_MSG_RUN --> init
+ *	            <- INIT_MSG_RUN + ends of the streams --
+ *	            <- INIT_MSG_STARTED, INIT_MSG_EXIT --               <- the same --           init
+ *	            -- INIT_MSG_SIGNAL, INIT_MSG_SIZE -->               -- the same -->          init
  *
  * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. Whoever
  * finds out closes it; hang_up tells the guest, of each command that runs without its client. Its number stays in use until
@@ -32,7 +32,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/guest/control.h"
-#define MF_LOG_MODULE "agent"
+#define MF_LOG_MODULE "guest"
 #include "vmm/base/log.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/util.h"
@@ -43,24 +43,24 @@
 #define TEXT_MAX 512
 #define ACCEPT_PAUSE_MS 1000 /* or until another client has gone */
 
-struct agent {
+struct guest_client {
 	struct virtio_dev *vsock;
-	const struct agent_ops *ops;
+	const struct guest_client_ops *ops;
 	void *ctx;
-	struct channel channel; /* to init, once that has connected; until then messages wait in it */
-	struct session session; /* of command 0 */
-	struct unixname name;	/* the control socket; without a path: there is none */
-	struct agent_client client[INIT_COMMANDS_MAX - 1];
+	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
+	struct stdio_relay relay; /* of command 0 */
+	struct unix_socket name;  /* the control socket; without a path: there is none */
+	struct control_client client[INIT_COMMANDS_MAX - 1];
 	bool hello, started, exited, told, accept_warned;
 	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
 	unsigned status, flags;
 	char text[TEXT_MAX]; /* printable */
 };
 
-static int send_msg(struct agent *a, enum init_msg_type type, unsigned number, uint32_t value)
+static int send_msg(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value)
 {
 	const struct init_msg msg = { .type = type, .number = number, .value = value };
-	int r = channel_send(&a->channel, &msg, NULL);
+	int r = init_conn_send(&a->conn, &msg, NULL);
 
 	if (r < 0)
 		log_debug("message %d to init: %s", type, strerror(-r));
@@ -68,7 +68,7 @@ static int send_msg(struct agent *a, enum init_msg_type type, unsigned number, u
 }
 
 /* Lends a descriptor, which is gone then in any case. */
-static int lend(struct agent *a, uint32_t port, int fd, struct err *e)
+static int lend(struct guest_client *a, uint32_t port, int fd, struct err *e)
 {
 	int r = vsock_lend(a->vsock, port, fd);
 
@@ -77,11 +77,11 @@ static int lend(struct agent *a, uint32_t port, int fd, struct err *e)
 	return r < 0 ? err_neg(e, r, "lend the guest a socket") : 0;
 }
 
-static int lend_streams(struct agent *a, unsigned number, int others[SESSION_STREAMS], struct err *e)
+static int lend_streams(struct guest_client *a, unsigned number, int others[STDIO_RELAY_STREAMS], struct err *e)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < SESSION_STREAMS; i++) {
+	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++) {
 		if (others[i] < 0)
 			continue;
 		if (r == 0)
@@ -92,76 +92,76 @@ static int lend_streams(struct agent *a, unsigned number, int others[SESSION_STR
 	return r;
 }
 
-static int start_session(struct agent *a, bool tty, struct err *e)
+static int start_relay(struct guest_client *a, bool tty, struct err *e)
 {
-	int fd[SESSION_STREAMS], others[SESSION_STREAMS], r;
+	int fd[STDIO_RELAY_STREAMS], others[STDIO_RELAY_STREAMS], r;
 
-	a->session.guard = a->ops->guard;
-	a->session.on_output = a->ops->output;
-	a->session.ctx = a->ctx;
-	r = session_make_pairs(fd, others, tty, e);
+	a->relay.guard = a->ops->guard;
+	a->relay.on_output = a->ops->output;
+	a->relay.ctx = a->ctx;
+	r = stdio_relay_make_pairs(fd, others, tty, e);
 	if (!r)
 		r = lend_streams(a, 0, others, e);
-	return r ? r : session_start(&a->session, tty, fd, e);
+	return r ? r : stdio_relay_start(&a->relay, tty, fd, e);
 }
 
-static int start_channel(struct agent *a, struct err *e)
+static int start_conn(struct guest_client *a, struct err *e)
 {
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_sys(e, "make a socket pair");
-	if (channel_init(&a->channel, pair[0]) < 0) {
+	if (init_conn_init(&a->conn, pair[0]) < 0) {
 		close(pair[1]);
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return lend(a, INIT_CONTROL_PORT, pair[1], e);
 }
 
-int agent_new(struct agent **ret, struct virtio_dev *vsock, const struct config *c, const struct agent_ops *ops,
-	      void *ctx, struct err *e)
+int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c,
+		     const struct guest_client_ops *ops, void *ctx, struct err *e)
 {
-	struct agent *a = calloc(1, sizeof(*a));
+	struct guest_client *a = calloc(1, sizeof(*a));
 	int r;
 
 	if (!a)
 		return err_set(e, -ENOMEM, "command: out of memory");
-	*a = (struct agent){ .vsock = vsock, .ops = ops, .ctx = ctx, .channel.fd = -1, .name = UNIXNAME_INIT };
+	*a = (struct guest_client){ .vsock = vsock, .ops = ops, .ctx = ctx, .conn.fd = -1, .name = UNIXNAME_INIT };
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
-		a->client[i] = (struct agent_client){ .fd = -1, .number = i + 1 };
+		a->client[i] = (struct control_client){ .fd = -1, .number = i + 1 };
 	*ret = a;
-	r = start_channel(a, e);
+	r = start_conn(a, e);
 	if (!r)
-		r = start_session(a, c->command.terminal, e);
+		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
 	if (!c->control)
 		return 0;
-	r = agent_listen(&a->name, c->control, e);
+	r = control_listen(&a->name, c->control, e);
 	return r < 0 ? err_wrap(e, "control '%s'", c->control) : 0;
 }
 
-void agent_free(struct agent *a)
+void guest_client_free(struct guest_client *a)
 {
 	if (!a)
 		return;
-	channel_done(&a->channel);
+	init_conn_done(&a->conn);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].fd >= 0)
 			close(a->client[i].fd);
-	unixname_done(&a->name);
+	unix_socket_done(&a->name);
 	/* The session's threads may be at work until the process ends, in a: it stays. */
 }
 
-static void tell_if_over(struct agent *a)
+static void tell_if_over(struct guest_client *a)
 {
-	if (!a->exited || a->told || !session_is_done(&a->session))
+	if (!a->exited || a->told || !stdio_relay_is_done(&a->relay))
 		return;
 	a->told = true;
 	a->ops->exited(a->ctx, a->status, a->flags, a->text);
 }
 
-static void take_exit(struct agent *a, const struct init_msg *msg, const char *text)
+static void take_exit(struct guest_client *a, const struct init_msg *msg, const char *text)
 {
 	if (a->exited)
 		return;
@@ -172,64 +172,64 @@ static void take_exit(struct agent *a, const struct init_msg *msg, const char *t
 	tell_if_over(a);
 }
 
-static struct agent_client *client_of(struct agent *a, uint32_t number)
+static struct control_client *client_of(struct guest_client *a, uint32_t number)
 {
 	return number >= 1 && number <= MF_ARRAY_SIZE(a->client) ? &a->client[number - 1] : NULL;
 }
 
 /* A command of `mayfly exec` has started or is over. */
-static void take_of_client(struct agent *a, const struct init_msg *msg, const char *payload)
+static void take_of_client(struct guest_client *a, const struct init_msg *msg, const char *payload)
 {
-	struct agent_client *c = client_of(a, msg->number);
+	struct control_client *c = client_of(a, msg->number);
 
 	if (!c || !c->running)
 		return; /* a guest that makes something up */
-	agent_client_tell(c, msg, payload);
-	if (msg->type == MSG_EXIT) {
-		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), SESSION_STREAMS);
+	control_client_tell(c, msg, payload);
+	if (msg->type == INIT_MSG_EXIT) {
+		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
 		c->running = c->hung_up = false;
 	}
 }
 
 /* What the channel has no room for is sent when there is some. */
-static void hang_up(struct agent *a)
+static void hang_up(struct guest_client *a)
 {
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
-		struct agent_client *c = &a->client[i];
+		struct control_client *c = &a->client[i];
 
 		if (c->running && c->fd < 0 && !c->hung_up)
-			c->hung_up = send_msg(a, MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
+			c->hung_up = send_msg(a, INIT_MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
 	}
 }
 
 static void take_message(void *ctx, const struct init_msg *msg, const char *payload)
 {
-	struct agent *a = ctx;
+	struct guest_client *a = ctx;
 
 	switch (msg->type) {
-	case MSG_HELLO:
+	case INIT_MSG_HELLO:
 		a->hello = true;
 		break;
-	case MSG_MARK:
+	case INIT_MSG_MARK:
 		if (msg->value <= INIT_MARK_NET)
 			a->ops->mark(a->ctx, (enum init_mark)msg->value);
 		break;
-	case MSG_STARTED:
+	case INIT_MSG_STARTED:
 		if (msg->number) {
 			take_of_client(a, msg, payload);
 		} else if (!a->started) {
 			a->started = true;
 			a->ops->started(a->ctx);
-			agent_resize(a);
+			guest_client_resize(a);
 		}
 		break;
-	case MSG_EXIT:
+	case INIT_MSG_EXIT:
 		if (msg->number)
 			take_of_client(a, msg, payload);
 		else
 			take_exit(a, msg, payload);
 		break;
-	case MSG_FAILED:
+	case INIT_MSG_FAILED:
 		printable_guest(a->text, sizeof(a->text), payload);
 		a->ops->failed(a->ctx, a->text);
 		break;
@@ -239,64 +239,65 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 }
 
 /* A client wants a command: makes its streams, and tells the guest. */
-static void run_for_client(struct agent *a, struct agent_client *c, const struct init_msg *msg, const char *payload)
+static void run_for_client(struct guest_client *a, struct control_client *c, const struct init_msg *msg,
+			   const char *payload)
 {
-	struct init_msg run = { .type = MSG_RUN, .number = c->number, .len = msg->len };
-	int fd[SESSION_STREAMS], others[SESSION_STREAMS];
+	struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number, .len = msg->len };
+	int fd[STDIO_RELAY_STREAMS], others[STDIO_RELAY_STREAMS];
 	struct err e;
 	int r;
 
 	if (!a->hello || a->exited) {
-		agent_client_refuse(c, a->exited ? "the guest is about to end" : "the guest is not ready yet");
+		control_client_refuse(c, a->exited ? "the guest is about to end" : "the guest is not ready yet");
 		return;
 	}
-	r = session_make_pairs(fd, others, msg->value, &e);
+	r = stdio_relay_make_pairs(fd, others, msg->value, &e);
 	if (r < 0) {
-		agent_client_refuse(c, e.text);
+		control_client_refuse(c, e.text);
 		return;
 	}
 	r = lend_streams(a, c->number, others, &e);
-	if (!r && channel_send(&a->channel, &run, payload) < 0)
+	if (!r && init_conn_send(&a->conn, &run, payload) < 0)
 		r = err_set(&e, -ENOBUFS, "the guest does not listen");
 	if (r < 0) {
-		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), SESSION_STREAMS);
-		agent_client_refuse(c, e.text);
+		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
+		control_client_refuse(c, e.text);
 	} else {
 		c->running = true;
-		agent_client_accept(c, fd);
+		control_client_accept(c, fd);
 	}
-	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
 }
 
-static void serve_client(struct agent *a, struct agent_client *c)
+static void serve_client(struct guest_client *a, struct control_client *c)
 {
 	static char payload[INIT_PAYLOAD_MAX + 1];
 	struct init_msg msg;
-	int r = agent_client_receive(c, &msg, payload);
+	int r = control_client_receive(c, &msg, payload);
 
 	if (r == -EAGAIN)
 		return;
 	if (r < 0) {
-		agent_client_close(c);
+		control_client_close(c);
 		a->accept_after_ms = 0; /* there is a descriptor now */
-	} else if (msg.type == MSG_RUN && !c->running) {
+	} else if (msg.type == INIT_MSG_RUN && !c->running) {
 		run_for_client(a, c, &msg, payload);
-	} else if ((msg.type == MSG_SIGNAL || msg.type == MSG_SIZE) && c->running) {
+	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {
 		(void)send_msg(a, (enum init_msg_type)msg.type, c->number, msg.value);
 	}
 }
 
-static void accept_client(struct agent *a)
+static void accept_client(struct guest_client *a)
 {
-	struct agent_client *free_one = NULL;
+	struct control_client *free_one = NULL;
 	int r;
 
 	for (unsigned i = 0; !free_one && i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].fd < 0 && !a->client[i].running)
 			free_one = &a->client[i];
-	r = free_one ? agent_client_open(free_one, a->name.fd) : agent_turn_away(a->name.fd);
+	r = free_one ? control_client_open(free_one, a->name.fd) : control_turn_away(a->name.fd);
 	if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -ENOBUFS)
 		return; /* what else can be is a client that has gone again */
 	if (!a->accept_warned)
@@ -305,28 +306,28 @@ static void accept_client(struct agent *a)
 	a->accept_after_ms = clock_now_ms() + ACCEPT_PAUSE_MS;
 }
 
-static uint64_t accept_pause_ms(const struct agent *a)
+static uint64_t accept_pause_ms(const struct guest_client *a)
 {
 	uint64_t now = a->accept_after_ms ? clock_now_ms() : 0;
 
 	return a->accept_after_ms > now ? a->accept_after_ms - now : 0;
 }
 
-int agent_timeout(const struct agent *a, int max_ms)
+int guest_client_timeout(const struct guest_client *a, int max_ms)
 {
 	uint64_t pause = a ? accept_pause_ms(a) : 0;
 
 	return pause && (max_ms < 0 || pause < (uint64_t)max_ms) ? (int)pause : max_ms;
 }
 
-unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds)
+unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds)
 {
 	/* Who cannot be accepted would keep poll(2) from waiting: nobody is listened to for a while. */
 	bool paused = accept_pause_ms(a) > 0;
 	unsigned n = 0;
 
-	fds[n++] = (struct pollfd){ .fd = a->channel.fd, .events = channel_events(&a->channel) };
-	fds[n++] = (struct pollfd){ .fd = a->session.changed_fd, .events = POLLIN };
+	fds[n++] = (struct pollfd){ .fd = a->conn.fd, .events = init_conn_events(&a->conn) };
+	fds[n++] = (struct pollfd){ .fd = a->relay.changed_fd, .events = POLLIN };
 	fds[n++] = (struct pollfd){ .fd = paused ? -1 : a->name.fd, .events = POLLIN };
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].fd >= 0)
@@ -334,23 +335,23 @@ unsigned agent_poll_fds(const struct agent *a, struct pollfd *fds)
 	return n;
 }
 
-static void serve_session(struct agent *a)
+static void serve_relay(struct guest_client *a)
 {
 	uint64_t count;
 
-	if (read(a->session.changed_fd, &count, sizeof(count)) != sizeof(count))
+	if (read(a->relay.changed_fd, &count, sizeof(count)) != sizeof(count))
 		return;
-	if (atomic_load(&a->session.left))
+	if (atomic_load(&a->relay.left))
 		a->ops->left(a->ctx);
 	tell_if_over(a);
 }
 
-void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num)
+void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsigned num)
 {
-	if (fds[0].revents && channel_serve(&a->channel, take_message, a) == -EPROTO)
+	if (fds[0].revents && init_conn_serve(&a->conn, take_message, a) == -EPROTO)
 		log_warn("init in the guest sent what is no message; continuing without it");
 	if (fds[1].revents)
-		serve_session(a);
+		serve_relay(a);
 	for (unsigned i = 3; i < num; i++) {
 		for (unsigned j = 0; fds[i].revents && j < MF_ARRAY_SIZE(a->client); j++) {
 			if (a->client[j].fd == fds[i].fd) {
@@ -365,24 +366,24 @@ void agent_serve(struct agent *a, const struct pollfd *fds, unsigned num)
 	hang_up(a);
 }
 
-bool agent_signal(struct agent *a, int signo)
+bool guest_client_signal(struct guest_client *a, int signo)
 {
-	return a->started && !a->exited && send_msg(a, MSG_SIGNAL, 0, (uint32_t)signo) == 0;
+	return a->started && !a->exited && send_msg(a, INIT_MSG_SIGNAL, 0, (uint32_t)signo) == 0;
 }
 
-void agent_resize(struct agent *a)
+void guest_client_resize(struct guest_client *a)
 {
-	if (a->session.tty && a->started)
-		(void)send_msg(a, MSG_SIZE, 0, session_tty_size());
+	if (a->relay.tty && a->started)
+		(void)send_msg(a, INIT_MSG_SIZE, 0, stdio_relay_tty_size());
 }
 
-bool agent_stop(struct agent *a, unsigned ms)
+bool guest_client_stop(struct guest_client *a, unsigned ms)
 {
-	return a->hello && send_msg(a, MSG_STOP, 0, ms) == 0;
+	return a->hello && send_msg(a, INIT_MSG_STOP, 0, ms) == 0;
 }
 
-bool agent_finish(struct agent *a, unsigned timeout_ms)
+bool guest_client_finish(struct guest_client *a, unsigned timeout_ms)
 {
-	session_end(&a->session, timeout_ms);
-	return !atomic_load(&a->session.lost);
+	stdio_relay_end(&a->relay, timeout_ms);
+	return !atomic_load(&a->relay.lost);
 }

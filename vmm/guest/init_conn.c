@@ -11,29 +11,29 @@
 
 #define IN_SIZE (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
-int channel_init(struct channel *c, int fd)
+int init_conn_init(struct init_conn *c, int fd)
 {
-	*c = (struct channel){ .fd = fd, .in = malloc(IN_SIZE + 1), .out = malloc(CHANNEL_OUT_MAX) };
+	*c = (struct init_conn){ .fd = fd, .in = malloc(IN_SIZE + 1), .out = malloc(INIT_CONN_OUT_MAX) };
 	return c->in && c->out ? 0 : -ENOMEM;
 }
 
-static void channel_close(struct channel *c)
+static void init_conn_close(struct init_conn *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
 }
 
-void channel_done(struct channel *c)
+void init_conn_done(struct init_conn *c)
 {
-	channel_close(c);
+	init_conn_close(c);
 	free(c->in);
 	free(c->out);
 	c->in = c->out = NULL;
 }
 
 /* False: the connection is at its end. */
-static bool flush(struct channel *c)
+static bool flush(struct init_conn *c)
 {
 	while (c->out_len > 0) {
 		ssize_t n = write(c->fd, c->out, c->out_len);
@@ -48,11 +48,11 @@ static bool flush(struct channel *c)
 	return true;
 }
 
-int channel_send(struct channel *c, const struct init_msg *msg, const void *payload)
+int init_conn_send(struct init_conn *c, const struct init_msg *msg, const void *payload)
 {
 	if (c->fd < 0)
 		return -EPIPE;
-	if (sizeof(*msg) + msg->len > CHANNEL_OUT_MAX - c->out_len)
+	if (sizeof(*msg) + msg->len > INIT_CONN_OUT_MAX - c->out_len)
 		return -ENOBUFS;
 	memcpy(c->out + c->out_len, msg, sizeof(*msg));
 	c->out_len += sizeof(*msg);
@@ -63,13 +63,13 @@ int channel_send(struct channel *c, const struct init_msg *msg, const void *payl
 	return 0;
 }
 
-short channel_events(const struct channel *c)
+short init_conn_events(const struct init_conn *c)
 {
 	return c->out_len ? POLLIN | POLLOUT : POLLIN;
 }
 
 /* Hands on what is complete. False: a message without form. */
-static bool take_messages(struct channel *c, channel_handler *handle, void *ctx)
+static bool take_messages(struct init_conn *c, init_conn_handler *handle, void *ctx)
 {
 	struct init_msg msg;
 	size_t at = 0;
@@ -94,7 +94,7 @@ static bool take_messages(struct channel *c, channel_handler *handle, void *ctx)
 	return true;
 }
 
-int channel_serve(struct channel *c, channel_handler *handle, void *ctx)
+int init_conn_serve(struct init_conn *c, init_conn_handler *handle, void *ctx)
 {
 	ssize_t n = -1;
 	int r = 0;
@@ -111,6 +111,6 @@ int channel_serve(struct channel *c, channel_handler *handle, void *ctx)
 		r = take_messages(c, handle, ctx) ? 0 : -EPROTO;
 	}
 	if (n <= 0 || r < 0)
-		channel_close(c);
+		init_conn_close(c);
 	return n <= 0 ? -EPIPE : r;
 }

@@ -11,9 +11,9 @@
 
 #include "loader/init/proto.h"
 
-#define CHANNEL_OUT_MAX (4 * INIT_PAYLOAD_MAX) /* bytes that wait for a guest that does not read */
+#define INIT_CONN_OUT_MAX (4 * INIT_PAYLOAD_MAX) /* bytes that wait for a guest that does not read */
 
-struct channel {
+struct init_conn {
 	int fd; /* non-blocking, owned; or -1: there is none, or none any more */
 	uint8_t *in;
 	size_t in_len;
@@ -22,22 +22,22 @@ struct channel {
 };
 
 /* A message that came: its payload has len bytes and a NUL behind them. */
-typedef void channel_handler(void *ctx, const struct init_msg *msg, const char *payload);
+typedef void init_conn_handler(void *ctx, const struct init_msg *msg, const char *payload);
 
-/* Returns 0, or -ENOMEM; channel_done accepts either. */
-int channel_init(struct channel *c, int fd);
-void channel_done(struct channel *c);
+/* Returns 0, or -ENOMEM; init_conn_done accepts either. */
+int init_conn_init(struct init_conn *c, int fd);
+void init_conn_done(struct init_conn *c);
 
 /* Sends, or keeps for later, a message. Returns 0, -EPIPE without a connection, or -ENOBUFS if too much waits. */
-int channel_send(struct channel *c, const struct init_msg *msg, const void *payload);
+int init_conn_send(struct init_conn *c, const struct init_msg *msg, const void *payload);
 
 /* The events to wait for at c->fd (poll(2)). */
-short channel_events(const struct channel *c);
+short init_conn_events(const struct init_conn *c);
 
 /*
  * What can be sent and read now. Each message goes to handle. Returns 0, or -EPIPE once the connection is at its end, or
  * -EPROTO after a message without form; c->fd is closed then.
  */
-int channel_serve(struct channel *c, channel_handler *handle, void *ctx);
+int init_conn_serve(struct init_conn *c, init_conn_handler *handle, void *ctx);
 
 #endif

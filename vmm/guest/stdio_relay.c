@@ -1,4 +1,4 @@
-/* The streams of a command that runs in a guest; see session.h. */
+/* The streams of a command that runs in a guest; see stdio_relay.h. */
 #include "vmm/guest/stdio_relay.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
-#define MF_LOG_MODULE "session"
+#define MF_LOG_MODULE "stdio"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/process/ending.h"
@@ -25,7 +25,7 @@
 #define LEAVE_PRESSES 3
 #define LEAVE_MS 1000
 
-uint32_t session_tty_size(void)
+uint32_t stdio_relay_tty_size(void)
 {
 	struct winsize size;
 
@@ -34,21 +34,21 @@ uint32_t session_tty_size(void)
 	return (uint32_t)size.ws_row << 16 | size.ws_col;
 }
 
-const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX])
+const char *stdio_relay_tty_text(char text[STDIO_RELAY_TTY_TEXT_MAX])
 {
-	uint32_t size = session_tty_size();
+	uint32_t size = stdio_relay_tty_size();
 
 	text[0] = '\0';
 	if (size)
-		snprintf(text, SESSION_TTY_TEXT_MAX, "%ux%u", size >> 16, size & 0xffff);
+		snprintf(text, STDIO_RELAY_TTY_TEXT_MAX, "%ux%u", size >> 16, size & 0xffff);
 	return text;
 }
 
-int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e)
+int stdio_relay_make_pairs(int fd[STDIO_RELAY_STREAMS], int ret_others[STDIO_RELAY_STREAMS], bool tty, struct err *e)
 {
-	for (unsigned i = 0; i < SESSION_STREAMS; i++)
+	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
 		fd[i] = ret_others[i] = -1;
-	for (unsigned i = 0; i < (tty ? 1 : SESSION_STREAMS); i++) {
+	for (unsigned i = 0; i < (tty ? 1 : STDIO_RELAY_STREAMS); i++) {
 		int pair[2];
 
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
@@ -124,16 +124,16 @@ static int pump_write(int fd, const char *data, size_t len)
 	return 0;
 }
 
-static void pump_input(struct session_pump *p, char *buf)
+static void pump_input(struct stdio_relay_pump *p, char *buf)
 {
 	unsigned presses = 0;
 	uint64_t first_ms = 0;
 	ssize_t n;
 
 	while ((n = pump_read(p->from, buf)) > 0) {
-		if (p->session->tty && wants_to_leave(buf, (size_t)n, &presses, &first_ms)) {
-			atomic_store(&p->session->left, true);
-			fdio_event_signal(p->session->changed_fd);
+		if (p->relay->tty && wants_to_leave(buf, (size_t)n, &presses, &first_ms)) {
+			atomic_store(&p->relay->left, true);
+			fdio_event_signal(p->relay->changed_fd);
 			return;
 		}
 		if (pump_write(p->to, buf, (size_t)n) < 0)
@@ -142,38 +142,38 @@ static void pump_input(struct session_pump *p, char *buf)
 	(void)shutdown(p->to, SHUT_WR); /* what fails here has ended already */
 }
 
-static void pump_output(struct session_pump *p, char *buf)
+static void pump_output(struct stdio_relay_pump *p, char *buf)
 {
 	ssize_t n;
 	int r = 0;
 
 	while (r == 0 && (n = pump_read(p->from, buf)) > 0) {
-		if (p->session->on_output && !atomic_exchange(&p->session->seen, true))
-			p->session->on_output(p->session->ctx);
+		if (p->relay->on_output && !atomic_exchange(&p->relay->seen, true))
+			p->relay->on_output(p->relay->ctx);
 		r = pump_write(p->to, buf, (size_t)n);
 	}
 	if (r < 0) {
 		if (r != -EPIPE) {
 			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",
 				 strerror(-r));
-			atomic_store(&p->session->lost, true);
+			atomic_store(&p->relay->lost, true);
 		}
 		(void)shutdown(p->from, SHUT_RDWR); /* the command gets EPIPE, too */
 		discard(p->from, buf);
 	}
-	atomic_fetch_sub(&p->session->outputs, 1);
-	fdio_event_signal(p->session->changed_fd);
+	atomic_fetch_sub(&p->relay->outputs, 1);
+	fdio_event_signal(p->relay->changed_fd);
 }
 
 static void *pump_main(void *arg)
 {
-	struct session_pump *p = arg;
+	struct stdio_relay_pump *p = arg;
 	char buf[PUMP_SIZE];
 	struct err e;
 
 	(void)pthread_setname_np(pthread_self(), p->is_input ? "input" : "output"); /* for people only */
 	log_set_thread(p->is_input ? "input" : "output");
-	if (p->session->guard && p->session->guard(p->session->ctx, p, &e) < 0) {
+	if (p->relay->guard && p->relay->guard(p->relay->ctx, p, &e) < 0) {
 		log_error("%s", e.text);
 		return NULL;
 	}
@@ -184,14 +184,14 @@ static void *pump_main(void *arg)
 	return NULL;
 }
 
-static int start_pump(struct session *s, unsigned i, int from, int to, bool is_input, struct err *e)
+static int start_pump(struct stdio_relay *s, unsigned i, int from, int to, bool is_input, struct err *e)
 {
-	struct session_pump *p = &s->pump[i];
+	struct stdio_relay_pump *p = &s->pump[i];
 	pthread_attr_t attr;
 	int r;
 
 	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
-	*p = (struct session_pump){ .session = s, .from = from, .to = to, .is_input = is_input };
+	*p = (struct stdio_relay_pump){ .relay = s, .from = from, .to = to, .is_input = is_input };
 	(void)pthread_attr_init(&attr); /* cannot fail on Linux */
 	ending_block_all(&attr);
 	r = pthread_create(&p->thread, &attr, pump_main, p);
@@ -202,7 +202,7 @@ static int start_pump(struct session *s, unsigned i, int from, int to, bool is_i
 	return 0;
 }
 
-int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e)
+int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e)
 {
 	int r;
 
@@ -217,12 +217,12 @@ int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], st
 	return r ? r : start_pump(s, 0, STDIN_FILENO, fd[0], true, e);
 }
 
-bool session_is_done(const struct session *s)
+bool stdio_relay_is_done(const struct stdio_relay *s)
 {
 	return atomic_load(&s->outputs) == 0;
 }
 
-void session_end(struct session *s, unsigned timeout_ms)
+void stdio_relay_end(struct stdio_relay *s, unsigned timeout_ms)
 {
 	struct timespec until;
 
@@ -233,7 +233,7 @@ void session_end(struct session *s, unsigned timeout_ms)
 		until.tv_nsec -= 1000000000;
 		until.tv_sec++;
 	}
-	for (unsigned i = 1; i < SESSION_STREAMS; i++) {
+	for (unsigned i = 1; i < STDIO_RELAY_STREAMS; i++) {
 		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 			continue;
 		if (timeout_ms)

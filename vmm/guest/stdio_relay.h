@@ -16,29 +16,30 @@
 
 struct err;
 
-#define SESSION_STREAMS 3
+#define STDIO_RELAY_STREAMS 3
 
-struct session;
+struct stdio_relay;
 
 /* One direction of one stream. */
-struct session_pump {
-	struct session *session;
+struct stdio_relay_pump {
+	struct stdio_relay *relay;
 	int from, to;
 	bool is_input; /* watched for the keys that end a terminal session; its end is told by shutdown(2) */
 	bool started;
 	pthread_t thread;
 };
 
-struct session {
+struct stdio_relay {
 	/*
 	 * What each thread calls before it serves its stream, to give up all else; or NULL. 0, or -errno with e set, on
-	 * which the thread ends. Set before session_start.
+	 * which the thread ends. Set before stdio_relay_start.
 	 */
-	int (*guard)(void *ctx, const struct session_pump *pump, struct err *e);
-	void (*on_output)(void *ctx); /* or NULL: called for the first output, by its thread; set before session_start */
+	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e);
+	void (*on_output)(
+		void *ctx); /* or NULL: called for the first output, by its thread; set before stdio_relay_start */
 	void *ctx;
 	bool tty;
-	struct session_pump pump[SESSION_STREAMS];
+	struct stdio_relay_pump pump[STDIO_RELAY_STREAMS];
 	int changed_fd;	     /* eventfd: counts up when output has ended, and when the user wants to leave */
 	atomic_uint outputs; /* that have not ended yet */
 	atomic_bool seen;    /* output has come */
@@ -46,33 +47,33 @@ struct session {
 	atomic_bool lost;    /* output could not be written, though somebody reads it */
 };
 
-/* The terminal's size as MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
-uint32_t session_tty_size(void);
+/* The terminal's size as INIT_MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */
+uint32_t stdio_relay_tty_size(void);
 
-#define SESSION_TTY_TEXT_MAX 12
+#define STDIO_RELAY_TTY_TEXT_MAX 12
 
 /* The same as init's text has it, ROWSxCOLUMNS, or "" if stdin is none. Returns text. */
-const char *session_tty_text(char text[SESSION_TTY_TEXT_MAX]);
+const char *stdio_relay_tty_text(char text[STDIO_RELAY_TTY_TEXT_MAX]);
 
 /*
  * Makes the pairs of a session: fd[] are ours and ret_others[] those of the guest's side; all are non-blocking and the
  * caller's. Returns 0 or -errno with e set.
  */
-int session_make_pairs(int fd[SESSION_STREAMS], int ret_others[SESSION_STREAMS], bool tty, struct err *e);
+int stdio_relay_make_pairs(int fd[STDIO_RELAY_STREAMS], int ret_others[STDIO_RELAY_STREAMS], bool tty, struct err *e);
 
 /*
  * Starts with fd[], which are the session's from here on, and blocking; a terminal has only the first. Returns 0 or
- * -errno with e set; session_end accepts either.
+ * -errno with e set; stdio_relay_end accepts either.
  */
-int session_start(struct session *s, bool tty, const int fd[SESSION_STREAMS], struct err *e);
+int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e);
 
 /* Whether all output has been written, or given up. */
-bool session_is_done(const struct session *s);
+bool stdio_relay_is_done(const struct stdio_relay *s);
 
 /*
  * Waits until it is, for timeout_ms at most, if the guest's ends are closed; what is not written by then is lost, too. Threads
  * that are left end with the process.
  */
-void session_end(struct session *s, unsigned timeout_ms);
+void stdio_relay_end(struct stdio_relay *s, unsigned timeout_ms);
 
 #endif

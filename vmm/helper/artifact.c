@@ -120,7 +120,7 @@ static int wait_for(pid_t pid, struct err *said)
 {
 	struct err e;
 
-	if (child_wait(pid, "the process that unpacks it", &e) == 0)
+	if (spawn_wait(pid, "the process that unpacks it", &e) == 0)
 		return 0;
 	if (said->code == 0)
 		*said = e;
@@ -177,7 +177,7 @@ run_keeper(struct artifact_dir *d, int from, uint64_t max_bytes, pid_t parent, s
 /* Waits for the keeper. Returns 0, or -ECHILD with e set to what has been said, made printable. */
 static int wait_for_keeper(struct artifact *a, struct err *e)
 {
-	int r = child_wait(a->pid, "its keeper", e);
+	int r = spawn_wait(a->pid, "its keeper", e);
 
 	a->pid = 0;
 	a->said->text[sizeof(a->said->text) - 1] = '\0';

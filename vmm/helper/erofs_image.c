@@ -149,10 +149,10 @@ static int make_image(const char *dir, const char *image, struct err *e)
 	argv[3] = dir;
 	log_info("packing '%s'", dir);
 	ending_hold(true);
-	pid = child_start(argv, -1, "erofs-utils", e);
+	pid = spawn_start(argv, -1, "erofs-utils", e);
 	ending_child(pid, part);
 	ending_hold(false);
-	r = pid < 0 ? pid : child_wait(pid, argv[0], e);
+	r = pid < 0 ? pid : spawn_wait(pid, argv[0], e);
 	ending_child(0, part);
 	if (r == 0 && rename(part, image) < 0)
 		r = err_sys(e, "rename its image");
@@ -185,7 +185,7 @@ static int pack(const char *path, char **ret_image, struct err *e)
 	return 0;
 }
 
-int pack_directories(struct config *c, struct err *e)
+int erofs_image_pack(struct config *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		struct config_drive *d = &c->drive[i];

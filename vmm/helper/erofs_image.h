@@ -10,6 +10,6 @@ struct err;
  * found in ${XDG_CACHE_HOME:-~/.cache}/mayfly/images from an earlier run with the directory as it is. Returns 0 or -errno
  * with e set. Main thread, before the process has others.
  */
-int pack_directories(struct config *c, struct err *e);
+int erofs_image_pack(struct config *c, struct err *e);
 
 #endif

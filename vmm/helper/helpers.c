@@ -8,7 +8,7 @@
 #include "vmm/cli/cli.h"
 #include "vmm/vm/net_build.h"
 
-int children_start(struct children *c, const struct config *config, struct err *e)
+int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 {
 	c->config = config;
 	for (unsigned i = 0; i < config->num_nets; i++) {
@@ -28,7 +28,7 @@ int children_start(struct children *c, const struct config *config, struct err *
 	return 0;
 }
 
-int children_check(struct children *c, struct err *e)
+int helpers_check(struct helpers *c, struct err *e)
 {
 	int r = 0;
 
@@ -37,7 +37,7 @@ int children_check(struct children *c, struct err *e)
 	return r;
 }
 
-bool children_finish(struct children *c)
+bool helpers_finish(struct helpers *c)
 {
 	bool all = true;
 	struct err e;
@@ -51,7 +51,7 @@ bool children_finish(struct children *c)
 	return all;
 }
 
-void children_end(struct children *c)
+void helpers_end(struct helpers *c)
 {
 	struct err e;
 
@@ -67,7 +67,7 @@ static void leave_socket(int *fd)
 		close(mf_take_fd(fd));
 }
 
-void children_leave_sockets(struct children *c)
+void helpers_leave_sockets(struct helpers *c)
 {
 	for (unsigned i = 0; i < c->config->num_nets; i++)
 		leave_socket(&c->passt[i].socket);
@@ -75,7 +75,7 @@ void children_leave_sockets(struct children *c)
 		leave_socket(&c->artifact[i].socket);
 }
 
-void children_leave_processes(struct children *c)
+void helpers_leave_processes(struct helpers *c)
 {
 	for (unsigned i = 0; i < c->config->num_nets; i++)
 		c->passt[i].pid = 0;

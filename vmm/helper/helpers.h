@@ -12,32 +12,32 @@
 #include "vmm/helper/passt.h"
 
 /* Zeroed: none was started. */
-struct children {
+struct helpers {
 	const struct config *config;
 	struct passt passt[CONFIG_NETS_MAX];
 	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
 };
 
 /*
- * Starts all. Returns 0 or -errno with e set; children_end ends what was started. First of all: they start while the VM is
+ * Starts all. Returns 0 or -errno with e set; helpers_end ends what was started. First of all: they start while the VM is
  * built, and there is nothing yet that fork would have to copy. SIGCHLD is blocked, for whom a signalfd is read.
  */
-int children_start(struct children *c, const struct config *config, struct err *e);
+int helpers_start(struct helpers *c, const struct config *config, struct err *e);
 
 /* Whether a passt has ended: -ECHILD with e set to what it said, or 0. After SIGCHLD. */
-int children_check(struct children *c, struct err *e);
+int helpers_check(struct helpers *c, struct err *e);
 
 /*
  * Waits until all artifacts have arrived, whose other ends must be closed, and says what has not. Returns false if
  * something was lost.
  */
-bool children_finish(struct children *c);
+bool helpers_finish(struct helpers *c);
 
 /* Ends what still runs. */
-void children_end(struct children *c);
+void helpers_end(struct helpers *c);
 
 /* After a fork: whose children they are closes what is the other's, and the other one forgets that they are processes. */
-void children_leave_sockets(struct children *c);
-void children_leave_processes(struct children *c);
+void helpers_leave_sockets(struct helpers *c);
+void helpers_leave_processes(struct helpers *c);
 
 #endif

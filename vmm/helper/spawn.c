@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-pid_t child_start(const char *const argv[], int stdin_fd, const char *package, struct err *e)
+pid_t spawn_start(const char *const argv[], int stdin_fd, const char *package, struct err *e)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -47,7 +47,7 @@ pid_t child_start(const char *const argv[], int stdin_fd, const char *package, s
 	return r ? err_neg(e, -r, "start %s", argv[0]) : pid;
 }
 
-int child_wait(pid_t pid, const char *name, struct err *e)
+int spawn_wait(pid_t pid, const char *name, struct err *e)
 {
 	int status = 0;
 

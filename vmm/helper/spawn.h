@@ -11,9 +11,9 @@ struct err;
  * expects them. It inherits no other descriptor. Returns its pid, or -errno with e set; package is what to install
  * if it is not there.
  */
-pid_t child_start(const char *const argv[], int stdin_fd, const char *package, struct err *e);
+pid_t spawn_start(const char *const argv[], int stdin_fd, const char *package, struct err *e);
 
 /* Waits for its end. Returns 0, or -ECHILD with e set to how it has failed; name is the program's. */
-int child_wait(pid_t pid, const char *name, struct err *e);
+int spawn_wait(pid_t pid, const char *name, struct err *e);
 
 #endif

@@ -22,7 +22,7 @@ static int provide_file(const char *path, struct err *e)
 	uint64_t size;
 	int fd = fdio_open_file(path, O_RDONLY, false, &size, e);
 
-	return fd < 0 ? fd : files_provide(path, O_RDONLY, fd, e);
+	return fd < 0 ? fd : fdstore_provide(path, O_RDONLY, fd, e);
 }
 
 static int provide_drive(const struct config_drive *d, struct err *e)
@@ -34,23 +34,23 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 	if (!d->overlay || !d->overlay_dir)
 		return 0;
 	fd = overlay_open(d->overlay_dir, e);
-	return fd < 0 ? fd : files_provide(d->overlay_dir, OVERLAY_OPEN, fd, e);
+	return fd < 0 ? fd : fdstore_provide(d->overlay_dir, OVERLAY_OPEN, fd, e);
 }
 
 static int provide_kvm(struct err *e)
 {
 	int fd = kvm_open(e);
 
-	return fd < 0 ? fd : files_provide(KVM_PATH, O_RDWR, fd, e);
+	return fd < 0 ? fd : fdstore_provide(KVM_PATH, O_RDWR, fd, e);
 }
 
 static int provide_sockets(const struct config *c, struct jail_names *names, struct err *e)
 {
-	if (c->vsock.path && (unixname_listen(&names->vsock, c->vsock.path, SOCK_STREAM, e) < 0 ||
-			      unixname_provide(&names->vsock, e) < 0))
+	if (c->vsock.path && (unix_socket_listen(&names->vsock, c->vsock.path, SOCK_STREAM, e) < 0 ||
+			      unix_socket_provide(&names->vsock, e) < 0))
 		return err_wrap(e, "vsock '%s'", c->vsock.path);
 	if (c->control && c->command.args.num &&
-	    (agent_listen(&names->control, c->control, e) < 0 || unixname_provide(&names->control, e) < 0))
+	    (control_listen(&names->control, c->control, e) < 0 || unix_socket_provide(&names->control, e) < 0))
 		return err_wrap(e, "control '%s'", c->control);
 	return 0;
 }

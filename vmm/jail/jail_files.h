@@ -9,7 +9,7 @@ struct err;
 
 /* The names of sockets, which the process outside removes at the end. */
 struct jail_names {
-	struct unixname vsock, control;
+	struct unix_socket vsock, control;
 };
 
 /*

@@ -10,11 +10,11 @@
 #include "vmm/base/util.h"
 
 struct question {
-	uint32_t call; /* enum broker_call */
+	uint32_t call; /* enum privsep_call */
 	uint32_t value;
 };
 
-int broker_ask(int fd, enum broker_call call, uint32_t value)
+int privsep_ask(int fd, enum privsep_call call, uint32_t value)
 {
 	struct question q = { .call = call, .value = value };
 	struct iovec out = { .iov_base = &q, .iov_len = sizeof(q) };
@@ -31,7 +31,7 @@ int broker_ask(int fd, enum broker_call call, uint32_t value)
 		return -EMFILE; /* there is a connection, but no descriptor was left for it */
 	if (n != (ssize_t)sizeof(answer)) {
 		answer = -ECONNREFUSED;
-	} else if (call != BROKER_CONNECT || answer < 0) {
+	} else if (call != PRIVSEP_CONNECT || answer < 0) {
 		if (num == 0)
 			return answer;
 		answer = -EPROTO;
@@ -45,7 +45,7 @@ int broker_ask(int fd, enum broker_call call, uint32_t value)
 	return answer;
 }
 
-int broker_serve(int fd, broker_answer *answer, void *ctx)
+int privsep_serve(int fd, privsep_answer *answer, void *ctx)
 {
 	struct question q = { 0 };
 	int32_t result;
@@ -55,8 +55,8 @@ int broker_serve(int fd, broker_answer *answer, void *ctx)
 
 	if (recv(fd, &q, sizeof(q), MSG_DONTWAIT) != (ssize_t)sizeof(q))
 		return -ECONNRESET;
-	result = answer(ctx, (enum broker_call)q.call, q.value);
-	if (q.call == BROKER_CONNECT && result >= 0) {
+	result = answer(ctx, (enum privsep_call)q.call, q.value);
+	if (q.call == PRIVSEP_CONNECT && result >= 0) {
 		given = result;
 		result = 0; /* its number means nothing to who asks */
 	}

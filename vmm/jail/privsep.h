@@ -10,25 +10,25 @@
 
 #include <stdint.h>
 
-enum broker_call {
-	BROKER_TTY_RAW,	    /* 1: it is raw now; 0: it is not ours, or none */
-	BROKER_TTY_RESTORE, /* 0 */
-	BROKER_CONNECT,	    /* to a port: a connected, non-blocking socket */
+enum privsep_call {
+	PRIVSEP_TTY_RAW,     /* 1: it is raw now; 0: it is not ours, or none */
+	PRIVSEP_TTY_RESTORE, /* 0 */
+	PRIVSEP_CONNECT,     /* to a port: a connected, non-blocking socket */
 };
 
 /*
- * Inside. Returns what was answered, for BROKER_CONNECT the descriptor that came with the answer; or -errno: -EMFILE if none
+ * Inside. Returns what was answered, for PRIVSEP_CONNECT the descriptor that came with the answer; or -errno: -EMFILE if none
  * is left here for it.
  */
-int broker_ask(int fd, enum broker_call call, uint32_t value);
+int privsep_ask(int fd, enum privsep_call call, uint32_t value);
 
 /*
- * Outside: does what was asked. Returns the answer or -errno. For BROKER_CONNECT that is a descriptor, of which a copy is
+ * Outside: does what was asked. Returns the answer or -errno. For PRIVSEP_CONNECT that is a descriptor, of which a copy is
  * sent (SCM_RIGHTS) and never the number; it is closed then.
  */
-typedef int broker_answer(void *ctx, enum broker_call call, uint32_t value);
+typedef int privsep_answer(void *ctx, enum privsep_call call, uint32_t value);
 
 /* Outside: answers one question, which is there. Returns 0, or -errno when there will be no more. */
-int broker_serve(int fd, broker_answer *answer, void *ctx);
+int privsep_serve(int fd, privsep_answer *answer, void *ctx);
 
 #endif

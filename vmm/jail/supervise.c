@@ -78,7 +78,7 @@ enum { OUTSIDE, INSIDE };
 
 struct outer {
 	const struct config *config;
-	struct vm_outside *outside;
+	struct vm_parent *parent;
 	uid_t uid; /* of the jail */
 	gid_t gid;
 	struct jail_names names;
@@ -150,7 +150,7 @@ static int compare(const void *a, const void *b)
 static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_keep, int fds[KEEP_MAX])
 {
 	const struct config *c = o->config;
-	unsigned num = files_list(fds);
+	unsigned num = fdstore_list(fds);
 
 	fds[num++] = o->start[INSIDE];
 	fds[num++] = o->life[INSIDE];
@@ -160,9 +160,9 @@ static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_k
 	for (unsigned i = 0; i < num_keep; i++)
 		fds[num++] = keep[i];
 	for (unsigned i = 0; i < c->num_nets; i++)
-		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->outside->children->passt[i].socket;
+		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->parent->helpers->passt[i].socket;
 	for (unsigned i = 0; i < c->num_artifacts; i++)
-		fds[num++] = o->outside->children->artifact[i].socket;
+		fds[num++] = o->parent->helpers->artifact[i].socket;
 	qsort(fds, num, sizeof(*fds), compare);
 	return num;
 }
@@ -214,11 +214,11 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 	}
 	ending_inside();
 	close(mf_take_fd(&o->start[INSIDE]));
-	files_use();
-	children_leave_processes(o->outside->children);
-	o->outside->signal_fd = o->signals[INSIDE];
-	o->outside->tty_fd = o->tty[INSIDE];
-	o->outside->vsock_fd = o->vsock[INSIDE];
+	fdstore_use();
+	helpers_leave_processes(o->parent->helpers);
+	o->parent->signal_fd = o->signals[INSIDE];
+	o->parent->tty_fd = o->tty[INSIDE];
+	o->parent->vsock_fd = o->vsock[INSIDE];
 }
 
 /* Outside. */
@@ -236,7 +236,7 @@ static bool await_start(struct outer *o, struct start_msg *ret)
 {
 	struct pollfd fds[] = {
 		{ .fd = o->start[OUTSIDE], .events = POLLIN },
-		{ .fd = o->outside->signal_fd, .events = POLLIN },
+		{ .fd = o->parent->signal_fd, .events = POLLIN },
 	};
 	int signo;
 
@@ -245,7 +245,7 @@ static bool await_start(struct outer *o, struct start_msg *ret)
 			fds[0].revents = fds[1].revents = 0; /* EINTR */
 		if (!fds[1].revents)
 			continue;
-		signo = ending_take(o->outside->signal_fd);
+		signo = ending_take(o->parent->signal_fd);
 		if (ending_was_asked())
 			return false;
 		if (signo)
@@ -309,19 +309,19 @@ static void drop_privileges(const struct outer *o)
 		log_debug("outside: %s", e.text);
 }
 
-static int answer(void *ctx, enum broker_call call, uint32_t value)
+static int answer(void *ctx, enum privsep_call call, uint32_t value)
 {
 	struct outer *o = ctx;
 
 	switch (call) {
-	case BROKER_TTY_RAW:
+	case PRIVSEP_TTY_RAW:
 		o->tty_raw = console_tty_raw(STDIN_FILENO);
 		return o->tty_raw;
-	case BROKER_TTY_RESTORE:
+	case PRIVSEP_TTY_RESTORE:
 		o->tty_raw = false;
 		console_tty_restore();
 		return 0;
-	case BROKER_CONNECT:
+	case PRIVSEP_CONNECT:
 		return o->config->vsock.path ? vsock_connect_host(o->config->vsock.path, value) : -ECONNREFUSED;
 	}
 	return -EINVAL;
@@ -330,14 +330,14 @@ static int answer(void *ctx, enum broker_call call, uint32_t value)
 /* Returns false when the VM has ended. */
 static bool take_signal(struct outer *o)
 {
-	int signo = ending_take(o->outside->signal_fd);
+	int signo = ending_take(o->parent->signal_fd);
 	struct err e;
 
 	switch (signo) {
 	case 0:
 		return true;
 	case SIGCHLD:
-		while (children_check(o->outside->children, &e) < 0)
+		while (helpers_check(o->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 		return waitpid(o->pids.main, &o->status, WNOHANG) == 0;
 	case SIGCONT:
@@ -372,7 +372,7 @@ static void kill_jail(struct outer *o)
 static void watch(struct outer *o)
 {
 	struct pollfd fds[] = {
-		{ .fd = o->outside->signal_fd, .events = POLLIN },
+		{ .fd = o->parent->signal_fd, .events = POLLIN },
 		{ .fd = o->tty[OUTSIDE], .events = POLLIN },
 		{ .fd = o->vsock[OUTSIDE], .events = POLLIN },
 	};
@@ -386,7 +386,7 @@ static void watch(struct outer *o)
 		if (n < 0)
 			continue; /* EINTR */
 		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
-			if (fds[i].revents && broker_serve(fds[i].fd, answer, o) < 0)
+			if (fds[i].revents && privsep_serve(fds[i].fd, answer, o) < 0)
 				fds[i].fd = -1; /* it has ended, or is about to */
 		if (fds[0].revents && !take_signal(o))
 			return;
@@ -421,8 +421,8 @@ static int go_outside(struct outer *o)
 		log_warn("%s; continuing", e.text);
 	ending_outside();
 	close_ends(o, INSIDE);
-	files_close();
-	children_leave_sockets(o->outside->children);
+	fdstore_close();
+	helpers_leave_sockets(o->parent->helpers);
 	status = attend_start(o);
 	if (status)
 		return status;
@@ -432,19 +432,19 @@ static int go_outside(struct outer *o)
 	status = status_of(o);
 	ending_close();
 	ending_step("an artifact", NULL);
-	if (!children_finish(o->outside->children) && status == STATUS_OK)
+	if (!helpers_finish(o->parent->helpers) && status == STATUS_OK)
 		status = STATUS_FAILED;
 	return status;
 }
 
-bool jail_run(const struct config *c, struct vm_outside *outside, const int *keep, unsigned num_keep, int *ret_status)
+bool supervise(const struct config *c, struct vm_parent *parent, const int *keep, unsigned num_keep, int *ret_status)
 {
 	static struct outer o; /* the VM's process reads its parts until it ends */
 	struct err e;
 
 	o = (struct outer){
 		.config = c,
-		.outside = outside,
+		.parent = parent,
 		.uid = (uid_t)pick(&c->jail.uid, geteuid()),
 		.gid = (gid_t)pick(&c->jail.gid, getegid()),
 		.start = { -1, -1 },
@@ -471,9 +471,9 @@ bool jail_run(const struct config *c, struct vm_outside *outside, const int *kee
 	}
 	*ret_status = o.child < 0 ? cli_fail(&e) : go_outside(&o);
 	close_ends(&o, OUTSIDE);
-	unixname_remove(&o.names.vsock);
-	unixname_remove(&o.names.control);
-	children_end(outside->children);
+	unix_socket_remove(&o.names.vsock);
+	unix_socket_remove(&o.names.control);
+	helpers_end(parent->helpers);
 	ending_step("the control group", NULL);
 	jail_group_remove(&o.group);
 	return false;

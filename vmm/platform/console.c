@@ -185,7 +185,7 @@ static void console_wait_for_thread(struct console *c)
 	struct timers *timers = loop_timers(c->loop);
 
 	if (!c->out_logged)
-		log_warn("guest output has to wait: %s; continuing", ring_strerror(-ECANCELED));
+		log_warn("guest output has to wait: %s; continuing", loop_strerror(-ECANCELED));
 	c->out_logged = true;
 	timer_set(timers, &c->retry, timers->now_ns + RETRY_MS * 1000000ULL);
 }
@@ -295,7 +295,7 @@ static void console_input_done(struct op *op, int res)
 	}
 	if (res <= 0 && res != -EINTR) {
 		log_at(res == -ECANCELED ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "end of input: %s%s",
-		       res ? ring_strerror(res) : "end of file", res == -ECANCELED ? "; continuing" : "");
+		       res ? loop_strerror(res) : "end of file", res == -ECANCELED ? "; continuing" : "");
 		c->in_file = -1;
 	}
 	for (int i = 0; i < res; i++) {

@@ -27,7 +27,7 @@
 static uint8_t stack[REAPER_STACK_SIZE] __attribute__((aligned(16)));
 static int alive[2] = { -1, -1 }; /* a pipe: the main process has the only end to write to */
 
-int reaper_prepare(struct err *e)
+int async_teardown_prepare(struct err *e)
 {
 	return pipe2(alive, O_CLOEXEC) < 0 ? err_sys(e, "make a pipe") : 0;
 }
@@ -51,7 +51,7 @@ static void close_files(void)
 	(void)close_range((unsigned)alive[1] + 1, UINT_MAX, 0);
 }
 
-void reaper_start(void)
+void async_teardown_start(void)
 {
 #ifdef MF_SANITIZED
 	return; /* what it has to say of leaks is still to be written */

@@ -4,14 +4,14 @@
 
 struct err;
 
-/* Makes what reaper_start needs: that can then be called by a thread that may not make it. Returns 0 or -errno with e set. */
-int reaper_prepare(struct err *e);
+/* Makes what async_teardown_start needs: that can then be called by a thread that may not make it. Returns 0 or -errno with e set. */
+int async_teardown_prepare(struct err *e);
 
 /*
  * Closes all files, stderr and the log too, and starts a process that shares this one's memory and ends when this one
  * does: the kernel then frees the VM and guest RAM in that process, after the caller of mayfly has its exit status. A
- * failure costs only time. Last thing before exit; main thread. Without reaper_prepare, does nothing.
+ * failure costs only time. Last thing before exit; main thread. Without async_teardown_prepare, does nothing.
  */
-void reaper_start(void);
+void async_teardown_start(void);
 
 #endif

@@ -202,7 +202,7 @@ void ending_clean(void)
 	if (ending.file)
 		(void)unlink(ending.file); /* it may not be there yet */
 	if (!ending.inside)
-		unixname_remove_all(); /* they are of the process outside */
+		unix_socket_remove_all(); /* they are of the process outside */
 }
 
 /* Handlers. */

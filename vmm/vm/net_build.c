@@ -82,8 +82,8 @@ static int introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e
 	return r == 0 || r == -EPIPE || r == -ECONNRESET ? 0 : err_neg(e, r, "write to passt");
 }
 
-int netdev_new(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-	       const struct mem *mem, struct err *e)
+int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
+	      const struct mem *mem, struct err *e)
 {
 	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu };
 	struct net_backend *backend;

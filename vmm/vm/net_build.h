@@ -12,7 +12,7 @@ struct virtio_dev;
  * Makes the device of n; passt_fd is the socket of its passt, if it has one, and is taken over. Returns 0 or -errno with
  * e set. Before the loop runs.
  */
-int netdev_new(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-	       const struct mem *mem, struct err *e);
+int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
+	      const struct mem *mem, struct err *e);
 
 #endif

@@ -23,8 +23,8 @@
 #define CONNS_MIN 4U /* of the guest, beside those that it was lent */
 
 /* A client of `mayfly exec`: its connection, and the streams that are lent to the guest until that has connected. */
-#define PER_CLIENT (1U + SESSION_STREAMS)
-#define CLIENTS ((INIT_COMMANDS_MAX - 1U) * PER_CLIENT + SESSION_STREAMS)
+#define PER_CLIENT (1U + STDIO_RELAY_STREAMS)
+#define CLIENTS ((INIT_COMMANDS_MAX - 1U) * PER_CLIENT + STDIO_RELAY_STREAMS)
 
 static unsigned needed_alone(const struct config *c)
 {

@@ -56,11 +56,11 @@
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
 
-static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_outside *outside,
+static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_parent *parent,
 		   struct err *e)
 {
 	*vm = (struct vm){
-		.config = config, .timeline = timeline, .outside = outside, .kvm = KVM_INIT, .guestlog = GUESTLOG_INIT
+		.config = config, .timeline = timeline, .parent = parent, .kvm = KVM_INIT, .scan = CONSOLE_SCAN_INIT
 	};
 	vm->end.fd = -1;
 	/* With default attributes these cannot fail. */
@@ -127,14 +127,14 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
-	if (vm->agent && !agent_finish(vm->agent, drain_ms))
+	if (vm->guest && !guest_client_finish(vm->guest, drain_ms))
 		vm->end.lost = true;
-	agent_free(vm->agent);
+	guest_client_free(vm->guest);
 	ending_step("an artifact", NULL);
 	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
-	if (vm->end.reason != VM_RUNNING && !children_finish(vm->outside->children))
+	if (vm->end.reason != VM_RUNNING && !helpers_finish(vm->parent->helpers))
 		vm->end.lost = true;
-	children_end(vm->outside->children);
+	helpers_end(vm->parent->helpers);
 	ending_step("mayfly", NULL);
 	console_free(vm->console);
 	serial_free(vm->serial);
@@ -194,7 +194,7 @@ static void take_signal(struct vm *vm, int signal_fd)
 	if (signo == SIGCONT) {
 		console_tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
-		while (children_check(vm->outside->children, &e) < 0)
+		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 	} else if (signo) {
 		vm_take_signal(vm, signo);
@@ -227,7 +227,7 @@ static void take_wake(struct vm *vm)
 /* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
 static void serve(struct vm *vm, int signal_fd)
 {
-	struct pollfd fds[2 + AGENT_FDS_MAX] = {
+	struct pollfd fds[2 + GUEST_CLIENT_FDS_MAX] = {
 		{ .fd = vm->end.fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 	};
@@ -235,16 +235,16 @@ static void serve(struct vm *vm, int signal_fd)
 
 	halt_begin(&vm->halt, clock_now_ms());
 	while (vm_may_run(vm)) {
-		unsigned num = vm->agent ? agent_poll_fds(vm->agent, fds + 2) : 0;
+		unsigned num = vm->guest ? guest_client_poll_fds(vm->guest, fds + 2) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n = poll(fds, 2 + num, agent_timeout(vm->agent, vm_stop_timeout(vm, wait_ms)));
+		int n = poll(fds, 2 + num, guest_client_timeout(vm->guest, vm_stop_timeout(vm, wait_ms)));
 
 		if (n > 0 && fds[0].revents)
 			take_wake(vm);
 		if (n > 0 && fds[1].revents)
 			take_signal(vm, signal_fd);
-		if (n > 0 && vm->agent)
-			agent_serve(vm->agent, fds + 2, num);
+		if (n > 0 && vm->guest)
+			guest_client_serve(vm->guest, fds + 2, num);
 		vm_stop_check(vm);
 		if (n == 0 && settles) {
 			settles = false;
@@ -278,20 +278,20 @@ static bool set_raw(const struct vm *vm)
 {
 	if (!vm_wants_raw(vm->config))
 		return false;
-	if (vm->outside->tty_fd >= 0)
-		return broker_ask(vm->outside->tty_fd, BROKER_TTY_RAW, 0) > 0;
+	if (vm->parent->tty_fd >= 0)
+		return privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RAW, 0) > 0;
 	return console_tty_raw(STDIN_FILENO);
 }
 
 static void restore_tty(const struct vm *vm)
 {
-	if (vm->outside->tty_fd >= 0)
-		(void)broker_ask(vm->outside->tty_fd, BROKER_TTY_RESTORE, 0); /* if it is not there, it has done so */
+	if (vm->parent->tty_fd >= 0)
+		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RESTORE, 0); /* if it is not there, it has done so */
 	else
 		console_tty_restore();
 }
 
-int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside)
+int vm_main(const struct config *config, struct timeline *timeline, struct vm_parent *parent)
 {
 	static struct vm vm; /* not on the stack: it is large, and threads use it until the process ends */
 	struct err e;
@@ -299,19 +299,19 @@ int vm_main(const struct config *config, struct timeline *timeline, struct vm_ou
 	bool raw;
 
 	(void)mallopt(M_ARENA_MAX, 1); /* threads may not map heaps of their own */
-	if (vm_init(&vm, config, timeline, outside, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
-	    reaper_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
+	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
+	    async_teardown_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return cli_fail(&e);
 	}
 	console_tty_keep_group(); /* nobody else can change it, and we may not ask later */
 	raw = set_raw(&vm);
-	status = vm_run(&vm, outside->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
+	status = vm_run(&vm, parent->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
 	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
 	restore_tty(&vm);
-	if (raw && !vm.agent)
+	if (raw && !vm.guest)
 		fputc('\n', stderr);
 	return status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
 }

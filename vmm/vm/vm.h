@@ -19,8 +19,8 @@
 #include "vmm/vm/halt.h"
 #include "vmm/vm/vcpu.h"
 
-struct agent;
-struct children;
+struct guest_client;
+struct helpers;
 struct console;
 struct err;
 struct ioapic;
@@ -46,8 +46,8 @@ enum vm_end_reason {
 };
 
 /* What a VM has of the process that it is in, or, in a jail, of the one outside (jail_run.c). */
-struct vm_outside {
-	struct children *children;
+struct vm_parent {
+	struct helpers *helpers;
 	int signal_fd;	   /* signals, for ending_take */
 	uint64_t limit_ms; /* when the time limit ends, by clock_now_ms; 0: there is none */
 	int tty_fd;	   /* a broker (broker.h) of the terminal's mode; or -1: it is ours to set */
@@ -57,7 +57,7 @@ struct vm_outside {
 struct vm {
 	const struct config *config; /* not owned */
 	struct timeline *timeline;   /* not owned */
-	struct vm_outside *outside;  /* not owned */
+	struct vm_parent *parent;    /* not owned */
 
 	struct confine confine; /* of its threads */
 	struct kvm kvm;
@@ -69,13 +69,13 @@ struct vm {
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
-	struct guestlog guestlog; /* the io loop's, until output is drained */
+	struct console_scan scan; /* the io loop's, until output is drained */
 	bool console_shown;	  /* the same: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
-	struct agent *agent;	  /* the talk with init, if there is a command; or NULL */
-	struct virtio_dev *vsock; /* one of dev, or NULL */
-	unsigned max_conns;	  /* of it */
+	struct guest_client *guest; /* the talk with init, if there is a command; or NULL */
+	struct virtio_dev *vsock;   /* one of dev, or NULL */
+	unsigned max_conns;	    /* of it */
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
@@ -114,7 +114,7 @@ struct vm {
  * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
  * mayfly (status.h). Main thread.
  */
-int vm_main(const struct config *config, struct timeline *timeline, struct vm_outside *outside);
+int vm_main(const struct config *config, struct timeline *timeline, struct vm_parent *parent);
 
 /* Whether keys go to the guest as they are. */
 bool vm_wants_raw(const struct config *config);
@@ -163,6 +163,6 @@ void vm_take_signal(struct vm *vm, int signo);
 int vm_report(const struct vm *vm);
 
 /* What the agent tells. */
-extern const struct agent_ops vm_agent_ops;
+extern const struct guest_client_ops vm_guest_ops;
 
 #endif

@@ -133,8 +133,8 @@ static void on_output(void *ctx, const uint8_t *data, size_t len)
 {
 	struct vm *vm = ctx;
 
-	guestlog_scan(&vm->guestlog, data, len);
-	if (vm->agent && vm->guestlog.on_console && !vm->console_shown) {
+	console_scan(&vm->scan, data, len);
+	if (vm->guest && vm->scan.on_console && !vm->console_shown) {
 		vm->console_shown = true;
 		log_warn(
 			"the guest's kernel has no virtio-vsock: the command runs on the console, where its stdout and "
@@ -239,7 +239,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
 {
 	struct virtio_dev *dev;
-	int r = netdev_new(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
+	int r = net_build(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
 
 	return r < 0 ? r : place_device(vm, dev, e);
 }
@@ -248,7 +248,7 @@ static int connect_outside(void *ctx, uint32_t port)
 {
 	const struct vm *vm = ctx;
 
-	return broker_ask(vm->outside->vsock_fd, BROKER_CONNECT, port);
+	return privsep_ask(vm->parent->vsock_fd, PRIVSEP_CONNECT, port);
 }
 
 static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
@@ -257,11 +257,11 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 		.path = c->path,
 		.cid = c->cid,
 		.max_conns = vm->max_conns,
-		.connect = vm->outside->vsock_fd >= 0 ? connect_outside : NULL,
+		.connect = vm->parent->vsock_fd >= 0 ? connect_outside : NULL,
 		.ctx = vm,
 	};
-	struct artifact *artifact = vm->outside->children->artifact;
-	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, RING_SOCKETS, e);
+	struct artifact *artifact = vm->parent->helpers->artifact;
+	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, LOOP_SOCKETS, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
@@ -272,7 +272,7 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 	if (!r)
 		r = place_device(vm, vm->vsock, e);
 	if (!r && vm->config->command.args.num)
-		r = agent_new(&vm->agent, vm->vsock, vm->config, &vm_agent_ops, vm, e);
+		r = guest_client_new(&vm->guest, vm->vsock, vm->config, &vm_guest_ops, vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
 		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, artifact[i].socket);
 		if (!r)
@@ -283,7 +283,7 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 
 static int build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", vm->config->io_engine, RING_FIXED, e);
+	int r = loop_new(&vm->io, "io", vm->config->io_engine, LOOP_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);
@@ -294,7 +294,7 @@ static int build_devices(struct vm *vm, struct err *e)
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
 		r = build_drive(vm, &vm->config->drive[i], e);
 	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
-		r = build_net(vm, &vm->config->net[i], &vm->outside->children->passt[i], e);
+		r = build_net(vm, &vm->config->net[i], &vm->parent->helpers->passt[i], e);
 	if (!r && config_has_vsock(vm->config))
 		r = build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
@@ -336,5 +336,5 @@ int vm_build(struct vm *vm, struct err *e)
 		r = build_devices(vm, e);
 	if (!r)
 		r = build_vcpus(vm, &regs, e);
-	return r ? r : children_check(vm->outside->children, e);
+	return r ? r : helpers_check(vm->parent->helpers, e);
 }

@@ -26,7 +26,7 @@ _Static_assert(VM_GRACE_MS < ENDING_ASKED_MS, "the rest is for closing the VM");
 
 int vm_stop_timeout(const struct vm *vm, int max_ms)
 {
-	uint64_t due = vm->stop.hard_ms ? vm->stop.hard_ms : vm->outside->limit_ms, now;
+	uint64_t due = vm->stop.hard_ms ? vm->stop.hard_ms : vm->parent->limit_ms, now;
 
 	if (!due)
 		return max_ms;
@@ -55,7 +55,7 @@ static void stop(struct vm *vm, enum vm_end_reason reason, int signo, bool softl
 	vm->end.signal = signo;
 	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : STATUS_SIGNAL_BASE + signo);
 	/* Half of it for processes that do not hear SIGTERM, half for artifacts. */
-	if (softly && vm->agent && agent_stop(vm->agent, VM_GRACE_MS / 2))
+	if (softly && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
 		vm->stop.hard_ms = clock_now_ms() + VM_GRACE_MS;
 	else
 		end_as_asked(vm);
@@ -65,12 +65,12 @@ void vm_stop_check(struct vm *vm)
 {
 	uint64_t now;
 
-	if (!vm->outside->limit_ms && !vm->stop.hard_ms)
+	if (!vm->parent->limit_ms && !vm->stop.hard_ms)
 		return;
 	now = clock_now_ms();
 	if (vm->stop.hard_ms && now >= vm->stop.hard_ms)
 		end_as_asked(vm);
-	else if (vm->stop.reason == VM_RUNNING && now >= vm->outside->limit_ms)
+	else if (vm->stop.reason == VM_RUNNING && now >= vm->parent->limit_ms)
 		stop(vm, VM_END_TIMEOUT, 0, true);
 }
 
@@ -80,7 +80,7 @@ static void interrupt(struct vm *vm)
 	bool second = vm->stop.int_ms && now - vm->stop.int_ms < ENDING_INT_MS;
 
 	vm->stop.int_ms = now;
-	if (second || vm->stop.reason != VM_RUNNING || !vm->agent || !agent_signal(vm->agent, SIGINT))
+	if (second || vm->stop.reason != VM_RUNNING || !vm->guest || !guest_client_signal(vm->guest, SIGINT))
 		stop(vm, VM_END_SIGNAL, SIGINT, false);
 }
 
@@ -88,17 +88,17 @@ void vm_take_signal(struct vm *vm, int signo)
 {
 	switch (signo) {
 	case SIGWINCH:
-		agent_resize(vm->agent);
+		guest_client_resize(vm->guest);
 		break;
 	case SIGINT:
 		interrupt(vm);
 		break;
 	case SIGUSR1:
 	case SIGUSR2:
-		(void)agent_signal(vm->agent, signo); /* before there is a command it is for nobody */
+		(void)guest_client_signal(vm->guest, signo); /* before there is a command it is for nobody */
 		break;
 	case SIGQUIT:
-		if (vm->stop.reason == VM_RUNNING && vm->agent && agent_signal(vm->agent, signo))
+		if (vm->stop.reason == VM_RUNNING && vm->guest && guest_client_signal(vm->guest, signo))
 			break;
 		__attribute__((fallthrough));
 	default:
@@ -159,19 +159,19 @@ static void on_left(void *ctx)
 }
 
 /* On a thread of the command's streams. */
-static int on_pump(void *ctx, const struct session_pump *pump, struct err *e)
+static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	const struct vm *vm = ctx;
 	struct confine_own own = CONFINE_OWN_NONE;
 
 	own.own = pump->from;
 	own.to = pump->to;
-	own.changed = pump->session->changed_fd;
+	own.changed = pump->relay->changed_fd;
 	crash_thread();
 	return confine_thread(&vm->confine, THREAD_PUMP, &own, e);
 }
 
-const struct agent_ops vm_agent_ops = {
+const struct guest_client_ops vm_guest_ops = {
 	.mark = on_mark,
 	.started = on_started,
 	.output = on_output,
@@ -203,14 +203,14 @@ static int report_command(const struct vm *vm)
 /* The guest has ended by itself, or by a reset; fallback: what that means if nothing else is known. */
 static int report_guest(const struct vm *vm)
 {
-	const struct guestlog *g = &vm->guestlog;
+	const struct console_scan *g = &vm->scan;
 	bool reset = vm->end.reason == VM_END_RESET || (vm->end.reason == VM_END_TRIPLE_FAULT && g->restarting);
 
 	if (g->panic[0]) {
 		fprintf(stderr, "mayfly: the guest kernel panicked: %s (%s)\n", g->panic, vm->end.text);
 		return STATUS_GUEST_PANIC;
 	}
-	if (vm->agent && (reset || g->halted || vm->end.reason == VM_END_POWEROFF)) {
+	if (vm->guest && (reset || g->halted || vm->end.reason == VM_END_POWEROFF)) {
 		if (g->status >= 0)
 			return g->status;
 		return say(vm, STATUS_FAILED, "the guest ended before the command had");
@@ -230,7 +230,7 @@ static int report(const struct vm *vm)
 {
 	switch ((enum vm_end_reason)vm->end.reason) {
 	case VM_END_QUIT:
-		return say(vm, vm->agent ? STATUS_FAILED : STATUS_OK, "ended by the user");
+		return say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
 	case VM_END_SIGNAL:
 		return say(vm, STATUS_SIGNAL_BASE + vm->end.signal, "ended by a signal");
 	case VM_END_TIMEOUT:

@@ -49,7 +49,7 @@ static struct {
 
 static char dir[64], path[80];
 static struct config config;
-static struct agent *a, *all[64]; /* agent_free leaves them to threads that may be at work */
+static struct guest_client *a, *all[64]; /* guest_client_free leaves them to threads that may be at work */
 static unsigned num_all;
 static int guest; /* the guest's end of the control connection */
 static char payload[INIT_PAYLOAD_MAX + 1];
@@ -121,7 +121,9 @@ static inline void on_failed(void *ctx, const char *text)
 	snprintf(told.text, sizeof(told.text), "%s", text);
 }
 
-static const struct agent_ops ops = { .mark = on_mark, .started = on_started, .exited = on_exited, .failed = on_failed };
+static const struct guest_client_ops ops = {
+	.mark = on_mark, .started = on_started, .exited = on_exited, .failed = on_failed
+};
 
 static inline int setup(void **state)
 {
@@ -135,7 +137,7 @@ static inline int setup(void **state)
 	assert_non_null(mkdtemp(dir));
 	sprintf(path, "%s/control", dir);
 	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .control = path };
-	assert_int_equal(agent_new(&a, NULL, &config, &ops, NULL, &e), 0);
+	assert_int_equal(guest_client_new(&a, NULL, &config, &ops, NULL, &e), 0);
 	all[num_all++] = a;
 	guest = take_lent(INIT_CONTROL_PORT);
 	assert_true(guest >= 0);
@@ -148,7 +150,7 @@ static inline int teardown(void **state)
 
 	(void)state;
 	vsock_revoke(NULL, INIT_STREAM_PORT(0, 0), 3); /* its threads end */
-	agent_free(a);
+	guest_client_free(a);
 	close(guest);
 	while (num_lent > 0)
 		close(lent[--num_lent].fd);
@@ -160,15 +162,15 @@ static inline int teardown(void **state)
 /* The main loop, until nothing happens any more. */
 static inline void turn(void)
 {
-	struct pollfd fds[AGENT_FDS_MAX];
+	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
 
 	for (unsigned i = 0; i < 1000; i++) {
-		unsigned num = agent_poll_fds(a, fds);
+		unsigned num = guest_client_poll_fds(a, fds);
 
-		assert_true(num <= AGENT_FDS_MAX);
+		assert_true(num <= GUEST_CLIENT_FDS_MAX);
 		if (poll(fds, num, 0) == 0)
 			return;
-		agent_serve(a, fds, num);
+		guest_client_serve(a, fds, num);
 	}
 	fail_msg("the main loop turns");
 }
@@ -193,7 +195,7 @@ static inline bool guest_hears(struct init_msg *msg)
 
 static inline void hello(void)
 {
-	guest_says((struct init_msg){ .type = MSG_HELLO, .value = INIT_VERSION }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_HELLO, .value = INIT_VERSION }, "");
 }
 
 /* A client, not yet served. */
@@ -220,16 +222,16 @@ static inline void ask(int fd, enum init_msg_type type)
 /* What a client has got; its type, or -1. Descriptors that came with it are closed. */
 static inline int answered(int fd)
 {
-	struct agent_client c = { .fd = fd };
+	struct control_client c = { .fd = fd };
 	struct init_msg msg;
 
 	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
 	/* It asks for no descriptors, so a packet that has some cannot be taken whole. */
-	switch (agent_client_receive(&c, &msg, payload)) {
+	switch (control_client_receive(&c, &msg, payload)) {
 	case 0:
 		return (int)msg.type;
 	case -EMFILE:
-		return MSG_RUN;
+		return INIT_MSG_RUN;
 	default:
 		return -1;
 	}
@@ -240,10 +242,10 @@ static inline unsigned run(int fd)
 {
 	struct init_msg msg;
 
-	ask(fd, MSG_RUN);
+	ask(fd, INIT_MSG_RUN);
 	turn();
 	assert_true(guest_hears(&msg));
-	assert_int_equal(msg.type, MSG_RUN);
+	assert_int_equal(msg.type, INIT_MSG_RUN);
 	assert_memory_equal(payload, "als", 4);
 	return msg.number;
 }
@@ -253,7 +255,7 @@ static inline void assert_hung_up(unsigned number)
 	struct init_msg msg;
 
 	assert_true(guest_hears(&msg));
-	assert_int_equal(msg.type, MSG_SIGNAL);
+	assert_int_equal(msg.type, INIT_MSG_SIGNAL);
 	assert_int_equal(msg.number, number);
 	assert_int_equal(msg.value, SIGHUP);
 	turn();
