@@ -42,8 +42,6 @@ enum { RSDP_CHECKSUM_V2 = 32, RSDP_SIZE = 36 };
 enum { HEADER_LENGTH = 4, HEADER_REVISION = 8, HEADER_CHECKSUM = 9, HEADER_OEM = 10, HEADER_OEM_TABLE = 16 };
 enum { HEADER_OEM_REVISION = 24, HEADER_CREATOR = 28, HEADER_CREATOR_REVISION = 32, HEADER_SIZE = 36 };
 
-#define ACPI_PM_RESET_PORT (ACPI_PM_PORT + ACPI_PM_RESET)
-
 /* FADT, 5.2.9. */
 enum { FADT_DSDT32 = 40, FADT_BOOT_ARCH = 109, FADT_FLAGS = 112, FADT_RESET = 116, FADT_RESET_VALUE = 128 };
 enum { FADT_MINOR = 131, FADT_DSDT = 140, FADT_SLEEP_CONTROL = 244, FADT_SLEEP_STATUS = 256, FADT_HYPERVISOR = 268 };
@@ -214,7 +212,7 @@ static void describe_device(struct aml *a, const struct loader_device *d, unsign
 
 static uint8_t *write_dsdt(struct page *page, const struct acpi_in *in)
 {
-	const uint8_t s5[] = { ACPI_PM_S5, 0, 0, 0 }; /* 7.4.2: only the first is for us */
+	const uint8_t s5[] = { in->s5, 0, 0, 0 }; /* 7.4.2: only the first is for us */
 	uint8_t *t = begin_table(page, "DSDT", DSDT_REVISION);
 	struct aml a = { .buf = t, .size = PAGE_ROOM - page->len - ROOM_AFTER_DSDT, .len = HEADER_SIZE };
 	size_t scope = aml_begin_scope(&a, "_SB_");
@@ -230,7 +228,7 @@ static uint8_t *write_dsdt(struct page *page, const struct acpi_in *in)
 	return t;
 }
 
-static uint8_t *write_fadt(struct page *page, const uint8_t *dsdt)
+static uint8_t *write_fadt(struct page *page, const struct acpi_in *in, const uint8_t *dsdt)
 {
 	uint8_t *t = begin_table(page, "FACP", FADT_REVISION);
 
@@ -238,12 +236,12 @@ static uint8_t *write_fadt(struct page *page, const uint8_t *dsdt)
 	put16(t + FADT_BOOT_ARCH, FADT_NO_VGA | FADT_NO_CMOS);
 	put32(t + FADT_FLAGS, FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_RESET_SUPPORTED |
 				      FADT_HEADLESS | FADT_HW_REDUCED);
-	put_port(t + FADT_RESET, ACPI_PM_RESET_PORT);
-	t[FADT_RESET_VALUE] = ACPI_PM_RESET_VALUE;
+	put_port(t + FADT_RESET, in->reset_port);
+	t[FADT_RESET_VALUE] = in->reset_value;
 	t[FADT_MINOR] = FADT_REVISION_MINOR;
 	put64(t + FADT_DSDT, gpa_of(page, dsdt));
-	put_port(t + FADT_SLEEP_CONTROL, ACPI_PM_PORT + ACPI_PM_SLEEP_CONTROL);
-	put_port(t + FADT_SLEEP_STATUS, ACPI_PM_PORT + ACPI_PM_SLEEP_STATUS);
+	put_port(t + FADT_SLEEP_CONTROL, in->sleep_control_port);
+	put_port(t + FADT_SLEEP_STATUS, in->sleep_status_port);
 	memcpy(t + FADT_HYPERVISOR, "MAYFLY\0", 8);
 	end_table(page, t, FADT_SIZE);
 	return t;
@@ -272,13 +270,13 @@ static void write_rsdp(const struct page *page, const uint8_t *xsdt)
 	p[RSDP_CHECKSUM_V2] = checksum(p, RSDP_SIZE);
 }
 
-static void write_bios_entry(const struct page *page)
+static void write_bios_entry(const struct page *page, const struct acpi_in *in)
 {
 	const uint8_t code[] = {
-		0xba, ACPI_PM_RESET_PORT & 0xff, ACPI_PM_RESET_PORT >> 8, /* mov dx, port */
-		0xb0, ACPI_PM_RESET_VALUE,				  /* mov al, value */
-		0xee,							  /* out dx, al */
-		0xf4,							  /* hlt */
+		0xba, (uint8_t)in->reset_port, (uint8_t)(in->reset_port >> 8), /* mov dx, port */
+		0xb0, in->reset_value,					       /* mov al, value */
+		0xee,							       /* out dx, al */
+		0xf4,							       /* hlt */
 	};
 
 	memcpy(page->base + PAGE_ROOM, code, sizeof(code));
@@ -312,7 +310,7 @@ int acpi_write(struct mem *m, const struct acpi_in *in, struct err *e)
 	dsdt = write_dsdt(&page, in);
 	if (!dsdt)
 		return err_set(e, -ENOSPC, "ACPI: %u devices do not fit into a page", in->num_devices);
-	write_bios_entry(&page);
-	write_rsdp(&page, write_xsdt(&page, write_fadt(&page, dsdt), madt));
+	write_bios_entry(&page, in);
+	write_rsdp(&page, write_xsdt(&page, write_fadt(&page, in, dsdt), madt));
 	return 0;
 }

@@ -14,19 +14,14 @@ struct mem;
 #define ACPI_CPUS_MAX 32U
 #define ACPI_DEVICES_MAX 27U /* virtio-mmio; as many as there are pins for them in an MP table */
 
-/* The sleep and reset registers that the FADT names: one port each, a byte wide. vmm/platform/acpi_pm.c answers there. */
-#define ACPI_PM_PORT 0x600U
-#define ACPI_PM_PORTS 3U
-#define ACPI_PM_SLEEP_CONTROL 0U /* offsets from ACPI_PM_PORT */
-#define ACPI_PM_SLEEP_STATUS 1U
-#define ACPI_PM_RESET 2U
-#define ACPI_PM_RESET_VALUE 1U
-#define ACPI_PM_S5 5U /* SLP_TYP that means "power off" */
-
 struct acpi_in {
 	unsigned cpus; /* with local APIC ids 0 to cpus - 1 */
 	uint16_t serial_port;
 	unsigned serial_irq;
+	/* Sleep and reset registers (ACPI 6.5, 4.8.3.6 and 4.8.3.7): I/O ports, a byte wide each, and what is written there. */
+	uint16_t sleep_control_port, sleep_status_port, reset_port;
+	uint8_t reset_value;
+	uint8_t s5; /* SLP_TYP of "soft off" */
 	const struct loader_device *devices;
 	unsigned num_devices;
 };

@@ -74,12 +74,12 @@ machine() {
 	refute [ -e asked ]
 }
 
-# Begins SCRIPT, and waits until one of its programs, the stand-in for STOP, hangs there with a child. SIGINT is not ignored, as
-# it is for jobs of scripts.
+# Begins SCRIPT, and waits until one of its programs, the stand-in for STOP, hangs there with a child. No signal is ignored, as
+# SIGINT is for jobs of scripts, and SIGHUP below nohup.
 begin() { # STOP SCRIPT [ARG...]
 	stand_in "$1" <<< 'sleep 20 & echo $! > hangs.new; mv hangs.new hangs; wait'
 	shift
-	env --default-signal=INT "$@" > said 2>&1 3>&- &
+	env --default-signal=INT,TERM,HUP "$@" > said 2>&1 3>&- &
 	script=$!
 	wait_for test -e hangs
 	hangs=$(< hangs)

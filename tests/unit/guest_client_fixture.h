@@ -1,9 +1,9 @@
 /*
- * What the tests of the agent share: a guest that is the test, which has what the agent lends it, and clients. Include it once,
+ * What the tests of guest_client.c share: a guest that is the test, which has what it is lent, and clients. Include it once,
  * in the test.
  */
-#ifndef MF_TESTS_UNIT_AGENT_FIXTURE_H
-#define MF_TESTS_UNIT_AGENT_FIXTURE_H
+#ifndef MF_TESTS_UNIT_GUEST_CLIENT_FIXTURE_H
+#define MF_TESTS_UNIT_GUEST_CLIENT_FIXTURE_H
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,7 +133,7 @@ static inline int setup(void **state)
 	(void)state;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	memset(&told, 0, sizeof(told));
-	strcpy(dir, "/tmp/mayfly-test-agent-XXXXXX");
+	strcpy(dir, "/tmp/mayfly-test-guest-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	sprintf(path, "%s/control", dir);
 	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .control = path };

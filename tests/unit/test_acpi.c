@@ -294,6 +294,11 @@ static void writes(unsigned cpus, unsigned num_devices)
 		.cpus = cpus,
 		.serial_port = 0x3f8,
 		.serial_irq = 4,
+		.sleep_control_port = 0x600,
+		.sleep_status_port = 0x601,
+		.reset_port = 0x602,
+		.reset_value = 1,
+		.s5 = 5,
 		.devices = devices,
 		.num_devices = num_devices,
 	};

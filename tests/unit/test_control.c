@@ -83,7 +83,7 @@ static void test_no_descriptor_left(void **state)
 	assert_in_range(guest_client_timeout(a, -1), 1, 1000);
 	assert_in_range(guest_client_timeout(a, 5000), 1, 1000);
 	assert_int_equal(guest_client_timeout(a, 0), 0);
-	close(first); /* of ours: the agent's end goes when it is served */
+	close(first); /* of ours: the server's end goes when it is served */
 	turn();
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	assert_true(run(second) > 0);

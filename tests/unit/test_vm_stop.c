@@ -14,6 +14,7 @@
 #include "vmm/base/exit_status.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/guest_client.h"
+#include "vmm/jail/parent.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
@@ -108,7 +109,7 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 
 static struct vm vm;
 static struct config config;
-static struct vm_parent parent;
+static struct jail_parent parent;
 
 static int set_up(void **state)
 {
@@ -116,10 +117,10 @@ static int set_up(void **state)
 	memset(&world, 0, sizeof(world));
 	memset(&vm, 0, sizeof(vm));
 	memset(&config, 0, sizeof(config));
-	outside = (struct vm_parent){ .signal_fd = -1 };
+	parent = (struct jail_parent){ .signal_fd = -1 };
 	world.now_ms = START_MS;
 	vm.config = &config;
-	vm.outside = &outside;
+	vm.parent = &parent;
 	vm.scan.status = -1;
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* "Did you mean ...?"; see nearest.h. */
+/* "Did you mean ...?"; see suggest.h. */
 #include "vmm/base/suggest.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /*
- * Unix sockets with names; see unixname.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
+ * Unix sockets with names; see unix_socket.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
  * where a blocking one would wait for room in the backlog.
  *
  * Whoever may write to a socket's directory can exchange what has its name at any time. So nothing is looked at by name and

@@ -17,6 +17,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/printable.h"
+#include "vmm/base/report.h"
 #include "vmm/base/suggest.h"
 #include "vmm/base/util.h"
 
@@ -28,15 +29,6 @@ struct getopt_tables {
 	char shorts[3 + 2 * CLI_OPTIONS_MAX];
 	struct option longs[CLI_OPTIONS_MAX + 1];
 };
-
-int cli_fail(const struct err *e)
-{
-	struct err shown = *e;
-
-	printable_line(shown.text); /* whatever bytes a file name or value in it has */
-	fprintf(stderr, "mayfly: %s\n", shown.text);
-	return STATUS_FAILED;
-}
 
 int cli_check_stdout(struct err *e)
 {
@@ -255,7 +247,7 @@ static int print_commands(const struct cli_command *commands)
 	for (const struct cli_command *c = commands; c->name; c++)
 		printf("  %-10s  %s\n", c->name, c->summary);
 	printf("\nOptions:\n  -h, --help  this text, or with a command, its options\n  --version   the version\n");
-	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+	return cli_check_stdout(&e) < 0 ? report_err(&e) : STATUS_OK;
 }
 
 static int print_version(void)
@@ -263,7 +255,7 @@ static int print_version(void)
 	struct err e;
 
 	printf("mayfly %s\n", MF_VERSION);
-	return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+	return cli_check_stdout(&e) < 0 ? report_err(&e) : STATUS_OK;
 }
 
 static int unknown_command(const struct cli_command *commands, const char *given)
@@ -281,7 +273,7 @@ static int unknown_command(const struct cli_command *commands, const char *given
 			given, n.best);
 	else
 		err_set(&e, -EINVAL, "unknown %s '%.*s'; try 'mayfly --help'", what, VALUE_SHOWN, given);
-	return cli_fail(&e);
+	return report_err(&e);
 }
 
 int cli_main(int argc, char **argv, const struct cli_command *commands)
@@ -290,7 +282,7 @@ int cli_main(int argc, char **argv, const struct cli_command *commands)
 
 	if (argc < 2) {
 		err_set(&e, -EINVAL, "no command given; try 'mayfly --help'");
-		return cli_fail(&e);
+		return report_err(&e);
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		return print_commands(commands);

@@ -107,9 +107,6 @@ int cli_add_command_argument(void *target, const char *text, struct err *e);
 int cli_parse_run(struct config *c, int argc, char **argv, struct err *e);
 extern const struct cli_usage cli_run_usage;
 
-/* Prints "mayfly: " and e as one line on stderr. Returns STATUS_FAILED. */
-int cli_fail(const struct err *e);
-
 /* Flushes stdout. Returns 0, or -errno with e set if not all of it could be written. */
 int cli_check_stdout(struct err *e);
 

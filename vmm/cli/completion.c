@@ -6,6 +6,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/embedded.h"
 #include "vmm/config/config_field.h"
@@ -211,6 +212,6 @@ int completion_command(int argc, char **argv)
 			r = print_script(shell, &e);
 	}
 	if (r < 0 || cli_check_stdout(&e) < 0)
-		return cli_fail(&e);
+		return report_err(&e);
 	return STATUS_OK;
 }

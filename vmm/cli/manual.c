@@ -6,6 +6,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/embedded.h"
 #include "vmm/config/config_field.h"
@@ -180,13 +181,13 @@ int manual_command(int argc, char **argv)
 	if (r > 0)
 		return STATUS_OK;
 	if (r < 0)
-		return cli_fail(&e);
+		return report_err(&e);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(pages); i++) {
 		if (!strcmp(name ? name : "1", pages[i].name)) {
 			manual_print(pages[i].text, cli_commands, stdout);
-			return cli_check_stdout(&e) < 0 ? cli_fail(&e) : STATUS_OK;
+			return cli_check_stdout(&e) < 0 ? report_err(&e) : STATUS_OK;
 		}
 	}
 	err_set(&e, -EINVAL, "manual page '%.60s': must be 1, 5 or jailer", name);
-	return cli_fail(&e);
+	return report_err(&e);
 }

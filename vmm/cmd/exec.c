@@ -12,15 +12,16 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/printable.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/stdio_relay.h"
-#include "vmm/platform/console.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/tty.h"
 
 #define END_MS 1000U /* for output that waits when the command has ended */
 
@@ -81,7 +82,7 @@ static int take_signal(struct exec *x, struct err *e)
 	if (signo == 0 || signo == SIGWINCH || signo == SIGCHLD)
 		return 0;
 	if (signo == SIGCONT) {
-		console_tty_again(x->relay.tty);
+		tty_again(x->relay.tty);
 		return 0;
 	}
 	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
@@ -109,7 +110,7 @@ static int take_message(struct exec *x, struct err *e)
 	x->status = msg.value & 0xff;
 	if (msg.len) {
 		printable_guest(payload, sizeof(payload), payload);
-		fprintf(stderr, "mayfly: %s\n", payload);
+		report_line("%s", payload);
 	}
 	return 0;
 }
@@ -163,14 +164,14 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 	if (x->fd < 0)
 		return x->fd;
 	if (tty)
-		console_tty_raw(STDIN_FILENO);
+		tty_raw(STDIN_FILENO);
 	ending_serve();
 	r = stdio_relay_start(&x->relay, tty, streams, e);
 	if (!r)
 		r = serve(x, e);
 	/* Who leaves does not wait for output. */
 	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
-	console_tty_restore();
+	tty_restore();
 	return r;
 }
 
@@ -193,7 +194,7 @@ int exec_command(int argc, char **argv)
 		r = run(&x, &c, &e);
 	if (r < 0) {
 		err_wrap(&e, "exec");
-		(void)cli_fail(&e);
+		(void)report_err(&e);
 		return x.ended_by ? STATUS_SIGNAL_BASE + x.ended_by : STATUS_FAILED;
 	}
 	return x.status == STATUS_OK && atomic_load(&x.relay.lost) ? STATUS_FAILED : (int)x.status;

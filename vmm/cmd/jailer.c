@@ -5,6 +5,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 
 static int set_id(void *target, const char *text, struct err *e)
@@ -145,5 +146,5 @@ int jailer_command(int argc, char **argv)
 		r = fcjailer_run(&o.params, &e);
 	}
 	fcjailer_done(&o.params);
-	return r < 0 ? cli_fail(&e) : STATUS_OK;
+	return r < 0 ? report_err(&e) : STATUS_OK;
 }

@@ -10,6 +10,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
+#include "vmm/base/report.h"
 #define MF_LOG_MODULE "run"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
@@ -18,6 +19,7 @@
 #include "vmm/config/config.h"
 #include "vmm/helper/erofs_image.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/parent.h"
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
 #include "vmm/process/ending.h"
@@ -90,7 +92,7 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
 /*
  * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
  */
-static bool enter(const struct config *c, struct timeline *timeline, struct vm_parent *parent, int timeline_fd,
+static bool enter(const struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
 		  int *ret_status)
 {
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
@@ -102,7 +104,7 @@ static bool enter(const struct config *c, struct timeline *timeline, struct vm_p
 	}
 	if (helpers_start(parent->helpers, c, &e) < 0) {
 		helpers_end(parent->helpers);
-		*ret_status = cli_fail(&e);
+		*ret_status = report_err(&e);
 		return false;
 	}
 	if (!c->jail.on)
@@ -116,18 +118,18 @@ static bool enter(const struct config *c, struct timeline *timeline, struct vm_p
 static int run_config(struct config *c, struct timeline *timeline)
 {
 	static struct helpers helpers; /* as those of run_command */
-	static struct vm_parent parent = { .helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
+	static struct jail_parent parent = { .helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
 	int status;
 
 	if (c->dry_run)
-		return config_print(c, stdout, &e) < 0 ? cli_fail(&e) : STATUS_OK;
+		return config_print(c, stdout, &e) < 0 ? report_err(&e) : STATUS_OK;
 	parent.signal_fd = ending_setup(&kind, &e);
 	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
 	    erofs_image_pack(c, &e) < 0)
-		return cli_fail(&e);
+		return report_err(&e);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
 	if (!enter(c, timeline, &parent, timeline_fd, &status))
@@ -159,7 +161,7 @@ int run_command(int argc, char **argv)
 	r = cli_parse_run(&c, argc, argv, &e);
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r < 0)
-		return cli_fail(&e);
+		return report_err(&e);
 	if (r > 0)
 		return STATUS_OK;
 	r = run_config(&c, &timeline);

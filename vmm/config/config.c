@@ -11,7 +11,6 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config_field.h"
 #include "vmm/config/config_parts.h"
-#include "vmm/guest/control.h"
 
 #define OWN_PLACES 3
 

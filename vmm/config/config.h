@@ -183,7 +183,7 @@ char *config_command_text(const struct config_command *cmd, const char *tty, siz
 /* The last component of the guest's path: "." for "/". Slashes may follow it. */
 const char *config_artifact_name(const struct config_artifact *a);
 
-/* Whether path is a directory, which a read-only drive may be: it is packed into an image (pack.h). */
+/* Whether path is a directory, which a read-only drive may be: it is packed into an image (erofs_image.h). */
 bool config_is_directory(const char *path);
 
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
@@ -213,5 +213,13 @@ char *config_find_file(const char *name);
 
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
+
+#define CONFIG_RUN_DIR "mayfly" /* in /run or $XDG_RUNTIME_DIR */
+
+/*
+ * Where the control socket of name is: in /run/mayfly for root, else in $XDG_RUNTIME_DIR/mayfly. Returns 0 and the path in
+ * *ret, to be freed by the caller, or -errno with e set.
+ */
+int config_control_path(char **ret, const char *name, struct err *e);
 
 #endif

@@ -200,3 +200,17 @@ char *config_command_text(const struct config_command *cmd, const char *tty, siz
 	*ret_len = (size_t)(at - text);
 	return text;
 }
+
+int config_control_path(char **ret, const char *name, struct err *e)
+{
+	const char *dir = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+
+	if (!dir || *dir != '/')
+		return err_set(e, -ENOENT,
+			       "$XDG_RUNTIME_DIR is not set, where sockets of names are: use --control PATH");
+	if (asprintf(ret, "%s/" CONFIG_RUN_DIR "/%s.sock", dir, name) < 0) {
+		*ret = NULL; /* asprintf leaves it undefined */
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return 0;
+}

@@ -7,6 +7,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 
 static const char *const level_names[] = {
@@ -116,10 +117,10 @@ int doctor_command(int argc, char **argv)
 	if (r > 0)
 		return STATUS_OK;
 	if (r < 0 || examine(&host, json, failed, &e) < 0)
-		return cli_fail(&e);
+		return report_err(&e);
 	if (!*failed)
 		return STATUS_OK;
 	err_set(&e, -ENOTSUP, "no guest can run on this host: see %s", failed);
-	cli_fail(&e);
+	report_err(&e);
 	return STATUS_UNUSABLE;
 }

@@ -1,4 +1,4 @@
-/* Reads along what the guest writes to its console; see guestlog.h. */
+/* Reads along what the guest writes to its console; see console_scan.h. */
 #include "vmm/guest/console_scan.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* The control socket; see guest_client_client.h. */
+/* The control socket; see control.h. */
 #include "vmm/guest/control.h"
 
 #include <errno.h>
@@ -17,23 +17,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 
-#define DIR_ROOT "/run"
-#define DIR_NAME "mayfly"
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
-
-int config_control_path(char **ret, const char *name, struct err *e)
-{
-	const char *dir = geteuid() == 0 ? DIR_ROOT : getenv("XDG_RUNTIME_DIR");
-
-	if (!dir || *dir != '/')
-		return err_set(e, -ENOENT,
-			       "$XDG_RUNTIME_DIR is not set, where sockets of names are: use --control PATH");
-	if (asprintf(ret, "%s/" DIR_NAME "/%s.sock", dir, name) < 0) {
-		*ret = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	return 0;
-}
 
 /*
  * Whether dir is a directory, and no symbolic link, of this user's (or root's) in which nobody else can exchange a socket for
@@ -70,7 +54,7 @@ static int own_directory(const char *path, bool make, struct err *e)
 		return 0;
 	*slash = '\0';
 	parent = strrchr(dir, '/');
-	if (!parent || strcmp(parent + 1, DIR_NAME) != 0)
+	if (!parent || strcmp(parent + 1, CONFIG_RUN_DIR) != 0)
 		return 0;
 	if (make) {
 		mode_t mask = umask(0077); /* one that is stricter would lock us out; no other thread makes files now */

@@ -51,10 +51,4 @@ void control_client_tell(struct control_client *c, const struct init_msg *msg, c
 int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],
 		    struct err *e);
 
-/*
- * Where the control socket of name is: in /run/mayfly for root, else in $XDG_RUNTIME_DIR/mayfly. Returns 0 and the path in
- * *ret, to be freed by the caller, or -errno with e set.
- */
-int config_control_path(char **ret, const char *name, struct err *e);
-
 #endif

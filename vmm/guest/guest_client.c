@@ -6,7 +6,7 @@
  * (stdio_relay.c). For each further command, `mayfly exec` connects to the control socket and gets its ends of the streams as
  * descriptors, so that its data never passes through here:
  *
- *	mayfly exec -- INIT_MSG_RUN --> agent: pairs made, lent to the guest -- INIT_MSG_RUN --> init
+ *	mayfly exec -- INIT_MSG_RUN --> mayfly: pairs made, lent to the guest -- INIT_MSG_RUN --> init
  *	            <- INIT_MSG_RUN + ends of the streams --
  *	            <- INIT_MSG_STARTED, INIT_MSG_EXIT --               <- the same --           init
  *	            -- INIT_MSG_SIGNAL, INIT_MSG_SIZE -->               -- the same -->          init

@@ -1,4 +1,4 @@
-/* The control connection to the guest's init; see channel.h. */
+/* The control connection to the guest's init; see init_conn.h. */
 #include "vmm/guest/init_conn.h"
 
 #include <errno.h>

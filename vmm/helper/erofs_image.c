@@ -1,5 +1,5 @@
 /*
- * Directories as images; see pack.h.
+ * Directories as images; see erofs_image.h.
  *
  * An image's name is a hash of its directory's path and of what stat(2) says of all that is in it (types, modes, owners,
  * sizes, inodes, times of modification and of change), so a directory in which anything was written or renamed has

@@ -1,12 +1,11 @@
-/* Programs of the host that serve a VM; see children.h. */
+/* Programs of the host that serve a VM; see helpers.h. */
 #include "vmm/helper/helpers.h"
 
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
-#include "vmm/cli/cli.h"
-#include "vmm/vm/net_build.h"
 
 int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 {
@@ -44,7 +43,7 @@ bool helpers_finish(struct helpers *c)
 
 	for (unsigned i = 0; c->config && i < c->config->num_artifacts; i++) {
 		if (artifact_finish(&c->artifact[i], &e) < 0) {
-			(void)cli_fail(&e);
+			(void)report_err(&e);
 			all = false;
 		}
 	}

@@ -1,4 +1,4 @@
-/* Programs of the host; see child.h. */
+/* Programs of the host; see spawn.h. */
 #include "vmm/helper/spawn.h"
 
 #include <errno.h>

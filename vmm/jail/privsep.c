@@ -1,4 +1,4 @@
-/* Questions of a VM in its jail; see broker.h. */
+/* Questions of a VM in its jail; see privsep.h. */
 #include "vmm/jail/privsep.h"
 
 #include <errno.h>

@@ -14,7 +14,7 @@
  *
  * From there on the process outside has hardly any rights, and does little: it passes signals on by a pipe, of which the VM
  * reads what it would else read of its own (signals themselves come from the terminal to both, which must not count
- * twice); it answers what the VM's brokers ask (broker.h); it looks after passt; and when the VM has ended it removes
+ * twice); it answers what the VM asks (privsep.h); it looks after passt; and when the VM has ended it removes
  * what there was, and has the same status. It has a pipe, "life", whose end tells PID 1 of the jail to end, and with
  * it everything else in there: so a SIGKILL of the process outside leaves nothing that runs.
  *
@@ -48,20 +48,20 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdstore.h"
+#include "vmm/base/report.h"
 #define MF_LOG_MODULE "jail"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/jail/jail_files.h"
 #include "vmm/jail/jail_group.h"
+#include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
-#include "vmm/platform/console.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
-#include "vmm/vm/vm.h"
+#include "vmm/process/tty.h"
 
 #define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
 
@@ -78,7 +78,7 @@ enum { OUTSIDE, INSIDE };
 
 struct outer {
 	const struct config *config;
-	struct vm_parent *parent;
+	struct jail_parent *parent;
 	uid_t uid; /* of the jail */
 	gid_t gid;
 	struct jail_names names;
@@ -206,7 +206,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 	params.num_keep = num - first;
 	if (jail_enter(&params, &own_pids, &e) < 0 || (r = jail_fork(&done.pids, own_pids, o->life[INSIDE], &e)) < 0) {
 		err_wrap(&e, "jail");
-		_exit(cli_fail(&e));
+		_exit(report_err(&e));
 	}
 	if (r == 0) {
 		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* if nobody is there, all ends */
@@ -315,11 +315,11 @@ static int answer(void *ctx, enum privsep_call call, uint32_t value)
 
 	switch (call) {
 	case PRIVSEP_TTY_RAW:
-		o->tty_raw = console_tty_raw(STDIN_FILENO);
+		o->tty_raw = tty_raw(STDIN_FILENO);
 		return o->tty_raw;
 	case PRIVSEP_TTY_RESTORE:
 		o->tty_raw = false;
-		console_tty_restore();
+		tty_restore();
 		return 0;
 	case PRIVSEP_CONNECT:
 		return o->config->vsock.path ? vsock_connect_host(o->config->vsock.path, value) : -ECONNREFUSED;
@@ -341,7 +341,7 @@ static bool take_signal(struct outer *o)
 			log_warn("%s; continuing with the link down", e.text);
 		return waitpid(o->pids.main, &o->status, WNOHANG) == 0;
 	case SIGCONT:
-		console_tty_again(o->tty_raw);
+		tty_again(o->tty_raw);
 		return true;
 	default:
 		forward(o, signo);
@@ -404,11 +404,11 @@ static int status_of(const struct outer *o)
 	if (signo == SIGKILL && o->killed)
 		return ending_report(true);
 	if (signo == SIGKILL && jail_group_had_oom(&o->group))
-		fprintf(stderr, "mayfly: the jail has used up its memory (memory-max), so its VM was killed\n");
+		report_line("the jail has used up its memory (memory-max), so its VM was killed");
 	else if (signo == SIGKILL)
-		fprintf(stderr, "mayfly: the VM in the jail was killed (SIGKILL: by a user, or for want of memory)\n");
+		report_line("the VM in the jail was killed (SIGKILL: by a user, or for want of memory)");
 	else if (signo != SIGSEGV && signo != SIGBUS && signo != SIGILL && signo != SIGFPE && signo != SIGABRT)
-		fprintf(stderr, "mayfly: the VM in the jail was ended by a signal (%s)\n", strsignal(signo));
+		report_line("the VM in the jail was ended by a signal (%s)", strsignal(signo));
 	return STATUS_SIGNAL_BASE + signo;
 }
 
@@ -428,7 +428,7 @@ static int go_outside(struct outer *o)
 		return status;
 	drop_privileges(o);
 	watch(o);
-	console_tty_restore(); /* whatever has ended it */
+	tty_restore(); /* whatever has ended it */
 	status = status_of(o);
 	ending_close();
 	ending_step("an artifact", NULL);
@@ -437,7 +437,7 @@ static int go_outside(struct outer *o)
 	return status;
 }
 
-bool supervise(const struct config *c, struct vm_parent *parent, const int *keep, unsigned num_keep, int *ret_status)
+bool supervise(const struct config *c, struct jail_parent *parent, const int *keep, unsigned num_keep, int *ret_status)
 {
 	static struct outer o; /* the VM's process reads its parts until it ends */
 	struct err e;
@@ -469,7 +469,7 @@ bool supervise(const struct config *c, struct vm_parent *parent, const int *keep
 		go_inside(&o, keep, num_keep);
 		return true;
 	}
-	*ret_status = o.child < 0 ? cli_fail(&e) : go_outside(&o);
+	*ret_status = o.child < 0 ? report_err(&e) : go_outside(&o);
 	close_ends(&o, OUTSIDE);
 	unix_socket_remove(&o.names.vsock);
 	unix_socket_remove(&o.names.control);

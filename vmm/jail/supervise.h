@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 struct config;
-struct vm_parent;
+struct jail_parent;
 
 #define JAIL_RUN_KEEP_MAX 8
 
@@ -14,6 +14,6 @@ struct vm_parent;
  * is provided or in *o. Returns false in the other when the first has ended, or was never made, and all that there was is
  * removed, with the exit status in *ret_status. keep: fds, or -1, that the VM needs beside those of o.
  */
-bool supervise(const struct config *c, struct vm_parent *o, const int *keep, unsigned num_keep, int *ret_status);
+bool supervise(const struct config *c, struct jail_parent *o, const int *keep, unsigned num_keep, int *ret_status);
 
 #endif

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-#include "loader/acpi.h"
-
 #define SLEEP_TYPE_SHIFT 2
 #define SLEEP_TYPE_MASK 7U
 #define SLEEP_ENABLE (1U << 5)

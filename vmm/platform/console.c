@@ -90,14 +90,6 @@ struct console {
 	unsigned keys_len;
 };
 
-/* The only global state of a VM: a signal handler must find the terminal without being given anything. */
-static struct {
-	int fd;
-	pid_t group; /* ours, or 0 */
-	struct termios saved;
-	atomic_bool raw; /* set after the others; taken by the one console_tty_restore that acts */
-} tty;
-
 static void console_output_done(struct op *op, int res);
 static void console_input_done(struct op *op, int res);
 
@@ -333,14 +325,6 @@ static void console_show(void *ctx, const uint8_t *data, size_t len)
 
 static const struct serial_host console_host = { .wake = console_wake, .output = console_show };
 
-/* We may use the terminal: we are in its foreground, or it does no job control with us. */
-static bool tty_is_ours(int fd)
-{
-	pid_t group = tcgetpgrp(fd);
-
-	return group < 0 || group == (tty.group ? tty.group : getpgrp());
-}
-
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e)
 {
@@ -358,8 +342,7 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->in_file = -1;
 	c->out_file = -1;
 	c->out_plain = -1;
-	/* In the background, a read would stop us by SIGTTIN. */
-	if (params->in_fd >= 0 && (!c->is_tty || tty_is_ours(params->in_fd)))
+	if (params->in_fd >= 0)
 		c->in_file = loop_add_file(loop, params->in_fd);
 	if (params->out_fd >= 0 && fstat(params->out_fd, &st) == 0 && S_ISREG(st.st_mode))
 		c->out_plain = params->out_fd;
@@ -399,45 +382,4 @@ void console_stop(struct console *c)
 void console_free(struct console *c)
 {
 	free(c);
-}
-
-void console_tty_keep_group(void)
-{
-	tty.group = getpgrp();
-}
-
-bool console_tty_raw(int fd)
-{
-	struct termios raw;
-
-	if (!isatty(fd) || !tty_is_ours(fd) || tcgetattr(fd, &tty.saved) < 0)
-		return false;
-	/* Output too: the guest's own terminal driver turns \n into \r\n, and its full-screen programs mean a bare \n. */
-	raw = tty.saved;
-	cfmakeraw(&raw);
-	raw.c_cc[VMIN] = 1;
-	raw.c_cc[VTIME] = 0;
-	tty.fd = fd;
-	atomic_store(&tty.raw, true); /* first: a signal between here and the change restores what is still there */
-	if (tcsetattr(fd, TCSANOW, &raw) == 0)
-		return true;
-	atomic_store(&tty.raw, false);
-	return false;
-}
-
-void console_tty_again(bool raw)
-{
-	console_tty_restore();
-	if (raw)
-		(void)console_tty_raw(STDIN_FILENO); /* a terminal that is not ours any more stays as it is */
-}
-
-void console_tty_restore(void)
-{
-	int saved_errno = errno; /* of whatever a signal handler interrupted */
-
-	/* Sent to the background meanwhile, we would be stopped by SIGTTOU; the shell has restored its modes already. */
-	if (atomic_exchange(&tty.raw, false) && tty_is_ours(tty.fd))
-		tcsetattr(tty.fd, TCSANOW, &tty.saved);
-	errno = saved_errno;
 }

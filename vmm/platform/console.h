@@ -1,4 +1,4 @@
-/* The host side of the serial console: two file descriptors on the loop, escapes, and the terminal's raw mode. */
+/* The host side of the serial console: two file descriptors on the loop, and escapes. */
 #ifndef MF_PLATFORM_CONSOLE_H
 #define MF_PLATFORM_CONSOLE_H
 
@@ -22,8 +22,7 @@ struct console_params {
 };
 
 /*
- * Connects serial to the files. A terminal that we are in the background of is not read; escapes (Ctrl-A) exist on a
- * terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
+ * Connects serial to the files. Escapes (Ctrl-A) exist on a terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
  */
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e);
@@ -42,20 +41,5 @@ void console_stop(struct console *c);
 
 /* After the loop has stopped. NULL is fine. Does not restore the terminal. */
 void console_free(struct console *c);
-
-/*
- * Switches the terminal fd to raw mode and remembers how it was. Returns whether it did: false, and nothing changes, if
- * fd is no terminal or we are in its background. Once, from the main thread; fd stays open until console_tty_restore.
- */
-bool console_tty_raw(int fd);
-
-/* After SIGCONT: whoever had the terminal while we were stopped may have changed its mode. raw: it is stdin's, and was raw. */
-void console_tty_again(bool raw);
-
-/* Our process group stays what it is now: it is not asked for again. For a thread that may not ask later. */
-void console_tty_keep_group(void);
-
-/* Undoes console_tty_raw, if it was called and not yet undone. Any thread, any number of times, in signal handlers. */
-void console_tty_restore(void);
 
 #endif

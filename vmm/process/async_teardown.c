@@ -33,7 +33,7 @@ int async_teardown_prepare(struct err *e)
 }
 
 /* Runs with the parent's memory and its seccomp filter: system calls only, which touch no more than errno. */
-static int reaper(void *arg)
+static int cleanup(void *arg)
 {
 	char byte;
 
@@ -62,5 +62,5 @@ void async_teardown_start(void)
 	close_files();
 	ending_over(); /* signals of the terminal reach it, too */
 	/* No exit signal: nobody waits for it, its new parent least of all. */
-	(void)clone(reaper, stack + sizeof(stack), CLONE_VM, NULL);
+	(void)clone(cleanup, stack + sizeof(stack), CLONE_VM, NULL);
 }

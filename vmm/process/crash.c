@@ -31,14 +31,12 @@
 #include "vmm/base/last_words.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/config/config.h"
-#include "vmm/platform/console.h"
 #include "vmm/process/confine.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/tty.h"
 
 #define CRASH_WAIT_S 2
 #define CRASH_STACK_SIZE 8192
-#define CRASH_STACKS (CONFIG_CPUS_MAX + 16)
 
 static const struct {
 	int sig;
@@ -103,7 +101,7 @@ static void __attribute__((noreturn)) tell(void)
 
 	if (atomic_exchange(&crash.told, true))
 		_exit(exit_status()); /* crashed while telling */
-	console_tty_restore();
+	tty_restore();
 	if (crash.call >= 0)
 		put_call(&line);
 	else

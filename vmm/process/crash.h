@@ -6,6 +6,8 @@
 
 struct err;
 
+#define CRASH_STACKS 48U /* threads that can have one; see crash_thread */
+
 /* By which a thread tells the main thread that it has crashed. */
 #define CRASH_SIGNAL (SIGRTMIN + 1)
 

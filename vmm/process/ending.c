@@ -14,7 +14,7 @@
  *	close	the guest has ended by itself			ENDING_CLOSE_MS later
  *
  * In a jail the process inside runs its own clock, and the process outside one that ends ENDING_SPARE_MS later; before that
- * it kills the one inside (jail_run.c).
+ * it kills the one inside (supervise.c).
  *
  * Handlers call async-signal-safe functions only. They run on the main thread, one at a time, which is why what they
  * share with it needs no lock; it is volatile or atomic.
@@ -35,7 +35,7 @@
 #include "vmm/base/last_words.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
-#include "vmm/platform/console.h"
+#include "vmm/process/tty.h"
 
 enum phase {
 	PHASE_SETUP, /* nothing is lost: requests end the process at once */
@@ -216,7 +216,7 @@ static void on_alarm(int sig)
 		start_clock();
 		return;
 	}
-	console_tty_restore();
+	tty_restore();
 	status = ending_report(true);
 	ending_clean();
 	_exit(status);
@@ -248,7 +248,7 @@ static void __attribute__((noreturn)) end_at_once(void)
 {
 	int status;
 
-	console_tty_restore();
+	tty_restore();
 	status = ending_report(false);
 	ending_clean();
 	_exit(status);

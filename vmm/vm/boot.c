@@ -19,6 +19,7 @@
 #include "vmm/config/config.h"
 #include "vmm/core/mem.h"
 #include "vmm/guest/boot_init.h"
+#include "vmm/platform/acpi_pm.h"
 #include "vmm/platform/serial.h"
 #include "vmm/vm/timeline.h"
 
@@ -90,6 +91,11 @@ static int write_acpi(struct mem *m, const struct config *c, const struct device
 		.cpus = c->cpus,
 		.serial_port = SERIAL_PORT,
 		.serial_irq = SERIAL_IRQ,
+		.sleep_control_port = ACPI_PM_PORT + ACPI_PM_SLEEP_CONTROL,
+		.sleep_status_port = ACPI_PM_PORT + ACPI_PM_SLEEP_STATUS,
+		.reset_port = ACPI_PM_PORT + ACPI_PM_RESET,
+		.reset_value = ACPI_PM_RESET_VALUE,
+		.s5 = ACPI_PM_S5,
 		.devices = d->device,
 		.num_devices = d->num,
 	};

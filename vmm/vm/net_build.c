@@ -1,4 +1,4 @@
-/* From an interface in the configuration to its device; see netdev.h. */
+/* From an interface in the configuration to its device; see net_build.h. */
 #include "vmm/vm/net_build.h"
 
 #include <endian.h>

@@ -10,7 +10,7 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 
-/* Streams, signals, KVM, the end, the reaper's pipe, io loop, serial port, IOAPIC: 14. An epoll set, log, timeline: 4. */
+/* Streams, signals, KVM, the end, async_teardown's pipe, io loop, serial port, IOAPIC: 14. An epoll set, log, timeline: 4. */
 #define BASE 18U
 #define PER_DRIVE 2U /* image, queue */
 #define PER_TAP 3U   /* tap, two queues */
@@ -19,7 +19,7 @@
 #define COMMAND 9U   /* three streams and init's connection, both ends of each; what tells of their changes */
 #define CONTROL 2U   /* listener and its directory */
 #define PER_ARTIFACT 1U
-#define SPARE 6U /* what is open for a moment (a kernel, an answer of the broker), or was handed down by the caller */
+#define SPARE 6U     /* what is open for a moment (a kernel, an answer of privsep), or was handed down by the caller */
 #define CONNS_MIN 4U /* of the guest, beside those that it was lent */
 
 /* A client of `mayfly exec`: its connection, and the streams that are lent to the guest until that has connected. */

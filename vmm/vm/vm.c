@@ -11,7 +11,7 @@
  *
  * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. It stops the vCPUs, lets the
  * console write out what the guest had said, closes the drives (vm_close), restores the terminal and reports. KVM's
- * objects and guest RAM, which take the kernel long, are left to the reaper; vm_free is for a VM that could not be built.
+ * objects and guest RAM, which take the kernel long, are left to async_teardown.c; vm_free is for a VM that could not be built.
  */
 #include "vmm/vm/vm.h"
 
@@ -33,14 +33,15 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/report.h"
 #include "vmm/guest/guest_client.h"
 #define MF_LOG_MODULE "vm"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/cli/cli.h"
 #include "vmm/core/loop.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
 #include "vmm/platform/console.h"
 #include "vmm/platform/ioapic.h"
@@ -49,6 +50,7 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/log_relay.h"
+#include "vmm/process/tty.h"
 #include "vmm/vm/net_build.h"
 #include "vmm/vm/timeline.h"
 
@@ -56,7 +58,7 @@
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
 
-static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct vm_parent *parent,
+static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
 		   struct err *e)
 {
 	*vm = (struct vm){
@@ -192,7 +194,7 @@ static void take_signal(struct vm *vm, int signal_fd)
 	struct err e;
 
 	if (signo == SIGCONT) {
-		console_tty_again(vm_wants_raw(vm->config));
+		tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
 		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
@@ -280,7 +282,7 @@ static bool set_raw(const struct vm *vm)
 		return false;
 	if (vm->parent->tty_fd >= 0)
 		return privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RAW, 0) > 0;
-	return console_tty_raw(STDIN_FILENO);
+	return tty_raw(STDIN_FILENO);
 }
 
 static void restore_tty(const struct vm *vm)
@@ -288,10 +290,10 @@ static void restore_tty(const struct vm *vm)
 	if (vm->parent->tty_fd >= 0)
 		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RESTORE, 0); /* if it is not there, it has done so */
 	else
-		console_tty_restore();
+		tty_restore();
 }
 
-int vm_main(const struct config *config, struct timeline *timeline, struct vm_parent *parent)
+int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent)
 {
 	static struct vm vm; /* not on the stack: it is large, and threads use it until the process ends */
 	struct err e;
@@ -302,9 +304,9 @@ int vm_main(const struct config *config, struct timeline *timeline, struct vm_pa
 	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
 	    async_teardown_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
-		return cli_fail(&e);
+		return report_err(&e);
 	}
-	console_tty_keep_group(); /* nobody else can change it, and we may not ask later */
+	tty_keep_group(); /* nobody else can change it, and we may not ask later */
 	raw = set_raw(&vm);
 	status = vm_run(&vm, parent->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
@@ -313,5 +315,5 @@ int vm_main(const struct config *config, struct timeline *timeline, struct vm_pa
 	restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);
-	return status == STATUS_OK ? vm_report(&vm) : cli_fail(&e);
+	return status == STATUS_OK ? vm_report(&vm) : report_err(&e);
 }

@@ -45,19 +45,10 @@ enum vm_end_reason {
 	VM_END_INIT,	     /* init in the guest could not do its work */
 };
 
-/* What a VM has of the process that it is in, or, in a jail, of the one outside (jail_run.c). */
-struct vm_parent {
-	struct helpers *helpers;
-	int signal_fd;	   /* signals, for ending_take */
-	uint64_t limit_ms; /* when the time limit ends, by clock_now_ms; 0: there is none */
-	int tty_fd;	   /* a broker (broker.h) of the terminal's mode; or -1: it is ours to set */
-	int vsock_fd;	   /* a broker of connections to sockets of the host; or -1: we connect ourselves */
-};
-
 struct vm {
 	const struct config *config; /* not owned */
 	struct timeline *timeline;   /* not owned */
-	struct vm_parent *parent;    /* not owned */
+	struct jail_parent *parent;  /* not owned */
 
 	struct confine confine; /* of its threads */
 	struct kvm kvm;
@@ -112,9 +103,9 @@ struct vm {
 
 /*
  * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
- * mayfly (status.h). Main thread.
+ * mayfly (exit_status.h). Main thread.
  */
-int vm_main(const struct config *config, struct timeline *timeline, struct vm_parent *parent);
+int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent);
 
 /* Whether keys go to the guest as they are. */
 bool vm_wants_raw(const struct config *config);
@@ -162,7 +153,7 @@ void vm_stop_check(struct vm *vm);
 void vm_take_signal(struct vm *vm, int signo);
 int vm_report(const struct vm *vm);
 
-/* What the agent tells. */
+/* What the guest's init reports. */
 extern const struct guest_client_ops vm_guest_ops;
 
 #endif

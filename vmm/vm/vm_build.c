@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <unistd.h>
 
-#include "loader/acpi.h"
 #include "loader/boot_x86.h"
 #include "virtio/blk.h"
 #include "virtio/device.h"
@@ -14,16 +13,19 @@
 #include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/guest/guest_client.h"
+#include "vmm/platform/acpi_pm.h"
 #define MF_LOG_MODULE "vm"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
 #include "vmm/platform/console.h"
 #include "vmm/platform/ioapic.h"
 #include "vmm/platform/serial.h"
 #include "vmm/process/crash.h"
+#include "vmm/process/tty.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/net_build.h"
@@ -158,10 +160,21 @@ static void on_acpi_reset(void *ctx)
 	vm_end(ctx, VM_END_RESET, "ACPI reset");
 }
 
+/* Not that of a command, whose streams are vsock connections; nor a terminal that we are in the background of. */
+static int console_input(const struct config *c)
+{
+	if (c->command.args.num || (isatty(STDIN_FILENO) && !tty_is_ours(STDIN_FILENO)))
+		return -1;
+	return STDIN_FILENO;
+}
+
+/* A signal stack for each vCPU, and for the few other threads. */
+_Static_assert(CRASH_STACKS >= CONFIG_CPUS_MAX + 16, "threads without a signal stack");
+
 static int build_legacy(struct vm *vm, struct err *e)
 {
 	struct console_params params = {
-		.in_fd = vm->config->command.args.num ? -1 : STDIN_FILENO,
+		.in_fd = console_input(vm->config),
 		.out_fd = vm->config->console ? STDERR_FILENO : STDOUT_FILENO,
 		.muted = vm->config->command.args.num && !vm->config->console,
 		.on_quit = on_quit,

@@ -12,9 +12,11 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/stdio_relay.h"
+#include "vmm/jail/parent.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
@@ -106,7 +108,7 @@ void vm_take_signal(struct vm *vm, int signo)
 	}
 }
 
-/* What the agent tells. */
+/* What the guest's init reports. */
 
 static void on_mark(void *ctx, enum init_mark mark)
 {
@@ -186,17 +188,16 @@ const struct guest_client_ops vm_guest_ops = {
 static int say(const struct vm *vm, enum status status, const char *what)
 {
 	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
-		fprintf(stderr, "mayfly: %s (%s)\n", what, vm->end.text);
+		report_line("%s (%s)", what, vm->end.text);
 	return status;
 }
 
 static int report_command(const struct vm *vm)
 {
 	if (vm->end.text[0])
-		fprintf(stderr, "mayfly: %s\n", vm->end.text);
+		report_line("%s", vm->end.text);
 	if (vm->end.oom)
-		fprintf(stderr,
-			"mayfly: the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)\n");
+		report_line("the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)");
 	return (int)vm->end.status;
 }
 
@@ -207,7 +208,7 @@ static int report_guest(const struct vm *vm)
 	bool reset = vm->end.reason == VM_END_RESET || (vm->end.reason == VM_END_TRIPLE_FAULT && g->restarting);
 
 	if (g->panic[0]) {
-		fprintf(stderr, "mayfly: the guest kernel panicked: %s (%s)\n", g->panic, vm->end.text);
+		report_line("the guest kernel panicked: %s (%s)", g->panic, vm->end.text);
 		return STATUS_GUEST_PANIC;
 	}
 	if (vm->guest && (reset || g->halted || vm->end.reason == VM_END_POWEROFF)) {
@@ -240,7 +241,7 @@ static int report(const struct vm *vm)
 	case VM_END_COMMAND:
 		return report_command(vm);
 	case VM_END_INIT:
-		fprintf(stderr, "mayfly: the guest could not run the command: %s\n", vm->end.text);
+		report_line("the guest could not run the command: %s", vm->end.text);
 		return STATUS_FAILED;
 	case VM_END_POWEROFF:
 	case VM_END_RESET:

@@ -1,0 +1,63 @@
+/* The mode of the terminal; see tty.h. */
+#include "vmm/process/tty.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* Global: a signal handler must find the terminal without being given anything. */
+static struct {
+	int fd;
+	pid_t group; /* ours, or 0 */
+	struct termios saved;
+	atomic_bool raw; /* set after the others; taken by the one tty_restore that acts */
+} tty;
+
+bool tty_is_ours(int fd)
+{
+	pid_t group = tcgetpgrp(fd);
+
+	return group < 0 || group == (tty.group ? tty.group : getpgrp());
+}
+
+void tty_keep_group(void)
+{
+	tty.group = getpgrp();
+}
+
+bool tty_raw(int fd)
+{
+	struct termios raw;
+
+	if (!isatty(fd) || !tty_is_ours(fd) || tcgetattr(fd, &tty.saved) < 0)
+		return false;
+	/* Output too: the guest's own terminal driver turns \n into \r\n, and its full-screen programs mean a bare \n. */
+	raw = tty.saved;
+	cfmakeraw(&raw);
+	raw.c_cc[VMIN] = 1;
+	raw.c_cc[VTIME] = 0;
+	tty.fd = fd;
+	atomic_store(&tty.raw, true); /* first: a signal between here and the change restores what is still there */
+	if (tcsetattr(fd, TCSANOW, &raw) == 0)
+		return true;
+	atomic_store(&tty.raw, false);
+	return false;
+}
+
+void tty_again(bool raw)
+{
+	tty_restore();
+	if (raw)
+		(void)tty_raw(STDIN_FILENO); /* a terminal that is not ours any more stays as it is */
+}
+
+void tty_restore(void)
+{
+	int saved_errno = errno; /* of whatever a signal handler interrupted */
+
+	/* Sent to the background meanwhile, we would be stopped by SIGTTOU; the shell has restored its modes already. */
+	if (atomic_exchange(&tty.raw, false) && tty_is_ours(tty.fd))
+		tcsetattr(tty.fd, TCSANOW, &tty.saved);
+	errno = saved_errno;
+}
