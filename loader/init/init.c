@@ -219,7 +219,7 @@ static bool init_prepare(void)
 	init_mark(INIT_MARK_ROOT);
 	if (!net_start(boot.s, boot.len, &why))
 		init_fail(&why);
-	net_set_resolver(boot.s, boot.len, root_is_ephemeral());
+	net_set_names(boot.s, boot.len, root_is_ephemeral());
 	if (net_is_wanted(boot.s, boot.len))
 		init_mark(INIT_MARK_NET);
 	return has_command;

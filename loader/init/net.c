@@ -1,10 +1,6 @@
 /*
- * The network, as the boot text has it: addresses by ioctl, and the name server.
- *
- * The root may know one: then it is left as it is. One that only this machine could answer (127.0.0.53 of systemd) or a
- * link that leads nowhere does not count. A root that is gone with the machine gets a new file. In one that stays, no file
- * is changed: a link into /run leads to a new file there, and over a file another one is mounted. Only if there is none at
- * all is one made for that, empty.
+ * The network, as the boot text has it: addresses by ioctl; and names, by files of the root: a name server that was asked
+ * for wins over the root's own, and the guest finds itself and localhost in /etc/hosts.
  */
 #include "loader/init/net.h"
 
@@ -24,8 +20,7 @@
 #include "loader/init/fd.h"
 #include "loader/init/root.h"
 
-#define RESOLV_CONF "/etc/resolv.conf"
-#define RESOLV_OURS "/run/mayfly-resolv.conf"
+#define HOSTS_MAX 65536 /* of the root; a larger one stays as it is */
 
 static int net_control(int fd, unsigned long request, void *arg)
 {
@@ -157,28 +152,6 @@ bool net_start(const char *boot, size_t len, struct text *why)
 	return ret == 0;
 }
 
-/* Whether the root's file names a server that is not this machine. */
-static bool net_has_resolver(void)
-{
-	static const char word[] = "nameserver";
-	static char conf[4096];
-	long len = fd_read_file(RESOLV_CONF, conf, sizeof(conf));
-
-	if (len <= 0)
-		return false;
-	conf[len] = '\0';
-	for (const char *at = conf; at != NULL; at = strchr(at, '\n')) {
-		at += strspn(at, "\n");
-		if (strncmp(at, word, sizeof(word) - 1) != 0)
-			continue;
-		at += sizeof(word) - 1;
-		at += strspn(at, " \t");
-		if (strncmp(at, "127.", 4) != 0)
-			return true;
-	}
-	return false;
-}
-
 static int net_write_new(const char *path, const char *s)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -188,46 +161,68 @@ static int net_write_new(const char *path, const char *s)
 	return ret;
 }
 
-/* Where a link of that name leads, if it is one into /run, where nothing stays; "../run" is the usual way to write it. */
-static const char *net_link_to_run(char *to, size_t size)
+/* Where a link at path leads, if that is into /run, where nothing stays; "../run" is the usual way to write it. */
+static const char *net_link_to_run(const char *path, char *to, size_t size)
 {
-	ssize_t len = readlink(RESOLV_CONF, to, size - 1);
-	const char *path = to;
+	ssize_t len = readlink(path, to, size - 1);
 
 	if (len <= 0)
 		return NULL;
 	to[len] = '\0';
-	if (strncmp(path, "..", 2) == 0)
-		path += 2;
-	return strncmp(path, "/run/", 5) == 0 ? path : NULL;
+	if (strncmp(to, "..", 2) == 0)
+		to += 2;
+	return strncmp(to, "/run/", 5) == 0 ? to : NULL;
 }
 
-void net_set_resolver(const char *boot, size_t len, bool root_is_ephemeral)
+/*
+ * Puts a file in the place of what the root has at path, below /etc. A root that is gone with the machine gets a new file.
+ * In one that stays, no file is changed: a link into /run leads to a new file there, and over a file ours is mounted. Only
+ * if there is none at all is one made for that, empty.
+ */
+static void net_put_file(const char *path, const char *ours, const char *content, bool root_is_ephemeral)
 {
-	const char *server = text_find(boot, len, 'd'), *in_run;
-	struct text line = { 0 };
 	char to[256];
+	const char *in_run = net_link_to_run(path, to, sizeof(to));
 
-	if (server == NULL || net_has_resolver())
-		return;
-	text_add(&line, "nameserver ", server, "\n", NULL);
-	in_run = net_link_to_run(to, sizeof(to));
-	/* Names are not resolved if this fails, and whoever needs them says so: no reason not to run the command. */
+	/* Names are not resolved if this fails, and a program that needs them says so: no reason not to run the command. */
 	if (in_run != NULL) {
 		char *slash = strrchr(to, '/');
 
 		*slash = '\0';
-		root_make_path(in_run);
+		(void)root_make_path(in_run);
 		*slash = '/';
-		(void)net_write_new(in_run, line.s);
+		(void)net_write_new(in_run, content);
 	} else if (root_is_ephemeral) {
 		(void)mkdir("/etc", 0755);
-		(void)unlink(RESOLV_CONF);
-		(void)net_write_new(RESOLV_CONF, line.s);
-	} else if (net_write_new(RESOLV_OURS, line.s) == 0) {
-		int fd = open(RESOLV_CONF, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+		(void)unlink(path);
+		(void)net_write_new(path, content);
+	} else if (net_write_new(ours, content) == 0) {
+		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 
 		fd_close(&fd);
-		(void)mount(RESOLV_OURS, RESOLV_CONF, NULL, MS_BIND, NULL);
+		(void)mount(ours, path, NULL, MS_BIND, NULL);
 	}
+}
+
+void net_set_names(const char *boot, size_t len, bool root_is_ephemeral)
+{
+	static char hosts[HOSTS_MAX + 512];
+	const char *server = text_find(boot, len, 'd'), *host = text_find(boot, len, 'h');
+	struct text lines = { 0 };
+	long old;
+
+	if (server != NULL) {
+		text_add(&lines, "nameserver ", server, "\n", NULL);
+		net_put_file("/etc/resolv.conf", "/run/mayfly-resolv.conf", lines.s, root_is_ephemeral);
+	}
+	/* The root's own lines stay, behind ours. */
+	lines = (struct text){ 0 };
+	text_add(&lines, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", NULL);
+	if (host != NULL)
+		text_add(&lines, "127.0.1.1 ", host, "\n", NULL);
+	memcpy(hosts, lines.s, lines.len);
+	old = fd_read_file("/etc/hosts", hosts + lines.len, HOSTS_MAX);
+	hosts[lines.len + (old > 0 ? (size_t)old : 0)] = '\0';
+	if (old >= 0 || old == -ENOENT)
+		net_put_file("/etc/hosts", "/run/mayfly-hosts", hosts, root_is_ephemeral);
 }

@@ -11,7 +11,7 @@
 bool net_start(const char *boot, size_t len, struct text *why);
 /* Whether the boot text has an address for eth0. */
 bool net_is_wanted(const char *boot, size_t len);
-/* Lets programs find the name server, unless the root has one; see net.c. */
-void net_set_resolver(const char *boot, size_t len, bool root_is_ephemeral);
+/* Lets programs find the name server, localhost and the guest itself by name. */
+void net_set_names(const char *boot, size_t len, bool root_is_ephemeral);
 
 #endif

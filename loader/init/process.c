@@ -9,9 +9,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -75,13 +77,28 @@ static void process_set_all(const struct process *process)
 	strcat(name, user.name);
 	if (user.name[0] != '\0')
 		process_set(name);
-	process_set("TERM=linux");
+	if (process->tty)
+		process_set("TERM=xterm");
 	while ((s = text_next(process->list, process->len, &at)) != NULL) {
 		if (s[0] == 'e')
 			process_set(s + 1);
 		else if (s[0] == 'a' && count < STRINGS_MAX - 1)
 			args[1 + count++] = (char *)(uintptr_t)(s + 1);
 	}
+}
+
+/* A soft limit that programs with select() and loops over all descriptors can live with, and no other hard one than Linux's. */
+static void process_limit_files(void)
+{
+	struct rlimit files = { .rlim_cur = 1024, .rlim_max = 1 << 20 };
+	unsigned long most;
+	char text[32];
+	long len = fd_read_file("/proc/sys/fs/nr_open", text, sizeof(text));
+
+	if (len > 0 && text_digits(text, ULONG_MAX, &most) != NULL)
+		files.rlim_max = most;
+	/* It keeps what the kernel gave PID 1 if this fails. */
+	(void)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL);
 }
 
 /* A session of its own, the terminal, if it has one, and standard input, output and errors. */
@@ -221,6 +238,7 @@ void process_run(const struct process *process)
 	process_attach(process);
 	/* It may be killed for want of memory, unlike init. Without /proc that is as it is. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "0");
+	process_limit_files();
 	process_become(process);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

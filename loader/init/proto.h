@@ -5,13 +5,15 @@
  * run (rdinit=), and two texts, INIT_BOOT_PATH and INIT_COMMAND_PATH. Both, and the payload of INIT_MSG_RUN, are lists of
  * strings that each end with a NUL and begin with a letter that says what they are.
  *
- * The boot text (all but 'p' at most once, unless marked *):
+ * The boot text (all but 'p' at most once, unless marked *; mounts in the order of their depth):
  *
  *	rDEVICE		the block device to mount as root; else the initramfs is the root
  *	hNAME		host name
  *	nADDRESS/PREFIX	of eth0 (IPv4), which is brought up
  *	gADDRESS	the default gateway
- *	dADDRESS	the name server, for /etc/resolv.conf
+ *	dADDRESS	the name server, for /etc/resolv.conf; it replaces what the root has there
+ *	sSIZE		bytes that all in memory may take together: layers, /tmp, /run and /dev/shm; else half of the memory
+ *	m*OPTIONS:PATH	a tmpfs with these mount options, mounted at PATH of the root
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
  *	l*DEVICE	what is written to it is lost when the machine ends: it need not be clean then

@@ -4,11 +4,15 @@
  * Without a root drive, the initramfs stays the root. With one, it is mounted beside the initramfs and moved over its
  * root, as switch_root does; /dev goes with it. A file system that cannot be written to, by its kind or because its drive
  * is read-only, becomes the lower layer of an overlay whose upper one is in memory, so that programs find a root that they
- * can change. So does every drive that asks for it. The layers are in a directory of the initramfs, which is open as
- * root_layers, and are named from there: behind another root they cannot be seen.
+ * can change. So does every drive that asks for it.
+ *
+ * One tmpfs has all that is kept in memory: these layers, /tmp, /run and /dev/shm. So one limit holds for them together,
+ * and a program that fills one of them gets ENOSPC before the guest is out of memory. It is mounted on a directory of the
+ * initramfs, open as root_memory, and its directories are named from there: behind another root they cannot be seen.
  */
 #include "loader/init/root.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -16,6 +20,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "loader/init/fd.h"
@@ -25,11 +30,11 @@
 #define DEVICE_TRY_MS 5
 #define HEAD_BYTES 2048
 #define PATH_BYTES 4096
-#define LAYERS "/" INIT_DIR "/layers"
+#define MEMORY "/" INIT_DIR "/memory"
 #define ROOT_AT "/" INIT_DIR "/root"
 
 static bool root_ephemeral = true;
-static int root_layers = -1;
+static int root_memory = -1;
 static unsigned root_count;
 
 bool root_is_ephemeral(void)
@@ -37,21 +42,22 @@ bool root_is_ephemeral(void)
 	return root_ephemeral;
 }
 
-void root_make_path(const char *path)
+int root_make_path(const char *path)
 {
 	char part[PATH_BYTES];
 	size_t len = strlen(path);
+	int ret = 0;
 
 	if (len >= sizeof(part))
-		return;
+		return -ENAMETOOLONG;
 	for (size_t i = 1; i <= len; i++) {
 		if (path[i] != '/' && path[i] != '\0')
 			continue;
 		memcpy(part, path, i);
 		part[i] = '\0';
-		/* It is there already, or whoever needs it will fail, and say so. */
-		(void)mkdir(part, 0755);
+		ret = mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
 	}
+	return ret;
 }
 
 /* The kernel finds drives before it starts init, but for those whose driver takes its time. */
@@ -129,61 +135,50 @@ static bool root_is_read_only(const char *path)
 	return statvfs(path, &stat) == 0 && (stat.f_flag & ST_RDONLY) != 0;
 }
 
-/* Where the parts of the next overlay are; the numbers keep them apart. */
-struct layers {
-	struct text lower, memory, upper, work, options;
-};
-
-static void root_new_layers(struct layers *layers)
+/* A new name in root_memory, which is the working directory. */
+static struct text root_new_name(const char *suffix)
 {
-	*layers = (struct layers){ 0 };
-	text_add_number(&layers->memory, root_count++);
-	text_add(&layers->lower, layers->memory.s, ".lower", NULL);
-	text_add(&layers->upper, layers->memory.s, "/upper", NULL);
-	text_add(&layers->work, layers->memory.s, "/work", NULL);
-	text_add(&layers->options, "lowerdir=", layers->lower.s, ",upperdir=", layers->upper.s,
-		 ",workdir=", layers->work.s, NULL);
-	/* Mounting there will tell, if this fails. */
-	(void)mkdir(layers->memory.s, 0755);
-	(void)mkdir(layers->lower.s, 0755);
+	struct text name = { 0 };
+
+	text_add_number(&name, root_count++);
+	text_add(&name, suffix, NULL);
+	return name;
 }
 
-/* Mounts a layer in memory over layers->lower, at a place. 0 or -errno. */
-static int root_mount_overlay(const struct layers *layers, const char *at)
+/* Mounts a layer in memory over the directory lower, at a place. In root_memory. 0 or -errno. */
+static int root_mount_overlay(const char *lower, const char *at, unsigned long flags)
 {
+	struct text upper = root_new_name(".upper"), work = root_new_name(".work"), options = { 0 };
 	struct stat stat;
 
-	if (mount("tmpfs", layers->memory.s, "tmpfs", 0, "mode=755") < 0 || mkdir(layers->upper.s, 0755) < 0 ||
-	    mkdir(layers->work.s, 0755) < 0 || lstat(layers->lower.s, &stat) < 0)
-		return -errno;
 	/* Its root is seen as that of the overlay. */
-	if (chown(layers->upper.s, stat.st_uid, stat.st_gid) < 0 || chmod(layers->upper.s, stat.st_mode & 07777) < 0)
+	if (lstat(lower, &stat) < 0 || mkdir(upper.s, 0755) < 0 || mkdir(work.s, 0755) < 0 ||
+	    chown(upper.s, stat.st_uid, stat.st_gid) < 0 || chmod(upper.s, stat.st_mode & 07777) < 0)
 		return -errno;
-	return mount("overlay", at, "overlay", 0, layers->options.s) < 0 ? -errno : 0;
+	text_add(&options, "lowerdir=", lower, ",upperdir=", upper.s, ",workdir=", work.s, NULL);
+	return mount("overlay", at, "overlay", flags, options.s) < 0 ? -errno : 0;
 }
 
 enum layer { LAYER_ALWAYS, LAYER_IF_READ_ONLY };
 
 /* With a layer if it is always wanted, or if the file system is read-only; says whether it has one. */
-
 static bool root_mount(const char *device, const char *at, enum layer layer, bool *ret_layered, struct text *why)
 {
-	struct layers layers;
+	struct text lower = root_new_name(".lower");
 	int ret;
 
-	if (fchdir(root_layers) < 0) {
-		text_add(why, "drive ", device, ": " LAYERS, NULL);
+	if (fchdir(root_memory) < 0 || mkdir(lower.s, 0755) < 0) {
+		text_add(why, "drive ", device, ": " MEMORY, NULL);
 		text_add_error(why, errno);
 		return false;
 	}
-	root_new_layers(&layers);
-	if (!root_mount_plain(device, layers.lower.s, layer == LAYER_IF_READ_ONLY, why))
+	if (!root_mount_plain(device, lower.s, layer == LAYER_IF_READ_ONLY, why))
 		return false;
-	*ret_layered = layer == LAYER_ALWAYS || root_is_read_only(layers.lower.s);
+	*ret_layered = layer == LAYER_ALWAYS || root_is_read_only(lower.s);
 	if (*ret_layered)
-		ret = root_mount_overlay(&layers, at);
+		ret = root_mount_overlay(lower.s, at, 0);
 	else
-		ret = mount(layers.lower.s, at, NULL, MS_MOVE, NULL) < 0 ? -errno : 0;
+		ret = mount(lower.s, at, NULL, MS_MOVE, NULL) < 0 ? -errno : 0;
 	if (chdir("/") < 0 || ret < 0) {
 		text_add(why, "drive ", device, ": an overlay in memory", NULL);
 		text_add_error(why, -ret);
@@ -194,6 +189,25 @@ static bool root_mount(const char *device, const char *at, enum layer layer, boo
 	return true;
 }
 
+/*
+ * The size is of the tmpfs, in the kernel's words. Without a root drive the initramfs, which is a tmpfs of its own and may
+ * fill half of the memory, is what programs write to.
+ */
+static bool root_mount_memory(const char *size, bool has_drive, struct text *why)
+{
+	struct text options = { 0 };
+
+	text_add(&options, "mode=755,size=", size != NULL ? size : has_drive ? "50%" : "20%", NULL);
+	(void)root_make_path(MEMORY);
+	if (mount("tmpfs", MEMORY, "tmpfs", 0, options.s) == 0)
+		root_memory = open(MEMORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root_memory < 0) {
+		text_add(why, "a tmpfs of ", options.s, NULL);
+		text_add_error(why, errno);
+	}
+	return root_memory >= 0;
+}
+
 bool root_enter(const char *boot, size_t len, struct text *why)
 {
 	const char *device = text_find(boot, len, 'r');
@@ -201,11 +215,11 @@ bool root_enter(const char *boot, size_t len, struct text *why)
 	/* The kernel has mounted it if it has CONFIG_DEVTMPFS_MOUNT and no initramfs. */
 	(void)mkdir("/dev", 0755);
 	(void)mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
-	root_make_path(LAYERS);
-	root_layers = open(LAYERS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL, why))
+		return false;
 	if (device == NULL)
 		return true;
-	root_make_path(ROOT_AT);
+	(void)root_make_path(ROOT_AT);
 	if (!root_mount(device, ROOT_AT, LAYER_IF_READ_ONLY, &root_ephemeral, why))
 		return false;
 	(void)mkdir(ROOT_AT "/dev", 0755);
@@ -219,6 +233,41 @@ bool root_enter(const char *boot, size_t len, struct text *why)
 	return true;
 }
 
+static bool root_is_empty(const char *path)
+{
+	char buf[512];
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	long n, more = 0;
+
+	/* "." and ".." are the first that a directory has, and all that an empty one has. */
+	n = fd < 0 ? 0 : syscall(SYS_getdents64, fd, buf, sizeof(buf));
+	for (long at = 0, count = 0; at < n && !more; at += ((struct dirent64 *)(buf + at))->d_reclen)
+		more = ++count > 2;
+	fd_close(&fd);
+	return !more;
+}
+
+/*
+ * A directory that is kept in memory. One that has something already keeps that: as it is if the root is in memory, too,
+ * else below a layer, so that nothing of this run stays in it. In root_memory.
+ */
+static void root_mount_in_memory(const char *at, mode_t mode)
+{
+	struct text name = root_new_name(".memory");
+
+	/* A program that misses one of them will say so: many need none. */
+	if (!root_is_empty(at)) {
+		if (!root_ephemeral)
+			(void)root_mount_overlay(at, at, MS_NOSUID | MS_NODEV);
+		return;
+	}
+	(void)mkdir(at, 0755);
+	(void)mkdir(name.s, mode);
+	(void)chmod(name.s, mode);
+	(void)mount(name.s, at, NULL, MS_BIND, NULL);
+	(void)mount(NULL, at, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, NULL);
+}
+
 void root_mount_usual(void)
 {
 	static const struct {
@@ -229,9 +278,6 @@ void root_mount_usual(void)
 		{ "sysfs", "/sys", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC },
 		{ "cgroup2", "/sys/fs/cgroup", "nsdelegate", MS_NOSUID | MS_NODEV | MS_NOEXEC },
 		{ "devpts", "/dev/pts", "gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC },
-		{ "tmpfs", "/dev/shm", "mode=1777", MS_NOSUID | MS_NODEV },
-		{ "tmpfs", "/tmp", "mode=1777", MS_NOSUID | MS_NODEV },
-		{ "tmpfs", "/run", "mode=755", MS_NOSUID | MS_NODEV },
 	};
 	static const struct {
 		const char *name, *to;
@@ -243,42 +289,82 @@ void root_mount_usual(void)
 	};
 
 	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
-		/* Whoever misses one of them will say so: many programs need none. */
+		/* The same as in root_mount_in_memory. */
 		(void)mkdir(usual[i].at, 0755);
 		(void)mount(usual[i].kind, usual[i].at, usual[i].kind, usual[i].flags, usual[i].options);
 	}
 	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
 		(void)symlink(links[i].to, links[i].name);
-}
-
-/* DEVICE:PATH: with an overlay ('v'), read-only without one ('V'), or for writing ('w'). */
-static bool root_mount_drive(char kind, const char *spec, struct text *why)
-{
-	const char *colon = strchr(spec, ':');
-	struct text device = { 0 };
-	bool layered;
-
-	if (colon == NULL || colon[1] != '/' || (size_t)(colon - spec) >= sizeof(device.s)) {
-		text_add(why, "drive '", spec, "': not DEVICE:PATH", NULL);
-		return false;
+	if (fchdir(root_memory) == 0) {
+		root_mount_in_memory("/dev/shm", 01777);
+		root_mount_in_memory("/tmp", 01777);
+		root_mount_in_memory("/run", 0755);
 	}
-	memcpy(device.s, spec, (size_t)(colon - spec));
-	root_make_path(colon + 1);
-	if (kind == 'v' ? root_mount(device.s, colon + 1, LAYER_ALWAYS, &layered, why) :
-			  root_mount_plain(device.s, colon + 1, kind == 'w', why))
-		return true;
-	text_add(why, " (for ", colon + 1, ")", NULL);
-	return false;
+	(void)chdir("/");
+	/* Where /var/lock leads. */
+	if (mkdir("/run/lock", 01777) == 0)
+		(void)chmod("/run/lock", 01777);
 }
 
+/* DEVICE:PATH: with an overlay ('v'), read-only without one ('V'), or for writing ('w'); OPTIONS:PATH: a tmpfs ('m'). */
+static bool root_mount_one(const char *spec, struct text *why)
+{
+	const char *colon = strchr(spec, ':'), *path = colon + 1;
+	struct text from = { 0 };
+	bool done, layered;
+	int error;
+
+	text_add_bytes(&from, spec + 1, (size_t)(colon - spec - 1));
+	error = -root_make_path(path);
+	if (error != 0) {
+		text_add(why, spec[0] == 'm' ? "tmpfs " : "drive ", from.s, NULL);
+		if (error == EROFS)
+			text_add(why, ": the file system there is read-only, and has no place for it", NULL);
+		else
+			text_add_error(why, error);
+		done = false;
+	} else if (spec[0] == 'm') {
+		done = mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, from.s) == 0;
+		if (!done) {
+			text_add(why, "tmpfs ", from.s, NULL);
+			text_add_error(why, errno);
+		}
+	} else if (spec[0] == 'v') {
+		done = root_mount(from.s, path, LAYER_ALWAYS, &layered, why);
+	} else {
+		done = root_mount_plain(from.s, path, spec[0] == 'w', why);
+	}
+	if (!done)
+		text_add(why, " (for ", path, ")", NULL);
+	return done;
+}
+
+/* How many directories a mount is below the root; 0: it is no mount. */
+static unsigned root_depth(const char *spec)
+{
+	const char *path = strchr("vVwm", spec[0]) != NULL ? strchr(spec, ':') : NULL;
+	unsigned depth = 0;
+
+	for (; path != NULL && *path != '\0'; path++)
+		depth += path[0] != '/' && (path[1] == '/' || path[1] == '\0');
+	return depth;
+}
+
+/* The nearest to the root first, whatever their order: a mount hides what was mounted below its place before. */
 bool root_mount_drives(const char *boot, size_t len, struct text *why)
 {
-	const char *s;
-	size_t at = 0;
+	bool deeper = true;
 
-	while ((s = text_next(boot, len, &at)) != NULL) {
-		if ((s[0] == 'v' || s[0] == 'V' || s[0] == 'w') && !root_mount_drive(s[0], s + 1, why))
-			return false;
+	for (unsigned depth = 1; deeper; depth++) {
+		const char *s;
+		size_t at = 0;
+
+		deeper = false;
+		while ((s = text_next(boot, len, &at)) != NULL) {
+			deeper |= root_depth(s) > depth;
+			if (root_depth(s) == depth && !root_mount_one(s, why))
+				return false;
+		}
 	}
 	return true;
 }

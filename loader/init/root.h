@@ -20,7 +20,7 @@ bool root_mount_drives(const char *boot, size_t len, struct text *why);
  * are lost, as the boot text says. Adds to why what could not be written.
  */
 void root_leave(const char *boot, size_t len, struct text *why);
-/* Makes a directory and those above it, as far as that is possible. */
-void root_make_path(const char *path);
+/* Makes a directory and those above it; 0 or -errno. */
+int root_make_path(const char *path);
 
 #endif

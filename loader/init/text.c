@@ -4,10 +4,10 @@
 #include <stdarg.h>
 #include <string.h>
 
-static void text_append(struct text *text, const char *s)
+void text_add_bytes(struct text *text, const char *s, size_t max)
 {
 	size_t room = sizeof(text->s) - 1 - text->len;
-	size_t len = strnlen(s, room);
+	size_t len = strnlen(s, max < room ? max : room);
 
 	memcpy(text->s + text->len, s, len);
 	text->len += len;
@@ -20,7 +20,7 @@ void text_add(struct text *text, ...)
 
 	va_start(list, text);
 	for (const char *s; (s = va_arg(list, const char *)) != NULL;)
-		text_append(text, s);
+		text_add_bytes(text, s, sizeof(text->s));
 	va_end(list);
 }
 
@@ -33,7 +33,7 @@ void text_add_number(struct text *text, unsigned long number)
 	do
 		digits[--at] = (char)('0' + number % 10);
 	while ((number /= 10) > 0);
-	text_append(text, digits + at);
+	text_add_bytes(text, digits + at, sizeof(digits));
 }
 
 void text_add_error(struct text *text, int error)

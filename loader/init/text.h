@@ -13,6 +13,8 @@ struct text {
 
 /* Adds all strings, the last of which is followed by NULL. */
 void text_add(struct text *text, ...) __attribute__((sentinel));
+/* Adds a string, or the first max bytes of it. */
+void text_add_bytes(struct text *text, const char *s, size_t max);
 void text_add_number(struct text *text, unsigned long number);
 /* Adds ": " and what errno was. */
 void text_add_error(struct text *text, int error);

@@ -68,6 +68,35 @@ mf_exec() {
 	assert_equal "$output" $'/tmp\nb c|from here|unset|1000:1001\n<><two\nlines><$HOME *>'
 }
 
+@test "command: open files, localhost and the guest itself by name, and the terminal that the caller has" {
+	local out
+	mf_run --name box -- sh -c 'ulimit -Sn; ulimit -Hn; cat /proc/sys/fs/nr_open; cat /etc/hosts' < /dev/null
+	assert_equal "$status" 0
+	assert_regex "$output" $'^1024\n([0-9]+)\n([0-9]+)\n'
+	assert_equal "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
+	assert_regex "$output" $'127\\.0\\.0\\.1[ \t]+localhost'
+	assert_regex "$output" $'127\\.0\\.1\\.1[ \t]+box'
+	out=$(TERM=vt220 mf --tty -- sh -c 'echo "[$TERM]"' < /dev/null)
+	assert_regex "$out" '\[vt220\]'
+	out=$(TERM=vt220 mf -- sh -c 'echo "[$TERM]"' < /dev/null)
+	assert_equal "$out" '[]'
+}
+
+@test "command: what fills the memory of a small guest gets ENOSPC, and the command lives" {
+	local script='for at in "$@"; do
+		dd if=/dev/zero of="$at/fill" bs=64k 2>&1 | grep -q "No space left" && echo full
+	done; free > /dev/null && echo alive'
+	mf_run -m 128M -- sh -c "$script" - / /tmp /run /dev/shm < /dev/null
+	assert_equal "$status" 0
+	assert_equal "$output" $'full\nfull\nfull\nfull\nalive'
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -m 128M -d "$ROOTFS:ro" \
+		-v "$ROOTFS:/mnt" --tmpfs /x:size=1M -- sh -c "$script" - /x / /mnt /tmp /run /dev/shm < /dev/null
+	assert_equal "$status" 0
+	assert_equal "$output" $'full\nfull\nfull\nfull\nfull\nfull\nalive'
+	mf_run --scratch 1M -- sh -c 'df -k /tmp | tail -n 1' < /dev/null
+	assert_regex "$output" ' 1024 '
+}
+
 @test "command: on a root drive, which a read-only one becomes writable for" {
 	mf_run_root() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" "$@" < /dev/null; }
 	mf_run_root -d "$ROOTFS:ro" -- sh -c 'echo x > /new && cat /new; grep " / " /proc/mounts | cut -d" " -f1,3'

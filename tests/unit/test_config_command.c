@@ -181,6 +181,31 @@ static void test_file_and_command_line(void **state)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 /* The name that it has in HOSTDIR is the last of the guest's path, and has to be one. */
+static void test_tmpfs(void **state)
+{
+	static const char *const bad[] = { "",		"/",	       "x",	   "/x:",	"/x:size=",
+					   "/x:size=0", "/x:size=1M,", "/x:mode=", "/x:mode=8", "/x:mode=17777",
+					   "/x:exec",	"x:size=1M" };
+
+	(void)state;
+	accepts("tmpfs", "/x");
+	accepts("tmpfs", "/a b/c:size=3M,mode=700");
+	assert_int_equal(conf.num_tmpfs, 2);
+	assert_string_equal(conf.tmpfs[0].path, "/x");
+	assert_int_equal(conf.tmpfs[0].size, 0);
+	assert_int_equal(conf.tmpfs[0].mode, 01777);
+	assert_string_equal(conf.tmpfs[1].path, "/a b/c");
+	assert_int_equal(conf.tmpfs[1].size, 3 << 20);
+	assert_int_equal(conf.tmpfs[1].mode, 0700);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (config_set(&conf, "tmpfs", bad[i], &err) != -EINVAL)
+			fail_msg("'%s' is accepted", bad[i]);
+	for (unsigned i = 2; i < CONFIG_TMPFS_MAX; i++)
+		accepts("tmpfs", "/x");
+	assert_int_equal(config_set(&conf, "tmpfs", "/x", &err), -EINVAL);
+	assert_int_equal(conf.num_tmpfs, CONFIG_TMPFS_MAX);
+}
+
 static void test_artifacts(void **state)
 {
 	static const struct {
@@ -208,6 +233,7 @@ int main(void)
 		T(test_text),	   T(test_env_of_ours),		  T(test_refused),
 		T(test_too_much),  T(test_what_needs_a_command),  T(test_user_network_has_addresses),
 		T(test_addresses), T(test_file_and_command_line), T(test_artifacts),
+		T(test_tmpfs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

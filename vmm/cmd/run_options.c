@@ -49,6 +49,12 @@ static const struct cli_option run_options[] = {
 	{ 'v', "volume", "SPEC",
 	  "HOST:/GUEST[:ro]: a directory or image of the host at\n/GUEST; changes are lost; repeatable",
 	  .key = "volumes", .words = CLI_FILES },
+	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
+	  .key = "tmpfs" },
+	{ 0, "scratch", "SIZE",
+	  "how much of the guest's memory the changes to its root\nand volumes, /tmp, /run and /dev/shm may take together;\n"
+	  "default: half of it",
+	  .key = "scratch" },
 	{ 0, "artifact", "SPEC", "/GUEST=HOSTDIR: copied out at the end; repeatable", .key = "artifacts",
 	  .words = CLI_FILES },
 	{ 0, "artifact-max", "SIZE", "how much each may be; default: 8G", .key = "artifact_max" },

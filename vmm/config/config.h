@@ -27,6 +27,7 @@ struct err;
 #define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
 #define CONFIG_ID_MAX 63	/* bytes */
 #define CONFIG_ARTIFACTS_MAX 16
+#define CONFIG_TMPFS_MAX 16
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
@@ -92,6 +93,13 @@ struct config_artifact {
 	uint64_t max_bytes; /* of its archive; 0: ARTIFACT_BYTES_DEFAULT */
 };
 
+/* A tmpfs that is mounted in the guest. */
+struct config_tmpfs {
+	char *path;
+	uint64_t size; /* bytes; 0: Linux's own limit, half of the guest's memory */
+	unsigned mode; /* permissions */
+};
+
 struct config_list {
 	char **text;
 	unsigned num;
@@ -145,6 +153,9 @@ struct config {
 	struct config_command command;
 	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
 	unsigned num_artifacts;
+	struct config_tmpfs tmpfs[CONFIG_TMPFS_MAX];
+	unsigned num_tmpfs;
+	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */
 	uint64_t timeout_ms;   /* or 0: none */
 	char *name;	       /* or NULL: the guest's host name, and where `mayfly exec` finds it */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -160,6 +161,9 @@ int config_check_command(const struct config *c, struct err *e)
 			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
 	if (c->num_artifacts)
 		return err_set(e, -EINVAL, "artifacts are sent by mayfly's init, which there is only with a command");
+	if (c->num_tmpfs || c->scratch)
+		return err_set(e, -EINVAL,
+			       "tmpfs and scratch are for mayfly's init, which there is only with a command");
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		if (c->drive[i].mount)
 			return err_set(e, -EINVAL,
@@ -181,14 +185,20 @@ static char *put(char *at, char letter, const char *text)
 
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len)
 {
-	size_t size = cmd->text_len + 8 + (tty ? strlen(tty) : 0) + (cmd->workdir ? strlen(cmd->workdir) : 0) +
-		      (cmd->user ? strlen(cmd->user) : 0);
+	/* What the caller's terminal is. env comes behind, and wins. */
+	const char *term = tty ? getenv("TERM") : NULL;
+	size_t size = cmd->text_len + 24 + (tty ? strlen(tty) : 0) + (term ? strlen(term) : 0) +
+		      (cmd->workdir ? strlen(cmd->workdir) : 0) + (cmd->user ? strlen(cmd->user) : 0);
 	char *text = malloc(size), *at = text;
 
 	if (!text)
 		return NULL;
 	for (unsigned i = 0; i < cmd->args.num; i++)
 		at = put(at, 'a', cmd->args.text[i]);
+	if (term && *term && strlen(term) < CONFIG_ID_MAX) {
+		at = stpcpy(at, "eTERM=");
+		at = stpcpy(at, term) + 1;
+	}
 	for (unsigned i = 0; i < cmd->env.num; i++)
 		at = put(at, 'e', cmd->env.text[i]);
 	if (cmd->workdir)

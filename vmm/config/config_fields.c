@@ -52,6 +52,8 @@ const struct config_field config_fields[] = {
 	{ "user", &config_type_text, ROOT(command.user), TEXT(CONFIG_USER_MAX, config_check_user) },
 	{ "tty", &config_type_tty, ROOT(command.tty) },
 	{ "artifacts", &config_type_artifacts, ROOT(artifact) },
+	{ "tmpfs", &config_type_tmpfs, ROOT(tmpfs) },
+	{ "scratch", &config_type_size, ROOT(scratch), .flags = CONFIG_SPARSE },
 	{ "artifact_max", &config_type_size, ROOT(artifact_max), .flags = CONFIG_SPARSE },
 	{ "timeout", &config_type_duration, ROOT(timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
 	{ "name", &config_type_text, ROOT(name), ID },

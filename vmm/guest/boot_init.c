@@ -2,6 +2,7 @@
 #include "vmm/guest/boot_init.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,15 @@ static void put_mounts(FILE *f, const struct config *c)
 	}
 }
 
+static void put_tmpfs(FILE *f, const struct config_tmpfs *t)
+{
+	fprintf(f, "mmode=%o", t->mode);
+	if (t->size)
+		fprintf(f, ",size=%" PRIu64, t->size);
+	fprintf(f, ":%s", t->path);
+	fputc('\0', f);
+}
+
 /* Drives that need not be left clean: their layer ends with the VM. */
 static void put_lost(FILE *f, const struct config *c)
 {
@@ -76,6 +86,12 @@ static char *boot_text(const struct config *c, size_t *ret_len)
 	if (c->num_drives && !c->initrd && !c->drive[0].mount)
 		put(f, 'r', "/dev/vda");
 	put_mounts(f, c);
+	for (unsigned i = 0; i < c->num_tmpfs; i++)
+		put_tmpfs(f, &c->tmpfs[i]);
+	if (c->scratch) {
+		fprintf(f, "s%" PRIu64, c->scratch);
+		fputc('\0', f);
+	}
 	put_lost(f, c);
 	put(f, 'h', c->name ? c->name : HOST_NAME);
 	if (c->num_nets)
