@@ -68,7 +68,11 @@ static void test_text(void **state)
 	accepts("env", "B=");
 	accepts("workdir", "/tmp");
 	accepts("user", "me:us");
+	unsetenv("TERM");
 	EXPECT_TEXT("24x80", "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0t24x80\0");
+	setenv("TERM", "vt220", 1);
+	EXPECT_TEXT("24x80", "aecho\0a\0aa b\n\0eTERM=vt220\0eA=b=c\0eB=\0w/tmp\0ume:us\0t24x80\0");
+	EXPECT_TEXT(NULL, "aecho\0a\0aa b\n\0eA=b=c\0eB=\0w/tmp\0ume:us\0");
 }
 
 static void test_env_of_ours(void **state)
