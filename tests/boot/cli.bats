@@ -140,6 +140,17 @@ with_mounts() {
 	refused "unexpected argument 'good'" good
 }
 
+@test "cli: --dry-run shows what will be: ids by the place of a drive, and the MTU" {
+	cd "$BATS_FILE_TMPDIR" || return 1
+	run_mayfly run --dry-run -k good -r disk -d odd_disk --net user
+	assert_success
+	assert_equal "$("$PYTHON" -c '
+import json, sys
+c = json.loads(sys.argv[1])
+print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$output")" \
+		"[('root', 'disk'), ('drive1', 'odd_disk')] 65520"
+}
+
 @test "cli: what --dry-run prints is a configuration that means the same" {
 	cd "$BATS_FILE_TMPDIR" || return 1
 	run_mayfly run --dry-run -k good -i text -c 3 -m 300M --entry pvh -d disk:ro:id=a:serial=S1 -d 'odd:disk:id=b' \
@@ -262,6 +273,21 @@ with_mounts() {
 	chmod 600 disk
 	assert_equal "$status" 125
 	assert_one_line "drive 'drive0': .*'disk'.*Permission denied"
+}
+
+# mkfs.erofs, and the cache, are the test's: images of 1000 bytes.
+@test "drive: what is wrong with the image of a directory is said of the directory" {
+	local jail
+	need_kvm
+	mkdir "$BATS_TEST_TMPDIR/bin"
+	printf '#!/bin/sh\nhead -c 1000 /dev/zero > "$2"\n' > "$BATS_TEST_TMPDIR/bin/mkfs.erofs"
+	chmod +x "$BATS_TEST_TMPDIR/bin/mkfs.erofs"
+	export PATH=$BATS_TEST_TMPDIR/bin:$PATH XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
+	for jail in '' --jail; do
+		# shellcheck disable=SC2086 # no word, or one
+		refused "drive 'drive1': .*'directory'.* 1000 bytes" -k good -d disk -d directory:ro $jail
+		refute_regex "$stderr" "cache|erofs|images"
+	done
 }
 
 @test "drive: the same image twice, one of them writable" {

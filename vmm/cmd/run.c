@@ -10,6 +10,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/report.h"
 #define MF_LOG_MODULE "run"
 #include "vmm/base/exit_status.h"
@@ -107,8 +108,10 @@ static bool enter(const struct config *c, struct timeline *timeline, struct jail
 		*ret_status = report_err(&e);
 		return false;
 	}
-	if (!c->jail.on)
+	if (!c->jail.on) {
+		fdstore_use(); /* images of directories */
 		return true;
+	}
 	if (!supervise(c, parent, keep, MF_ARRAY_SIZE(keep), ret_status))
 		return false;
 	timeline_mark(timeline, TIMELINE_JAIL);

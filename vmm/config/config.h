@@ -45,8 +45,7 @@ enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
 struct config_drive {
 	char *path;
-	bool directory; /* path is one, which is packed: */
-	char *image;	/* NULL, or what is opened in place of path */
+	bool directory; /* path is a directory: the guest gets an image of it (erofs_image.h) */
 	char *id;	/* "drive0", ... when not given */
 	char *serial;	/* or NULL */
 	bool read_only;
@@ -193,9 +192,6 @@ char *config_command_text(const struct config_command *cmd, const char *tty, siz
 
 /* The last component of the guest's path: "." for "/". Slashes may follow it. */
 const char *config_artifact_name(const struct config_artifact *a);
-
-/* Whether path is a directory, which a read-only drive may be: it is packed into an image (erofs_image.h). */
-bool config_is_directory(const char *path);
 
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
 unsigned config_num_devices(const struct config *c);

@@ -148,7 +148,6 @@ const struct config_type config_type_rate_limiter = { .json = 1U << JSON_OBJECT,
 void config_drive_done(struct config_drive *d)
 {
 	config_fields_done(config_drive_fields, d);
-	free(d->image);
 	*d = (struct config_drive){ 0 };
 }
 
@@ -168,7 +167,7 @@ int config_end_drive(struct config *c, struct err *e)
 
 	if (!d->path)
 		return err_set(e, -EINVAL, "needs a path");
-	d->directory = config_is_directory(d->path);
+	d->directory = d->read_only && config_is_directory(d->path);
 	if (d->overlay && d->read_only)
 		return err_set(e, -EINVAL,
 			       "read-only and overlay exclude each other: with an overlay the image is only read");

@@ -2,6 +2,8 @@
 #ifndef MF_CONFIG_CONFIG_PARTS_H
 #define MF_CONFIG_CONFIG_PARTS_H
 
+#include <stdbool.h>
+
 struct config;
 struct config_drive;
 struct config_net;
@@ -11,6 +13,9 @@ struct err;
 struct config_drive *config_begin_drive(struct config *c, struct err *e);
 int config_end_drive(struct config *c, struct err *e);
 void config_drive_done(struct config_drive *d);
+
+/* Whether path is a directory: asked once for each drive, when its options are known. */
+bool config_is_directory(const char *path);
 
 /* The checks between parts, and what follows from others. */
 int config_complete_root(struct config *c, struct err *e);

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
 #define MF_LOG_MODULE "pack"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -162,9 +163,20 @@ static int make_image(const char *dir, const char *image, struct err *e)
 	return r;
 }
 
-static int pack(const char *path, char **ret_image, struct err *e)
+/* The drive will open the image by the name of its directory, which is what the user knows and messages say. */
+static int provide(const struct config_drive *d, const char *image, struct err *e)
 {
-	MF_FREE char *dir = realpath(path, NULL);
+	const int flags = O_RDONLY | (d->direct ? O_DIRECT : 0);
+	int fd = open(image, flags | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return err_sys(e, "open its image%s", d->direct ? " for direct I/O" : "");
+	return fdstore_provide(d->path, flags, fd, e);
+}
+
+static int pack(const struct config_drive *d, struct err *e)
+{
+	MF_FREE char *dir = realpath(d->path, NULL);
 	MF_FREE char *cache = NULL;
 	MF_FREE char *image = NULL;
 
@@ -181,16 +193,15 @@ static int pack(const char *path, char **ret_image, struct err *e)
 		if (make_image(dir, image, e) < 0)
 			return e->code;
 	}
-	*ret_image = mf_take_ptr(&image);
-	return 0;
+	return provide(d, image, e);
 }
 
-int erofs_image_pack(struct config *c, struct err *e)
+int erofs_image_pack(const struct config *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->num_drives; i++) {
-		struct config_drive *d = &c->drive[i];
+		const struct config_drive *d = &c->drive[i];
 
-		if (d->read_only && d->directory && pack(d->path, &d->image, e) < 0)
+		if (d->directory && pack(d, e) < 0)
 			return err_wrap(e, "drive '%s': directory '%s'", d->id, d->path);
 	}
 	return 0;

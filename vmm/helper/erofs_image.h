@@ -6,10 +6,10 @@ struct config;
 struct err;
 
 /*
- * Sets the image of each read-only drive that is a directory: the path of an EROFS image of it, made by mkfs.erofs, or
- * found in ${XDG_CACHE_HOME:-~/.cache}/mayfly/images from an earlier run with the directory as it is. Returns 0 or -errno
- * with e set. Main thread, before the process has others.
+ * Opens an EROFS image of each drive that is a directory, and provides it by the directory's name (fdstore.h). mkfs.erofs
+ * makes the image, or it is in ${XDG_CACHE_HOME:-~/.cache}/mayfly/images from an earlier run with the directory as it is.
+ * Returns 0 or -errno with e set. Main thread, before the process has others.
  */
-int erofs_image_pack(struct config *c, struct err *e);
+int erofs_image_pack(const struct config *c, struct err *e);
 
 #endif

@@ -29,8 +29,10 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 {
 	int fd;
 
-	if (image_provide(d->image ? d->image : d->path, d->read_only || d->overlay, d->direct, e) < 0)
-		return d->image ? err_wrap(e, "directory '%s', packed", d->path) : e->code;
+	if (d->directory)
+		return 0; /* erofs_image_pack has provided its image */
+	if (image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
+		return e->code;
 	if (!d->overlay || !d->overlay_dir)
 		return 0;
 	fd = overlay_open(d->overlay_dir, e);

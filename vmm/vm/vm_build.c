@@ -230,7 +230,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 {
 	struct blk_params params = {
 		.id = d->id,
-		.path = d->image ? d->image : d->path,
+		.path = d->path,
 		.serial = d->serial,
 		.read_only = d->read_only,
 		.direct = d->direct,
@@ -244,9 +244,7 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 	struct virtio_dev *dev;
 	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
 
-	if (r < 0)
-		return d->image ? err_wrap(e, "directory '%s', packed", d->path) : r;
-	return place_device(vm, dev, e);
+	return r < 0 ? r : place_device(vm, dev, e);
 }
 
 static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
