@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
@@ -149,6 +150,37 @@ static void test_user_network_has_addresses(void **state)
 	assert_int_equal(conf.net[0].mtu, 65520); /* as --dry-run shows it */
 }
 
+static unsigned terminals; /* by number of stream */
+
+int isatty(int fd)
+{
+	return terminals >> fd & 1;
+}
+
+static void test_terminal(void **state)
+{
+	struct config_command cmd = { .tty = CONFIG_TTY_ON };
+
+	(void)state;
+	config_complete_command(&cmd);
+	assert_false(cmd.terminal); /* there is no command */
+	cmd.args.num = 1;
+	config_complete_command(&cmd);
+	assert_true(cmd.terminal);
+	cmd.tty = CONFIG_TTY_AUTO;
+	for (terminals = 0; terminals < 8; terminals++) {
+		config_complete_command(&cmd);
+		assert_int_equal(cmd.terminal, terminals == 3 || terminals == 7); /* stdin and stdout */
+	}
+	cmd.tty = CONFIG_TTY_OFF;
+	config_complete_command(&cmd);
+	assert_false(cmd.terminal);
+	accepts("command", "sh");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_true(conf.command.terminal);
+	terminals = 0;
+}
+
 static void test_addresses(void **state)
 {
 	static const char ip[] = "'ip=10.0.0.2': must be an IPv4 address with its prefix, such as 10.0.0.2/24";
@@ -234,9 +266,16 @@ static void test_artifacts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_text),	   T(test_env_of_ours),		  T(test_refused),
-		T(test_too_much),  T(test_what_needs_a_command),  T(test_user_network_has_addresses),
-		T(test_addresses), T(test_file_and_command_line), T(test_artifacts),
+		T(test_text),
+		T(test_env_of_ours),
+		T(test_refused),
+		T(test_too_much),
+		T(test_what_needs_a_command),
+		T(test_user_network_has_addresses),
+		T(test_terminal),
+		T(test_addresses),
+		T(test_file_and_command_line),
+		T(test_artifacts),
 		T(test_tmpfs),
 	};
 

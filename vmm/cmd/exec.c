@@ -153,7 +153,7 @@ static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e
 static int run(struct exec *x, const struct config *c, struct err *e)
 {
 	const struct ending_kind kind = { .command = true };
-	bool tty = config_wants_tty(&c->command);
+	const bool tty = c->command.terminal;
 	int streams[STDIO_RELAY_STREAMS], r;
 
 	x->signal_fd = ending_setup(&kind, e);
@@ -190,8 +190,10 @@ int exec_command(int argc, char **argv)
 		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
 	if (r == 0 && !c.command.args.num)
 		r = err_set(&e, -EINVAL, "no command behind '--'; try 'mayfly exec --help'");
-	if (r == 0)
+	if (r == 0) {
+		config_complete_command(&c.command);
 		r = run(&x, &c, &e);
+	}
 	if (r < 0) {
 		err_wrap(&e, "exec");
 		(void)report_err(&e);

@@ -121,7 +121,7 @@ int config_check(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");
 	if (config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
 		return e->code;
-	c->command.terminal = c->command.args.num && config_wants_tty(&c->command);
+	config_complete_command(&c->command);
 	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
 	return c->kernel ? 0 : config_find_kernel(c, e);

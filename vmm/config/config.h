@@ -113,7 +113,7 @@ struct config_command {
 	char *workdir;		 /* or NULL */
 	char *user;		 /* or NULL: root; USER[:GROUP] */
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
-	bool terminal;		 /* what follows from tty: set by config_check */
+	bool terminal;		 /* what follows from tty; see config_complete_command */
 	bool args_of_file;	 /* an argument of the command line replaces them all */
 	size_t text_len;	 /* bytes of args and env as config_command_text has them */
 };
@@ -181,8 +181,11 @@ void config_done(struct config *c);
  */
 int config_set(struct config *c, const char *key, const char *text, struct err *e);
 
-/* Whether the command gets a terminal. Asks for those of this process where the configuration does not say. */
-bool config_wants_tty(const struct config_command *cmd);
+/*
+ * Sets cmd->terminal: as tty says, or, for CONFIG_TTY_AUTO, whether stdin and stdout are terminals. Called by config_check,
+ * and by `mayfly exec`, which has a command and no VM.
+ */
+void config_complete_command(struct config_command *cmd);
 
 /*
  * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when

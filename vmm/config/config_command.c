@@ -144,10 +144,11 @@ int config_check_control(const char *text, const struct config_field *f, struct 
 	return config_check_not_empty(text, f, e);
 }
 
-bool config_wants_tty(const struct config_command *cmd)
+void config_complete_command(struct config_command *cmd)
 {
-	return cmd->tty == CONFIG_TTY_ON ||
-	       (cmd->tty == CONFIG_TTY_AUTO && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
+	bool ours = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+
+	cmd->terminal = cmd->args.num && (cmd->tty == CONFIG_TTY_ON || (cmd->tty == CONFIG_TTY_AUTO && ours));
 }
 
 int config_check_command(const struct config *c, struct err *e)
