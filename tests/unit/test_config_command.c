@@ -175,6 +175,7 @@ static void test_terminal(void **state)
 	cmd.tty = CONFIG_TTY_OFF;
 	config_complete_command(&cmd);
 	assert_false(cmd.terminal);
+	terminals = 3;
 	accepts("command", "sh");
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_true(conf.command.terminal);
