@@ -5,7 +5,7 @@
  * one that the device writes. The driver may cut that into descriptors as it likes (§2.7.4.3), so the header is
  * collected with virtq_copy_out and the status byte is found from the end.
  *
- *   blk_kick -> blk_run: virtq_pop into a free slot -> blk_begin: decide -> blk_submit: blk_step_start (blk_step.c)
+ *   blk_kick -> blk_run: virtq_pop into a free slot -> blk_begin: decide -> blk_submit: blk_step_start (blk_file.c)
  *                 ^                                       |                     |
  *                 | task, at the end of the turn          | at once             v
  *                 +---- ring full                         +-> blk_finish <- blk_done: the rest, again, or the outcome
@@ -23,12 +23,27 @@
  *
  * All on the loop's thread.
  */
+#define MF_LOG_MODULE "blk"
+#include "virtio/blk.h"
+
 #include <errno.h>
 #include <linux/virtio_ids.h>
+#include <string.h>
+#include <sys/mman.h>
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 #include "virtio/mmio.h"
+#include "virtio/overlay.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
+
+#define BLK_SLOTS_SIZE (sizeof(struct blk_slot) * BLK_SLOTS)
+
+#define BIT(n) (1ULL << (n))
+
+/* Of discards, in sectors: 4 KiB, what file systems keep books on. Others are done, too. */
+#define BLK_DISCARD_ALIGN 8
 
 enum blk_next { NEXT_MORE, NEXT_EMPTY, NEXT_STOP };
 
@@ -80,7 +95,7 @@ static void blk_run(struct blk *b)
 	loop_defer(b->dev.loop, &b->retry);
 }
 
-void blk_tokens_came(struct timer *timer)
+static void blk_tokens_came(struct timer *timer)
 {
 	blk_run(MF_CONTAINER_OF(timer, struct blk, timer));
 }
@@ -117,7 +132,7 @@ bool blk_turn_has_room(struct blk *b)
 }
 
 /* The task: there was no room, or the queue was too long for one turn. */
-void blk_retry(struct task *task)
+static void blk_retry(struct task *task)
 {
 	struct blk *b = MF_CONTAINER_OF(task, struct blk, retry);
 
@@ -171,7 +186,157 @@ static void blk_reset(struct virtio_dev *dev)
 	loop_drain(dev->loop, &b->in_flight);
 }
 
-const struct virtio_ops blk_ops = {
+/* ---- What a drive is ---- */
+
+static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	const struct blk *b = to_blk(dev);
+	const struct virtio_blk_config config = {
+		.capacity = __atomic_load_n(&b->image.sectors, __ATOMIC_RELAXED), /* pairs with blk_exchange */
+		.seg_max = BLK_SEG_MAX,
+		.blk_size = IMAGE_SECTOR_SIZE,
+		.max_discard_sectors = BLK_DISCARD_SECTORS_MAX,
+		.max_discard_seg = 1,
+		.discard_sector_alignment = BLK_DISCARD_ALIGN,
+		.max_write_zeroes_sectors = BLK_ZEROES_SECTORS_MAX,
+		.max_write_zeroes_seg = 1,
+		.write_zeroes_may_unmap = 1,
+	};
+
+	memcpy(buf, (const char *)&config + offset, len);
+}
+
+static void blk_free(struct virtio_dev *dev)
+{
+	struct blk *b = to_blk(dev);
+
+	if (b->slots)
+		munmap(b->slots, BLK_SLOTS_SIZE);
+	if (b->bounce.buf)
+		munmap(b->bounce.buf, BLK_BOUNCE_SIZE);
+	overlay_free(b->overlay);
+	image_close(b->image.fd);
+	free(b);
+}
+
+static int blk_map_slots(struct blk *b, struct err *e)
+{
+	void *map = mmap(NULL, BLK_SLOTS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return err_sys(e, "map its requests");
+	b->slots = map;
+	/* A hint: a huge page would cost what the untouched slots save. A kernel without huge pages refuses, rightly. */
+	(void)madvise(map, BLK_SLOTS_SIZE, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+static int blk_map_bounce(struct blk *b, struct err *e)
+{
+	void *map = mmap(NULL, BLK_BOUNCE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return err_sys(e, "map its bounce buffer");
+	b->bounce.buf = map;
+	return 0;
+}
+
+static uint64_t blk_features(const struct blk *b)
+{
+	uint64_t features = BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE);
+
+	if (b->sync)
+		features |= BIT(VIRTIO_BLK_F_FLUSH);
+	if (b->read_only)
+		return features | BIT(VIRTIO_BLK_F_RO);
+	return features | BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
+static int blk_build(struct blk *b, const struct blk_params *params, struct err *e)
+{
+	const char *serial = params->serial ? params->serial : params->id;
+	int err;
+
+	if (params->serial && strlen(params->serial) > sizeof(b->serial))
+		return err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
+	/* §5.2.6.1: padded with zeros, and without a terminator when all 20 bytes are used. A longer id is cut. */
+	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
+	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, e);
+	if (!err && params->overlay)
+		err = overlay_new(&b->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e);
+	if (!err)
+		err = blk_map_slots(b, e);
+	if (!err && params->direct)
+		err = blk_map_bounce(b, e);
+	if (err < 0)
+		return err;
+	b->dev.offered = blk_features(b);
+	b->file = loop_add_file(b->dev.loop, b->image.fd);
+	if (b->overlay && b->file >= 0)
+		b->overlay_file = loop_add_file(b->dev.loop, overlay_fd(b->overlay));
+	err = MF_MIN(b->file, b->overlay_file);
+	return err < 0 ? err_set(e, err, "its loop has too many files") : 0;
+}
+
+static const struct virtio_ops blk_ops;
+
+int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
+	    struct err *e)
+{
+	struct blk *b = malloc(sizeof(*b));
+
+	if (!b)
+		return err_set(e, -ENOMEM, "drive '%s': out of memory", params->id);
+	*b = (struct blk){
+		.dev.ops = &blk_ops,
+		.dev.loop = loop,
+		.dev.mem = mem,
+		.dev.id = params->id,
+		.image.fd = -1,
+		.read_only = params->read_only,
+		.sync = !params->unsafe && !params->overlay,
+		.retry.run = blk_retry,
+		.timer.fire = blk_tokens_came,
+	};
+	ratelimit_set(&b->limit, &params->bandwidth, &params->ops, timers_clock_ns());
+	if (blk_build(b, params, e) < 0) {
+		err_wrap(e, "drive '%s'", params->id);
+		blk_free(&b->dev);
+		return e->code;
+	}
+	if (b->image.sectors == 0)
+		log_warn("drive '%s': '%s' is empty; continuing with a drive of no sectors", params->id, params->path);
+	*ret = &b->dev;
+	return 0;
+}
+
+struct blk_limits {
+	struct blk *b;
+	const struct ratelimit_params *bandwidth, *ops;
+};
+
+static int blk_set_limits_call(void *arg)
+{
+	const struct blk_limits *l = arg;
+	struct timers *timers = loop_timers(l->b->dev.loop);
+
+	ratelimit_set(&l->b->limit, l->bandwidth, l->ops, timers->now_ns);
+	if (l->b->timer.set) {
+		timer_cancel(timers, &l->b->timer);
+		loop_defer(l->b->dev.loop, &l->b->retry);
+	}
+	return 0;
+}
+
+void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,
+		    const struct ratelimit_params *ops)
+{
+	struct blk_limits l = { .b = to_blk(dev), .bandwidth = bandwidth, .ops = ops };
+
+	(void)loop_call(dev->loop, blk_set_limits_call, &l); /* returns 0 */
+}
+
+static const struct virtio_ops blk_ops = {
 	.name = "drive",
 	.device_id = VIRTIO_ID_BLOCK,
 	.num_queues = 1,

@@ -1,5 +1,5 @@
 /*
- * The life of a request of a drive (virtio 1.2 §5.2.6): see blk.c, which takes it from the queue, and blk_step.c, for the
+ * The life of a request of a drive (virtio 1.2 §5.2.6): see blk.c, which takes it from the queue, and blk_file.c, for the
  * operations that it consists of.
  *
  * Stages of a slot: STAGE_IO (in as many steps as it takes) -> for a write without FLUSH: STAGE_SYNC -> finished. A flush
@@ -25,7 +25,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 #include "virtio/mmio.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 #include "virtio/mmio.h"
 #include "vmm/base/err.h"
 

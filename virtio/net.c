@@ -3,11 +3,8 @@
  *
  * Theory of operation. Each buffer of the rings begins with a virtio header of 12 bytes (VERSION_1), then a frame.
  *
- *   guest sends:     net_kick -> net_tx_run: virtq_pop, check the header -> ops->send ... net_sent: virtq_push
+ *   guest sends:     net_kick -> net_tx_run: virtq_pop, check the header -> ops->send ... net_sent: virtq_push (net_tx.c)
  *   guest receives:  net_kick -> net_rx_run: virtq_pop into the pool -> ops->receive ... net_received: virtq_push (net_rx.c)
- *
- * Sending. The header is copied, checked against what was negotiated, and sent as checked (net_check.c); the frame
- * behind it goes from guest memory to the backend without a copy. What fails is dropped and counted, as networks do.
  *
  * Limits (ratelimit.h). A frame to send whose tokens are not there goes back to the ring, and a timer tries again; a read
  * does not begin as long as one before it is not paid for.
@@ -26,11 +23,9 @@
 #include <string.h>
 
 #include "virtio/device.h"
-#include "virtio/iov.h"
 #include "virtio/mmio.h"
 #include "virtio/net_backend.h"
-#include "virtio/net_check.h"
-#include "virtio/net_state.h"
+#include "virtio/net_priv.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -38,7 +33,6 @@
 #include "vmm/core/timer.h"
 
 #define MTU_DEFAULT 1500U
-#define TX_BYTES_MAX MIB /* that are begun to be sent in one turn of the loop: a tap takes them all at once */
 
 #define GUEST_GSO                                                                                                      \
 	(BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_UFO) |                   \
@@ -84,94 +78,6 @@ void net_charge(struct net *n, enum net_queue queue, uint32_t len)
 {
 	ratelimit_charge(&n->pace[queue].limit, len, 1, loop_timers(n->dev.loop)->now_ns);
 }
-
-/* ---- The guest sends ---- */
-
-static void net_tx_return(struct net *n, uint16_t head)
-{
-	virtq_push(&n->dev.vq[NET_TX], head, 0);
-	mmio_used(&n->dev, NET_TX);
-}
-
-enum net_next { NEXT_MORE, NEXT_STOP };
-
-/* Sends n->chain, which was just popped, or drops it. */
-static enum net_next net_tx_begin(struct net *n)
-{
-	const struct virtq_chain *c = &n->chain;
-	struct net_tx *tx = n->free[n->num_free - 1];
-
-	if (!net_link_is_up(n) || !net_check_tx(&tx->header, c, n->dev.features)) {
-		n->stats[NET_TX].dropped++;
-		net_tx_return(n, c->head);
-		return NEXT_MORE;
-	}
-	tx->head = c->head;
-	tx->len = (uint32_t)(c->out_len - NET_HEADER_LEN);
-	tx->num = 1 + iov_slice(tx->iov + 1, c->iov, c->num_out, NET_HEADER_LEN, tx->len);
-	if (!net_may(n, NET_TX, tx->len)) {
-		virtq_unpop(&n->dev.vq[NET_TX], c);
-		return NEXT_STOP;
-	}
-	if (!n->backend->ops->send(n->backend, tx)) {
-		virtq_unpop(&n->dev.vq[NET_TX], c);
-		loop_defer(n->dev.loop, &n->again);
-		return NEXT_STOP;
-	}
-	n->num_free--;
-	net_charge(n, NET_TX, tx->len);
-	return NEXT_MORE;
-}
-
-static void net_tx_run(struct net *n)
-{
-	struct virtq *q = &n->dev.vq[NET_TX];
-	uint64_t bytes = 0;
-
-	virtq_disable_notify(q);
-	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0 && bytes < TX_BYTES_MAX; budget--) {
-		const char *why = "frame to send with buffers that the device should write";
-		int got;
-
-		if (n->num_free == 0)
-			return; /* net_sent goes on */
-		got = virtq_pop(q, &n->chain, &why);
-		if (got == 0) {
-			if (virtq_enable_notify(q))
-				continue;
-			return;
-		}
-		if (got < 0 || n->chain.num_in > 0) {
-			mmio_broken(&n->dev, why);
-			return;
-		}
-		bytes += MF_MIN(n->chain.out_len, NET_HEADER_LEN + NET_FRAME_MAX); /* longer ones are dropped */
-		if (net_tx_begin(n) == NEXT_STOP)
-			return;
-	}
-	loop_defer(n->dev.loop, &n->again);
-}
-
-void net_sent(struct net_backend *b, struct net_tx *tx, int res)
-{
-	struct net *n = b->net;
-
-	if (!n->active)
-		return; /* net_activate makes all slots free */
-	n->free[n->num_free++] = tx;
-	if (res < 0)
-		n->stats[NET_TX].dropped++;
-	else
-		net_count(n, NET_TX, tx->len);
-	if (res == NET_LOST)
-		net_lose_link(n);
-	else if (res < 0)
-		net_warn(n, "send", res);
-	net_tx_return(n, tx->head);
-	loop_defer(n->dev.loop, &n->again);
-}
-
-/* ---- Life ---- */
 
 static void net_again(struct task *task)
 {

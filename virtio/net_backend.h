@@ -6,6 +6,7 @@
 #ifndef MF_VIRTIO_NET_BACKEND_H
 #define MF_VIRTIO_NET_BACKEND_H
 
+#include <errno.h>
 #include <linux/virtio_net.h>
 #include <stdbool.h>
 #include <stdint.h>

@@ -16,7 +16,7 @@
 
 #include "virtio/iov.h"
 #include "virtio/mmio.h"
-#include "virtio/net_state.h"
+#include "virtio/net_priv.h"
 #include "vmm/base/util.h"
 
 #define RX_PAUSE_NS 100000000U /* after an error of the backend that may pass */

@@ -1,7 +1,7 @@
 /* Completions of the block device: short, failed, reordered, with the ring full, and in the middle of a reset. */
 #include "tests/unit/blk_fixture.h"
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 
 /* A transfer that goes on byte by byte, over descriptors of odd sizes. */
 static void test_short_transfers(void **state)

@@ -6,7 +6,7 @@
 
 #include "tests/unit/blk_fixture.h"
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 
 #define UNITS 32U /* of 4096 bytes */
 #define IMAGE_SECTORS (UNITS * 8)

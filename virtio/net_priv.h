@@ -1,6 +1,6 @@
-/* What net.c and net_rx.c share, and nobody else includes. */
-#ifndef MF_VIRTIO_NET_STATE_H
-#define MF_VIRTIO_NET_STATE_H
+/* What net.c, net_tx.c and net_rx.c share, and nobody else includes. */
+#ifndef MF_VIRTIO_NET_PRIV_H
+#define MF_VIRTIO_NET_PRIV_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -78,6 +78,9 @@ bool net_may(struct net *n, enum net_queue queue, uint32_t len);
 
 /* Takes its tokens. */
 void net_charge(struct net *n, enum net_queue queue, uint32_t len);
+
+/* Sends what the driver has posted, as far as backend, limit and turn allow (net_tx.c). */
+void net_tx_run(struct net *n);
 
 /* Starts to receive a frame if that is possible and not under way (net_rx.c). */
 void net_rx_run(struct net *n);

@@ -1,5 +1,5 @@
 /*
- * The ring operations that a request of a drive consists of; see blk_state.h. A step that moved less than it could is
+ * The ring operations that a request of a drive consists of; see blk_priv.h. A step that moved less than it could is
  * followed by one for the rest, so each kind of step need only find the next part that one operation can do.
  *
  * Discard and write zeroes (virtio 1.2 §5.2.6) are fallocate, which knows block devices, too. What a file system or
@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 #include "virtio/overlay.h"
 #include "vmm/base/util.h"
 

@@ -1,5 +1,5 @@
 /*
- * Requests that direct I/O cannot do as they are; see blk_state.h.
+ * Requests that direct I/O cannot do as they are; see blk_priv.h.
  *
  * O_DIRECT wants offset and lengths in units of image.dio_offset and addresses in units of image.dio_mem. Guests' requests
  * come in sectors of 512 bytes at any address. Where that is not enough they go through a buffer, one per drive: Linux'
@@ -17,7 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "virtio/blk_state.h"
+#include "virtio/blk_priv.h"
 #include "vmm/base/util.h"
 
 bool blk_bounce_needed(const struct blk_slot *slot)

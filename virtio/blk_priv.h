@@ -1,9 +1,9 @@
 /*
  * What the files of the block device share, and nobody else includes: blk.c (the queue), blk_request.c (the life of a
- * request), blk_step.c (the operations that a request consists of), blk_bounce.c, and blk_drive.c (what a drive is).
+ * request), blk_file.c (the operations that a request consists of), blk_direct.c, and blk.c (what a drive is).
  */
-#ifndef MF_VIRTIO_BLK_STATE_H
-#define MF_VIRTIO_BLK_STATE_H
+#ifndef MF_VIRTIO_BLK_PRIV_H
+#define MF_VIRTIO_BLK_PRIV_H
 
 #include <linux/virtio_blk.h>
 #include <stdbool.h>
@@ -63,7 +63,7 @@ struct blk_slot {
 	unsigned retries;
 	enum blk_stage stage;
 	bool in_flight;
-	unsigned cut;		  /* blk_step.c's: the iov that is shortened for this step, */
+	unsigned cut;		  /* blk_file.c's: the iov that is shortened for this step, */
 	size_t cut_len;		  /* and its length; 0: none is */
 	bool bounce;		  /* direct I/O has refused it as it is */
 	bool zero_range;	  /* of a trim: not by punching a hole */
@@ -71,7 +71,7 @@ struct blk_slot {
 	struct virtq_chain chain; /* last: a short chain touches only its beginning */
 };
 
-/* blk_bounce.c's: the buffer of a drive with direct I/O, and what it is in use for. */
+/* blk_direct.c's: the buffer of a drive with direct I/O, and what it is in use for. */
 struct blk_bounce {
 	uint8_t *buf; /* BLK_BOUNCE_SIZE, mapped; or NULL */
 	struct blk_slot *owner;
@@ -124,10 +124,6 @@ static inline bool blk_is_trim(const struct blk_slot *slot)
 }
 
 /* blk.c. */
-extern const struct virtio_ops blk_ops;
-void blk_retry(struct task *task);
-void blk_tokens_came(struct timer *timer);
-
 /* Whether more bytes may be begun in this turn of the loop; if not, blk_retry is due in the next. */
 bool blk_turn_has_room(struct blk *b);
 
@@ -151,12 +147,8 @@ void blk_sync_failed(struct blk *b, int res);
 /* As blk_submit, for a request under way, which then waits for room. */
 void blk_submit_or_wait(struct blk_slot *slot);
 
-/* blk_drive.c, of blk_ops. */
-void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len);
-void blk_free(struct virtio_dev *dev);
-
 /*
- * blk_step.c. A request moves in steps of one ring operation, each for a part from its beginning. start: what became of
+ * blk_file.c. A request moves in steps of one ring operation, each for a part from its beginning. start: what became of
  * it, or -errno: the request cannot go on. end: what the operation gave, res: *ret_moved bytes of the request are done,
  * which may be 0 where the step is to be followed by another; or -errno. After EAGAIN or EINTR start may be called
  * instead of end.
@@ -172,7 +164,7 @@ int blk_step_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
 /* The request ends where it is, after an end that would have it go on. */
 void blk_step_abandon(struct blk_slot *slot);
 
-/* The same for what has to go through the bounce buffer, blk_bounce.c. */
+/* The same for what has to go through the bounce buffer, blk_direct.c. */
 bool blk_bounce_needed(const struct blk_slot *slot);
 int blk_bounce_start(struct blk_slot *slot);
 int blk_bounce_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
