@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/open_fds.h"
 #include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -33,6 +34,7 @@
 #include "vmm/guest/guest_client.h"
 
 #define LENT_MAX 256
+#define RELAY_FDS 4 /* of a relay, whose threads may be at work until the process ends: three streams and an eventfd */
 
 static struct {
 	uint32_t port;
@@ -41,9 +43,8 @@ static struct {
 static unsigned num_lent;
 
 static struct {
-	unsigned marks, started, exited, failed;
-	unsigned status;
-	bool oom;
+	unsigned marks, started, exited, failed, left;
+	unsigned status, flags;
 	char text[256];
 } told;
 
@@ -51,6 +52,7 @@ static char dir[64], path[80];
 static struct config config;
 static struct guest_client *a, *all[64]; /* guest_client_free leaves them to threads that may be at work */
 static unsigned num_all;
+static unsigned fds_before;
 static int guest; /* the guest's end of the control connection */
 static char payload[INIT_PAYLOAD_MAX + 1];
 
@@ -110,7 +112,7 @@ static inline void on_exited(void *ctx, unsigned status, unsigned flags, const c
 	(void)ctx;
 	told.exited++;
 	told.status = status;
-	told.oom = flags & INIT_OOM;
+	told.flags = flags;
 	snprintf(told.text, sizeof(told.text), "%s", text);
 }
 
@@ -121,8 +123,14 @@ static inline void on_failed(void *ctx, const char *text)
 	snprintf(told.text, sizeof(told.text), "%s", text);
 }
 
+static inline void on_left(void *ctx)
+{
+	(void)ctx;
+	told.left++;
+}
+
 static const struct guest_client_ops ops = {
-	.mark = on_mark, .started = on_started, .exited = on_exited, .failed = on_failed
+	.mark = on_mark, .started = on_started, .exited = on_exited, .failed = on_failed, .left = on_left
 };
 
 static inline int setup(void **state)
@@ -133,6 +141,7 @@ static inline int setup(void **state)
 	(void)state;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	memset(&told, 0, sizeof(told));
+	fds_before = open_fds();
 	strcpy(dir, "/tmp/mayfly-test-guest-XXXXXX");
 	assert_non_null(mkdtemp(dir));
 	sprintf(path, "%s/control", dir);
@@ -155,6 +164,7 @@ static inline int teardown(void **state)
 	while (num_lent > 0)
 		close(lent[--num_lent].fd);
 	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(open_fds(), fds_before + RELAY_FDS);
 	sprintf(command, "rm -rf %s", dir);
 	return system(command);
 }
@@ -235,6 +245,18 @@ static inline int answered(int fd)
 	default:
 		return -1;
 	}
+}
+
+/* The guest closes an output of command 0, which is then written: until the main loop has heard of that. */
+static inline void close_output(unsigned n)
+{
+	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
+	int fd = take_lent(INIT_STREAM_PORT(0, n));
+
+	assert_true(fd >= 0);
+	close(fd);
+	assert_true(poll(fds, guest_client_poll_fds(a, fds), 5000) > 0);
+	turn();
 }
 
 /* A command of a client: its number. */

@@ -1,8 +1,28 @@
 /* The control socket: clients at the wrong time, without a form, or without descriptors; where the socket is. */
 #include "tests/unit/guest_client_fixture.h"
 
+#include <pthread.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+
+#include "tests/unit/open_fds.h"
+#include "vmm/base/fdio.h"
+
+static char other[80];
+
+/* At other, in place of a monitor's. */
+static int a_listener(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(other, sizeof(other), "%s/other", dir);
+	strcpy(addr.sun_path, other);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
 
 static void test_too_early_and_too_many(void **state)
 {
@@ -26,9 +46,10 @@ static void test_too_early_and_too_many(void **state)
 	close(fd);
 	close(many[5]);
 	turn();
-	fd = client();
-	assert_true(run(fd) > 0);
-	close(fd);
+	many[5] = client();
+	assert_true(run(many[5]) > 0);
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(many); i++)
+		close(many[i]);
 }
 
 /* What a client sends that no `mayfly exec` would: it is closed, and the others are served. */
@@ -122,6 +143,109 @@ static void test_exec_without_descriptors(void **state)
 	assert_true(guest_hears(&(struct init_msg){ 0 }));
 }
 
+/* Descriptors that nobody asked for are not taken, however many; the client that sends them is closed. */
+static void test_descriptors_of_a_client(void **state)
+{
+	struct init_msg msg = { .type = INIT_MSG_RUN };
+	struct iovec iov = { .iov_base = &msg, .iov_len = sizeof(msg) };
+	int fds[FDIO_FDS_MAX], fd;
+	unsigned before;
+
+	(void)state;
+	hello();
+	for (unsigned i = 0; i < FDIO_FDS_MAX; i++)
+		fds[i] = guest;
+	fd = client();
+	turn();
+	before = open_fds();
+	for (unsigned num = 1; num <= FDIO_FDS_MAX; num += FDIO_FDS_MAX - 1) {
+		assert_int_equal(fdio_send_packet(fd, &iov, 1, fds, num, 0), 0);
+		turn();
+		assert_int_equal(recv(fd, &msg, sizeof(msg), MSG_DONTWAIT), 0);
+		assert_int_equal(open_fds(), before - 1);
+		close(fd);
+		fd = client();
+		turn();
+	}
+	close(fd);
+}
+
+/* What one request at other is answered, on a thread. */
+static struct {
+	int listener;
+	struct init_msg msg;
+	unsigned fds;
+} answer;
+
+static void *answer_once(void *arg)
+{
+	struct iovec iov = { .iov_base = &answer.msg, .iov_len = sizeof(answer.msg) };
+	int fd = accept4(answer.listener, NULL, NULL, SOCK_CLOEXEC);
+	int fds[FDIO_FDS_MAX] = { fd, fd, fd, fd };
+	char packet[256];
+
+	(void)recv(fd, packet, sizeof(packet), 0);
+	(void)fdio_send_packet(fd, &iov, 1, fds, answer.fds, 0);
+	close(fd);
+	return arg;
+}
+
+static int request_answered(enum init_msg_type type, uint32_t len, unsigned fds, bool tty)
+{
+	int fd[STDIO_RELAY_STREAMS], r;
+	pthread_t thread;
+	struct err e;
+
+	answer.msg = (struct init_msg){ .type = type, .len = len };
+	answer.fds = fds;
+	assert_int_equal(pthread_create(&thread, NULL, answer_once, NULL), 0);
+	r = control_request(other, &config, tty, fd, &e);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	for (unsigned i = 0; r >= 0 && i < STDIO_RELAY_STREAMS; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	if (r >= 0)
+		close(r);
+	return r;
+}
+
+/* What answers `mayfly exec` need not be a mayfly: it starts with all of its streams or not at all, and leaks nothing. */
+static void test_answers(void **state)
+{
+	unsigned before = open_fds();
+
+	(void)state;
+	answer.listener = a_listener();
+	assert_true(request_answered(INIT_MSG_RUN, 0, 3, false) >= 0);
+	assert_true(request_answered(INIT_MSG_RUN, 0, 1, true) >= 0);
+	assert_int_equal(request_answered(INIT_MSG_FAILED, 0, 0, false), -EBUSY);
+	assert_int_equal(request_answered(INIT_MSG_RUN, 7, 3, false), -EPROTO);
+	assert_int_equal(request_answered(INIT_MSG_RUN, 0, 2, false), -EPROTO);
+	assert_int_equal(request_answered(INIT_MSG_RUN, 0, 0, true), -EPROTO);
+	assert_int_equal(request_answered(INIT_MSG_RUN, 0, 2, true), -EPROTO);
+	assert_int_equal(request_answered(INIT_MSG_STARTED, 0, 3, false), -EPROTO);
+	close(answer.listener);
+	assert_int_equal(open_fds(), before);
+}
+
+/* A name of as many bytes as a socket's can have, and one more. */
+static void test_longest_path(void **state)
+{
+	struct unix_socket name = UNIXNAME_INIT;
+	char longest[UNIXNAME_MAX + 2];
+	int fd[STDIO_RELAY_STREAMS], len = snprintf(longest, sizeof(longest), "%s/", dir);
+	struct err e;
+
+	(void)state;
+	memset(longest + len, 'x', sizeof(longest) - (size_t)len - 1);
+	longest[UNIXNAME_MAX + 1] = '\0';
+	assert_int_equal(control_request(longest, &config, false, fd, &e), -ENAMETOOLONG);
+	longest[UNIXNAME_MAX] = '\0';
+	assert_int_equal(control_request(longest, &config, false, fd, &e), -ENOENT);
+	assert_int_equal(control_listen(&name, longest, &e), 0);
+	unix_socket_done(&name);
+}
+
 /* Who may connect may run commands in the guest: that is the user alone, whatever umask mayfly was started with. */
 static void test_modes(void **state)
 {
@@ -189,6 +313,9 @@ int main(void)
 		T(test_nonsense_of_a_client),
 		T(test_no_descriptor_left),
 		T(test_exec_without_descriptors),
+		T(test_descriptors_of_a_client),
+		T(test_answers),
+		T(test_longest_path),
 		T(test_modes),
 		T(test_directory_of_others),
 	};

@@ -66,8 +66,8 @@ static void test_client_goes_before_the_answer(void **state)
 /* It is gone when the guest's answer is handed on. */
 static void test_client_goes_before_it_is_told(void **state)
 {
+	int fd, again[INIT_COMMANDS_MAX - 1];
 	unsigned number;
-	int fd;
 
 	(void)state;
 	hello();
@@ -78,11 +78,13 @@ static void test_client_goes_before_it_is_told(void **state)
 	assert_hung_up(number);
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number, .value = 129 }, "");
 	/* Its slot is free again: as many clients as ever. */
-	for (unsigned i = 0; i < INIT_COMMANDS_MAX - 1; i++) {
-		fd = client();
-		(void)run(fd);
-		assert_int_equal(answered(fd), INIT_MSG_RUN);
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(again); i++) {
+		again[i] = client();
+		(void)run(again[i]);
+		assert_int_equal(answered(again[i]), INIT_MSG_RUN);
 	}
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(again); i++)
+		close(again[i]);
 }
 
 /* A guest that says so much to a client that does not read that no more fits. */
@@ -142,6 +144,95 @@ static void test_full_channel(void **state)
 	close(other);
 }
 
+/* The end is reported once, when all output is written; until then no signal is the command's any more. */
+static void test_end_waits_for_output(void **state)
+{
+	(void)state;
+	hello();
+	assert_false(guest_client_signal(a, SIGINT));
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED }, "");
+	assert_int_equal(told.started, 1);
+	assert_true(guest_client_signal(a, SIGINT));
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 3, .flags = INIT_OOM }, "first");
+	assert_false(guest_client_signal(a, SIGINT));
+	close_output(1);
+	assert_int_equal(told.exited, 0);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 4, .flags = INIT_LOST }, "second");
+	assert_int_equal(told.exited, 0);
+	close_output(2);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 5 }, "third");
+	assert_int_equal(told.exited, 1);
+	assert_int_equal(told.status, 3);
+	assert_int_equal(told.flags, INIT_OOM);
+	assert_string_equal(told.text, "first");
+}
+
+/* The guest chooses status and text: eight bits, and nothing that a terminal obeys. */
+static void test_end_is_cut(void **state)
+{
+	(void)state;
+	hello();
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 0xffffff07 }, "\033[2J\a\r\n\x9b");
+	close_output(1);
+	close_output(2);
+	assert_int_equal(told.exited, 1);
+	assert_int_equal(told.status, 7);
+	for (const char *c = told.text; *c; c++)
+		assert_in_range((unsigned char)*c, ' ', '~');
+}
+
+/* A command that no client asked for: whatever is said of it, the next client gets its number, and nothing but answers. */
+static void test_command_of_nobody(void **state)
+{
+	struct init_msg msg;
+	unsigned number;
+	int fd;
+
+	(void)state;
+	hello();
+	fd = client();
+	turn();
+	for (uint32_t n = 1; n <= INIT_COMMANDS_MAX + 1; n++)
+		guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = n, .value = 1 }, "");
+	assert_int_equal(answered(fd), -1);
+	number = run(fd);
+	assert_int_equal(answered(fd), INIT_MSG_RUN);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number }, "");
+	assert_int_equal(answered(fd), INIT_MSG_EXIT);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number }, "");
+	assert_int_equal(answered(fd), -1);
+	assert_false(guest_hears(&msg));
+	close(fd);
+}
+
+/* A number is free when the guest has said that its command is over, not when the client has gone. */
+static void test_number_of_a_client_that_went(void **state)
+{
+	unsigned first, second;
+	int fd, other, stream;
+
+	(void)state;
+	hello();
+	fd = client();
+	first = run(fd);
+	close(fd);
+	turn();
+	assert_hung_up(first);
+	other = client();
+	second = run(other);
+	assert_int_not_equal(first, second);
+	stream = take_lent(INIT_STREAM_PORT(first, 1));
+	assert_true(stream >= 0);
+	close(stream);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = first }, "");
+	assert_int_equal(take_lent(INIT_STREAM_PORT(first, 2)), -1);
+	fd = client();
+	assert_int_equal(run(fd), first);
+	close(fd);
+	close(other);
+}
+
 /* A guest that makes up what it says. */
 static void test_nonsense_of_the_guest(void **state)
 {
@@ -189,6 +280,10 @@ int main(void)
 		T(test_client_goes_before_it_is_told),
 		T(test_client_does_not_read),
 		T(test_full_channel),
+		T(test_end_waits_for_output),
+		T(test_end_is_cut),
+		T(test_command_of_nobody),
+		T(test_number_of_a_client_that_went),
 		T(test_nonsense_of_the_guest),
 	};
 

@@ -191,11 +191,13 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RE
 		r = receive_packet(fd, &msg, payload, ret_fd, &num);
 	if (r < 0)
 		return err_neg(e, r, "ask for the command");
+	if (msg.type == INIT_MSG_RUN && num == (tty ? 1 : STDIO_RELAY_STREAMS))
+		return 0;
+	while (num > 0)
+		close(ret_fd[--num]);
 	if (msg.type == INIT_MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
-	if (msg.type != INIT_MSG_RUN || num != (tty ? 1 : STDIO_RELAY_STREAMS))
-		return err_set(e, -EPROTO, "what answers is no mayfly");
-	return 0;
+	return err_set(e, -EPROTO, "what answers is not mayfly");
 }
 
 int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],

@@ -50,11 +50,12 @@ struct guest_client {
 	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
 	struct stdio_relay relay; /* of command 0 */
 	struct unix_socket name;  /* the control socket; without a path: there is none */
-	struct control_client client[INIT_COMMANDS_MAX - 1];
 	bool hello, started, exited, told, accept_warned;
 	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
 	unsigned status, flags;
 	char text[TEXT_MAX]; /* printable */
+	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
+	struct control_client client[INIT_COMMANDS_MAX - 1];
 };
 
 static int send_msg(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value)
