@@ -3,18 +3,23 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/passt.h"
 
@@ -41,28 +46,42 @@ static int teardown(void **state)
 	return setenv("PATH", path_before, 1) || system(command);
 }
 
-/* Runs script as passt; *e is what is said of its end. */
-static void run(const char *script, struct err *e)
+/* Makes script the passt that is found. */
+static void install(const char *script)
 {
-	static char id[] = "net0";
-	const struct config_net net = { .kind = CONFIG_NET_USER, .id = id };
-	struct passt p;
 	char path[100];
 	FILE *file;
-	int r = 0;
 
 	sprintf(path, "%s/passt", dir);
 	file = fopen(path, "w");
+	assert_non_null(file);
 	fprintf(file, "#!/bin/sh\n%s\n", script);
-	fclose(file);
+	assert_int_equal(fclose(file), 0);
 	assert_int_equal(chmod(path, 0700), 0);
-	assert_int_equal(passt_start(&p, &net, 1500, e), 0);
+}
+
+/* Runs it for a network until it ends; *e is what is said of that. */
+static void run_for(const struct config_net *net, struct err *e)
+{
+	struct passt p;
+	int r = 0;
+
+	assert_int_equal(passt_start(&p, net, 1500, e), 0);
 	for (unsigned i = 0; i < 5000 && r == 0; i++) {
 		(void)poll(NULL, 0, 2);
 		r = passt_check(&p, e);
 	}
 	assert_int_equal(r, -ECHILD);
 	close(p.socket);
+}
+
+static char id[] = "net0";
+static const struct config_net plain = { .kind = CONFIG_NET_USER, .id = id };
+
+static void run(const char *script, struct err *e)
+{
+	install(script);
+	run_for(&plain, e);
 }
 
 static void test_inherits_its_socket_alone(void **state)
@@ -93,11 +112,90 @@ static void test_last_line_is_printable(void **state)
 	assert_non_null(strstr(e.text, "net0"));
 }
 
+/* What each passt says where there is no syslog, or to root, is not why it ended. */
+static void test_chatter_is_not_the_reason(void **state)
+{
+	struct err e;
+
+	(void)state;
+	run("{ echo cause; echo; echo \"Don't run as root\"; echo 'Failed to send 9 bytes to syslog'; } >&2", &e);
+	assert_non_null(strstr(e.text, "cause"));
+}
+
+static void test_arguments(void **state)
+{
+	static char ip[] = "10.1.2.3/24", gateway[] = "10.1.2.1", dns[] = "10.1.2.9", tcp[] = "80:8080",
+		    udp[] = "53:5353";
+	struct config_forward forward[] = { { .ports = tcp }, { .ports = udp, .udp = true } };
+	struct config_net net = plain;
+	struct err e;
+
+	(void)state;
+	install("echo \"<$*>\" >&2");
+	run_for(&net, &e);
+	assert_non_null(strstr(e.text, "<--foreground --quiet --stderr --fd 3 --mtu 1500>"));
+	net.ip = ip;
+	net.gateway = gateway;
+	net.dns = dns;
+	memcpy(net.forward, forward, sizeof(forward));
+	net.num_forwards = MF_ARRAY_SIZE(forward);
+	run_for(&net, &e);
+	assert_non_null(strstr(e.text, "--mtu 1500 --address 10.1.2.3 --netmask 24 --gateway 10.1.2.1 "
+				       "--dns-forward 10.1.2.9 --tcp-ports 80:8080 --udp-ports 53:5353>"));
+}
+
+/* Ctrl-C on the terminal of mayfly is not passt's. */
+static void test_has_a_group_of_its_own(void **state)
+{
+	struct err e;
+
+	(void)state;
+	run("read -r pid name state parent group rest < /proc/$$/stat\n"
+	    "[ \"$pid\" = \"$group\" ] && echo its own >&2 || echo \"$pid in $group\" >&2",
+	    &e);
+	assert_non_null(strstr(e.text, "its own"));
+}
+
+/* Whatever ends mayfly, here a child of the test, passt ends with it. */
+static void test_ends_with_its_parent(void **state)
+{
+	int pair[2], status = 0;
+	pid_t child, pid = 0;
+
+	(void)state;
+	install("exec sleep 1000");
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	assert_int_equal(pipe(pair), 0);
+	child = fork();
+	if (child == 0) {
+		struct passt p;
+		struct err e;
+		bool ok = passt_start(&p, &plain, 1500, &e) == 0 && write(pair[1], &p.pid, sizeof(p.pid)) > 0;
+
+		_exit(ok ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(pair[0], &pid, sizeof(pid)), sizeof(pid));
+	for (unsigned i = 0; i < 5000 && waitpid(pid, &status, WNOHANG) == 0; i++)
+		(void)poll(NULL, 0, 1);
+	(void)kill(pid, SIGKILL); /* or it is gone */
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGTERM);
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_inherits_its_socket_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_last_line_is_printable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chatter_is_not_the_reason, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_has_a_group_of_its_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ends_with_its_parent, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
