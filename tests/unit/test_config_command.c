@@ -6,12 +6,14 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
+#include "vmm/base/util.h"
 #include "vmm/config/config.h"
 
 static struct config conf;
@@ -123,13 +125,38 @@ static void test_too_much(void **state)
 	assert_true(conf.command.text_len < INIT_PAYLOAD_MAX);
 }
 
+/* A command that replaces a file's has as much room as if that had never been there. */
+static void test_as_much_as_before(void **state)
+{
+	static char json[96 * 1024], word[90 * 1024], env[20 * 1024] = "A=";
+	int len;
+
+	(void)state;
+	memset(word, 'x', sizeof(word) - 1);
+	len = snprintf(json, sizeof(json), "{\"command\": [\"%s\"]}", word);
+	assert_int_equal(config_read_text(&conf, json, (size_t)len, "t", &err), 0);
+	accepts("command", word);
+	memset(env + 2, 'y', sizeof(env) - 3);
+	accepts("env", env);
+	assert_int_equal(config_set(&conf, "env", env, &err), -E2BIG);
+}
+
 static void test_what_needs_a_command(void **state)
 {
-	(void)state;
+	static const char *const keys[][2] = { { "env", "A=b" },     { "workdir", "/" }, { "user", "me" },
+					       { "tty", "true" },    { "tty", "false" }, { "control", "/x" },
+					       { "console", "true" } };
+
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_false(config_has_vsock(&conf));
-	accepts("user", "me");
-	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(keys); i++) {
+		accepts(keys[i][0], keys[i][1]);
+		if (config_check(&conf, &err) != -EINVAL)
+			fail_msg("%s was accepted", keys[i][0]);
+		assert_non_null(strstr(err.text, keys[i][0]));
+		teardown(state);
+		setup(state);
+	}
 	accepts("command", "true");
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_true(config_has_vsock(&conf));
@@ -185,13 +212,17 @@ static void test_terminal(void **state)
 static void test_addresses(void **state)
 {
 	static const char ip[] = "'ip=10.0.0.2': must be an IPv4 address with its prefix, such as 10.0.0.2/24";
+	static const char *const prefixes[] = { "tap=t,ip=10.0.0.2/1",	       "tap=t,ip=10.0.0.2/32",
+						"tap=t,ip=10.0.0.2/0",	       "tap=t,ip=10.0.0.2/33",
+						"tap=t,ip=10.0.0.2/",	       "tap=t,ip=10.0.0.2/1x",
+						"tap=t,ip=10.0.0.2/4294967304" };
 
 	(void)state;
 	refuses("nets", "tap=t,ip=10.0.0.2", ip);
 	refuses("nets", "tap=t,ip=10.0.0.2/24,gw=x", "'gw=x': must be an IPv4 address, such as 10.0.0.1");
 	refuses("nets", "tap=t,gw=10.0.0.1", "gw and dns need an ip");
-	refuses("nets", "tap=t,ip=10.0.0.2/33",
-		"'ip=10.0.0.2/33': must be an IPv4 address with its prefix, such as 10.0.0.2/24");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(prefixes); i++)
+		assert_int_equal(config_set(&conf, "nets", prefixes[i], &err), i < 2 ? 0 : -EINVAL);
 	accepts("nets", "tap=t,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.1");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
 	assert_string_equal(err.text, "net 'net0': its ip is for mayfly's init, which there is only with a command");
@@ -278,6 +309,7 @@ int main(void)
 		T(test_file_and_command_line),
 		T(test_artifacts),
 		T(test_tmpfs),
+		T(test_as_much_as_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

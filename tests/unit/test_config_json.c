@@ -208,6 +208,19 @@ static void test_refused(void **state)
 	}
 }
 
+/* As in Firecracker, a bucket of size or refill time 0 is no limit. */
+static void test_bucket_without_a_limit(void **state)
+{
+	static const char json[] = "{\"drives\": [{\"path\": \"a\", \"rate_limiter\": {"
+				   "\"bandwidth\": {\"size\": 0, \"one_time_burst\": 9, \"refill_time\": 20},"
+				   "\"ops\": {\"size\": 5, \"refill_time\": 0}}}]}";
+
+	(void)state;
+	assert_int_equal(config_read_text(&conf, json, sizeof(json) - 1, "f", &err), 0);
+	assert_int_equal(conf.drive[0].bandwidth.size, 0);
+	assert_int_equal(conf.drive[0].ops.size, 0);
+}
+
 static void test_hostile(void **state)
 {
 	char *deep = malloc(MIB);
@@ -282,6 +295,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test_setup_teardown(test_bucket_without_a_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_print_failures, setup, teardown),
