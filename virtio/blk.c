@@ -82,8 +82,8 @@ static void blk_run(struct blk *b)
 {
 	struct virtq *q = &b->dev.vq[0];
 
-	if (b->paused)
-		return; /* blk_unpause comes back */
+	if (b->paused || b->throttle.timer.set)
+		return; /* blk_unpause or blk_tokens_came comes back */
 	virtq_disable_notify(q);
 	for (unsigned budget = VIRTQ_SIZE_MAX; budget > 0; budget--) {
 		enum blk_next next = blk_run_one(b);
@@ -97,7 +97,7 @@ static void blk_run(struct blk *b)
 
 static void blk_tokens_came(struct timer *timer)
 {
-	blk_run(MF_CONTAINER_OF(timer, struct blk, timer));
+	blk_run(MF_CONTAINER_OF(timer, struct blk, throttle.timer));
 }
 
 bool blk_resume(struct blk *b)
@@ -146,15 +146,14 @@ static void blk_retry(struct task *task)
 	}
 	if (!blk_resume(b))
 		loop_defer(b->dev.loop, &b->retry);
-	else if (b->active && !b->timer.set)
+	else if (b->active)
 		blk_run(b);
 }
 
 static void blk_kick(struct virtio_dev *dev, unsigned index)
 {
 	(void)index; /* there is one queue */
-	if (!to_blk(dev)->timer.set)
-		blk_run(to_blk(dev));
+	blk_run(to_blk(dev));
 }
 
 static int blk_activate(struct virtio_dev *dev)
@@ -178,7 +177,7 @@ static void blk_reset(struct virtio_dev *dev)
 
 	b->active = false; /* from here on, blk_done only counts */
 	b->bounce.owner = b->bounce.line = NULL;
-	timer_cancel(loop_timers(dev->loop), &b->timer);
+	throttle_cancel(&b->throttle);
 	for (unsigned i = 0; i < b->num_touched; i++) {
 		if (b->slots[i].in_flight)
 			loop_cancel(dev->loop, &b->slots[i].op);
@@ -296,9 +295,8 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 		.read_only = params->read_only,
 		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
-		.timer.fire = blk_tokens_came,
 	};
-	ratelimit_set(&b->limit, &params->bandwidth, &params->ops, timers_clock_ns());
+	throttle_init(&b->throttle, loop, blk_tokens_came, &params->bandwidth, &params->ops);
 	if (blk_build(b, params, e) < 0) {
 		err_wrap(e, "drive '%s'", params->id);
 		blk_free(&b->dev);
@@ -310,30 +308,10 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 	return 0;
 }
 
-struct blk_limits {
-	struct blk *b;
-	const struct ratelimit_params *bandwidth, *ops;
-};
-
-static int blk_set_limits_call(void *arg)
-{
-	const struct blk_limits *l = arg;
-	struct timers *timers = loop_timers(l->b->dev.loop);
-
-	ratelimit_set(&l->b->limit, l->bandwidth, l->ops, timers->now_ns);
-	if (l->b->timer.set) {
-		timer_cancel(timers, &l->b->timer);
-		loop_defer(l->b->dev.loop, &l->b->retry);
-	}
-	return 0;
-}
-
 void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,
 		    const struct ratelimit_params *ops)
 {
-	struct blk_limits l = { .b = to_blk(dev), .bandwidth = bandwidth, .ops = ops };
-
-	(void)loop_call(dev->loop, blk_set_limits_call, &l); /* returns 0 */
+	throttle_set(&to_blk(dev)->throttle, bandwidth, ops);
 }
 
 static const struct virtio_ops blk_ops = {

@@ -12,9 +12,9 @@
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/image.h"
+#include "virtio/throttle.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
-#include "vmm/core/timer.h"
 
 struct blk;
 struct overlay;
@@ -98,8 +98,7 @@ struct blk {
 	uint64_t quiet_until_ns[BLK_FAULTS]; /* there has just been a warning of this fault */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
-	struct ratelimit limit;
-	struct timer timer;	  /* set: the next request waits for its tokens */
+	struct throttle throttle;
 	struct blk_slot *waiting; /* under way, but the ring was full */
 	unsigned in_flight;	  /* slots whose op is in the ring */
 	unsigned num_free, num_touched;

@@ -315,18 +315,6 @@ static uint64_t blk_tokens(const struct blk_slot *slot, const struct blk_request
 	}
 }
 
-/* False: the timer is set to when there will be. */
-static bool blk_has_tokens(struct blk *b, uint64_t tokens)
-{
-	struct timers *timers = loop_timers(b->dev.loop);
-	uint64_t when_ns;
-
-	if (ratelimit_ready(&b->limit, tokens, 1, timers->now_ns, &when_ns))
-		return true;
-	timer_set(timers, &b->timer, when_ns);
-	return false;
-}
-
 enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 {
 	const struct virtq_chain *c = &slot->chain;
@@ -352,10 +340,10 @@ enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 	}
 	slot->type = r.header.type;
 	tokens = blk_tokens(slot, &r);
-	if (!blk_has_tokens(b, tokens))
+	if (!throttle_may(&b->throttle, tokens))
 		return BEGUN_NOT_TOKENS;
 	begun = blk_begin_type(slot, &r);
 	if (begun == BEGUN)
-		ratelimit_charge(&b->limit, tokens, 1, loop_timers(b->dev.loop)->now_ns);
+		throttle_charge(&b->throttle, tokens);
 	return begun;
 }

@@ -30,7 +30,6 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
-#include "vmm/core/timer.h"
 
 #define MTU_DEFAULT 1500U
 
@@ -60,25 +59,6 @@ void net_warn(struct net *n, const char *verb, int res)
 	n->warned = true;
 }
 
-bool net_may(struct net *n, enum net_queue queue, uint32_t len)
-{
-	struct timers *timers = loop_timers(n->dev.loop);
-	struct net_pace *p = &n->pace[queue];
-	uint64_t retry_ns;
-
-	if (p->timer.set)
-		return false;
-	if (ratelimit_ready(&p->limit, len, 1, timers->now_ns, &retry_ns))
-		return true;
-	timer_set(timers, &p->timer, retry_ns);
-	return false;
-}
-
-void net_charge(struct net *n, enum net_queue queue, uint32_t len)
-{
-	ratelimit_charge(&n->pace[queue].limit, len, 1, loop_timers(n->dev.loop)->now_ns);
-}
-
 static void net_again(struct task *task)
 {
 	struct net *n = MF_CONTAINER_OF(task, struct net, again);
@@ -91,12 +71,12 @@ static void net_again(struct task *task)
 
 static void net_rx_timer(struct timer *timer)
 {
-	net_rx_run(MF_CONTAINER_OF(timer, struct net, pace[NET_RX].timer));
+	net_rx_run(MF_CONTAINER_OF(timer, struct net, throttle[NET_RX].timer));
 }
 
 static void net_tx_timer(struct timer *timer)
 {
-	net_tx_run(MF_CONTAINER_OF(timer, struct net, pace[NET_TX].timer));
+	net_tx_run(MF_CONTAINER_OF(timer, struct net, throttle[NET_TX].timer));
 }
 
 static void net_kick(struct virtio_dev *dev, unsigned index)
@@ -130,8 +110,8 @@ static void net_reset(struct virtio_dev *dev)
 	struct net *n = to_net(dev);
 
 	n->active = false; /* from here on, net_sent and net_received do nothing */
-	timer_cancel(loop_timers(dev->loop), &n->pace[NET_RX].timer);
-	timer_cancel(loop_timers(dev->loop), &n->pace[NET_TX].timer);
+	throttle_cancel(&n->throttle[NET_RX]);
+	throttle_cancel(&n->throttle[NET_TX]);
 	n->backend->ops->stop(n->backend);
 	for (unsigned i = NET_RX; i <= NET_TX; i++)
 		log_debug("net '%s': %s %llu frames, %llu bytes, %llu dropped", dev->id,
@@ -168,7 +148,6 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 	    const struct mem *mem, struct err *e)
 {
 	struct net *n = calloc(1, sizeof(*n));
-	uint64_t now_ns = timers_clock_ns();
 
 	if (!n) {
 		backend->ops->free(backend);
@@ -188,10 +167,9 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 	n->mtu = params->mtu;
 	n->link_up = true;
 	n->again.run = net_again;
-	n->pace[NET_RX].timer.fire = net_rx_timer;
-	n->pace[NET_TX].timer.fire = net_tx_timer;
 	for (unsigned i = NET_RX; i <= NET_TX; i++)
-		ratelimit_set(&n->pace[i].limit, &params->limit[i].bytes, &params->limit[i].ops, now_ns);
+		throttle_init(&n->throttle[i], loop, i == NET_RX ? net_rx_timer : net_tx_timer, &params->limit[i].bytes,
+			      &params->limit[i].ops);
 	/* Mapped rather than touched, where they are many. */
 	n->slots = calloc(backend->ops->tx_max, sizeof(*n->slots));
 	n->free = calloc(backend->ops->tx_max, sizeof(struct net_tx *));
@@ -203,50 +181,10 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 	return 0;
 }
 
-struct net_limit_call {
-	struct net *net;
-	enum net_queue queue;
-	const struct ratelimit_params *bytes, *ops;
-};
-
-static int net_limit_call(void *arg)
-{
-	const struct net_limit_call *c = arg;
-	struct timers *timers = loop_timers(c->net->dev.loop);
-	struct net_pace *p = &c->net->pace[c->queue];
-
-	ratelimit_set(&p->limit, c->bytes, c->ops, timers->now_ns);
-	if (p->timer.set)
-		timer_set(timers, &p->timer, timers->now_ns); /* what waits asks anew */
-	return 0;
-}
-
 void net_set_limit(struct virtio_dev *dev, enum net_queue queue, const struct ratelimit_params *bytes,
 		   const struct ratelimit_params *ops)
 {
-	struct net_limit_call c = { .net = to_net(dev), .queue = queue, .bytes = bytes, .ops = ops };
-
-	(void)loop_call(dev->loop, net_limit_call, &c); /* returns 0 */
-}
-
-struct net_stats_call {
-	const struct net *net;
-	struct net_stats *to;
-};
-
-static int net_stats_call(void *arg)
-{
-	const struct net_stats_call *c = arg;
-
-	memcpy(c->to, c->net->stats, sizeof(c->net->stats));
-	return 0;
-}
-
-void net_get_stats(struct virtio_dev *dev, struct net_stats ret[2])
-{
-	struct net_stats_call c = { .net = to_net(dev), .to = ret };
-
-	(void)loop_call(dev->loop, net_stats_call, &c); /* returns 0 */
+	throttle_set(&to_net(dev)->throttle[queue], bytes, ops);
 }
 
 static const struct virtio_ops net_ops = {

@@ -32,11 +32,6 @@ struct net_params {
 	struct net_limit limit[2]; /* by enum net_queue, as the host sees them: NET_RX is what the guest receives */
 };
 
-struct net_stats {
-	uint64_t frames, bytes; /* that the guest has received, or sent; without headers */
-	uint64_t dropped;
-};
-
 /*
  * Makes the device on backend, which it owns from here on, also on failure. Returns 0, or -errno with e set. Before the
  * loop runs.
@@ -47,8 +42,5 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 /* Changes the limits of one direction at once; a NULL leaves a bucket as it is. Any thread but the loop's. */
 void net_set_limit(struct virtio_dev *dev, enum net_queue queue, const struct ratelimit_params *bytes,
 		   const struct ratelimit_params *ops);
-
-/* The counters of both directions. Any thread but the loop's. */
-void net_get_stats(struct virtio_dev *dev, struct net_stats ret[2]);
 
 #endif

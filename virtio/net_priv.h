@@ -8,22 +8,21 @@
 #include "virtio/device.h"
 #include "virtio/net.h"
 #include "virtio/net_backend.h"
-#include "virtio/ratelimit.h"
+#include "virtio/throttle.h"
 #include "vmm/core/loop.h"
-#include "vmm/core/timer.h"
 
 #define BIT(feature) (1ULL << (feature))
+
+/* For the log. */
+struct net_stats {
+	uint64_t frames, bytes; /* that the guest has received, or sent; without headers */
+	uint64_t dropped;
+};
 
 struct rx_buf {
 	uint16_t head;
 	uint16_t iovs;
 	uint32_t len;
-};
-
-/* A direction's limit, and whether it waits for its timer. */
-struct net_pace {
-	struct ratelimit limit;
-	struct timer timer;
 };
 
 struct net {
@@ -35,8 +34,8 @@ struct net {
 	bool active, warned;
 	struct task again; /* the ring was full, or a queue too long for one turn, or net_sent made room */
 	struct net_stats stats[2];
-	struct net_pace pace[2];
-	struct virtq_chain chain; /* popped last */
+	struct throttle throttle[2]; /* by enum net_queue */
+	struct virtq_chain chain;    /* popped last */
 
 	bool reading;
 	uint32_t rx_room;   /* bytes in the pool */
@@ -72,12 +71,6 @@ void net_lose_link(struct net *n);
 
 /* Tells the user about an error of the backend, once; then developers. */
 void net_warn(struct net *n, const char *verb, int res);
-
-/* Whether the direction's limit lets a frame of so many bytes through; if not, a timer tries it again. */
-bool net_may(struct net *n, enum net_queue queue, uint32_t len);
-
-/* Takes its tokens. */
-void net_charge(struct net *n, enum net_queue queue, uint32_t len);
 
 /* Sends what the driver has posted, as far as backend, limit and turn allow (net_tx.c). */
 void net_tx_run(struct net *n);

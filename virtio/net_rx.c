@@ -96,7 +96,8 @@ static bool net_pool_fill(struct net *n)
 
 void net_rx_run(struct net *n)
 {
-	if (n->reading || n->dev.vq[NET_RX].broken || !net_link_is_up(n) || !net_pool_fill(n) || !net_may(n, NET_RX, 0))
+	if (n->reading || n->dev.vq[NET_RX].broken || !net_link_is_up(n) || !net_pool_fill(n) ||
+	    !throttle_may(&n->throttle[NET_RX], 0))
 		return;
 	n->reading = n->backend->ops->receive(n->backend, n->iov, n->num_iov, n->rx_room);
 	if (!n->reading)
@@ -124,7 +125,7 @@ static void net_rx_deliver(struct net *n, uint32_t len)
 	net_pool_drop(n, num);
 	mmio_used(&n->dev, NET_RX);
 	net_count(n, NET_RX, len - (uint32_t)NET_HEADER_LEN);
-	net_charge(n, NET_RX, len - (uint32_t)NET_HEADER_LEN);
+	throttle_charge(&n->throttle[NET_RX], len - (uint32_t)NET_HEADER_LEN);
 }
 
 void net_received(struct net_backend *b, int res)
@@ -138,8 +139,7 @@ void net_received(struct net_backend *b, int res)
 		net_lose_link(n);
 	} else if (res < 0) {
 		net_warn(n, "receive", res);
-		timer_set(loop_timers(n->dev.loop), &n->pace[NET_RX].timer,
-			  loop_timers(n->dev.loop)->now_ns + RX_PAUSE_NS);
+		throttle_pause(&n->throttle[NET_RX], RX_PAUSE_NS);
 	} else if ((uint32_t)res > n->rx_room || (uint32_t)res < NET_HEADER_LEN) {
 		n->stats[NET_RX].dropped++;
 	} else if (!n->dev.vq[NET_RX].broken) {

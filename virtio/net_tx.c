@@ -34,7 +34,7 @@ static enum net_next net_tx_begin(struct net *n)
 	tx->head = c->head;
 	tx->len = (uint32_t)(c->out_len - NET_HEADER_LEN);
 	tx->num = 1 + iov_slice(tx->iov + 1, c->iov, c->num_out, NET_HEADER_LEN, tx->len);
-	if (!net_may(n, NET_TX, tx->len)) {
+	if (!throttle_may(&n->throttle[NET_TX], tx->len)) {
 		virtq_unpop(&n->dev.vq[NET_TX], c);
 		return NEXT_STOP;
 	}
@@ -44,7 +44,7 @@ static enum net_next net_tx_begin(struct net *n)
 		return NEXT_STOP;
 	}
 	n->num_free--;
-	net_charge(n, NET_TX, tx->len);
+	throttle_charge(&n->throttle[NET_TX], tx->len);
 	return NEXT_MORE;
 }
 
