@@ -1,12 +1,15 @@
 /* Programs of the host: what they inherit, and how their end is told. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,7 +21,8 @@
 static int run(const char *script, int stdin_fd, struct err *e)
 {
 	const char *const argv[] = { "sh", "-c", script, NULL };
-	pid_t pid = spawn_start(argv, stdin_fd, "dash", e);
+	const int fd[SPAWN_FDS] = { stdin_fd, -1, STDERR_FILENO, -1 };
+	pid_t pid = spawn_start(argv, fd, SIGKILL, "dash", e);
 
 	assert_true(pid > 0);
 	return spawn_wait(pid, "sh", e);
@@ -29,7 +33,7 @@ static void test_inherits_nothing(void **state)
 {
 	static const int handed_down[] = { 3, 4, 57, 900 };
 	static const char script[] =
-		"for fd in /proc/$$/fd/*; do [ \"${fd##*/}\" -le 2 ] || [ ! -e $fd ] || exit 1; done";
+		"for fd in /proc/$$/fd/*; do [ \"${fd##*/}\" -le 3 ] || [ ! -e $fd ] || exit 1; done";
 	int null = open("/dev/null", O_RDWR);
 	struct err e;
 
@@ -65,16 +69,53 @@ static void test_how_it_failed(void **state)
 	assert_int_equal(run("exit 3", -1, &e), -ECHILD);
 	assert_non_null(strstr(e.text, "3"));
 	assert_int_equal(run("kill -KILL $$", -1, &e), -ECHILD);
-	assert_int_equal(spawn_start(missing, -1, "a-package", &e), -ENOENT);
+	assert_int_equal(spawn_start(missing, (const int[SPAWN_FDS]){ -1, -1, -1, -1 }, SIGKILL, "a-package", &e),
+			 -ENOENT);
 	assert_non_null(strstr(e.text, "a-package"));
+}
+
+/* Whatever ends us, SIGKILL too, it does not go on by itself. */
+static void test_ends_with_us(void **state)
+{
+	static const char *const argv[] = { "sleep", "60", NULL };
+	int pair[2];
+	pid_t child;
+	struct err e;
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		(void)spawn_start(argv, (const int[SPAWN_FDS]){ -1, -1, -1, pair[1] }, SIGKILL, "coreutils", &e);
+		(void)kill(getpid(), SIGKILL);
+		_exit(1);
+	}
+	close(pair[1]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	/* The program has the other end, too. */
+	assert_int_equal(poll(&(struct pollfd){ .fd = pair[0], .events = POLLIN }, 1, 5000), 1);
+	assert_int_equal(read(pair[0], &byte, 1), 0);
+	close(pair[0]);
+}
+
+static void test_last_line(void **state)
+{
+	static const char *const skip[] = { "usage", "Options", NULL };
+	char said[] = "first\nwhat is \x1b[1mwrong\n\nusage: it\nOptions are\n", only[] = "usage\n";
+
+	(void)state;
+	assert_string_equal(spawn_last_line(said, skip), "what is .[1mwrong");
+	assert_string_equal(spawn_last_line(only, skip), "it said nothing");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_inherits_nothing),
-		cmocka_unit_test(test_stdin_is_the_file),
-		cmocka_unit_test(test_how_it_failed),
+		cmocka_unit_test(test_inherits_nothing), cmocka_unit_test(test_stdin_is_the_file),
+		cmocka_unit_test(test_how_it_failed),	 cmocka_unit_test(test_ends_with_us),
+		cmocka_unit_test(test_last_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

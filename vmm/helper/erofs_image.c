@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,7 +151,7 @@ static int make_image(const char *dir, const char *image, struct err *e)
 	argv[3] = dir;
 	log_info("packing '%s'", dir);
 	ending_hold(true);
-	pid = spawn_start(argv, -1, "erofs-utils", e);
+	pid = spawn_start(argv, (const int[SPAWN_FDS]){ -1, -1, STDERR_FILENO, -1 }, SIGKILL, "erofs-utils", e);
 	ending_child(pid, part);
 	ending_hold(false);
 	r = pid < 0 ? pid : spawn_wait(pid, argv[0], e);

@@ -1,4 +1,4 @@
-/* Programs of the host that do a part of the work. Each gets its arguments, one file as stdin, and /dev/null as stdout. */
+/* Programs of the host that do a part of the work. */
 #ifndef MF_HELPER_SPAWN_H
 #define MF_HELPER_SPAWN_H
 
@@ -6,14 +6,25 @@
 
 struct err;
 
+#define SPAWN_FDS 4 /* descriptors that a program gets: 0 to 3 */
+
 /*
- * Starts argv[0], looked up in PATH, with stdin_fd as its stdin (-1: /dev/null), our stderr, and signals as a new program
- * expects them. It inherits no other descriptor. Returns its pid, or -errno with e set; package is what to install
- * if it is not there.
+ * Starts argv[0], looked up in PATH, in a process group of its own, with signals as a new program expects them. fd[i] is its
+ * descriptor i, -1: /dev/null; it inherits no other. The kernel sends it end_signal when the calling thread ends,
+ * however that ends (PR_SET_PDEATHSIG). package is what to install if the program is not there.
+ *
+ * Returns its pid when it has been executed, or -errno with e set. One thread only: it forks.
  */
-pid_t spawn_start(const char *const argv[], int stdin_fd, const char *package, struct err *e);
+pid_t spawn_start(const char *const argv[], const int fd[SPAWN_FDS], int end_signal, const char *package,
+		  struct err *e);
 
 /* Waits for its end. Returns 0, or -ECHILD with e set to how it has failed; name is the program's. */
 int spawn_wait(pid_t pid, const char *name, struct err *e);
+
+/*
+ * The last line in what a program has said, but for those that begin with a word of skip (NULL ends it). Cuts text; the
+ * line is a part of it, with printable characters only, or a text of its own if the program said nothing.
+ */
+const char *spawn_last_line(char *text, const char *const skip[]);
 
 #endif
