@@ -36,32 +36,39 @@ static const struct {
 	{ (1ULL << 16) - 1, 3, 3, 24 },
 };
 
-static int add_dir(int ruleset, const struct landlock_dir *d, struct err *e)
+static int add_dir(int ruleset, const struct landlock_dir *d, uint64_t handled, struct err *e)
 {
 	MF_CLOSE int fd = open(d->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct landlock_path_beneath_attr rule = { .allowed_access = d->access, .parent_fd = fd };
+	struct landlock_path_beneath_attr rule = { .allowed_access = d->access & handled, .parent_fd = fd };
 
 	if (fd < 0 || syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
 		return err_sys(e, "allow '%s'", d->path);
 	return 0;
 }
 
-int landlock_restrict(const struct landlock_dir *dir, unsigned num, struct err *e)
+int landlock_abi(void)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	return abi < 0 ? -errno : (int)abi;
+}
+
+int landlock_restrict(const struct landlock_dir *dir, unsigned num, struct err *e)
+{
+	int abi = landlock_abi();
 	MF_CLOSE int fd = -1;
 	struct ruleset rules;
 	size_t i;
 
 	if (abi < 1)
-		return err_sys(e, "this kernel has none");
+		return err_neg(e, abi, "this kernel has none");
 	i = MF_MIN((size_t)abi, MF_ARRAY_SIZE(abis)) - 1;
 	rules = (struct ruleset){ .fs = abis[i].fs, .net = abis[i].net, .scoped = abis[i].scoped };
 	fd = (int)syscall(SYS_landlock_create_ruleset, &rules, abis[i].size, 0);
 	if (fd < 0)
 		return err_sys(e, "make its rules");
 	for (unsigned n = 0; n < num; n++)
-		if (dir[n].path && add_dir(fd, &dir[n], e) < 0)
+		if (dir[n].path && add_dir(fd, &dir[n], rules.fs, e) < 0)
 			return e->code;
 	return syscall(SYS_landlock_restrict_self, fd, 0) < 0 ? err_sys(e, "apply its rules") : 0;
 }

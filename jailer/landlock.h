@@ -14,12 +14,18 @@ struct err;
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
 #define LANDLOCK_MANAGE_DIRS (1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 4) /* read, write files; list, remove */
 #define LANDLOCK_UNPACK                                                                                                \
-	(1ULL << 1 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 12) /* write; list; make what init sends */
+	(1ULL << 1 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 12 | /* write; list; make what init sends */          \
+	 1ULL << 13 | 1ULL << 14)				      /* link to another directory; truncate */
+
+#define LANDLOCK_ABI_LINKS 2 /* the first that allows links between directories */
 
 struct landlock_dir {
 	const char *path;
 	uint64_t access;
 };
+
+/* The version of this kernel's Landlock, or -errno: -ENOSYS or -EOPNOTSUPP where there is none. */
+int landlock_abi(void);
 
 /*
  * Forbids all that this kernel's Landlock knows, but for what dir has. no_new_privs is set. Returns 0, or -errno with e

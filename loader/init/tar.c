@@ -1,7 +1,10 @@
 /*
  * Writes a tar archive, in GNU's old form: names of more than 100 bytes in a record of their own in front, sizes of more
- * than 8 GiB in binary. Files, directories and symbolic links; other kinds are left out, and so is what is in /proc and
- * /sys. Nothing is kept in memory but the path, so a tree may be as large and as deep as a path can name.
+ * than 8 GiB and times before 1970 in binary, files with holes as sparse ones. What is in /proc and /sys is left out. Of
+ * devices, FIFOs and sockets there is only a header, so that the host can say that they were there.
+ *
+ * A tree may be as large and as deep as a path can name: what is kept in memory is the path, and the names of the first
+ * LINKS_MAX files that have more than one.
  */
 #include "loader/init/tar.h"
 
@@ -26,12 +29,33 @@
 #define PROC_MAGIC 0x9fa0
 #define SYSFS_MAGIC 0x62656572
 #define CGROUP2_MAGIC 0x63677270
+#define LINKS_MAX 8192U		    /* a power of 2 */
+#define LINK_NAMES_BYTES (1U << 20) /* of them */
+#define PIECES_MAX 1024U	    /* of a file with holes; the rest is one */
 
 struct header {
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], sum[8], kind, link[100];
 	char magic[8], user[32], group[32], major[8], minor[8], rest[167];
 };
 _Static_assert(sizeof(struct header) == BLOCK, "a header is a block");
+
+/* A part of a file that is no hole, as a header has it. */
+struct field {
+	char at[12], len[12];
+};
+
+/* What the rest of the header of a sparse file is, and a block behind it. */
+struct sparse {
+	char times[36], unused[5];
+	struct field piece[4];
+	char more, size[12];
+};
+struct pieces {
+	struct field piece[21];
+	char more, unused[7];
+};
+_Static_assert(sizeof(struct sparse) <= sizeof(((struct header *)0)->rest) && sizeof(struct pieces) == BLOCK,
+	       "old GNU");
 
 /* As getdents64 has it. */
 struct entry {
@@ -53,6 +77,18 @@ struct tar {
 };
 
 static char buffer[BUFFER_BYTES];
+
+static struct {
+	uint64_t at, len;
+} pieces[PIECES_MAX + 1];
+
+/* Files with more than one name: by inode, where the name that was sent is in link_names; 0: a free place. */
+static struct {
+	uint64_t device, inode;
+	uint32_t name;
+} links[LINKS_MAX];
+static char link_names[LINK_NAMES_BYTES];
+static uint32_t link_names_len = 1, link_count;
 
 static void tar_blame(struct tar *tar, const char *path, int error)
 {
@@ -86,14 +122,13 @@ static void tar_pad(struct tar *tar, uint64_t len)
 }
 
 /* In octal, or, if it does not fit, in binary with the first bit set. */
-static void tar_number(char *field, size_t size, uint64_t number)
+static void tar_number(char *field, size_t size, int64_t number)
 {
-	bool octal = number >> (3 * (size - 1)) == 0;
+	bool octal = (uint64_t)number >> (3 * (size - 1)) == 0;
 
+	field[0] = (char)(number < 0 ? 0xff : 0x80);
 	for (size_t i = size - 1; i-- > 0; number >>= octal ? 3 : 8)
 		field[i + !octal] = (char)(octal ? '0' + (number & 7) : number & 0xff);
-	if (!octal)
-		field[0] = (char)0x80;
 }
 
 static void tar_put_header(struct tar *tar, struct header *header)
@@ -122,35 +157,38 @@ static void tar_put_name(struct tar *tar, char kind, const char *name, char *fie
 	tar_number(header.uid, sizeof(header.uid), 0);
 	tar_number(header.gid, sizeof(header.gid), 0);
 	tar_number(header.mtime, sizeof(header.mtime), 0);
-	tar_number(header.size, sizeof(header.size), len + 1);
+	tar_number(header.size, sizeof(header.size), (int64_t)len + 1);
 	tar_put_header(tar, &header);
 	tar_put(tar, name, len + 1);
 	tar_pad(tar, len + 1);
 }
 
-static void tar_put_file(struct tar *tar, const struct stat *stat, char kind, const char *link)
+/* Its header, with rest in it, and size bytes to come. */
+static void tar_put_file(struct tar *tar, const struct stat *stat, char kind, const char *link, uint64_t size,
+			 const struct sparse *rest)
 {
 	struct header header = { .kind = kind };
-	uint64_t size = kind == '0' ? (uint64_t)stat->st_size : 0;
 
 	tar_put_name(tar, 'K', link, header.link);
 	tar_put_name(tar, 'L', tar->path + tar->skip, header.name);
 	tar_number(header.mode, sizeof(header.mode), stat->st_mode & 07777);
 	tar_number(header.uid, sizeof(header.uid), stat->st_uid);
 	tar_number(header.gid, sizeof(header.gid), stat->st_gid);
-	tar_number(header.size, sizeof(header.size), size);
-	tar_number(header.mtime, sizeof(header.mtime), stat->st_mtime < 0 ? 0 : (uint64_t)stat->st_mtime);
+	tar_number(header.size, sizeof(header.size), (int64_t)size);
+	tar_number(header.mtime, sizeof(header.mtime), stat->st_mtime);
+	if (rest != NULL)
+		memcpy(header.rest, rest, sizeof(*rest));
 	tar_put_header(tar, &header);
 }
 
 /* As many bytes as the header says, whatever happens to the file meanwhile. */
-static void tar_put_content(struct tar *tar, int fd, uint64_t size)
+static void tar_put_content(struct tar *tar, int fd, uint64_t at, uint64_t size)
 {
 	bool more = true;
 
 	for (uint64_t left = size; left > 0 && !tar->dead;) {
 		size_t want = left < sizeof(buffer) ? (size_t)left : sizeof(buffer);
-		ssize_t n = more ? read(fd, buffer, want) : 0;
+		ssize_t n = more ? pread(fd, buffer, want, (off_t)(at + size - left)) : 0;
 
 		/* The host expects so many bytes: those that are not there are zeros, and it hears of that. */
 		if (n < 0 || (n == 0 && more))
@@ -163,7 +201,103 @@ static void tar_put_content(struct tar *tar, int fd, uint64_t size)
 		tar_put(tar, buffer, (size_t)n);
 		left -= (uint64_t)n;
 	}
+}
+
+/* Finds what of a file is no hole. How many pieces; the last, of no bytes, tells where a hole at the end is over. */
+static unsigned tar_find_pieces(int fd, uint64_t size, uint64_t *ret_bytes)
+{
+	unsigned count = 0;
+	uint64_t end = 0;
+
+	*ret_bytes = 0;
+	while (end < size && count < PIECES_MAX) {
+		off_t data = lseek(fd, (off_t)end, SEEK_DATA), hole;
+
+		if (data < 0 && errno == ENXIO)
+			break;
+		data = data < 0 ? (off_t)end : data;
+		hole = count == PIECES_MAX - 1 ? -1 : lseek(fd, data, SEEK_HOLE);
+		if ((uint64_t)data >= size)
+			break;
+		end = hole < 0 || (uint64_t)hole > size ? size : (uint64_t)hole;
+		pieces[count].at = (uint64_t)data;
+		pieces[count].len = end - (uint64_t)data;
+		*ret_bytes += pieces[count++].len;
+	}
+	if (end < size) {
+		pieces[count].at = size;
+		pieces[count++].len = 0;
+	}
+	return count;
+}
+
+static void tar_put_piece(struct field *field, unsigned piece)
+{
+	tar_number(field->at, sizeof(field->at), (int64_t)pieces[piece].at);
+	tar_number(field->len, sizeof(field->len), (int64_t)pieces[piece].len);
+}
+
+static void tar_put_sparse(struct tar *tar, int fd, const struct stat *stat, unsigned count, uint64_t bytes)
+{
+	struct sparse rest = { .more = count > 4 };
+	unsigned put = 0;
+
+	for (; put < 4 && put < count; put++)
+		tar_put_piece(&rest.piece[put], put);
+	tar_number(rest.size, sizeof(rest.size), stat->st_size);
+	tar_put_file(tar, stat, 'S', "", bytes, &rest);
+	while (put < count) {
+		struct pieces block = { .more = count - put > 21 };
+
+		for (unsigned i = 0; i < 21 && put < count; i++, put++)
+			tar_put_piece(&block.piece[i], put);
+		tar_put(tar, &block, sizeof(block));
+	}
+	for (unsigned i = 0; i < count; i++)
+		tar_put_content(tar, fd, pieces[i].at, pieces[i].len);
+	tar_pad(tar, bytes);
+}
+
+static void tar_put_regular(struct tar *tar, int fd, const struct stat *stat)
+{
+	uint64_t size = (uint64_t)stat->st_size, bytes = size;
+
+	if ((uint64_t)stat->st_blocks < size / 512) {
+		unsigned count = tar_find_pieces(fd, size, &bytes);
+
+		if (bytes < size) {
+			tar_put_sparse(tar, fd, stat, count, bytes);
+			return;
+		}
+	}
+	tar_put_file(tar, stat, '0', "", size, NULL);
+	tar_put_content(tar, fd, 0, size);
 	tar_pad(tar, size);
+	/* As of /proc, whose files have no size. */
+	if (size == 0 && read(fd, buffer, 1) > 0)
+		tar_blame(tar, tar->path, ENODATA);
+}
+
+/* The name that a file was sent by before, or NULL: then it has this one from now on, if there is room. */
+static const char *tar_find_link(const struct tar *tar, const struct stat *stat)
+{
+	const char *name = tar->path + tar->skip;
+	size_t len = strlen(name) + 1;
+	uint32_t at = (uint32_t)stat->st_ino % LINKS_MAX;
+
+	for (; links[at].name != 0; at = (at + 1) % LINKS_MAX) {
+		if (links[at].device == stat->st_dev && links[at].inode == stat->st_ino)
+			return link_names + links[at].name;
+	}
+	if (link_count == LINKS_MAX - 1 || len > sizeof(link_names) - link_names_len)
+		return NULL;
+	link_count++;
+	links[at].device = stat->st_dev;
+	links[at].inode = stat->st_ino;
+	links[at].name = link_names_len;
+	memcpy(link_names + link_names_len, name, len);
+	link_names_len += (uint32_t)len;
+	return NULL;
 }
 
 static void tar_walk(struct tar *tar, int in, const char *name);
@@ -197,6 +331,7 @@ static void tar_directory(struct tar *tar, int fd)
 static void tar_node(struct tar *tar, int in, const char *name, const struct stat *stat)
 {
 	bool is_directory = S_ISDIR(stat->st_mode);
+	const char *sent = NULL;
 	int fd;
 
 	if (S_ISLNK(stat->st_mode)) {
@@ -207,11 +342,19 @@ static void tar_node(struct tar *tar, int in, const char *name, const struct sta
 		if (len < 0)
 			tar_blame(tar, tar->path, errno);
 		else
-			tar_put_file(tar, stat, '2', link);
+			tar_put_file(tar, stat, '2', link, 0, NULL);
 		return;
 	}
-	if (!is_directory && !S_ISREG(stat->st_mode))
+	if (!is_directory && !S_ISREG(stat->st_mode)) {
+		tar_put_file(tar, stat, S_ISCHR(stat->st_mode) ? '3' : S_ISBLK(stat->st_mode) ? '4' : '6', "", 0, NULL);
 		return;
+	}
+	if (!is_directory && stat->st_nlink > 1)
+		sent = tar_find_link(tar, stat);
+	if (sent != NULL) {
+		tar_put_file(tar, stat, '1', sent, 0, NULL);
+		return;
+	}
 	fd = openat(in, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC | (is_directory ? O_DIRECTORY : 0));
 	if (fd < 0) {
 		tar_blame(tar, tar->path, errno);
@@ -220,14 +363,10 @@ static void tar_node(struct tar *tar, int in, const char *name, const struct sta
 	if (is_directory) {
 		tar->path[tar->len++] = '/';
 		tar->path[tar->len] = '\0';
-		tar_put_file(tar, stat, '5', "");
+		tar_put_file(tar, stat, '5', "", 0, NULL);
 		tar_directory(tar, fd);
 	} else {
-		tar_put_file(tar, stat, '0', "");
-		tar_put_content(tar, fd, (uint64_t)stat->st_size);
-		/* As of /proc, whose files have no size. */
-		if (stat->st_size == 0 && read(fd, buffer, 1) > 0)
-			tar_blame(tar, tar->path, ENODATA);
+		tar_put_regular(tar, fd, stat);
 	}
 	close(fd);
 }
@@ -257,6 +396,10 @@ bool tar_send(const char *path, int to, struct text *why)
 	size_t len = strlen(path);
 	struct stat stat;
 
+	/* Names of another archive are of no use in this one. */
+	memset(links, 0, link_count > 0 ? sizeof(links) : 0);
+	link_count = 0;
+	link_names_len = 1;
 	while (len > 1 && path[len - 1] == '/')
 		len--;
 	if (len >= sizeof(tar.path) - 2) {

@@ -146,9 +146,16 @@ root_dir() {
 		--artifact "/etc/hostname=$BATS_TEST_TMPDIR/got" --name some-host -- sh -c '
 			cat /src/file && echo more >> /src/file && ! echo more >> /fixed/file
 			mkdir -p /out/deep /etc && cp /src/file /out/deep/ && ln -s deep/file /out/link
-			hostname > /etc/hostname' < /dev/null
+			hostname > /etc/hostname; ln /out/deep/file /out/second; touch -d @-86400 /out/deep
+			echo end | dd of=/out/holes bs=1M seek=40 2> /dev/null; mkfifo /out/fifo; touch -d @-5 /out/holes
+			' < /dev/null
 	assert_equal "$status" 0
 	assert_regex "$output" '^data'
+	assert_regex "$stderr" "/out.*left out.*out/fifo"
+	assert_equal "$(stat -c %h "$BATS_TEST_TMPDIR/got/out/second")" 2
+	assert_equal "$(stat -c '%s %Y' "$BATS_TEST_TMPDIR/got/out/holes")" '41943044 -5'
+	[ "$(stat -c %b "$BATS_TEST_TMPDIR/got/out/holes")" -lt 2048 ]
+	[ ! -e "$BATS_TEST_TMPDIR/got/out/fifo" ]
 	assert_equal "$(< "$BATS_TEST_TMPDIR/got/out/link")" $'data\nmore'
 	assert_equal "$(< "$BATS_TEST_TMPDIR/got/hostname")" some-host
 	assert_equal "$(< "$BATS_TEST_TMPDIR/in/file")" data

@@ -77,5 +77,5 @@ guests() {
 	ip address add 10.9.8.1/24 dev init0
 	ip link set init0 up
 	guests network
-	ip tuntap del dev init0 mode tap
+	wait_for ip tuntap del dev init0 mode tap # a monitor that was killed has it for some milliseconds more
 }

@@ -35,6 +35,8 @@
 #include "jailer/privileges.h"
 #include "jailer/seccomp.h"
 #include "vmm/base/err.h"
+#define MF_LOG_MODULE "artifact"
+#include "vmm/base/log.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -67,13 +69,16 @@ static int keep_only(int *const fd[], int num, struct err *e)
 static int confine_names(struct err *e)
 {
 	static const struct landlock_dir dir = { ".", LANDLOCK_UNPACK };
-	int r = landlock_restrict(&dir, 1, e);
+	int abi = landlock_abi();
 
-	if (r != -ENOSYS && r != -EOPNOTSUPP)
-		return r;
-	/* No Landlock. Without capabilities, which are dropped next, there is no way out of this. */
-	if (chroot(".") == 0 || (unshare(CLONE_NEWUSER) == 0 && chroot(".") == 0))
+	/*
+	 * No Landlock, or one that makes no hard links between directories. Without capabilities, which are dropped next,
+	 * there is no way out of this.
+	 */
+	if (abi < LANDLOCK_ABI_LINKS && (chroot(".") == 0 || (unshare(CLONE_NEWUSER) == 0 && chroot(".") == 0)))
 		return 0;
+	if (abi > 0)
+		return landlock_restrict(&dir, 1, e);
 	return err_sys(e,
 		       "this kernel has no Landlock (since 5.13, CONFIG_SECURITY_LANDLOCK, and 'landlock' in lsm= if "
 		       "that is given), and another root is not allowed either: use one of them, or no artifacts");
@@ -181,9 +186,11 @@ static int wait_for_keeper(struct artifact *a, struct err *e)
 
 	a->pid = 0;
 	a->said->text[sizeof(a->said->text) - 1] = '\0';
-	if (r < 0 && a->said->text[0]) {
+	if (a->said->text[0]) {
 		printable_guest(e->text, sizeof(e->text), a->said->text);
-		e->code = -ECHILD;
+		e->code = r < 0 ? -ECHILD : 0;
+		if (!r)
+			log_warn("artifact '%s': %s", a->config->guest, e->text);
 	}
 	(void)munmap(a->said, sizeof(*a->said)); /* only memory would be lost */
 	free(a->place);

@@ -7,6 +7,7 @@
 #include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -145,29 +146,73 @@ int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *conf
 
 struct budget {
 	uint64_t members, bytes;
+	struct name {
+		uint64_t inode, links; /* how many names it has */
+	} * name;		       /* those of files with more than one; NULL: none so far */
+	size_t num_names, max_names;
 };
+
+static int add_name(struct budget *b, const struct stat *st, struct err *e)
+{
+	if (b->num_names == b->max_names) {
+		size_t max = b->max_names ? 2 * b->max_names : 64;
+		struct name *more = reallocarray(b->name, max, sizeof(*more));
+
+		if (!more)
+			return err_set(e, -ENOMEM, "out of memory");
+		b->name = more;
+		b->max_names = max;
+	}
+	b->name[b->num_names++] = (struct name){ .inode = st->st_ino, .links = st->st_nlink };
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const struct name *x = a, *y = b;
+
+	return x->inode < y->inode ? -1 : x->inode > y->inode;
+}
+
+/* Whether all names of the files that have more than one are here: one elsewhere would be a link out. */
+static int check_names(struct budget *b, struct err *e)
+{
+	if (b->num_names)
+		qsort(b->name, b->num_names, sizeof(*b->name), compare_names);
+	for (size_t i = 0, n; i < b->num_names; i += n) {
+		for (n = 1; i + n < b->num_names && b->name[i + n].inode == b->name[i].inode;)
+			n++;
+		if (n != b->name[i].links)
+			return err_set(e, -EPERM, "a file is linked to one that was not sent");
+	}
+	return 0;
+}
 
 /* Whatever has unpacked it: only what init sends may be there. */
 static int check_one(int dir, const char *name, void *ctx, struct err *e)
 {
 	struct budget *left = ctx;
 	MF_CLOSE int fd = -1;
+	uint64_t bytes = 0;
 	struct stat st;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_sys(e, "look at '%s'", name);
-	if (left->members-- == 0 || (!S_ISDIR(st.st_mode) && (uint64_t)st.st_size > left->bytes))
+	/* Holes are no bytes, nor is what a file system rounds up to. */
+	if (S_ISREG(st.st_mode))
+		bytes = MF_MIN((uint64_t)st.st_size, (uint64_t)st.st_blocks * 512) / st.st_nlink;
+	if (left->members-- == 0 || bytes > left->bytes)
 		return err_set(e, -EDQUOT, "more has arrived than may");
+	left->bytes -= bytes;
 	if (S_ISLNK(st.st_mode))
 		return 0;
 	if (S_ISDIR(st.st_mode)) {
 		fd = open_below(dir, name);
 		return fd < 0 ? err_neg(e, fd, "look at directory '%s'", name) : for_each(fd, check_one, left, e);
 	}
-	if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_mode & (S_ISUID | S_ISGID | S_ISVTX))
+	if (!S_ISREG(st.st_mode) || st.st_mode & (S_ISUID | S_ISGID | S_ISVTX))
 		return err_set(e, -EPERM, "'%s' is of a kind that is not sent", name);
-	left->bytes -= (uint64_t)st.st_size;
-	return 0;
+	return st.st_nlink > 1 ? add_name(left, &st, e) : 0;
 }
 
 static int place(const struct artifact_dir *d, const char *name, struct err *e)
@@ -202,11 +247,15 @@ static int place_one(int dir, const char *name, void *ctx, struct err *e)
 
 int artifact_dir_move(const struct artifact_dir *d, uint64_t max_members, uint64_t max_bytes, struct err *e)
 {
-	struct budget left = { max_members, max_bytes };
+	struct budget left = { .members = max_members, .bytes = max_bytes };
 	struct stat st;
+	int r = for_each(d->fresh, check_one, &left, e);
 
-	if (for_each(d->fresh, check_one, &left, e) < 0)
-		return e->code;
+	if (!r)
+		r = check_names(&left, e);
+	free(left.name);
+	if (r < 0)
+		return r;
 	if (!strcmp(d->name, "."))
 		return for_each(d->fresh, place_one, (void *)(uintptr_t)d, e);
 	if (fstatat(d->fresh, d->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))

@@ -28,7 +28,7 @@ int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *conf
 
 /*
  * Moves what was asked for from the fresh directory to HOSTDIR, if it is a file or a directory, and there are only files
- * with one name, directories and symbolic links in it, without set-id bits, and no more than so many and so much. It takes
+ * with all of their names, directories and symbolic links in it, without set-id bits, and no more than so many and so much. It takes
  * the place of what is there, in one step where the file system can do that; that is in the fresh directory then. Of a "."
  * HOSTDIR gets what is in it, and must have nothing else. Returns 0 or -errno with e set; names from the guest may be in e.
  */

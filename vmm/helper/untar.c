@@ -9,9 +9,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,18 +20,13 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
+#include "vmm/helper/tar_format.h"
 
-#define BLOCK 512U
 #define NAME_SIZE 4096 /* with a NUL, as the kernel takes them */
 #define LEVELS_MAX 256
 #define BUFFER_SIZE 65536U
 #define MODE_MASK 0777U
-
-struct header {
-	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], sum[8], kind, link[100];
-	char magic[8], user[32], group[32], major[8], minor[8], rest[167];
-};
-_Static_assert(sizeof(struct header) == BLOCK, "a header is a block");
+#define PIECES_MAX 2048U /* of a file with holes; init sends 1,025 at most */
 
 struct level {
 	int fd;
@@ -49,6 +44,12 @@ struct untar {
 	bool has_name, has_link; /* the next member's were in records of their own */
 	char open[NAME_SIZE];	 /* the path of the last level */
 	char name[NAME_SIZE], link[NAME_SIZE];
+	uint64_t left_out;
+	char first_left_out[256];
+	unsigned num_pieces; /* of the next member */
+	struct {
+		uint64_t at, len;
+	} piece[PIECES_MAX];
 	char buffer[BUFFER_SIZE];
 };
 
@@ -56,7 +57,8 @@ struct untar {
 struct member {
 	char kind;
 	mode_t mode;
-	uint64_t size;
+	uint64_t size;	/* of what is in the archive: all pieces */
+	uint64_t whole; /* with its holes */
 	struct timespec mtime;
 };
 
@@ -100,44 +102,7 @@ static int take(struct untar *u, void *to, uint64_t len)
 
 static int skip_padding(struct untar *u, uint64_t size)
 {
-	return take(u, NULL, -size % BLOCK);
-}
-
-/* Octal, or binary if the first bit is set. Returns false for what is neither. */
-static bool number(const char *field, size_t size, uint64_t *ret)
-{
-	bool binary = field[0] & 0x80;
-	uint64_t n = binary ? field[0] & 0x7f : 0;
-	size_t i = binary;
-
-	for (; i < size && field[i] != '\0' && field[i] != ' ' && !binary; i++) {
-		if (field[i] < '0' || field[i] > '7' || n >> 61)
-			return false;
-		n = n << 3 | (uint64_t)(field[i] - '0');
-	}
-	for (; i < size && binary; i++) {
-		if (n >> 56)
-			return false;
-		n = n << 8 | (uint8_t)field[i];
-	}
-	*ret = n;
-	return true;
-}
-
-static bool has_sum(const struct header *h)
-{
-	uint64_t said, sum = 0;
-
-	for (size_t i = 0; i < sizeof(*h); i++)
-		sum += i - offsetof(struct header, sum) < sizeof(h->sum) ? ' ' : ((const uint8_t *)h)[i];
-	return number(h->sum, sizeof(h->sum), &said) && said == sum;
-}
-
-static bool is_zero(const struct header *h)
-{
-	static const struct header zero;
-
-	return memcmp(h, &zero, sizeof(*h)) == 0;
+	return take(u, NULL, -size % TAR_BLOCK);
 }
 
 static int bad(struct untar *u, const char *why)
@@ -216,33 +181,29 @@ static int enter(struct untar *u, size_t base, size_t len, mode_t mode)
 
 /* Members. */
 
-/* Checks u->name, and cuts the slashes behind it. Sets *ret_base to where the part begins that is below the directory. */
-static int check_name(struct untar *u, size_t *ret_base)
+/* Checks a name, and cuts the slashes behind it. Sets *ret_base to where the part begins that is below the directory. */
+static int check_name(struct untar *u, char *name, size_t *ret_base)
 {
-	size_t want = strlen(u->params->name), len = strlen(u->name);
+	size_t want = strlen(u->params->name), len = strlen(name);
 	bool in_dir = strcmp(u->params->name, ".") == 0;
 
-	while (len > 1 && u->name[len - 1] == '/')
-		u->name[--len] = '\0';
-	if (strncmp(u->name, u->params->name, want) != 0 || (u->name[want] && u->name[want] != '/'))
-		return err_set(u->e, -EBADMSG, "'%s' was sent, and not asked for", u->name);
+	while (len > 1 && name[len - 1] == '/')
+		name[--len] = '\0';
+	if (strncmp(name, u->params->name, want) != 0 || (name[want] && name[want] != '/'))
+		return err_set(u->e, -EBADMSG, "'%s' was sent, and not asked for", name);
 	*ret_base = in_dir ? MF_MIN(want + 1, len) : 0;
 	for (size_t at = *ret_base, n; at < len; at += n + 1) {
-		n = strcspn(u->name + at, "/");
-		if (n == 0 || (n == 1 && u->name[at] == '.') || (n == 2 && !strncmp(u->name + at, "..", 2)))
-			return err_set(u->e, -EBADMSG, "'%s' is no name for a file", u->name);
+		n = strcspn(name + at, "/");
+		if (n == 0 || (n == 1 && name[at] == '.') || (n == 2 && !strncmp(name + at, "..", 2)))
+			return err_set(u->e, -EBADMSG, "'%s' is no name for a file", name);
 	}
 	return 0;
 }
 
-static int unpack_file(struct untar *u, int dir, const char *name, const struct member *m)
+/* Writes the next size bytes of the archive. */
+static int unpack_bytes(struct untar *u, int fd, uint64_t size)
 {
-	const struct timespec times[] = { m->mtime, m->mtime };
-	MF_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, m->mode & MODE_MASK);
-
-	if (fd < 0)
-		return err_sys(u->e, "make '%s'", u->name);
-	for (uint64_t left = m->size; left > 0;) {
+	for (uint64_t left = size; left > 0;) {
 		size_t n;
 		int r;
 
@@ -255,9 +216,62 @@ static int unpack_file(struct untar *u, int dir, const char *name, const struct 
 		u->at += n;
 		left -= n;
 	}
+	return 0;
+}
+
+static int unpack_file(struct untar *u, int dir, const char *name, const struct member *m)
+{
+	const struct timespec times[] = { m->mtime, m->mtime };
+	MF_CLOSE int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, m->mode & MODE_MASK);
+
+	if (fd < 0)
+		return err_sys(u->e, "make '%s'", u->name);
+	if (m->kind == '0' && unpack_bytes(u, fd, m->size) < 0)
+		return u->e->code;
+	for (unsigned i = 0; m->kind == 'S' && i < u->num_pieces; i++) {
+		if (lseek(fd, (off_t)u->piece[i].at, SEEK_SET) < 0)
+			return err_sys(u->e, "write '%s'", u->name);
+		if (unpack_bytes(u, fd, u->piece[i].len) < 0)
+			return u->e->code;
+	}
+	if (m->kind == 'S' && ftruncate(fd, (off_t)m->whole) < 0)
+		return err_sys(u->e, "write '%s'", u->name);
 	if (futimens(fd, times) < 0 || close(mf_take_fd(&fd)) < 0)
 		return err_sys(u->e, "write '%s'", u->name);
 	return skip_padding(u, m->size);
+}
+
+/* Another name for the file that was unpacked as u->link. */
+static int unpack_link(struct untar *u, int dir, const char *name)
+{
+	size_t start = 0;
+	MF_CLOSE int at = -1;
+
+	if (check_name(u, u->link, &start) < 0)
+		return u->e->code;
+	for (size_t n; u->link[start + (n = strcspn(u->link + start, "/"))] == '/'; start += n + 1) {
+		char part[NAME_MAX + 1];
+		int next;
+
+		if (n > NAME_MAX)
+			return err_set(u->e, -ENAMETOOLONG, "link to '%s'", u->link);
+		*(char *)mempcpy(part, u->link + start, n) = '\0';
+		next = openat(at < 0 ? u->params->dir : at, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0)
+			return err_sys(u->e, "link '%s' to '%s'", u->name, u->link);
+		if (at >= 0)
+			close(at);
+		at = next;
+	}
+	if (linkat(at < 0 ? u->params->dir : at, u->link + start, dir, name, 0) < 0)
+		return err_sys(u->e, "link '%s' to '%s'", u->name, u->link);
+	return 0;
+}
+
+static void leave_out(struct untar *u)
+{
+	if (u->left_out++ == 0)
+		snprintf(u->first_left_out, sizeof(u->first_left_out), "%s", u->name);
 }
 
 static int unpack_member(struct untar *u, const struct member *m)
@@ -265,8 +279,12 @@ static int unpack_member(struct untar *u, const struct member *m)
 	size_t base = 0, len, slash;
 	int dir;
 
-	if (check_name(u, &base) < 0)
+	if (check_name(u, u->name, &base) < 0)
 		return u->e->code;
+	if (strchr("346", m->kind)) {
+		leave_out(u);
+		return 0;
+	}
 	len = strlen(u->name);
 	if (m->kind == '5') {
 		if (enter(u, base, len, m->mode) < 0)
@@ -277,7 +295,7 @@ static int unpack_member(struct untar *u, const struct member *m)
 	}
 	for (slash = len; slash > base && u->name[slash] != '/';)
 		slash--;
-	if (base == len || (slash == base && m->kind == '2' && base == 0))
+	if (base == len || (slash == base && strchr("12", m->kind) && base == 0))
 		return err_set(u->e, -EBADMSG, "'%s' is neither a file nor a directory", u->name);
 	if (enter(u, base, slash, MODE_MASK) < 0 || count_member(u) < 0)
 		return u->e->code;
@@ -286,6 +304,8 @@ static int unpack_member(struct untar *u, const struct member *m)
 		slash++;
 	if (m->kind == '2')
 		return symlinkat(u->link, dir, u->name + slash) < 0 ? err_sys(u->e, "make '%s'", u->name) : 0;
+	if (m->kind == '1')
+		return unpack_link(u, dir, u->name + slash);
 	return unpack_file(u, dir, u->name + slash, m);
 }
 
@@ -309,13 +329,53 @@ static void take_short(char *to, const char *field, size_t size, bool *has)
 	*has = false;
 }
 
-static int take_member(struct untar *u, const struct header *h)
+/* Takes fields up to one of zeros, which only the last block has. Each is behind the one before, and none behind the end. */
+static bool take_pieces(struct untar *u, struct member *m, const struct tar_field *field, unsigned num)
+{
+	for (unsigned i = 0; i < num && field[i].len[0]; i++) {
+		uint64_t at, len,
+			end = u->num_pieces ? u->piece[u->num_pieces - 1].at + u->piece[u->num_pieces - 1].len : 0;
+
+		if (u->num_pieces == PIECES_MAX || !tar_number(field[i].at, sizeof(field[i].at), &at) ||
+		    !tar_number(field[i].len, sizeof(field[i].len), &len) || at < end || at > m->whole ||
+		    len > m->whole - at)
+			return false;
+		u->piece[u->num_pieces].at = at;
+		u->piece[u->num_pieces++].len = len;
+	}
+	return true;
+}
+
+/* The pieces of a sparse file, which are as many bytes as it has in the archive. */
+static int take_sparse(struct untar *u, struct member *m, const struct tar_header *h)
+{
+	struct tar_sparse rest;
+	struct tar_pieces block;
+	uint64_t bytes = 0;
+	bool good, more;
+
+	memcpy(&rest, h->rest, sizeof(rest));
+	u->num_pieces = 0;
+	good = tar_number(rest.size, sizeof(rest.size), &m->whole) && m->whole <= INT64_MAX &&
+	       take_pieces(u, m, rest.piece, MF_ARRAY_SIZE(rest.piece));
+	for (more = rest.more; good && more; more = block.more) {
+		if (take(u, &block, sizeof(block)) < 0)
+			return u->e->code;
+		good = take_pieces(u, m, block.piece, MF_ARRAY_SIZE(block.piece)) && block.piece[0].len[0];
+	}
+	for (unsigned i = 0; i < u->num_pieces; i++)
+		bytes += u->piece[i].len;
+	return good && bytes == m->size ? 0 : bad(u, "the holes of a file");
+}
+
+static int take_member(struct untar *u, const struct tar_header *h)
 {
 	struct member m = { .kind = h->kind ? h->kind : '0' };
-	uint64_t mode, mtime;
+	uint64_t mode;
+	int64_t mtime;
 
-	if (!has_sum(h) || memcmp(h->magic, "ustar", 5) != 0 || !number(h->size, sizeof(h->size), &m.size) ||
-	    !number(h->mode, sizeof(h->mode), &mode) || !number(h->mtime, sizeof(h->mtime), &mtime))
+	if (!tar_has_sum(h) || memcmp(h->magic, "ustar", 5) != 0 || !tar_number(h->size, sizeof(h->size), &m.size) ||
+	    !tar_number(h->mode, sizeof(h->mode), &mode) || !tar_signed(h->mtime, sizeof(h->mtime), &mtime))
 		return bad(u, "a header");
 	if (m.kind == 'L')
 		return take_long(u, u->name, &u->has_name, m.size);
@@ -323,9 +383,12 @@ static int take_member(struct untar *u, const struct header *h)
 		return take_long(u, u->link, &u->has_link, m.size);
 	take_short(u->name, h->name, sizeof(h->name), &u->has_name);
 	take_short(u->link, h->link, sizeof(h->link), &u->has_link);
-	if (!u->name[0] || !strchr("025", m.kind) || (m.kind != '0' && m.size))
-		return err_set(u->e, -EBADMSG, "'%s' is neither a file, a directory nor a symbolic link", u->name);
-	if (m.size > u->params->max_bytes)
+	if (!u->name[0] || !strchr("0123456S", m.kind) || (!strchr("0S", m.kind) && m.size))
+		return err_set(u->e, -EBADMSG, "'%s' is neither a file, a directory nor a link", u->name);
+	m.whole = m.size;
+	if (m.kind == 'S' && take_sparse(u, &m, h) < 0)
+		return u->e->code;
+	if (m.whole > u->params->max_bytes)
 		return err_set(u->e, -EFBIG, "'%s' has more than %llu bytes (--artifact-max)", u->name,
 			       (unsigned long long)u->params->max_bytes);
 	m.mode = (mode_t)mode;
@@ -346,19 +409,19 @@ static int take_rest(struct untar *u)
 int untar(const struct untar_params *params, struct err *e)
 {
 	static struct untar u; /* large; it is called once in a process */
-	struct header h;
+	struct tar_header h;
 	int r = 0;
 
 	u = (struct untar){ .params = params, .e = e };
 	while (!r) {
 		r = take(&u, &h, sizeof(h));
-		if (r || is_zero(&h))
+		if (r || tar_is_end(&h))
 			break;
 		r = take_member(&u, &h);
 	}
 	if (!r)
 		r = take(&u, &h, sizeof(h));
-	if (!r && !is_zero(&h))
+	if (!r && !tar_is_end(&h))
 		r = bad(&u, "half an end");
 	if (!r)
 		r = leave(&u, 0);
@@ -366,5 +429,12 @@ int untar(const struct untar_params *params, struct err *e)
 		close(u.level[--u.depth].fd);
 	if (!r && !u.members && strcmp(params->name, ".") != 0)
 		r = bad(&u, "nothing is in it");
-	return r ? r : take_rest(&u);
+	if (!r)
+		r = take_rest(&u);
+	if (!r)
+		*e = (struct err){ 0 };
+	if (!r && u.left_out)
+		err_set(e, 0, "left out: %" PRIu64 " devices, FIFOs and sockets, as '%s'", u.left_out,
+			u.first_left_out);
+	return r;
 }

@@ -13,16 +13,17 @@ struct untar_params {
 	int from;	      /* a stream that blocks; read to its end */
 	int dir;	      /* an empty directory, where it is unpacked */
 	const char *name;     /* that every member's name begins with; "." if they are to be in dir itself */
-	uint64_t max_bytes;   /* of the archive */
-	uint64_t max_members; /* files, directories and symbolic links in all */
+	uint64_t max_bytes;   /* of the archive, and of each file with its holes */
+	uint64_t max_members; /* files, directories and links in all */
 };
 
 /*
  * The member that is called name is a file or a directory; in a directory, there may also be symbolic links, which are
- * never followed. Modes have no set-id and sticky bits, and of a directory they let its owner do anything. An archive
- * without its end, or with any other kind of member, is refused. Returns 0, or -errno with e set, to a sentence with names
- * from the guest in it; what was unpacked by then stays. Makes no other system calls than unpack_rules has
- * (vmm/filters/rules.h).
+ * never followed, and hard links to files that were unpacked before. Modes have no set-id and sticky bits, and of a
+ * directory they let its owner do anything. Devices, FIFOs and sockets are left out. An archive without its end, or with
+ * any other kind of member, is refused. Returns 0, with e set to a sentence if something was left out, or -errno with e
+ * set; names from the guest are in both. What was unpacked by then stays. Makes no other system calls than unpack_rules
+ * has (vmm/filters/rules.h).
  */
 int untar(const struct untar_params *params, struct err *e);
 
