@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "loader/init/proto.h"
+#include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/guest_client.h"
@@ -27,7 +28,7 @@
 static struct {
 	uint64_t now_ms;
 	bool hears_stop, hears_signals;
-	unsigned stops, signals, resizes, asked, cuts, ends;
+	unsigned stops, signals, resizes, asked, cuts, marked;
 	int last_signal, asked_status;
 } world;
 
@@ -73,23 +74,10 @@ void ending_cut(void)
 	world.cuts++;
 }
 
-void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...)
-{
-	va_list ap;
-
-	world.ends++;
-	if (vm->end.reason != VM_RUNNING)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, ap);
-	va_end(ap);
-	vm->end.reason = (int)reason;
-}
-
 void timeline_mark(struct timeline *t, enum timeline_step step)
 {
 	(void)t;
-	(void)step;
+	world.marked |= 1U << step;
 }
 
 void crash_thread(void)
@@ -110,6 +98,14 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 static struct vm vm;
 static struct config config;
 static struct jail_parent parent;
+static struct err err;
+
+static int tear_down(void **state)
+{
+	(void)state;
+	vm_end_done(&vm.end);
+	return 0;
+}
 
 static int set_up(void **state)
 {
@@ -122,6 +118,7 @@ static int set_up(void **state)
 	vm.config = &config;
 	vm.parent = &parent;
 	vm.scan.status = -1;
+	assert_int_equal(vm_end_init(&vm.end, NULL, &err), 0);
 	return 0;
 }
 
@@ -134,7 +131,7 @@ static void with_command(void)
 
 static bool has_ended(void)
 {
-	return vm.end.reason != VM_RUNNING;
+	return vm_end_reason(&vm.end) != VM_RUNNING;
 }
 
 static void expect_report(int status)
@@ -147,9 +144,10 @@ static void test_signal_without_command(void **state)
 	static const int signals[] = { SIGTERM, SIGHUP, SIGQUIT, SIGINT };
 
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		tear_down(state);
 		set_up(state);
-		vm_take_signal(&vm, signals[i]);
-		assert_int_equal(vm.end.reason, VM_END_SIGNAL);
+		vm_stop_signal(&vm, signals[i]);
+		assert_int_equal(vm_end_reason(&vm.end), VM_END_SIGNAL);
 		assert_int_equal(world.asked_status, STATUS_SIGNAL_BASE + signals[i]);
 		assert_int_equal(world.cuts, 0);
 		expect_report(STATUS_SIGNAL_BASE + signals[i]);
@@ -160,7 +158,7 @@ static void test_command_is_asked_first(void **state)
 {
 	(void)state;
 	with_command();
-	vm_take_signal(&vm, SIGTERM);
+	vm_stop_signal(&vm, SIGTERM);
 	assert_int_equal(world.stops, 1);
 	assert_int_equal(world.asked, 1);
 	assert_false(has_ended());
@@ -182,11 +180,12 @@ static void test_second_request(void **state)
 	static const int signals[] = { SIGTERM, SIGHUP, SIGQUIT, SIGINT };
 
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		tear_down(state);
 		set_up(state);
 		with_command();
-		vm_take_signal(&vm, SIGTERM);
+		vm_stop_signal(&vm, SIGTERM);
 		assert_false(has_ended());
-		vm_take_signal(&vm, signals[i]);
+		vm_stop_signal(&vm, signals[i]);
 		assert_true(has_ended());
 		assert_int_equal(world.cuts, 1);
 		assert_int_equal(world.stops, 1);
@@ -200,7 +199,7 @@ static void test_guest_that_cannot_be_asked(void **state)
 	(void)state;
 	with_command();
 	world.hears_stop = false;
-	vm_take_signal(&vm, SIGTERM);
+	vm_stop_signal(&vm, SIGTERM);
 	assert_true(has_ended());
 	expect_report(143);
 }
@@ -217,7 +216,7 @@ static void test_time_limit(void **state)
 	assert_false(has_ended());
 	world.now_ms++;
 	vm_stop_check(&vm);
-	assert_int_equal(vm.end.reason, VM_END_TIMEOUT);
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_TIMEOUT);
 	assert_string_equal(vm.end.text, "3.000 s");
 	assert_int_equal(world.asked_status, STATUS_TIMEOUT);
 	expect_report(STATUS_TIMEOUT);
@@ -245,21 +244,21 @@ static void test_no_limit(void **state)
 	assert_int_equal(vm_stop_timeout(&vm, -1), -1);
 	world.now_ms = UINT64_MAX / 2;
 	vm_stop_check(&vm);
-	assert_int_equal(world.ends, 0);
+	assert_false(has_ended());
 }
 
 static void test_interrupts(void **state)
 {
 	(void)state;
 	with_command();
-	vm_take_signal(&vm, SIGINT);
+	vm_stop_signal(&vm, SIGINT);
 	assert_int_equal(world.last_signal, SIGINT);
 	world.now_ms += ENDING_INT_MS; /* too late to be a second one */
-	vm_take_signal(&vm, SIGINT);
+	vm_stop_signal(&vm, SIGINT);
 	assert_int_equal(world.signals, 2);
 	assert_false(has_ended());
 	world.now_ms += ENDING_INT_MS - 1;
-	vm_take_signal(&vm, SIGINT);
+	vm_stop_signal(&vm, SIGINT);
 	assert_int_equal(world.signals, 2);
 	assert_int_equal(world.stops, 0); /* at once */
 	assert_true(has_ended());
@@ -271,7 +270,7 @@ static void test_interrupt_that_no_command_hears(void **state)
 	(void)state;
 	with_command();
 	world.hears_signals = false;
-	vm_take_signal(&vm, SIGINT);
+	vm_stop_signal(&vm, SIGINT);
 	assert_true(has_ended());
 	expect_report(130);
 }
@@ -283,16 +282,16 @@ static void test_signals_of_the_command(void **state)
 	(void)state;
 	with_command();
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		vm_take_signal(&vm, signals[i]);
+		vm_stop_signal(&vm, signals[i]);
 		assert_int_equal(world.last_signal, signals[i]);
 	}
-	vm_take_signal(&vm, SIGWINCH);
+	vm_stop_signal(&vm, SIGWINCH);
 	assert_int_equal(world.resizes, 1);
-	assert_int_equal(world.ends, 0);
+	assert_false(has_ended());
 	world.hears_signals = false;
-	vm_take_signal(&vm, SIGUSR1);
-	assert_int_equal(world.ends, 0);
-	vm_take_signal(&vm, SIGQUIT);
+	vm_stop_signal(&vm, SIGUSR1);
+	assert_false(has_ended());
+	vm_stop_signal(&vm, SIGQUIT);
 	assert_int_equal(world.stops, 1);
 }
 
@@ -301,15 +300,15 @@ static void test_statuses(void **state)
 	(void)state;
 	with_command();
 	vm_guest_ops.exited(&vm, 7, INIT_OOM, "");
-	assert_int_equal(vm.end.reason, VM_END_COMMAND);
-	assert_true(vm.end.oom);
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_COMMAND);
+	assert_true(vm.outcome.oom);
 	expect_report(7);
 	/* What did not arrive is a failure, unless there is another. */
-	vm.end.lost = true;
+	vm.outcome.lost = true;
 	expect_report(7);
-	vm.end.status = 0;
+	vm.outcome.status = 0;
 	expect_report(STATUS_FAILED);
-	vm.end.lost = false;
+	vm.outcome.lost = false;
 	/* It was left by keys, or has ended before its command. */
 	vm.end.reason = VM_END_QUIT;
 	expect_report(STATUS_FAILED);
@@ -325,7 +324,7 @@ static void test_statuses(void **state)
 
 int main(void)
 {
-#define ONE(test) cmocka_unit_test_setup(test, set_up)
+#define ONE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		ONE(test_signal_without_command),
 		ONE(test_command_is_asked_first),

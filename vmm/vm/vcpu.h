@@ -5,44 +5,54 @@
 #ifndef MF_VM_VCPU_H
 #define MF_VM_VCPU_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct bus;
+struct confine;
 struct err;
+struct gate;
+struct halt;
+struct kvm;
 struct kvm_run;
-struct vm;
+struct mem;
+struct timeline;
+struct vm_end;
+
+/* What a vCPU knows of its VM. Not owned; the same for all vCPUs, and constant once their threads run. */
+struct vcpu_env {
+	const struct kvm *kvm;
+	const struct mem *mem;
+	const struct bus *ports, *mmio;
+	const struct confine *confine; /* SLOT_PID of it is the process */
+	struct gate *gate;
+	struct vm_end *end;
+	struct halt *halt;
+	struct timeline *timeline;
+};
 
 struct vcpu {
-	struct vm *vm;
+	const struct vcpu_env *env;
 	unsigned id;
 	int fd;
 	struct kvm_run *run;
-	pthread_t thread;
-	bool started;
 	atomic_int tid; /* of the thread, once it can be kicked */
-	/* Under vm->park.lock. */
-	bool parked; /* out of KVM_RUN until vm_resume */
-	bool gone;   /* out of it for ever */
 };
 
-/* Creates vCPU id of vm in KVM. vcpu_done accepts the result of a failure. 0 or -errno with e set. */
-int vcpu_init(struct vcpu *v, struct vm *vm, unsigned id, struct err *e);
+/* Creates vCPU id in KVM; env is kept. vcpu_done accepts the result of a failure. 0 or -errno with e set. */
+int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned id, struct err *e);
 
-/*
- * Waits until the thread, if one was started, has nothing more to do with the VM. The VM has ended and the vCPU was kicked.
- * The thread itself stays until the process ends, so its filter has to allow nothing of how threads end.
- */
-void vcpu_join(struct vcpu *v);
-
-/* After vcpu_join. */
+/* No thread uses the vCPU: none was started, or it has left the gate. */
 void vcpu_done(struct vcpu *v);
 
-/* Starts the thread; the guest runs from here on. */
+/* Starts the thread, which enters the gate: the guest runs from here on, if the gate is open. Main thread. */
 int vcpu_start(struct vcpu *v, struct err *e);
 
-/* Makes KVM_RUN return soon. Any thread. */
+/* Makes KVM_RUN return soon, and the thread come to the gate. Any thread. */
 void vcpu_kick(struct vcpu *v);
+
+/* Whether it can never run again by itself: halted with interrupts off, or never started. It is parked. */
+bool vcpu_is_dead(const struct vcpu *v);
 
 /* Once per process, before vCPUs start: the signal that ends KVM_RUN gets a handler that does nothing. */
 int vcpu_signal_setup(struct err *e);

@@ -20,10 +20,8 @@
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -32,7 +30,6 @@
 #include "virtio/vsock.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
-#include "vmm/base/fdio.h"
 #include "vmm/base/report.h"
 #include "vmm/guest/guest_client.h"
 #define MF_LOG_MODULE "vm"
@@ -56,6 +53,7 @@
 
 #define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended, by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
+#define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
 #define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -64,16 +62,21 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	*vm = (struct vm){
 		.config = config, .timeline = timeline, .parent = parent, .kvm = KVM_INIT, .scan = CONSOLE_SCAN_INIT
 	};
-	vm->end.fd = -1;
-	/* With default attributes these cannot fail. */
-	(void)pthread_mutex_init(&vm->end.lock, NULL);
-	(void)pthread_mutex_init(&vm->park.lock, NULL);
-	(void)pthread_cond_init(&vm->park.came, NULL);
-	(void)pthread_cond_init(&vm->park.resumed, NULL);
-	vm->end.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (vm->end.fd < 0)
-		return err_sys(e, "make an eventfd");
-	log_relay_init(vm->end.fd);
+	vm->vcpu_env = (struct vcpu_env){
+		.kvm = &vm->kvm,
+		.mem = &vm->mem,
+		.ports = &vm->ports,
+		.mmio = &vm->mmio,
+		.confine = &vm->confine,
+		.gate = &vm->gate,
+		.end = &vm->end,
+		.halt = &vm->halt,
+		.timeline = timeline,
+	};
+	gate_init(&vm->gate);
+	if (vm_end_init(&vm->end, timeline, e) < 0)
+		return e->code;
+	log_relay_init(vm->end.wake_fd);
 	confine_init(&vm->confine, config->seccomp);
 	/* To connect to sockets, and to remove ours, where root is not the owner. */
 	if (config->vsock.path || config->control)
@@ -81,18 +84,15 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	if (config->seccomp != SECCOMP_POLICY_KILL)
 		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
 			 config->seccomp == SECCOMP_POLICY_LOG ? "log" : "off");
-	vm->confine.value[SLOT_WAKE] = vm->end.fd;
+	vm->confine.value[SLOT_WAKE] = vm->end.wake_fd;
 	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
 	return 0;
 }
 
-static void stop_vcpus(struct vm *vm)
+static void vm_kick_vcpus(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->num_vcpus; i++)
 		vcpu_kick(&vm->vcpu[i]);
-	vm_resume(vm);
-	for (unsigned i = 0; i < vm->num_vcpus; i++)
-		vcpu_join(&vm->vcpu[i]);
 }
 
 /*
@@ -107,7 +107,9 @@ static void vm_close(struct vm *vm)
 
 	ending_close();
 	ending_step("a vCPU", NULL);
-	stop_vcpus(vm);
+	vm_kick_vcpus(vm);
+	gate_open(&vm->gate);
+	gate_await_left(&vm->gate);
 	ending_step("the console", NULL);
 	if (vm->serial && !serial_drain(vm->serial, drain_ms))
 		log_warn("the console's reader is too slow: the last output is lost, continuing");
@@ -130,12 +132,12 @@ static void vm_close(struct vm *vm)
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
 	if (vm->guest && !guest_client_finish(vm->guest, drain_ms))
-		vm->end.lost = true;
+		vm->outcome.lost = true;
 	guest_client_free(vm->guest);
 	ending_step("an artifact", NULL);
 	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
-	if (vm->end.reason != VM_RUNNING && !helpers_finish(vm->parent->helpers))
-		vm->end.lost = true;
+	if (vm_end_reason(&vm->end) != VM_RUNNING && !helpers_finish(vm->parent->helpers))
+		vm->outcome.lost = true;
 	helpers_end(vm->parent->helpers);
 	ending_step("mayfly", NULL);
 	console_free(vm->console);
@@ -152,43 +154,22 @@ static void vm_free(struct vm *vm)
 		vcpu_done(&vm->vcpu[i]);
 	kvm_done(&vm->kvm);
 	mem_done(&vm->mem);
-	if (vm->end.fd >= 0)
-		close(vm->end.fd);
-}
-
-void vm_end(struct vm *vm, enum vm_end_reason reason, const char *fmt, ...)
-{
-	va_list ap;
-
-	pthread_mutex_lock(&vm->end.lock);
-	if (vm->end.reason == VM_RUNNING) {
-		timeline_mark(vm->timeline, TIMELINE_END);
-		va_start(ap, fmt);
-		vsnprintf(vm->end.text, sizeof(vm->end.text), fmt, ap);
-		va_end(ap);
-		vm->end.reason = (int)reason;
-		fdio_event_signal(vm->end.fd);
-	}
-	pthread_mutex_unlock(&vm->end.lock);
+	vm_end_done(&vm->end);
 }
 
 void vm_active(struct vm *vm)
 {
 	if (halt_active(&vm->halt))
-		fdio_event_signal(vm->end.fd);
+		vm_end_wake(&vm->end);
 }
 
-bool vm_may_run(struct vm *vm)
-{
-	return atomic_load_explicit(&vm->end.reason, memory_order_relaxed) == VM_RUNNING;
-}
-
-bool vm_wants_raw(const struct config *config)
+/* Whether keys go to the guest as they are. */
+static bool vm_wants_raw(const struct config *config)
 {
 	return config->command.args.num == 0 || config->command.terminal;
 }
 
-static void take_signal(struct vm *vm, int signal_fd)
+static void vm_take_signal(struct vm *vm, int signal_fd)
 {
 	int signo = ending_take(signal_fd);
 	struct err e;
@@ -199,7 +180,7 @@ static void take_signal(struct vm *vm, int signal_fd)
 		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 	} else if (signo) {
-		vm_take_signal(vm, signo);
+		vm_stop_signal(vm, signo);
 	}
 }
 
@@ -208,7 +189,7 @@ static void take_signal(struct vm *vm, int signal_fd)
  * needed comes back from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM
  * became 637; with the code that has come since it is 937.
  */
-static void drop_text(void)
+static void vm_drop_text(void)
 {
 	extern char __executable_start[], etext[];
 	uint64_t start = mf_align_up((uintptr_t)__executable_start, MF_PAGE_SIZE);
@@ -218,42 +199,61 @@ static void drop_text(void)
 }
 
 /* The VM has ended, or wakes up, or a thread that may not write to the log has a line for it. */
-static void take_wake(struct vm *vm)
+static void vm_take_wake(struct vm *vm)
 {
 	uint64_t count;
 
-	(void)!read(vm->end.fd, &count, sizeof(count)); /* what it stands for is looked at in any case */
+	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* what it stands for is looked at in any case */
 	log_relay_flush();
 }
 
+/*
+ * Whether no vCPU can ever run again. No loop takes part in a pause, so it cannot deadlock with a vCPU that is inside
+ * loop_call: that one parks when the call has returned.
+ */
+static bool vm_is_halted(struct vm *vm)
+{
+	bool dead;
+
+	gate_close(&vm->gate);
+	vm_kick_vcpus(vm);
+	dead = gate_await_parked(&vm->gate, VM_PAUSE_MS);
+	if (!dead)
+		vm_active(vm); /* a vCPU waits for a loop, and may halt when that has answered: look again */
+	for (unsigned i = 0; dead && i < vm->num_vcpus; i++)
+		dead = vcpu_is_dead(&vm->vcpu[i]);
+	gate_open(&vm->gate);
+	return dead;
+}
+
 /* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
-static void serve(struct vm *vm, int signal_fd)
+static void vm_serve(struct vm *vm, int signal_fd)
 {
 	struct pollfd fds[2 + GUEST_CLIENT_FDS_MAX] = {
-		{ .fd = vm->end.fd, .events = POLLIN },
+		{ .fd = vm->end.wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 	};
 	bool settles = true;
 
 	halt_begin(&vm->halt, clock_now_ms());
-	while (vm_may_run(vm)) {
+	while (vm_end_reason(&vm->end) == VM_RUNNING) {
 		unsigned num = vm->guest ? guest_client_poll_fds(vm->guest, fds + 2) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
 		int n = poll(fds, 2 + num, guest_client_timeout(vm->guest, vm_stop_timeout(vm, wait_ms)));
 
 		if (n > 0 && fds[0].revents)
-			take_wake(vm);
+			vm_take_wake(vm);
 		if (n > 0 && fds[1].revents)
-			take_signal(vm, signal_fd);
+			vm_take_signal(vm, signal_fd);
 		if (n > 0 && vm->guest)
 			guest_client_serve(vm->guest, fds + 2, num);
 		vm_stop_check(vm);
 		if (n == 0 && settles) {
 			settles = false;
-			drop_text();
+			vm_drop_text();
 		}
 		if (halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
-			vm_end(vm, VM_END_HALT, "every vCPU halted with interrupts off");
+			vm_end(&vm->end, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }
 
@@ -262,21 +262,21 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	static const struct confine_own own = CONFINE_OWN_NONE;
 	int r = 0;
 
-	vm->park.wanted = true; /* no guest runs before we are confined */
+	gate_close(&vm->gate); /* no guest runs before we are confined */
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
 	if (!r)
 		r = confine_thread(&vm->confine, THREAD_MAIN, &own, e);
 	if (r < 0)
-		vm_end(vm, VM_END_KVM, "%s", e->text);
-	vm_resume(vm);
-	serve(vm, signal_fd);
+		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
+	gate_open(&vm->gate);
+	vm_serve(vm, signal_fd);
 	return r;
 }
 
 /* In a jail, the terminal's foreground cannot be seen, so its mode is the outer process's to set. */
-static bool set_raw(const struct vm *vm)
+static bool vm_set_raw(const struct vm *vm)
 {
 	if (!vm_wants_raw(vm->config))
 		return false;
@@ -285,7 +285,7 @@ static bool set_raw(const struct vm *vm)
 	return tty_raw(STDIN_FILENO);
 }
 
-static void restore_tty(const struct vm *vm)
+static void vm_restore_tty(const struct vm *vm)
 {
 	if (vm->parent->tty_fd >= 0)
 		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RESTORE, 0); /* if it is not there, it has done so */
@@ -307,12 +307,12 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 		return report_err(&e);
 	}
 	tty_keep_group(); /* nobody else can change it, and we may not ask later */
-	raw = set_raw(&vm);
+	raw = vm_set_raw(&vm);
 	status = vm_run(&vm, parent->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);
 	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
-	restore_tty(&vm);
+	vm_restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);
 	return status == STATUS_OK ? vm_report(&vm) : report_err(&e);

@@ -128,7 +128,9 @@ static const struct serial_ops vm_serial_ops = {
 
 static void on_quit(void *ctx)
 {
-	vm_end(ctx, VM_END_QUIT, "Ctrl-A x");
+	struct vm *vm = ctx;
+
+	vm_end(&vm->end, VM_END_QUIT, "Ctrl-A x");
 }
 
 static void on_output(void *ctx, const uint8_t *data, size_t len)
@@ -144,6 +146,8 @@ static void on_output(void *ctx, const uint8_t *data, size_t len)
 		console_unmute(vm->console);
 	}
 }
+
+/* The context of these three is the end of the VM. */
 
 static void on_i8042_reset(void *ctx)
 {
@@ -198,8 +202,8 @@ static int build_legacy(struct vm *vm, struct err *e)
 	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
 	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
 	vm->confine.value[SLOT_OUTPUT] = console_plain_fd(vm->console);
-	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = vm };
-	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = vm };
+	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = &vm->end };
+	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = &vm->end };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
 	if (!r)
 		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
@@ -321,7 +325,7 @@ static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *
 
 	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
 		vm->num_vcpus++;
-		r = vcpu_init(&vm->vcpu[i], vm, i, e);
+		r = vcpu_init(&vm->vcpu[i], &vm->vcpu_env, i, e);
 		if (!r)
 			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
 	}

@@ -1,18 +1,27 @@
 /*
- * How a VM is made to end, and what is said of it.
+ * The way to the end of a VM when somebody asks for it. A VM is in one of three states:
  *
- * Without a command, a signal or the time limit ends the VM at once. With one, the guest is asked first: init sends SIGTERM
- * to everything and has VM_GRACE_MS to end; then the VM is ended whatever it does, as it is by a second request. SIGINT,
- * SIGQUIT, SIGUSR1 and SIGUSR2 are the command's; a second SIGINT within ENDING_INT_MS ends the VM, as does any while no
- * command runs that would hear it. What the end itself may take is ending.c's affair.
+ *	running		nobody has asked for the end: stop.asked is VM_RUNNING
+ *	stopping	the guest was asked to end by itself, and has until stop.grace_ms
+ *	ended		vm_end has given the reason: the vCPUs leave the guest, and the main thread closes the VM
+ *
+ *	running -> stopping	by a signal or the time limit, if a command's init hears of it: it sends SIGTERM to everything
+ *	running -> ended	by the same, if there is no such init; by SIGINT, if no command hears that or it is the second
+ *				within ENDING_INT_MS; and without being asked, by vm_end on any thread: the guest's own
+ *				end, its command's, KVM, keys
+ *	stopping -> ended	init reports the command's end, the time is over, or there is a second request; and by
+ *				vm_end as above
+ *
+ * Whoever asks first decides the exit status, whatever the command's own. SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2 are the
+ * command's while it runs. How long closing the VM may take is up to ending.c.
  */
+#include "vmm/vm/vm_stop.h"
+
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/exit_status.h"
-#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/stdio_relay.h"
@@ -28,7 +37,7 @@ _Static_assert(VM_GRACE_MS < ENDING_ASKED_MS, "the rest is for closing the VM");
 
 int vm_stop_timeout(const struct vm *vm, int max_ms)
 {
-	uint64_t due = vm->stop.hard_ms ? vm->stop.hard_ms : vm->parent->limit_ms, now;
+	uint64_t due = vm->stop.grace_ms ? vm->stop.grace_ms : vm->parent->limit_ms, now;
 
 	if (!due)
 		return max_ms;
@@ -36,81 +45,83 @@ int vm_stop_timeout(const struct vm *vm, int max_ms)
 	return due <= now ? 0 : (int)MF_MIN(due - now, (uint64_t)max_ms);
 }
 
-static void end_as_asked(struct vm *vm)
+/* To "ended", for the reason that was asked for. */
+static void vm_stop_end(struct vm *vm)
 {
-	if (vm->stop.reason == VM_END_TIMEOUT)
-		vm_end(vm, VM_END_TIMEOUT, "%llu.%03llu s", (unsigned long long)vm->config->timeout_ms / 1000,
-		       (unsigned long long)vm->config->timeout_ms % 1000);
+	const unsigned long long limit_ms = vm->config->timeout_ms;
+
+	if (vm->stop.asked == VM_END_TIMEOUT)
+		vm_end(&vm->end, VM_END_TIMEOUT, "%llu.%03llu s", limit_ms / 1000, limit_ms % 1000);
 	else
-		vm_end(vm, VM_END_SIGNAL, "%s", strsignal(vm->end.signal));
+		vm_end(&vm->end, VM_END_SIGNAL, "%s", strsignal(vm->stop.signal));
 }
 
-/* Ends the VM for this reason: softly, if there is somebody to be asked, and it was not asked before. */
-static void stop(struct vm *vm, enum vm_end_reason reason, int signo, bool softly)
+/* The end is asked for: to "stopping", if gently and the guest can be asked, or to "ended". */
+static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, bool gently)
 {
-	if (vm->stop.reason != VM_RUNNING) {
+	if (vm->stop.asked != VM_RUNNING) {
 		ending_cut();
-		end_as_asked(vm);
+		vm_stop_end(vm);
 		return;
 	}
-	vm->stop.reason = reason;
-	vm->end.signal = signo;
+	vm->stop.asked = reason;
+	vm->stop.signal = signo;
 	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : STATUS_SIGNAL_BASE + signo);
-	/* Half of it for processes that do not hear SIGTERM, half for artifacts. */
-	if (softly && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
-		vm->stop.hard_ms = clock_now_ms() + VM_GRACE_MS;
+	/* Half of it for processes that ignore SIGTERM, half for artifacts. */
+	if (gently && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
+		vm->stop.grace_ms = clock_now_ms() + VM_GRACE_MS;
 	else
-		end_as_asked(vm);
+		vm_stop_end(vm);
 }
 
 void vm_stop_check(struct vm *vm)
 {
 	uint64_t now;
 
-	if (!vm->parent->limit_ms && !vm->stop.hard_ms)
+	if (!vm->parent->limit_ms && !vm->stop.grace_ms)
 		return;
 	now = clock_now_ms();
-	if (vm->stop.hard_ms && now >= vm->stop.hard_ms)
-		end_as_asked(vm);
-	else if (vm->stop.reason == VM_RUNNING && now >= vm->parent->limit_ms)
-		stop(vm, VM_END_TIMEOUT, 0, true);
+	if (vm->stop.grace_ms && now >= vm->stop.grace_ms)
+		vm_stop_end(vm);
+	else if (vm->stop.asked == VM_RUNNING && now >= vm->parent->limit_ms)
+		vm_stop_ask(vm, VM_END_TIMEOUT, 0, true);
 }
 
-static void interrupt(struct vm *vm)
+static void vm_stop_interrupt(struct vm *vm)
 {
 	uint64_t now = clock_now_ms();
 	bool second = vm->stop.int_ms && now - vm->stop.int_ms < ENDING_INT_MS;
 
 	vm->stop.int_ms = now;
-	if (second || vm->stop.reason != VM_RUNNING || !vm->guest || !guest_client_signal(vm->guest, SIGINT))
-		stop(vm, VM_END_SIGNAL, SIGINT, false);
+	if (second || vm->stop.asked != VM_RUNNING || !vm->guest || !guest_client_signal(vm->guest, SIGINT))
+		vm_stop_ask(vm, VM_END_SIGNAL, SIGINT, false);
 }
 
-void vm_take_signal(struct vm *vm, int signo)
+void vm_stop_signal(struct vm *vm, int signo)
 {
 	switch (signo) {
 	case SIGWINCH:
 		guest_client_resize(vm->guest);
 		break;
 	case SIGINT:
-		interrupt(vm);
+		vm_stop_interrupt(vm);
 		break;
 	case SIGUSR1:
 	case SIGUSR2:
-		(void)guest_client_signal(vm->guest, signo); /* before there is a command it is for nobody */
+		(void)guest_client_signal(vm->guest, signo); /* lost if no command runs yet */
 		break;
 	case SIGQUIT:
-		if (vm->stop.reason == VM_RUNNING && vm->guest && guest_client_signal(vm->guest, signo))
+		if (vm->stop.asked == VM_RUNNING && vm->guest && guest_client_signal(vm->guest, signo))
 			break;
 		__attribute__((fallthrough));
 	default:
-		stop(vm, VM_END_SIGNAL, signo, true);
+		vm_stop_ask(vm, VM_END_SIGNAL, signo, true);
 	}
 }
 
 /* What the guest's init reports. */
 
-static void on_mark(void *ctx, enum init_mark mark)
+static void vm_on_mark(void *ctx, enum init_mark mark)
 {
 	static const enum timeline_step steps[] = {
 		[INIT_MARK_INIT] = TIMELINE_INIT,
@@ -122,46 +133,48 @@ static void on_mark(void *ctx, enum init_mark mark)
 	timeline_mark(vm->timeline, steps[mark]);
 }
 
-static void on_started(void *ctx)
+static void vm_on_started(void *ctx)
 {
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 }
 
-static void on_output(void *ctx)
+static void vm_on_output(void *ctx)
 {
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_BYTE);
 }
 
-static void on_exited(void *ctx, unsigned status, unsigned flags, const char *text)
+static void vm_on_exited(void *ctx, unsigned status, unsigned flags, const char *text)
 {
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_EXIT);
-	vm->end.status = status;
-	vm->end.oom = flags & INIT_OOM;
-	vm->end.lost = flags & INIT_LOST;
-	if (vm->stop.reason == VM_RUNNING)
-		vm_end(vm, VM_END_COMMAND, "%s", text);
+	vm->outcome = (struct vm_outcome){ .status = status, .oom = flags & INIT_OOM, .lost = flags & INIT_LOST };
+	if (vm->stop.asked == VM_RUNNING)
+		vm_end(&vm->end, VM_END_COMMAND, "%s", text);
 	else
-		end_as_asked(vm);
+		vm_stop_end(vm);
 }
 
-static void on_failed(void *ctx, const char *text)
+static void vm_on_failed(void *ctx, const char *text)
 {
-	vm_end(ctx, VM_END_INIT, "%s", text);
+	struct vm *vm = ctx;
+
+	vm_end(&vm->end, VM_END_INIT, "%s", text);
 }
 
-static void on_left(void *ctx)
+static void vm_on_left(void *ctx)
 {
-	vm_end(ctx, VM_END_QUIT, "Ctrl-] three times");
+	struct vm *vm = ctx;
+
+	vm_end(&vm->end, VM_END_QUIT, "Ctrl-] three times");
 }
 
 /* On a thread of the command's streams. */
-static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
+static int vm_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	const struct vm *vm = ctx;
 	struct confine_own own = CONFINE_OWN_NONE;
@@ -174,88 +187,11 @@ static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e
 }
 
 const struct guest_client_ops vm_guest_ops = {
-	.mark = on_mark,
-	.started = on_started,
-	.output = on_output,
-	.exited = on_exited,
-	.failed = on_failed,
-	.left = on_left,
-	.guard = on_pump,
+	.mark = vm_on_mark,
+	.started = vm_on_started,
+	.output = vm_on_output,
+	.exited = vm_on_exited,
+	.failed = vm_on_failed,
+	.left = vm_on_left,
+	.guard = vm_on_pump,
 };
-
-/* What is said at the end. */
-
-static int say(const struct vm *vm, enum status status, const char *what)
-{
-	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
-		report_line("%s (%s)", what, vm->end.text);
-	return status;
-}
-
-static int report_command(const struct vm *vm)
-{
-	if (vm->end.text[0])
-		report_line("%s", vm->end.text);
-	if (vm->end.oom)
-		report_line("the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)");
-	return (int)vm->end.status;
-}
-
-/* The guest has ended by itself, or by a reset; fallback: what that means if nothing else is known. */
-static int report_guest(const struct vm *vm)
-{
-	const struct console_scan *g = &vm->scan;
-	bool reset = vm->end.reason == VM_END_RESET || (vm->end.reason == VM_END_TRIPLE_FAULT && g->restarting);
-
-	if (g->panic[0]) {
-		report_line("the guest kernel panicked: %s (%s)", g->panic, vm->end.text);
-		return STATUS_GUEST_PANIC;
-	}
-	if (vm->guest && (reset || g->halted || vm->end.reason == VM_END_POWEROFF)) {
-		if (g->status >= 0)
-			return g->status;
-		return say(vm, STATUS_FAILED, "the guest ended before the command had");
-	}
-	if (vm->end.reason == VM_END_POWEROFF)
-		return say(vm, STATUS_OK, "the guest powered off");
-	if (reset)
-		return say(vm, STATUS_OK, "the guest rebooted, so it has ended");
-	if (vm->end.reason == VM_END_TRIPLE_FAULT)
-		return say(vm, STATUS_GUEST_CRASH, "the guest crashed");
-	if (g->halted)
-		return say(vm, STATUS_OK, "the guest halted");
-	return say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
-}
-
-static int report(const struct vm *vm)
-{
-	switch ((enum vm_end_reason)vm->end.reason) {
-	case VM_END_QUIT:
-		return say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
-	case VM_END_SIGNAL:
-		return say(vm, STATUS_SIGNAL_BASE + vm->end.signal, "ended by a signal");
-	case VM_END_TIMEOUT:
-		return say(vm, STATUS_TIMEOUT, "the time limit has passed");
-	case VM_END_KVM:
-		return say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
-	case VM_END_COMMAND:
-		return report_command(vm);
-	case VM_END_INIT:
-		report_line("the guest could not run the command: %s", vm->end.text);
-		return STATUS_FAILED;
-	case VM_END_POWEROFF:
-	case VM_END_RESET:
-	case VM_END_TRIPLE_FAULT:
-	case VM_END_HALT:
-	case VM_RUNNING:
-		break;
-	}
-	return report_guest(vm);
-}
-
-int vm_report(const struct vm *vm)
-{
-	int status = report(vm);
-
-	return vm->end.lost && status == STATUS_OK ? STATUS_FAILED : status;
-}
