@@ -239,3 +239,25 @@ red() {
 	run grep -o 'bats:[0-9]*:' <<< "$output"
 	assert_equal "$(tr '\n' ' ' <<< "$output")" "$(printf 'bats:%d: ' 10 11 12 13 14 15 17 18 19)"
 }
+
+@test "the comparison of system calls wants what is listed, but for what only some machines need, and nothing else" {
+	cp "$BATS_TEST_DIRNAME/../seccomp/compare" "$tree/tests/seccomp/"
+	mkdir -p "$tree/build/vmm/filters"
+	stand_in build/vmm/filters/compile 'echo main read; echo main write; echo io read; echo main clock_gettime rarely'
+	printf '# used %s\n' 'main read' 'main write' > "$tree/one"
+	echo '# used io read' > "$tree/two"
+	run env B=build "$tree/tests/seccomp/compare" "$tree"/{one,two}
+	assert_success
+	echo '# used main clock_gettime' >> "$tree/two"
+	run env B=build "$tree/tests/seccomp/compare" "$tree"/{one,two}
+	assert_success
+	run env B=build "$tree/tests/seccomp/compare" "$tree/one"
+	assert_failure
+	assert_equal "${#lines[@]}" 1
+	assert_output --partial 'io read'
+	echo '# used io clock_gettime' >> "$tree/two"
+	run env B=build "$tree/tests/seccomp/compare" "$tree"/{one,two}
+	assert_failure
+	assert_equal "${#lines[@]}" 1
+	assert_output --partial 'io clock_gettime'
+}

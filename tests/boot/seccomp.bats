@@ -168,6 +168,9 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	done
 	[ -z "${LAB:-}" ] || echo "$was" > "$clock"
 	assert_equal "$statuses" 00
+	# The main thread asks for the terminal's group, and sets its mode.
+	on_tty 'expect=spinning' 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf"
+	assert_equal "$status" 0
 }
 
 @test "seccomp: instructions are counted on threads that have a filter" {

@@ -1,11 +1,13 @@
 /*
  * Runs when mayfly is built: compiles the lists of rules.h to seccomp filters, by libseccomp, and prints them as C for
- * confine.c, with the names of all system calls for its messages. With --list it prints "kind call" for each entry instead.
+ * confine.c, with the names of all system calls for its messages. With --list it prints "kind call" for each entry instead,
+ * with " rarely" behind those that tests need not make.
  *
  * A list that is longer than its limit, or that libseccomp refuses, fails the build.
  */
 #include <linux/filter.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,7 +132,8 @@ int main(int argc, char **argv)
 			print_filter(list);
 		for (size_t i = 0; list_only && i < list->num; i++)
 			if (is_first(list, i))
-				printf("%s %s\n", list->name, list->rules[i].name);
+				printf("%s %s%s\n", list->name, list->rules[i].name,
+				       list->rules[i].rarely ? " rarely" : "");
 	}
 	if (list_only)
 		return 0;

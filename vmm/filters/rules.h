@@ -11,7 +11,8 @@
  * Memory: the main thread may grow the heap (brk); the others allocate none, and would not have heaps of their own, which
  * libc maps (M_ARENA_MAX is 1).
  *
- * Each call in the lists was seen in use by the boot tests under strace(1) (tests/seccomp/compare).
+ * The boot tests make each call in the lists, under strace(1) (tests/seccomp/compare), but for those that only some machines
+ * need (RARELY).
  */
 #ifndef MF_VMM_FILTERS_RULES_H
 #define MF_VMM_FILTERS_RULES_H
@@ -24,6 +25,7 @@
 #include <linux/kvm.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -44,6 +46,7 @@ struct filter_rule {
 	const char *name;
 	int nr;
 	const char *why;
+	bool rarely; /* made on some machines only: no test can be asked to make it */
 	struct filter_arg arg[FILTER_ARGS_MAX]; /* all must hold */
 };
 
@@ -65,6 +68,13 @@ struct filter_rule {
 	{                                                                                                              \
 		.name = #call, .nr = SYS_##call, .why = (reason), .arg = { __VA_ARGS__ }                               \
 	}
+#define RARELY(call, reason)                                                                                           \
+	{                                                                                                              \
+		.name = #call, .nr = SYS_##call, .why = (reason), .rarely = true                                       \
+	}
+
+/* A host whose clock the vDSO reads has no need of it: the tests' lab takes another clock, a real host need not. */
+#define CLOCK RARELY(clock_gettime, "time, where the vDSO cannot read the host's clock")
 
 #define FUTEX(reason)                                                                                                  \
 	ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT)), ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAKE)),              \
@@ -77,7 +87,7 @@ struct filter_rule {
 		      SLOT(3, SLOT_CRASH_SIGNAL)),                                                                     \
 		ALLOW(exit_group, "the end, if the main thread does not answer")
 
-#define COMMON DEATH, ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock")
+#define COMMON DEATH, CLOCK
 
 #define COUNTER ALLOW(read, "the counter of instructions, for --time", SLOT(1, SLOT_COUNTER), LEN(3, 8))
 
@@ -224,7 +234,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(read, "signals, eventfds, init's messages"),
 	ALLOW(write, "messages to the user, to init and to loops"),
 	FUTEX("locks and conditions"),
-	ALLOW(clock_gettime, "time, where the vDSO cannot read the host's clock"),
+	CLOCK,
 	ALLOW(restart_syscall, "poll goes on after SIGSTOP and SIGCONT"),
 	ALLOW(rt_sigreturn, "a signal handler returns"),
 	ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)),
