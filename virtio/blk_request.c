@@ -29,7 +29,6 @@
 #include "virtio/mmio.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
-#include "vmm/core/ring.h"
 
 #define BLK_RETRIES_MAX 64 /* of one operation that moves nothing, e.g. because of EAGAIN or EINTR */
 

@@ -1,23 +1,34 @@
 /*
- * What the fuzzers of the drive share: one on a file in memory, with 1 MiB of guest RAM, and its driver's layout. Include
- * it once, in the fuzzer.
+ * What the fuzzers of the drive share: one on a file in memory, with 1 MiB of guest RAM, and its driver's layout.
+ * Operations wait until the fuzzer completes them, in any order and with any result. Each is given buffers in guest RAM
+ * only. Include it once, in the fuzzer.
  */
 #ifndef MF_TESTS_FUZZ_DRIVE_H
 #define MF_TESTS_FUZZ_DRIVE_H
 
-#include "tests/fuzz/input.h"
-#include "tests/fuzz/mock_loop.h"
-
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+
+#define FUZZ_CHECK(condition)                                                                                          \
+	do {                                                                                                           \
+		if (!(condition))                                                                                      \
+			abort();                                                                                       \
+	} while (0)
+#define MOCK_CHECK FUZZ_CHECK
+
+#include "tests/fuzz/input.h"
+#include "tests/unit/mock_loop.h"
 
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/virtq.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/core/mem.h"
 
 #define DRIVE_SECTORS 128U
 #define DESC 0x0U
@@ -29,6 +40,46 @@
 #define DATA 0x10000U
 
 static struct mem mem;
+
+static inline bool is_in_ram(const void *at, size_t len)
+{
+	const struct mem_region *r = &mem.region[0];
+
+	return (const uint8_t *)at >= r->host && len <= r->size &&
+	       (uint64_t)((const uint8_t *)at - r->host) <= r->size - len;
+}
+
+/* Of everything that is started. */
+static inline void check_op(const struct op *op)
+{
+	struct stat st;
+
+	for (unsigned i = 0; (op->kind == OP_READ || op->kind == OP_WRITE) && op->iov != &op->buf && i < op->num; i++)
+		FUZZ_CHECK(op->iov[i].iov_len > 0 && is_in_ram(op->iov[i].iov_base, op->iov[i].iov_len));
+	if (op->kind == OP_FALLOCATE) {
+		FUZZ_CHECK(fstat(mock.loop->file[op->file], &st) == 0);
+		FUZZ_CHECK(op->len > 0 && mf_range_within(op->offset, op->len, (uint64_t)st.st_size));
+	}
+}
+
+/* Ends operation i; how says with what: an error, or what it moves in truth, or at most one buffer of that. */
+static inline void fuzz_complete(unsigned i, unsigned how)
+{
+	static const int error[] = { -EIO, -ENOSPC, -EAGAIN, -EINTR, -ECANCELED, 0 };
+
+	if (how & 1)
+		mock.io[i].num = MF_MIN(mock.io[i].num, 1U);
+	mock_complete(i, how < MF_ARRAY_SIZE(error) ? error[how] : mock_perform(i));
+}
+
+/* Lets everything come to rest. */
+static inline void fuzz_settle(void)
+{
+	for (unsigned turn = 0; turn < 64 && (mock.num || mock_has_tasks()); turn++) {
+		mock_do_all();
+		mock_run_tasks();
+	}
+}
 
 static inline struct virtio_dev *drive_new(bool read_only, bool overlay)
 {
@@ -42,10 +93,11 @@ static inline struct virtio_dev *drive_new(bool read_only, bool overlay)
 	FUZZ_CHECK(mem.map || mem_init(&mem, MIB, &e) == 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	params.path = path;
-	fuzz.mem = &mem;
-	fuzz.room = FUZZ_IO_MAX;
+	if (!mock.loop)
+		mock_init();
+	mock.check = check_op;
 	log_setup(LOG_LEVEL_ERROR, -1);
-	FUZZ_CHECK(blk_new(&dev, &params, NULL, &mem, &e) == 0);
+	FUZZ_CHECK(blk_new(&dev, &params, mock.loop, &mem, &e) == 0);
 	return dev;
 }
 

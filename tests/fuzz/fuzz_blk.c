@@ -38,7 +38,7 @@ static void activate(struct virtio_dev *dev, uint16_t size, uint64_t features, b
 static void reset(struct virtio_dev *dev)
 {
 	dev->ops->reset(dev);
-	FUZZ_CHECK(fuzz.num == 0);
+	FUZZ_CHECK(mock.num == 0);
 	virtq_stop(&dev->vq[0]);
 }
 
@@ -97,25 +97,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	dev = drive[shape & 16 ? 2 : shape & 1];
 	memset(mem_at(&mem, 0, DATA), 0, DATA);
 	used = broken = 0;
+	mock.cancel_in_vain = shape & 32;
 	activate(dev, REQUESTS_MAX, shape & 2 ? 1ULL << VIRTIO_BLK_F_FLUSH : 0, shape & 4);
 	while (in.left > 0) {
 		uint8_t what = input_u8(&in);
 
-		fuzz.room = what & 0x80 ? 2 : FUZZ_IO_MAX;
+		mock.room = what & 0x80 ? 2 : MOCK_IO_MAX;
 		if (what % 4 < 2)
 			put_request(&in, input_u8(&in) % REQUESTS_MAX);
-		else if (what % 4 == 2 && fuzz.num > 0)
-			fuzz_complete(input_u8(&in) % fuzz.num, what >> 2 & 15);
+		else if (what % 4 == 2 && mock.num > 0)
+			fuzz_complete(input_u8(&in) % mock.num, what >> 2 & 15);
 		else
 			dev->ops->kick(dev, 0);
-		fuzz_run_tasks();
+		mock_run_tasks();
 		FUZZ_CHECK(used == dev->vq[0].next_used);
 	}
-	fuzz.room = FUZZ_IO_MAX;
+	mock.room = MOCK_IO_MAX;
 	if (shape & 8)
 		fuzz_settle();
 	reset(dev);
-	fuzz_run_tasks();
+	mock_run_tasks();
 	put_good_request();
 	activate(dev, REQUESTS_MAX, 0, false);
 	dev->ops->kick(dev, 0);

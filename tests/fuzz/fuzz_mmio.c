@@ -118,22 +118,23 @@ static void step(struct input *in)
 	case 7:
 	case 8:
 		put(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-		fuzz_poll_watches();
+		mock_poll_watches();
 		break;
 	case 9:
 	case 10:
 	case 11:
-		if (fuzz.num > 0)
-			fuzz_complete(input_u8(in) % fuzz.num, what >> 4);
+		if (mock.num > 0)
+			fuzz_complete(input_u8(in) % mock.num, what >> 4);
 		break;
 	case 12:
-		fuzz.room = what >> 4;
+		mock.room = what >> 4;
 		break;
 	case 13:
-		fuzz.room = FUZZ_IO_MAX;
+		mock.room = MOCK_IO_MAX;
+		mock.cancel_in_vain = what & 0x10;
 		break;
 	default:
-		fuzz_run_tasks();
+		mock_run_tasks();
 		break;
 	}
 }
@@ -161,15 +162,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (in.left > 0)
 		step(&in);
 	put(VIRTIO_MMIO_STATUS, 0);
-	FUZZ_CHECK(fuzz.num == 0 && get(VIRTIO_MMIO_STATUS) == 0 && get(VIRTIO_MMIO_INTERRUPT_STATUS) == 0);
-	fuzz.room = FUZZ_IO_MAX;
-	fuzz_poll_watches();
-	fuzz_run_tasks();
+	FUZZ_CHECK(mock.num == 0 && get(VIRTIO_MMIO_STATUS) == 0 && get(VIRTIO_MMIO_INTERRUPT_STATUS) == 0);
+	mock.room = MOCK_IO_MAX;
+	mock_poll_watches();
+	mock_run_tasks();
 	put_good_request();
 	bring_up(256, 1ULL << VIRTIO_F_VERSION_1);
 	FUZZ_CHECK(get(VIRTIO_MMIO_STATUS) == ADFO);
 	put(VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-	fuzz_poll_watches();
+	mock_poll_watches();
 	fuzz_settle();
 	check_good_request();
 	FUZZ_CHECK(get(VIRTIO_MMIO_INTERRUPT_STATUS) == VIRTIO_MMIO_INT_VRING);

@@ -107,7 +107,7 @@ static inline int setup_params(void **state, struct blk_params params, off_t siz
 	params.id = "root";
 	params.path = f->path;
 	f->read_only = params.read_only;
-	if (blk_new(&f->dev, &params, NULL, &f->d.mem, &e) < 0)
+	if (blk_new(&f->dev, &params, mock.loop, &f->d.mem, &e) < 0)
 		fail_msg("%s", e.text);
 	activate(f, accepts & f->dev->offered);
 	*state = f;

@@ -2,27 +2,16 @@
 #ifndef MF_TESTS_UNIT_CONSOLE_FIXTURE_H
 #define MF_TESTS_UNIT_CONSOLE_FIXTURE_H
 
-#include <errno.h>
-#include <poll.h>
+#include "tests/unit/mock_loop.h"
+
 #include <pty.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "vmm/base/err.h"
 #include "vmm/base/log.h"
-#include "vmm/core/loop.h"
-#include "vmm/core/timer.h"
 #include "vmm/platform/console.h"
 #include "vmm/platform/serial.h"
 
@@ -31,121 +20,48 @@ enum { RBR, IER, IIR, LCR, MCR, LSR, THR = 0 };
 static struct console_test {
 	struct serial *serial;
 	struct console *console;
-	struct watch *watch;
-	int fd;
 	int master, slave; /* a terminal, for the tests that want one */
-	bool full;	   /* the submission queue is */
-	struct task *task;
 	struct op *read_op, *write_op, *poll_op;
-	short poll_events;
-	uint8_t *in;
-	unsigned in_len, out_len;
-	const uint8_t *out;
 	unsigned quits;
 	bool floods; /* the guest writes whenever an interrupt says that there is room */
 	size_t seen;
-	struct timers timers;
 } t;
 
-/* The loop: operations wait to be completed by the test. Files are their fds. */
-int loop_add_file(struct loop *loop, int fd)
+/* Of what is started: one read, one write and one poll at a time. */
+static inline struct op **slot_of(const struct op *op)
 {
-	(void)loop;
-	return fd;
+	return op->kind == OP_READ ? &t.read_op : op->kind == OP_WRITE ? &t.write_op : &t.poll_op;
 }
 
-struct timers *loop_timers(struct loop *loop)
+static inline void check(const struct op *op)
 {
-	(void)loop;
-	return &t.timers;
-}
-
-int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
-{
-	(void)loop;
-	t.watch = watch;
-	t.fd = eventfd;
-	return 0;
-}
-
-bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
-{
-	(void)loop;
-	assert_null(t.read_op);
-	assert_true(file >= 0 && len > 0 && offset == LOOP_NO_OFFSET);
-	if (t.full)
-		return false;
-	t.read_op = op;
-	t.in = buf;
-	t.in_len = len;
-	return true;
-}
-
-bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
-{
-	(void)loop;
-	assert_null(t.write_op);
-	assert_true(file >= 0 && len > 0 && len <= 4096 && offset == LOOP_NO_OFFSET);
-	if (t.full)
-		return false;
-	t.write_op = op;
-	t.out = buf;
-	t.out_len = len;
-	return true;
-}
-
-bool loop_poll(struct loop *loop, struct op *op, int file, short events)
-{
-	(void)loop;
-	assert_null(t.poll_op);
-	assert_true(file >= 0);
-	if (t.full)
-		return false;
-	t.poll_op = op;
-	t.poll_events = events;
-	return true;
-}
-
-void loop_defer(struct loop *loop, struct task *task)
-{
-	(void)loop;
-	t.task = task;
-}
-
-int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
-{
-	(void)loop;
-	return fn(arg);
+	assert_null(*slot_of(op));
+	assert_true(op->kind == OP_POLL || op->offset == LOOP_NO_OFFSET);
+	assert_true(op->kind == OP_POLL || (op->num == 1 && op->iov->iov_len > 0 && op->iov->iov_len <= 4096));
+	*slot_of(op) = (struct op *)(uintptr_t)op;
 }
 
 static inline void turn(void)
 {
-	struct pollfd p = { .fd = t.fd, .events = POLLIN };
-	struct task *task = t.task;
-	uint64_t count;
-
-	t.task = NULL;
-	if (poll(&p, 1, 0) == 1) {
-		assert_int_equal(read(t.fd, &count, sizeof(count)), sizeof(count));
-		t.watch->fire(t.watch);
-	}
-	if (task)
-		task->run(task);
+	(void)mock_poll_watches();
+	mock_run_tasks();
 }
 
 static inline void complete(struct op **slot, int res)
 {
-	struct op *op = *slot;
+	unsigned i = 0;
 
-	assert_non_null(op);
+	assert_non_null(*slot);
+	while (mock.io[i].op != *slot)
+		i++;
 	*slot = NULL;
-	op->done(op, res);
+	mock_complete(i, res);
 }
 
 static inline void type(const char *text, unsigned len)
 {
-	assert_true(t.read_op && len <= t.in_len);
-	memcpy(t.in, text, len);
+	assert_true(t.read_op && len <= t.read_op->iov->iov_len);
+	memcpy(t.read_op->iov->iov_base, text, len);
 	complete(&t.read_op, (int)len);
 }
 
@@ -200,8 +116,10 @@ static inline void make(int in_fd, int out_fd)
 	};
 	struct err e;
 
-	assert_int_equal(serial_new(&t.serial, NULL, &ops, NULL, SERIAL_STALL_MS, &e), 0);
-	assert_int_equal(console_new(&t.console, t.serial, NULL, &params, &e), 0);
+	mock_init();
+	mock.check = check;
+	assert_int_equal(serial_new(&t.serial, mock.loop, &ops, NULL, SERIAL_STALL_MS, &e), 0);
+	assert_int_equal(console_new(&t.console, t.serial, mock.loop, &params, &e), 0);
 	assert_null(t.read_op); /* nothing before the loop runs */
 	turn();
 }
@@ -270,7 +188,7 @@ static inline unsigned guest_reads(char *to, unsigned max)
 			to[n] = '!';
 		n++;
 		turn();
-		timers_run(&t.timers, t.timers.now_ns + SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
+		mock_time(mock.now_ns + SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
 	}
 	return n;
 }
@@ -287,8 +205,8 @@ static inline void assert_guest_reads(const char *text)
 static inline void assert_written(const char *text)
 {
 	assert_non_null(t.write_op);
-	assert_int_equal(t.out_len, strlen(text));
-	assert_memory_equal(t.out, text, t.out_len);
+	assert_int_equal(t.write_op->iov->iov_len, strlen(text));
+	assert_memory_equal(t.write_op->iov->iov_base, text, strlen(text));
 }
 
 #define PIPE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

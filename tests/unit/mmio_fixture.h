@@ -1,12 +1,16 @@
 /*
  * What the tests of the MMIO transport share: a device that only takes notes, the register accesses of a driver, and
- * its way to DRIVER_OK. Include it once, in the test.
+ * its way to DRIVER_OK. With FIXTURE_REAL_LOOP defined, the loop is one with a thread. Include it once, in the test.
  */
 #ifndef MF_TESTS_UNIT_MMIO_FIXTURE_H
 #define MF_TESTS_UNIT_MMIO_FIXTURE_H
 
 #include "tests/unit/mock_driver.h"
+#ifdef FIXTURE_REAL_LOOP
+#include "tests/unit/real_loop.h"
+#else
 #include "tests/unit/mock_loop.h"
+#endif
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
@@ -34,6 +38,7 @@ struct note {
 	uint8_t config[13];
 	unsigned activated, resets, kicks[VIRTIO_QUEUES_MAX], config_writes;
 	int activate_result;
+	pthread_t thread; /* of the last activation or write of the configuration */
 	bool active, kick_pops;
 };
 
@@ -41,6 +46,7 @@ struct fix {
 	struct drv d;
 	struct note note;
 	struct mmio *m;
+	struct loop *loop;
 	unsigned irqs, irq_line;
 };
 
@@ -73,11 +79,13 @@ static inline void note_config_write(struct virtio_dev *dev, uint32_t offset, co
 	assert_true(mf_range_within(offset, len, sizeof(to_note(dev)->config)));
 	memcpy(to_note(dev)->config + offset, buf, len);
 	to_note(dev)->config_writes++;
+	to_note(dev)->thread = pthread_self();
 }
 
 static inline int note_activate(struct virtio_dev *dev)
 {
 	to_note(dev)->activated++;
+	to_note(dev)->thread = pthread_self();
 	to_note(dev)->active = to_note(dev)->activate_result == 0;
 	return to_note(dev)->activate_result;
 }
@@ -101,14 +109,22 @@ static inline void note_kick(struct virtio_dev *dev, unsigned index)
 		mmio_broken(dev, why);
 }
 
+static inline void note_drain(void)
+{
+#ifndef FIXTURE_REAL_LOOP
+	(void)mock_poll_watches();
+#endif
+}
+
 static inline void note_reset(struct virtio_dev *dev)
 {
 	assert_true(to_note(dev)->active);
 	assert_int_equal(dev->vq[0].ready, dev->vq[0].desc != NULL); /* the queues are stopped afterwards */
-	(void)mock_poll_watches(); /* as a drain does: no kick may come of it, note_kick checks */
+	note_drain();						     /* no kick may come of it, note_kick checks */
 	to_note(dev)->active = false;
 	to_note(dev)->resets++;
-	(void)mock_poll_watches();
+	to_note(dev)->thread = pthread_self();
+	note_drain();
 }
 
 static const struct virtio_ops note_ops = {
@@ -140,15 +156,18 @@ static inline int setup(void **state)
 	struct mmio_irq irq = { .raise = raise_irq, .ctx = f, .line = 5 };
 	struct err e;
 
-	mock_init();
+	fixture_kind = LOOP_FIXED;
+	f->loop = fixture_loop_new();
 	ioeventfds = 0;
 	ioeventfd_result = 0;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	drv_init(&f->d, 8, DRV_MEM);
-	f->note.dev = (struct virtio_dev){ .ops = &note_ops, .mem = &f->d.mem, .offered = OWN, .id = "n" };
+	f->note.dev =
+		(struct virtio_dev){ .ops = &note_ops, .mem = &f->d.mem, .offered = OWN, .id = "n", .loop = f->loop };
 	for (unsigned i = 0; i < sizeof(f->note.config); i++)
 		f->note.config[i] = (uint8_t)(0x10 + i);
 	assert_int_equal(mmio_new(&f->m, &f->note.dev, &kvm, GPA, irq, &e), 0);
+	fixture_loop_start(f->loop);
 	*state = f;
 	return 0;
 }
@@ -158,6 +177,7 @@ static inline int teardown(void **state)
 	struct fix *f = *state;
 
 	mmio_reset(f->m);
+	fixture_loop_done(f->loop);
 	mmio_free(f->m);
 	drv_done(&f->d);
 	free(f);

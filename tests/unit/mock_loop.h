@@ -1,7 +1,7 @@
 /*
- * A loop for unit tests that does nothing by itself: it defines all functions of loop.h that devices use, so that loop.o
- * of the library is not linked. Operations are kept in mock.io until the test completes them, really (mock_do) or with a
- * result of its own (mock_complete), in any order. Include it once, in the test.
+ * The engine of a loop that is a test's (vmm/core/engine.h): the loop is the real one, and the test is its thread.
+ * Operations stay in mock.io until the test completes them, really (mock_do) or with a result of its own (mock_complete),
+ * in any order. Time stands still until mock_time. Include it once, in the test or fuzzer.
  */
 #ifndef MF_TESTS_UNIT_MOCK_LOOP_H
 #define MF_TESTS_UNIT_MOCK_LOOP_H
@@ -9,212 +9,97 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifndef MOCK_CHECK /* a fuzzer has its own */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
 #include <cmocka.h>
 
+#define MOCK_CHECK(condition) assert_true(condition)
+#endif
+
+#include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/core/loop.h"
-#include "vmm/core/timer.h"
+#include "vmm/core/engine.h"
 
 #define MOCK_IO_MAX 4096
 
-enum mock_kind { MOCK_READ, MOCK_WRITE, MOCK_FSYNC, MOCK_FALLOCATE, MOCK_POLL };
-
+/* An operation in flight, as it was when it started. */
 struct mock_io {
-	enum mock_kind kind;
 	struct op *op;
+	enum op_kind kind;
 	int fd;
-	const struct iovec *iov; /* NULL: buf */
-	struct iovec buf;
+	const struct iovec *iov;
 	unsigned num;
-	uint64_t offset; /* of a poll: its events */
+	uint64_t offset;
+	uint64_t len; /* of OP_FALLOCATE */
+	int mode;     /* of OP_FALLOCATE; the events of OP_POLL */
 	bool cancelled;
-	int mode;     /* of MOCK_FALLOCATE */
-	uint64_t len; /* of MOCK_FALLOCATE */
 };
 
 struct mock {
+	struct loop *loop;
 	struct mock_io io[MOCK_IO_MAX];
 	unsigned num;
-	unsigned room;	     /* how many fit */
-	size_t bytes_max;    /* what mock_do moves at most; 0: all */
-	bool cancel_in_vain; /* cancelled operations are done all the same */
-	int fd[LOOP_FILES_MAX];
-	unsigned num_fds, files_max;
-	struct watch *watch[8];
-	unsigned num_watches;
-	struct task *tasks;
-	unsigned calls;
+	unsigned room;			    /* how many fit */
+	void (*check)(const struct op *op); /* of what is started, or NULL */
+	size_t bytes_max;		    /* what mock_do moves at most; 0: all */
+	bool cancel_in_vain;		    /* cancelled operations are done all the same */
 	unsigned cancels;
 	unsigned drained; /* operations that ended in loop_drain */
-	bool calls_fail;
-	int replace_err;      /* of loop_replace_file */
-	int fsync_err;	      /* errno of mock_do */
-	struct timers timers; /* the test moves the time, by mock_time */
+	int replace_err;  /* of loop_replace_file */
+	int fsync_err;	  /* errno of mock_do */
+	uint64_t now_ns;
 };
 
 static struct mock mock;
 
-static inline void mock_init(void)
+/* In place of clock.c's. */
+uint64_t timers_clock_ns(void)
 {
-	mock = (struct mock){ .room = MOCK_IO_MAX, .files_max = LOOP_FILES_MAX };
+	return mock.now_ns;
 }
 
-int loop_add_file(struct loop *loop, int fd)
+static inline bool mock_is_watch(const struct op *op)
 {
-	(void)loop;
-	if (mock.num_fds == mock.files_max)
-		return -EMFILE;
-	mock.fd[mock.num_fds] = fd;
-	return (int)mock.num_fds++;
+	const struct watch *w = mock.loop->watches;
+
+	while (w && &w->op != op)
+		w = w->next;
+	return w;
 }
 
-int loop_watch(struct loop *loop, struct watch *watch, int eventfd)
+static bool mock_start(struct loop *loop, struct op *op)
 {
-	int file = loop_add_file(loop, eventfd);
-
-	if (file < 0)
-		return file;
-	watch->file = file;
-	mock.watch[mock.num_watches++] = watch;
-	return 0;
-}
-
-int loop_replace_file(struct loop *loop, int file, int fd)
-{
-	(void)loop;
-	assert_true(file >= 0 && (unsigned)file < mock.num_fds);
-	if (!mock.replace_err)
-		mock.fd[file] = fd;
-	return mock.replace_err;
-}
-
-int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
-{
-	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER; /* as on a loop's thread */
-	int r;
-
-	(void)loop;
-	pthread_mutex_lock(&one_at_a_time);
-	mock.calls++;
-	r = fn(arg);
-	pthread_mutex_unlock(&one_at_a_time);
-	return r;
-}
-
-int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned timeout_ms)
-{
-	(void)timeout_ms;
-	return loop_call(loop, fn, arg);
-}
-
-void loop_defer(struct loop *loop, struct task *task)
-{
-	(void)loop;
-	if (task->queued)
-		return;
-	task->queued = true;
-	task->next = mock.tasks;
-	mock.tasks = task;
-}
-
-static inline bool mock_start(enum mock_kind kind, struct op *op, int file, const struct iovec *iov, unsigned num,
-			      uint64_t offset)
-{
+	if (mock_is_watch(op))
+		return true;
 	if (mock.num >= mock.room)
 		return false;
-	assert_true(file >= 0 && (unsigned)file < mock.num_fds);
+	MOCK_CHECK(loop->kind == LOOP_SOCKETS || (op->file >= 0 && (unsigned)op->file < loop->num_files));
 	for (unsigned i = 0; i < mock.num; i++)
-		assert_ptr_not_equal(mock.io[i].op, op); /* still in flight */
+		MOCK_CHECK(mock.io[i].op != op); /* still in flight */
+	if (mock.check)
+		mock.check(op);
 	mock.io[mock.num++] = (struct mock_io){
-		.kind = kind, .op = op, .fd = mock.fd[file], .iov = iov, .num = num, .offset = offset
+		.op = op,
+		.kind = op->kind,
+		.fd = loop->kind == LOOP_SOCKETS ? op->file : loop->file[op->file],
+		.iov = op->iov,
+		.num = op->num,
+		.offset = op->offset,
+		.len = op->len,
+		.mode = op->flags,
 	};
 	return true;
 }
 
-bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
-{
-	(void)loop;
-	return mock_start(MOCK_READ, op, file, iov, num, offset);
-}
-
-bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
-{
-	(void)loop;
-	return mock_start(MOCK_WRITE, op, file, iov, num, offset);
-}
-
-static inline bool mock_start_buf(enum mock_kind kind, struct op *op, int file, struct iovec buf, uint64_t offset)
-{
-	if (!mock_start(kind, op, file, NULL, 1, offset))
-		return false;
-	mock.io[mock.num - 1].buf = buf;
-	return true;
-}
-
-bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
-{
-	(void)loop;
-	return mock_start_buf(MOCK_READ, op, file, (struct iovec){ .iov_base = buf, .iov_len = len }, offset);
-}
-
-bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
-{
-	(void)loop;
-	return mock_start_buf(MOCK_WRITE, op, file,
-			      (struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, offset);
-}
-
-struct timers *loop_timers(struct loop *loop)
-{
-	(void)loop;
-	return &mock.timers;
-}
-
-/* A turn at that time. */
-static inline void mock_time(uint64_t now_ns)
-{
-	timers_run(&mock.timers, now_ns);
-}
-
-bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
-{
-	(void)loop;
-	if (!mock_start(MOCK_FALLOCATE, op, file, NULL, 0, offset))
-		return false;
-	mock.io[mock.num - 1].mode = mode;
-	mock.io[mock.num - 1].len = len;
-	return true;
-}
-
-bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
-{
-	(void)loop;
-	assert_true(data_only);
-	return mock_start(MOCK_FSYNC, op, file, NULL, 0, 0);
-}
-
-/* On a file descriptor, as on a loop for sockets; mock_run_polls completes it. */
-bool loop_poll(struct loop *loop, struct op *op, int file, short events)
-{
-	(void)loop;
-	if (mock.num >= mock.room)
-		return false;
-	for (unsigned i = 0; i < mock.num; i++)
-		assert_ptr_not_equal(mock.io[i].op, op);
-	mock.io[mock.num++] = (struct mock_io){ .kind = MOCK_POLL, .op = op, .fd = file, .offset = (uint16_t)events };
-	return true;
-}
-
-void loop_cancel(struct loop *loop, struct op *op)
+static void mock_cancel(struct loop *loop, struct op *op)
 {
 	(void)loop;
 	mock.cancels++;
@@ -223,19 +108,26 @@ void loop_cancel(struct loop *loop, struct op *op)
 			mock.io[i].cancelled = true;
 }
 
-/* Ends operation i of mock.io with res. */
-static inline void mock_complete(unsigned i, int res)
+static int mock_replace(struct loop *loop, int file, int fd)
 {
-	struct mock_io io = mock.io[i];
+	(void)fd;
+	MOCK_CHECK(file >= 0 && (unsigned)file < loop->num_files);
+	return mock.replace_err;
+}
 
-	assert_true(i < mock.num);
-	memmove(&mock.io[i], &mock.io[i + 1], sizeof(io) * (--mock.num - i));
-	io.op->done(io.op, res);
+/* Puts operation i among those that have ended; its done is called later. */
+static inline void mock_end(unsigned i, int res)
+{
+	struct op *op = mock.io[i].op;
+
+	MOCK_CHECK(i < mock.num);
+	memmove(&mock.io[i], &mock.io[i + 1], sizeof(mock.io[i]) * (--mock.num - i));
+	engine_complete(mock.loop, op, res);
 }
 
 static inline ssize_t mock_transfer(const struct mock_io *io, void *buf, size_t len, ssize_t at)
 {
-	bool reads = io->kind == MOCK_READ;
+	bool reads = io->kind == OP_READ;
 
 	if (io->offset == LOOP_NO_OFFSET) /* a socket, which does not wait here */
 		return reads ? recv(io->fd, buf, len, MSG_DONTWAIT) :
@@ -244,35 +136,107 @@ static inline ssize_t mock_transfer(const struct mock_io *io, void *buf, size_t 
 		       pwrite(io->fd, buf, len, (off_t)io->offset + at);
 }
 
-/* Really does operation i. */
-static inline void mock_do(unsigned i)
+/* Really does what operation i asks for. Returns its result. */
+static inline int mock_perform(unsigned i)
 {
 	const struct mock_io *io = &mock.io[i];
-	const struct iovec *iov = io->iov ? io->iov : &io->buf;
 	ssize_t total = 0;
 
-	assert_true(i < mock.num);
-	if (io->kind == MOCK_FALLOCATE) {
-		mock_complete(i, fallocate(io->fd, io->mode, (off_t)io->offset, (off_t)io->len) < 0 ? -errno : 0);
-		return;
-	}
-	if (io->kind == MOCK_FSYNC && mock.fsync_err)
-		total = -mock.fsync_err;
-	for (unsigned k = 0; k < io->num && total >= 0; k++) {
-		size_t len = iov[k].iov_len;
+	if (io->kind == OP_FALLOCATE)
+		return fallocate(io->fd, io->mode, (off_t)io->offset, (off_t)io->len) < 0 ? -errno : 0;
+	if (io->kind == OP_FSYNC)
+		return -mock.fsync_err;
+	for (unsigned k = 0; k < io->num; k++) {
+		size_t len = io->iov[k].iov_len;
 		ssize_t n;
 
 		if (mock.bytes_max)
 			len = MF_MIN(len, mock.bytes_max - (size_t)total);
-		assert_true(iov[k].iov_len > 0);
-		n = mock_transfer(io, iov[k].iov_base, len, total);
-		if (n < 0 && errno == EAGAIN && total > 0)
-			break;
-		total = n < 0 ? -errno : total + n;
-		if (n < (ssize_t)iov[k].iov_len)
+		MOCK_CHECK(io->iov[k].iov_len > 0);
+		n = mock_transfer(io, io->iov[k].iov_base, len, total);
+		if (n < 0)
+			return total > 0 && errno == EAGAIN ? (int)total : -errno;
+		total += n;
+		if (n < (ssize_t)io->iov[k].iov_len)
 			break;
 	}
-	mock_complete(i, (int)total);
+	return (int)total;
+}
+
+/* Inside of loop_drain, the engine ends one operation, the first; watches fire there, too. */
+static void mock_drain_one(void)
+{
+	MOCK_CHECK(mock.num > 0);
+	MOCK_CHECK(mock.io[0].kind != OP_POLL || mock.io[0].cancelled); /* nothing else would end it */
+	mock.drained++;
+	if (mock.io[0].cancelled && (!mock.cancel_in_vain || mock.io[0].kind == OP_POLL))
+		mock_end(0, -ECANCELED);
+	else
+		mock_end(0, mock_perform(0));
+}
+
+static void mock_turn(struct loop *loop, enum engine_wait wait)
+{
+	if (wait == ENGINE_WAIT && STAILQ_EMPTY(&loop->completed))
+		mock_drain_one();
+}
+
+static void mock_done(struct loop *loop)
+{
+	(void)loop;
+}
+
+static const struct engine_ops engine_mock = {
+	.size = sizeof(struct loop),
+	.suffix = "",
+	.start = mock_start,
+	.cancel = mock_cancel,
+	.turn = mock_turn,
+	.replace = mock_replace,
+	.done = mock_done,
+};
+
+static inline void mock_init_kind(enum loop_kind kind)
+{
+	struct err e;
+
+	loop_free(mock.loop);
+	mock = (struct mock){ .room = MOCK_IO_MAX };
+	MOCK_CHECK(loop_new_on(&mock.loop, "mock", &engine_mock, kind, &e) == 0);
+}
+
+static inline void mock_init(void)
+{
+	mock_init_kind(LOOP_EXCHANGEABLE);
+}
+
+/* Lets the loop have room for no more than num files. */
+static inline void mock_leave_files(unsigned num)
+{
+	while (mock.loop->num_files + num < LOOP_FILES_MAX)
+		MOCK_CHECK(loop_add_file(mock.loop, -1) >= 0);
+}
+
+/* Calls done of what has ended. */
+static inline void mock_run_completed(void)
+{
+	static const unsigned none = 0;
+
+	loop_drain(mock.loop, &none);
+}
+
+/* Ends operation i of mock.io with res. */
+static inline void mock_complete(unsigned i, int res)
+{
+	mock_end(i, res);
+	mock_run_completed();
+}
+
+/* Really does operation i. */
+static inline void mock_do(unsigned i)
+{
+	MOCK_CHECK(i < mock.num);
+	mock_complete(i, mock_perform(i));
 }
 
 static inline void mock_do_all(void)
@@ -283,30 +247,20 @@ static inline void mock_do_all(void)
 
 static inline void mock_run_tasks(void)
 {
-	struct task *task = mock.tasks;
-
-	mock.tasks = NULL;
-	while (task) {
-		struct task *next = task->next;
-
-		task->queued = false;
-		task->run(task);
-		task = next;
-	}
+	loop_turn(mock.loop);
 }
 
-void loop_drain(struct loop *loop, const unsigned *counter)
+/* A turn at that time. */
+static inline void mock_time(uint64_t now_ns)
 {
-	(void)loop;
-	while (*counter) {
-		assert_true(mock.num > 0);
-		mock.drained++;
-		assert_true(mock.io[0].kind != MOCK_POLL || mock.io[0].cancelled); /* it would be waited for for ever */
-		if (mock.io[0].cancelled && (!mock.cancel_in_vain || mock.io[0].kind == MOCK_POLL))
-			mock_complete(0, -ECANCELED);
-		else
-			mock_do(0);
-	}
+	mock.now_ns = now_ns;
+	loop_turn(mock.loop);
+}
+
+/* Whether a turn would have something to do. */
+static inline bool mock_has_tasks(void)
+{
+	return !STAILQ_EMPTY(&mock.loop->tasks);
 }
 
 /* Completes the polls that are cancelled, and those that have something to say. Returns how many. */
@@ -315,9 +269,9 @@ static inline unsigned mock_run_polls(void)
 	unsigned done = 0;
 
 	for (unsigned i = mock.num; i-- > 0;) {
-		struct pollfd p = { .fd = mock.io[i].fd, .events = (short)mock.io[i].offset };
+		struct pollfd p = { .fd = mock.io[i].fd, .events = (short)mock.io[i].mode };
 
-		if (i >= mock.num || mock.io[i].kind != MOCK_POLL) /* a callback has ended others */
+		if (i >= mock.num || mock.io[i].kind != OP_POLL) /* a callback has ended others */
 			continue;
 		if (!mock.io[i].cancelled && poll(&p, 1, 0) != 1)
 			continue;
@@ -327,12 +281,35 @@ static inline unsigned mock_run_polls(void)
 	return done;
 }
 
+/* Fires every watch whose eventfd was signalled. Returns how many. */
+static inline unsigned mock_poll_watches(void)
+{
+	unsigned fired = 0;
+
+	MOCK_CHECK(mock.loop->kind != LOOP_SOCKETS);
+	for (struct watch *w = mock.loop->watches; w; w = w->next) {
+		struct pollfd p = { .fd = mock.loop->file[w->file], .events = POLLIN };
+
+		if (!w->op.done)
+			loop_begin(mock.loop); /* as the thread does first */
+		if (poll(&p, 1, 0) != 1)
+			continue;
+		MOCK_CHECK(read(p.fd, &w->count, sizeof(w->count)) == sizeof(w->count));
+		engine_complete(mock.loop, &w->op, sizeof(w->count));
+		mock_run_completed();
+		fired++;
+	}
+	return fired;
+}
+
 /* For a fixture that has a mock or a real loop (real_loop.h). */
+
+static enum loop_kind fixture_kind = LOOP_SOCKETS;
 
 static inline struct loop *fixture_loop_new(void)
 {
-	mock_init();
-	return NULL;
+	mock_init_kind(fixture_kind);
+	return mock.loop;
 }
 
 static inline void fixture_loop_start(struct loop *loop)
@@ -344,7 +321,7 @@ static inline void fixture_loop_start(struct loop *loop)
 static inline void fixture_loop_done(struct loop *loop)
 {
 	(void)loop;
-	assert_int_equal(mock.num, 0);
+	MOCK_CHECK(mock.num == 0);
 }
 
 /* Turns it until nothing happens any more. */
@@ -353,31 +330,13 @@ static inline void fixture_loop_turn(void)
 	unsigned limit = 100000;
 
 	for (;;) {
-		bool tasks = mock.tasks;
+		bool tasks = mock_has_tasks();
 
 		mock_run_tasks();
 		if (!mock_run_polls() && !tasks)
 			break;
-		assert_true(limit-- > 0);
+		MOCK_CHECK(limit-- > 0);
 	}
-}
-
-/* Fires every watch whose eventfd was signalled. Returns how many. */
-static inline unsigned mock_poll_watches(void)
-{
-	unsigned fired = 0;
-
-	for (unsigned i = 0; i < mock.num_watches; i++) {
-		struct pollfd p = { .fd = mock.fd[mock.watch[i]->file], .events = POLLIN };
-		uint64_t count;
-
-		if (poll(&p, 1, 0) != 1)
-			continue;
-		assert_int_equal(read(p.fd, &count, sizeof(count)), sizeof(count));
-		mock.watch[i]->fire(mock.watch[i]);
-		fired++;
-	}
-	return fired;
 }
 
 #endif

@@ -149,7 +149,7 @@ static inline void make(struct fix *f)
 	struct err e;
 
 	f->fake = (struct fake){ .b.ops = &fake_ops, .b.offered = F(CSUM) | F(HOST_TSO4) };
-	assert_int_equal(net_new(&f->dev, &f->params, &f->fake.b, NULL, NULL, &e), 0);
+	assert_int_equal(net_new(&f->dev, &f->params, &f->fake.b, mock.loop, NULL, &e), 0);
 }
 
 static inline int setup(void **state)
@@ -173,7 +173,7 @@ static inline int teardown(void **state)
 	struct fix *f = *state;
 
 	f->dev->ops->reset(f->dev);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 	f->dev->ops->free(f->dev);
 	assert_int_equal(f->fake.frees, 1);
 	drv_done(&f->q[0]);

@@ -42,7 +42,7 @@ static void test_flush(void **state)
 	request(f, 1, VIRTIO_BLK_T_FLUSH, 99999, 512); /* sector and data mean nothing */
 	kick(f);
 	assert_int_equal(mock.num, 2);
-	assert_int_equal(mock.io[0].kind, MOCK_FSYNC);
+	assert_int_equal(mock.io[0].kind, OP_FSYNC);
 	mock_complete(0, 0);
 	mock_complete(0, -EIO);
 	assert_used(f, 0, 0, 1, VIRTIO_BLK_S_OK);
@@ -61,7 +61,7 @@ static void test_write_without_flush_feature(void **state)
 	kick(f);
 	mock_do(0);
 	assert_int_equal(mock.num, 2);
-	assert_int_equal(mock.io[1].kind, MOCK_FSYNC);
+	assert_int_equal(mock.io[1].kind, OP_FSYNC);
 	assert_int_equal(drv_used_idx(&f->d), 0);
 	mock_do_all();
 	assert_used(f, 0, 1, 513, VIRTIO_BLK_S_OK);
@@ -95,10 +95,10 @@ static void test_serial(void **state)
 	struct virtio_dev *dev;
 	struct err e;
 
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), 0);
 	dev->ops->free(dev);
 	params.serial = "012345678901234567890";
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), -EINVAL);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), -EINVAL);
 	assert_string_equal(e.text, "drive 'd1': the serial has more than 20 bytes");
 }
 
@@ -133,7 +133,7 @@ static void test_whole_queue_answered_at_once(void **state)
 	assert_int_equal(drv_used_flags(&f->d), VRING_USED_F_NO_NOTIFY);
 	mock_run_tasks();
 	assert_int_equal(drv_used_flags(&f->d), 0);
-	assert_null(mock.tasks);
+	assert_false(mock_has_tasks());
 }
 
 static void test_bounds(void **state)

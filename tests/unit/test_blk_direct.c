@@ -49,7 +49,7 @@ static void assert_aligned(const struct fix *f)
 		uint64_t total = 0;
 
 		for (unsigned k = 0; k < io->num; k++) {
-			const struct iovec *iov = io->iov ? &io->iov[k] : &io->buf;
+			const struct iovec *iov = &io->iov[k];
 
 			assert_int_equal((uintptr_t)iov->iov_base % image->dio_mem, 0);
 			assert_int_equal(iov->iov_len % image->dio_offset, 0);
@@ -265,7 +265,7 @@ static void test_ring_full_forgets(void **state)
 	drv_desc(&f->d, 1, DATA(0) + 1, 512, NEXT | WRITE, 2);
 	mock_run_tasks();
 	assert_int_equal(mock.num, 1);
-	assert_int_equal(mock.io[0].kind, MOCK_READ);
+	assert_int_equal(mock.io[0].kind, OP_READ);
 	finish(f);
 	assert_int_equal(status_of(f, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(data(f, 0)[1], 4);
@@ -350,7 +350,7 @@ static void test_einval(void **state)
 	kick(f);
 	mock_complete(0, -EINVAL);
 	assert_int_equal(mock.num, 1);
-	assert_ptr_equal(mock.io[0].buf.iov_base, to_blk(f->dev)->bounce.buf);
+	assert_ptr_equal(mock.io[0].iov[0].iov_base, to_blk(f->dev)->bounce.buf);
 	finish(f);
 	assert_used(f, 0, 0, 4097, VIRTIO_BLK_S_OK);
 	assert_int_equal(data(f, 0)[0], 9);

@@ -8,7 +8,7 @@ static int setup_with(void **state, struct ratelimit_params bandwidth, struct ra
 	struct blk_params params = { .bandwidth = bandwidth, .ops = ops };
 	int r = setup_params(state, params, SECTORS * 512, UINT64_MAX);
 
-	mock.timers.now_ns = timers_clock_ns();
+	mock.loop->timers.now_ns = timers_clock_ns();
 	return r;
 }
 
@@ -29,7 +29,7 @@ static int setup_bandwidth(void **state)
 /* Lets so much time pass. */
 static void wait_ms(unsigned ms)
 {
-	timers_run(&mock.timers, mock.timers.now_ns + ms * MS);
+	timers_run(&mock.loop->timers, mock.loop->timers.now_ns + ms * MS);
 }
 
 static void test_ops(void **state)
@@ -40,7 +40,7 @@ static void test_ops(void **state)
 		request(f, i, i % 2 ? VIRTIO_BLK_T_FLUSH : VIRTIO_BLK_T_IN, i, i % 2 ? 0 : 512);
 	kick(f);
 	assert_int_equal(mock.num, 4);
-	assert_non_null(mock.timers.first);
+	assert_non_null(mock.loop->timers.first);
 	assert_int_equal(drv_used_flags(&f->d), VRING_USED_F_NO_NOTIFY);
 	kick(f); /* changes nothing */
 	mock_do_all();
@@ -56,7 +56,7 @@ static void test_ops(void **state)
 	mock_do_all();
 	for (unsigned i = 0; i < 10; i++)
 		assert_used(f, i, i, i % 2 ? 1 : 513, VIRTIO_BLK_S_OK);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 	assert_int_equal(drv_used_flags(&f->d), 0); /* notifications are wanted again */
 }
 
@@ -145,9 +145,9 @@ static void test_reset_while_waiting(void **state)
 	for (unsigned i = 0; i < 6; i++)
 		request(f, i, VIRTIO_BLK_T_IN, 0, 512);
 	kick(f);
-	assert_non_null(mock.timers.first);
+	assert_non_null(mock.loop->timers.first);
 	f->dev->ops->reset(f->dev);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 	wait_ms(1000);
 	activate(f, 0);
 	request(f, 0, VIRTIO_BLK_T_IN, 0, 512);
@@ -178,10 +178,10 @@ static void test_change(void **state)
 	assert_int_equal(mock.num, 20);
 	mock_do_all();
 	assert_int_equal(drv_used_idx(&f->d), 20);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 	f->dev->ops->reset(f->dev);
 	blk_set_limits(f->dev, &none, &two); /* of a drive that is not active */
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 }
 
 #define T_WITH(fn, with) cmocka_unit_test_setup_teardown(fn, with, teardown)

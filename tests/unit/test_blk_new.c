@@ -46,7 +46,7 @@ static int new_error(struct fix *f, const char *path, bool read_only, struct err
 {
 	struct blk_params params = { .id = "data", .path = path, .read_only = read_only };
 	struct virtio_dev *dev = NULL;
-	int err = blk_new(&dev, &params, NULL, &f->d.mem, e);
+	int err = blk_new(&dev, &params, mock.loop, &f->d.mem, e);
 
 	if (dev)
 		dev->ops->free(dev);
@@ -73,7 +73,7 @@ static void test_new_errors(void **state)
 		 path);
 	assert_string_equal(e.text, expect);
 	assert_int_equal(truncate(path, 512), 0);
-	mock.files_max = mock.num_fds;
+	mock_leave_files(0);
 	assert_int_equal(new_error(f, path, false, &e), -EMFILE);
 	assert_string_equal(e.text, "drive 'data': its loop has too many files");
 	unlink(path);
@@ -90,7 +90,7 @@ static void test_empty_image(void **state)
 
 	make_image(path, 0);
 	params.path = path;
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), 0);
 	dev->ops->config_read(dev, 0, &capacity, 8);
 	assert_int_equal(capacity, 0);
 	dev->ops->free(dev);

@@ -74,7 +74,7 @@ static void test_reads_and_writes(void **state)
 
 		assert_int_equal(mock.num, 1);
 		assert_int_equal(mock.io[0].iov[0].iov_len, len[i]);
-		assert_int_equal(mock.io[0].fd, i % 2 ? mock.fd[1] : mock.fd[0]);
+		assert_int_equal(mock.io[0].fd, i % 2 ? mock.loop->file[1] : mock.loop->file[0]);
 		mock_do(0);
 	}
 	assert_used(f, 2, 0, 4097, VIRTIO_BLK_S_OK);
@@ -278,10 +278,10 @@ static void test_shares_the_image(void **state)
 	struct virtio_dev *dev;
 	struct err e;
 
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), 0);
 	dev->ops->free(dev);
 	params.overlay = false;
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), -EBUSY);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), -EBUSY);
 }
 
 #define T_WITH(fn, with) cmocka_unit_test_setup_teardown(fn, with, teardown)

@@ -207,7 +207,7 @@ static void test_stable_without_flush(void **state)
 	mock_do(0);
 	assert_used(f, 0, 1, 1, VIRTIO_BLK_S_OK);
 	assert_int_equal(mock.num, 1);
-	assert_int_equal(mock.io[0].kind, MOCK_FSYNC);
+	assert_int_equal(mock.io[0].kind, OP_FSYNC);
 	mock_do(0);
 	assert_used(f, 1, 0, 1, VIRTIO_BLK_S_OK);
 }

@@ -81,10 +81,10 @@ static void test_swap(void **state)
 	mock_do_all();
 	assert_int_equal(data(f, 2)[511], 0x99);
 	/* The old one is free, the new one is locked. */
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), 0);
 	dev->ops->free(dev);
 	params.path = path;
-	assert_int_equal(blk_new(&dev, &params, NULL, &f->d.mem, &e), -EBUSY);
+	assert_int_equal(blk_new(&dev, &params, mock.loop, &f->d.mem, &e), -EBUSY);
 	unlink(path);
 }
 
@@ -187,7 +187,7 @@ static void test_swap_of_a_busy_drive(void **state)
 	mock.bytes_max = 65536;
 	assert_int_equal(blk_update(f->dev, path, &e), -EBUSY);
 	mock.bytes_max = 0;
-	while (mock.num || mock.tasks) {
+	while (mock.num || mock_has_tasks()) {
 		mock_do_all();
 		mock_run_tasks();
 	}

@@ -27,7 +27,7 @@ static void test_help_between_pieces(void **state)
 	type("\x01h", 2);
 	complete(&t.write_op, 1);
 	assert_non_null(t.write_op);
-	assert_non_null(memmem(t.out, t.out_len, "Ctrl-A x", 8));
+	assert_non_null(memmem(t.write_op->iov->iov_base, t.write_op->iov->iov_len, "Ctrl-A x", 8));
 	print("def");
 	complete(&t.write_op, 10);
 	assert_written("bcdef");
@@ -48,7 +48,7 @@ static void test_quit_when_the_guest_does_not_read(void **state)
 	type("\x01x", 2);
 	assert_int_equal(t.quits, 1);
 	while (t.read_op && taken < 100000) {
-		n = t.in_len;
+		n = t.read_op->iov->iov_len;
 		type(keys, n);
 		taken += n;
 	}
@@ -64,7 +64,7 @@ static void test_read_ahead_is_full(void **state)
 
 	(void)state;
 	while (t.read_op) {
-		n = t.in_len;
+		n = t.read_op->iov->iov_len;
 		memset(piece, 'k', n);
 		if (taken + n <= 4096)
 			piece[n - 1] = 0x01;

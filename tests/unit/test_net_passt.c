@@ -51,7 +51,7 @@ static int setup(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
 	f->peer = pair[1];
-	assert_int_equal(net_fd_open(&f->b, pair[0], NULL, &e), 0);
+	assert_int_equal(net_fd_open(&f->b, pair[0], mock.loop, &e), 0);
 	assert_int_equal(f->b->offered, 0);
 	f->b->ops->start(f->b, 0);
 	/* The header, and the first bytes of the frame, in pieces. */
@@ -246,7 +246,7 @@ static void test_reset_while_receiving(void **state)
 		if (cut)
 			peer_puts(f, stream, cut);
 		receive(f);
-		while (received == NONE && readable(mock.fd[0]))
+		while (received == NONE && readable(mock.loop->file[0]))
 			mock_do(0);
 		f->b->ops->stop(f->b);
 		assert_int_equal(mock.num, 0);

@@ -53,7 +53,7 @@ static int setup(void **state)
 	received = sent = last = 0;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
 	host = pair[1];
-	assert_int_equal(net_fd_open(&b, pair[0], NULL, &e), 0);
+	assert_int_equal(net_fd_open(&b, pair[0], mock.loop, &e), 0);
 	b->ops->start(b, 0);
 	return 0;
 }
@@ -72,7 +72,7 @@ static void receive(void)
 {
 	assert_true(b->ops->receive(b, &iov, 1, sizeof(buf)));
 	assert_int_equal(mock.num, 1);
-	assert_int_equal(mock.io[0].kind, MOCK_READ);
+	assert_int_equal(mock.io[0].kind, OP_READ);
 }
 
 /* The kernel does not wait for a frame itself: the read has ended with EAGAIN, and there is a poll. */
@@ -81,7 +81,7 @@ static void receive_by_poll(void)
 	receive();
 	mock_complete(0, -EAGAIN);
 	assert_int_equal(mock.num, 1);
-	assert_int_equal(mock.io[0].kind, MOCK_POLL);
+	assert_int_equal(mock.io[0].kind, OP_POLL);
 	assert_int_equal(received, 0);
 }
 
@@ -100,9 +100,9 @@ static void test_frame_that_is_polled_for(void **state)
 	(void)state;
 	receive_by_poll();
 	mock_complete(0, POLLIN);
-	assert_int_equal(mock.io[0].kind, MOCK_READ);
+	assert_int_equal(mock.io[0].kind, OP_READ);
 	mock_complete(0, -EAGAIN); /* somebody else was faster */
-	assert_int_equal(mock.io[0].kind, MOCK_POLL);
+	assert_int_equal(mock.io[0].kind, OP_POLL);
 	mock_complete(0, POLLIN);
 	mock_complete(0, 60);
 	assert_int_equal(received, 1);

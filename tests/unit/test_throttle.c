@@ -28,7 +28,7 @@ static int setup(void **state)
 
 static void wait_ms(unsigned ms)
 {
-	mock_time(mock.timers.now_ns + ms * MS);
+	mock_time(mock.loop->timers.now_ns + ms * MS);
 }
 
 static void take(uint64_t bytes)
@@ -40,7 +40,7 @@ static void take(uint64_t bytes)
 static void test_waits_for_its_tokens(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &thousand, &none);
+	throttle_init(&t, mock.loop, fire, &thousand, &none);
 	take(1000);
 	assert_false(throttle_may(&t, 100));
 	assert_true(t.timer.set);
@@ -49,13 +49,13 @@ static void test_waits_for_its_tokens(void **state)
 	wait_ms(2);
 	assert_int_equal(fired, 1);
 	take(100);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 }
 
 static void test_counts_operations(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &none, &two);
+	throttle_init(&t, mock.loop, fire, &none, &two);
 	take(1 << 30);
 	take(0);
 	assert_false(throttle_may(&t, 0));
@@ -69,7 +69,7 @@ static void test_counts_operations(void **state)
 static void test_nothing_passes_what_waits(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &thousand, &none);
+	throttle_init(&t, mock.loop, fire, &thousand, &none);
 	take(500);
 	assert_false(throttle_may(&t, 1000));
 	assert_false(throttle_may(&t, 1));
@@ -81,7 +81,7 @@ static void test_nothing_passes_what_waits(void **state)
 static void test_pause(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &none, &none);
+	throttle_init(&t, mock.loop, fire, &none, &none);
 	throttle_pause(&t, 5 * MS);
 	assert_false(throttle_may(&t, 0));
 	wait_ms(4);
@@ -94,12 +94,12 @@ static void test_pause(void **state)
 static void test_cancel(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &thousand, &none);
+	throttle_init(&t, mock.loop, fire, &thousand, &none);
 	throttle_cancel(&t); /* nothing waits */
 	take(1000);
 	assert_false(throttle_may(&t, 1000));
 	throttle_cancel(&t);
-	assert_null(mock.timers.first);
+	assert_null(mock.loop->timers.first);
 	wait_ms(1000);
 	assert_int_equal(fired, 0);
 	take(1000);
@@ -108,7 +108,7 @@ static void test_cancel(void **state)
 static void test_change(void **state)
 {
 	(void)state;
-	throttle_init(&t, NULL, fire, &thousand, &none);
+	throttle_init(&t, mock.loop, fire, &thousand, &none);
 	take(1000);
 	assert_false(throttle_may(&t, 1000));
 	throttle_set(&t, NULL, &two); /* the bytes are still missing: it asks again, in vain */
@@ -123,7 +123,7 @@ static void test_change(void **state)
 	assert_false(throttle_may(&t, 0)); /* the other bucket is as it was set */
 	throttle_cancel(&t);
 	throttle_set(&t, &none, &none);
-	assert_null(mock.timers.first); /* nothing waits, nothing to call */
+	assert_null(mock.loop->timers.first); /* nothing waits, nothing to call */
 	take(0);
 }
 

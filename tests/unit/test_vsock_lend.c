@@ -116,7 +116,7 @@ static void test_without_a_path(void **state)
 	struct err e;
 	int fd;
 
-	assert_int_equal(vsock_new(&f->dev, &params, NULL, &f->d.mem, &e), 0);
+	assert_int_equal(vsock_new(&f->dev, &params, mock.loop, &f->d.mem, &e), 0);
 	activate(f);
 	post(f, 8);
 	fd = lend(f, 52);

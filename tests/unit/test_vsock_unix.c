@@ -193,7 +193,7 @@ static bool timer_runs(struct fix *f)
 static void tick(unsigned n)
 {
 	while (n--)
-		mock_time(mock.timers.now_ns + VSOCK_TICK_MS * 1000000ULL);
+		mock_time(mock.loop->timers.now_ns + VSOCK_TICK_MS * 1000000ULL);
 	turn();
 }
 
@@ -357,7 +357,7 @@ static int try_new(struct fix *f, const char *path, struct err *e)
 {
 	struct vsock_params params = { .path = path, .cid = CID };
 	struct virtio_dev *dev;
-	int r = vsock_new(&dev, &params, NULL, &f->d.mem, e);
+	int r = vsock_new(&dev, &params, mock.loop, &f->d.mem, e);
 
 	if (r == 0)
 		dev->ops->free(dev);

@@ -1,9 +1,10 @@
 /*
- * What moves the data of a loop: an engine, of which there are two, and the parts of a loop that it works on. For loop.c,
- * loop_call.c and the engines alone.
+ * What moves the data of a loop: an engine, and the parts of a loop that it works on. For loop.c, loop_call.c and the
+ * engines alone.
  *
- *	engine_ring.c	io_uring: the kernel does the operations
- *	engine_sync.c	system calls of the loop's thread and of a second one, where io_uring is forbidden
+ *	engine_ring.c		io_uring: the kernel does the operations
+ *	engine_sync.c		system calls of the loop's thread and of a second one, where io_uring is forbidden
+ *	tests/unit/mock_loop.h	a test, which is the loop's thread as well, does them when and how it wants
  *
  * An engine's loop is a struct of its own that begins with a struct loop; engine_ops.size is its size.
  */
@@ -28,21 +29,17 @@ struct engine_ops {
 	const char *suffix; /* of the thread's name: its kind has another filter */
 	/* On the set-up thread, when all files are known. Returns 0 or -errno with e set; done is called either way. */
 	int (*make)(struct loop *loop, struct err *e);
-	/* First thing on the loop's thread. Returns 0 or -errno. */
+	/* First thing on the loop's thread, or NULL. Returns 0 or -errno. */
 	int (*begin)(struct loop *loop);
-	/*
-	 * An operation, by the opcode that io_uring has for it: addr, len and flags are what that takes, too. False:
-	 * there is no room. What is started may wait for the turn, which begins all of it at once.
-	 */
-	bool (*start)(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
-		      uint64_t offset, int flags);
+	/* False: there is no room. What is started may wait for the turn, which begins all of it at once. */
+	bool (*start)(struct loop *loop, struct op *op);
 	void (*cancel)(struct loop *loop, struct op *op);
 	void (*cancel_all)(struct loop *loop);
 	/* Begins what was started, waits, and completes (engine_complete) what has ended; runs no callback. */
 	void (*turn)(struct loop *loop, enum engine_wait wait);
-	/* As loop_replace_file, on a loop that runs and may do it. */
+	/* As loop_replace_file, on a loop that may do it; before make, there is nothing to do. */
 	int (*replace)(struct loop *loop, int file, int fd);
-	/* Last thing on the loop's thread, when nothing is in flight: the kernel lets go of the files. */
+	/* Last thing on the loop's thread, when nothing is in flight, or NULL: the kernel lets go of the files. */
 	void (*end)(struct loop *loop);
 	/* Gives up what make has made, all or a part of it, or nothing. */
 	void (*done)(struct loop *loop);
@@ -62,8 +59,8 @@ struct loop {
 	uint64_t turns;
 	unsigned inflight; /* operations that were started and whose done was not called */
 
-	struct op *completed, **completed_tail;
-	struct task *tasks, **tasks_tail;
+	struct op_list completed;
+	struct task_list tasks;
 	struct timers timers;
 
 	pthread_t thread;
@@ -86,10 +83,16 @@ struct loop {
 static inline void engine_complete(struct loop *loop, struct op *op, int res)
 {
 	op->res = res;
-	op->next = NULL;
-	*loop->completed_tail = op;
-	loop->completed_tail = &op->next;
+	STAILQ_INSERT_TAIL(&loop->completed, op, next);
 }
+
+/* loop_new with any engine. */
+int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *engine, enum loop_kind kind,
+		struct err *e);
+
+/* What the loop's thread does: this once, and then turns. */
+void loop_begin(struct loop *loop);
+void loop_turn(struct loop *loop);
 
 /* loop_call.c: in a turn, those that came by now; and at its end, those that wait for something. */
 void loop_run_calls(struct loop *loop);

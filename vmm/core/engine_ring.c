@@ -32,11 +32,10 @@
 
 #define QUIET_TAKE_MAX 64 /* events, in one turn */
 
-/* In op.res while the ring or the list has it: a poll's events, with a bit that says that it is one. */
-#define POLL_EVENTS 0xffff
-#define POLL_STARTED (1 << 16)
-
 #define FEAT_LINUX_6_3 (1U << 13) /* IORING_FEAT_REG_REG_RING: no sign of 6.4 is nearer */
+
+/* op.state, while it is in the list */
+#define OP_QUIET 1
 
 struct ring_loop {
 	struct loop loop;
@@ -44,9 +43,9 @@ struct ring_loop {
 	bool made;
 	bool lets_go;	   /* of its files, when it ends */
 	uint8_t sqe_flags; /* of every operation */
-	struct op *quiet;  /* a list, by next */
-	int epoll_file;	   /* the set, as the ring knows it */
-	struct op epoll;   /* its poll, of which the loop does not know */
+	struct op_list quiet;
+	int epoll_file;	 /* the set, as the ring knows it */
+	struct op epoll; /* its poll, of which the loop does not know */
 	bool epoll_armed;
 };
 
@@ -89,6 +88,7 @@ static int ring_make_loop(struct loop *loop, struct err *e)
 	struct ring_loop *r = to_ring(loop);
 	struct err why;
 
+	STAILQ_INIT(&r->quiet);
 	r->sqe_flags = loop->kind != LOOP_SOCKETS ? IOSQE_FIXED_FILE : 0;
 	if (polls_sockets(loop)) {
 		loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -132,9 +132,12 @@ static int quiet_update(struct ring_loop *r, int fd)
 	struct epoll_event event = { .data.fd = fd };
 	bool wanted = false;
 
-	for (const struct op *op = r->quiet; op; op = op->next) {
+	const struct op *op;
+
+	STAILQ_FOREACH(op, &r->quiet, next)
+	{
 		if (fd_of(r, op) == fd) {
-			event.events |= (uint32_t)(op->res & POLL_EVENTS);
+			event.events |= (uint32_t)op->flags;
 			wanted = true;
 		}
 	}
@@ -149,46 +152,35 @@ static int quiet_update(struct ring_loop *r, int fd)
 	return -errno;
 }
 
-/* Returns false if op is not in the list. */
-static bool quiet_remove(struct ring_loop *r, const struct op *op)
+static void quiet_end(struct ring_loop *r, struct op *op, int res)
 {
-	struct op **at = &r->quiet;
-
-	while (*at && *at != op)
-		at = &(*at)->next;
-	if (!*at)
-		return false;
-	*at = op->next;
-	return true;
+	op->state = 0;
+	STAILQ_REMOVE(&r->quiet, op, op, next);
+	engine_complete(&r->loop, op, res);
 }
 
 static void quiet_add(struct ring_loop *r, struct op *op)
 {
 	int res;
 
-	op->next = r->quiet;
-	r->quiet = op;
+	op->state = OP_QUIET;
+	STAILQ_INSERT_TAIL(&r->quiet, op, next);
 	res = quiet_update(r, fd_of(r, op));
-	if (res < 0) {
-		(void)quiet_remove(r, op); /* it is the first */
-		engine_complete(&r->loop, op, res);
-	}
+	if (res < 0)
+		quiet_end(r, op, res);
 }
 
 /* The set says events of fd. */
 static void quiet_serve(struct ring_loop *r, int fd, uint32_t events)
 {
-	struct op **at = &r->quiet, *op;
+	struct op *op, *next;
 
-	while ((op = *at)) {
-		int res = (int)events & ((op->res & POLL_EVENTS) | POLLERR | POLLHUP);
+	for (op = STAILQ_FIRST(&r->quiet); op; op = next) {
+		int res = (int)events & (op->flags | POLLERR | POLLHUP);
 
-		if (fd_of(r, op) != fd || !res) {
-			at = &op->next;
-			continue;
-		}
-		*at = op->next;
-		engine_complete(&r->loop, op, res);
+		next = STAILQ_NEXT(op, next);
+		if (fd_of(r, op) == fd && res)
+			quiet_end(r, op, res);
 	}
 	(void)quiet_update(r, fd); /* with fewer events than before, for which there is room */
 }
@@ -208,7 +200,7 @@ static void quiet_arm(struct ring_loop *r)
 {
 	struct io_uring_sqe *sqe;
 
-	if (!r->quiet || r->epoll_armed || !(sqe = get_sqe(r)))
+	if (STAILQ_EMPTY(&r->quiet) || r->epoll_armed || !(sqe = get_sqe(r)))
 		return;
 	io_uring_prep_poll_add(sqe, r->epoll_file, POLLIN);
 	sqe->flags |= r->sqe_flags;
@@ -218,24 +210,47 @@ static void quiet_arm(struct ring_loop *r)
 
 /* Operations. */
 
-/* The operation's own flags share a place in the entry. */
-static bool ring_start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
-		       uint64_t offset, int flags)
+static void prepare(struct io_uring_sqe *sqe, const struct op *op)
+{
+	switch (op->kind) {
+	case OP_READ: /* one buffer needs no vector, which the kernel would copy */
+		if (op->num == 1)
+			io_uring_prep_read(sqe, op->file, op->iov->iov_base, (unsigned)op->iov->iov_len, op->offset);
+		else
+			io_uring_prep_readv(sqe, op->file, op->iov, op->num, op->offset);
+		break;
+	case OP_WRITE:
+		if (op->num == 1)
+			io_uring_prep_write(sqe, op->file, op->iov->iov_base, (unsigned)op->iov->iov_len, op->offset);
+		else
+			io_uring_prep_writev(sqe, op->file, op->iov, op->num, op->offset);
+		break;
+	case OP_FSYNC:
+		io_uring_prep_fsync(sqe, op->file, op->flags ? IORING_FSYNC_DATASYNC : 0);
+		break;
+	case OP_FALLOCATE:
+		io_uring_prep_fallocate(sqe, op->file, op->flags, op->offset, op->len);
+		break;
+	case OP_POLL:
+		io_uring_prep_poll_add(sqe, op->file, (unsigned)op->flags);
+		break;
+	}
+}
+
+static bool ring_start(struct loop *loop, struct op *op)
 {
 	struct ring_loop *r = to_ring(loop);
 	struct io_uring_sqe *sqe;
 
-	op->file = file;
-	op->res = opcode == IORING_OP_POLL_ADD ? POLL_STARTED | (flags & POLL_EVENTS) : 0;
-	if (op->res == POLL_STARTED && loop->epoll_fd >= 0) {
+	op->state = 0;
+	if (op->kind == OP_POLL && !op->flags && loop->epoll_fd >= 0) {
 		quiet_add(r, op); /* for POLLERR and POLLHUP alone: often there is an EPOLLRDHUP already */
 		return true;
 	}
 	sqe = get_sqe(r);
 	if (!sqe)
 		return false;
-	io_uring_prep_rw(opcode, sqe, file, addr, len, offset);
-	sqe->rw_flags = flags;
+	prepare(sqe, op);
 	sqe->flags |= r->sqe_flags;
 	io_uring_sqe_set_data(sqe, op);
 	return true;
@@ -244,16 +259,14 @@ static bool ring_start(struct loop *loop, struct op *op, int opcode, int file, c
 /* An operation of the ring has ended. */
 static void ring_complete(struct ring_loop *r, struct op *op, int res)
 {
-	int wanted = (op->res & POLL_EVENTS) | POLLERR | POLLHUP | POLLNVAL;
-
 	if (op == &r->epoll) {
 		r->epoll_armed = false;
 		if (res != -ECANCELED)
 			quiet_take(r);
 		return;
 	}
-	if (op->res & POLL_STARTED && res > 0 && r->loop.epoll_fd >= 0) {
-		res &= wanted;
+	if (op->kind == OP_POLL && res > 0 && r->loop.epoll_fd >= 0) {
+		res &= op->flags | POLLERR | POLLHUP | POLLNVAL;
 		if (!res) {
 			quiet_add(r, op);
 			return;
@@ -295,7 +308,7 @@ static void ring_turn(struct loop *loop, enum engine_wait wait)
 	int n = 0;
 
 	quiet_arm(r);
-	if (loop->completed)
+	if (!STAILQ_EMPTY(&loop->completed))
 		wait = ENGINE_NO_WAIT;
 	switch (wait) {
 	case ENGINE_NO_WAIT:
@@ -319,9 +332,9 @@ static void ring_cancel(struct loop *loop, struct op *op)
 	struct ring_loop *r = to_ring(loop);
 	struct io_uring_sqe *sqe;
 
-	if (quiet_remove(r, op)) {
+	if (op->state == OP_QUIET) {
+		quiet_end(r, op, -ECANCELED);
 		(void)quiet_update(r, fd_of(r, op)); /* with fewer events than before, for which there is room */
-		engine_complete(loop, op, -ECANCELED);
 		return;
 	}
 	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
@@ -337,8 +350,8 @@ static void ring_cancel_all(struct loop *loop)
 	struct ring_loop *r = to_ring(loop);
 	struct io_uring_sqe *sqe = get_sqe(r);
 
-	while (r->quiet)
-		ring_cancel(loop, r->quiet);
+	while (!STAILQ_EMPTY(&r->quiet))
+		ring_cancel(loop, STAILQ_FIRST(&r->quiet));
 	if (sqe) {
 		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
 		sqe->flags |= r->sqe_flags;
@@ -348,9 +361,9 @@ static void ring_cancel_all(struct loop *loop)
 
 static int ring_replace(struct loop *loop, int file, int fd)
 {
-	int n = io_uring_register_files_update(&to_ring(loop)->ring, (unsigned)file, &fd, 1);
+	struct ring_loop *r = to_ring(loop);
 
-	return MF_MIN(n, 0);
+	return r->made ? MF_MIN(io_uring_register_files_update(&r->ring, (unsigned)file, &fd, 1), 0) : 0;
 }
 
 static void ring_end(struct loop *loop)

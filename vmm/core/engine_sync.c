@@ -1,22 +1,22 @@
 /*
- * The engine of a loop without io_uring: for where that is forbidden (kernel.io_uring_disabled, a container's seccomp
+ * The engine of a loop without io_uring: for hosts that forbid it (kernel.io_uring_disabled, a container's seccomp
  * profile).
  *
  * Theory of operation
  * -------------------
- * Requests are in a table. What is started is fresh; the turn gives to the worker, a second thread, at once all that is on
- * disk, which it does one after the other. Of the rest (sync_io.h has the kinds of files) the turn tries what cannot block,
- * and polls for what had to wait, or must not even be tried before. Then it sleeps in ppoll(2). Requests that wait are in a
- * list for each file, so that they keep their order, and one pollfd does for all: ppoll takes no more of them than the
- * process may have files. The worker puts what it has done into a list, and signals done_fd when that was empty before.
+ * Each operation is in one list at a time. Started operations are fresh. The turn hands those on disk to the worker, a
+ * second thread, which performs them one after the other. For the rest (sync_io.h has the kinds of files) the turn
+ * performs what cannot block, and polls for what would have blocked, or must not even be tried before. Then it sleeps in
+ * ppoll(2). Operations that wait are in one list for each file: they keep their order, and one pollfd serves them all,
+ * because ppoll takes no more of them than the process may have files. The worker puts finished operations into a list,
+ * and signals done_fd if that list was empty.
  *
- * A request that the worker has begun cannot be cancelled, only waited for: as with a ring, its memory is the kernel's
- * until its op is done.
+ * An operation that the worker has begun cannot be cancelled, only waited for. As with a ring, its memory belongs to the
+ * kernel until it is done.
  *
  * The system calls of both threads are in vmm/filters/rules.h.
  */
 #include <errno.h>
-#include <linux/io_uring.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,38 +32,28 @@
 #include "vmm/core/sync_io.h"
 
 /* More than all devices of a VM start: 16 drives with 256 each, 8 networks, 1023 vsock connections with 2. */
-#define SYNC_REQUESTS_MAX 8192
+#define SYNC_OPS_MAX 8192
 
 #define FIRST_FILE 1 /* of polled: before it is done_fd */
 
-struct request {
-	struct op *op; /* NULL: free */
-	STAILQ_ENTRY(request) next;
-	struct sync_io io; /* its events are what it waits for */
-	enum { FRESH, WAITING, AT_WORKER } state;
-	bool queued; /* AT_WORKER, and not begun; worker_lock's */
-	int res;     /* worker's */
-};
-
-STAILQ_HEAD(requests, request);
+/* op.state; an operation that has ended, or was never started, is in no list. */
+enum { ENDED, FRESH, WAITING, AT_WORKER };
 
 struct sync_loop {
 	struct loop loop;
 	struct sync_file file[LOOP_FILES_MAX];
-	struct request request[SYNC_REQUESTS_MAX];
-	unsigned num_touched; /* the others were never used */
-	struct requests free, fresh;
-	unsigned at_worker;
+	unsigned num_ops; /* in the lists, or begun by the worker */
+	struct op_list fresh;
 
-	struct pollfd polled[SYNC_REQUESTS_MAX + FIRST_FILE];
-	struct requests waiting[SYNC_REQUESTS_MAX + FIRST_FILE]; /* for the same files */
+	struct pollfd polled[SYNC_OPS_MAX + FIRST_FILE];
+	struct op_list waiting[SYNC_OPS_MAX + FIRST_FILE]; /* for the same files */
 	unsigned num_polled;
 
 	pthread_t worker;
 	bool has_worker;
 	pthread_mutex_t worker_lock; /* over what follows */
 	pthread_cond_t work;
-	struct requests queue, done;
+	struct op_list queue, done; /* between them is the one that the worker has begun */
 	bool ends;
 };
 
@@ -78,61 +68,58 @@ static void *worker(void *arg)
 {
 	struct loop *loop = arg;
 	struct sync_loop *s = to_sync(loop);
-	struct request *r;
+	struct op *op;
 
 	if (engine_thread_begin(loop, LOOP_THREAD_WORKER, 0) < 0)
 		return NULL;
 	pthread_mutex_lock(&s->worker_lock);
 	while (!s->ends) {
-		r = STAILQ_FIRST(&s->queue);
-		if (!r) {
+		op = STAILQ_FIRST(&s->queue);
+		if (!op) {
 			pthread_cond_wait(&s->work, &s->worker_lock);
 			continue;
 		}
 		STAILQ_REMOVE_HEAD(&s->queue, next);
-		r->queued = false;
 		pthread_mutex_unlock(&s->worker_lock);
-		r->res = sync_io(&r->io);
+		op->res = sync_io(&s->file[op->file], op);
 		pthread_mutex_lock(&s->worker_lock);
 		if (STAILQ_EMPTY(&s->done))
 			fdio_event_signal(s->loop.done_fd);
-		STAILQ_INSERT_TAIL(&s->done, r, next);
+		STAILQ_INSERT_TAIL(&s->done, op, next);
 	}
 	pthread_mutex_unlock(&s->worker_lock);
 	return NULL;
 }
 
-/* Requests. On the loop's thread, as all that follows. */
+/* On the loop's thread, as all that follows. */
 
-static bool sync_start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
-		       uint64_t offset, int flags)
+static bool sync_start(struct loop *loop, struct op *op)
 {
 	struct sync_loop *s = to_sync(loop);
-	struct request *r = STAILQ_FIRST(&s->free);
-	bool out = opcode == IORING_OP_WRITEV || opcode == IORING_OP_WRITE;
 
-	if (r)
-		STAILQ_REMOVE_HEAD(&s->free, next);
-	else if (s->num_touched < SYNC_REQUESTS_MAX)
-		r = &s->request[s->num_touched++];
-	else
+	if (s->num_ops == SYNC_OPS_MAX)
 		return false;
-	*r = (struct request){ .op = op, .io.opcode = opcode, .io.addr = addr, .io.len = len };
-	r->io.offset = offset;
-	r->io.flags = flags;
-	r->io.file = loop->kind == LOOP_SOCKETS ? (struct sync_file){ .fd = file, .kind = SYNC_BLOCKING } :
-						  s->file[file];
-	r->io.events = opcode == IORING_OP_POLL_ADD ? (short)flags : out ? POLLOUT : POLLIN;
-	op->res = (int)(r - s->request); /* for sync_cancel */
-	STAILQ_INSERT_TAIL(&s->fresh, r, next);
+	s->num_ops++;
+	op->state = FRESH;
+	STAILQ_INSERT_TAIL(&s->fresh, op, next);
 	return true;
 }
 
-static void finish(struct sync_loop *s, struct request *r, int res)
+static void finish(struct sync_loop *s, struct op *op, int res)
 {
-	engine_complete(&s->loop, r->op, res);
-	r->op = NULL;
-	STAILQ_INSERT_HEAD(&s->free, r, next);
+	s->num_ops--;
+	op->state = ENDED;
+	engine_complete(&s->loop, op, res);
+}
+
+static int fd_of(const struct sync_loop *s, const struct op *op)
+{
+	return s->loop.kind == LOOP_SOCKETS ? op->file : s->file[op->file].fd;
+}
+
+static short events_of(const struct op *op)
+{
+	return op->kind == OP_POLL ? (short)op->flags : op->kind == OP_WRITE ? POLLOUT : POLLIN;
 }
 
 /* The place of a file among those that are polled. One that is not there gets the next place if add. */
@@ -153,9 +140,11 @@ static unsigned place_of(struct sync_loop *s, int fd, bool add)
 /* Polls for what is waited for; if that is nothing any more, gives the place to the last file. */
 static void place_update(struct sync_loop *s, unsigned at)
 {
+	const struct op *op;
+
 	s->polled[at].events = 0;
-	for (struct request *r = STAILQ_FIRST(&s->waiting[at]); r; r = STAILQ_NEXT(r, next))
-		s->polled[at].events |= r->io.events;
+	STAILQ_FOREACH(op, &s->waiting[at], next)
+	s->polled[at].events |= events_of(op);
 	if (!STAILQ_EMPTY(&s->waiting[at]) || at == --s->num_polled)
 		return;
 	s->polled[at] = s->polled[s->num_polled];
@@ -163,63 +152,65 @@ static void place_update(struct sync_loop *s, unsigned at)
 	STAILQ_CONCAT(&s->waiting[at], &s->waiting[s->num_polled]);
 }
 
-/* The file says revents: does what can be done now, but nothing before what came earlier in the same direction. */
+/* The file reports revents: performs what does not block, but nothing before an earlier one in the same direction. */
 static void place_serve(struct sync_loop *s, unsigned at, short revents)
 {
-	struct requests all = STAILQ_HEAD_INITIALIZER(all);
-	struct request *r;
+	struct op_list all = STAILQ_HEAD_INITIALIZER(all);
+	struct op *op;
 	short held = 0;
 
 	STAILQ_CONCAT(&all, &s->waiting[at]);
-	while ((r = STAILQ_FIRST(&all))) {
-		short ready = revents & (r->io.events | POLLERR | POLLHUP | POLLNVAL);
-		bool is_poll = r->io.opcode == IORING_OP_POLL_ADD;
+	while ((op = STAILQ_FIRST(&all))) {
+		short events = events_of(op), ready = revents & (events | POLLERR | POLLHUP | POLLNVAL);
+		bool is_poll = op->kind == OP_POLL;
 		int res = -EAGAIN;
 
 		STAILQ_REMOVE_HEAD(&all, next);
-		if (ready && (is_poll || !(r->io.events & held)))
-			res = ready & POLLNVAL ? -EBADF : is_poll ? ready : sync_io(&r->io);
-		if (!is_poll && (res == -EAGAIN || r->io.file.kind == SYNC_BLOCKING))
-			held |= r->io.events;
+		if (ready && (is_poll || !(events & held)))
+			res = ready & POLLNVAL ? -EBADF : is_poll ? ready : sync_io(&s->file[op->file], op);
+		if (!is_poll && (res == -EAGAIN || s->file[op->file].kind == SYNC_BLOCKING))
+			held |= events;
 		if (res == -EAGAIN)
-			STAILQ_INSERT_TAIL(&s->waiting[at], r, next);
+			STAILQ_INSERT_TAIL(&s->waiting[at], op, next);
 		else
-			finish(s, r, res);
+			finish(s, op, res);
 	}
 	place_update(s, at);
 }
 
-static bool is_for_worker(const struct request *r)
+static void begin_waiting(struct sync_loop *s, struct op *op)
 {
-	if (r->io.opcode == IORING_OP_FSYNC || r->io.opcode == IORING_OP_FALLOCATE)
-		return true;
-	return r->io.file.kind == SYNC_DISK && r->io.opcode != IORING_OP_POLL_ADD;
+	unsigned at = place_of(s, fd_of(s, op), true);
+	short events = events_of(op);
+
+	op->state = WAITING;
+	STAILQ_INSERT_TAIL(&s->waiting[at], op, next);
+	if (op->kind == OP_POLL || s->file[op->file].kind == SYNC_BLOCKING || s->polled[at].events & events)
+		s->polled[at].events |= events;
+	else
+		place_serve(s, at, events);
 }
 
-/* Begins what was started. */
+static bool is_for_worker(const struct sync_loop *s, const struct op *op)
+{
+	if (op->kind == OP_READ || op->kind == OP_WRITE)
+		return s->file[op->file].kind == SYNC_DISK;
+	return op->kind != OP_POLL;
+}
+
 static void begin_fresh(struct sync_loop *s)
 {
-	struct requests disk = STAILQ_HEAD_INITIALIZER(disk);
-	struct request *r;
-	unsigned at;
+	struct op_list disk = STAILQ_HEAD_INITIALIZER(disk);
+	struct op *op;
 
-	while ((r = STAILQ_FIRST(&s->fresh))) {
+	while ((op = STAILQ_FIRST(&s->fresh))) {
 		STAILQ_REMOVE_HEAD(&s->fresh, next);
-		if (is_for_worker(r)) {
-			r->state = AT_WORKER;
-			r->queued = true;
-			s->at_worker++;
-			STAILQ_INSERT_TAIL(&disk, r, next);
+		if (!is_for_worker(s, op)) {
+			begin_waiting(s, op);
 			continue;
 		}
-		r->state = WAITING;
-		at = place_of(s, r->io.file.fd, true);
-		STAILQ_INSERT_TAIL(&s->waiting[at], r, next);
-		if (r->io.file.kind == SYNC_BLOCKING || r->io.opcode == IORING_OP_POLL_ADD ||
-		    s->polled[at].events & r->io.events)
-			s->polled[at].events |= r->io.events;
-		else
-			place_serve(s, at, r->io.events);
+		op->state = AT_WORKER;
+		STAILQ_INSERT_TAIL(&disk, op, next);
 	}
 	if (STAILQ_EMPTY(&disk))
 		return;
@@ -231,18 +222,18 @@ static void begin_fresh(struct sync_loop *s)
 
 static void take_done(struct sync_loop *s)
 {
-	struct requests done = STAILQ_HEAD_INITIALIZER(done);
-	struct request *r;
+	struct op_list done = STAILQ_HEAD_INITIALIZER(done);
+	struct op *op;
+	uint64_t count;
 
-	if (!s->at_worker)
-		return;
+	/* Before the list: what is done later signals again. Non-blocking, and may have nothing to say. */
+	(void)!read(s->loop.done_fd, &count, sizeof(count));
 	pthread_mutex_lock(&s->worker_lock);
 	STAILQ_CONCAT(&done, &s->done);
 	pthread_mutex_unlock(&s->worker_lock);
-	while ((r = STAILQ_FIRST(&done))) {
+	while ((op = STAILQ_FIRST(&done))) {
 		STAILQ_REMOVE_HEAD(&done, next);
-		s->at_worker--;
-		finish(s, r, r->res);
+		finish(s, op, op->res);
 	}
 }
 
@@ -252,7 +243,7 @@ static int poll_files(struct sync_loop *s, enum engine_wait wait)
 	struct timespec ts = { 0 };
 	bool forever = wait == ENGINE_WAIT;
 
-	if (s->loop.completed)
+	if (!STAILQ_EMPTY(&s->loop.completed))
 		wait = ENGINE_NO_WAIT;
 	else if (wait == ENGINE_WAIT_TIMERS)
 		forever = !timers_sleep(&s->loop.timers, timers_clock_ns(), &sleep);
@@ -264,7 +255,6 @@ static int poll_files(struct sync_loop *s, enum engine_wait wait)
 static void sync_turn(struct loop *loop, enum engine_wait wait)
 {
 	struct sync_loop *s = to_sync(loop);
-	uint64_t count;
 	int n;
 
 	begin_fresh(s);
@@ -275,56 +265,71 @@ static void sync_turn(struct loop *loop, enum engine_wait wait)
 	for (unsigned at = s->num_polled; n > 0 && at-- > FIRST_FILE;)
 		if (s->polled[at].revents)
 			place_serve(s, at, s->polled[at].revents);
-	/* Before the list is taken: what is done after that signals anew. Non-blocking, it may have nothing to say. */
 	if (n > 0 && s->polled[0].revents)
-		(void)!read(s->loop.done_fd, &count, sizeof(count));
-	take_done(s);
+		take_done(s);
+}
+
+/* Takes op off the worker's queue. False: the worker has begun it. */
+static bool unqueue(struct sync_loop *s, struct op *op)
+{
+	struct op *at;
+
+	pthread_mutex_lock(&s->worker_lock);
+	STAILQ_FOREACH(at, &s->queue, next)
+	if (at == op)
+		break;
+	if (at)
+		STAILQ_REMOVE(&s->queue, op, op, next);
+	pthread_mutex_unlock(&s->worker_lock);
+	return at;
 }
 
 static void sync_cancel(struct loop *loop, struct op *op)
 {
 	struct sync_loop *s = to_sync(loop);
-	struct request *r = &s->request[(unsigned)op->res % SYNC_REQUESTS_MAX];
-	bool taken = false;
 	unsigned at;
 
-	if (r->op != op) /* it has ended, and res is its result */
-		return;
-	switch (r->state) {
+	switch (op->state) {
 	case FRESH:
-		STAILQ_REMOVE(&s->fresh, r, request, next);
+		STAILQ_REMOVE(&s->fresh, op, op, next);
 		break;
 	case WAITING:
-		at = place_of(s, r->io.file.fd, false);
-		STAILQ_REMOVE(&s->waiting[at], r, request, next);
+		at = place_of(s, fd_of(s, op), false);
+		STAILQ_REMOVE(&s->waiting[at], op, op, next);
 		place_update(s, at);
 		break;
 	case AT_WORKER:
-		pthread_mutex_lock(&s->worker_lock);
-		taken = !r->queued;
-		if (!taken)
-			STAILQ_REMOVE(&s->queue, r, request, next);
-		pthread_mutex_unlock(&s->worker_lock);
-		s->at_worker -= !taken;
+		if (!unqueue(s, op))
+			return;
 		break;
+	default:
+		return;
 	}
-	if (!taken)
-		finish(s, r, -ECANCELED);
+	finish(s, op, -ECANCELED);
 }
 
 static void sync_cancel_all(struct loop *loop)
 {
 	struct sync_loop *s = to_sync(loop);
+	struct op *op;
 
-	for (unsigned i = 0; i < s->num_touched; i++)
-		if (s->request[i].op)
-			sync_cancel(loop, s->request[i].op);
+	pthread_mutex_lock(&s->worker_lock);
+	STAILQ_CONCAT(&s->fresh, &s->queue);
+	pthread_mutex_unlock(&s->worker_lock);
+	while ((op = STAILQ_FIRST(&s->fresh))) {
+		STAILQ_REMOVE_HEAD(&s->fresh, next);
+		finish(s, op, -ECANCELED);
+	}
+	while (s->num_polled > FIRST_FILE)
+		sync_cancel(loop, STAILQ_FIRST(&s->waiting[FIRST_FILE]));
 }
 
 static int sync_replace(struct loop *loop, int file, int fd)
 {
 	struct sync_file *f = &to_sync(loop)->file[file];
 
+	if (loop->done_fd < 0) /* not made */
+		return 0;
 	if (f->own)
 		close(f->fd);
 	*f = sync_file_of(fd);
@@ -333,17 +338,10 @@ static int sync_replace(struct loop *loop, int file, int fd)
 
 /* Life. */
 
-static int sync_begin(struct loop *loop)
-{
-	(void)loop;
-	return 0;
-}
-
 static int sync_make(struct loop *loop, struct err *e)
 {
 	struct sync_loop *s = to_sync(loop);
 
-	STAILQ_INIT(&s->free);
 	STAILQ_INIT(&s->fresh);
 	STAILQ_INIT(&s->queue);
 	STAILQ_INIT(&s->done);
@@ -359,11 +357,6 @@ static int sync_make(struct loop *loop, struct err *e)
 		return err_sys(e, "make an eventfd of the %s loop", loop->name);
 	s->has_worker = loop->kind != LOOP_SOCKETS && engine_thread_start(loop, &s->worker, worker, e) == 0;
 	return s->has_worker || loop->kind == LOOP_SOCKETS ? 0 : e->code;
-}
-
-static void sync_end(struct loop *loop)
-{
-	(void)loop;
 }
 
 static void sync_done(struct loop *loop)
@@ -388,12 +381,10 @@ const struct engine_ops engine_sync = {
 	.size = sizeof(struct sync_loop),
 	.suffix = "-sync",
 	.make = sync_make,
-	.begin = sync_begin,
 	.start = sync_start,
 	.cancel = sync_cancel,
 	.cancel_all = sync_cancel_all,
 	.turn = sync_turn,
 	.replace = sync_replace,
-	.end = sync_end,
 	.done = sync_done,
 };

@@ -12,7 +12,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/io_uring.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -33,19 +32,24 @@
 
 int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum loop_kind kind, struct err *e)
 {
-	const struct engine_ops *ops = engine == LOOP_ENGINE_SYNC ? &engine_sync : &engine_ring;
-	struct loop *loop = calloc(1, ops->size);
+	return loop_new_on(ret, name, engine == LOOP_ENGINE_SYNC ? &engine_sync : &engine_ring, kind, e);
+}
+
+int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *engine, enum loop_kind kind,
+		struct err *e)
+{
+	struct loop *loop = calloc(1, engine->size);
 
 	if (!loop)
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
-	loop->engine = ops;
+	loop->engine = engine;
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
-	snprintf(loop->thread_name[LOOP_THREAD_MAIN], LOOP_NAME_MAX, "%.8s%.7s", name, ops->suffix);
+	snprintf(loop->thread_name[LOOP_THREAD_MAIN], LOOP_NAME_MAX, "%.8s%.7s", name, engine->suffix);
 	snprintf(loop->thread_name[LOOP_THREAD_WORKER], LOOP_NAME_MAX, "%.8s-worker", name);
 	loop->kind = kind;
 	loop->ring_fd = loop->done_fd = loop->epoll_fd = -1;
-	loop->completed_tail = &loop->completed;
-	loop->tasks_tail = &loop->tasks;
+	STAILQ_INIT(&loop->completed);
+	STAILQ_INIT(&loop->tasks);
 	/* With default attributes these cannot fail. */
 	(void)pthread_mutex_init(&loop->lock, NULL);
 	(void)pthread_cond_init(&loop->changed, NULL);
@@ -83,61 +87,75 @@ int loop_add_file(struct loop *loop, int fd)
 
 int loop_replace_file(struct loop *loop, int file, int fd)
 {
-	int r = 0;
+	int r;
 
 	if (loop->kind != LOOP_EXCHANGEABLE)
 		return -EACCES;
-	if (loop->running)
-		r = loop->engine->replace(loop, file, fd);
+	r = loop->engine->replace(loop, file, fd);
 	if (!r)
 		loop->file[file] = fd;
 	return r;
 }
 
-/* flags: those of the operation. */
-static bool start(struct loop *loop, struct op *op, int opcode, int file, const void *addr, unsigned len,
-		  uint64_t offset, int flags)
-{
-	bool started = loop->engine->start(loop, op, opcode, file, addr, len, offset, flags);
+/* Operations. */
 
+static bool start(struct loop *loop, struct op *op, enum op_kind kind, int file)
+{
+	bool started;
+
+	op->kind = kind;
+	op->file = file;
+	started = loop->engine->start(loop, op);
 	loop->inflight += started;
 	return started;
 }
 
 bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
 {
-	return start(loop, op, IORING_OP_READV, file, iov, num, offset, 0);
+	op->iov = iov;
+	op->num = num;
+	op->offset = offset;
+	return start(loop, op, OP_READ, file);
 }
 
 bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
 {
-	return start(loop, op, IORING_OP_WRITEV, file, iov, num, offset, 0);
+	op->iov = iov;
+	op->num = num;
+	op->offset = offset;
+	return start(loop, op, OP_WRITE, file);
 }
 
 bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
 {
-	return start(loop, op, IORING_OP_READ, file, buf, len, offset, 0);
+	op->buf = (struct iovec){ .iov_base = buf, .iov_len = len };
+	return loop_readv(loop, op, file, &op->buf, 1, offset);
 }
 
 bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
 {
-	return start(loop, op, IORING_OP_WRITE, file, buf, len, offset, 0);
+	op->buf = (struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	return loop_writev(loop, op, file, &op->buf, 1, offset);
 }
 
 bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
 {
-	return start(loop, op, IORING_OP_FSYNC, file, NULL, 0, 0, data_only ? IORING_FSYNC_DATASYNC : 0);
+	op->flags = data_only;
+	return start(loop, op, OP_FSYNC, file);
 }
 
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
 {
-	/* The length goes where others have an address, and the mode where they have a length. */
-	return start(loop, op, IORING_OP_FALLOCATE, file, (const void *)(uintptr_t)len, (unsigned)mode, offset, 0);
+	op->flags = mode;
+	op->offset = offset;
+	op->len = len;
+	return start(loop, op, OP_FALLOCATE, file);
 }
 
 bool loop_poll(struct loop *loop, struct op *op, int file, short events)
 {
-	return start(loop, op, IORING_OP_POLL_ADD, file, NULL, 0, 0, events);
+	op->flags = (unsigned short)events;
+	return start(loop, op, OP_POLL, file);
 }
 
 void loop_cancel(struct loop *loop, struct op *op)
@@ -151,10 +169,8 @@ static void run_completed(struct loop *loop)
 {
 	struct op *op;
 
-	while ((op = loop->completed)) {
-		loop->completed = op->next;
-		if (!loop->completed)
-			loop->completed_tail = &loop->completed;
+	while ((op = STAILQ_FIRST(&loop->completed))) {
+		STAILQ_REMOVE_HEAD(&loop->completed, next);
 		loop->inflight--;
 		op->done(op, op->res);
 	}
@@ -236,9 +252,7 @@ void loop_defer(struct loop *loop, struct task *task)
 	if (task->queued)
 		return;
 	task->queued = true;
-	task->next = NULL;
-	*loop->tasks_tail = task;
-	loop->tasks_tail = &task->next;
+	STAILQ_INSERT_TAIL(&loop->tasks, task, next);
 }
 
 struct timers *loop_timers(struct loop *loop)
@@ -248,16 +262,14 @@ struct timers *loop_timers(struct loop *loop)
 
 static void run_tasks(struct loop *loop)
 {
-	struct task *task = loop->tasks;
+	struct task_list now = STAILQ_HEAD_INITIALIZER(now);
+	struct task *task;
 
-	loop->tasks = NULL;
-	loop->tasks_tail = &loop->tasks;
-	while (task) {
-		struct task *next = task->next;
-
+	STAILQ_CONCAT(&now, &loop->tasks);
+	while ((task = STAILQ_FIRST(&now))) {
+		STAILQ_REMOVE_HEAD(&now, next);
 		task->queued = false;
 		task->run(task);
-		task = next;
 	}
 }
 
@@ -300,28 +312,38 @@ int loop_file(const struct loop *loop, unsigned index)
 	return index < loop->num_files ? loop->file[index] : -1;
 }
 
+void loop_begin(struct loop *loop)
+{
+	for (struct watch *w = loop->watches; w; w = w->next)
+		watch_arm(w);
+}
+
+void loop_turn(struct loop *loop)
+{
+	bool busy = !STAILQ_EMPTY(&loop->tasks) || !STAILQ_EMPTY(&loop->completed) || loop->woken;
+
+	loop->turns++;
+	loop->engine->turn(loop, busy ? ENGINE_NO_WAIT : ENGINE_WAIT_TIMERS);
+	timers_run(&loop->timers, timers_clock_ns());
+	run_completed(loop);
+	loop_run_calls(loop);
+	run_tasks(loop);
+	loop_run_awaits(loop);
+}
+
 static void *loop_thread(void *arg)
 {
 	struct loop *loop = arg;
 
-	if (engine_thread_begin(loop, LOOP_THREAD_MAIN, loop->engine->begin(loop)) < 0)
+	if (engine_thread_begin(loop, LOOP_THREAD_MAIN, loop->engine->begin ? loop->engine->begin(loop) : 0) < 0)
 		return NULL;
-	for (struct watch *w = loop->watches; w; w = w->next)
-		watch_arm(w);
-	while (!loop->stop) {
-		bool busy = loop->tasks || loop->woken || loop->completed;
-
-		loop->turns++;
-		loop->engine->turn(loop, busy ? ENGINE_NO_WAIT : ENGINE_WAIT_TIMERS);
-		timers_run(&loop->timers, timers_clock_ns());
-		run_completed(loop);
-		loop_run_calls(loop);
-		run_tasks(loop);
-		loop_run_awaits(loop);
-	}
+	loop_begin(loop);
+	while (!loop->stop)
+		loop_turn(loop);
 	loop->engine->cancel_all(loop);
 	loop_drain(loop, &loop->inflight);
-	loop->engine->end(loop);
+	if (loop->engine->end)
+		loop->engine->end(loop);
 	return NULL;
 }
 
@@ -400,4 +422,9 @@ void loop_stop(struct loop *loop)
 	(void)loop_call(loop, stop_call, loop); /* returns 0 */
 	pthread_join(loop->thread, NULL);
 	loop->running = false;
+}
+
+const char *loop_strerror(int res)
+{
+	return res == -ECANCELED ? "io_uring may start no thread (pids.max, or RLIMIT_NPROC)" : strerror(-res);
 }

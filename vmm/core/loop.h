@@ -17,9 +17,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/uio.h>
-
-#include "vmm/core/ring.h"
 
 struct err;
 struct loop;
@@ -27,6 +26,17 @@ struct timers;
 
 #define LOOP_FILES_MAX 128 /* eventfds included */
 #define LOOP_ENTRIES 256   /* submission queue; a full one is a result (false), not an error */
+
+enum loop_kind {
+	LOOP_FIXED, /* reads, writes, fsync, fallocate, poll and cancel, on files that are fixed when the loop starts */
+	/*
+	 * The same, but a file can be exchanged for another that the process has open. It costs something: a seccomp
+	 * filter of the loop's thread has to let io_uring_register(2) pass (IORING_REGISTER_FILES_UPDATE on the ring's
+	 * fd). So: only where somebody may ask for it.
+	 */
+	LOOP_EXCHANGEABLE,
+	LOOP_SOCKETS, /* poll and cancel, on file descriptors */
+};
 
 enum loop_engine {
 	LOOP_ENGINE_RING,
@@ -39,23 +49,47 @@ enum loop_thread {
 	LOOP_NUM_THREADS,
 };
 
+enum op_kind {
+	OP_READ,
+	OP_WRITE,
+	OP_FSYNC,
+	OP_FALLOCATE,
+	OP_POLL,
+};
+
 /*
  * One operation in flight, embedded in its owner and untouched by the owner until done is called, once, on the loop's
  * thread. res is the operation's result: bytes or -errno (-ECANCELED after loop_cancel).
  */
 struct op {
 	void (*done)(struct op *op, int res);
-	int res;	 /* loop's */
-	int file;	 /* loop's */
-	struct op *next; /* loop's */
+
+	/* The rest is the loop's. What was asked for: */
+	enum op_kind kind;
+	int file;
+	const struct iovec *iov; /* of OP_READ and OP_WRITE; in the owner's memory, or buf */
+	struct iovec buf;
+	unsigned num; /* of iov */
+	int flags;    /* the events of OP_POLL, the mode of OP_FALLOCATE; of OP_FSYNC, whether data is all */
+	uint64_t offset;
+	uint64_t len; /* of OP_FALLOCATE */
+
+	/* What became of it: */
+	int state; /* engine's */
+	int res;
+	STAILQ_ENTRY(op) next; /* engine's, and then of loop.completed */
 };
+
+STAILQ_HEAD(op_list, op);
 
 /* Work for the end of the present turn, embedded in its owner; queued at most once at a time. */
 struct task {
 	void (*run)(struct task *task);
-	bool queued;	   /* loop's */
-	struct task *next; /* loop's */
+	bool queued;		 /* loop's */
+	STAILQ_ENTRY(task) next; /* loop's */
 };
+
+STAILQ_HEAD(task_list, task);
 
 /* An eventfd whose every signal calls fire on the loop's thread. Embedded in its owner. */
 struct watch {
@@ -86,9 +120,8 @@ void loop_free(struct loop *loop);
 int loop_add_file(struct loop *loop, int fd);
 
 /*
- * On the loop's thread (or before it runs): file index stands for fd from here on; operations in flight go on with the
- * file that they have, which stays open until they have ended. Returns 0, -EACCES on a loop that is not
- * LOOP_EXCHANGEABLE, or another -errno.
+ * On the loop's thread (or before it runs): file index stands for fd from here on. No operation on it is in flight.
+ * Returns 0, -EACCES on a loop that is not LOOP_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
@@ -169,5 +202,11 @@ void loop_cancel(struct loop *loop, struct op *op);
  * counts its own operations in flight and has ended submission. Callbacks run in it.
  */
 void loop_drain(struct loop *loop, const unsigned *counter);
+
+/*
+ * What the negative errno of an operation means. It is strerror(3)'s, but for -ECANCELED of an operation that nobody has
+ * cancelled: it can only be waited for, and the kernel may start no thread that does so.
+ */
+const char *loop_strerror(int res);
 
 #endif

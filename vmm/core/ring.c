@@ -137,8 +137,3 @@ int ring_make(struct io_uring *ring, const char *name, enum loop_kind kind, unsi
 		io_uring_queue_exit(ring);
 	return r;
 }
-
-const char *loop_strerror(int res)
-{
-	return res == -ECANCELED ? "io_uring may start no thread (pids.max, or RLIMIT_NPROC)" : strerror(-res);
-}

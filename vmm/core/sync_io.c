@@ -1,11 +1,9 @@
-/* System calls in place of io_uring's operations; see sync_io.h. */
+/* Operations as system calls; see sync_io.h. */
 #include "vmm/core/sync_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/io_uring.h>
-#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -53,36 +51,36 @@ static int result(ssize_t n)
 	return n < 0 ? -errno : (int)n;
 }
 
-static int transfer(const struct sync_io *io)
+static int transfer(const struct sync_file *file, const struct op *op)
 {
-	bool vector = io->opcode == IORING_OP_READV || io->opcode == IORING_OP_WRITEV, out = io->events == POLLOUT;
-	struct iovec one = { .iov_base = (void *)(uintptr_t)io->addr, .iov_len = io->len };
-	const struct iovec *iov = vector ? io->addr : &one;
-	int num = vector ? (int)io->len : 1;
+	bool out = op->kind == OP_WRITE;
+	const struct iovec *iov = op->iov;
+	int num = (int)op->num;
 	/* What is not on disk has no position. */
-	off_t offset = io->file.kind == SYNC_DISK ? (off_t)io->offset : -1;
-	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)num };
+	off_t offset = file->kind == SYNC_DISK ? (off_t)op->offset : -1;
+	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = op->num };
+	struct iovec one;
 
-	if (io->file.kind == SYNC_SOCKET)
-		return result(out ? sendmsg(io->file.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) :
-				    recvmsg(io->file.fd, &msg, MSG_DONTWAIT));
-	if (out && io->file.write_max && num > 0) {
+	if (file->kind == SYNC_SOCKET)
+		return result(out ? sendmsg(file->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) :
+				    recvmsg(file->fd, &msg, MSG_DONTWAIT));
+	if (out && file->write_max && num > 0) {
 		one = iov[0];
-		one.iov_len = MF_MIN(one.iov_len, io->file.write_max);
+		one.iov_len = MF_MIN(one.iov_len, file->write_max);
 		iov = &one;
 		num = 1;
 	}
-	return result(out ? pwritev2(io->file.fd, iov, num, offset, 0) : preadv2(io->file.fd, iov, num, offset, 0));
+	return result(out ? pwritev2(file->fd, iov, num, offset, 0) : preadv2(file->fd, iov, num, offset, 0));
 }
 
-int sync_io(const struct sync_io *io)
+int sync_io(const struct sync_file *file, const struct op *op)
 {
-	switch (io->opcode) {
-	case IORING_OP_FSYNC:
-		return result(io->flags & IORING_FSYNC_DATASYNC ? fdatasync(io->file.fd) : fsync(io->file.fd));
-	case IORING_OP_FALLOCATE: /* as io_uring has it, the mode is in len and the length in addr */
-		return result(fallocate(io->file.fd, (int)io->len, (off_t)io->offset, (off_t)(uintptr_t)io->addr));
+	switch (op->kind) {
+	case OP_FSYNC:
+		return result(op->flags ? fdatasync(file->fd) : fsync(file->fd));
+	case OP_FALLOCATE:
+		return result(fallocate(file->fd, op->flags, (off_t)op->offset, (off_t)op->len));
 	default:
-		return transfer(io);
+		return transfer(file, op);
 	}
 }

@@ -6,7 +6,8 @@
 #define MF_CORE_SYNC_IO_H
 
 #include <stdbool.h>
-#include <stdint.h>
+
+#include "vmm/core/loop.h"
 
 /*
  * A file, looked at once:
@@ -30,20 +31,10 @@ struct sync_file {
 
 struct sync_file sync_file_of(int fd);
 
-/* An operation, in io_uring's terms: IORING_OP_* and what that takes; events is POLLOUT for what writes, else POLLIN. */
-struct sync_io {
-	struct sync_file file;
-	int opcode, flags;
-	short events;
-	unsigned len;
-	uint64_t offset;
-	const void *addr;
-};
-
 /*
  * Reads, writes, syncs or allocates. On SYNC_DISK it waits for the disk; otherwise it moves what is there or what there is
  * room for. Returns bytes or 0, or -errno: -EAGAIN if it would have had to wait.
  */
-int sync_io(const struct sync_io *io);
+int sync_io(const struct sync_file *file, const struct op *op);
 
 #endif

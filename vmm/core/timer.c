@@ -2,19 +2,10 @@
 #include "vmm/core/timer.h"
 
 #include <stddef.h>
-#include <time.h>
 
 #include "vmm/base/util.h"
 
 #define NS_PER_S 1000000000U
-
-uint64_t timers_clock_ns(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail */
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
 
 void timer_cancel(struct timers *t, struct timer *timer)
 {

@@ -33,7 +33,7 @@ void timers_run(struct timers *t, uint64_t now_ns);
 /* How long the loop may sleep from now_ns on. False: for ever, no timer is set. */
 bool timers_sleep(const struct timers *t, uint64_t now_ns, struct __kernel_timespec *ret);
 
-/* CLOCK_MONOTONIC. */
+/* CLOCK_MONOTONIC (clock.c). */
 uint64_t timers_clock_ns(void);
 
 #endif

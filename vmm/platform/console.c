@@ -48,7 +48,6 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
-#include "vmm/core/ring.h"
 #include "vmm/core/timer.h"
 #include "vmm/platform/serial.h"
 
