@@ -21,7 +21,7 @@ static struct {
 	size_t out_len, in_start, in_len;
 	struct init_msg msg;
 	char out[QUEUE_BYTES];
-	char in[sizeof(struct init_msg) + INIT_PAYLOAD_MAX];
+	char in[sizeof(struct init_msg) + INIT_COMMAND_MAX];
 } control;
 static int connection = -1; /* not in there, so that the buffers take no space in the program */
 
@@ -136,7 +136,7 @@ const struct init_msg *control_next(const char **ret_payload)
 	if (control.in_len < sizeof(control.msg))
 		return NULL;
 	memcpy(&control.msg, control.in + control.in_start, sizeof(control.msg));
-	if (control.msg.len > INIT_PAYLOAD_MAX) {
+	if (control.msg.len > INIT_COMMAND_MAX) {
 		control_close();
 		return NULL;
 	}

@@ -51,7 +51,7 @@ enum stage { STAGE_RUN, STAGE_SEND, STAGE_TERM, STAGE_KILL, STAGE_OVER };
 
 struct list {
 	size_t len;
-	char s[INIT_PAYLOAD_MAX + 1];
+	char s[INIT_COMMAND_MAX + 1];
 };
 
 static struct list boot, command;

@@ -23,7 +23,7 @@
 #include "loader/init/text.h"
 #include "loader/init/user.h"
 
-#define STRINGS_MAX (INIT_PAYLOAD_MAX / 2 + 8)
+#define STRINGS_MAX (INIT_COMMAND_MAX / 2 + 8)
 #define TTY_GROUP 5 /* as devpts is mounted */
 
 static char *args[STRINGS_MAX + 1]; /* and one more for the shell of a script */

@@ -55,7 +55,8 @@
 #define INIT_ARTIFACT_PORT 0x6d670000U
 #define INIT_STREAM_PORT(number, n) (0x6d680000U + 4 * (uint32_t)(number) + (uint32_t)(n))
 #define INIT_COMMANDS_MAX 64	    /* at once; their numbers are below 0x4000, and not used twice at once */
-#define INIT_PAYLOAD_MAX (1U << 17) /* bytes of a message, and of each text */
+#define INIT_PAYLOAD_MAX (1U << 17) /* bytes of a message of the guest */
+#define INIT_COMMAND_MAX (1U << 21) /* and of the host, and of each text: what Linux takes for exec */
 
 #define INIT_CONSOLE_START "mayfly-init: no vsock, using the console"
 #define INIT_CONSOLE_STATUS "mayfly-init: status "

@@ -97,6 +97,21 @@ mf_exec() {
 	assert_regex "$output" ' 1024 '
 }
 
+@test "command: arguments as many as Linux takes, and no more" {
+	local words
+	# Of 131,071 bytes each, as long as one may be; xargs makes commands of 128 KiB.
+	words=$(head -c 131071 /dev/zero | tr '\0' x)
+	start_command -- sh -c 'echo ready; sleep 1000'
+	wait_said ready
+	mf_exec -- sh -c 'echo $# ${#1} ${#12}' - "$words"{,,,,,,,,,,,} > "$BATS_TEST_TMPDIR/said"
+	assert_equal "$(< "$BATS_TEST_TMPDIR/said")" '12 131071 131071'
+	kill "$pid"
+	mf_run -- sh -c 'echo $# ${#12}' - "$words"{,,,,,,,,,,,} < /dev/null
+	assert_equal "$status:$output" '0:12 131071'
+	mf_run -m 256M -- sh -c 'echo $#' - "${words}x" < /dev/null
+	assert_equal "$status" 126
+}
+
 @test "command: on a root drive, which a read-only one becomes writable for" {
 	mf_run_root() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" "$@" < /dev/null; }
 	mf_run_root -d "$ROOTFS:ro" -- sh -c 'echo x > /new && cat /new; grep " / " /proc/mounts | cut -d" " -f1,3'

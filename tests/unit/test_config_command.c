@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "loader/init/proto.h"
@@ -113,7 +115,7 @@ static void test_refused(void **state)
 
 static void test_too_much(void **state)
 {
-	static char long_text[64 * 1024];
+	static char long_text[1024 * 1024];
 	int r = 0;
 
 	(void)state;
@@ -121,14 +123,14 @@ static void test_too_much(void **state)
 	for (unsigned i = 0; r == 0 && i < 8; i++)
 		r = config_set(&conf, "command", long_text, &err);
 	assert_int_equal(r, -E2BIG);
-	assert_string_equal(err.text, "command and environment have more than 112 KiB together");
-	assert_true(conf.command.text_len < INIT_PAYLOAD_MAX);
+	assert_string_equal(err.text, "command and environment have more than 2032 KiB together");
+	assert_true(conf.command.text_len < INIT_COMMAND_MAX);
 }
 
 /* A command that replaces a file's has as much room as if that had never been there. */
 static void test_as_much_as_before(void **state)
 {
-	static char json[96 * 1024], word[90 * 1024], env[20 * 1024] = "A=";
+	static char json[2100000], word[2000000], env[60000] = "A=";
 	int len;
 
 	(void)state;
@@ -139,6 +141,53 @@ static void test_as_much_as_before(void **state)
 	memset(env + 2, 'y', sizeof(env) - 3);
 	accepts("env", env);
 	assert_int_equal(config_set(&conf, "env", env, &err), -E2BIG);
+}
+
+/* As a user, or as root of a user namespace, who cannot write to /run. Returns what differs, or 0. */
+static int paths_of_a_user(const char *dir)
+{
+	char own[64], long_dir[160], want[128], *path = NULL;
+
+	snprintf(own, sizeof(own), "/tmp/mayfly-%u/x.sock", geteuid());
+	unsetenv("XDG_RUNTIME_DIR");
+	if (config_control_path(&path, "x", &err) < 0 || strcmp(path, own) != 0)
+		return 1;
+	snprintf(long_dir, sizeof(long_dir), "%s/%0100d", dir, 0);
+	if (mkdir(long_dir, 0700) < 0 || setenv("XDG_RUNTIME_DIR", long_dir, 1) < 0 ||
+	    config_control_path(&path, "x", &err) < 0 || strcmp(path, own) != 0 || rmdir(long_dir) < 0)
+		return 2;
+	setenv("XDG_RUNTIME_DIR", "/nowhere", 1);
+	if (config_control_path(&path, "x", &err) < 0 || strcmp(path, own) != 0)
+		return 3;
+	setenv("XDG_RUNTIME_DIR", dir, 1);
+	snprintf(want, sizeof(want), "%s/mayfly/x.sock", dir);
+	if (config_control_path(&path, "x", &err) < 0 || strcmp(path, want) != 0)
+		return 4;
+	*strrchr(own, '/') = '\0';
+	*strrchr(want, '/') = '\0';
+	return config_is_control_dir(own) && config_is_control_dir(want) && !config_is_control_dir(dir) ? 0 : 5;
+}
+
+static void test_control_paths(void **state)
+{
+	char dir[] = "/tmp/mayfly-test-config-XXXXXX", *path = NULL;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	if (geteuid() == 0) {
+		assert_int_equal(chown(dir, 54321, 54321), 0);
+		assert_int_equal(config_control_path(&path, "x", &err), 0);
+		assert_true(access("/run", W_OK) < 0 || strcmp(path, "/run/mayfly/x.sock") == 0);
+		free(path);
+	}
+	pid = fork();
+	if (pid == 0)
+		_exit(geteuid() == 0 && setresuid(54321, 54321, 54321) < 0 ? 9 : paths_of_a_user(dir));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 static void test_what_needs_a_command(void **state)
@@ -308,6 +357,7 @@ int main(void)
 		T(test_addresses),
 		T(test_file_and_command_line),
 		T(test_artifacts),
+		T(test_control_paths),
 		T(test_tmpfs),
 		T(test_as_much_as_before),
 	};

@@ -2,6 +2,7 @@
 #include "tests/unit/guest_client_fixture.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -79,6 +80,79 @@ static void test_nonsense_of_a_client(void **state)
 	fd = client();
 	assert_true(run(fd) > 0);
 	close(fd);
+}
+
+/* Sends a packet with a descriptor, len bytes of payload beside. */
+static void send_file(int to, int file, uint32_t len)
+{
+	static char data[64];
+	const struct init_msg msg = { .type = INIT_MSG_RUN, .len = len };
+	const struct iovec iov[] = { { (void *)(uintptr_t)&msg, sizeof(msg) }, { data, len } };
+
+	assert_int_equal(fdio_send_packet(to, iov, 2, &file, 1, 0), 0);
+}
+
+/* A command that is longer than a packet comes in a memfd. */
+static void test_long_command(void **state)
+{
+	static char text[INIT_COMMAND_MAX + 1];
+	int fd = client(), file = memfd_create("test", MFD_CLOEXEC);
+	struct init_msg msg;
+	size_t len = 300000;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[0] = 'a';
+	text[len - 1] = '\0';
+	hello();
+	assert_int_equal(write(file, text, len), (ssize_t)len);
+	assert_int_equal(lseek(file, 0, SEEK_SET), 0);
+	send_file(fd, file, 0);
+	turn();
+	for (size_t got = 0; got < sizeof(msg) + len;) {
+		ssize_t n = read(guest, text, got ? sizeof(text) : sizeof(msg));
+
+		if (got == 0)
+			memcpy(&msg, text, sizeof(msg));
+		assert_true(n > 0);
+		got += (size_t)n;
+		turn();
+	}
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	assert_int_equal(msg.len, len);
+	close(file);
+	close(fd);
+}
+
+/* A file that could block, one beside a payload, and one that is too long: the client is closed, and the descriptor too. */
+static void test_long_command_that_is_none(void **state)
+{
+	static char text[4096];
+	int pair[2], fd, file, before;
+
+	(void)state;
+	hello();
+	assert_int_equal(pipe(pair), 0);
+	before = dup(0);
+	close(before);
+	for (int i = 0; i < 4; i++) {
+		fd = client();
+		turn();
+		file = i == 0 ? dup(pair[0]) : i == 1 ? open("/dev/zero", O_RDONLY) : memfd_create("test", MFD_CLOEXEC);
+		for (unsigned j = 0; i == 3 && j <= INIT_COMMAND_MAX / sizeof(text); j++)
+			assert_int_equal(write(file, text, sizeof(text)), sizeof(text));
+		(void)lseek(file, 0, SEEK_SET);
+		send_file(fd, file, i == 2 ? 8 : 0);
+		close(file);
+		turn();
+		assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), 0);
+		close(fd);
+		fd = dup(0);
+		assert_int_equal(fd, before);
+		close(fd);
+	}
+	close(pair[0]);
+	close(pair[1]);
 }
 
 /* No descriptor for a client: it waits, the main thread sleeps, and it is served when another has gone. */
@@ -311,6 +385,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_too_early_and_too_many),
 		T(test_nonsense_of_a_client),
+		T(test_long_command),
+		T(test_long_command_that_is_none),
 		T(test_no_descriptor_left),
 		T(test_exec_without_descriptors),
 		T(test_descriptors_of_a_client),

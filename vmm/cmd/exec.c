@@ -96,7 +96,7 @@ static int take_signal(struct exec *x, struct err *e)
 /* Returns 0, or -errno with e set when the monitor has gone. */
 static int take_message(struct exec *x, struct err *e)
 {
-	static char payload[INIT_PAYLOAD_MAX + 1];
+	static char payload[INIT_COMMAND_MAX + 1];
 	struct control_client monitor = { .fd = x->fd };
 	struct init_msg msg;
 

@@ -224,12 +224,18 @@ char *config_find_file(const char *name);
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
 
-#define CONFIG_RUN_DIR "mayfly" /* in /run or $XDG_RUNTIME_DIR */
+#define CONFIG_RUN_DIR "mayfly"		/* in /run or $XDG_RUNTIME_DIR */
+#define CONFIG_OWN_DIR "/tmp/mayfly-%u" /* where there is neither: of this user */
+#define CONFIG_OWN_DIR_MAX 32
 
 /*
- * Where the control socket of name is: in /run/mayfly for root, else in $XDG_RUNTIME_DIR/mayfly. Returns 0 and the path in
- * *ret, to be freed by the caller, or -errno with e set.
+ * Where the control socket of name is: in /run/mayfly for root; else, or if root may not write there, in
+ * $XDG_RUNTIME_DIR/mayfly, /run/user/UID/mayfly or /tmp/mayfly-UID, the first that can be, and is short enough for a
+ * socket's name. Returns 0 and the path in *ret, to be freed by the caller, or -errno with e set.
  */
 int config_control_path(char **ret, const char *name, struct err *e);
+
+/* Whether dir is one of these: only its owner may have rights there. */
+bool config_is_control_dir(const char *dir);
 
 #endif

@@ -8,13 +8,14 @@
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_field.h"
 #include "vmm/config/config_parts.h"
 
 /* Of the text that the guest's init gets; what else is in there is short, and checked by itself. */
-#define TEXT_MAX (INIT_PAYLOAD_MAX - 16 * KIB)
+#define TEXT_MAX (INIT_COMMAND_MAX - 16 * KIB)
 
 static void list_done(struct config_list *l)
 {
@@ -212,16 +213,33 @@ char *config_command_text(const struct config_command *cmd, const char *tty, siz
 	return text;
 }
 
+bool config_is_control_dir(const char *dir)
+{
+	const char *last = strrchr(dir, '/');
+	char own[CONFIG_OWN_DIR_MAX];
+
+	snprintf(own, sizeof(own), CONFIG_OWN_DIR, geteuid());
+	return (last && strcmp(last + 1, CONFIG_RUN_DIR) == 0) || strcmp(dir, own) == 0;
+}
+
+/* Puts together the path, if its directory can be made, and a socket can have that name. */
+static bool try_directory(char *path, const char *runtime, const char *name)
+{
+	if (!runtime || *runtime != '/' || access(runtime, W_OK | X_OK) < 0)
+		return false;
+	return snprintf(path, UNIXNAME_MAX + 1, "%s/" CONFIG_RUN_DIR "/%s.sock", runtime, name) <= UNIXNAME_MAX;
+}
+
 int config_control_path(char **ret, const char *name, struct err *e)
 {
-	const char *dir = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+	char path[UNIXNAME_MAX + 1], user[32];
+	uid_t uid = geteuid();
 
-	if (!dir || *dir != '/')
-		return err_set(e, -ENOENT,
-			       "$XDG_RUNTIME_DIR is not set, where sockets of names are: use --control PATH");
-	if (asprintf(ret, "%s/" CONFIG_RUN_DIR "/%s.sock", dir, name) < 0) {
-		*ret = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	return 0;
+	snprintf(user, sizeof(user), "/run/user/%u", uid);
+	/* Root of a user namespace cannot write to /run. */
+	if ((uid != 0 || !try_directory(path, "/run", name)) && !try_directory(path, getenv("XDG_RUNTIME_DIR"), name) &&
+	    !try_directory(path, user, name))
+		snprintf(path, sizeof(path), CONFIG_OWN_DIR "/%s.sock", uid, name);
+	*ret = strdup(path);
+	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }

@@ -250,6 +250,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(ioctl, "the terminal: its size", INT(2, TIOCGWINSZ)),
 	ALLOW(accept4, "`mayfly exec` connects"),
 	ALLOW(recvmsg, "its request"),
+	ALLOW(fcntl, "is a long one in a memfd", INT(2, F_GET_SEALS)),
 	ALLOW(sendmsg, "the answer, with its ends of the streams"),
 	ALLOW(fcntl, "drives are unlocked", INT(2, F_OFD_SETLK)),
 	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),

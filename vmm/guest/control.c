@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -45,7 +46,7 @@ static int check_directory(const char *dir, struct err *e)
 static int own_directory(const char *path, bool make, struct err *e)
 {
 	MF_FREE char *dir = strdup(path);
-	char *slash, *parent;
+	char *slash;
 
 	if (!dir)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -53,8 +54,7 @@ static int own_directory(const char *path, bool make, struct err *e)
 	if (!slash)
 		return 0;
 	*slash = '\0';
-	parent = strrchr(dir, '/');
-	if (!parent || strcmp(parent + 1, CONFIG_RUN_DIR) != 0)
+	if (!config_is_control_dir(dir))
 		return 0;
 	if (make) {
 		mode_t mask = umask(0077); /* one that is stricter would lock us out; no other thread makes files now */
@@ -164,11 +164,54 @@ static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds,
 	return 0;
 }
 
+/* Takes a payload from a memfd, of which alone it is certain that reading it does not block. */
+static int take_payload(int fd, struct init_msg *msg, char *payload)
+{
+	size_t len = 0;
+	ssize_t n = 1;
+
+	if (msg->len || fcntl(fd, F_GET_SEALS) < 0)
+		return -EPROTO;
+	while (n > 0 && len <= INIT_COMMAND_MAX) {
+		n = fdio_read(fd, payload + len, INIT_COMMAND_MAX + 1 - len);
+		len += n > 0 ? (size_t)n : 0;
+	}
+	if (n < 0 || len > INIT_COMMAND_MAX)
+		return -EPROTO;
+	payload[len] = '\0';
+	msg->len = (uint32_t)len;
+	return 0;
+}
+
 int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload)
 {
-	unsigned none = 0;
+	unsigned num = 1;
+	int fd, r = receive_packet(c->fd, ret, payload, &fd, &num);
 
-	return receive_packet(c->fd, ret, payload, NULL, &none);
+	if (r < 0 || num == 0)
+		return r;
+	r = take_payload(fd, ret, payload);
+	close(fd);
+	return r;
+}
+
+/* Sends text with msg, or in a memfd if it is too long for a packet. Returns 0 or -errno. */
+static int send_text(int fd, struct init_msg *msg, const char *text, size_t len)
+{
+	MF_CLOSE int file = -1;
+	int r;
+
+	if (len <= INIT_PAYLOAD_MAX) {
+		msg->len = (uint32_t)len;
+		return send_packet(fd, msg, text, NULL, 0);
+	}
+	file = memfd_create("command", MFD_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	r = fdio_write_all(file, text, len);
+	if (r < 0 || lseek(file, 0, SEEK_SET) < 0)
+		return r < 0 ? r : -errno;
+	return send_packet(fd, msg, NULL, &file, 1);
 }
 
 /* Also for `mayfly exec`, whose connection it is then. */
@@ -185,8 +228,7 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RE
 	text = config_command_text(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
 	if (!text || !payload)
 		return err_set(e, -ENOMEM, "out of memory");
-	msg.len = (uint32_t)len;
-	r = send_packet(fd, &msg, text, NULL, 0);
+	r = send_text(fd, &msg, text, len);
 	if (r == 0)
 		r = receive_packet(fd, &msg, payload, ret_fd, &num);
 	if (r < 0)

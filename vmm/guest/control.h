@@ -34,8 +34,9 @@ int control_turn_away(int listen_fd);
 void control_client_close(struct control_client *c);
 
 /*
- * A message of the client: payload has INIT_PAYLOAD_MAX + 1 bytes. Returns 0, -EAGAIN when there is none, or another
- * -errno when the client has gone or sends nonsense.
+ * A message of the client: payload has INIT_COMMAND_MAX + 1 bytes. One of more than INIT_PAYLOAD_MAX is in a memfd that
+ * comes with the packet, which has no payload then. Returns 0, -EAGAIN when there is none, or another -errno when the
+ * client has gone or sends nonsense.
  */
 int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload);
 

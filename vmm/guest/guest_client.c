@@ -274,7 +274,7 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 
 static void serve_client(struct guest_client *a, struct control_client *c)
 {
-	static char payload[INIT_PAYLOAD_MAX + 1];
+	static char payload[INIT_COMMAND_MAX + 1];
 	struct init_msg msg;
 	int r = control_client_receive(c, &msg, payload);
 

@@ -11,7 +11,7 @@
 
 #include "loader/init/proto.h"
 
-#define INIT_CONN_OUT_MAX (4 * INIT_PAYLOAD_MAX) /* bytes that wait for a guest that does not read */
+#define INIT_CONN_OUT_MAX (2 * INIT_COMMAND_MAX) /* bytes that wait for a guest that does not read */
 
 struct init_conn {
 	int fd; /* non-blocking, owned; or -1: there is none, or none any more */
