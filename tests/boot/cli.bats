@@ -280,6 +280,7 @@ print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$outpu
 	local jail
 	need_kvm
 	mkdir "$BATS_TEST_TMPDIR/bin"
+	# shellcheck disable=SC2016 # it is the script that expands it
 	printf '#!/bin/sh\nhead -c 1000 /dev/zero > "$2"\n' > "$BATS_TEST_TMPDIR/bin/mkfs.erofs"
 	chmod +x "$BATS_TEST_TMPDIR/bin/mkfs.erofs"
 	export PATH=$BATS_TEST_TMPDIR/bin:$PATH XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache

@@ -46,7 +46,7 @@ struct filter_rule {
 	const char *name;
 	int nr;
 	const char *why;
-	bool rarely; /* made on some machines only: no test can be asked to make it */
+	bool rarely;				/* made on some machines only: no test can be asked to make it */
 	struct filter_arg arg[FILTER_ARGS_MAX]; /* all must hold */
 };
 
