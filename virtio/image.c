@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "vmm/base/err.h"
@@ -71,8 +73,15 @@ static int open_file(const char *path, bool read_only, bool direct, uint64_t *re
 {
 	int fd = fdio_open_file(path, open_flags(read_only, direct), true, ret_size, e);
 
+	int device_ro = 0;
+
 	if (fd == -EINVAL && direct)
 		return err_wrap(e, "direct I/O (not every file system has it)");
+	/* Some kernels open a read-only block device for writing, and fail each write. Other files have no such ioctl. */
+	if (fd >= 0 && !read_only && ioctl(fd, BLKROGET, &device_ro) == 0 && device_ro) {
+		close(fd);
+		return err_set(e, -EROFS, "'%s' is a read-only device: use '%s:ro'", path, path);
+	}
 	return fd;
 }
 

@@ -108,6 +108,20 @@ sha() {
 	done
 }
 
+@test "drives: a block device that is read-only is refused for writing" {
+	truncate -s 1M "$BATS_TEST_TMPDIR/backing"
+	loop_device "$BATS_TEST_TMPDIR/backing" -r
+	run --separate-stderr timeout "$LIMIT" "$MAYFLY" run -k "$GUESTS/hello.elf" -d "$loop" < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" "$loop"
+	assert_regex "$stderr" read-only
+	for how in ro overlay; do
+		run timeout "$LIMIT" "$MAYFLY" run -k "$GUESTS/hello.elf" -d "$loop:$how" < /dev/null
+		assert_equal "$status" 0
+	done
+	losetup -d "$loop"
+}
+
 @test "drives: direct I/O on a file of ext4" {
 	local file=$BATS_TEST_TMPDIR/backing dir=$BATS_TEST_TMPDIR/mnt
 	image backing 64M
