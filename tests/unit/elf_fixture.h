@@ -115,7 +115,7 @@ static void put_headers_of_class_32(struct image *im)
 	}
 }
 
-static void make_class_32(struct image *im)
+static inline void make_class_32(struct image *im)
 {
 	im->h.e_ident[EI_CLASS] = ELFCLASS32;
 	im->h.e_machine = EM_386;
@@ -139,7 +139,7 @@ static void write_image(struct image *im)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 }
 
-static int setup(void **state)
+static inline int setup(void **state)
 {
 	(void)state;
 	err = (struct err){ 0 };

@@ -1,4 +1,5 @@
 /* How a VM is made to end: what signals and the time limit come to, on a clock that the tests set, and the exit status. */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include "vmm/base/exit_status.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/guest_client.h"
+#include "vmm/guest/stdio_relay.h"
 #include "vmm/jail/parent.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
@@ -30,6 +32,9 @@ static struct {
 	bool hears_stop, hears_signals;
 	unsigned stops, signals, resizes, asked, cuts, marked;
 	int last_signal, asked_status;
+	enum thread_kind kind;
+	struct confine_own own;
+	bool confine_fails;
 } world;
 
 int clock_gettime(clockid_t clock, struct timespec *ts)
@@ -87,10 +92,9 @@ void crash_thread(void)
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
 {
 	(void)c;
-	(void)kind;
-	(void)own;
-	(void)e;
-	return 0;
+	world.kind = kind;
+	world.own = *own;
+	return world.confine_fails ? err_set(e, -EPERM, "no filter") : 0;
 }
 
 /* The VM. */
@@ -322,6 +326,121 @@ static void test_statuses(void **state)
 	expect_report(STATUS_OK);
 }
 
+/* Each way to end, and what the console and the command say of it. */
+static void test_reasons(void **state)
+{
+	static const struct {
+		enum vm_end_reason reason;
+		int alone, with_command, status;
+	} cases[] = {
+		{ VM_END_RESET, STATUS_OK, STATUS_FAILED, 7 },
+		{ VM_END_POWEROFF, STATUS_OK, STATUS_FAILED, 7 },
+		{ VM_END_TRIPLE_FAULT, STATUS_GUEST_CRASH, STATUS_GUEST_CRASH, STATUS_GUEST_CRASH },
+		{ VM_END_HALT, STATUS_GUEST_HALT, STATUS_GUEST_HALT, STATUS_GUEST_HALT },
+		{ VM_END_KVM, STATUS_KVM_EXIT, STATUS_KVM_EXIT, STATUS_KVM_EXIT },
+		{ VM_END_INIT, STATUS_FAILED, STATUS_FAILED, STATUS_FAILED },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tear_down(state);
+		set_up(state);
+		vm_end(&vm.end, cases[i].reason, "a reason");
+		expect_report(cases[i].alone);
+		with_command();
+		expect_report(cases[i].with_command);
+		vm.scan.status = 7; /* init told it by the console */
+		expect_report(cases[i].status);
+	}
+}
+
+/* A panic is one however the guest ends after it; a restart that the console announced is no crash. */
+static void test_what_the_console_said(void **state)
+{
+	static const enum vm_end_reason reasons[] = { VM_END_RESET, VM_END_TRIPLE_FAULT, VM_END_HALT, VM_END_POWEROFF };
+
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+		tear_down(state);
+		set_up(state);
+		vm_end(&vm.end, reasons[i], "a reason");
+		strcpy(vm.scan.panic, "Fatal exception");
+		expect_report(STATUS_GUEST_PANIC);
+		with_command();
+		expect_report(STATUS_GUEST_PANIC);
+	}
+	tear_down(state);
+	set_up(state);
+	vm_end(&vm.end, VM_END_TRIPLE_FAULT, "a reason");
+	vm.scan.restarting = true;
+	expect_report(STATUS_OK);
+	with_command();
+	expect_report(STATUS_FAILED);
+}
+
+static void test_init_reports(void **state)
+{
+	static const enum timeline_step steps[] = { TIMELINE_INIT, TIMELINE_ROOT, TIMELINE_NET };
+
+	with_command();
+	for (unsigned i = 0; i < 3; i++) {
+		world.marked = 0;
+		vm_guest_ops.mark(&vm, (enum init_mark)i);
+		assert_int_equal(world.marked, 1U << steps[i]);
+	}
+	world.marked = 0;
+	vm_guest_ops.started(&vm);
+	vm_guest_ops.output(&vm);
+	assert_int_equal(world.marked, 1U << TIMELINE_STARTED | 1U << TIMELINE_BYTE);
+	assert_false(has_ended());
+	vm_guest_ops.exited(&vm, 0, INIT_LOST, "not sent");
+	assert_true(world.marked & 1U << TIMELINE_EXIT);
+	assert_string_equal(vm.end.text, "not sent");
+	assert_true(vm.outcome.lost && !vm.outcome.oom);
+	expect_report(STATUS_FAILED);
+	tear_down(state);
+	set_up(state);
+	with_command();
+	vm_guest_ops.failed(&vm, "no such user");
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_INIT);
+	assert_string_equal(vm.end.text, "no such user");
+	tear_down(state);
+	set_up(state);
+	with_command();
+	vm_guest_ops.left(&vm);
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_QUIT);
+	expect_report(STATUS_FAILED);
+}
+
+/* A thread of a stream has its own descriptors, and no others. */
+static void test_threads_of_streams(void **state)
+{
+	struct stdio_relay relay = { .changed_fd = 9 };
+	const struct stdio_relay_pump pump = { .relay = &relay, .from = 7, .to = 8 };
+
+	(void)state;
+	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), 0);
+	assert_int_equal(world.kind, THREAD_PUMP);
+	assert_int_equal(world.own.own, 7);
+	assert_int_equal(world.own.to, 8);
+	assert_int_equal(world.own.changed, 9);
+	assert_int_equal(world.own.listen, -1);
+	assert_int_equal(world.own.epoll, -1);
+	world.confine_fails = true;
+	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), -EPERM);
+}
+
+/* The guest ends by itself while it is asked to: that is then the reason. */
+static void test_guest_that_ends_while_it_stops(void **state)
+{
+	(void)state;
+	with_command();
+	vm_stop_signal(&vm, SIGTERM);
+	vm_end(&vm.end, VM_END_TRIPLE_FAULT, "a reason");
+	world.now_ms += ENDING_ASKED_MS;
+	vm_stop_check(&vm);
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_TRIPLE_FAULT);
+	expect_report(STATUS_GUEST_CRASH);
+}
+
 int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -337,6 +456,11 @@ int main(void)
 		ONE(test_interrupt_that_no_command_hears),
 		ONE(test_signals_of_the_command),
 		ONE(test_statuses),
+		ONE(test_reasons),
+		ONE(test_what_the_console_said),
+		ONE(test_init_reports),
+		ONE(test_threads_of_streams),
+		ONE(test_guest_that_ends_while_it_stops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
