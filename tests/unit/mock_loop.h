@@ -56,6 +56,7 @@ struct mock {
 	int replace_err;  /* of loop_replace_file */
 	int fsync_err;	  /* errno of mock_do */
 	uint64_t now_ns;
+	enum engine_wait wait; /* of the last turn */
 };
 
 static struct mock mock;
@@ -177,6 +178,7 @@ static void mock_drain_one(void)
 
 static void mock_turn(struct loop *loop, enum engine_wait wait)
 {
+	mock.wait = wait;
 	if (wait == ENGINE_WAIT && STAILQ_EMPTY(&loop->completed))
 		mock_drain_one();
 }

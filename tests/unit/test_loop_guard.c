@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@ static struct {
 	pthread_t thread[LOOP_NUM_THREADS];
 	void *ctx;
 	int ring_fd, done_fd;
+	bool takes_signals;
 	int refuse; /* on this thread, or NOBODY */
 } guarded;
 
@@ -27,6 +29,10 @@ static struct err err;
 
 static int guard(void *ctx, enum loop_thread which)
 {
+	sigset_t blocked;
+
+	(void)pthread_sigmask(SIG_SETMASK, NULL, &blocked);
+	guarded.takes_signals |= !sigismember(&blocked, SIGTERM) || !sigismember(&blocked, SIGUSR1);
 	guarded.ctx = ctx;
 	guarded.called[which]++;
 	guarded.thread[which] = pthread_self();
@@ -68,6 +74,7 @@ static void test_guard(void **state)
 			assert_int_equal(loop_call(loop, self, &thread), 7);
 			assert_true(pthread_equal(guarded.thread[LOOP_THREAD_MAIN], thread));
 			assert_false(pthread_equal(guarded.thread[LOOP_THREAD_WORKER], thread));
+			assert_false(guarded.takes_signals);
 			loop_free(loop);
 		}
 	}
