@@ -33,7 +33,7 @@ _Static_assert(CONFIG_DEVICES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the
 _Static_assert(BOOT_NUM_PINS(CONFIG_DEVICES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
 _Static_assert(CONFIG_CPUS_MAX <= ACPI_CPUS_MAX && CONFIG_CPUS_MAX <= MPTABLE_CPUS_MAX, "all CPUs fit into the tables");
 
-static void list_devices(struct devices *d, const struct config *c)
+static void boot_list_devices(struct devices *d, const struct config *c)
 {
 	d->num = config_num_devices(c);
 	for (unsigned i = 0; i < d->num; i++) {
@@ -45,7 +45,8 @@ static void list_devices(struct devices *d, const struct config *c)
 	}
 }
 
-static int write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, const struct devices *d, struct err *e)
+static int boot_write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct config *c, const struct devices *d,
+			      struct err *e)
 {
 	const struct cmdline_in in = {
 		.cpus = c->cpus,
@@ -74,7 +75,7 @@ static enum boot_entry boot_entry_of(const struct config *c)
 	return BOOT_ENTRY_AUTO;
 }
 
-static int write_mptable(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
+static int boot_write_mptable(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
 {
 	uint8_t irq_of_pin[MPTABLE_PINS_MAX];
 
@@ -85,7 +86,7 @@ static int write_mptable(struct mem *m, const struct config *c, const struct dev
 	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(d->num), e);
 }
 
-static int write_acpi(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
+static int boot_write_acpi(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
 {
 	const struct acpi_in in = {
 		.cpus = c->cpus,
@@ -103,8 +104,8 @@ static int write_acpi(struct mem *m, const struct config *c, const struct device
 	return acpi_write(m, &in, e);
 }
 
-static int load_initrd(struct mem *m, const struct config *c, const struct kernel_image *kernel, struct boot_in *in,
-		       struct err *e)
+static int boot_load_initrd(struct mem *m, const struct config *c, const struct kernel_image *kernel,
+			    struct boot_in *in, struct err *e)
 {
 	MF_FREE uint8_t *archive = NULL;
 	size_t len = 0;
@@ -138,11 +139,11 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	r = kernel_load(&kernel, m, c->kernel, e);
 	if (r < 0)
 		return r;
-	r = load_initrd(m, c, &kernel, &in, e);
+	r = boot_load_initrd(m, c, &kernel, &in, e);
 	if (r < 0)
 		return r;
-	list_devices(&devices, c);
-	r = write_cmdline(cmdline, c, &devices, e);
+	boot_list_devices(&devices, c);
+	r = boot_write_cmdline(cmdline, c, &devices, e);
 	if (r < 0)
 		return r;
 	log_info("kernel command line: %s", cmdline);
@@ -153,9 +154,9 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	explicit_bzero(seed, sizeof(seed));
 	if (r < 0)
 		return r;
-	r = write_mptable(m, c, &devices, e);
+	r = boot_write_mptable(m, c, &devices, e);
 	if (!r)
-		r = write_acpi(m, c, &devices, e);
+		r = boot_write_acpi(m, c, &devices, e);
 	timeline_mark(t, TIMELINE_KERNEL);
 	return r;
 }

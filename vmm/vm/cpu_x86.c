@@ -39,7 +39,7 @@ struct cpu_template {
 };
 
 /* Bits that it takes to number n things. */
-static unsigned bits_for(unsigned n)
+static unsigned cpu_bits_for(unsigned n)
 {
 	unsigned bits = 0;
 
@@ -48,14 +48,14 @@ static unsigned bits_for(unsigned n)
 	return bits;
 }
 
-static void drop_entry(struct kvm_cpuid2 *c, unsigned at)
+static void cpu_drop_entry(struct kvm_cpuid2 *c, unsigned at)
 {
 	c->nent--;
 	memmove(&c->entries[at], &c->entries[at + 1], (c->nent - at) * sizeof(c->entries[0]));
 }
 
 /* Leaf 0xb: one hyper-thread per core, all cores in one package. Leaf 0x1f, its successor, is left out. */
-static void set_topology(struct cpu_template *t)
+static void cpu_set_topology(struct cpu_template *t)
 {
 	struct kvm_cpuid2 *c = t->cpuid;
 	unsigned max_leaf = 0;
@@ -66,7 +66,7 @@ static void set_topology(struct cpu_template *t)
 		if (entry->function == 0)
 			max_leaf = entry->eax;
 		if (entry->function == 0xb || entry->function == 0x1f)
-			drop_entry(c, i);
+			cpu_drop_entry(c, i);
 		else
 			i++;
 	}
@@ -85,7 +85,7 @@ static void set_topology(struct cpu_template *t)
 			entry->ebx = 1;
 			entry->ecx |= LEAFB_TYPE_SMT;
 		} else if (level == 1) {
-			entry->eax = bits_for(t->num_cpus);
+			entry->eax = cpu_bits_for(t->num_cpus);
 			entry->ebx = t->num_cpus;
 			entry->ecx |= LEAFB_TYPE_CORE;
 		}
@@ -93,9 +93,9 @@ static void set_topology(struct cpu_template *t)
 }
 
 /* What is the same for all vCPUs. */
-static void set_common(struct cpu_template *t)
+static void cpu_set_common(struct cpu_template *t)
 {
-	unsigned id_bits = bits_for(t->num_cpus);
+	unsigned id_bits = cpu_bits_for(t->num_cpus);
 
 	for (unsigned i = 0; i < t->cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
@@ -132,7 +132,7 @@ static void set_common(struct cpu_template *t)
 }
 
 /* What differs from vCPU to vCPU: its APIC id. */
-static void set_apic_id(struct cpu_template *t, unsigned id)
+static void cpu_set_apic_id(struct cpu_template *t, unsigned id)
 {
 	for (unsigned i = 0; i < t->cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
@@ -172,8 +172,8 @@ int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned nu
 		cpu_template_free(t);
 		return e->code;
 	}
-	set_topology(t);
-	set_common(t);
+	cpu_set_topology(t);
+	cpu_set_common(t);
 	*ret = t;
 	return 0;
 }
@@ -186,7 +186,7 @@ void cpu_template_free(struct cpu_template *t)
 	free(t);
 }
 
-static int set_msrs(int vcpu_fd, struct err *e)
+static int cpu_set_msrs(int vcpu_fd, struct err *e)
 {
 	static const struct kvm_msr_entry wanted[] = {
 		{ .index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING },
@@ -208,13 +208,13 @@ static int set_msrs(int vcpu_fd, struct err *e)
 
 int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e)
 {
-	set_apic_id(t, id);
+	cpu_set_apic_id(t, id);
 	if (ioctl(vcpu_fd, KVM_SET_CPUID2, t->cpuid) < 0)
 		return err_sys(e, "KVM_SET_CPUID2");
-	return set_msrs(vcpu_fd, e);
+	return cpu_set_msrs(vcpu_fd, e);
 }
 
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
+static struct kvm_segment cpu_flat_segment(uint16_t selector, uint8_t type)
 {
 	return (struct kvm_segment){
 		.limit = 0xffffffff,
@@ -235,7 +235,7 @@ int cpu_set_boot_regs(int vcpu_fd, const struct boot_regs *boot, struct err *e)
 		.rbx = boot->rbx,
 		.rflags = X86_EFLAGS_FIXED,
 	};
-	struct kvm_segment code = flat_segment(boot->cs, 0xb), data = flat_segment(boot->ds, 0x3);
+	struct kvm_segment code = cpu_flat_segment(boot->cs, 0xb), data = cpu_flat_segment(boot->ds, 0x3);
 	struct kvm_sregs sregs;
 
 	/* What is not set here, the APIC base above all, is as KVM made it. */

@@ -16,7 +16,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/config/config.h"
 
-static uint64_t hash_text(uint64_t hash, const char *text)
+static uint64_t net_build_hash(uint64_t hash, const char *text)
 {
 	/* FNV-1a, with the NUL. */
 	do
@@ -29,22 +29,22 @@ static uint64_t hash_text(uint64_t hash, const char *text)
  * A locally administered address that is the same in every run: a hash of the interface's id and of the tap's name, which
  * tells VMs with the same id on one bridge from each other.
  */
-static void make_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
+static void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
 {
 	struct ifreq req = { .ifr_flags = 0 };
-	uint64_t hash = hash_text(0xcbf29ce484222325ULL, n->id);
+	uint64_t hash = net_build_hash(0xcbf29ce484222325ULL, n->id);
 
 	if (n->kind == CONFIG_NET_TAP)
-		hash = hash_text(hash, n->tap);
+		hash = net_build_hash(hash, n->tap);
 	else if (n->kind == CONFIG_NET_FD && ioctl(n->fd, TUNGETIFF, &req) == 0)
-		hash = hash_text(hash, req.ifr_name);
+		hash = net_build_hash(hash, req.ifr_name);
 	for (unsigned i = 0; i < NET_MAC_LEN; i++)
 		mac[i] = (uint8_t)(hash >> 8 * i);
 	mac[0] = (mac[0] & 0xfcU) | 2U;
 }
 
-static int open_backend(struct net_backend **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-			struct err *e)
+static int net_build_backend(struct net_backend **ret, const struct config_net *n, int passt_fd, struct loop *loop,
+			     struct err *e)
 {
 	switch (n->kind) {
 	case CONFIG_NET_TAP:
@@ -64,7 +64,7 @@ static int open_backend(struct net_backend **ret, const struct config_net *n, in
  * that a guest that only listens can be reached, it gets a frame in the guest's name, of a type for local experiments,
  * which it does not answer. The socket is new, so that this neither blocks nor is in the middle of another frame.
  */
-static int introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e)
+static int net_build_introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e)
 {
 	struct {
 		uint32_t len;
@@ -91,13 +91,13 @@ int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd,
 	if (n->has_mac)
 		memcpy(params.mac, n->mac, sizeof(params.mac));
 	else
-		make_mac(params.mac, n);
+		net_build_mac(params.mac, n);
 	memcpy(params.limit, n->limit, sizeof(params.limit));
-	if (n->kind == CONFIG_NET_USER && introduce(passt_fd, params.mac, e) < 0) {
+	if (n->kind == CONFIG_NET_USER && net_build_introduce(passt_fd, params.mac, e) < 0) {
 		close(passt_fd);
 		return err_wrap(e, "net '%s'", n->id);
 	}
-	if (open_backend(&backend, n, passt_fd, loop, e) < 0)
+	if (net_build_backend(&backend, n, passt_fd, loop, e) < 0)
 		return err_wrap(e, "net '%s'", n->id);
 	return net_new(ret, &params, backend, loop, mem, e);
 }

@@ -26,7 +26,7 @@
 #define PER_CLIENT (1U + STDIO_RELAY_STREAMS)
 #define CLIENTS ((INIT_COMMANDS_MAX - 1U) * PER_CLIENT + STDIO_RELAY_STREAMS)
 
-static unsigned needed_alone(const struct config *c)
+static unsigned nofile_alone(const struct config *c)
 {
 	unsigned n = BASE + SPARE + c->cpus;
 
@@ -43,12 +43,12 @@ static unsigned needed_alone(const struct config *c)
 
 unsigned nofile_needed(const struct config *c)
 {
-	return needed_alone(c) + (config_has_vsock(c) ? CONNS_MIN : 0);
+	return nofile_alone(c) + (config_has_vsock(c) ? CONNS_MIN : 0);
 }
 
 int nofile_raise(const struct config *c, unsigned *ret_conns, struct err *e)
 {
-	unsigned alone = needed_alone(c), needed = nofile_needed(c), wanted = needed, conns;
+	unsigned alone = nofile_alone(c), needed = nofile_needed(c), wanted = needed, conns;
 	struct rlimit limit;
 
 	if (c->command.args.num && c->control)

@@ -36,7 +36,7 @@ const char *timeline_step_name(enum timeline_step step)
 	return step_names[step];
 }
 
-static uint64_t now_ns(clockid_t clock)
+static uint64_t timeline_now_ns(clockid_t clock)
 {
 	struct timespec ts;
 
@@ -48,7 +48,7 @@ void timeline_init(struct timeline *t)
 {
 	*t = (struct timeline){ .counter_fd = -1 };
 	/* The kernel tells no process when it was started, better than in ticks; what it has used since is close. */
-	t->start_ns = now_ns(CLOCK_MONOTONIC) - now_ns(CLOCK_PROCESS_CPUTIME_ID);
+	t->start_ns = timeline_now_ns(CLOCK_MONOTONIC) - timeline_now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	timeline_mark(t, TIMELINE_MAIN);
 }
 
@@ -75,7 +75,7 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 
 	if (atomic_load_explicit(&t->mark[step].set, memory_order_relaxed))
 		return;
-	ns = now_ns(CLOCK_MONOTONIC) - t->start_ns;
+	ns = timeline_now_ns(CLOCK_MONOTONIC) - t->start_ns;
 	if (t->counter_fd >= 0 && read(t->counter_fd, &count, sizeof(count)) != sizeof(count))
 		count = 0;
 	t->mark[step].ns = ns;
@@ -84,7 +84,7 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 	atomic_store_explicit(&t->mark[step].set, true, memory_order_release);
 }
 
-static double to_ms(uint64_t ns)
+static double timeline_to_ms(uint64_t ns)
 {
 	return (double)ns / 1e6;
 }
@@ -98,17 +98,17 @@ void timeline_print(struct timeline *t)
 		set[i] = atomic_load_explicit(&t->mark[i].set, memory_order_acquire);
 	if (set[TIMELINE_RUN] && set[TIMELINE_PID1])
 		fprintf(stderr, "boot: %.2f ms to the first guest instruction, %.2f ms to PID 1, %.2f ms in all\n",
-			to_ms(t->mark[TIMELINE_RUN].ns), to_ms(t->mark[TIMELINE_PID1].ns),
-			to_ms(t->mark[TIMELINE_END].ns));
+			timeline_to_ms(t->mark[TIMELINE_RUN].ns), timeline_to_ms(t->mark[TIMELINE_PID1].ns),
+			timeline_to_ms(t->mark[TIMELINE_END].ns));
 	else
 		fprintf(stderr, "boot: the guest opened no console for PID 1; %.2f ms in all\n",
-			to_ms(t->mark[TIMELINE_END].ns));
+			timeline_to_ms(t->mark[TIMELINE_END].ns));
 	fprintf(stderr, "  %-16s %10s %10s %14s\n", "step", "ms", "at ms", "instructions");
 	for (int i = 0; i < TIMELINE_NUM_STEPS; i++) {
 		if (!set[i])
 			continue;
-		fprintf(stderr, "  %-16s %10.3f %10.3f ", step_names[i], to_ms(t->mark[i].ns - last_ns),
-			to_ms(t->mark[i].ns));
+		fprintf(stderr, "  %-16s %10.3f %10.3f ", step_names[i], timeline_to_ms(t->mark[i].ns - last_ns),
+			timeline_to_ms(t->mark[i].ns));
 		if (t->mark[i].instructions)
 			fprintf(stderr, "%14llu\n", (unsigned long long)(t->mark[i].instructions - last_count));
 		else

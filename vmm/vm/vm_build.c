@@ -32,7 +32,7 @@
 #include "vmm/vm/nofile.h"
 #include "vmm/vm/timeline.h"
 
-static int build_kvm(struct vm *vm, struct err *e)
+static int vm_build_kvm(struct vm *vm, struct err *e)
 {
 	int r = kvm_init(&vm->kvm, e);
 
@@ -45,7 +45,7 @@ static int build_kvm(struct vm *vm, struct err *e)
 	return r;
 }
 
-static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confine_own *own)
+static int vm_confine_loop(struct vm *vm, enum thread_kind kind, const struct confine_own *own)
 {
 	struct err e;
 
@@ -59,7 +59,7 @@ static int confine_loop(struct vm *vm, enum thread_kind kind, const struct confi
 
 /* The threads of loops and streams, before they serve anything. */
 
-static int confine_io(void *ctx, enum loop_thread which)
+static int vm_confine_io(void *ctx, enum loop_thread which)
 {
 	struct vm *vm = ctx;
 	struct confine_own own = CONFINE_OWN_NONE;
@@ -67,12 +67,12 @@ static int confine_io(void *ctx, enum loop_thread which)
 	own.own = loop_ring_fd(vm->io);
 	own.epoll = loop_epoll_fd(vm->io);
 	if (own.own >= 0)
-		return confine_loop(vm, THREAD_IO, &own);
+		return vm_confine_loop(vm, THREAD_IO, &own);
 	own.own = loop_done_fd(vm->io);
-	return confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
+	return vm_confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
 }
 
-static int confine_vsock(void *ctx, enum loop_thread which)
+static int vm_confine_vsock(void *ctx, enum loop_thread which)
 {
 	struct vm *vm = ctx;
 	struct confine_own own = CONFINE_OWN_NONE;
@@ -84,10 +84,10 @@ static int confine_vsock(void *ctx, enum loop_thread which)
 	assert(loop_file(vm->vsock_loop, CONFINE_WATCHES) < 0);
 	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
 		own.watch[i] = loop_file(vm->vsock_loop, i);
-	return confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
+	return vm_confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
 }
 
-static int send_msi(void *ctx, uint32_t address, uint32_t data)
+static int vm_send_msi(void *ctx, uint32_t address, uint32_t data)
 {
 	struct vm *vm = ctx;
 
@@ -95,19 +95,19 @@ static int send_msi(void *ctx, uint32_t address, uint32_t data)
 	return kvm_signal_msi(&vm->kvm, address, data);
 }
 
-static void raise_line(void *ctx, unsigned line)
+static void vm_raise_line(void *ctx, unsigned line)
 {
 	struct vm *vm = ctx;
 
 	ioapic_raise(vm->ioapic, line);
 }
 
-static void raise_serial(void *ctx)
+static void vm_raise_serial(void *ctx)
 {
-	raise_line(ctx, SERIAL_IRQ);
+	vm_raise_line(ctx, SERIAL_IRQ);
 }
 
-static void on_serial_event(void *ctx, enum serial_event event)
+static void vm_on_serial_event(void *ctx, enum serial_event event)
 {
 	struct vm *vm = ctx;
 
@@ -122,18 +122,18 @@ static void on_serial_event(void *ctx, enum serial_event event)
 }
 
 static const struct serial_ops vm_serial_ops = {
-	.raise = raise_serial,
-	.event = on_serial_event,
+	.raise = vm_raise_serial,
+	.event = vm_on_serial_event,
 };
 
-static void on_quit(void *ctx)
+static void vm_on_quit(void *ctx)
 {
 	struct vm *vm = ctx;
 
 	vm_end(&vm->end, VM_END_QUIT, "Ctrl-A x");
 }
 
-static void on_output(void *ctx, const uint8_t *data, size_t len)
+static void vm_on_console(void *ctx, const uint8_t *data, size_t len)
 {
 	struct vm *vm = ctx;
 
@@ -149,23 +149,23 @@ static void on_output(void *ctx, const uint8_t *data, size_t len)
 
 /* The context of these three is the end of the VM. */
 
-static void on_i8042_reset(void *ctx)
+static void vm_on_i8042_reset(void *ctx)
 {
 	vm_end(ctx, VM_END_RESET, "i8042 reset");
 }
 
-static void on_acpi_power_off(void *ctx)
+static void vm_on_acpi_power_off(void *ctx)
 {
 	vm_end(ctx, VM_END_POWEROFF, "ACPI S5");
 }
 
-static void on_acpi_reset(void *ctx)
+static void vm_on_acpi_reset(void *ctx)
 {
 	vm_end(ctx, VM_END_RESET, "ACPI reset");
 }
 
 /* Not that of a command, whose streams are vsock connections; nor a terminal that we are in the background of. */
-static int console_input(const struct config *c)
+static int vm_console_input(const struct config *c)
 {
 	if (c->command.args.num || (isatty(STDIN_FILENO) && !tty_is_ours(STDIN_FILENO)))
 		return -1;
@@ -175,19 +175,19 @@ static int console_input(const struct config *c)
 /* A signal stack for each vCPU, and for the few other threads. */
 _Static_assert(CRASH_STACKS >= CONFIG_CPUS_MAX + 16, "threads without a signal stack");
 
-static int build_legacy(struct vm *vm, struct err *e)
+static int vm_build_legacy(struct vm *vm, struct err *e)
 {
 	struct console_params params = {
-		.in_fd = console_input(vm->config),
+		.in_fd = vm_console_input(vm->config),
 		.out_fd = vm->config->console ? STDERR_FILENO : STDOUT_FILENO,
 		.muted = vm->config->command.args.num && !vm->config->console,
-		.on_quit = on_quit,
-		.on_output = on_output,
+		.on_quit = vm_on_quit,
+		.on_output = vm_on_console,
 		.ctx = vm,
 	};
 	int r;
 
-	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(config_num_devices(vm->config)), send_msi, vm, e);
+	r = ioapic_new(&vm->ioapic, BOOT_NUM_PINS(config_num_devices(vm->config)), vm_send_msi, vm, e);
 	if (r < 0)
 		return r;
 	r = ioapic_attach_loop(vm->ioapic, vm->io);
@@ -202,8 +202,8 @@ static int build_legacy(struct vm *vm, struct err *e)
 	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
 	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
 	vm->confine.value[SLOT_OUTPUT] = console_plain_fd(vm->console);
-	vm->i8042 = (struct i8042){ .reset = on_i8042_reset, .ctx = &vm->end };
-	vm->acpi_pm = (struct acpi_pm){ .power_off = on_acpi_power_off, .reset = on_acpi_reset, .ctx = &vm->end };
+	vm->i8042 = (struct i8042){ .reset = vm_on_i8042_reset, .ctx = &vm->end };
+	vm->acpi_pm = (struct acpi_pm){ .power_off = vm_on_acpi_power_off, .reset = vm_on_acpi_reset, .ctx = &vm->end };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
 	if (!r)
 		r = bus_add(&vm->ports, SERIAL_PORT, SERIAL_PORTS, serial_access, vm->serial);
@@ -215,10 +215,10 @@ static int build_legacy(struct vm *vm, struct err *e)
 }
 
 /* Puts dev, which is the VM's from here on, behind the next window of the MMIO bus. */
-static int place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
+static int vm_place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
 {
 	unsigned i = vm->num_devs++;
-	struct mmio_irq irq = { .raise = raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
+	struct mmio_irq irq = { .raise = vm_raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
 	int r;
 
@@ -230,7 +230,7 @@ static int place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
 	return r ? err_neg(e, r, "place %s '%s'", dev->ops->name, dev->id) : 0;
 }
 
-static int build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
+static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct err *e)
 {
 	struct blk_params params = {
 		.id = d->id,
@@ -248,31 +248,31 @@ static int build_drive(struct vm *vm, const struct config_drive *d, struct err *
 	struct virtio_dev *dev;
 	int r = blk_new(&dev, &params, vm->io, &vm->mem, e);
 
-	return r < 0 ? r : place_device(vm, dev, e);
+	return r < 0 ? r : vm_place_device(vm, dev, e);
 }
 
-static int build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
+static int vm_build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
 {
 	struct virtio_dev *dev;
 	int r = net_build(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
 
-	return r < 0 ? r : place_device(vm, dev, e);
+	return r < 0 ? r : vm_place_device(vm, dev, e);
 }
 
-static int connect_outside(void *ctx, uint32_t port)
+static int vm_connect_outside(void *ctx, uint32_t port)
 {
 	const struct vm *vm = ctx;
 
 	return privsep_ask(vm->parent->vsock_fd, PRIVSEP_CONNECT, port);
 }
 
-static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
+static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = {
 		.path = c->path,
 		.cid = c->cid,
 		.max_conns = vm->max_conns,
-		.connect = vm->parent->vsock_fd >= 0 ? connect_outside : NULL,
+		.connect = vm->parent->vsock_fd >= 0 ? vm_connect_outside : NULL,
 		.ctx = vm,
 	};
 	struct artifact *artifact = vm->parent->helpers->artifact;
@@ -280,12 +280,12 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 
 	if (!r) {
 		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
-		loop_set_guard(vm->vsock_loop, confine_vsock, vm);
+		loop_set_guard(vm->vsock_loop, vm_confine_vsock, vm);
 	}
 	if (!r)
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
 	if (!r)
-		r = place_device(vm, vm->vsock, e);
+		r = vm_place_device(vm, vm->vsock, e);
 	if (!r && vm->config->command.args.num)
 		r = guest_client_new(&vm->guest, vm->vsock, vm->config, &vm_guest_ops, vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
@@ -296,29 +296,29 @@ static int build_vsock(struct vm *vm, const struct config_vsock *c, struct err *
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 
-static int build_devices(struct vm *vm, struct err *e)
+static int vm_build_devices(struct vm *vm, struct err *e)
 {
 	int r = loop_new(&vm->io, "io", vm->config->io_engine, LOOP_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);
-		loop_set_guard(vm->io, confine_io, vm);
+		loop_set_guard(vm->io, vm_confine_io, vm);
 	}
 	if (!r)
-		r = build_legacy(vm, e);
+		r = vm_build_legacy(vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
-		r = build_drive(vm, &vm->config->drive[i], e);
+		r = vm_build_drive(vm, &vm->config->drive[i], e);
 	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
-		r = build_net(vm, &vm->config->net[i], &vm->parent->helpers->passt[i], e);
+		r = vm_build_net(vm, &vm->config->net[i], &vm->parent->helpers->passt[i], e);
 	if (!r && config_has_vsock(vm->config))
-		r = build_vsock(vm, &vm->config->vsock, e);
+		r = vm_build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
 		r = loop_start(vm->io, e);
 	timeline_mark(vm->timeline, TIMELINE_DEVICES);
 	return r;
 }
 
-static int build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
+static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
 {
 	struct cpu_template *template = NULL;
 	int r = cpu_template_new(&template, &vm->kvm, vm->config->cpus, e);
@@ -346,10 +346,10 @@ int vm_build(struct vm *vm, struct err *e)
 	if (!r)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)
-		r = build_kvm(vm, e);
+		r = vm_build_kvm(vm, e);
 	if (!r)
-		r = build_devices(vm, e);
+		r = vm_build_devices(vm, e);
 	if (!r)
-		r = build_vcpus(vm, &regs, e);
+		r = vm_build_vcpus(vm, &regs, e);
 	return r ? r : helpers_check(vm->parent->helpers, e);
 }

@@ -5,14 +5,14 @@
 #include "vmm/base/report.h"
 #include "vmm/vm/vm.h"
 
-static int report_say(const struct vm *vm, enum status status, const char *what)
+static int vm_report_say(const struct vm *vm, enum status status, const char *what)
 {
 	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
 		report_line("%s (%s)", what, vm->end.text);
 	return status;
 }
 
-static int report_command(const struct vm *vm)
+static int vm_report_command(const struct vm *vm)
 {
 	if (vm->end.text[0])
 		report_line("%s", vm->end.text);
@@ -22,7 +22,7 @@ static int report_command(const struct vm *vm)
 }
 
 /* The guest has ended by itself, or by a reset. What the console said of it tells a panic and a halt from a crash. */
-static int report_guest(const struct vm *vm)
+static int vm_report_guest(const struct vm *vm)
 {
 	const struct console_scan *g = &vm->scan;
 	const enum vm_end_reason reason = vm_end_reason(&vm->end);
@@ -35,32 +35,32 @@ static int report_guest(const struct vm *vm)
 	if (vm->guest && (reset || g->halted || reason == VM_END_POWEROFF)) {
 		if (g->status >= 0)
 			return g->status;
-		return report_say(vm, STATUS_FAILED, "the guest ended before the command had");
+		return vm_report_say(vm, STATUS_FAILED, "the guest ended before the command had");
 	}
 	if (reason == VM_END_POWEROFF)
-		return report_say(vm, STATUS_OK, "the guest powered off");
+		return vm_report_say(vm, STATUS_OK, "the guest powered off");
 	if (reset)
-		return report_say(vm, STATUS_OK, "the guest rebooted, so it has ended");
+		return vm_report_say(vm, STATUS_OK, "the guest rebooted, so it has ended");
 	if (reason == VM_END_TRIPLE_FAULT)
-		return report_say(vm, STATUS_GUEST_CRASH, "the guest crashed");
+		return vm_report_say(vm, STATUS_GUEST_CRASH, "the guest crashed");
 	if (g->halted)
-		return report_say(vm, STATUS_OK, "the guest halted");
-	return report_say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
+		return vm_report_say(vm, STATUS_OK, "the guest halted");
+	return vm_report_say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
 }
 
-static int report_reason(const struct vm *vm)
+static int vm_report_reason(const struct vm *vm)
 {
 	switch (vm_end_reason(&vm->end)) {
 	case VM_END_QUIT:
-		return report_say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
+		return vm_report_say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
 	case VM_END_SIGNAL:
-		return report_say(vm, STATUS_SIGNAL_BASE + vm->stop.signal, "ended by a signal");
+		return vm_report_say(vm, STATUS_SIGNAL_BASE + vm->stop.signal, "ended by a signal");
 	case VM_END_TIMEOUT:
-		return report_say(vm, STATUS_TIMEOUT, "the time limit has passed");
+		return vm_report_say(vm, STATUS_TIMEOUT, "the time limit has passed");
 	case VM_END_KVM:
-		return report_say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
+		return vm_report_say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
 	case VM_END_COMMAND:
-		return report_command(vm);
+		return vm_report_command(vm);
 	case VM_END_INIT:
 		report_line("the guest could not run the command: %s", vm->end.text);
 		return STATUS_FAILED;
@@ -71,12 +71,12 @@ static int report_reason(const struct vm *vm)
 	case VM_RUNNING:
 		break;
 	}
-	return report_guest(vm);
+	return vm_report_guest(vm);
 }
 
 int vm_report(const struct vm *vm)
 {
-	int status = report_reason(vm);
+	int status = vm_report_reason(vm);
 
 	return vm->outcome.lost && status == STATUS_OK ? STATUS_FAILED : status;
 }
