@@ -1,4 +1,4 @@
-/* What the guest finds when it starts; see boot.h. */
+/* Guest memory as it is before the first instruction; see boot.h. */
 #include "vmm/vm/boot.h"
 
 #include <string.h>
@@ -23,7 +23,7 @@
 #include "vmm/platform/serial.h"
 #include "vmm/vm/timeline.h"
 
-/* What the guest is told of, by the command line, the MP table and ACPI alike. */
+/* The virtio devices, as the command line, the MP table and ACPI list them. */
 struct devices {
 	struct loader_device device[CONFIG_DEVICES_MAX];
 	unsigned num;
@@ -147,7 +147,7 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	if (r < 0)
 		return r;
 	log_info("kernel command line: %s", cmdline);
-	/* A kernel that has no random numbers yet is no reason not to boot: the guest gathers its own then. */
+	/* A host that has no random numbers yet must not delay the boot: the guest then gathers its own. */
 	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed))
 		in.rng_seed = seed;
 	r = boot_write(ret, m, &in, e);

@@ -1,5 +1,5 @@
 /*
- * What the guest finds when it starts: RAM with kernel, initrd, command line and tables; and where its devices are.
+ * Guest memory before the first instruction: kernel, initrd, command line and tables. And where the devices are.
  */
 #ifndef MF_VM_BOOT_H
 #define MF_VM_BOOT_H
@@ -15,18 +15,18 @@ struct mem;
 struct timeline;
 
 /*
- * Device i has the register window at BOOT_DEVICE_GPA(i) and an interrupt line, which is its number for the guest and its
- * pin of the IOAPIC. They can only be the same: for Linux without a PIC, interrupt n is pin n (ioapic.c).
+ * Device i has its register window at BOOT_DEVICE_GPA(i). Its interrupt line is both the guest's interrupt number and the
+ * pin of the IOAPIC. They cannot differ: for Linux without a PIC, interrupt n is pin n (ioapic.c).
  */
 #define BOOT_DEVICE_GPA(i) (0xd0000000ULL + MMIO_WINDOW_SIZE * (uint64_t)(i))
 #define BOOT_DEVICE_LINE(i) (5U + (i))
 
-/* Pins of the IOAPIC: no more than there are lines, since Linux walks every pin several times, by MMIO. */
+/* Pins of the IOAPIC: one for each line and no more, since Linux walks all pins several times, by MMIO. */
 #define BOOT_NUM_PINS(num_devices) BOOT_DEVICE_LINE(num_devices)
 
 /*
- * Maps guest RAM and fills it as config says. Returns 0 and the registers to start with, or -errno with e set; mem_done
- * accepts what is left then.
+ * Maps guest RAM and fills it as c says. Returns 0 and the registers to start with, or -errno with e set. mem_done accepts
+ * the result of a failure.
  */
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e);
 

@@ -1,10 +1,13 @@
 /*
- * What a vCPU is before its first instruction.
+ * The state of a vCPU before its first instruction.
  *
- * CPUID is what KVM supports on this host, fetched once, with these changes: the hypervisor bit and the TSC-deadline
- * timer are shown (without them Linux takes itself for bare metal and calibrates its timers against a PIT that is not
- * there); all vCPUs are cores of one package without hyper-threads (Linux checks each further package's TSC for 20 ms);
- * and there is no PMU. References: Intel SDM 2A CPUID, AMD APM 3 appendix E.
+ * CPUID is what KVM supports on this host, fetched once, with three changes:
+ * - The hypervisor bit and the TSC-deadline timer are set. Without them Linux assumes bare metal, and calibrates its timers
+ *   against a PIT that does not exist.
+ * - All vCPUs are cores of one package, without hyper-threads. Linux checks the TSC of each further package for 20 ms.
+ * - There is no PMU.
+ *
+ * References: Intel SDM 2A CPUID, AMD APM 3 appendix E.
  */
 #include "vmm/vm/cpu_x86.h"
 
@@ -38,7 +41,7 @@ struct cpu_template {
 	struct kvm_cpuid2 *cpuid;
 };
 
-/* Bits that it takes to number n things. */
+/* How many bits number n things. */
 static unsigned cpu_bits_for(unsigned n)
 {
 	unsigned bits = 0;
@@ -54,7 +57,7 @@ static void cpu_drop_entry(struct kvm_cpuid2 *c, unsigned at)
 	memmove(&c->entries[at], &c->entries[at + 1], (c->nent - at) * sizeof(c->entries[0]));
 }
 
-/* Leaf 0xb: one hyper-thread per core, all cores in one package. Leaf 0x1f, its successor, is left out. */
+/* Leaf 0xb: one hyper-thread per core, all cores in one package. Its successor, leaf 0x1f, is removed. */
 static void cpu_set_topology(struct cpu_template *t)
 {
 	struct kvm_cpuid2 *c = t->cpuid;
@@ -92,7 +95,7 @@ static void cpu_set_topology(struct cpu_template *t)
 	}
 }
 
-/* What is the same for all vCPUs. */
+/* The leaves that are equal for all vCPUs. */
 static void cpu_set_common(struct cpu_template *t)
 {
 	unsigned id_bits = cpu_bits_for(t->num_cpus);
@@ -131,7 +134,7 @@ static void cpu_set_common(struct cpu_template *t)
 	}
 }
 
-/* What differs from vCPU to vCPU: its APIC id. */
+/* The fields that differ between vCPUs: the APIC id. */
 static void cpu_set_apic_id(struct cpu_template *t, unsigned id)
 {
 	for (unsigned i = 0; i < t->cpuid->nent; i++) {
@@ -238,7 +241,7 @@ int cpu_set_boot_regs(int vcpu_fd, const struct boot_regs *boot, struct err *e)
 	struct kvm_segment code = cpu_flat_segment(boot->cs, 0xb), data = cpu_flat_segment(boot->ds, 0x3);
 	struct kvm_sregs sregs;
 
-	/* What is not set here, the APIC base above all, is as KVM made it. */
+	/* Everything that is not set here, above all the APIC base, keeps KVM's value. */
 	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
 		return err_sys(e, "KVM_GET_SREGS");
 	data.db = 1;

@@ -1,4 +1,4 @@
-/* What a vCPU is before its first instruction: CPUID, MSRs and registers of an x86-64 CPU. */
+/* The state of a vCPU before its first instruction: CPUID, MSRs and registers of an x86-64 CPU. */
 #ifndef MF_VM_CPU_X86_H
 #define MF_VM_CPU_X86_H
 
@@ -10,17 +10,17 @@ struct kvm;
 
 #define CPU_CPUID_MAX 256 /* entries; KVM's own limit is as large */
 
-/* The CPUID of all vCPUs; only the APIC ids in it differ from one to the next. Opaque: kvm_cpuid2 with its entries. */
+/* The CPUID of all vCPUs, in which only the APIC ids differ. */
 struct cpu_template;
 
-/* Fetches the CPUID that this host supports, once, and makes it that of a VM with num_cpus vCPUs. */
+/* Fetches the CPUID that this host supports, and adapts it to num_cpus vCPUs. 0 or -errno with e set. */
 int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e);
 void cpu_template_free(struct cpu_template *t);
 
-/* Gives vCPU id its CPUID, then its MSRs (some exist only after CPUID says so). 0 or -errno with e set. */
+/* Sets the CPUID of vCPU id, then its MSRs: some exist only once CPUID says so. 0 or -errno with e set. */
 int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e);
 
-/* Registers of the boot processor for the entry that the loader has prepared. */
+/* Sets the boot processor's registers to what the loader has prepared. 0 or -errno with e set. */
 int cpu_set_boot_regs(int vcpu_fd, const struct boot_regs *boot, struct err *e);
 
 #endif

@@ -1,14 +1,14 @@
 /*
- * When to look whether a guest has halted for ever.
+ * When to check whether a guest has halted for good.
  *
- * A vCPU that executes HLT with interrupts off stays inside KVM_RUN, since the local APIC in the kernel handles HLT, and
- * KVM does not tell. To find one out, all vCPUs have to be stopped (vm_is_halted). That is not done now and then, which
- * would cost every idle guest for ever, but once the guest has been quiet for HALT_QUIET_MS: no exit to us, and no
- * interrupt of ours. What a guest does before it halts are such exits, of Linux the last are to the I/O APIC.
+ * A vCPU that executes HLT with interrupts off stays inside KVM_RUN: the local APIC in the kernel handles HLT, and KVM does
+ * not report it. The check stops all vCPUs (vm_is_halted), which must not become a periodic cost of every idle guest. So it
+ * is made once the guest has been quiet for HALT_QUIET_MS: no exit to us, and no interrupt from us. A guest makes such
+ * exits before it halts; Linux's last ones are to the IOAPIC.
  *
- * What is left is a guest that does something by timer interrupts alone, which KVM's local APIC gives it, and then halts. It
- * is looked at again, after a minute and each time HALT_ASLEEP_GROWTH times as late: it is found when it has been halted
- * for some four times as long as it had been quiet, and the idle guest costs two wake-ups in the first hour.
+ * A guest may also live on the timer interrupts of KVM's local APIC alone, and halt later. So the check is repeated after a
+ * minute, and then at intervals that grow by HALT_ASLEEP_GROWTH. It finds a halt after about four times as long as the
+ * guest had been quiet. An idle guest costs two wake-ups in the first hour.
  */
 #include "vmm/vm/halt.h"
 
@@ -33,14 +33,14 @@ bool halt_is_due(struct halt *h, uint64_t now_ms)
 	int state = atomic_load(&h->state);
 
 	if (state == HALT_ACTIVE && h->wait_ms != HALT_QUIET_MS)
-		halt_wait(h, now_ms, HALT_QUIET_MS); /* it woke us */
+		halt_wait(h, now_ms, HALT_QUIET_MS); /* the guest has woken us */
 	if (now_ms < h->due_ms)
 		return false;
 	if (state == HALT_ASLEEP) {
 		halt_wait(h, now_ms, h->wait_ms * HALT_ASLEEP_GROWTH);
 		return true;
 	}
-	/* If the guest is active again meanwhile, it is as if it had been all the time. */
+	/* A guest that has become active meanwhile counts as one that was active all the time. */
 	if (!atomic_compare_exchange_strong(&h->state, &state, state + 1) || state == HALT_ACTIVE) {
 		halt_wait(h, now_ms, HALT_QUIET_MS);
 		return false;

@@ -26,8 +26,8 @@ static uint64_t net_build_hash(uint64_t hash, const char *text)
 }
 
 /*
- * A locally administered address that is the same in every run: a hash of the interface's id and of the tap's name, which
- * tells VMs with the same id on one bridge from each other.
+ * A locally administered address that is the same in every run: a hash of the interface's id and the tap's name. The name
+ * keeps two VMs on one bridge apart whose interfaces have the same id.
  */
 static void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
 {
@@ -56,13 +56,13 @@ static int net_build_backend(struct net_backend **ret, const struct config_net *
 	case CONFIG_NET_UNSET:
 		break;
 	}
-	return err_set(e, -EINVAL, "it is of no kind");
+	return err_set(e, -EINVAL, "it has no kind");
 }
 
 /*
- * passt learns the guest's MAC from its first frame, and sends what comes for a forwarded port to nobody before that. So
- * that a guest that only listens can be reached, it gets a frame in the guest's name, of a type for local experiments,
- * which it does not answer. The socket is new, so that this neither blocks nor is in the middle of another frame.
+ * passt learns the guest's MAC from its first frame; until then it cannot deliver connections to forwarded ports. A guest
+ * that only listens sends none, so we send one in its name, of the EtherType for local experiments, to which passt does not reply.
+ * The socket is new: the write neither blocks nor lands inside another frame.
  */
 static int net_build_introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], struct err *e)
 {
@@ -78,7 +78,7 @@ static int net_build_introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], str
 
 	memcpy(frame.eth.h_source, mac, sizeof(frame.eth.h_source));
 	r = fdio_write_all(passt_fd, &frame, sizeof(frame));
-	/* One that has ended already is reported by what it said. */
+	/* A passt that has exited is reported with what it wrote to stderr. */
 	return r == 0 || r == -EPIPE || r == -ECONNRESET ? 0 : err_neg(e, r, "write to passt");
 }
 

@@ -9,7 +9,7 @@ struct mem;
 struct virtio_dev;
 
 /*
- * Makes the device of n; passt_fd is the socket of its passt, if it has one, and is taken over. Returns 0 or -errno with
+ * Makes the device of n. Owns passt_fd, the socket of its passt, from here on; -1 if it has none. Returns 0 or -errno with
  * e set. Before the loop runs.
  */
 int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,

@@ -14,15 +14,15 @@
 #define BASE 18U
 #define PER_DRIVE 2U /* image, queue */
 #define PER_TAP 3U   /* tap, two queues */
-#define PER_PASST 4U /* the same, and what passt says */
+#define PER_PASST 4U /* the same, and the pipe of passt's stderr */
 #define VSOCK 8U     /* ring, call, epoll set, listener and its directory, three queues */
-#define COMMAND 9U   /* three streams and init's connection, both ends of each; what tells of their changes */
+#define COMMAND 9U   /* three streams and init's connection, both ends of each; the eventfd of their changes */
 #define CONTROL 2U   /* listener and its directory */
 #define PER_ARTIFACT 1U
-#define SPARE 6U     /* what is open for a moment (a kernel, an answer of privsep), or was handed down by the caller */
-#define CONNS_MIN 4U /* of the guest, beside those that it was lent */
+#define SPARE 6U     /* open for a moment (a kernel, an answer of privsep), or inherited from the caller */
+#define CONNS_MIN 4U /* connections of the guest, beside those that mayfly lends it */
 
-/* A client of `mayfly exec`: its connection, and the streams that are lent to the guest until that has connected. */
+/* A client of `mayfly exec`: its connection, and the streams that are lent to the guest until it connects. */
 #define PER_CLIENT (1U + STDIO_RELAY_STREAMS)
 #define CLIENTS ((INIT_COMMANDS_MAX - 1U) * PER_CLIENT + STDIO_RELAY_STREAMS)
 
@@ -65,7 +65,7 @@ int nofile_raise(const struct config *c, unsigned *ret_conns, struct err *e)
 		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 			return err_sys(e, "raise the limit of descriptors (RLIMIT_NOFILE)");
 	}
-	/* Where there are few, `mayfly exec` waits for some; the guest has its minimum. */
+	/* If there are few, `mayfly exec` waits for some; the guest gets its minimum. */
 	conns = limit.rlim_cur > alone ? (unsigned)MF_MIN(limit.rlim_cur - alone, (rlim_t)VSOCK_CONNS_MAX) : 0;
 	*ret_conns = MF_MAX(conns, CONNS_MIN);
 	return 0;

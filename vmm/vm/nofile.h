@@ -1,6 +1,6 @@
 /*
- * Descriptors: how many a VM needs. Each connection that the guest opens takes one, so their number is limited such that
- * what the VM itself opens never finds none left.
+ * How many file descriptors a VM needs. Each connection that the guest opens takes one. Their number is limited, so that
+ * the VM itself never runs out of descriptors.
  */
 #ifndef MF_VM_NOFILE_H
 #define MF_VM_NOFILE_H
@@ -8,12 +8,12 @@
 struct config;
 struct err;
 
-/* What c needs, with the few connections that a guest has in any case. */
+/* What c needs, with the minimum of connections that every guest gets. */
 unsigned nofile_needed(const struct config *c);
 
 /*
- * Raises the soft limit (RLIMIT_NOFILE) as far as c can use it, and sets *ret_conns to how many connections of its vsock are
- * left then. Returns 0, or -EMFILE with e set, which names the number, if the hard limit is below what c needs.
+ * Raises the soft limit (RLIMIT_NOFILE) as far as c can use it. Sets *ret_conns to how many vsock connections the guest may
+ * have. Returns 0, or -EMFILE with e set to the number that c needs if the hard limit is below it.
  */
 int nofile_raise(const struct config *c, unsigned *ret_conns, struct err *e);
 

@@ -47,7 +47,7 @@ static uint64_t timeline_now_ns(clockid_t clock)
 void timeline_init(struct timeline *t)
 {
 	*t = (struct timeline){ .counter_fd = -1 };
-	/* The kernel tells no process when it was started, better than in ticks; what it has used since is close. */
+	/* The kernel gives the start of a process in ticks only; the CPU time since then is a closer estimate. */
 	t->start_ns = timeline_now_ns(CLOCK_MONOTONIC) - timeline_now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	timeline_mark(t, TIMELINE_MAIN);
 }
@@ -80,7 +80,7 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 		count = 0;
 	t->mark[step].ns = ns;
 	t->mark[step].instructions = count;
-	/* Pairs with the acquire in timeline_print. Two threads here at once both tell the truth. */
+	/* Pairs with the acquire in timeline_print. Of two threads here at once, either time is right. */
 	atomic_store_explicit(&t->mark[step].set, true, memory_order_release);
 }
 

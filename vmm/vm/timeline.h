@@ -1,6 +1,6 @@
 /*
- * Time marks of one boot, from exec to the end, for --time. A mark is set once, by whichever thread gets there; all are
- * cheap enough to be set always, the counters of instructions are opened only when asked for.
+ * Time marks of one boot, from exec to the end, for --time. The thread that first reaches a step sets its mark. Marks are
+ * cheap enough to be set in every run; the counter of instructions is opened only on request.
  */
 #ifndef MF_VM_TIMELINE_H
 #define MF_VM_TIMELINE_H
@@ -12,7 +12,7 @@
 enum timeline_step {
 	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
 	TIMELINE_CONFIG,  /* options and configuration file are read and checked */
-	TIMELINE_JAIL,	  /* the process is in its jail, if it goes there */
+	TIMELINE_JAIL,	  /* the process is in its jail, if there is one */
 	TIMELINE_MEMORY,  /* guest RAM is mapped */
 	TIMELINE_KERNEL,  /* kernel, initrd and boot data are in guest RAM */
 	TIMELINE_KVM,	  /* the VM, its memory slots and interrupt controller exist */
@@ -21,15 +21,15 @@ enum timeline_step {
 	TIMELINE_RUN,	  /* before the first KVM_RUN */
 	TIMELINE_PID1,	  /* the guest's kernel opened the console for PID 1 */
 	TIMELINE_OUTPUT,  /* the first byte that user space wrote to the console */
-	/* With a command, as init and the streams tell it. */
+	/* With a command, as init and the streams report it. */
 	TIMELINE_INIT,	  /* init was started */
 	TIMELINE_ROOT,	  /* the root is mounted */
 	TIMELINE_NET,	  /* the network is up */
 	TIMELINE_STARTED, /* the command was started */
 	TIMELINE_BYTE,	  /* the first byte of its output */
-	TIMELINE_EXIT,	  /* it has ended, and all its output is written */
+	TIMELINE_EXIT,	  /* the command has exited, and all its output is written */
 	TIMELINE_END,	  /* the guest has ended */
-	TIMELINE_GONE,	  /* nothing runs any more, and all output is written */
+	TIMELINE_GONE,	  /* the VM is closed: no thread of it runs, all output is written */
 	TIMELINE_NUM_STEPS
 };
 
@@ -39,14 +39,14 @@ struct timeline {
 		uint64_t ns; /* since exec; valid once set is */
 		uint64_t instructions;
 	} mark[TIMELINE_NUM_STEPS];
-	uint64_t start_ns; /* CLOCK_MONOTONIC of exec, by the CPU time that was used up to main() */
-	int counter_fd;	   /* perf event of all threads made after it, or -1 */
+	uint64_t start_ns; /* CLOCK_MONOTONIC of exec, estimated by the CPU time up to main() */
+	int counter_fd;	   /* perf event that counts all threads made after it, or -1 */
 };
 
 /* First thing in main(). */
 void timeline_init(struct timeline *t);
 
-/* Opens the counter of instructions (user, kernel and guest) if the kernel lets us; before threads are made. */
+/* Opens the counter of instructions (user, kernel and guest) if the kernel allows it. Before threads are made. */
 void timeline_count_instructions(struct timeline *t);
 
 /* Sets a mark if it is not set yet. Any thread. */
@@ -58,10 +58,10 @@ void timeline_mark(struct timeline *t, enum timeline_step step);
  */
 int timeline_write(struct timeline *t, int fd);
 
-/* What --time and the files call a step. */
+/* The name of a step in --time and in files. */
 const char *timeline_step_name(enum timeline_step step);
 
-/* The boot time line and the table of steps, on stderr. Steps that were not reached are left out. */
+/* Prints the line of boot times and the table of steps to stderr, without the steps that were not reached. */
 void timeline_print(struct timeline *t);
 
 #endif

@@ -1,4 +1,4 @@
-/* Time marks as files; see timeline.h; perf/timeline draws them. */
+/* Time marks as a file; see timeline.h. perf/timeline draws them. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@ int timeline_write(struct timeline *t, int fd)
 	for (unsigned i = 0; i < TIMELINE_NUM_STEPS; i++) {
 		if (!atomic_load_explicit(&t->mark[i].set, memory_order_acquire))
 			continue;
-		/* What fails here makes the whole fail below: a NULL is refused. */
+		/* A failure leaves a NULL, which makes json_pack fail below. */
 		(void)json_array_append_new(steps, json_pack("{s:s,s:I,s:I}", "step",
 							     timeline_step_name((enum timeline_step)i), "at_ns",
 							     (json_int_t)t->mark[i].ns, "instructions",

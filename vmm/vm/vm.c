@@ -1,17 +1,18 @@
 /*
  * Theory of operation.
  *
- * vm_main builds the VM (vm_build.c), starts the vCPU threads, serves signals until the VM has ended, and says why it has.
+ * vm_main builds the VM (vm_build.c), starts the vCPU threads, serves signals and the guest's init until the VM has ended
+ * (vm_serve), closes it (vm_close), and reports why it has ended (vm_report.c).
  *
- * The order of construction is the fast one. Since Linux 6.17 a memory slot that is set after anything was registered on
- * KVM's I/O bus (an interrupt controller in the kernel, an ioeventfd) waits for a grace period of RCU: 7 to 20 ms. So:
- * RAM is mapped and filled first, then KVM_CREATE_VM, all memory slots, the split irqchip (which registers nothing), the
- * vCPUs with CPUID, MSRs and registers; ioeventfds only when a driver says DRIVER_OK. No PIT (it is a kernel thread), no
- * PIC, the IOAPIC in user space (ioapic.c). Slots never change while the guest runs.
+ * The order of construction is chosen for speed. Since Linux 6.17, setting a memory slot after anything was registered on
+ * KVM's I/O bus (an interrupt controller in the kernel, an ioeventfd) waits for an RCU grace period: 7 to 20 ms. So RAM is
+ * mapped and filled first; then come KVM_CREATE_VM, all memory slots, the split irqchip (which registers nothing), and the
+ * vCPUs with CPUID, MSRs and registers. ioeventfds are added when a driver sets DRIVER_OK. There is no PIT (it is a kernel
+ * thread) and no PIC, and the IOAPIC is in user space (ioapic.c). Slots never change while the guest runs.
  *
- * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. It stops the vCPUs, lets the
- * console write out what the guest had said, closes the drives (vm_close), restores the terminal and reports. KVM's
- * objects and guest RAM, which take the kernel long, are left to async_teardown.c; vm_free is for a VM that could not be built.
+ * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. vm_close then stops the vCPUs,
+ * drains the console and closes the drives. KVM's objects and guest RAM, which the kernel frees slowly, are left to
+ * async_teardown.c; vm_free is for a VM that could not be built.
  */
 #include "vmm/vm/vm.h"
 
@@ -51,10 +52,10 @@
 #include "vmm/vm/net_build.h"
 #include "vmm/vm/timeline.h"
 
-#define VM_DRAIN_MS 1000U     /* for output that waits when the guest has ended, by itself */
+#define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
-#define VM_SETTLE_MS 100      /* after which a boot is over, as far as our own code is concerned */
+#define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
 		   struct err *e)
@@ -78,7 +79,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 		return e->code;
 	log_relay_init(vm->end.wake_fd);
 	confine_init(&vm->confine, config->seccomp);
-	/* To connect to sockets, and to remove ours, where root is not the owner. */
+	/* For sockets in directories of other users: to connect to them, and to remove ours. */
 	if (config->vsock.path || config->control)
 		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
 	if (config->seccomp != SECCOMP_POLICY_KILL)
@@ -97,9 +98,9 @@ static void vm_kick_vcpus(struct vm *vm)
 
 /*
  * Ends all activity, in any state of construction: when it returns, no vCPU runs, all output is written, no I/O is in
- * flight, and the drives are free for others. What is left is KVM's objects and guest RAM.
+ * flight, and the drives are unlocked. KVM's objects and guest RAM are left.
  *
- * What waits here for a thread, a file or a program has no limit of its own: ending.c ends the process.
+ * The waits for threads, files and programs have no limits of their own: the clock of ending.c ends the process.
  */
 static void vm_close(struct vm *vm)
 {
@@ -122,7 +123,7 @@ static void vm_close(struct vm *vm)
 			mmio_reset(vm->transport[i]);
 	}
 	ending_step("the I/O threads", NULL);
-	console_stop(vm->console); /* or what it starts again could keep the loop from its end */
+	console_stop(vm->console); /* else it could start I/O again and keep the loop from stopping */
 	if (vm->io)
 		loop_stop(vm->io);
 	if (vm->vsock_loop)
@@ -135,7 +136,7 @@ static void vm_close(struct vm *vm)
 		vm->outcome.lost = true;
 	guest_client_free(vm->guest);
 	ending_step("an artifact", NULL);
-	/* Now that the guest's ends of their sockets are closed; of a VM that did not run, nothing is missed. */
+	/* The guest's ends of their sockets are closed now. A VM that did not run owes nothing. */
 	if (vm_end_reason(&vm->end) != VM_RUNNING && !helpers_finish(vm->parent->helpers))
 		vm->outcome.lost = true;
 	helpers_end(vm->parent->helpers);
@@ -163,7 +164,7 @@ void vm_active(struct vm *vm)
 		vm_end_wake(&vm->end);
 }
 
-/* Whether keys go to the guest as they are. */
+/* Whether the terminal is in raw mode, so that keys go to the guest unchanged. */
 static bool vm_wants_raw(const struct config *config)
 {
 	return config->command.args.num == 0 || config->command.terminal;
@@ -185,9 +186,9 @@ static void vm_take_signal(struct vm *vm, int signal_fd)
 }
 
 /*
- * Lets go of the pages of our own code: most are of set-up, parsers and libc's start, never to be needed again. What is
- * needed comes back from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM
- * became 637; with the code that has come since it is 937.
+ * Drops the pages of our own code: most are set-up, parsers and libc's start, and not needed again. The others come back
+ * from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM became 637; with the
+ * code that has come since it is 937.
  */
 static void vm_drop_text(void)
 {
@@ -198,12 +199,12 @@ static void vm_drop_text(void)
 	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
 }
 
-/* The VM has ended, or wakes up, or a thread that may not write to the log has a line for it. */
+/* The VM has ended, the guest is active again, or a thread that may not write the log has a line for it. */
 static void vm_take_wake(struct vm *vm)
 {
 	uint64_t count;
 
-	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* what it stands for is looked at in any case */
+	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* only clears it: the caller checks for all of them */
 	log_relay_flush();
 }
 
@@ -226,7 +227,7 @@ static bool vm_is_halted(struct vm *vm)
 	return dead;
 }
 
-/* THE main loop: signals, what init in the guest says, and the end of the VM, until it has ended. */
+/* The main loop, until the VM has ended: signals, messages of the guest's init, limits, and the check for a halt. */
 static void vm_serve(struct vm *vm, int signal_fd)
 {
 	struct pollfd fds[2 + GUEST_CLIENT_FDS_MAX] = {
@@ -262,7 +263,7 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	static const struct confine_own own = CONFINE_OWN_NONE;
 	int r = 0;
 
-	gate_close(&vm->gate); /* no guest runs before we are confined */
+	gate_close(&vm->gate); /* no guest code runs before this thread is confined */
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
@@ -275,7 +276,7 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	return r;
 }
 
-/* In a jail, the terminal's foreground cannot be seen, so its mode is the outer process's to set. */
+/* In a jail the terminal's foreground group is not visible, so the outer process sets the mode. */
 static bool vm_set_raw(const struct vm *vm)
 {
 	if (!vm_wants_raw(vm->config))
@@ -288,25 +289,25 @@ static bool vm_set_raw(const struct vm *vm)
 static void vm_restore_tty(const struct vm *vm)
 {
 	if (vm->parent->tty_fd >= 0)
-		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RESTORE, 0); /* if it is not there, it has done so */
+		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_TTY_RESTORE, 0); /* fails if it is gone and has done so */
 	else
 		tty_restore();
 }
 
 int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent)
 {
-	static struct vm vm; /* not on the stack: it is large, and threads use it until the process ends */
+	static struct vm vm; /* too large for the stack, and threads use it until the process ends */
 	struct err e;
 	int status;
 	bool raw;
 
-	(void)mallopt(M_ARENA_MAX, 1); /* threads may not map heaps of their own */
+	(void)mallopt(M_ARENA_MAX, 1); /* the threads' filters do not allow heaps of their own; a failure shows there */
 	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
 	    async_teardown_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
 		vm_free(&vm);
 		return report_err(&e);
 	}
-	tty_keep_group(); /* nobody else can change it, and we may not ask later */
+	tty_keep_group(); /* it cannot change, and the filter forbids to ask later */
 	raw = vm_set_raw(&vm);
 	status = vm_run(&vm, parent->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
 	vm_close(&vm);

@@ -1,5 +1,5 @@
 /*
- * The VM: owns everything, in the order in which it is built. vm.c builds and ends it; vcpu.c runs it.
+ * The VM: owns everything, in the order in which it is built. vm_build.c builds it, vm.c serves and closes it.
  */
 #ifndef MF_VM_VM_H
 #define MF_VM_VM_H
@@ -47,13 +47,13 @@ struct vm {
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
-	struct console_scan scan; /* the io loop's, until output is drained */
-	bool console_shown;	  /* the same: the command's output is on the console */
+	struct console_scan scan; /* written by the io loop, until output is drained */
+	bool console_shown;	  /* io loop: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
 	struct guest_client *guest; /* the talk with init, if there is a command; or NULL */
 	struct virtio_dev *vsock;   /* one of dev, or NULL */
-	unsigned max_conns;	    /* of it */
+	unsigned max_conns;	    /* of the vsock */
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
@@ -64,7 +64,7 @@ struct vm {
 	struct vm_end end;
 	struct vm_stop stop;
 	struct vm_outcome outcome;
-	struct halt halt; /* when to look whether it has, for ever */
+	struct halt halt; /* when to check whether the guest has halted for good */
 	struct gate gate;
 };
 
@@ -76,14 +76,14 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 
 /*
  * Builds everything that config asks for (vm_build.c), into a vm that vm_main has initialised. Returns 0 or -errno with e
- * set; what was built until then is vm_main's to free. Main thread, before any vCPU runs.
+ * set; vm_main frees what was built until then. Main thread, before any vCPU runs.
  */
 int vm_build(struct vm *vm, struct err *e);
 
 /* The guest has done something (an exit to us), or gets an interrupt of ours. vCPUs and loops. */
 void vm_active(struct vm *vm);
 
-/* What the guest's init reports. */
+/* Called for what the guest's init reports (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;
 
 #endif

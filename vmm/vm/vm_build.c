@@ -1,5 +1,5 @@
 /*
- * The construction of a VM, in the order that is fast (vm.c says why); what its devices call when something happens.
+ * The construction of a VM, in the order that vm.c explains, and the functions that its devices call.
  */
 #include "vmm/vm/vm.h"
 
@@ -57,7 +57,7 @@ static int vm_confine_loop(struct vm *vm, enum thread_kind kind, const struct co
 	return 0;
 }
 
-/* The threads of loops and streams, before they serve anything. */
+/* Called by the loops' threads before they serve anything. */
 
 static int vm_confine_io(void *ctx, enum loop_thread which)
 {
@@ -77,7 +77,7 @@ static int vm_confine_vsock(void *ctx, enum loop_thread which)
 	struct vm *vm = ctx;
 	struct confine_own own = CONFINE_OWN_NONE;
 
-	(void)which; /* there is one */
+	(void)which; /* there is only one kind */
 	own.own = loop_ring_fd(vm->vsock_loop);
 	own.epoll = loop_epoll_fd(vm->vsock_loop);
 	own.listen = vsock_listen_fd(vm->vsock);
@@ -140,9 +140,8 @@ static void vm_on_console(void *ctx, const uint8_t *data, size_t len)
 	console_scan(&vm->scan, data, len);
 	if (vm->guest && vm->scan.on_console && !vm->console_shown) {
 		vm->console_shown = true;
-		log_warn(
-			"the guest's kernel has no virtio-vsock: the command runs on the console, where its stdout and "
-			"stderr are one, and its stdin is empty; continuing");
+		log_warn("the guest's kernel has no virtio-vsock: the command runs on the console, where stdout and "
+			 "stderr are one stream and stdin is empty; continuing");
 		console_unmute(vm->console);
 	}
 }
@@ -164,7 +163,7 @@ static void vm_on_acpi_reset(void *ctx)
 	vm_end(ctx, VM_END_RESET, "ACPI reset");
 }
 
-/* Not that of a command, whose streams are vsock connections; nor a terminal that we are in the background of. */
+/* None for a command, whose streams are vsock connections, nor on a terminal where we are in the background. */
 static int vm_console_input(const struct config *c)
 {
 	if (c->command.args.num || (isatty(STDIN_FILENO) && !tty_is_ours(STDIN_FILENO)))
@@ -172,7 +171,7 @@ static int vm_console_input(const struct config *c)
 	return STDIN_FILENO;
 }
 
-/* A signal stack for each vCPU, and for the few other threads. */
+/* A signal stack for each vCPU and for the other threads, of which there are few. */
 _Static_assert(CRASH_STACKS >= CONFIG_CPUS_MAX + 16, "threads without a signal stack");
 
 static int vm_build_legacy(struct vm *vm, struct err *e)
@@ -214,7 +213,7 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
-/* Puts dev, which is the VM's from here on, behind the next window of the MMIO bus. */
+/* Places dev in the next window of the MMIO bus. The VM owns dev from here on. */
 static int vm_place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
 {
 	unsigned i = vm->num_devs++;
@@ -339,7 +338,7 @@ static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct er
 int vm_build(struct vm *vm, struct err *e)
 {
 	struct boot_regs regs;
-	int r = seccomp_no_new_privs(e); /* for all threads; not for passt, which changes its user */
+	int r = seccomp_no_new_privs(e); /* for all threads; not before passt starts, which changes its user */
 
 	if (!r)
 		r = nofile_raise(vm->config, &vm->max_conns, e);
