@@ -7,8 +7,11 @@
 
 #include <cmocka.h>
 
+#include "loader/acpi.h"
 #include "loader/boot_x86.h"
+#include "loader/device.h"
 #include "loader/layout.h"
+#include "loader/mptable.h"
 #include "tests/unit/elf_fixture.h"
 #include "vmm/config/config.h"
 #include "vmm/vm/boot.h"
@@ -119,6 +122,37 @@ static void test_devices(void **state)
 	assert_non_null(strstr(cmdline(), "@0xd0000000:5"));
 }
 
+/* MP table and ACPI describe the serial port, the power registers, and two devices, by the numbers that those have. */
+static void test_tables(void **state)
+{
+	const struct loader_device device[] = { { 0xd0000000, 0x1000, 5 }, { 0xd0001000, 0x1000, 6 } };
+	const struct acpi_in acpi = {
+		.cpus = 3,
+		.serial_port = 0x3f8,
+		.serial_irq = 4,
+		.sleep_control_port = 0x600,
+		.sleep_status_port = 0x601,
+		.reset_port = 0x602,
+		.reset_value = 1,
+		.s5 = 5,
+		.devices = device,
+		.num_devices = 2,
+	};
+	uint8_t irq_of_pin[7] = { 0xff, 0xff, 0xff, 0xff, 4, 5, 6 };
+	struct mem want = { 0 };
+
+	(void)state;
+	config.cpus = 3;
+	config.num_drives = 2;
+	load();
+	assert_int_equal(mem_init(&want, RAM, &err), 0);
+	assert_int_equal(acpi_write(&want, &acpi, &err), 0);
+	assert_memory_equal(mem_at(&ram, LAYOUT_ACPI, 0x1000), mem_at(&want, LAYOUT_ACPI, 0x1000), 0x1000);
+	assert_int_equal(mptable_write(&want, 3, irq_of_pin, sizeof(irq_of_pin), &err), 0);
+	assert_memory_equal(mem_at(&ram, 0, LAYOUT_GDT), mem_at(&want, 0, LAYOUT_GDT), LAYOUT_GDT);
+	mem_done(&want);
+}
+
 /* An initrd of the user's finds its own root; mayfly's init is in one of ours, which is added to that. */
 static void test_initrd(void **state)
 {
@@ -222,7 +256,7 @@ int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, boot_setup, boot_teardown)
 	const struct CMUnitTest tests[] = {
-		ONE(test_plain),   ONE(test_devices), ONE(test_initrd),
+		ONE(test_plain),   ONE(test_devices), ONE(test_tables),	 ONE(test_initrd),
 		ONE(test_entries), ONE(test_seed),    ONE(test_refused),
 	};
 

@@ -121,8 +121,7 @@ static void cpu_set_common(struct cpu_template *t)
 			entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 			break;
 		case 0x80000008: /* AMD: cores - 1 and bits of the core's number */
-			if (entry->ecx || t->num_cpus > 1)
-				entry->ecx = (entry->ecx & ~0xf0ffU) | id_bits << 12 | (t->num_cpus - 1);
+			entry->ecx = (entry->ecx & ~0xf0ffU) | id_bits << 12 | (t->num_cpus - 1);
 			break;
 		case 0x8000001d: /* AMD: logical CPUs per cache - 1 */
 			if (entry->eax & 0x1f)

@@ -1,0 +1,190 @@
+/* From an interface in the configuration to its device: its backend, its address, and the frame that passt gets. */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "virtio/net.h"
+#include "virtio/net_backend.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/vm/net_build.h"
+
+#define FRAME_LEN 60U
+
+static struct {
+	char opened[32]; /* the backend's kind, and its name or descriptor */
+	struct net_params params;
+	struct loop *loop;
+	const struct mem *mem;
+	bool backend_fails;
+} made;
+
+static struct net_backend backend;
+static struct virtio_dev *dev;
+static struct err err;
+
+static int opened(struct net_backend **ret, struct err *e)
+{
+	*ret = &backend;
+	return made.backend_fails ? err_set(e, -EBUSY, "no backend") : 0;
+}
+
+int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e)
+{
+	made.loop = loop;
+	snprintf(made.opened, sizeof(made.opened), "tap %s", name);
+	return opened(ret, e);
+}
+
+int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+{
+	made.loop = loop;
+	snprintf(made.opened, sizeof(made.opened), "fd %d", fd);
+	return opened(ret, e);
+}
+
+int net_passt_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+{
+	made.loop = loop;
+	snprintf(made.opened, sizeof(made.opened), "passt %d", fd);
+	return opened(ret, e);
+}
+
+int net_new(struct virtio_dev **ret, const struct net_params *params, struct net_backend *b, struct loop *loop,
+	    const struct mem *mem, struct err *e)
+{
+	(void)ret;
+	(void)e;
+	assert_ptr_equal(b, &backend);
+	assert_ptr_equal(loop, made.loop);
+	made.params = *params;
+	made.mem = mem;
+	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&made, 0, sizeof(made));
+	return 0;
+}
+
+static int build(const struct config_net *n, int passt_fd)
+{
+	return net_build(&dev, n, passt_fd, (struct loop *)&made, (const struct mem *)&backend, &err);
+}
+
+static struct config_net net(enum config_net_kind kind, const char *id, const char *tap)
+{
+	return (struct config_net){
+		.kind = kind, .id = (char *)(uintptr_t)id, .tap = (char *)(uintptr_t)tap, .fd = 77, .mtu = 1400
+	};
+}
+
+static void test_backends(void **state)
+{
+	struct config_net n = net(CONFIG_NET_TAP, "net0", "tap5");
+
+	(void)state;
+	n.limit[NET_TX].ops.size = 9;
+	assert_int_equal(build(&n, -1), 0);
+	assert_string_equal(made.opened, "tap tap5");
+	assert_string_equal(made.params.id, "net0");
+	assert_int_equal(made.params.mtu, 1400);
+	assert_int_equal(made.params.limit[NET_TX].ops.size, 9);
+	assert_ptr_equal(made.loop, &made);
+	assert_ptr_equal(made.mem, &backend);
+	n.kind = CONFIG_NET_FD;
+	assert_int_equal(build(&n, -1), 0);
+	assert_string_equal(made.opened, "fd 77");
+	n.kind = CONFIG_NET_UNSET;
+	assert_int_equal(build(&n, -1), -EINVAL);
+	made.backend_fails = true;
+	n.kind = CONFIG_NET_TAP;
+	assert_int_equal(build(&n, -1), -EBUSY);
+	assert_non_null(strstr(err.text, "net0")); /* the interface that it is about */
+}
+
+static void mac_of(const struct config_net *n, uint8_t mac[NET_MAC_LEN])
+{
+	assert_int_equal(build(n, -1), 0);
+	memcpy(mac, made.params.mac, NET_MAC_LEN);
+}
+
+/* The same in each run, and another for each id and each tap; of one station, and locally administered. */
+static void test_mac(void **state)
+{
+	static const struct {
+		const char *id, *tap;
+	} cases[] = { { "net0", "tap0" }, { "net1", "tap0" }, { "net0", "tap1" }, { "net0t", "ap0" } };
+	uint8_t mac[MF_ARRAY_SIZE(cases)][NET_MAC_LEN], again[NET_MAC_LEN];
+	struct config_net n;
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(cases); i++) {
+		n = net(CONFIG_NET_TAP, cases[i].id, cases[i].tap);
+		mac_of(&n, mac[i]);
+		mac_of(&n, again);
+		assert_memory_equal(mac[i], again, NET_MAC_LEN);
+		assert_int_equal(mac[i][0] & 3, 2);
+		for (size_t j = 0; j < i; j++)
+			assert_memory_not_equal(mac[i], mac[j], NET_MAC_LEN);
+	}
+	n.has_mac = true;
+	memcpy(n.mac, "\x02\x11\x22\x33\x44\x55", NET_MAC_LEN);
+	mac_of(&n, again);
+	assert_memory_equal(again, n.mac, NET_MAC_LEN);
+}
+
+/* passt knows the guest by a frame before the guest sends one; without it, nothing reaches one that only listens. */
+static void test_passt_knows_the_guest(void **state)
+{
+	struct config_net n = net(CONFIG_NET_USER, "net0", NULL);
+	uint8_t frame[4 + FRAME_LEN + 1];
+	uint32_t len;
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	assert_int_equal(build(&n, fd[0]), 0);
+	snprintf((char *)frame, sizeof(frame), "passt %d", fd[0]);
+	assert_string_equal(made.opened, (char *)frame);
+	assert_int_equal(read(fd[1], frame, sizeof(frame)), 4 + FRAME_LEN);
+	memcpy(&len, frame, sizeof(len));
+	assert_int_equal(be32toh(len), FRAME_LEN);
+	assert_memory_equal(frame + 4, "\xff\xff\xff\xff\xff\xff", 6);
+	assert_memory_equal(frame + 10, made.params.mac, NET_MAC_LEN);
+	assert_memory_equal(frame + 16, "\x88\xb5", 2);
+	/* One that has exited is reported with what it said, later. */
+	close(fd[1]);
+	assert_int_equal(build(&n, fd[0]), 0);
+	/* Any other error is ours, and its socket is not left open. */
+	assert_int_equal(close(fd[0]), 0);
+	fd[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_true(build(&n, fd[0]) < 0);
+	assert_int_equal(fcntl(fd[0], F_GETFD), -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_backends, setup),
+		cmocka_unit_test_setup(test_mac, setup),
+		cmocka_unit_test_setup(test_passt_knows_the_guest, setup),
+	};
+
+	signal(SIGPIPE, SIG_IGN); /* as ending_setup does */
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
