@@ -161,7 +161,7 @@ on_small() {
 @test "abuse: a guest that floods the console, which nobody reads" {
 	mkfifo "$BATS_TEST_TMPDIR/stalled"
 	exec {stalled}<> "$BATS_TEST_TMPDIR/stalled"
-	"$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$BATS_TEST_TMPDIR/stalled" 2> "$BATS_TEST_TMPDIR/err" 3>&- {stalled}>&- &
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$BATS_TEST_TMPDIR/stalled" 2> "$BATS_TEST_TMPDIR/err" 3>&- {stalled}>&- &
 	pid=$!
 	started+=("$pid")
 	stays_small

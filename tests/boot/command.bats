@@ -443,7 +443,7 @@ fresh_is_gone() {
 	run --separate-stderr mf_exec -- no-such-command < /dev/null
 	assert_equal "$status" 127
 	# One that is killed hangs its command up.
-	"$MAYFLY" exec "$BATS_TEST_TMPDIR/control" -- sh -c 'echo $$ > /pid; exec sleep 1000' < /dev/null &
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" exec "$BATS_TEST_TMPDIR/control" -- sh -c 'echo $$ > /pid; exec sleep 1000' < /dev/null &
 	wait_for mf_exec -- test -s /pid < /dev/null
 	kill -KILL "$!"
 	wait_for mf_exec -- sh -c '! kill -0 "$(cat /pid)" 2> /dev/null' < /dev/null

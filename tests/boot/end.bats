@@ -152,8 +152,35 @@ ended_by() {
 	ended_by QUIT 131 Quit
 }
 
+@test "end: signals that the caller ignores are ignored, with a jail too" {
+	local jail signal
+	# shellcheck disable=SC2034 # for start_mayfly
+	local DEFAULT_SIGNALS=(env '--ignore-signal=HUP,INT,QUIT,USR1,USR2')
+	for jail in '' --jail; do
+		start_flat idle $jail
+		wait_said idle
+		for signal in HUP INT QUIT USR1 USR2; do
+			kill "-$signal" "$pid"
+		done
+		sleep 0.5
+		kill -0 "$pid"
+		kill -TERM "$pid"
+		wait_end
+		assert_equal "$status" 143
+		DEFAULT_SIGNALS=(env '--ignore-signal=TERM')
+		start_flat idle $jail
+		wait_said idle
+		kill -TERM "$pid"
+		sleep 0.5
+		kill -0 "$pid"
+		kill -HUP "$pid"
+		wait_end
+		assert_equal "$status" 129
+		DEFAULT_SIGNALS=(env '--ignore-signal=HUP,INT,QUIT,USR1,USR2')
+	done
+}
+
 @test "end: SIGINT is 130, at once" {
-	# A shell starts what is in the background with SIGINT ignored; mayfly must listen all the same.
 	ended_by INT 130 Interrupt
 }
 
@@ -253,7 +280,7 @@ ended_by() {
 @test "end: a broken pipe loses output and nothing else" {
 	local fifo=$BATS_TEST_TMPDIR/fifo
 	mkfifo "$fifo"
-	"$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$fifo" 2> "$BATS_TEST_TMPDIR/err" 3>&- &
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$fifo" 2> "$BATS_TEST_TMPDIR/err" 3>&- &
 	pid=$!
 	started+=("$pid")
 	head -c 100 "$fifo" > "$BATS_TEST_TMPDIR/out"

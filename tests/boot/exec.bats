@@ -53,6 +53,21 @@ start_exec() {
 	kill_started
 }
 
+@test "exec: signals that the caller ignores are ignored" {
+	local signal
+	# shellcheck disable=SC2034 # for start_mayfly
+	local DEFAULT_SIGNALS=(env '--ignore-signal=HUP,INT')
+	start_monitor silent
+	start_exec
+	for signal in HUP INT HUP INT; do
+		kill "-$signal" "$pid"
+	done
+	sleep 0.5
+	kill -0 "$pid"
+	exec_ends 143 TERM
+	kill_started
+}
+
 @test "exec: signals are the command's; a second SIGTERM, and a third SIGINT, are not" {
 	start_monitor deaf
 	start_exec
@@ -70,7 +85,7 @@ start_exec() {
 	start_monitor over
 	mkfifo fifo
 	exec {reader}<> fifo
-	"$MAYFLY" exec ./socket -- command < /dev/null > fifo 2> err 3>&- {reader}>&- &
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" exec ./socket -- command < /dev/null > fifo 2> err 3>&- {reader}>&- &
 	pid=$!
 	started+=("$pid")
 	wait_for grep -q over took

@@ -163,7 +163,7 @@ options_of() {
 		mkfifo fifo
 		"$PYTHON" -c 'import time; f = open("fifo"); time.sleep(1000)' 3>&- &
 		started+=("$!")
-		"$MAYFLY" run -k "$GUESTS/flood.elf" $jail < /dev/null > fifo 2> err 3>&- &
+		"${DEFAULT_SIGNALS[@]}" "$MAYFLY" run -k "$GUESTS/flood.elf" $jail < /dev/null > fifo 2> err 3>&- &
 		pid=$!
 		sleep 0.5
 		ends_within "$IN_TIME" 143 TERM

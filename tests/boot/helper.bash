@@ -73,13 +73,16 @@ run_linux() {
 	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" "${options[@]}" --append "-- \"$*\""
 }
 
+# A shell starts what is in the background with SIGINT and SIGQUIT ignored, and mayfly leaves ignored what was.
+DEFAULT_SIGNALS=(env '--default-signal=INT,QUIT,HUP,TERM,USR1,USR2')
+
 # start_mayfly ARG...: in the background. Sets $pid. Its files in $BATS_TEST_TMPDIR are out, err and in, a FIFO, held
 # open here as $to so that there is no end of input.
 start_mayfly() {
 	local dir=$BATS_TEST_TMPDIR
 	[ -p "$dir/in" ] || mkfifo "$dir/in"
 	exec {to}<> "$dir/in"
-	"$MAYFLY" "$@" < "$dir/in" > "$dir/out" 2> "$dir/err" {to}>&- 3>&- &
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" "$@" < "$dir/in" > "$dir/out" 2> "$dir/err" {to}>&- 3>&- &
 	pid=$!
 	started+=("$pid")
 }

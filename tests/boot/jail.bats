@@ -186,7 +186,7 @@ run_as() {
 	assert_output hello
 	mkfifo in
 	exec {to}<> in
-	"${as_nobody[@]}" "$MAYFLY" run --jail=strict -k "$GUESTS/idle.elf" < in > out 2> err {to}>&- 3>&- &
+	"${as_nobody[@]}" "${DEFAULT_SIGNALS[@]}" "$MAYFLY" run --jail=strict -k "$GUESTS/idle.elf" < in > out 2> err {to}>&- 3>&- &
 	pid=$!
 	started+=("$pid")
 	wait_said idle

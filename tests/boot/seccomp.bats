@@ -171,6 +171,9 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	# The main thread asks for the terminal's group, and sets its mode.
 	on_tty 'expect=spinning' 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf"
 	assert_equal "$status" 0
+	# The thread of a command's input asks for the group before it reads.
+	on_tty 'expect=# ' 'send=exit 3\n' -- "$MAYFLY" run -r "$ROOTFS" -- sh -i
+	assert_equal "$status" 3
 }
 
 @test "seccomp: instructions are counted on threads that have a filter" {

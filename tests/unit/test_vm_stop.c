@@ -79,6 +79,11 @@ void ending_cut(void)
 	world.cuts++;
 }
 
+void vm_on_foreground(void *ctx)
+{
+	(void)ctx;
+}
+
 void timeline_mark(struct timeline *t, enum timeline_step step)
 {
 	(void)t;

@@ -129,9 +129,12 @@ static int serve(struct exec *x, struct err *e)
 			continue; /* EINTR */
 		if (fds[1].revents && take_signal(x, e) < 0)
 			return e->code;
-		if (fds[2].revents && read(x->relay.changed_fd, &count, sizeof(count)) == sizeof(count) &&
-		    atomic_load(&x->relay.left))
-			return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
+		if (fds[2].revents && read(x->relay.changed_fd, &count, sizeof(count)) == sizeof(count)) {
+			if (atomic_load(&x->relay.left))
+				return err_set(e, -ECANCELED, "left by Ctrl-] three times; the command got SIGHUP");
+			if (atomic_exchange(&x->relay.foreground, false))
+				tty_again(x->relay.tty);
+		}
 		if (fds[0].revents && !x->exited && take_message(x, e) < 0)
 			return e->code;
 		if (x->exited)
@@ -163,6 +166,7 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 	x->fd = control_request(c->control, c, tty, streams, e);
 	if (x->fd < 0)
 		return x->fd;
+	tty_keep_group();
 	if (tty)
 		tty_raw(STDIN_FILENO);
 	ending_serve();

@@ -200,7 +200,8 @@ static const struct filter_rule vsock_sync_rules[] = {
 static const struct filter_rule pump_rules[] = {
 	ALLOW(read, "the stream", SLOT(1, SLOT_OWN)),
 	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),
-	ALLOW(poll, "a stream that somebody has made non-blocking"),
+	ALLOW(poll, "a stream that somebody has made non-blocking; a terminal"),
+	ALLOW(ioctl, "is the terminal ours", SLOT(1, SLOT_OWN), INT(2, TIOCGPGRP)),
 	ALLOW(write, "the main thread is told of its end", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
 	ALLOW(shutdown, "the end of stdin"),
 	LOG,

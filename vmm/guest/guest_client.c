@@ -342,6 +342,8 @@ static void serve_relay(struct guest_client *a)
 
 	if (read(a->relay.changed_fd, &count, sizeof(count)) != sizeof(count))
 		return;
+	if (atomic_exchange(&a->relay.foreground, false) && a->relay.tty)
+		a->ops->foreground(a->ctx);
 	if (atomic_load(&a->relay.left))
 		a->ops->left(a->ctx);
 	tell_if_over(a);

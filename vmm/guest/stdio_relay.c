@@ -19,11 +19,13 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/tty.h"
 
 #define PUMP_SIZE 65536
 #define LEAVE_KEY 0x1d /* Ctrl-], as in other programs that stand between a terminal and a machine */
 #define LEAVE_PRESSES 3
 #define LEAVE_MS 1000
+#define BACKGROUND_MS 100
 
 uint32_t stdio_relay_tty_size(void)
 {
@@ -105,6 +107,38 @@ static ssize_t pump_read(int fd, char *buf)
 	}
 }
 
+/*
+ * The same of a terminal, which is ours to read in its foreground only: what is typed while we are in the background is for
+ * another, and reading it would stop us (SIGTTIN) or be an error. Nothing says that we have come to the foreground, so that
+ * is looked for when something is typed.
+ */
+static ssize_t pump_read_tty(struct stdio_relay_pump *p, char *buf)
+{
+	struct pollfd typed = { .fd = p->from, .events = POLLIN };
+	bool behind = false;
+	ssize_t n;
+
+	for (;;) {
+		(void)poll(&typed, 1, -1); /* if it fails, the rest finds out why */
+		if (!tty_is_ours(p->from)) {
+			behind = true;
+			(void)poll(NULL, 0, BACKGROUND_MS); /* until the other has read it */
+			continue;
+		}
+		if (behind) {
+			behind = false;
+			atomic_store(&p->relay->foreground, true);
+			fdio_event_signal(p->relay->changed_fd);
+		}
+		n = read(p->from, buf, PUMP_SIZE);
+		if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EIO) || typed.revents & POLLHUP)
+			return n;
+		behind = errno == EIO; /* in a jail, whose foreground it is cannot be seen */
+		if (behind)
+			(void)poll(NULL, 0, BACKGROUND_MS);
+	}
+}
+
 static int pump_write(int fd, const char *data, size_t len)
 {
 	struct pollfd wait = { .fd = fd, .events = POLLOUT };
@@ -130,7 +164,7 @@ static void pump_input(struct stdio_relay_pump *p, char *buf)
 	uint64_t first_ms = 0;
 	ssize_t n;
 
-	while ((n = pump_read(p->from, buf)) > 0) {
+	while ((n = p->is_tty ? pump_read_tty(p, buf) : pump_read(p->from, buf)) > 0) {
 		if (p->relay->tty && wants_to_leave(buf, (size_t)n, &presses, &first_ms)) {
 			atomic_store(&p->relay->left, true);
 			fdio_event_signal(p->relay->changed_fd);
@@ -192,6 +226,7 @@ static int start_pump(struct stdio_relay *s, unsigned i, int from, int to, bool 
 
 	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
 	*p = (struct stdio_relay_pump){ .relay = s, .from = from, .to = to, .is_input = is_input };
+	p->is_tty = is_input && isatty(from);
 	(void)pthread_attr_init(&attr); /* cannot fail on Linux */
 	ending_block_all(&attr);
 	r = pthread_create(&p->thread, &attr, pump_main, p);

@@ -25,6 +25,7 @@ struct stdio_relay_pump {
 	struct stdio_relay *relay;
 	int from, to;
 	bool is_input; /* watched for the keys that end a terminal session; its end is told by shutdown(2) */
+	bool is_tty;   /* and is read in the foreground alone */
 	bool started;
 	pthread_t thread;
 };
@@ -40,11 +41,12 @@ struct stdio_relay {
 	void *ctx;
 	bool tty;
 	struct stdio_relay_pump pump[STDIO_RELAY_STREAMS];
-	int changed_fd;	     /* eventfd: counts up when output has ended, and when the user wants to leave */
-	atomic_uint outputs; /* that have not ended yet */
-	atomic_bool seen;    /* output has come */
-	atomic_bool left;    /* Ctrl-] was typed three times within a second */
-	atomic_bool lost;    /* output could not be written, though somebody reads it */
+	int changed_fd;		/* eventfd: counts up when output has ended, and when foreground or left are set */
+	atomic_uint outputs;	/* that have not ended yet */
+	atomic_bool seen;	/* output has come */
+	atomic_bool foreground; /* a terminal is ours that was not: its mode is to be set */
+	atomic_bool left;	/* Ctrl-] was typed three times within a second */
+	atomic_bool lost;	/* output could not be written, though somebody reads it */
 };
 
 /* The terminal's size as INIT_MSG_SIZE has it: rows << 16 | columns; 0 if stdin is none. */

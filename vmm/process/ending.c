@@ -278,6 +278,16 @@ static void on_signal(int sig)
 
 /* From outside. */
 
+/* Whether our caller has it ignored, as nohup(1) has SIGHUP, and a shell without job control SIGINT and SIGQUIT. */
+static bool stays_ignored(int sig)
+{
+	struct sigaction old;
+
+	if (!is_request(sig) && sig != SIGUSR1 && sig != SIGUSR2)
+		return false;
+	return sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+}
+
 static int install(const int *signals, size_t num, void (*handler)(int), struct err *e)
 {
 	struct sigaction sa = { .sa_handler = handler, .sa_flags = SA_RESTART };
@@ -286,7 +296,7 @@ static int install(const int *signals, size_t num, void (*handler)(int), struct 
 	add_all(&sa.sa_mask, others, OTHERS_NUM);
 	sigaddset(&sa.sa_mask, SIGALRM);
 	for (size_t i = 0; i < num; i++)
-		if (sigaction(signals[i], &sa, NULL) < 0)
+		if (!stays_ignored(signals[i]) && sigaction(signals[i], &sa, NULL) < 0)
 			return err_sys(e, "install the handler of signal %d", signals[i]);
 	return 0;
 }

@@ -25,7 +25,7 @@ struct ending_kind {
 };
 
 /*
- * Installs the handlers. Until ending_serve, SIGTERM, SIGINT, SIGHUP and SIGQUIT end the process at once, and the others
+ * Installs the handlers, but for signals that the caller of mayfly has ignored: those stay so. Until ending_serve, SIGTERM, SIGINT, SIGHUP and SIGQUIT end the process at once, and the others
  * wait. Returns the descriptor that ending_take reads, or -errno with e set.
  */
 int ending_setup(const struct ending_kind *kind, struct err *e);

@@ -286,6 +286,11 @@ static bool vm_set_raw(const struct vm *vm)
 	return tty_raw(STDIN_FILENO);
 }
 
+void vm_on_foreground(void *ctx)
+{
+	(void)vm_set_raw(ctx); /* a terminal that is not ours any more stays as it is */
+}
+
 static void vm_restore_tty(const struct vm *vm)
 {
 	if (vm->parent->tty_fd >= 0)

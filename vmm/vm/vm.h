@@ -85,5 +85,6 @@ void vm_active(struct vm *vm);
 
 /* Called for what the guest's init reports (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;
+void vm_on_foreground(void *ctx); /* one of these */
 
 #endif

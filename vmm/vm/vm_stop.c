@@ -192,6 +192,7 @@ const struct guest_client_ops vm_guest_ops = {
 	.output = vm_on_output,
 	.exited = vm_on_exited,
 	.failed = vm_on_failed,
+	.foreground = vm_on_foreground,
 	.left = vm_on_left,
 	.guard = vm_on_pump,
 };
