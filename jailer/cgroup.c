@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -288,11 +289,10 @@ int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e)
 
 void cgroup_remove(struct cgroup *g)
 {
-	const struct timespec poll = { .tv_nsec = REMOVE_POLL_MS * 1000000L };
 	const uint64_t until = clock_now_ms() + REMOVE_WAIT_MS;
 
 	while (rmdir(g->dir) < 0 && errno == EBUSY && clock_now_ms() < until)
-		(void)nanosleep(&poll, NULL); /* however short it was, the clock decides */
+		(void)poll(NULL, 0, REMOVE_POLL_MS); /* however short it was, the clock decides */
 	cgroup_free(g);
 }
 

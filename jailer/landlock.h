@@ -12,7 +12,6 @@ struct err;
 /* What may still be done below a directory; path NULL: nothing. Without linux/landlock.h, whose bits these are. */
 #define LANDLOCK_REMOVE_SOCKETS (1ULL << 5 | 1ULL << 9) /* remove files; make sockets, to rename them */
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
-#define LANDLOCK_MANAGE_DIRS (1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 4) /* read, write files; list, remove */
 #define LANDLOCK_UNPACK                                                                                                \
 	(1ULL << 1 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 12 | /* write; list; make what init sends */          \
 	 1ULL << 13 | 1ULL << 14)				      /* link to another directory; truncate */

@@ -112,6 +112,7 @@ run_as() {
 		assert_equal "$set $(field "$pid" $set)" "$set 0000000000000000"
 	done
 	assert_equal "$(field "$pid" NoNewPrivs)" 1
+	assert_equal "$(field "$pid" Seccomp)" 2
 	end_jailed
 }
 
@@ -353,6 +354,13 @@ group=/sys/fs/cgroup/mayfly/test
 	assert_equal "$status" 125
 	assert_one_line "jail: control group '$group' has processes"
 	end_jailed
+	[ ! -e ${group%/*} ]
+	# A death that is not for want of memory.
+	start_jailed spin --jail=id=test,memory-max=300M
+	kill -KILL "$vm"
+	wait_end
+	assert_equal "$status" 137
+	assert_one_line 'the VM in the jail was killed'
 	[ ! -e ${group%/*} ]
 	# Killed, it leaves the group to the next one with that id.
 	start_jailed spin --jail=id=test,pids-max=40

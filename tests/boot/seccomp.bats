@@ -15,6 +15,7 @@ run_probe() {
 	local what=$1
 	shift
 	[[ " $sync_kinds " != *" ${what%%:*} "* ]] || set -- --io-engine=sync "$@"
+	[ "${what%%:*}" != outer ] || set -- --jail "$@"
 	# What log and off let pass is in no list.
 	if [ -n "${TRACE_DIR:-}" ] && [[ "$*" != *seccomp* ]]; then
 		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$MAYFLY" \
@@ -77,6 +78,68 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	tries main main "${all[@]}"
 }
 
+@test "seccomp: the process outside of a jail may serve that, and end" {
+	tries outer outer "${all[@]}" write
+}
+
+# start_monitor: one that answers nothing any more, at $socket.
+start_monitor() {
+	socket=$BATS_TEST_TMPDIR/socket
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/stand-in-monitor" deaf "$socket" > "$BATS_TEST_TMPDIR/took" 3>&- &
+	started+=("$!")
+	wait_for test -S "$socket"
+}
+
+# exec_probe KIND:ATTEMPT [OPTION...]: of `mayfly exec`. Sets $status and $stderr.
+exec_probe() {
+	local probe=$PROBED
+	[ -z "${TRACE_DIR:-}" ] || [[ "$*" == *seccomp* ]] || probe=$MAYFLY
+	run --separate-stderr env MAYFLY_PROBE="$1" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$probe" \
+		exec "${@:2}" "$socket" -- command < /dev/null
+}
+
+@test "seccomp: mayfly exec may serve its command, and end" {
+	local attempt kind thread
+	start_monitor
+	for kind in exec=exec 'pump=(in|out)put'; do
+		thread=${kind#*=} kind=${kind%%=*}
+		for attempt in "${all[@]}" write; do
+			exec_probe "$kind:$attempt"
+			[ "$status" -eq 105 ] || fail "$kind, $attempt: status $status, $stderr"
+			[ "$attempt" != tgkill ] || attempt='(getppid|tgkill)'
+			assert_one_line "thread $thread wanted a system call that it may not make: $attempt \([0-9]+\)"
+		done
+		exec_probe "$kind:i386"
+		[ "$status" -eq 159 ] || [ "$status" -eq 139 ] || fail "$kind: status $status"
+		exec_probe "$kind:openat" --seccomp log
+		assert_equal "$status" 200
+		exec_probe "$kind:openat" --no-seccomp
+		assert_equal "$status" 200
+		assert_regex "$stderr" 'seccomp is off'
+	done
+	kill_started
+}
+
+@test "seccomp: mayfly exec has a filter, no new privileges and no capabilities on every thread" {
+	local task filters=1
+	[ -z "${TRACE_DIR:-}" ] || filters=2 # strace has one, too
+	start_monitor
+	start_mayfly exec "$socket" -- command
+	wait_for grep -q asked "$BATS_TEST_TMPDIR/took"
+	wait_for all_confined "$filters"
+	for task in /proc/"$pid"/task/*; do
+		assert_equal "$(sed -n 's/^NoNewPrivs:\t//p' "$task/status")" 1
+	done
+	assert_equal "$(ls "/proc/$pid/task" | wc -l)" 4
+	assert_equal "$(capabilities_of '*')" 0000000000000000
+	kill_started
+}
+
+# all_confined NUMBER: each thread of $pid has so many filters.
+all_confined() {
+	! grep -L "^Seccomp_filters:[[:space:]]*$1\$" /proc/"$pid"/task/*/status | grep -q .
+}
+
 @test "seccomp: rings do nothing but their loops' work" {
 	local kind attempt
 	for kind in io vsock; do
@@ -87,14 +150,17 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	done
 }
 
-@test "seccomp: the main thread can have memory" {
-	run_probe main:malloc
-	assert_equal "$status" 200
+@test "seccomp: the main threads of a VM and outside of a jail can have memory" {
+	local kind
+	for kind in main outer; do
+		run_probe "$kind:malloc"
+		assert_equal "$kind $status" "$kind 200"
+	done
 }
 
 @test "seccomp: calls by the numbers of other architectures end it at once" {
 	local kind
-	for kind in main io vsock vcpu pump $sync_kinds; do
+	for kind in main outer io vsock vcpu pump $sync_kinds; do
 		run_probe "$kind:i386" -- command
 		# A kernel without 32-bit programs does not know the instruction: a crash as any other.
 		[ "$status" -eq 159 ] || [ "$status" -eq 139 ] || fail "$kind: status $status"
@@ -103,7 +169,7 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 
 @test "seccomp: a thread that crashes, or has used up its stack, is named" {
 	local kind attempt
-	for kind in main io vsock vcpu pump $sync_kinds; do
+	for kind in main outer io vsock vcpu pump $sync_kinds; do
 		for attempt in crash stack; do
 			run_probe "$kind:$attempt" -- command
 			assert_equal "$kind $attempt $status" "$kind $attempt 139"
@@ -168,9 +234,16 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	done
 	[ -z "${LAB:-}" ] || echo "$was" > "$clock"
 	assert_equal "$statuses" 00
-	# The main thread asks for the terminal's group, and sets its mode.
-	on_tty 'expect=spinning' 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf"
-	assert_equal "$status" 0
+	# Main threads ask for the terminal's group, and set its mode.
+	local jail
+	for jail in '' --jail; do
+		on_tty 'expect=spinning' 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf" $jail
+		assert_equal "$status" 0
+	done
+	start_monitor
+	on_tty raw kill=HUP kill=TERM -- "$MAYFLY" exec "$socket" -- command
+	assert_equal "$status" 129
+	kill_started
 	# The thread of a command's input asks for the group before it reads.
 	on_tty 'expect=# ' 'send=exit 3\n' -- "$MAYFLY" run -r "$ROOTFS" -- sh -i
 	assert_equal "$status" 3

@@ -2,7 +2,7 @@
  * What a thread of mayfly that an attacker has taken over would try. Linked into a build of mayfly of its own
  * (build/mayfly-probe), in which each thread calls probe_confined as the first thing behind its filter.
  *
- *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, ...
+ *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, outer, ...
  *
  * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in
  * mayfly uses these. deaf: the main thread hears neither of crashes nor of the clock of ending.c.
@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/timer.h"
 #include "vmm/process/confine.h"
@@ -286,6 +287,8 @@ static const char *const kinds[THREAD_NUM_KINDS] = {
 	[THREAD_VCPU] = "vcpu",
 	[THREAD_PUMP] = "pump",
 	[THREAD_UNPACK] = "unpack",
+	[THREAD_OUTER] = "outer",
+	[THREAD_EXEC] = "exec",
 	[THREAD_IO_SYNC] = "io_sync",
 	[THREAD_IO_WORKER] = "io_worker",
 	[THREAD_VSOCK_SYNC] = "vsock_sync",
@@ -302,7 +305,7 @@ void probe_start(void)
 {
 	sigset_t set;
 
-	if (strstr(probe_what, ":deaf")) {
+	if (strstr(probe_what, ":deaf") && !strcmp(log_thread(), "main")) {
 		sigemptyset(&set);
 		sigaddset(&set, CRASH_SIGNAL);
 		sigaddset(&set, SIGALRM);

@@ -37,6 +37,8 @@ static const struct {
 	[THREAD_VCPU] = LIST(vcpu_rules),
 	[THREAD_PUMP] = LIST(pump_rules),
 	[THREAD_UNPACK] = LIST(unpack_rules),
+	[THREAD_OUTER] = LIST(outer_rules),
+	[THREAD_EXEC] = LIST(exec_rules),
 	[THREAD_IO_SYNC] = LIST(io_sync_rules),
 	[THREAD_IO_WORKER] = LIST(io_worker_rules),
 	[THREAD_VSOCK_SYNC] = LIST(vsock_sync_rules),
@@ -240,7 +242,7 @@ static bool gives_up_files(enum thread_kind kind, const struct filter_rule *rule
 /* The one way to open that exists: without a right to read or write, and not what a symbolic link leads to. */
 static bool opens_a_name(enum thread_kind kind, const struct filter_rule *rule)
 {
-	return (kind == THREAD_VSOCK || kind == THREAD_VSOCK_SYNC) && rule->nr == SYS_openat &&
+	return (kind == THREAD_VSOCK || kind == THREAD_OUTER || kind == THREAD_VSOCK_SYNC) && rule->nr == SYS_openat &&
 	       rule->arg[0].number == 3 && rule->arg[0].mask == UINT32_MAX &&
 	       rule->arg[0].value == (O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }

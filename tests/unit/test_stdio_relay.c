@@ -28,6 +28,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/guest/stdio_relay.h"
+#include "vmm/process/confine.h"
+#include "vmm/process/crash.h"
 
 #define WAIT_MS 5000
 #define KEY "\x1d"
@@ -49,6 +51,28 @@ int clock_gettime(clockid_t clock, struct timespec *ts)
 		return (int)syscall(SYS_clock_gettime, clock, ts);
 	*ts = (struct timespec){ ms / 1000, (ms % 1000) * 1000000 };
 	return 0;
+}
+
+/* What the last thread was confined to. */
+static struct {
+	unsigned crash_threads;
+	enum thread_kind kind;
+	struct confine_own own;
+	bool fails;
+} confined;
+
+void crash_thread(void)
+{
+	confined.crash_threads++;
+}
+
+int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
+{
+	(void)c;
+	assert_int_equal(confined.crash_threads, 1); /* or its crash could not be told */
+	confined.kind = kind;
+	confined.own = *own;
+	return confined.fails ? err_set(e, -EPERM, "no filter") : 0;
 }
 
 static void on_output(void *ctx)
@@ -348,6 +372,27 @@ static void test_pairs(void **state)
 	close(others[0]);
 }
 
+/* A thread of a stream has its own descriptors, and no others. */
+static void test_confinement(void **state)
+{
+	struct stdio_relay s = { .changed_fd = 9 };
+	const struct stdio_relay_pump pump = { .relay = &s, .from = 7, .to = 8 };
+	const struct confine confine = { 0 };
+	struct err e;
+
+	(void)state;
+	assert_int_equal(stdio_relay_confine(&pump, &confine, &e), 0);
+	assert_int_equal(confined.kind, THREAD_PUMP);
+	assert_int_equal(confined.own.own, 7);
+	assert_int_equal(confined.own.to, 8);
+	assert_int_equal(confined.own.changed, 9);
+	assert_int_equal(confined.own.listen, -1);
+	assert_int_equal(confined.own.epoll, -1);
+	confined.fails = true;
+	confined.crash_threads = 0;
+	assert_int_equal(stdio_relay_confine(&pump, &confine, &e), -EPERM);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -363,6 +408,7 @@ int main(void)
 		T(test_output_that_cannot_be_written),
 		T(test_reader_that_is_too_slow),
 		T(test_pairs),
+		T(test_confinement),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

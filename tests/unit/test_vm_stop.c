@@ -32,8 +32,8 @@ static struct {
 	bool hears_stop, hears_signals;
 	unsigned stops, signals, resizes, asked, cuts, marked;
 	int last_signal, asked_status;
-	enum thread_kind kind;
-	struct confine_own own;
+	const struct stdio_relay_pump *pump;
+	const struct confine *confine;
 	bool confine_fails;
 } world;
 
@@ -90,15 +90,10 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 	world.marked |= 1U << step;
 }
 
-void crash_thread(void)
+int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
 {
-}
-
-int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
-{
-	(void)c;
-	world.kind = kind;
-	world.own = *own;
+	world.pump = pump;
+	world.confine = confine;
 	return world.confine_fails ? err_set(e, -EPERM, "no filter") : 0;
 }
 
@@ -415,20 +410,15 @@ static void test_init_reports(void **state)
 	expect_report(STATUS_FAILED);
 }
 
-/* A thread of a stream has its own descriptors, and no others. */
+/* A thread of a stream has the filter of its kind, or does not serve it. */
 static void test_threads_of_streams(void **state)
 {
-	struct stdio_relay relay = { .changed_fd = 9 };
-	const struct stdio_relay_pump pump = { .relay = &relay, .from = 7, .to = 8 };
+	const struct stdio_relay_pump pump = { .from = 7 };
 
 	(void)state;
 	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), 0);
-	assert_int_equal(world.kind, THREAD_PUMP);
-	assert_int_equal(world.own.own, 7);
-	assert_int_equal(world.own.to, 8);
-	assert_int_equal(world.own.changed, 9);
-	assert_int_equal(world.own.listen, -1);
-	assert_int_equal(world.own.epoll, -1);
+	assert_ptr_equal(world.pump, &pump);
+	assert_ptr_equal(world.confine, &vm.confine);
 	world.confine_fails = true;
 	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), -EPERM);
 }

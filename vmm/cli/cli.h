@@ -60,6 +60,14 @@ struct cli_option {
 	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers;\ndefault: root", .key = "user" }
 /* clang-format on */
 
+/* clang-format off */
+#define CLI_SAFETY_OPTIONS                                                                                             \
+	{ .help = "Safety" },                                                                                 \
+	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log),\noff; default: kill",   \
+	  .key = "seccomp" },                                                                                          \
+	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" }
+/* clang-format on */
+
 /* What the help of a command says, and what its parser knows. */
 struct cli_usage {
 	const char *command;

@@ -11,6 +11,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/log.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
@@ -19,6 +20,7 @@
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/stdio_relay.h"
+#include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
@@ -38,6 +40,7 @@ static int set_target(void *target, const char *text, struct err *e)
 static const struct cli_option exec_options[] = {
 	{ .help = "Command" },
 	CLI_COMMAND_OPTIONS,
+	CLI_SAFETY_OPTIONS,
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
@@ -56,6 +59,7 @@ const struct cli_usage cli_exec_usage = {
 struct exec {
 	int fd, signal_fd;
 	struct stdio_relay relay;
+	struct confine confine;
 	bool exited;
 	unsigned status;
 	int ended_by; /* a signal; 0: by none */
@@ -146,11 +150,20 @@ static int serve(struct exec *x, struct err *e)
 /* On a thread of the command's streams. */
 static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
-	(void)ctx;
-	(void)pump;
-	(void)e;
-	crash_thread();
-	return 0;
+	const struct exec *x = ctx;
+
+	return stdio_relay_confine(pump, &x->confine, e);
+}
+
+/* When the threads of the streams run. */
+static int confine_main(const struct exec *x, struct err *e)
+{
+	struct confine_own own = CONFINE_OWN_NONE;
+
+	own.own = x->fd;
+	own.changed = x->relay.changed_fd;
+	own.watch[0] = x->signal_fd;
+	return confine_thread(&x->confine, THREAD_EXEC, &own, e);
 }
 
 static int run(struct exec *x, const struct config *c, struct err *e)
@@ -160,9 +173,13 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 	int streams[STDIO_RELAY_STREAMS], r;
 
 	x->signal_fd = ending_setup(&kind, e);
-	if (x->signal_fd < 0 || crash_setup(e) < 0)
+	log_set_thread("exec");
+	if (x->signal_fd < 0 || crash_setup(e) < 0 || seccomp_no_new_privs(e) < 0)
 		return e->code;
+	confine_warn(c->seccomp);
+	confine_init(&x->confine, c->seccomp);
 	x->relay.guard = on_pump;
+	x->relay.ctx = x;
 	x->fd = control_request(c->control, c, tty, streams, e);
 	if (x->fd < 0)
 		return x->fd;
@@ -171,6 +188,8 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 		tty_raw(STDIN_FILENO);
 	ending_serve();
 	r = stdio_relay_start(&x->relay, tty, streams, e);
+	if (!r)
+		r = confine_main(x, e);
 	if (!r)
 		r = serve(x, e);
 	/* Who leaves does not wait for output. */

@@ -78,10 +78,7 @@ static const struct cli_option run_options[] = {
 	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 
-	{ .help = "Safety" },
-	{ 0, "seccomp", "POLICY", "kill, or for debugging: log (in the kernel's log),\noff; default: kill",
-	  .key = "seccomp" },
-	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" },
+	CLI_SAFETY_OPTIONS,
 
 	{ .help = "Messages" },
 	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },

@@ -9,6 +9,8 @@ enum thread_kind {
 	THREAD_VCPU,
 	THREAD_PUMP,
 	THREAD_UNPACK, /* of a process of its own */
+	THREAD_OUTER,  /* of the process outside of a jail, its only one */
+	THREAD_EXEC,   /* the main thread of `mayfly exec` */
 	/* Of --io-engine=sync. */
 	THREAD_IO_SYNC,
 	THREAD_IO_WORKER,
@@ -21,6 +23,9 @@ enum filter_slot {
 	SLOT_MAIN_TID,
 	SLOT_CRASH_SIGNAL,
 	SLOT_LOG,	 /* where the log goes */
+	SLOT_SIGNALS,	 /* a pipe: what signal handlers note */
+	SLOT_CHILD,	 /* the process that runs the VM, as the one outside of its jail knows it */
+	SLOT_EVENTS,	 /* memory.events of the jail's control group */
 	SLOT_WAKE,	 /* eventfd: wakes the main thread */
 	SLOT_IO_WAKE,	 /* eventfd: calls the io loop */
 	SLOT_VSOCK_WAKE, /* the same of the vsock loop */
@@ -30,12 +35,12 @@ enum filter_slot {
 	SLOT_COUNTER,	 /* of instructions */
 	SLOT_VM,	 /* KVM's VM */
 	/* Of the thread itself. */
-	SLOT_OWN,     /* its vCPU, its ring, what it reads, or the eventfd of io_worker */
+	SLOT_OWN,     /* its vCPU, its ring, what it reads, a connection, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */
-	SLOT_TO,      /* what a pump writes to */
+	SLOT_TO,      /* what a pump writes to; signals for a VM in a jail */
 	SLOT_CHANGED, /* eventfd: a session has changed */
 	SLOT_EPOLL,   /* its loop's epoll set */
-	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls of its loop */
+	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls of its loop; sockets of privsep.h, outside */
 	SLOT_WATCH1,
 	SLOT_WATCH2,
 	SLOT_WATCH3,

@@ -32,6 +32,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "vmm/filters/kinds.h"
 
@@ -230,6 +231,68 @@ static const struct filter_rule unpack_rules[] = {
 	ALLOW(exit_group, "the end"),
 };
 
+/* What a main thread does when it crashes: it dies of the signal, with a core file. */
+#define MAIN_CRASH                                                                                                     \
+	ALLOW(rt_sigaction, "a crash: its signal gets its own action back", INT(1, SIGSEGV)),                          \
+		ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)), ALLOW(rt_sigaction, "the same", INT(1, SIGILL)),      \
+		ALLOW(rt_sigaction, "the same", INT(1, SIGFPE)), ALLOW(rt_sigaction, "the same", INT(1, SIGABRT))
+
+/* The terminal that mayfly was started on. */
+#define TERMINAL                                                                                                       \
+	ALLOW(ioctl, "the terminal: its foreground group", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP)),                   \
+		ALLOW(ioctl, "the terminal: its mode is saved", INT(1, STDIN_FILENO), INT(2, TCGETS)),                 \
+		ALLOW(ioctl, "the terminal: raw, or as before", INT(1, STDIN_FILENO), INT(2, TCSETS))
+
+/* Signals, a crash, a line of text: the main threads of processes that serve a VM, or a command, of another process. */
+#define ATTENDS                                                                                                        \
+	ALLOW(poll, "the main loop; room for a line on stderr"),                                                       \
+		ALLOW(write, "the handler of a signal notes it", SLOT(1, SLOT_SIGNALS), LEN(3, 1)),                    \
+		ALLOW(write, "messages to the user", INT(1, STDERR_FILENO)), LOG, CLOCK, TERMINAL,                     \
+		RARELY(restart_syscall, "poll goes on after the machine, or the control group, was frozen"),           \
+		ALLOW(rt_sigreturn, "a signal handler returns"),                                                       \
+		ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)), MAIN_CRASH,                      \
+		ALLOW(tgkill, "the end by a crash's signal", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID)),               \
+		ALLOW(exit_group, "the end")
+
+/*
+ * The process outside of a jail (supervise.c), once the VM's process runs. It opens no file; Landlock keeps what it can
+ * remove below the directories of its sockets and of its control group.
+ */
+static const struct filter_rule outer_rules[] = {
+	ATTENDS,
+	ALLOW(read, "signals that were noted; what a passt that has ended said"),
+	ALLOW(write, "a signal for the VM", SLOT(1, SLOT_TO), LEN(3, 1)),
+	ALLOW(recvfrom, "the VM asks for the terminal's mode", SLOT(1, SLOT_WATCH0), INT(4, MSG_DONTWAIT)),
+	ALLOW(recvfrom, "the VM asks for a connection", SLOT(1, SLOT_WATCH1), INT(4, MSG_DONTWAIT)),
+	ALLOW(sendmsg, "the answer", SLOT(1, SLOT_WATCH0), INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
+	ALLOW(sendmsg, "the answer, with the connection", SLOT(1, SLOT_WATCH1), INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
+	ALLOW(openat, "the guest connects: what has that port's name?", INT(3, O_PATH | O_NOFOLLOW | O_CLOEXEC)),
+	ALLOW(newfstatat, "the guest connects: is it a socket?", INT(4, AT_EMPTY_PATH)),
+	ALLOW(socket, "the guest connects", INT(1, AF_UNIX), INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	ALLOW(connect, "the guest connects"),
+	ALLOW(close, "a connection was sent; the end"),
+	ALLOW(kill, "the VM does not end in time", SLOT(1, SLOT_CHILD), INT(2, SIGKILL)),
+	ALLOW(wait4, "the VM, passt, or the keeper of an artifact has ended"),
+	ALLOW(pread64, "did the VM use up its memory", SLOT(1, SLOT_EVENTS)),
+	ALLOW(munmap, "the page of an artifact's keeper"),
+	ALLOW(brk, "malloc"),
+	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
+	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
+	ALLOW(unlinkat, "it is removed", INT(3, 0)),
+	ALLOW(rmdir, "the control group is removed"),
+};
+
+/* `mayfly exec`, once the command's streams have their threads (pump_rules). */
+static const struct filter_rule exec_rules[] = {
+	ATTENDS,
+	ALLOW(read, "a signal that was noted", SLOT(1, SLOT_WATCH0), LEN(3, 1)),
+	ALLOW(read, "a stream has ended", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
+	ALLOW(recvmsg, "the monitor: what became of the command", SLOT(1, SLOT_OWN), INT(3, MSG_CMSG_CLOEXEC)),
+	ALLOW(sendto, "signals, and the terminal's size, for the command", SLOT(1, SLOT_OWN), INT(4, MSG_NOSIGNAL)),
+	ALLOW(ioctl, "the terminal: its size", INT(1, STDIN_FILENO), INT(2, TIOCGWINSZ)),
+	FUTEX("the threads of streams are waited for"),
+};
+
 static const struct filter_rule main_rules[] = {
 	ALLOW(poll, "THE main loop"),
 	ALLOW(read, "signals, eventfds, init's messages"),
@@ -261,11 +324,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),
-	ALLOW(rt_sigaction, "a crash: to die of its signal, with a core file", INT(1, SIGSEGV)),
-	ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)),
-	ALLOW(rt_sigaction, "the same", INT(1, SIGILL)),
-	ALLOW(rt_sigaction, "the same", INT(1, SIGFPE)),
-	ALLOW(rt_sigaction, "the same", INT(1, SIGABRT)),
+	MAIN_CRASH,
 	ALLOW(exit_group, "the end"),
 };
 

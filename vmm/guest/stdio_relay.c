@@ -18,6 +18,8 @@
 #define MF_LOG_MODULE "stdio"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/process/confine.h"
+#include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
 
@@ -250,6 +252,17 @@ int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_
 	if (!r && !tty)
 		r = start_pump(s, 2, fd[2], STDERR_FILENO, false, e);
 	return r ? r : start_pump(s, 0, STDIN_FILENO, fd[0], true, e);
+}
+
+int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
+{
+	struct confine_own own = CONFINE_OWN_NONE;
+
+	own.own = pump->from;
+	own.to = pump->to;
+	own.changed = pump->relay->changed_fd;
+	crash_thread();
+	return confine_thread(confine, THREAD_PUMP, &own, e);
 }
 
 bool stdio_relay_is_done(const struct stdio_relay *s)

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct confine;
 struct err;
 
 #define STDIO_RELAY_STREAMS 3
@@ -68,6 +69,11 @@ int stdio_relay_make_pairs(int fd[STDIO_RELAY_STREAMS], int ret_others[STDIO_REL
  * -errno with e set; stdio_relay_end accepts either.
  */
 int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e);
+
+/*
+ * For a guard: the thread of a pump handles crashes, and has the filter of its kind. Returns 0 or -errno with e set.
+ */
+int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e);
 
 /* Whether all output has been written, or given up. */
 bool stdio_relay_is_done(const struct stdio_relay *s);

@@ -40,7 +40,7 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 {
 	struct cgroup_params p = { .parent = PARENT, .fresh = true };
 	struct jail_group g = { .made = true };
-	char name[32], *slash;
+	char name[32], path[CONFIG_PATH_MAX], *slash;
 
 	snprintf(name, sizeof(name), "run-%d", (int)getpid());
 	p.name = j->id ? j->id : name;
@@ -53,6 +53,9 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 		return 0;
 	if (make(&g, &p, e) < 0)
 		return e->code == -EBUSY ? e->code : (err_wrap(e, "limits"), jail_lacks(j->strict, e));
+	/* Now: the process outside opens no file any more when it is needed. */
+	snprintf(path, sizeof(path), "%s/memory.events", g.cgroup.dir);
+	g.events_fd = open(path, O_RDONLY | O_CLOEXEC);
 	g.parent = strdup(g.cgroup.dir);
 	slash = g.parent ? strrchr(g.parent, '/') : NULL;
 	if (slash)
@@ -63,16 +66,13 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 
 bool jail_group_had_oom(const struct jail_group *g)
 {
-	char path[CONFIG_PATH_MAX], text[EVENTS_MAX];
+	char text[EVENTS_MAX];
 	const char *line;
-	MF_CLOSE int fd = -1;
 	ssize_t len;
 
-	if (!g->made)
+	if (!g->made || g->events_fd < 0)
 		return false;
-	snprintf(path, sizeof(path), "%s/memory.events", g->cgroup.dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	len = fd < 0 ? 0 : fdio_pread(fd, text, sizeof(text) - 1, 0);
+	len = fdio_pread(g->events_fd, text, sizeof(text) - 1, 0);
 	text[len > 0 ? len : 0] = '\0';
 	line = strstr(text, "oom_kill ");
 	return line && line[sizeof("oom_kill ") - 1] != '0';
@@ -82,6 +82,8 @@ void jail_group_remove(struct jail_group *g)
 {
 	if (!g->made)
 		return;
+	if (g->events_fd >= 0)
+		close(g->events_fd);
 	cgroup_remove(&g->cgroup);
 	if (g->parent)
 		(void)rmdir(g->parent); /* it is another one's, too */

@@ -12,7 +12,8 @@ struct err;
 struct jail_group {
 	bool made;
 	struct cgroup cgroup;
-	char *parent; /* owned: the directory above it */
+	int events_fd; /* memory.events; or -1: its memory is not limited */
+	char *parent;  /* owned: the directory above it */
 };
 
 /*

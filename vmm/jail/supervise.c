@@ -12,7 +12,7 @@
  *	  START_MAP -->
  *	  <-- START_DONE, the ids	the VM's process and PID 1 of its namespace, both children of the outside
  *
- * From there on the process outside has hardly any rights, and does little: it passes signals on by a pipe, of which the VM
+ * From there on the process outside has hardly any rights and a seccomp filter (outer_rules), and does little: it passes signals on by a pipe, of which the VM
  * reads what it would else read of its own (signals themselves come from the terminal to both, which must not count
  * twice); it answers what the VM asks (privsep.h); it looks after passt; and when the VM has ended it removes
  * what there was, and has the same status. It has a pipe, "life", whose end tells PID 1 of the jail to end, and with
@@ -59,6 +59,7 @@
 #include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
+#include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
@@ -284,8 +285,11 @@ static const char *directory_of(char *path)
 	return path ? dirname(path) : NULL;
 }
 
-/* All that is still needed is to remove names in directories of others. Failing in it is no danger. */
-static void drop_privileges(const struct outer *o)
+/*
+ * All that is still needed is to remove names in directories of others. If Landlock is missing, the capabilities and the
+ * filter are dropped and loaded all the same. Returns 0, or -errno with e set: there is no filter.
+ */
+static int confine_outer(const struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
 	/* The root of cgroup v2 is not writable, not even for its owner. */
@@ -298,15 +302,25 @@ static void drop_privileges(const struct outer *o)
 	const struct landlock_dir dirs[] = {
 		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
 		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
-		{ o->group.parent, LANDLOCK_MANAGE_DIRS },
+		{ o->group.parent, LANDLOCK_REMOVE_DIRS },
 		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
 	};
-	struct err e;
+	struct confine_own own = CONFINE_OWN_NONE;
+	struct confine confine;
 
-	if (geteuid() == 0 && privileges_lock(&e) < 0)
-		log_debug("outside: %s", e.text);
-	if (privileges_drop(geteuid() == 0 ? mask : 0, &e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), &e) < 0)
-		log_debug("outside: %s", e.text);
+	if (geteuid() == 0 && privileges_lock(e) < 0)
+		log_debug("outside: %s", e->text);
+	if (privileges_drop(geteuid() == 0 ? mask : 0, e) < 0 || landlock_restrict(dirs, MF_ARRAY_SIZE(dirs), e) < 0)
+		log_debug("outside: %s", e->text);
+	tty_keep_group();
+	confine_init(&confine, c->seccomp);
+	confine.capabilities = mask;
+	confine.value[SLOT_CHILD] = o->pids.main;
+	confine.value[SLOT_EVENTS] = o->group.made ? o->group.events_fd : -1;
+	own.to = o->signals[OUTSIDE];
+	own.watch[0] = o->tty[OUTSIDE];
+	own.watch[1] = o->vsock[OUTSIDE];
+	return confine_thread(&confine, THREAD_OUTER, &own, e);
 }
 
 static int answer(void *ctx, enum privsep_call call, uint32_t value)
@@ -417,6 +431,7 @@ static int go_outside(struct outer *o)
 	struct err e;
 	int status;
 
+	log_set_thread("outer");
 	if (crash_setup(&e) < 0)
 		log_warn("%s; continuing", e.text);
 	ending_outside();
@@ -426,7 +441,10 @@ static int go_outside(struct outer *o)
 	status = attend_start(o);
 	if (status)
 		return status;
-	drop_privileges(o);
+	if (confine_outer(o, &e) < 0) {
+		kill_jail(o);
+		return report_err(&e);
+	}
 	watch(o);
 	tty_restore(); /* whatever has ended it */
 	status = status_of(o);

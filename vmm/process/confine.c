@@ -8,9 +8,11 @@
 
 #include "jailer/privileges.h"
 #include "vmm/base/err.h"
+#define MF_LOG_MODULE "seccomp"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
 
 struct filter_code {
 	const char *name;
@@ -39,7 +41,15 @@ void confine_init(struct confine *c, enum seccomp_policy policy)
 	c->value[SLOT_MAIN_TID] = gettid();
 	c->value[SLOT_CRASH_SIGNAL] = CRASH_SIGNAL;
 	c->value[SLOT_LOG] = log_fd();
+	c->value[SLOT_SIGNALS] = ending_handlers_fd();
 	probe_start();
+}
+
+void confine_warn(enum seccomp_policy policy)
+{
+	if (policy != SECCOMP_POLICY_KILL)
+		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
+			 policy == SECCOMP_POLICY_LOG ? "log" : "off");
 }
 
 struct seccomp_code confine_code(enum thread_kind kind)
@@ -49,7 +59,8 @@ struct seccomp_code confine_code(enum thread_kind kind)
 
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
 {
-	const bool names = kind == THREAD_MAIN || kind == THREAD_VSOCK || kind == THREAD_VSOCK_SYNC;
+	const bool names = kind == THREAD_MAIN || kind == THREAD_OUTER || kind == THREAD_VSOCK ||
+			   kind == THREAD_VSOCK_SYNC;
 	const struct seccomp_code code = confine_code(kind);
 	uint32_t value[FILTER_NUM_SLOTS];
 

@@ -22,9 +22,12 @@ struct confine {
 /* All descriptors -1, no capabilities; the process, its main thread, which calls this, and its log are known. */
 void confine_init(struct confine *c, enum seccomp_policy policy);
 
+/* Logs a warning if the policy does not stop a guest that takes mayfly over. */
+void confine_warn(enum seccomp_policy policy);
+
 #define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
 
-/* What is the calling thread's own. */
+/* What is the calling thread's own; see kinds.h. */
 struct confine_own {
 	int own, listen, to, changed, epoll;
 	int watch[CONFINE_WATCHES];

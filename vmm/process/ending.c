@@ -328,6 +328,11 @@ int ending_setup(const struct ending_kind *kind, struct err *e)
 	return fd[0];
 }
 
+int ending_handlers_fd(void)
+{
+	return ending.fd;
+}
+
 void ending_serve(void)
 {
 	sigset_t set;

@@ -30,6 +30,9 @@ struct ending_kind {
  */
 int ending_setup(const struct ending_kind *kind, struct err *e);
 
+/* What the handlers write to: the other end of that. */
+int ending_handlers_fd(void);
+
 /* From now on signals are read. A request starts the clock all the same, whatever the main thread does. */
 void ending_serve(void);
 

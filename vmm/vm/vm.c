@@ -82,9 +82,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	/* For sockets in directories of other users: to connect to them, and to remove ours. */
 	if (config->vsock.path || config->control)
 		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
-	if (config->seccomp != SECCOMP_POLICY_KILL)
-		log_warn("seccomp is %s: a guest that takes mayfly over is not stopped by it; continuing",
-			 config->seccomp == SECCOMP_POLICY_LOG ? "log" : "off");
+	confine_warn(config->seccomp);
 	vm->confine.value[SLOT_WAKE] = vm->end.wake_fd;
 	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
 	return 0;

@@ -177,13 +177,8 @@ static void vm_on_left(void *ctx)
 static int vm_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	const struct vm *vm = ctx;
-	struct confine_own own = CONFINE_OWN_NONE;
 
-	own.own = pump->from;
-	own.to = pump->to;
-	own.changed = pump->relay->changed_fd;
-	crash_thread();
-	return confine_thread(&vm->confine, THREAD_PUMP, &own, e);
+	return stdio_relay_confine(pump, &vm->confine, e);
 }
 
 const struct guest_client_ops vm_guest_ops = {
