@@ -24,14 +24,13 @@ static void check_tun(const struct doctor_host *h, struct doctor_finding *f)
 	MF_CLOSE int fd = doctor_open(h, "/dev/net/tun", O_RDWR);
 
 	if (fd >= 0) {
-		doctor_found(f, DOCTOR_OK, "/dev/net/tun opens: guests can have taps (-n tap=NAME)");
+		doctor_ok(f, "/dev/net/tun opens: guests can have taps (-n tap=NAME)");
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "no taps (-n tap=NAME): /dev/net/tun: %s", strerror(-fd));
-	if (fd == -EACCES || fd == -EPERM)
-		doctor_advise(f, "as root: chmod 666 /dev/net/tun");
-	else
-		doctor_advise(f, "modprobe tun; in a container, hand it /dev/net/tun");
+	doctor_warn(f,
+		    fd == -EACCES || fd == -EPERM ? "as root: chmod 666 /dev/net/tun" :
+						    "modprobe tun; in a container, hand it /dev/net/tun",
+		    "no taps (-n tap=NAME): /dev/net/tun: %s", strerror(-fd));
 }
 
 static void check_passt(const struct doctor_host *h, struct doctor_finding *f)
@@ -44,12 +43,11 @@ static void check_passt(const struct doctor_host *h, struct doctor_finding *f)
 		int len = snprintf(path, sizeof(path), "%s%s/passt", h->root, dir);
 
 		if (*dir && len > 0 && (size_t)len < sizeof(path) && access(path, X_OK) == 0) {
-			doctor_found(f, DOCTOR_OK, "%s: guests can have a network without privileges (-n user)", path);
+			doctor_ok(f, "%s: guests can have a network without privileges (-n user)", path);
 			return;
 		}
 	}
-	doctor_found(f, DOCTOR_WARN, "passt is not in $PATH: no network without privileges (-n user)");
-	doctor_advise(f, "apt install passt");
+	doctor_warn(f, "apt install passt", "passt is not in $PATH: no network without privileges (-n user)");
 }
 
 static void check_hugepages(const struct doctor_host *h, struct doctor_finding *f)
@@ -65,15 +63,13 @@ static void check_hugepages(const struct doctor_host *h, struct doctor_finding *
 	mode = mode ? mode + 1 : modes;
 	mode[strcspn(mode, "]")] = '\0';
 	if (!strcmp(mode, "always") || !strcmp(mode, "madvise")) {
-		doctor_found(f, DOCTOR_OK, "transparent: %s; reserved: %lu, free of them %lu", mode, total, unused);
+		doctor_ok(f, "transparent: %s; reserved: %lu, free of them %lu", mode, total, unused);
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "no transparent huge pages%s%s: guests take many more page faults",
-		     *mode ? ": " : "", mode);
-	if (*mode)
-		doctor_advise(f, "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
-	else
-		doctor_advise(f, "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE");
+	doctor_warn(f,
+		    *mode ? "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled" :
+			    "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
+		    "no transparent huge pages%s%s: guests take many more page faults", *mode ? ": " : "", mode);
 }
 
 static void check_memlock(const struct doctor_host *h, struct doctor_finding *f)
@@ -85,20 +81,16 @@ static void check_memlock(const struct doctor_host *h, struct doctor_finding *f)
 	line = strstr(limits, "Max locked memory");
 	line = line ? line + strlen("Max locked memory") : limits;
 	line += strspn(line, " ");
-	if (!strncmp(line, "unlimited", 9)) {
-		doctor_found(f, DOCTOR_OK, "unlimited");
-		return;
-	}
-	if (sscanf(line, "%llu", &bytes) != 1) {
-		doctor_found(f, DOCTOR_WARN, "the limit of locked memory cannot be read");
-		doctor_advise(f, "mount /proc");
-		return;
-	}
-	doctor_found(f, bytes / KIB < MEMLOCK_MIN_KIB ? DOCTOR_WARN : DOCTOR_OK, "%llu KiB", bytes / KIB);
-	if (f->level != DOCTOR_OK)
-		doctor_advise(
-			f,
-			"ulimit -l 8192, or memlock in /etc/security/limits.conf: Linux before 5.12 counts rings there");
+	if (!strncmp(line, "unlimited", 9))
+		doctor_ok(f, "unlimited");
+	else if (sscanf(line, "%llu", &bytes) != 1)
+		doctor_warn(f, "mount /proc", "the limit of locked memory cannot be read");
+	else if (bytes / KIB >= MEMLOCK_MIN_KIB)
+		doctor_ok(f, "%llu KiB", bytes / KIB);
+	else
+		doctor_warn(f,
+			    "ulimit -l 8192, or memlock in /etc/security/limits.conf: Linux before 5.12 counts rings there",
+			    "%llu KiB", bytes / KIB);
 }
 
 static void check_kernel(const struct doctor_host *h, struct doctor_finding *f)
@@ -107,12 +99,11 @@ static void check_kernel(const struct doctor_host *h, struct doctor_finding *f)
 	struct err e;
 
 	config_init(&c);
-	if (h->kernel(&c, &e) == 0) {
-		doctor_found(f, DOCTOR_OK, "%s", c.kernel);
-	} else {
-		doctor_found(f, DOCTOR_WARN, "%s", e.text);
-		doctor_advise(f, "`make kernel` and `make install`, or set $MAYFLY_KERNEL, or mayfly run -k FILE");
-	}
+	if (h->kernel(&c, &e) == 0)
+		doctor_ok(f, "%s", c.kernel);
+	else
+		doctor_warn(f, "`make kernel` and `make install`, or set $MAYFLY_KERNEL, or mayfly run -k FILE", "%s",
+			    e.text);
 	config_done(&c);
 }
 
@@ -121,11 +112,11 @@ static void check_rootfs(const struct doctor_host *h, struct doctor_finding *f)
 	MF_FREE char *path = h->rootfs();
 
 	if (path) {
-		doctor_found(f, DOCTOR_OK, "%s, for mayfly run -d", path);
+		doctor_ok(f, "%s, for mayfly run -d", path);
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "no rootfs.ext4 beside mayfly or in share/mayfly");
-	doctor_advise(f, "name any image: mayfly run -d FILE or -i FILE; `make rootfs` builds a small one");
+	doctor_warn(f, "name any image: mayfly run -d FILE or -i FILE; `make rootfs` builds a small one",
+		    "no rootfs.ext4 beside mayfly or in share/mayfly");
 }
 
 const struct doctor_check doctor_checks[] = {

@@ -1,13 +1,12 @@
 /* What `mayfly doctor` tries out on the host that it is on; see doctor.h. */
 #include <errno.h>
 #include <liburing.h>
-#include <linux/landlock.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jailer/landlock.h"
 #include "loader/kernel.h"
 #include "vmm/base/err.h"
 #include "vmm/config/config.h"
@@ -49,13 +48,6 @@ static int try_user_namespace(void)
 	if (waitpid(pid, &status, 0) < 0)
 		return -errno;
 	return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
-}
-
-static int landlock_abi(void)
-{
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-
-	return abi < 0 ? -errno : (int)abi;
 }
 
 static int try_kernel(struct config *c, struct err *e)

@@ -26,21 +26,18 @@ void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_findi
 	on = *value == 'Y' || *value == '1';
 	doctor_read_line(h, CPU_VULNERABILITIES "/itlb_multihit", multihit);
 	safe = !strcmp(multihit, "Not affected");
-	if (!known) {
-		doctor_found(f, DOCTOR_OK, "this KVM has no such parameter");
-	} else if (on && safe) {
-		doctor_found(f, DOCTOR_WARN,
-			     "%s, though this CPU is not affected: each VM starts a kernel thread, and its code is "
-			     "mapped in small pages",
-			     value);
-		doctor_advise(f, "options kvm nx_huge_pages=never in /etc/modprobe.d/kvm.conf");
-	} else if (!on && *multihit && !safe && !strstr(multihit, "VMX disabled")) {
-		doctor_found(f, DOCTOR_WARN, "%s, but this CPU has the iTLB multihit fault: a guest can stop the host",
-			     value);
-		doctor_advise(f, "echo auto > /sys/module/kvm/parameters/nx_huge_pages");
-	} else {
-		doctor_found(f, DOCTOR_OK, "%s, as this CPU needs it", value);
-	}
+	if (!known)
+		doctor_ok(f, "this KVM has no such parameter");
+	else if (on && safe)
+		doctor_warn(f, "options kvm nx_huge_pages=never in /etc/modprobe.d/kvm.conf",
+			    "%s, though this CPU is not affected: each VM starts a kernel thread, and its code is "
+			    "mapped in small pages",
+			    value);
+	else if (!on && *multihit && !safe && !strstr(multihit, "VMX disabled"))
+		doctor_warn(f, "echo auto > /sys/module/kvm/parameters/nx_huge_pages",
+			    "%s, but this CPU has the iTLB multihit fault: a guest can stop the host", value);
+	else
+		doctor_ok(f, "%s, as this CPU needs it", value);
 }
 
 /* Puts the names of the CPU's vulnerabilities whose state has that text in it into names. Returns their number. */
@@ -75,17 +72,14 @@ void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f)
 
 	if (!doctor_read_line(h, "/sys/devices/system/cpu/smt/control", control) || !*control)
 		snprintf(control, sizeof(control), "unknown");
-	if (strcmp(control, "on") != 0) {
-		doctor_found(f, DOCTOR_OK, "%s", control);
-	} else if (list_vulnerabilities(h, "SMT vulnerable", names) > 0) {
-		doctor_found(f, DOCTOR_WARN, "on, and a guest can read what runs on the same core (%s)", names);
-		doctor_advise(
-			f,
-			"where guests do not trust each other: echo off > /sys/devices/system/cpu/smt/control, or nosmt");
-	} else {
-		doctor_found(f, DOCTOR_OK,
-			     "on, without a known leak; guests that do not trust each other should not share a core");
-	}
+	if (strcmp(control, "on") != 0)
+		doctor_ok(f, "%s", control);
+	else if (list_vulnerabilities(h, "SMT vulnerable", names) > 0)
+		doctor_warn(f,
+			    "where guests do not trust each other: echo off > /sys/devices/system/cpu/smt/control, or nosmt",
+			    "on, and a guest can read what runs on the same core (%s)", names);
+	else
+		doctor_ok(f, "on, without a known leak; guests that do not trust each other should not share a core");
 }
 
 void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding *f)
@@ -94,32 +88,28 @@ void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding
 	unsigned num = list_vulnerabilities(h, "Vulnerable", names);
 
 	doctor_read_text(h, "/proc/cmdline", cmdline, sizeof(cmdline));
-	if (doctor_has_word(cmdline, "mitigations=off", "")) {
-		doctor_found(f, DOCTOR_WARN, "switched off: a guest can read the host's memory%s%s",
-			     num ? "; open: " : "", names);
-		doctor_advise(f, "boot without mitigations=off");
-	} else if (num > 0) {
-		doctor_found(f, DOCTOR_WARN, "vulnerable to %s", names);
-		doctor_advise(f, "update kernel and microcode (in a virtual machine, its host's)");
-	} else {
-		doctor_found(f, DOCTOR_OK, "no known vulnerability of the CPU is open");
-	}
+	if (doctor_has_word(cmdline, "mitigations=off", ""))
+		doctor_warn(f, "boot without mitigations=off", "switched off: a guest can read the host's memory%s%s",
+			    num ? "; open: " : "", names);
+	else if (num > 0)
+		doctor_warn(f, "update kernel and microcode (in a virtual machine, its host's)", "vulnerable to %s",
+			    names);
+	else
+		doctor_ok(f, "no known vulnerability of the CPU is open");
 }
 
 void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char run[DOCTOR_LINE_MAX];
 
-	if (!doctor_read_line(h, "/sys/kernel/mm/ksm/run", run)) {
-		doctor_found(f, DOCTOR_OK, "this kernel does not merge equal pages");
-	} else if (strcmp(run, "1") != 0) {
-		doctor_found(f, DOCTOR_OK, "off: equal pages are not merged");
-	} else {
-		doctor_found(f, DOCTOR_WARN,
-			     "on: who shares pages can tell by timing what others hold; mayfly offers no guest memory to "
-			     "it, other programs may");
-		doctor_advise(f, "echo 2 > /sys/kernel/mm/ksm/run (ends it and takes merged pages apart)");
-	}
+	if (!doctor_read_line(h, "/sys/kernel/mm/ksm/run", run))
+		doctor_ok(f, "this kernel does not merge equal pages");
+	else if (strcmp(run, "1") != 0)
+		doctor_ok(f, "off: equal pages are not merged");
+	else
+		doctor_warn(f, "echo 2 > /sys/kernel/mm/ksm/run (ends it and takes merged pages apart)",
+			    "on: who shares pages can tell by timing what others hold; mayfly offers no guest memory to "
+			    "it, other programs may");
 }
 
 /* Whether a swap area of that name needs no encryption: it is encrypted, or memory. */
@@ -148,44 +138,39 @@ void doctor_check_swap(const struct doctor_host *h, struct doctor_finding *f)
 		num++;
 		if (is_private_swap(h, line))
 			continue;
-		doctor_found(f, DOCTOR_WARN, "on %s, which is not known to be encrypted: guests' memory is left there",
-			     line);
+		doctor_warn(f, "", "on %s, which is not known to be encrypted: guests' memory is left there", line);
 		doctor_advise(f,
 			      "swapoff %s, or encrypt it (crypttab: swap,cipher=...), or memory.swap.max=0 for guests",
 			      line);
 		return;
 	}
-	doctor_found(f, DOCTOR_OK, num ? "encrypted, or compressed memory" : "none: guests' memory stays memory");
+	doctor_ok(f, num ? "encrypted, or compressed memory" : "none: guests' memory stays memory");
 }
 
 void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char max[DOCTOR_LINE_MAX], clone[DOCTOR_LINE_MAX], apparmor[DOCTOR_LINE_MAX];
 	int r = h->user_namespace();
+	const char *fix;
 
 	doctor_read_line(h, "/proc/sys/user/max_user_namespaces", max);
 	doctor_read_line(h, "/proc/sys/kernel/unprivileged_userns_clone", clone);
 	doctor_read_line(h, "/proc/sys/kernel/apparmor_restrict_unprivileged_userns", apparmor);
 	if (r == 0 && (h->uid == 0 || strcmp(apparmor, "1") != 0)) {
-		doctor_found(f, DOCTOR_OK, "can be made");
+		doctor_ok(f, "can be made");
 		return;
 	}
+	fix = !strcmp(max, "0")	     ? "sysctl user.max_user_namespaces=10000" :
+	      !strcmp(clone, "0")    ? "sysctl kernel.unprivileged_userns_clone=1" :
+	      !strcmp(apparmor, "1") ? "sysctl kernel.apparmor_restrict_unprivileged_userns=0" :
+				       "use a kernel with CONFIG_USER_NS; in a container, allow unshare(2) in its "
+				       "seccomp profile";
 	if (r == 0)
-		doctor_found(
-			f, DOCTOR_WARN,
+		doctor_warn(
+			f, fix,
 			"can be made, but AppArmor leaves them without rights; passt and a jail without root need them");
 	else
-		doctor_found(f, DOCTOR_WARN, "cannot be made (%s); passt and a jail without root need them",
-			     strerror(-r));
-	if (!strcmp(max, "0"))
-		doctor_advise(f, "sysctl user.max_user_namespaces=10000");
-	else if (!strcmp(clone, "0"))
-		doctor_advise(f, "sysctl kernel.unprivileged_userns_clone=1");
-	else if (!strcmp(apparmor, "1"))
-		doctor_advise(f, "sysctl kernel.apparmor_restrict_unprivileged_userns=0");
-	else
-		doctor_advise(f,
-			      "use a kernel with CONFIG_USER_NS; in a container, allow unshare(2) in its seccomp profile");
+		doctor_warn(f, fix, "cannot be made (%s); passt and a jail without root need them", strerror(-r));
 }
 
 /* Of a user's own group: whether mayfly may make others in it. Root may everywhere. */
@@ -215,9 +200,8 @@ void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f)
 	char controllers[DOCTOR_LINE_MAX], missing[DOCTOR_LINE_MAX] = "";
 
 	if (!doctor_read_line(h, "/sys/fs/cgroup/cgroup.controllers", controllers)) {
-		doctor_found(f, DOCTOR_WARN,
-			     "no cgroup v2 at /sys/fs/cgroup: guests' CPU, memory and I/O cannot be limited");
-		doctor_advise(f, "boot with systemd.unified_cgroup_hierarchy=1 (systemd), or mount cgroup2 there");
+		doctor_warn(f, "boot with systemd.unified_cgroup_hierarchy=1 (systemd), or mount cgroup2 there",
+			    "no cgroup v2 at /sys/fs/cgroup: guests' CPU, memory and I/O cannot be limited");
 		return;
 	}
 	for (size_t i = 0; i < MF_ARRAY_SIZE(wanted); i++) {
@@ -227,18 +211,18 @@ void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f)
 			snprintf(missing + len, sizeof(missing) - len, "%s%s", len ? ", " : "", wanted[i]);
 	}
 	if (!*missing && is_delegated(h)) {
-		doctor_found(f, DOCTOR_OK, "version 2, with %s", controllers);
+		doctor_ok(f, "version 2, with %s", controllers);
 		return;
 	}
 	if (!*missing) {
-		doctor_found(f, DOCTOR_WARN,
-			     "version 2, but this user's group is not his own: he cannot limit guests by it");
-		doctor_advise(f, "begin in a group that is: systemd-run --user --scope -p Delegate=yes mayfly ...");
+		doctor_warn(f, "begin in a group that is: systemd-run --user --scope -p Delegate=yes mayfly ...",
+			    "version 2, but this user's group is not his own: he cannot limit guests by it");
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "version 2, but without %s", missing);
-	doctor_advise(f, "delegate the controllers (systemd: Delegate=yes), take them from cgroup v1, and boot with "
-			 "cgroup_enable=memory where that is off");
+	doctor_warn(f,
+		    "delegate the controllers (systemd: Delegate=yes), take them from cgroup v1, and boot with "
+		    "cgroup_enable=memory where that is off",
+		    "version 2, but without %s", missing);
 }
 
 void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f)
@@ -246,13 +230,11 @@ void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f
 	int abi = h->landlock();
 
 	if (abi > 0) {
-		doctor_found(f, DOCTOR_OK, "ABI %d", abi);
+		doctor_ok(f, "ABI %d", abi);
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "none (%s): the monitor cannot give up its view of the file system",
-		     strerror(-abi));
-	if (abi == -EOPNOTSUPP)
-		doctor_advise(f, "boot with landlock first in lsm= (lsm=landlock,...)");
-	else
-		doctor_advise(f, "use a kernel with CONFIG_SECURITY_LANDLOCK (Linux 5.13 or newer)");
+	doctor_warn(f,
+		    abi == -EOPNOTSUPP ? "boot with landlock first in lsm= (lsm=landlock,...)" :
+					 "use a kernel with CONFIG_SECURITY_LANDLOCK (Linux 5.13 or newer)",
+		    "none (%s): the monitor cannot give up its view of the file system", strerror(-abi));
 }

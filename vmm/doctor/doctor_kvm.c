@@ -49,10 +49,10 @@ void doctor_check_kvm(const struct doctor_host *h, struct doctor_finding *f)
 	struct err e;
 
 	if (h->kvm(&e) == 0) {
-		doctor_found(f, DOCTOR_OK, "/dev/kvm opens, and has all that mayfly needs");
+		doctor_ok(f, "/dev/kvm opens, and has all that mayfly needs");
 		return;
 	}
-	doctor_found(f, DOCTOR_FAIL, "%s", e.text);
+	doctor_fail(f, "", "%s", e.text);
 	switch (e.code) {
 	case -ENOENT:
 	case -ENXIO:
@@ -85,9 +85,9 @@ void doctor_check_native(const struct doctor_host *h, struct doctor_finding *f)
 
 	switch (h->native(&n, &e)) {
 	case 0:
-		doctor_found(f, DOCTOR_OK,
-			     "KVM runs kernel code natively (%d million instructions in %.0f ms; %.0f ms in user space)",
-			     KVM_NATIVE_MILLIONS, n.guest_s * 1e3, n.here_s * 1e3);
+		doctor_ok(f,
+			  "KVM runs kernel code natively (%d million instructions in %.0f ms; %.0f ms in user space)",
+			  KVM_NATIVE_MILLIONS, n.guest_s * 1e3, n.here_s * 1e3);
 		break;
 	case -ENOENT:
 	case -ENXIO:
@@ -95,14 +95,13 @@ void doctor_check_native(const struct doctor_host *h, struct doctor_finding *f)
 	case -EACCES:
 	case -EPERM:
 	case -EBUSY:
-		doctor_found(f, DOCTOR_FAIL, "not tried, without KVM: %s", e.text);
-		doctor_advise(f, "see kvm");
+		doctor_fail(f, "see kvm", "not tried, without KVM: %s", e.text);
 		break;
 	default:
-		doctor_found(f, DOCTOR_FAIL, "KVM does not run kernel code natively: %s", e.text);
-		doctor_advise(f,
-			      "use bare metal, or a virtual machine with nested virtualisation; for tests only, the lab in "
-			      "mayfly's source emulates a machine that has it");
+		doctor_fail(f,
+			    "use bare metal, or a virtual machine with nested virtualisation; for tests only, the lab in "
+			    "mayfly's source emulates a machine that has it",
+			    "KVM does not run kernel code natively: %s", e.text);
 	}
 }
 
@@ -111,20 +110,18 @@ void doctor_check_nested(const struct doctor_host *h, struct doctor_finding *f)
 	char cpuinfo[DOCTOR_FILE_MAX], vendor[DOCTOR_LINE_MAX], product[DOCTOR_LINE_MAX];
 
 	if (!doctor_read_text(h, "/proc/cpuinfo", cpuinfo, sizeof(cpuinfo))) {
-		doctor_found(f, DOCTOR_WARN, "/proc/cpuinfo cannot be read");
-		doctor_advise(f, "mount /proc");
+		doctor_warn(f, "mount /proc", "/proc/cpuinfo cannot be read");
 		return;
 	}
 	if (!doctor_cpu_has(cpuinfo, "hypervisor")) {
-		doctor_found(f, DOCTOR_OK, "bare metal");
+		doctor_ok(f, "bare metal");
 		return;
 	}
 	doctor_read_line(h, "/sys/class/dmi/id/sys_vendor", vendor);
 	doctor_read_line(h, "/sys/class/dmi/id/product_name", product);
-	doctor_found(f, DOCTOR_WARN,
-		     "this host is a virtual machine itself%s%s%s%s: its guests' exits take several times as long",
-		     *vendor || *product ? ": " : "", vendor, *vendor && *product ? " " : "", product);
-	doctor_advise(f, "use bare metal where speed matters");
+	doctor_warn(f, "use bare metal where speed matters",
+		    "this host is a virtual machine itself%s%s%s%s: its guests' exits take several times as long",
+		    *vendor || *product ? ": " : "", vendor, *vendor && *product ? " " : "", product);
 }
 
 void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
@@ -138,22 +135,21 @@ void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 	intel = doctor_cpu_has(cpuinfo, "vmx");
 	amd = doctor_cpu_has(cpuinfo, "svm");
 	steady = doctor_cpu_has(cpuinfo, "constant_tsc") && doctor_cpu_has(cpuinfo, "nonstop_tsc");
-	if (!intel && !amd) {
-		doctor_found(f, DOCTOR_WARN, "the CPU shows neither VMX (Intel VT-x) nor SVM (AMD-V)");
-		doctor_advise(f, "enable it in the firmware, or for a virtual machine on its host");
-	} else if (*ept == 'N' || *npt == 'N' || *npt == '0' ||
-		   !(doctor_cpu_has(cpuinfo, "ept") || doctor_cpu_has(cpuinfo, "npt"))) {
-		doctor_found(f, DOCTOR_WARN, "%s, but no second level of page tables: guests are slow",
-			     intel ? "VMX" : "SVM");
-		doctor_advise(f, "load the module with %s; very old CPUs have none",
-			      intel ? "kvm_intel ept=1" : "kvm_amd npt=1");
-	} else if (!steady) {
-		doctor_found(f, DOCTOR_WARN, "the time-stamp counter changes its rate or stops: guests lose time");
-		doctor_advise(f, "disable deep sleep states (processor.max_cstate=1), or use a newer CPU");
-	} else {
-		doctor_found(f, DOCTOR_OK, "%s, %s, a steady time-stamp counter%s", intel ? "VMX" : "SVM",
-			     intel ? "EPT" : "NPT", doctor_cpu_has(cpuinfo, "x2apic") ? ", x2APIC" : "");
-	}
+	if (!intel && !amd)
+		doctor_warn(f, "enable it in the firmware, or for a virtual machine on its host",
+			    "the CPU shows neither VMX (Intel VT-x) nor SVM (AMD-V)");
+	else if (*ept == 'N' || *npt == 'N' || *npt == '0' ||
+		 !(doctor_cpu_has(cpuinfo, "ept") || doctor_cpu_has(cpuinfo, "npt")))
+		doctor_warn(f,
+			    intel ? "load the module with kvm_intel ept=1; very old CPUs have none" :
+				    "load the module with kvm_amd npt=1; very old CPUs have none",
+			    "%s, but no second level of page tables: guests are slow", intel ? "VMX" : "SVM");
+	else if (!steady)
+		doctor_warn(f, "disable deep sleep states (processor.max_cstate=1), or use a newer CPU",
+			    "the time-stamp counter changes its rate or stops: guests lose time");
+	else
+		doctor_ok(f, "%s, %s, a steady time-stamp counter%s", intel ? "VMX" : "SVM", intel ? "EPT" : "NPT",
+			  doctor_cpu_has(cpuinfo, "x2apic") ? ", x2APIC" : "");
 }
 
 #define OR_SYNC "; or mayfly run --io-engine=sync"
@@ -161,31 +157,30 @@ void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char disabled[DOCTOR_LINE_MAX], group[DOCTOR_LINE_MAX];
+	const char *fix;
 	struct err e;
 
 	doctor_read_line(h, "/proc/sys/kernel/io_uring_disabled", disabled);
 	doctor_read_line(h, "/proc/sys/kernel/io_uring_group", group);
 	if (h->io_uring(&e) == 0) {
-		doctor_found(f, DOCTOR_OK, "rings can be made and restricted%s%s%s%s",
-			     *disabled ? "; kernel.io_uring_disabled = " : "", disabled,
-			     !strcmp(disabled, "1") ? ", kernel.io_uring_group = " :
-			     !strcmp(disabled, "0") ? ": for every user (1: for one group)" :
-						      "",
-			     !strcmp(disabled, "1") ? group : "");
+		doctor_ok(f, "rings can be made and restricted%s%s%s%s",
+			  *disabled ? "; kernel.io_uring_disabled = " : "", disabled,
+			  !strcmp(disabled, "1") ? ", kernel.io_uring_group = " :
+			  !strcmp(disabled, "0") ? ": for every user (1: for one group)" :
+						   "",
+			  !strcmp(disabled, "1") ? group : "");
 		return;
 	}
-	doctor_found(f, DOCTOR_WARN, "%s", e.text);
 	if (!strcmp(disabled, "1"))
-		doctor_advise(f,
-			      "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group" OR_SYNC);
+		fix = "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group" OR_SYNC;
 	else if (*disabled && strcmp(disabled, "0") != 0)
-		doctor_advise(f, "sysctl kernel.io_uring_disabled=0" OR_SYNC);
+		fix = "sysctl kernel.io_uring_disabled=0" OR_SYNC;
 	else if (e.code == -ENOMEM)
-		doctor_advise(f, "raise the limit of locked memory: ulimit -l 8192" OR_SYNC);
+		fix = "raise the limit of locked memory: ulimit -l 8192" OR_SYNC;
 	else if (e.code == -EPERM || e.code == -ENOSYS)
-		doctor_advise(f,
-			      "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile "
-			      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING" OR_SYNC);
+		fix = "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile "
+		      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING" OR_SYNC;
 	else
-		doctor_advise(f, "use a newer kernel: Linux 5.11 at least, better 6.1" OR_SYNC);
+		fix = "use a newer kernel: Linux 5.11 at least, better 6.1" OR_SYNC;
+	doctor_warn(f, fix, "%s", e.text);
 }

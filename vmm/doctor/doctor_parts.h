@@ -10,10 +10,13 @@
 #define DOCTOR_FILE_MAX 16384 /* bytes that are looked at: of /proc/cpuinfo, more than the first CPU has */
 #define DOCTOR_LINE_MAX 128
 
-/* Sets what was found, and what to do about it, as one line each. */
-void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+/* Sets what was found, and the fix, or "" if doctor_advise sets that, as one line each. */
+void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fix, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 void doctor_advise(struct doctor_finding *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define doctor_ok(f, ...) doctor_found(f, DOCTOR_OK, "", __VA_ARGS__)
+#define doctor_warn(f, fix, ...) doctor_found(f, DOCTOR_WARN, fix, __VA_ARGS__)
+#define doctor_fail(f, fix, ...) doctor_found(f, DOCTOR_FAIL, fix, __VA_ARGS__)
 
 /* Opens a file of the host without blocking. Returns the fd or -errno. */
 int doctor_open(const struct doctor_host *h, const char *path, int flags);

@@ -19,22 +19,23 @@ static void __attribute__((format(printf, 2, 0))) put_text(char to[DOCTOR_TEXT_M
 	printable_line(to);
 }
 
-void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fmt, ...)
-{
-	va_list args;
-
-	f->level = level;
-	va_start(args, fmt);
-	put_text(f->text, fmt, args);
-	va_end(args);
-}
-
 void doctor_advise(struct doctor_finding *f, const char *fmt, ...)
 {
 	va_list args;
 
 	va_start(args, fmt);
 	put_text(f->fix, fmt, args);
+	va_end(args);
+}
+
+void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fix, const char *fmt, ...)
+{
+	va_list args;
+
+	f->level = level;
+	doctor_advise(f, "%s", fix);
+	va_start(args, fmt);
+	put_text(f->text, fmt, args);
 	va_end(args);
 }
 
