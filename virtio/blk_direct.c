@@ -1,32 +1,45 @@
 /*
- * Requests that direct I/O cannot do as they are; see blk_priv.h.
+ * A file or block device behind a drive, past the host's page cache; see blk_backend.h.
  *
- * O_DIRECT wants offset and lengths in units of image.dio_offset and addresses in units of image.dio_mem. Guests' requests
- * come in sectors of 512 bytes at any address. Where that is not enough they go through a buffer, one per drive: Linux'
- * buffers are aligned, so this is rare. Whoever finds it taken waits in a line.
+ * O_DIRECT wants offsets and lengths in units of image.dio_offset, and addresses in units of
+ * image.dio_mem. A guest's requests come in sectors of 512 bytes at any address. Those that fit
+ * go to the file as they are (blk_file.c); the others go through a bounce buffer, one for each
+ * drive. The buffers of Linux are aligned, so they are rare.
  *
  *	read                    read the units that hold it -> copy
  *	write of whole units    copy -> write
  *	write of parts of units read the units -> copy -> write
  *
- * Between its read and its write, the third must be alone with its units, or what others write to their other sectors
- * would be undone. There being one buffer, no other such write is under way. Every other write, and every trim, that
- * touches the units waits in the line until the buffer is free; and before it takes the buffer, it waits for those in
- * flight. Whoever waits is woken when the buffer is free, or when a write ends, and looks again.
+ * Between its read and its write, the third must be alone with its units, or it would undo what
+ * other requests write to their other sectors. There is one buffer, so no other such write is
+ * under way. Every other write and every trim that touches the units waits until the buffer is
+ * free (BLK_WAITS); and before the third takes the buffer, it waits for those in flight.
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "virtio/blk_priv.h"
+#include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
-bool blk_bounce_needed(const struct blk_slot *slot)
+#define BOUNCE_SIZE (64U << 10)
+
+struct direct {
+	uint8_t buf[BOUNCE_SIZE]; /* the bounce buffer; first, for the mapping's alignment */
+	struct blk_slot *owner;
+	uint64_t start;	    /* in the drive: of the units in the buffer, */
+	uint32_t len, have; /* their bytes, and how many of them are read; */
+	uint32_t skip, n;   /* n of them, after skip, are the request's */
+	bool writing;
+	bool merges; /* the owner writes a part of these units: nobody else may meanwhile */
+};
+
+static bool bounce_needed(const struct blk_slot *slot)
 {
 	const struct image *image = &slot->blk->image;
 	const struct iovec *iov = &slot->chain.iov[slot->iov_at];
 
-	if (!image->dio_offset)
-		return false;
 	if (slot->bounce || (slot->offset | slot->left) % image->dio_offset)
 		return true;
 	for (unsigned i = 0; i < slot->iovs; i++)
@@ -50,154 +63,163 @@ static void bounce_copy(const struct blk_slot *slot, uint8_t *buf, uint64_t n)
 	}
 }
 
-static void bounce_wait(struct blk_slot *slot)
+/* Is slot's request one that writes to units which the owner of the buffer is about to write? */
+static bool must_wait(const struct blk_slot *slot)
 {
-	struct blk_slot **end = &slot->blk->bounce.line;
+	const struct direct *d = slot->blk->store;
 
-	while (*end)
-		end = &(*end)->next_waiting;
-	slot->next_waiting = NULL;
-	*end = slot;
+	return d->owner && d->owner != slot && d->merges && slot->type != VIRTIO_BLK_T_IN &&
+	       blk_touches(slot, d->start, d->len);
 }
 
-bool blk_bounce_waits(struct blk_slot *slot)
-{
-	const struct blk_bounce *bounce = &slot->blk->bounce;
-
-	if (!bounce->owner || bounce->owner == slot || !bounce->merges || bounce->start >= slot->offset + slot->left ||
-	    slot->offset >= bounce->start + bounce->len)
-		return false;
-	bounce_wait(slot);
-	return true;
-}
-
-void blk_bounce_wake(struct blk *b)
-{
-	struct blk_slot *slot = b->bounce.line, *next;
-
-	b->bounce.line = NULL; /* who has to wait again gets behind those that came meanwhile */
-	for (; slot; slot = next) {
-		next = slot->next_waiting;
-		blk_submit_or_wait(slot);
-	}
-}
-
-void blk_bounce_release(struct blk *b)
-{
-	b->bounce.owner = NULL;
-	blk_bounce_wake(b);
-}
-
-/* The buffer is slot's: it is for the units from bounce.start to bounce.end, of which n bytes are the request's. */
+/* Gives the buffer to slot, for as many of its units as fit. */
 static void bounce_take(struct blk_slot *slot)
 {
-	struct blk *b = slot->blk;
-	struct blk_bounce *bounce = &b->bounce;
-	uint64_t unit = b->image.dio_offset;
-	uint64_t start = mf_align_down(slot->offset, unit), end = mf_align_up(slot->offset + slot->left, unit);
+	struct direct *d = slot->blk->store;
+	uint64_t unit = slot->blk->image.dio_offset;
+	uint64_t end = mf_align_up(slot->offset + slot->left, unit);
+	bool out = slot->type == VIRTIO_BLK_T_OUT;
 
-	bounce->owner = slot;
-	bounce->start = start;
-	bounce->len = (uint32_t)MF_MIN(end - start, BLK_BOUNCE_SIZE);
-	bounce->skip = (uint32_t)(slot->offset - start);
-	bounce->n = (uint32_t)MF_MIN(slot->left, bounce->len - bounce->skip);
-	bounce->have = 0;
-	bounce->writing = slot->type == VIRTIO_BLK_T_OUT && bounce->n == bounce->len;
-	bounce->merges = slot->type == VIRTIO_BLK_T_OUT && bounce->n < bounce->len;
-	if (bounce->writing)
-		bounce_copy(slot, bounce->buf, bounce->n);
+	d->owner = slot;
+	d->start = mf_align_down(slot->offset, unit);
+	d->len = (uint32_t)MF_MIN(end - d->start, BOUNCE_SIZE);
+	d->skip = (uint32_t)(slot->offset - d->start);
+	d->n = (uint32_t)MF_MIN(slot->left, d->len - d->skip);
+	d->have = 0;
+	d->writing = out && d->n == d->len;
+	d->merges = out && d->n < d->len;
+	if (d->writing)
+		bounce_copy(slot, d->buf, d->n);
 }
 
-int blk_bounce_start(struct blk_slot *slot)
+static int bounce_start(struct blk_slot *slot)
 {
+	struct direct *d = slot->blk->store;
 	struct blk *b = slot->blk;
-	struct blk_bounce *bounce = &b->bounce;
-	bool is_new = !bounce->owner;
-	uint32_t len;
+	bool is_new = !d->owner, started;
+	uint32_t at;
 
-	if (bounce->owner && bounce->owner != slot) {
-		bounce_wait(slot);
-		return BLK_STEP_WAITS;
-	}
+	if (d->owner && d->owner != slot)
+		return BLK_WAITS;
 	if (is_new)
 		bounce_take(slot);
-	if (is_new && bounce->merges && blk_overlaps(slot, bounce->start, bounce->len, true)) {
-		bounce->owner = NULL;
-		bounce_wait(slot);
-		return BLK_STEP_WAITS;
+	if (is_new && d->merges && blk_overlaps(slot, d->start, d->len, true)) {
+		d->owner = NULL;
+		return BLK_WAITS;
 	}
-	len = bounce->len - (bounce->writing ? 0 : bounce->have);
-	if (bounce->writing ? loop_write(b->dev.loop, &slot->op, b->file, bounce->buf, len, bounce->start) :
-			      loop_read(b->dev.loop, &slot->op, b->file, bounce->buf + bounce->have, len,
-					bounce->start + bounce->have)) {
-		b->turn_left -= MF_MIN(len, b->turn_left);
-		return BLK_STEP_STARTED;
-	}
-	/* A slot that goes back to its queue owns nothing; what is between read and write keeps the buffer. */
-	if (is_new)
-		bounce->owner = NULL;
-	return BLK_STEP_NO_ROOM;
+	at = d->writing ? 0 : d->have;
+	started = d->writing ? loop_write(b->dev.loop, &slot->op, b->file, d->buf, d->len, d->start) :
+			       loop_read(b->dev.loop, &slot->op, b->file, d->buf + at, d->len - at, d->start + at);
+	if (started)
+		blk_turn_take(b, d->len - at);
+	else if (is_new)
+		d->owner = NULL; /* it may go back to its queue; between read and write, it keeps the buffer */
+	return started;
+}
+
+static int direct_start(struct blk_slot *slot)
+{
+	if (slot->stage == STAGE_SYNC)
+		return blk_file_start(slot);
+	if (must_wait(slot))
+		return BLK_WAITS;
+	return blk_is_trim(slot) || !bounce_needed(slot) ? blk_file_start(slot) : bounce_start(slot);
 }
 
 /* The units of a write are read: the buffer becomes what is to be written. */
 static void bounce_merge(struct blk_slot *slot)
 {
-	struct blk_bounce *bounce = &slot->blk->bounce;
+	struct direct *d = slot->blk->store;
 
-	/* What is no more there, in a file cut short while running, is written anew. */
-	memset(bounce->buf + bounce->have, 0, bounce->len - bounce->have);
-	bounce_copy(slot, bounce->buf + bounce->skip, bounce->n);
-	bounce->writing = true;
+	/* If the file was cut short meanwhile, the write extends it with zeros. */
+	memset(d->buf + d->have, 0, d->len - d->have);
+	bounce_copy(slot, d->buf + d->skip, d->n);
+	d->writing = true;
 }
 
 /*
- * Some of the units are read, res bytes more than before. True: enough for the request to move on. Otherwise the rest is
- * read, from a place where direct I/O may begin; without progress that ends when the retries do.
+ * res more bytes of the units are read. True: enough for the request to move on. Otherwise the
+ * rest is to be read, from an offset where direct I/O may begin; without progress, that ends
+ * when the retries do.
  */
 static bool bounce_read(struct blk_slot *slot, uint32_t res)
 {
-	struct blk_bounce *bounce = &slot->blk->bounce;
-	uint32_t total = bounce->have + res;
+	struct direct *d = slot->blk->store;
+	uint32_t total = d->have + res;
 	uint32_t next = (uint32_t)mf_align_down(total, slot->blk->image.dio_offset);
 
-	if (next > bounce->have)
+	if (next > d->have)
 		slot->retries = 0;
-	if (slot->type == VIRTIO_BLK_T_IN && total > bounce->skip) {
-		bounce->have = total;
+	if (slot->type == VIRTIO_BLK_T_IN && total > d->skip) {
+		d->have = total;
 		return true;
 	}
-	bounce->have = next;
-	if (slot->type == VIRTIO_BLK_T_IN)
-		return false;
-	if (res == 0 || bounce->have == bounce->len)
+	d->have = next;
+	if (slot->type == VIRTIO_BLK_T_OUT && (res == 0 || d->have == d->len))
 		bounce_merge(slot);
 	return false;
 }
 
-int blk_bounce_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
+/* The owner's step has ended. If the buffer is needed no more, it is free. */
+static int bounce_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 {
-	struct blk *b = slot->blk;
-	struct blk_bounce *bounce = &b->bounce;
+	struct direct *d = slot->blk->store;
 	bool out = slot->type == VIRTIO_BLK_T_OUT;
-	uint32_t upto = bounce->len;
+	uint32_t upto = (uint32_t)res;
 
-	/* 0 bytes: the end of a file that is shorter than it was; more bytes than asked for do not happen. */
-	if ((res == 0 && (!out || bounce->writing)) || res > (int)(bounce->len - (bounce->writing ? 0 : bounce->have)))
+	/* 0 bytes: the file has become shorter. More bytes than asked for do not happen. */
+	if ((res == 0 && (!out || d->writing)) || res > (int)(d->len - (d->writing ? 0 : d->have)))
 		res = -ENODATA;
-	if (res >= 0 && bounce->writing)
-		upto = (uint32_t)res;
-	if (res >= 0 && !bounce->writing) {
+	if (res >= 0 && !d->writing) {
 		if (!bounce_read(slot, (uint32_t)res)) {
 			*ret_moved = 0;
 			return 0;
 		}
-		upto = bounce->have;
+		upto = d->have;
 	}
-	if (res >= 0) {
-		*ret_moved = MF_MIN(upto - MF_MIN(upto, bounce->skip), bounce->n);
-		if (!out)
-			bounce_copy(slot, bounce->buf + bounce->skip, *ret_moved);
-	}
-	blk_bounce_release(b);
-	return MF_MIN(res, 0);
+	d->owner = NULL;
+	if (res < 0)
+		return res;
+	*ret_moved = MF_MIN(upto - MF_MIN(upto, d->skip), d->n);
+	if (!out)
+		bounce_copy(slot, d->buf + d->skip, *ret_moved);
+	return 0;
 }
+
+static int direct_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
+{
+	struct direct *d = slot->blk->store;
+	int r = d->owner == slot ? bounce_end(slot, res, ret_moved) : blk_file_end(slot, res, ret_moved);
+
+	if (r == -EINVAL && d->owner != slot && !slot->bounce && !blk_is_trim(slot)) {
+		slot->bounce = true; /* the file needs larger units than statx(2) said */
+		*ret_moved = 0;
+		r = 0;
+	}
+	return r;
+}
+
+static void direct_close(struct blk *b)
+{
+	if (b->store)
+		munmap(b->store, sizeof(struct direct));
+}
+
+static int direct_open(struct blk *b, const struct blk_params *params, struct err *e)
+{
+	/* The pages of the buffer are touched only if it is needed. */
+	void *map = mmap(NULL, sizeof(struct direct), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)params; /* none concerns it */
+	if (map == MAP_FAILED)
+		return err_sys(e, "map its bounce buffer");
+	b->store = map;
+	return 0;
+}
+
+const struct blk_backend blk_direct = {
+	.open = direct_open,
+	.close = direct_close,
+	.start = direct_start,
+	.end = direct_end,
+};

@@ -1,21 +1,21 @@
 /*
- * The life of a request of a drive (virtio 1.2 §5.2.6): see blk.c, which takes it from the queue, and blk_file.c, for the
- * operations that it consists of.
+ * The life of a request of a drive (virtio 1.2 §5.2.6). blk.c takes it from the queue; a backend
+ * (blk_backend.h) does the steps that it consists of.
  *
- * Stages of a slot: STAGE_IO (in as many steps as it takes) -> for a write without FLUSH: STAGE_SYNC -> finished. A flush
- * starts in STAGE_SYNC.
+ *	STAGE_IO	in as many steps as it takes
+ *	STAGE_SYNC	a flush from the start; a write of a driver without FLUSH, after STAGE_IO
  *
- * Stable writes (§5.2.6.2). A flush covers the writes that were completed, that is pushed, before it was made available;
- * the kernel has those when the fdatasync starts, so that needs no order among requests in flight. A driver that has not
- * accepted FLUSH is owed writes that are stable when completed, hence STAGE_SYNC. A drive with cache=unsafe has neither.
+ * Stable writes (§5.2.6.2). A flush covers the writes that were completed before the driver made
+ * it available. The kernel has those when fdatasync starts, so requests in flight need no order.
+ * For a driver that has not accepted FLUSH, a write must be stable when it completes. A drive
+ * with cache=unsafe syncs nothing.
  *
- * A sync that fails. The kernel reports lost data once, and takes the pages for clean then: the next fdatasync would
- * succeed. So every flush fails from there on, and every write of a driver without FLUSH, until a reset, after which the
- * driver begins with what the image has.
+ * A sync that fails. The kernel reports lost data once and marks the pages clean: the next
+ * fdatasync would succeed. So every later flush fails, and every write of a driver without FLUSH,
+ * until a reset, after which the driver begins with what the image has.
  *
- * What may fail: anything the host says is an IOERR for the guest (ENOSPC, EIO, the end of a file that was truncated),
- * warned of once a minute. A request without a status byte has no way to be answered: that breaks the device until the
- * guest resets it.
+ * An error of the host (ENOSPC, EIO, the end of a file that was truncated) is an IOERR for the
+ * guest, and a warning at most once a minute.
  *
  * All on the loop's thread.
  */
@@ -32,19 +32,26 @@
 
 #define BLK_RETRIES_MAX 64 /* of one operation that moves nothing, e.g. because of EAGAIN or EINTR */
 
-/* A head is in flight at most once (virtq_pop), so this never runs dry, whatever the driver does. */
+static void blk_done(struct op *op, int res);
+
+/* A head is in flight at most once (virtq_pop), so there is a free slot, whatever the driver does. */
 struct blk_slot *blk_slot_take(struct blk *b)
 {
+	struct blk_slot *slot;
+
 	if (b->num_free > 0)
 		return &b->slots[b->free[--b->num_free]];
 	assert(b->num_touched < BLK_SLOTS);
-	return &b->slots[b->num_touched++];
+	slot = &b->slots[b->num_touched++];
+	slot->blk = b;
+	slot->op.done = blk_done;
+	return slot;
 }
 
 void blk_slot_give(struct blk *b, const struct blk_slot *slot)
 {
 	assert(b->num_free < b->num_touched);
-	assert(!slot->in_flight && b->bounce.owner != slot); /* it owns nothing any more */
+	assert(!slot->in_flight);
 	b->free[b->num_free++] = (uint16_t)(slot - b->slots);
 }
 
@@ -63,9 +70,7 @@ static void blk_finish(struct blk_slot *slot, uint8_t status)
 	mmio_used(&b->dev, 0);
 }
 
-static void blk_done(struct op *op, int res);
-
-/* A guest may ask for what fails as often as it likes, and reset the drive in between. */
+/* A guest can repeat a request that fails, and reset the drive in between. */
 static enum log_level blk_level(struct blk *b, enum blk_fault fault)
 {
 	uint64_t now_ns = loop_timers(b->dev.loop)->now_ns;
@@ -87,7 +92,7 @@ static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
 	       b->dev.id, verb[fault], slot->offset, res == -ENODATA ? "end of file" : loop_strerror(res));
 }
 
-/* A sync that was not tried, for want of a thread, has lost nothing. */
+/* A sync that the kernel did not even start has lost nothing. */
 void blk_sync_failed(struct blk *b, int res)
 {
 	bool lost = res != -EAGAIN && res != -EINTR && res != -ECANCELED;
@@ -99,7 +104,7 @@ void blk_sync_failed(struct blk *b, int res)
 	b->sync_failed = b->sync_failed || lost;
 }
 
-/* The host has said no. Nothing of that is worth a word where the driver has another way. */
+/* No warning if the driver has another way. */
 static void blk_fail(struct blk_slot *slot, int res)
 {
 	if (res == -EOPNOTSUPP && blk_is_trim(slot)) {
@@ -113,33 +118,65 @@ static void blk_fail(struct blk_slot *slot, int res)
 	blk_finish(slot, VIRTIO_BLK_S_IOERR);
 }
 
-bool blk_submit(struct blk_slot *slot)
+/* Whether more bytes may be started in this turn of the loop. */
+static bool blk_turn_has_room(struct blk *b)
 {
-	int r;
+	uint64_t turn = loop_this_turn(b->dev.loop);
 
-	slot->op.done = blk_done;
-	r = blk_step_start(slot);
-	if (r < 0)
-		blk_fail(slot, r);
-	if (r == BLK_STEP_STARTED) {
-		slot->in_flight = true;
-		slot->blk->in_flight++;
+	if (turn != b->turn) {
+		b->turn = turn;
+		b->turn_left = BLK_TURN_BYTES;
 	}
-	return r != BLK_STEP_NO_ROOM;
+	return b->turn_left > 0;
 }
 
-void blk_submit_or_wait(struct blk_slot *slot)
+/* Starts the slot's next step, or fails the request. False: there is no room for it now. */
+static bool blk_submit(struct blk_slot *slot)
+{
+	struct blk *b = slot->blk;
+	bool moves = slot->stage == STAGE_IO && !blk_is_trim(slot);
+	int r = !moves || blk_turn_has_room(b) ? b->backend->start(slot) : BLK_NO_ROOM;
+
+	if (r < 0) {
+		blk_fail(slot, r);
+	} else if (r == BLK_STARTED) {
+		slot->in_flight = true;
+		b->in_flight++;
+		b->num_trims += slot->stage == STAGE_IO && !moves;
+	} else if (r == BLK_WAITS) {
+		STAILQ_INSERT_TAIL(&b->waiting, slot, next_waiting);
+	}
+	return r != BLK_NO_ROOM;
+}
+
+/* The same for a request under way, which waits for room. */
+static void blk_submit_or_wait(struct blk_slot *slot)
 {
 	struct blk *b = slot->blk;
 
 	if (blk_submit(slot))
 		return;
-	slot->next_waiting = b->waiting;
-	b->waiting = slot;
+	STAILQ_INSERT_TAIL(&b->waiting, slot, next_waiting);
 	loop_defer(b->dev.loop, &b->retry);
 }
 
-/* What slot was to do is done, but for making it stable where the driver has no way to ask for that. */
+void blk_resume(struct blk *b)
+{
+	struct blk_slots list = STAILQ_HEAD_INITIALIZER(list);
+	struct blk_slot *slot;
+
+	STAILQ_CONCAT(&list, &b->waiting);
+	while ((slot = STAILQ_FIRST(&list))) {
+		STAILQ_REMOVE_HEAD(&list, next_waiting); /* first: it may have to wait again */
+		if (!blk_submit(slot)) {
+			STAILQ_INSERT_HEAD(&list, slot, next_waiting);
+			STAILQ_CONCAT(&b->waiting, &list);
+			loop_defer(b->dev.loop, &b->retry);
+		}
+	}
+}
+
+/* All steps of slot are done, but for a sync if the driver cannot ask for one. */
 static void blk_done_all(struct blk_slot *slot)
 {
 	const struct blk *b = slot->blk;
@@ -154,38 +191,33 @@ static void blk_done_all(struct blk_slot *slot)
 	blk_submit_or_wait(slot);
 }
 
-static void blk_done(struct op *op, int res)
+/* Drops the first n bytes of what is still to move. */
+static void blk_slot_advance(struct blk_slot *slot, uint64_t n)
 {
-	struct blk_slot *slot = MF_CONTAINER_OF(op, struct blk_slot, op);
-	struct blk *b = slot->blk;
-	uint64_t moved = 0;
-	int err;
+	while (n > 0 && slot->iovs > 0) {
+		struct iovec *iov = &slot->chain.iov[slot->iov_at];
+		size_t part = MF_MIN(n, iov->iov_len);
 
-	slot->in_flight = false;
-	b->in_flight--;
-	b->num_trims -= slot->stage == STAGE_IO && blk_is_trim(slot);
-	if (!b->active)
-		return; /* reset has taken back all slots, and the queue is no longer ours */
-	if (b->bounce.line && !b->bounce.owner)
-		blk_bounce_wake(b);
-	if ((res == -EAGAIN || res == -EINTR) && slot->retries++ < BLK_RETRIES_MAX) {
-		blk_submit_or_wait(slot);
-		return;
+		iov->iov_base = (char *)iov->iov_base + part;
+		iov->iov_len -= part;
+		n -= part;
+		if (iov->iov_len == 0) {
+			slot->iov_at++;
+			slot->iovs--;
+		}
 	}
-	err = blk_step_end(slot, res, &moved);
-	if (!err && slot->stage == STAGE_SYNC) {
-		blk_finish(slot, VIRTIO_BLK_S_OK);
-		return;
-	}
-	if (!err && moved > slot->left) {
-		blk_step_abandon(slot);
-		err = -EIO; /* more than was asked for: there is nowhere to count it */
-	}
+}
+
+/* A step has ended: on with the rest, or to the answer. */
+static void blk_step_done(struct blk_slot *slot, int res)
+{
+	const struct blk_backend *backend = slot->blk->backend;
+	uint64_t moved = 0;
+	int err = backend->end(slot, res, &moved);
+
 	slot->retries = moved > 0 ? 0 : slot->retries + 1;
-	if (!err && slot->retries > BLK_RETRIES_MAX) {
-		blk_step_abandon(slot);
-		err = -EIO;
-	}
+	if (!err && slot->retries > BLK_RETRIES_MAX)
+		err = backend->end(slot, -EIO, &moved);
 	if (err < 0) {
 		blk_fail(slot, err);
 		return;
@@ -202,22 +234,44 @@ static void blk_done(struct op *op, int res)
 		blk_done_all(slot);
 }
 
+static void blk_done(struct op *op, int res)
+{
+	struct blk_slot *slot = MF_CONTAINER_OF(op, struct blk_slot, op);
+	struct blk *b = slot->blk;
+
+	slot->in_flight = false;
+	b->in_flight--;
+	b->num_trims -= slot->stage == STAGE_IO && blk_is_trim(slot);
+	if (!b->active)
+		return; /* reset has taken back all slots, and the queue is no longer ours */
+	if ((res == -EAGAIN || res == -EINTR) && slot->retries++ < BLK_RETRIES_MAX)
+		blk_submit_or_wait(slot);
+	else if (slot->stage == STAGE_IO)
+		blk_step_done(slot, res);
+	else if (res < 0)
+		blk_fail(slot, res);
+	else
+		blk_finish(slot, VIRTIO_BLK_S_OK);
+	if (!STAILQ_EMPTY(&b->waiting))
+		blk_resume(b);
+}
+
 static bool blk_range_valid(const struct blk *b, uint64_t sector, uint64_t len)
 {
 	return len % IMAGE_SECTOR_SIZE == 0 && mf_range_within(sector, len / IMAGE_SECTOR_SIZE, b->image.sectors);
 }
 
-static enum blk_begun blk_begin_io(struct blk_slot *slot, uint64_t sector)
+#define START (-1) /* beside the status that a request may be answered with at once */
+
+static int blk_prepare_io(struct blk_slot *slot, uint64_t sector)
 {
 	struct blk *b = slot->blk;
 	struct virtq_chain *c = &slot->chain;
 	bool out = slot->type == VIRTIO_BLK_T_OUT;
 
 	slot->left = out ? c->out_len - sizeof(struct virtio_blk_outhdr) : c->in_len - 1;
-	if ((out && b->read_only) || !blk_range_valid(b, sector, slot->left)) {
-		blk_finish(slot, VIRTIO_BLK_S_IOERR);
-		return BEGUN;
-	}
+	if ((out && b->read_only) || !blk_range_valid(b, sector, slot->left))
+		return VIRTIO_BLK_S_IOERR;
 	slot->offset = sector * IMAGE_SECTOR_SIZE;
 	slot->iov_at = out ? 0 : c->num_out;
 	slot->iovs = out ? c->num_out : c->num_in;
@@ -225,14 +279,10 @@ static enum blk_begun blk_begin_io(struct blk_slot *slot, uint64_t sector)
 		blk_slot_advance(slot, sizeof(struct virtio_blk_outhdr));
 	else if (--c->iov[slot->iov_at + slot->iovs - 1].iov_len == 0) /* the status byte is not data */
 		slot->iovs--;
-	if (slot->left == 0) {
-		blk_finish(slot, VIRTIO_BLK_S_OK);
-		return BEGUN;
-	}
-	return blk_submit(slot) ? BEGUN : BEGUN_NOT_ROOM;
+	return slot->left ? START : VIRTIO_BLK_S_OK;
 }
 
-/* As it stands in guest memory. A trim has one range, as the configuration space says; other requests have data there. */
+/* The layout in guest memory. A trim has one range (max_discard_seg); other requests have data there. */
 struct blk_request {
 	struct virtio_blk_outhdr header;
 	struct virtio_blk_discard_write_zeroes range;
@@ -240,66 +290,59 @@ struct blk_request {
 
 _Static_assert(sizeof(struct blk_request) == 32, "virtio 1.2 §5.2.6");
 
-static enum blk_begun blk_begin_trim(struct blk_slot *slot, const struct virtio_blk_discard_write_zeroes *range)
+static int blk_prepare_trim(struct blk_slot *slot, const struct virtio_blk_discard_write_zeroes *range)
 {
 	struct blk *b = slot->blk;
 	bool zeroes = slot->type == VIRTIO_BLK_T_WRITE_ZEROES;
-	uint32_t allowed = zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-	uint8_t status = VIRTIO_BLK_S_OK;
+	bool unmap = range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
 
-	if (slot->chain.out_len != sizeof(struct blk_request) || b->read_only) {
-		blk_finish(slot, VIRTIO_BLK_S_IOERR);
-		return BEGUN;
-	}
+	if (slot->chain.out_len != sizeof(struct blk_request) || b->read_only)
+		return VIRTIO_BLK_S_IOERR;
+	if (range->flags & ~(zeroes ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0U))
+		return VIRTIO_BLK_S_UNSUPP;
 	slot->left = (uint64_t)range->num_sectors * IMAGE_SECTOR_SIZE;
-	if (range->flags & ~allowed)
-		status = VIRTIO_BLK_S_UNSUPP;
-	else if (range->num_sectors > (zeroes ? BLK_ZEROES_SECTORS_MAX : BLK_DISCARD_SECTORS_MAX) ||
-		 !blk_range_valid(b, range->sector, slot->left))
-		status = VIRTIO_BLK_S_IOERR;
-	if (status != VIRTIO_BLK_S_OK || slot->left == 0) {
-		blk_finish(slot, status);
-		return BEGUN;
-	}
+	if (range->num_sectors > (zeroes ? BLK_ZEROES_SECTORS_MAX : BLK_DISCARD_SECTORS_MAX) ||
+	    !blk_range_valid(b, range->sector, slot->left))
+		return VIRTIO_BLK_S_IOERR;
 	slot->offset = range->sector * IMAGE_SECTOR_SIZE;
-	slot->zero_range = zeroes && !b->overlay && !(range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
-	return blk_submit(slot) ? BEGUN : BEGUN_NOT_ROOM;
+	slot->zero_range = zeroes && !unmap;
+	return slot->left ? START : VIRTIO_BLK_S_OK;
 }
 
-static enum blk_begun blk_begin_flush(struct blk_slot *slot)
+static int blk_prepare_flush(struct blk_slot *slot)
 {
+	const struct blk *b = slot->blk;
+
 	slot->stage = STAGE_SYNC;
 	slot->offset = 0;
-	if (slot->blk->sync && !slot->blk->sync_failed)
-		return blk_submit(slot) ? BEGUN : BEGUN_NOT_ROOM;
-	blk_finish(slot, slot->blk->sync ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
-	return BEGUN;
+	if (!b->sync)
+		return VIRTIO_BLK_S_OK;
+	return b->sync_failed ? VIRTIO_BLK_S_IOERR : START;
 }
 
-static enum blk_begun blk_begin_type(struct blk_slot *slot, const struct blk_request *r)
+/* Decides what becomes of a request: START, or the status that answers it. */
+static int blk_prepare(struct blk_slot *slot, const struct blk_request *r)
 {
 	const struct blk *b = slot->blk;
 
 	switch (slot->type) {
 	case VIRTIO_BLK_T_IN:
 	case VIRTIO_BLK_T_OUT:
-		return blk_begin_io(slot, r->header.sector);
+		return blk_prepare_io(slot, r->header.sector);
 	case VIRTIO_BLK_T_FLUSH:
-		return blk_begin_flush(slot);
+		return blk_prepare_flush(slot);
 	case VIRTIO_BLK_T_DISCARD:
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		return blk_begin_trim(slot, &r->range);
+		return blk_prepare_trim(slot, &r->range);
 	case VIRTIO_BLK_T_GET_ID:
 		slot->in_done = virtq_copy_in(&slot->chain, 0, b->serial, MF_MIN(sizeof(b->serial), slot->in_len - 1));
-		blk_finish(slot, VIRTIO_BLK_S_OK);
-		return BEGUN;
+		return VIRTIO_BLK_S_OK;
 	default:
-		blk_finish(slot, VIRTIO_BLK_S_UNSUPP);
-		return BEGUN;
+		return VIRTIO_BLK_S_UNSUPP;
 	}
 }
 
-/* The bytes that the limiter counts: those of reads and writes, zeros included, whatever becomes of them. */
+/* The bytes that count for the limit: of reads and writes, zeros included, even if they fail. */
 static uint64_t blk_tokens(const struct blk_slot *slot, const struct blk_request *r)
 {
 	switch (slot->type) {
@@ -307,25 +350,22 @@ static uint64_t blk_tokens(const struct blk_slot *slot, const struct blk_request
 		return slot->chain.in_len - 1;
 	case VIRTIO_BLK_T_OUT:
 		return slot->chain.out_len - sizeof(struct virtio_blk_outhdr);
-	case VIRTIO_BLK_T_WRITE_ZEROES: /* of more than that nothing becomes */
+	case VIRTIO_BLK_T_WRITE_ZEROES: /* more is refused */
 		return (uint64_t)MF_MIN(r->range.num_sectors, BLK_ZEROES_SECTORS_MAX) * IMAGE_SECTOR_SIZE;
 	default:
 		return 0;
 	}
 }
 
-enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
+bool blk_begin(struct blk_slot *slot)
 {
+	struct blk *b = slot->blk;
 	const struct virtq_chain *c = &slot->chain;
+	const struct iovec *last = &c->iov[c->num_out + c->num_in - 1];
 	struct blk_request r = { .range.num_sectors = 0 };
-	const struct iovec *last;
-	enum blk_begun begun;
 	uint64_t tokens;
+	int status;
 
-	if (c->num_in == 0)
-		return BEGUN_NOT_BROKEN;
-	last = &c->iov[c->num_out + c->num_in - 1];
-	slot->blk = b;
 	slot->status = (uint8_t *)last->iov_base + last->iov_len - 1;
 	slot->in_len = c->in_len;
 	slot->in_done = 0;
@@ -335,14 +375,19 @@ enum blk_begun blk_begin(struct blk *b, struct blk_slot *slot)
 	slot->stage = STAGE_IO;
 	if (virtq_copy_out(c, 0, &r, sizeof(r)) < sizeof(r.header)) {
 		blk_finish(slot, VIRTIO_BLK_S_IOERR);
-		return BEGUN;
+		return true;
 	}
 	slot->type = r.header.type;
 	tokens = blk_tokens(slot, &r);
 	if (!throttle_may(&b->throttle, tokens))
-		return BEGUN_NOT_TOKENS;
-	begun = blk_begin_type(slot, &r);
-	if (begun == BEGUN)
-		throttle_charge(&b->throttle, tokens);
-	return begun;
+		return false;
+	status = blk_prepare(slot, &r);
+	if (status != START) {
+		blk_finish(slot, (uint8_t)status);
+	} else if (!blk_submit(slot)) {
+		loop_defer(b->dev.loop, &b->retry);
+		return false;
+	}
+	throttle_charge(&b->throttle, tokens);
+	return true;
 }

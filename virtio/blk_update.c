@@ -37,7 +37,8 @@ static int blk_pause(struct blk *b)
 	for (unsigned i = 0; i < BLK_PAUSE_TURNS; i++) {
 		loop_drain(b->dev.loop, &b->in_flight);
 		b->turn_left = BLK_TURN_BYTES; /* the turn does not end before this does */
-		if (blk_resume(b) && b->in_flight == 0)
+		blk_resume(b);
+		if (b->in_flight == 0 && STAILQ_EMPTY(&b->waiting))
 			return 0;
 	}
 	return -EBUSY;
@@ -112,7 +113,7 @@ static int blk_update_image(struct blk *b, const char *path, struct err *e)
 	bool same = !path || same_file(b->image.fd, path);
 	int r;
 
-	if (b->overlay)
+	if (b->backend->keeps_image)
 		return err_set(e, -ENOTSUP, "it has an overlay, which belongs to the image that it has");
 	r = same ? image_measure(&u.image, e) : image_open(&u.image, path, b->read_only, b->image.dio_offset != 0, e);
 	if (r < 0)

@@ -43,7 +43,7 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 }
 
 /* What direct I/O wants of fd, power of two each. Before Linux 6.1 a file cannot be asked: a page is always enough. */
-static int image_ask_dio(struct image *image, int fd, const char *path, uint64_t size, struct err *e)
+static int image_ask_dio(struct image *image, int fd, const char *path, struct err *e)
 {
 	struct statx st;
 
@@ -56,11 +56,6 @@ static int image_ask_dio(struct image *image, int fd, const char *path, uint64_t
 	if (image->dio_offset > IMAGE_DIO_MAX || image->dio_mem > IMAGE_DIO_MAX)
 		return err_set(e, -EINVAL, "direct I/O on '%s' wants blocks of %u bytes, more than %u", path,
 			       MF_MAX(image->dio_offset, image->dio_mem), IMAGE_DIO_MAX);
-	if (size % image->dio_offset)
-		return err_set(e, -EINVAL,
-			       "the size of '%s', %" PRIu64 " bytes, is not a multiple of %u, as direct I/O wants it "
-			       "('truncate -s %%%u' pads it)",
-			       path, size, image->dio_offset, image->dio_offset);
 	return 0;
 }
 
@@ -97,21 +92,22 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 {
 	struct image image = { 0 };
 	MF_CLOSE int fd = -1;
+	unsigned unit;
 	uint64_t size;
 	int err;
 
 	fd = open_file(path, read_only, direct, &size, e);
 	if (fd < 0)
 		return fd;
-	if (size % IMAGE_SECTOR_SIZE)
+	if (direct && image_ask_dio(&image, fd, path, e) < 0)
+		return e->code;
+	unit = MF_MAX(image.dio_offset, IMAGE_SECTOR_SIZE);
+	if (size % unit)
 		return err_set(e, -EINVAL,
 			       "the size of '%s', %" PRIu64
-			       " bytes, is not a multiple of %u: not a raw image, or one cut "
-			       "short ('truncate -s %%%u' pads it)",
-			       path, size, IMAGE_SECTOR_SIZE, IMAGE_SECTOR_SIZE);
-	err = direct ? image_ask_dio(&image, fd, path, size, e) : 0;
-	if (err < 0)
-		return err;
+			       " bytes, is not a multiple of %u%s ('truncate -s %%%u' pads it)",
+			       path, size, unit,
+			       direct ? ", as direct I/O wants it" : ": not a raw image, or one cut short", unit);
 	err = image_lock(fd, path, read_only, e);
 	if (err < 0)
 		return err;

@@ -318,6 +318,11 @@ void loop_begin(struct loop *loop)
 		watch_arm(w);
 }
 
+uint64_t loop_this_turn(const struct loop *loop)
+{
+	return loop->turns;
+}
+
 void loop_turn(struct loop *loop)
 {
 	bool busy = !STAILQ_EMPTY(&loop->tasks) || !STAILQ_EMPTY(&loop->completed) || loop->woken;

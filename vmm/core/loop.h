@@ -168,6 +168,9 @@ int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned
 /* How many turns it has made. For tests: a loop that has nothing to do makes none. As loop_call, which is one, or two. */
 uint64_t loop_turns(struct loop *loop);
 
+/* On the loop's thread: the number of the present turn. */
+uint64_t loop_this_turn(const struct loop *loop);
+
 /* On the loop's thread: runs task at the end of this turn (or of the next, when called from a task that runs). */
 void loop_defer(struct loop *loop, struct task *task);
 

@@ -137,7 +137,7 @@ static int turns_call(void *arg)
 {
 	struct turns_call *c = arg;
 
-	c->turns = c->loop->turns;
+	c->turns = loop_this_turn(c->loop);
 	return 0;
 }
 
