@@ -89,6 +89,7 @@ static void test_file(void **state)
 	static const enum timeline_step want[] = { TIMELINE_MAIN, TIMELINE_KVM, TIMELINE_RUN, TIMELINE_GONE };
 	json_t *root, *steps;
 	json_error_t e;
+	char last;
 
 	(void)state;
 	for (unsigned i = 3; i > 0; i--)
@@ -110,6 +111,8 @@ static void test_file(void **state)
 				 timeline.mark[want[i]].instructions);
 	}
 	json_decref(root);
+	assert_int_equal(pread(file, &last, 1, lseek(file, 0, SEEK_END) - 1), 1);
+	assert_int_equal(last, '\n');
 	assert_int_equal(timeline_write(&timeline, -1), -EBADF);
 }
 

@@ -162,7 +162,7 @@ void vm_active(struct vm *vm)
 		vm_end_wake(&vm->end);
 }
 
-/* Whether the terminal is in raw mode, so that keys go to the guest unchanged. */
+/* Whether the terminal is to be in raw mode, so that keys go to the guest unchanged. */
 static bool vm_wants_raw(const struct config *config)
 {
 	return config->command.args.num == 0 || config->command.terminal;
