@@ -60,7 +60,7 @@ static int start(void **state)
 	(void)state;
 	w = w ? w + 1 : worlds;
 	atomic_store(&most_switches, 0);
-	gate_init(&w->gate);
+	w->gate = (struct gate)GATE_INIT;
 	for (unsigned i = 0; i < THREADS; i++) {
 		assert_int_equal(pthread_create(&thread, NULL, vcpu, w), 0);
 		pthread_detach(thread);

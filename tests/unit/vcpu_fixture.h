@@ -176,7 +176,7 @@ static inline void make(unsigned id)
 	assert_true(++w < worlds + MF_ARRAY_SIZE(worlds));
 	w->kvm = (struct kvm){ .fd = -1, .vm_fd = 100, .run_size = RUN_SIZE };
 	w->confine.value[SLOT_PID] = getpid();
-	gate_init(&w->gate);
+	w->gate = (struct gate)GATE_INIT;
 	timeline_init(&w->timeline);
 	halt_begin(&w->halt, 0);
 	assert_int_equal(vm_end_init(&w->end, &w->timeline, &err), 0);

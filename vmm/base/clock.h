@@ -14,4 +14,12 @@ static inline uint64_t clock_now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+/* The time of CLOCK_MONOTONIC that is timeout_ms away, to the millisecond: for pthread_cond_clockwait(3) and its like. */
+static inline struct timespec clock_deadline(unsigned timeout_ms)
+{
+	uint64_t ms = clock_now_ms() + timeout_ms;
+
+	return (struct timespec){ .tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000 };
+}
+
 #endif

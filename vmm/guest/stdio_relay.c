@@ -272,15 +272,8 @@ bool stdio_relay_is_done(const struct stdio_relay *s)
 
 void stdio_relay_end(struct stdio_relay *s, unsigned timeout_ms)
 {
-	struct timespec until;
+	const struct timespec until = clock_deadline(timeout_ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
 	for (unsigned i = 1; i < STDIO_RELAY_STREAMS; i++) {
 		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
 			continue;

@@ -33,10 +33,10 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MF_LOG_MODULE "serial"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/log.h"
@@ -289,17 +289,10 @@ size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num)
 
 bool serial_drain(struct serial *s, unsigned timeout_ms)
 {
-	struct timespec until = { 0 };
+	const struct timespec until = clock_deadline(timeout_ms);
 	bool signal, empty;
 	int r = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
 	serial_lock(s);
 	signal = serial_want_turn(s);
 	serial_unlock(s);

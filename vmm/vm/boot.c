@@ -62,18 +62,11 @@ static int boot_write_cmdline(char line[LAYOUT_CMDLINE_SIZE], const struct confi
 	return cmdline_compose(line, LAYOUT_CMDLINE_SIZE, &in, e);
 }
 
-static enum boot_entry boot_entry_of(const struct config *c)
-{
-	switch (c->entry) {
-	case CONFIG_ENTRY_LINUX64:
-		return BOOT_ENTRY_LINUX64;
-	case CONFIG_ENTRY_PVH:
-		return BOOT_ENTRY_PVH;
-	case CONFIG_ENTRY_AUTO:
-		break;
-	}
-	return BOOT_ENTRY_AUTO;
-}
+static const enum boot_entry boot_entries[] = {
+	[CONFIG_ENTRY_AUTO] = BOOT_ENTRY_AUTO,
+	[CONFIG_ENTRY_LINUX64] = BOOT_ENTRY_LINUX64,
+	[CONFIG_ENTRY_PVH] = BOOT_ENTRY_PVH,
+};
 
 static int boot_write_mptable(struct mem *m, const struct config *c, const struct devices *d, struct err *e)
 {
@@ -125,7 +118,7 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	struct kernel_image kernel;
 	struct devices devices;
 	struct boot_in in = {
-		.entry = boot_entry_of(c),
+		.entry = boot_entries[c->entry],
 		.kernel = &kernel,
 		.cmdline = cmdline,
 		.rsdp_gpa = LAYOUT_ACPI,

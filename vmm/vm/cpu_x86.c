@@ -38,7 +38,7 @@
 
 struct cpu_template {
 	unsigned num_cpus;
-	struct kvm_cpuid2 *cpuid;
+	struct kvm_cpuid2 cpuid; /* last: with room for CPU_CPUID_MAX entries */
 };
 
 /* How many bits number n things. */
@@ -60,7 +60,7 @@ static void cpu_drop_entry(struct kvm_cpuid2 *c, unsigned at)
 /* Leaf 0xb: one hyper-thread per core, all cores in one package. Its successor, leaf 0x1f, is removed. */
 static void cpu_set_topology(struct cpu_template *t)
 {
-	struct kvm_cpuid2 *c = t->cpuid;
+	struct kvm_cpuid2 *c = &t->cpuid;
 	unsigned max_leaf = 0;
 
 	for (unsigned i = 0; i < c->nent;) {
@@ -100,8 +100,8 @@ static void cpu_set_common(struct cpu_template *t)
 {
 	unsigned id_bits = cpu_bits_for(t->num_cpus);
 
-	for (unsigned i = 0; i < t->cpuid->nent; i++) {
-		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
+	for (unsigned i = 0; i < t->cpuid.nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &t->cpuid.entries[i];
 		unsigned sharing = (entry->eax >> 5 & 7) < 3 ? 0 : (1U << id_bits) - 1; /* L1 and L2 are a core's own */
 
 		switch (entry->function) {
@@ -136,8 +136,8 @@ static void cpu_set_common(struct cpu_template *t)
 /* The fields that differ between vCPUs: the APIC id. */
 static void cpu_set_apic_id(struct cpu_template *t, unsigned id)
 {
-	for (unsigned i = 0; i < t->cpuid->nent; i++) {
-		struct kvm_cpuid_entry2 *entry = &t->cpuid->entries[i];
+	for (unsigned i = 0; i < t->cpuid.nent; i++) {
+		struct kvm_cpuid_entry2 *entry = &t->cpuid.entries[i];
 
 		switch (entry->function) {
 		case 1:
@@ -159,32 +159,22 @@ static void cpu_set_apic_id(struct cpu_template *t, unsigned id)
 
 int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e)
 {
-	struct cpu_template *t = calloc(1, sizeof(*t));
+	MF_FREE struct cpu_template *t = calloc(1, sizeof(*t) + CPU_CPUID_MAX * sizeof(t->cpuid.entries[0]));
 
-	if (t)
-		t->cpuid = calloc(1, sizeof(*t->cpuid) + CPU_CPUID_MAX * sizeof(t->cpuid->entries[0]));
-	if (!t || !t->cpuid) {
-		cpu_template_free(t);
+	if (!t)
 		return err_neg(e, -ENOMEM, "fetch CPUID");
-	}
 	t->num_cpus = num_cpus;
-	t->cpuid->nent = CPU_CPUID_MAX;
-	if (ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, t->cpuid) < 0) {
-		err_sys(e, "KVM_GET_SUPPORTED_CPUID");
-		cpu_template_free(t);
-		return e->code;
-	}
+	t->cpuid.nent = CPU_CPUID_MAX;
+	if (ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, &t->cpuid) < 0)
+		return err_sys(e, "KVM_GET_SUPPORTED_CPUID");
 	cpu_set_topology(t);
 	cpu_set_common(t);
-	*ret = t;
+	*ret = mf_take_ptr(&t);
 	return 0;
 }
 
 void cpu_template_free(struct cpu_template *t)
 {
-	if (!t)
-		return;
-	free(t->cpuid);
 	free(t);
 }
 
@@ -211,7 +201,7 @@ static int cpu_set_msrs(int vcpu_fd, struct err *e)
 int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e)
 {
 	cpu_set_apic_id(t, id);
-	if (ioctl(vcpu_fd, KVM_SET_CPUID2, t->cpuid) < 0)
+	if (ioctl(vcpu_fd, KVM_SET_CPUID2, &t->cpuid) < 0)
 		return err_sys(e, "KVM_SET_CPUID2");
 	return cpu_set_msrs(vcpu_fd, e);
 }

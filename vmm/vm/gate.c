@@ -2,16 +2,8 @@
 #include "vmm/vm/gate.h"
 
 #include <errno.h>
-#include <time.h>
 
-void gate_init(struct gate *g)
-{
-	*g = (struct gate){ .closed = false };
-	/* With default attributes these cannot fail. */
-	(void)pthread_mutex_init(&g->lock, NULL);
-	(void)pthread_cond_init(&g->came, NULL);
-	(void)pthread_cond_init(&g->opened, NULL);
-}
+#include "vmm/base/clock.h"
 
 void gate_enter(struct gate *g)
 {
@@ -29,17 +21,10 @@ void gate_close(struct gate *g)
 
 bool gate_await_parked(struct gate *g, unsigned timeout_ms)
 {
-	struct timespec deadline;
+	const struct timespec deadline = clock_deadline(timeout_ms);
 	bool all;
 	int r = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += timeout_ms / 1000;
-	deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (deadline.tv_nsec >= 1000000000) {
-		deadline.tv_nsec -= 1000000000;
-		deadline.tv_sec++;
-	}
 	pthread_mutex_lock(&g->lock);
 	while (g->parked != g->inside && r != ETIMEDOUT)
 		r = pthread_cond_clockwait(&g->came, &g->lock, CLOCK_MONOTONIC, &deadline);

@@ -18,7 +18,11 @@ struct gate {
 };
 
 /* A gate that is open, with no thread inside. */
-void gate_init(struct gate *g);
+#define GATE_INIT                                                                                                      \
+	{                                                                                                              \
+		.lock = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER,                                   \
+		.opened = PTHREAD_COND_INITIALIZER,                                                                    \
+	}
 
 /* A thread was started that will call gate_leave. Main thread, before it waits for the thread by a function below. */
 void gate_enter(struct gate *g);

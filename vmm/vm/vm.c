@@ -60,9 +60,12 @@
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
 		   struct err *e)
 {
-	*vm = (struct vm){
-		.config = config, .timeline = timeline, .parent = parent, .kvm = KVM_INIT, .scan = CONSOLE_SCAN_INIT
-	};
+	*vm = (struct vm){ .config = config,
+			   .timeline = timeline,
+			   .parent = parent,
+			   .kvm = KVM_INIT,
+			   .scan = CONSOLE_SCAN_INIT,
+			   .gate = GATE_INIT };
 	vm->vcpu_env = (struct vcpu_env){
 		.kvm = &vm->kvm,
 		.mem = &vm->mem,
@@ -74,7 +77,6 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 		.halt = &vm->halt,
 		.timeline = timeline,
 	};
-	gate_init(&vm->gate);
 	if (vm_end_init(&vm->end, timeline, e) < 0)
 		return e->code;
 	log_relay_init(vm->end.wake_fd);

@@ -5,6 +5,7 @@
 #define MF_VM_VM_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "vmm/config/config.h"
 #include "vmm/core/bus.h"
@@ -18,11 +19,8 @@
 #include "vmm/vm/halt.h"
 #include "vmm/vm/vcpu.h"
 #include "vmm/vm/vm_end.h"
-#include "vmm/vm/vm_report.h"
-#include "vmm/vm/vm_stop.h"
 
 struct guest_client;
-struct helpers;
 struct console;
 struct err;
 struct ioapic;
@@ -61,11 +59,22 @@ struct vm {
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
 
-	struct vm_end end;
-	struct vm_stop stop;
-	struct vm_outcome outcome;
-	struct halt halt; /* when to check whether the guest has halted for good */
 	struct gate gate;
+	struct halt halt; /* when to check whether the guest has halted for good */
+	struct vm_end end;
+
+	/* The main thread's: the end that somebody has asked for, and what the report needs beside vm_end's reason. */
+	struct {
+		enum vm_end_reason asked; /* VM_RUNNING: nobody has asked for the end */
+		int signal;		  /* the one that asked, for VM_END_SIGNAL */
+		uint64_t grace_ms;	  /* when the guest's time to end by itself is over; 0: it was not asked to */
+		uint64_t int_ms;	  /* when the last SIGINT came */
+	} stop;
+	struct vm_outcome {
+		unsigned status; /* of the command, with VM_END_COMMAND */
+		bool lost;	 /* output, an artifact or written data was lost; a line has said so */
+		bool oom;	 /* the guest's kernel has killed a process for lack of memory */
+	} outcome;
 };
 
 /*
@@ -82,6 +91,19 @@ int vm_build(struct vm *vm, struct err *e);
 
 /* The guest has done something (an exit to us), or gets an interrupt of ours. vCPUs and loops. */
 void vm_active(struct vm *vm);
+
+/*
+ * The way to the end of a VM when a signal or the time limit asks for it (vm_stop.c). Main thread.
+ *
+ * vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does what is due by now. vm_stop_signal: a
+ * signal to mayfly has come: passes it to the command, or ends the VM.
+ */
+int vm_stop_timeout(const struct vm *vm, int max_ms);
+void vm_stop_check(struct vm *vm);
+void vm_stop_signal(struct vm *vm, int signo);
+
+/* Says on stderr why the VM has ended (vm_report.c). Returns the exit status of mayfly (exit_status.h). Main thread. */
+int vm_report(const struct vm *vm);
 
 /* Called for what the guest's init reports (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;

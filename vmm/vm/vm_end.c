@@ -12,8 +12,7 @@
 
 int vm_end_init(struct vm_end *end, struct timeline *timeline, struct err *e)
 {
-	*end = (struct vm_end){ .timeline = timeline };
-	(void)pthread_mutex_init(&end->lock, NULL); /* cannot fail with default attributes */
+	*end = (struct vm_end){ .lock = PTHREAD_MUTEX_INITIALIZER, .timeline = timeline };
 	end->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return end->wake_fd < 0 ? err_sys(e, "make an eventfd") : 0;
 }

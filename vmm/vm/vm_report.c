@@ -1,9 +1,8 @@
-/* What mayfly says of the end of a VM; see vm_report.h. */
-#include "vmm/vm/vm_report.h"
+/* What mayfly says of the end of a VM, and its exit status. */
+#include "vmm/vm/vm.h"
 
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
-#include "vmm/vm/vm.h"
 
 static int vm_report_say(const struct vm *vm, enum status status, const char *what)
 {

@@ -15,7 +15,7 @@
  * Whoever asks first decides the exit status, whatever the command's own. SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2 are the
  * command's while it runs. How long closing the VM may take is up to ending.c.
  */
-#include "vmm/vm/vm_stop.h"
+#include "vmm/vm/vm.h"
 
 #include <signal.h>
 #include <string.h>
@@ -29,7 +29,6 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
-#include "vmm/vm/vm.h"
 
 #define VM_GRACE_MS 1200U
 
