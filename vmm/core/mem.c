@@ -116,8 +116,3 @@ void *mem_map_guarded(int fd, size_t size)
 	}
 	return map + MF_PAGE_SIZE;
 }
-
-void mem_unmap_guarded(void *at, size_t size)
-{
-	munmap((uint8_t *)at - MF_PAGE_SIZE, size + 2 * MF_PAGE_SIZE);
-}

@@ -59,9 +59,8 @@ int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t 
 
 /*
  * Maps size bytes of fd, a multiple of 4 KiB, from their start on, shared and writable, with an inaccessible page on both
- * sides: for what the kernel and a guest's exits write to. Returns NULL with errno set if it cannot. at is its result.
+ * sides: for what the kernel and a guest's exits write to. Returns NULL with errno set if it cannot.
  */
 void *mem_map_guarded(int fd, size_t size);
-void mem_unmap_guarded(void *at, size_t size);
 
 #endif

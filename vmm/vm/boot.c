@@ -13,6 +13,7 @@
 #include "loader/kernel.h"
 #include "loader/layout.h"
 #include "loader/mptable.h"
+#include "vmm/base/err.h"
 #define MF_LOG_MODULE "boot"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -125,29 +126,21 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	};
 	int r;
 
-	r = mem_init(m, c->mem, e);
-	if (r < 0)
-		return r;
+	if (mem_init(m, c->mem, e) < 0)
+		return e->code;
 	timeline_mark(t, TIMELINE_MEMORY);
-	r = kernel_load(&kernel, m, c->kernel, e);
-	if (r < 0)
-		return r;
-	r = boot_load_initrd(m, c, &kernel, &in, e);
-	if (r < 0)
-		return r;
 	boot_list_devices(&devices, c);
-	r = boot_write_cmdline(cmdline, c, &devices, e);
-	if (r < 0)
-		return r;
+	if (kernel_load(&kernel, m, c->kernel, e) < 0 || boot_load_initrd(m, c, &kernel, &in, e) < 0 ||
+	    boot_write_cmdline(cmdline, c, &devices, e) < 0)
+		return e->code;
 	log_info("kernel command line: %s", cmdline);
 	/* A host that has no random numbers yet must not delay the boot: the guest then gathers its own. */
 	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed))
 		in.rng_seed = seed;
 	r = boot_write(ret, m, &in, e);
 	explicit_bzero(seed, sizeof(seed));
-	if (r < 0)
-		return r;
-	r = boot_write_mptable(m, c, &devices, e);
+	if (!r)
+		r = boot_write_mptable(m, c, &devices, e);
 	if (!r)
 		r = boot_write_acpi(m, c, &devices, e);
 	timeline_mark(t, TIMELINE_KERNEL);

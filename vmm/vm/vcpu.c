@@ -160,14 +160,6 @@ int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned id, struct er
 	return v->run ? 0 : err_sys(e, "map kvm_run of vCPU %u", id);
 }
 
-void vcpu_done(struct vcpu *v)
-{
-	if (v->run)
-		mem_unmap_guarded(v->run, v->env->kvm->run_size);
-	if (v->fd >= 0)
-		close(v->fd);
-}
-
 int vcpu_start(struct vcpu *v, struct err *e)
 {
 	pthread_attr_t attr;

@@ -39,16 +39,13 @@ struct vcpu {
 	atomic_int tid; /* of the thread, once it can be kicked */
 };
 
-/* Creates vCPU id in KVM; env is kept. vcpu_done accepts the result of a failure. 0 or -errno with e set. */
+/* Creates vCPU id in KVM, where it stays until the process ends; env is kept. 0 or -errno with e set. */
 int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned id, struct err *e);
-
-/* No thread uses the vCPU: none was started, or it has left the gate. */
-void vcpu_done(struct vcpu *v);
 
 /* Starts the thread, which enters the gate: the guest runs from here on, if the gate is open. Main thread. */
 int vcpu_start(struct vcpu *v, struct err *e);
 
-/* Makes KVM_RUN return soon, and the thread come to the gate. Any thread. */
+/* Makes KVM_RUN return soon, and the thread come to the gate. Accepts the result of a failed vcpu_init. Any thread. */
 void vcpu_kick(struct vcpu *v);
 
 /* Whether it can never run again by itself: halted with interrupts off, or never started. It is parked. */

@@ -12,7 +12,7 @@
  *
  * Any thread ends the VM by vm_end; the first reason stands and wakes the main thread. vm_close then stops the vCPUs,
  * drains the console and closes the drives. KVM's objects and guest RAM, which the kernel frees slowly, are left to
- * async_teardown.c; vm_free is for a VM that could not be built.
+ * async_teardown.c.
  */
 #include "vmm/vm/vm.h"
 
@@ -98,7 +98,7 @@ static void vm_kick_vcpus(struct vm *vm)
 
 /*
  * Ends all activity, in any state of construction: when it returns, no vCPU runs, all output is written, no I/O is in
- * flight, and the drives are unlocked. KVM's objects and guest RAM are left.
+ * flight, and the drives are unlocked. KVM's objects and guest RAM, which the kernel frees slowly, end with the process.
  *
  * The waits for threads, files and programs have no limits of their own: the clock of ending.c ends the process.
  */
@@ -146,16 +146,6 @@ static void vm_close(struct vm *vm)
 	ioapic_free(vm->ioapic);
 	loop_free(vm->vsock_loop);
 	loop_free(vm->io);
-}
-
-static void vm_free(struct vm *vm)
-{
-	vm_close(vm);
-	for (unsigned i = 0; i < vm->num_vcpus; i++)
-		vcpu_done(&vm->vcpu[i]);
-	kvm_done(&vm->kvm);
-	mem_done(&vm->mem);
-	vm_end_done(&vm->end);
 }
 
 void vm_active(struct vm *vm)
@@ -309,7 +299,7 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	(void)mallopt(M_ARENA_MAX, 1); /* the threads' filters do not allow heaps of their own; a failure shows there */
 	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
 	    async_teardown_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
-		vm_free(&vm);
+		vm_close(&vm);
 		return report_err(&e);
 	}
 	tty_keep_group(); /* it cannot change, and the filter forbids to ask later */

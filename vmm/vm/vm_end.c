@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
@@ -15,12 +14,6 @@ int vm_end_init(struct vm_end *end, struct timeline *timeline, struct err *e)
 	*end = (struct vm_end){ .lock = PTHREAD_MUTEX_INITIALIZER, .timeline = timeline };
 	end->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return end->wake_fd < 0 ? err_sys(e, "make an eventfd") : 0;
-}
-
-void vm_end_done(struct vm_end *end)
-{
-	if (end->wake_fd >= 0)
-		close(end->wake_fd);
 }
 
 void vm_end(struct vm_end *end, enum vm_end_reason reason, const char *fmt, ...)

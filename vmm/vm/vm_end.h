@@ -34,9 +34,8 @@ struct vm_end {
 	struct timeline *timeline;
 };
 
-/* A VM that runs. vm_end_done accepts the result of a failure. Returns 0 or -errno with e set. */
+/* A VM that runs; its eventfd stays open until the process ends. Returns 0 or -errno with e set. */
 int vm_end_init(struct vm_end *end, struct timeline *timeline, struct err *e);
-void vm_end_done(struct vm_end *end);
 
 /* Ends the VM with a reason and a phrase for the user, and wakes the main thread; the first call counts. Any thread. */
 void vm_end(struct vm_end *end, enum vm_end_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
