@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,6 +28,28 @@
 
 static char tmp[64];
 static char mountinfo[128];
+
+/* How many more times rmdir(2) finds its directory in use; the clock runs fast meanwhile. */
+static unsigned busy;
+
+int rmdir(const char *path)
+{
+	if (!busy)
+		return (int)syscall(SYS_rmdir, path);
+	busy--;
+	errno = EBUSY;
+	return -1;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	static time_t passed_s;
+	long r = syscall(SYS_clock_gettime, clock, ts);
+
+	passed_s += busy > 0 && clock == CLOCK_MONOTONIC && busy % 4 == 0;
+	ts->tv_sec += passed_s;
+	return (int)r;
+}
 
 static const char *in_tmp(const char *path)
 {
@@ -342,6 +366,76 @@ static void try_real(struct cgroup_params *p)
 	}
 }
 
+/* The longest name of a controller is not cut; a longer one is refused. */
+static void test_long_controller(void **state)
+{
+	static const char name[] = "a23456789b23456789c23456789d234"; /* 31 characters */
+	char controllers[64], file[64], want[64];
+	struct cgroup_params p = params();
+	struct cgroup g;
+
+	(void)state;
+	snprintf(controllers, sizeof(controllers), "%s\n", name);
+	stand_in(controllers);
+	snprintf(file, sizeof(file), "v2/a/vm/%s.max", name);
+	put(file, "");
+	snprintf(file, sizeof(file), "%s.max", name);
+	snprintf(want, sizeof(want), "+%s", name);
+	set(&p, file, "1");
+	made(&g, &p);
+	cgroup_free(&g);
+	expect_file("v2/cgroup.subtree_control", want);
+	expect_file("v2/a/cgroup.subtree_control", want);
+	p = params();
+	snprintf(file, sizeof(file), "x%s.max", name);
+	set(&p, file, "1");
+	refused(&p, -EINVAL, name);
+}
+
+/* Directories that were there before a step fails are there afterwards, though they could be removed. */
+static void test_undo(void **state)
+{
+	struct cgroup_params p = params();
+	char path[300];
+
+	(void)state;
+	stand_in("cpu\n");
+	snprintf(path, sizeof(path), "%s/v2/bare", tmp);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(path, sizeof(path), "%s/v2/bare/vm", tmp);
+	assert_int_equal(mkdir(path, 0700), 0);
+	p.parent = "bare";
+	refused(&p, -ENOENT, "cgroup.procs");
+	assert_int_equal(access(path, F_OK), 0);
+	/* Those that are new are not. */
+	p.parent = "new";
+	set(&p, "cpu.max", "1");
+	refused(&p, -ENOENT, "cgroup.controllers");
+	snprintf(path, sizeof(path), "%s/v2/new", tmp);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+/* The kernel takes a moment to let go of a group: it is waited for, but not for ever. */
+static void test_remove_waits(void **state)
+{
+	struct cgroup g = { .dir = strdup(in_tmp("group")) };
+
+	(void)state;
+	assert_int_equal(mkdir(g.dir, 0700), 0);
+	busy = 3;
+	cgroup_remove(&g);
+	assert_int_equal(busy, 0);
+	assert_int_equal(access(in_tmp("group"), F_OK), -1);
+	g.dir = strdup(in_tmp("group"));
+	assert_int_equal(mkdir(g.dir, 0700), 0);
+	busy = 1 << 20;
+	cgroup_remove(&g);
+	assert_in_range(busy, 1, (1 << 20) - 2);
+	busy = 0;
+	assert_int_equal(access(in_tmp("group"), F_OK), 0);
+	assert_null(g.dir);
+}
+
 /* A group that was there before: with what is in it, or made anew. */
 static void test_left(void **state)
 {
@@ -444,6 +538,9 @@ int main(void)
 		ONE(test_mounts_of_a_part_come_last),
 		ONE(test_failed_writes_name_the_file),
 		ONE(test_parameters),
+		ONE(test_long_controller),
+		ONE(test_undo),
+		ONE(test_remove_waits),
 		ONE(test_left),
 		ONE(test_real),
 		ONE(test_real_left),

@@ -219,6 +219,25 @@ static void test_other_architectures(void **state)
 	}
 }
 
+/* A number that stands for no slot stays what it is, the first behind the last slot as well. */
+static void test_slots(void **state)
+{
+	static const uint32_t value[] = { 7, 8 };
+	const struct sock_filter code[] = {
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 99, 0, 0),	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 100, 0, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 101, 0, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 102, 0, 0),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 100, 0, 0), BPF_STMT(BPF_RET | BPF_K, 100),
+	};
+	static const uint32_t want[] = { 99, 7, 8, 102, 100, 100 };
+	const struct seccomp_code c = { code, MF_ARRAY_SIZE(code), 100 };
+	struct sock_filter got[MF_ARRAY_SIZE(code)];
+
+	(void)state;
+	seccomp_complete(got, &c, value, MF_ARRAY_SIZE(value), SECCOMP_POLICY_KILL);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(code); i++)
+		assert_int_equal(got[i].k, want[i]);
+}
+
 static void test_log_policy(void **state)
 {
 	struct seccomp_data d = { .nr = SYS_execve, .arch = AUDIT_ARCH_X86_64 };
@@ -302,7 +321,7 @@ int main(void)
 		cmocka_unit_test(test_listed),	   cmocka_unit_test(test_a_bit_off),
 		cmocka_unit_test(test_random),	   cmocka_unit_test(test_other_architectures),
 		cmocka_unit_test(test_log_policy), cmocka_unit_test(test_never),
-		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_names),	   cmocka_unit_test(test_slots),
 	};
 
 	return cmocka_run_group_tests_name("filters", tests, NULL, NULL);

@@ -2,13 +2,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <linux/securebits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -108,6 +111,9 @@ static int see_privileges(void)
 	if (geteuid() == 0) {
 		EXPECT(privileges_lock(&e) == 0);
 		EXPECT(prctl(PR_CAPBSET_READ, 0, 0, 0, 0) == 0);
+		EXPECT(prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) ==
+		       (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+			SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED));
 		EXPECT(privileges_set_ids(4321, 4322, &e) == 0);
 		EXPECT(getuid() == 4321 && getgid() == 4322 && getgroups(0, NULL) == 0);
 		/* The capabilities are still there: one that the rest needs. */
@@ -194,6 +200,77 @@ static void test_jail(void **state)
 	in_child(see_jail);
 }
 
+/* As "outer": its child forks as the jail does, and it ends when both processes are there. */
+static void __attribute__((noreturn)) be_outer(int life_fd, int ready_fd, struct jail_pids *ret, bool own_pids)
+{
+	char byte = 0;
+	int main_is_there[2], status;
+	pid_t child;
+	struct err e;
+
+	if (pipe(main_is_there) < 0)
+		_exit(1);
+	child = fork();
+	if (child == 0) {
+		int r = jail_fork(ret, own_pids, life_fd, &e);
+
+		if (r == 1) {
+			(void)!write(main_is_there[1], &byte, 1);
+			for (;;)
+				pause();
+		}
+		_exit(r < 0);
+	}
+	if (waitpid(child, &status, 0) != child || status || read(main_is_there[0], &byte, 1) != 1)
+		_exit(1);
+	(void)!write(ready_fd, &byte, 1);
+	for (;;)
+		pause();
+}
+
+static bool has_name(pid_t pid, const char *name)
+{
+	char path[64], text[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY);
+	(void)!read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[strcspn(text, "\n")] = '\0';
+	return !strcmp(text, name);
+}
+
+/* What is in a jail ends with the process outside, also where no PID namespace and no pipe's end tell it to. */
+static int see_deaths(void)
+{
+	struct jail_pids *pids = mmap(NULL, sizeof(*pids), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int life[2], ready[2], status;
+	pid_t outer;
+	char byte;
+
+	alarm(10);
+	EXPECT(pids != MAP_FAILED && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+	EXPECT(pipe(life) == 0 && pipe(ready) == 0);
+	outer = fork();
+	if (outer == 0)
+		be_outer(life[0], ready[1], pids, true);
+	EXPECT(read(ready[0], &byte, 1) == 1);
+	while (!has_name(pids->init, "mayfly-jail")) /* until then it has not asked to be killed; see alarm */
+		usleep(1000);
+	kill(outer, SIGKILL);
+	EXPECT(waitpid(outer, &status, 0) == outer);
+	EXPECT(waitpid(pids->main, &status, 0) == pids->main && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	EXPECT(waitpid(pids->init, &status, 0) == pids->init && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	return 0;
+}
+
+static void test_deaths(void **state)
+{
+	(void)state;
+	in_child(see_deaths);
+}
+
 static void test_lacks(void **state)
 {
 	struct err e;
@@ -208,7 +285,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_landlock), cmocka_unit_test(test_limits), cmocka_unit_test(test_privileges),
-		cmocka_unit_test(test_jail),	 cmocka_unit_test(test_lacks),
+		cmocka_unit_test(test_jail),	 cmocka_unit_test(test_deaths), cmocka_unit_test(test_lacks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
