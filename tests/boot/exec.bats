@@ -114,3 +114,14 @@ start_exec() {
 	assert_equal "$status" 125
 	assert_one_line 'the guest has ended'
 }
+
+@test "exec: it ends with the command's status, when all of its output is written" {
+	start_monitor over
+	# Longer than is waited for output that nobody reads any more.
+	run bash -c '"$0" exec ./socket -- command < /dev/null | { sleep 2; wc -c; }; echo "${PIPESTATUS[0]}"' "$MAYFLY"
+	assert_output $'1048576\n7'
+	on_tty expect=word -- "$MAYFLY" exec ./socket -- command
+	assert_equal "$status" 7
+	assert_line 'terminal: unchanged'
+	kill_started
+}
