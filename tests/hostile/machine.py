@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-from script import AT_REST, FORMAT, OP_SIZE, OPS, assemble
+from script import AT_REST, FORMAT, OP_SIZE, OPS, assemble, assemble_alone
 from virtio import RAM_SIZE
 
 SILENCE_MAX = 60  # seconds without a sign of life, after which a VM counts as hung
@@ -27,6 +27,7 @@ GROWTH_MAX_KIB = 1536  # of the monitor itself: its slots for requests, which ar
 SPIN_WINDOWS = (0.002, 0.01, 0.03, 0.1, 0.3)  # seconds
 SPIN_SECONDS = 2
 SPIN_MAX = 0.01  # of that time
+CONTROL = re.compile(r"[^\n\t -~]")
 SAN_REPORT = re.compile(r"AddressSanitizer|runtime error|LeakSanitizer|assert", re.IGNORECASE)
 
 
@@ -36,7 +37,8 @@ class VM:
     def __init__(self, suite, cases, monitor, guest, cpus=1, keep=None):
         self.suite, self.cases, self.cpus = suite, cases, cpus
         self.monitor, self.guest, self.keep = monitor, guest, keep
-        self.data = assemble(cases, suite.start(), suite.start())
+        self.command = cases[0].command  # then the VM's streams are the command's, and the guest cannot be heard
+        self.data = assemble_alone(cases[0], suite.start()) if self.command else assemble(cases, suite.start(), suite.start())
         self.results, self.problems = [], []
         self.process = self.current = self.failure = self.noticed = None
         self.buffer = b""
@@ -148,6 +150,9 @@ class VM:
         inherited = [fd for dev in self.suite.devices for fd in dev.open()]
         for dev in self.suite.devices:
             command += dev.option()
+        if self.command:
+            command += ["--", *self.command]
+            self.current = self.cases[0]
         self.directory = directory
         with open(f"{directory}/log", "wb") as log:
             pipe = subprocess.PIPE
@@ -259,6 +264,8 @@ class VM:
                 f" in case '{self.current.name}'" if self.current else ""))
         if self.current:
             self.finish("the VM ended here, or hung")
+        if CONTROL.search(log):
+            self.problems.append("the log has control characters")
         if SAN_REPORT.search(log):
             self.problems.append("a sanitizer or an assertion has spoken")
         elif log.count("\n") > LOG_LINES_MAX or len(log) > LOG_BYTES_MAX:

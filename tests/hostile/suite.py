@@ -89,6 +89,10 @@ class Suite:
         case.done()
         self.cases.append(case)
 
+    @staticmethod
+    def driver(block, dev):
+        return Driver(block, dev)
+
     def settle(self, driver):
         """Waits until the devices' loop has seen what was notified before."""
         driver.b.call(self.canary).call(self.canary)

@@ -12,8 +12,9 @@ REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8
 HEADER_SIZE = 44
 
 
-def header(op, kind=STREAM, source=GUEST, to=HOST, length=0, flags=0, buf_alloc=65536, fwd_cnt=0, port=NOBODYS_PORT):
-    return struct.pack("<QQIIIHHIII", source, to, 1024, port, length, kind, op, flags, buf_alloc, fwd_cnt)
+def header(op, kind=STREAM, source=GUEST, to=HOST, length=0, flags=0, buf_alloc=65536, fwd_cnt=0, port=NOBODYS_PORT,
+           own=1024):
+    return struct.pack("<QQIIIHHIII", source, to, own, port, length, kind, op, flags, buf_alloc, fwd_cnt)
 
 
 class Vsock(Device):
