@@ -255,7 +255,8 @@ class Here(Guest):
         binds = "; ".join(
             f"mount --bind /dev/{n} '{self.root}/dev/{n}'" for n in ("null", "zero", "full", "tty")
         )
-        enter = f"read go; {binds}; exec chroot '{self.root}' /.mayfly/init"
+        # So that it is seen that commands have 0.
+        enter = f"read go; {binds}; echo 500 > /proc/self/oom_score_adj; exec chroot '{self.root}' /.mayfly/init"
         as_root = os.geteuid() == 0
         self.process = subprocess.Popen(
             ["unshare", *(["-U"] if as_root else USER_NAMESPACE), "-mpnui", "--fork", "--kill-child", "sh", "-ec", enter],
