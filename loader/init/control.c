@@ -131,6 +131,16 @@ void control_read(void)
 		control_close();
 }
 
+bool control_has_next(void)
+{
+	struct init_msg msg;
+
+	if (control.in_len < sizeof(msg) || control.out_len >= QUEUE_ENOUGH)
+		return false;
+	memcpy(&msg, control.in + control.in_start, sizeof(msg));
+	return msg.len > INIT_COMMAND_MAX || control.in_len - sizeof(msg) >= msg.len;
+}
+
 const struct init_msg *control_next(const char **ret_payload)
 {
 	if (control.in_len < sizeof(control.msg))

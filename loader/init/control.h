@@ -24,6 +24,8 @@ void control_flush(void);
 void control_drain(int timeout_ms);
 /* Reads what is there. The host's end, and nonsense, close the connection. */
 void control_read(void);
+/* Whether there is a next message and the host takes answers: poll() knows nothing of what is read already. */
+bool control_has_next(void);
 /* The next message of those read, valid until the next call; or NULL. */
 const struct init_msg *control_next(const char **ret_payload);
 void control_close(void);

@@ -342,7 +342,9 @@ static void init_turn(void)
 	int wait = -1;
 	size_t count;
 
-	if (life.deadline != 0) {
+	if (control_has_next()) {
+		wait = 0;
+	} else if (life.deadline != 0) {
 		int64_t left = life.deadline - clock_ms();
 
 		wait = left < 0 ? 0 : (int)left;
@@ -355,7 +357,7 @@ static void init_turn(void)
 		clock_sleep_ms(1);
 	command_turn(&polls[2]);
 	control_flush();
-	if ((polls[1].revents & ~POLLOUT) != 0)
+	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
 		init_serve();
 	if (had_control && !control_is_open())
 		init_stop(STOP_MS);
