@@ -146,6 +146,15 @@ $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
+# init's files for unit tests, by the compiler of the tests; what comes of main() and of vsock is for tests/init.
+INIT_LIB := $(B)/libinit.a
+INIT_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out %/init.c %/link.c,$(INIT_SRCS)))
+$(INIT_OBJS): ALL_CFLAGS += -Wno-unused-result
+$(INIT_LIB): $(INIT_OBJS)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
 # The monitor with threads that try what they may not, for the tests of their filters.
 PROBED := $(B)/mayfly-probe
 $(B)/probe/confine.o: vmm/process/confine.c $(FILTERS)
@@ -234,9 +243,9 @@ run: $(BIN) $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm ## boot a guest: a shell on 
 	$(Q)tests/run-guest
 
 # Tests.
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) | $(B)/.deps-tests
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(INIT_LIB) | $(B)/.deps-tests
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic -lcmocka
+	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) $(INIT_LIB) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic -lcmocka
 $(UNIT_SRCS:%.c=$(B)/%.o): | $(B)/.deps-tests
 unit-bins: $(UNIT_BINS)
 
