@@ -7,8 +7,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <time.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/fdio.h"
 #include "vmm/core/engine.h"
 
@@ -112,8 +112,7 @@ void loop_run_awaits(struct loop *loop)
 int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned timeout_ms)
 {
 	struct await a = { .loop = loop, .fn = fn, .arg = arg };
-	uint64_t until_ns = timers_clock_ns() + timeout_ms * 1000000ULL;
-	struct timespec ts = { .tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000) };
+	const struct timespec until = clock_deadline(timeout_ms);
 	bool over = false;
 
 	if (!loop->running)
@@ -121,7 +120,7 @@ int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned
 	if (loop_call(loop, await_begin, &a) <= 0)
 		return a.result;
 	pthread_mutex_lock(&loop->lock);
-	while (!a.over && pthread_cond_clockwait(&loop->changed, &loop->lock, CLOCK_MONOTONIC, &ts) != ETIMEDOUT)
+	while (!a.over && pthread_cond_clockwait(&loop->changed, &loop->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
 	over = a.over;
 	pthread_mutex_unlock(&loop->lock);

@@ -4,7 +4,7 @@
  * Theory of operation. The thread that it happens to may do next to nothing: its filter lets a vCPU thread write to
  * eventfds alone. So its handler leaves a note, signals the main thread (CRASH_SIGNAL, which interrupts whatever that
  * does: waiting for a lock, for a thread, in poll) and waits for the end; the main thread's handler restores the terminal
- * and writes the line. Only the first crash is told. If the main thread does not answer within CRASH_WAIT_S, the process
+ * and writes the line. Only the first crash is told. If the main thread does not answer within CRASH_WAIT_MS, the process
  * ends with the same status and no line.
  *
  * Handlers call async-signal-safe functions only, take no lock, and touch the note by atomics: it does not matter which
@@ -23,9 +23,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/last_words.h"
@@ -35,7 +35,7 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
 
-#define CRASH_WAIT_S 2
+#define CRASH_WAIT_MS 2000
 #define CRASH_STACK_SIZE 8192
 
 static const struct {
@@ -119,10 +119,8 @@ static void __attribute__((noreturn)) tell(void)
 static void __attribute__((noreturn)) wait_for_end(void)
 {
 	static uint32_t never;
-	struct timespec until;
+	const struct timespec until = clock_deadline(CRASH_WAIT_MS);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += CRASH_WAIT_S;
 	/* A point in time: a vCPU thread may be kicked again and again. */
 	while (syscall(SYS_futex, &never, FUTEX_WAIT_BITSET_PRIVATE, 0, &until, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
 	       errno != ETIMEDOUT)
