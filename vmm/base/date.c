@@ -6,7 +6,7 @@
 
 struct date date_of(uint32_t days)
 {
-	/* Years are counted from March, so that the day that only leap years have comes last. */
+	/* Years start in March, so that the leap day is the last day of a year. */
 	unsigned day = days + DAYS_TO_1970, era = day / DAYS_OF_ERA, of_era = day % DAYS_OF_ERA;
 	unsigned year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
 	unsigned of_year = of_era - (365 * year + year / 4 - year / 100);

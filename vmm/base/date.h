@@ -10,8 +10,8 @@ struct date {
 };
 
 /*
- * The date that is days after 1970-01-01, to the year 9999 at least. gmtime_r(3) reads /etc/localtime for it, which few
- * threads of ours may.
+ * Converts days since 1970-01-01 to a date, up to the year 9999 at least. gmtime_r(3)
+ * would read /etc/localtime, which few of our threads may do.
  */
 struct date date_of(uint32_t days);
 

@@ -1,4 +1,4 @@
-/* Errors with a sentence; see err.h. */
+/* Errors that carry a sentence; see err.h. */
 #include "vmm/base/err.h"
 
 #include <errno.h>

@@ -1,6 +1,7 @@
 /*
- * Errors of the set-up path: a negative errno and a sentence. The innermost function sets it, each caller that has
- * something to add wraps it, and main, api.c or an event entry point logs it once:
+ * Errors of the set-up path: a negative errno and a sentence. The innermost function
+ * writes the sentence. Callers that know more put their context in front with err_wrap.
+ * The caller at the top prints it once (report_err):
  *
  *	drive 'root': open '/img': No such file or directory
  */

@@ -1,5 +1,5 @@
 /*
- * What mayfly's exit status says. For mayfly(1):
+ * The exit statuses of mayfly, as mayfly(1) has them:
  *
  *	status  meaning
  *	0 ..    with a COMMAND: its own status, 128 + the signal that ended it, 126 or 127 if it could not be run
@@ -8,14 +8,15 @@
  *	101     the guest kernel panicked
  *	102     the guest crashed: a triple fault that was not its way to reboot
  *	103     KVM ended the guest: an exit that mayfly does not handle, or an internal error of KVM
- *	104     the guest stopped for ever: every vCPU halted with interrupts off
- *	105     a thread of mayfly wanted a system call that its seccomp filter forbids: it was not made, and mayfly ended
+ *	104     the guest stopped for good: every vCPU halted with interrupts off
+ *	105     a thread of mayfly made a system call that its seccomp filter forbids; mayfly ended without making it
  *	124     the time limit passed
- *	125     mayfly failed, before the guest ran or while it did; or the guest ended before the COMMAND had
- *	128+n   mayfly was ended by signal n (143: SIGTERM, 130: SIGINT); also if something did not end in time, which the line
- *		then says
+ *	125     mayfly failed, before the guest ran or while it ran; or the guest ended before the COMMAND did
+ *	128+n   mayfly ended on signal n (143: SIGTERM, 130: SIGINT). If something did not end in time, the line on
+ *		stderr says so
  *
- * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives the reason.
+ * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives
+ * the reason.
  */
 #ifndef MF_BASE_EXIT_STATUS_H
 #define MF_BASE_EXIT_STATUS_H

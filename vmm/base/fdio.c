@@ -18,7 +18,7 @@
 
 #define LINGER_STEP_MS 5
 
-/* offset: NULL for a file that has no position. */
+/* offset is NULL for a file without a position. */
 static ssize_t read_full(int fd, void *buf, size_t len, const uint64_t *offset)
 {
 	size_t done = 0;
@@ -105,7 +105,10 @@ int fdio_open_file(const char *path, int flags, bool allow_block, uint64_t *ret_
 	struct stat st;
 	uint64_t size;
 
-	/* O_NONBLOCK: opening a FIFO without a peer must not hang. It changes nothing for files and block devices. */
+	/*
+	 * O_NONBLOCK: opening a FIFO without a peer must not hang. The flag changes
+	 * nothing for files and block devices.
+	 */
 	fd = fdstore_take(path, flags);
 	if (fd < 0)
 		fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -131,7 +134,7 @@ bool fdio_linger(unsigned *tries)
 	if (*tries >= FDIO_LINGER_MS / LINGER_STEP_MS)
 		return false;
 	++*tries;
-	(void)poll(NULL, 0, LINGER_STEP_MS); /* a signal makes it shorter */
+	(void)poll(NULL, 0, LINGER_STEP_MS); /* a signal may cut the sleep short */
 	return true;
 }
 
@@ -163,7 +166,10 @@ int fdio_send_packet(int fd, const struct iovec *iov, unsigned num, const int *f
 	return n < 0 ? -errno : 0;
 }
 
-/* The descriptors of a packet: copies up to max of them. Returns how many there are. */
+/*
+ * Copies up to max descriptors from a packet's control message. Returns how many the
+ * message holds.
+ */
 static unsigned take_fds(struct msghdr *msg, int *fds, unsigned max)
 {
 	unsigned num = 0;
@@ -171,10 +177,10 @@ static unsigned take_fds(struct msghdr *msg, int *fds, unsigned max)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		/* The kernel puts no more than there is room for. */
+		/* The kernel stores no more descriptors than there is room for. */
 		num = MF_MIN((unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)), max);
 		memcpy(fds, CMSG_DATA(c), num * sizeof(int));
-		break; /* it makes one of all that were sent */
+		break; /* the kernel sends all descriptors in one control message */
 	}
 	return num;
 }
@@ -187,7 +193,7 @@ ssize_t fdio_receive_packet(int fd, struct iovec *iov, unsigned num, int *fds, u
 	ssize_t n;
 
 	assert(max <= FDIO_FDS_MAX);
-	if (max) { /* not CMSG_SPACE: what that adds for alignment has room for one more */
+	if (max) { /* not CMSG_SPACE: its padding would have room for one more descriptor */
 		msg.msg_control = control.space;
 		msg.msg_controllen = CMSG_LEN(max * sizeof(int));
 	}

@@ -1,4 +1,4 @@
-/* Files that were opened before; see files.h. */
+/* Files that were opened in advance; see fdstore.h. */
 #include "vmm/base/fdstore.h"
 
 #include <errno.h>

@@ -1,8 +1,10 @@
 /*
- * Files that a process opened for the one that it forks, which cannot open them any more: it has no file system (the jail).
+ * Files that a process opens in advance for its child, which cannot open them: in the
+ * jail it has an empty root.
  *
- * The first provides them by name, and by how they are opened. The second, after fdstore_use, takes each where it would
- * otherwise open it. This is a mutable global because what opens a file is spread over all folders.
+ * The parent stores each by its name and by how it was opened. After fdstore_use, the
+ * child takes each file from the store where it would otherwise open it. The store is a
+ * mutable global because files are opened in every folder.
  */
 #ifndef MF_BASE_FDSTORE_H
 #define MF_BASE_FDSTORE_H
@@ -11,20 +13,28 @@ struct err;
 
 #define FILES_MAX 64
 
-/* In place of the flags of open(2), for what is not opened that way. */
+/* In place of the flags of open(2), for descriptors that open(2) does not make. */
 #define FILES_LISTEN (-1) /* a Unix socket that listens at that name */
 #define FILES_TAP (-2)	  /* a tap of that name */
 
-/* Keeps fd, which it owns from here on, also on failure; name is kept. Returns 0 or -errno with e set. */
+/*
+ * Stores fd and owns it from here on, also on failure; name is kept, not copied. Returns
+ * 0 or -errno with e set.
+ */
 int fdstore_provide(const char *name, int how, int fd, struct err *e);
 
-/* From here on fdstore_take finds what there is. */
+/* From here on, fdstore_take looks into the store. */
 void fdstore_use(void);
 
-/* What was provided by that name, which is the caller's then; one of several that are alike. -1: nothing was. */
+/*
+ * Returns the descriptor that was stored under that name, which the caller then owns. If
+ * several are alike, it returns one of them. Returns -1 if there is none.
+ */
 int fdstore_take(const char *name, int how);
 
-/* Sets fds to those that nobody has taken; there is room for FILES_MAX. Returns how many. */
+/*
+ * Fills fds with all that nobody has taken; it has room for FILES_MAX. Returns how many.
+ */
 unsigned fdstore_list(int *fds);
 
 /* Closes all that nobody has taken. */

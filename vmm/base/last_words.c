@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#define LAST_WORDS_WAIT_MS 20 /* for a pipe that is full at the moment */
+#define LAST_WORDS_WAIT_MS 20 /* how long to wait for a full pipe */
 
 void last_words_put(struct last_words *l, const char *text)
 {
@@ -30,5 +30,5 @@ void last_words_say(const struct last_words *l)
 
 	/* A pipe that polls writable takes PIPE_BUF bytes without blocking. */
 	if (poll(&err, 1, LAST_WORDS_WAIT_MS) > 0)
-		(void)!write(STDERR_FILENO, l->text, l->len); /* nowhere else to say it */
+		(void)!write(STDERR_FILENO, l->text, l->len); /* a failure cannot be reported anywhere else */
 }

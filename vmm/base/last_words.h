@@ -7,7 +7,7 @@
 
 #define LAST_WORDS_MAX 512
 
-/* Zeroed: empty. What does not fit is cut off. */
+/* Zeroed means empty. Text that does not fit is cut off. */
 struct last_words {
 	char text[LAST_WORDS_MAX];
 	size_t len;
@@ -16,7 +16,10 @@ struct last_words {
 void last_words_put(struct last_words *l, const char *text);
 void last_words_put_number(struct last_words *l, uint64_t n, unsigned base);
 
-/* Writes them, unless stderr takes nothing: nobody waits for a reader now. */
+/*
+ * Writes the text. Gives up if stderr accepts nothing: at this point mayfly waits for no
+ * reader.
+ */
 void last_words_say(const struct last_words *l);
 
 #endif

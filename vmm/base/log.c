@@ -16,7 +16,7 @@
 static struct {
 	enum log_level level;
 	int fd;
-	atomic_uint lost; /* lines that a reader was too slow for */
+	atomic_uint lost; /* lines lost because the reader was too slow */
 } log_state = { .level = LOG_LEVEL_WARN, .fd = STDERR_FILENO };
 
 static _Thread_local const char *thread_name = "main";
@@ -77,7 +77,7 @@ bool log_enabled(enum log_level level)
 	return level <= log_state.level;
 }
 
-/* The beginning of a line; returns its length. */
+/* Writes the beginning of a line; returns its length. */
 static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char *module)
 {
 	struct timespec now;
@@ -92,11 +92,14 @@ static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char 
 			thread_name, module);
 }
 
-/* A line that cannot be written has nowhere else to go. Where only the reader is too slow it is counted. */
+/*
+ * A line that cannot be written is lost: there is nowhere else to report it. If the
+ * reader is too slow, the loss is counted.
+ */
 void log_put(const char *line, size_t len, unsigned num)
 {
 	if (write(log_state.fd, line, len) < 0 && errno == EAGAIN)
-		atomic_fetch_add_explicit(&log_state.lost, num, memory_order_relaxed); /* a count, nothing else */
+		atomic_fetch_add_explicit(&log_state.lost, num, memory_order_relaxed); /* counts only */
 }
 
 void log_tell_lost(void)
@@ -125,7 +128,7 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);
 	if (m > 0) {
-		printable_line(line + n); /* what it quotes is a line of a log, whatever bytes it has */
+		printable_line(line + n); /* quoted bytes must not break the line */
 		n += MF_MIN(m, (int)sizeof(line) - n - 2);
 	}
 	line[n++] = '\n';

@@ -1,11 +1,15 @@
 /*
- * The log: one line per event, "time level thread module: text", to stderr or a file. It is the only mutable global.
+ * The log: one line for each event, "time level thread module: text", to stderr or a
+ * file.
  *
- * log_error: the user's request failed or the VM will end. log_warn: odd, continuing. log_info: rare state changes.
- * log_debug: for developers. Control characters become '?'; guest-controlled text is
- * made ASCII before (printable.h), and what a guest can trigger at will is
- * logged once per device. Any thread may log: a line is one write(2), cut at LOG_LINE_MAX; it never allocates and never
- * fails the caller: on a full disk the line is lost, and if fd does not block and its reader is too slow it is counted.
+ * log_error: the user's request failed or the VM will end. log_warn: odd, continuing.
+ * log_info: rare state changes. log_debug: for developers. Control characters become '?'.
+ * Text from the guest is made ASCII first (printable.h). An event that a guest can cause
+ * at will is logged once for each device.
+ *
+ * Any thread may log. A line is one write(2), cut at LOG_LINE_MAX. Logging never
+ * allocates and never fails the caller. On a full disk the line is lost. If fd is
+ * non-blocking and its reader too slow, the lost line is counted.
  */
 #ifndef MF_BASE_LOG_H
 #define MF_BASE_LOG_H
@@ -17,34 +21,46 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Sets what is logged and to which fd (not owned; -1 keeps the present one). Before threads start. */
+/*
+ * Sets what is logged and to which fd (not owned; -1 keeps the present one). Call before
+ * threads start.
+ */
 void log_setup(enum log_level level, int fd);
 
-/* Names of levels as the command line has them ("error", ...). Returns false for any other word. */
+/*
+ * Parses a level's name on the command line ("error", ...). Returns false for any other
+ * word.
+ */
 bool log_level_parse(const char *word, enum log_level *ret);
 const char *log_level_name(enum log_level level);
 
-/* The calling thread's name in its lines (kept); "main" until it is set. */
+/* Sets the calling thread's name in its lines (kept, not copied); "main" until then. */
 void log_set_thread(const char *name);
 const char *log_thread(void);
 
-/* The calling thread's lines go to sink, with their \n, and not to the log's fd: for a thread that may not write there. */
+/*
+ * Sends the calling thread's lines, with their \n, to sink instead of the log's fd: for a
+ * thread whose filter forbids write(2) there.
+ */
 void log_set_sink(void (*sink)(const char *line, size_t len));
 
-/* Writes a line that a sink got. If fd does not take it, it counts as num lost ones. */
+/* Writes a line that a sink received. If fd accepts nothing, counts num lines as lost. */
 void log_put(const char *line, size_t len, unsigned num);
 
-/* The fd of the log. */
+/* Returns the fd of the log. */
 int log_fd(void);
 
-/* Says how many lines were lost because fd does not block and was full; so does the next line that is logged. */
+/*
+ * Reports how many lines were lost because fd is non-blocking and was full. The next line
+ * that is logged reports it, too.
+ */
 void log_tell_lost(void);
 
 void log_write(enum log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 bool log_enabled(enum log_level level);
 
-/* level is evaluated once: who computes it may count what it says. */
+/* Evaluates level once: the expression may have side effects, such as counting. */
 #define log_at(level, ...)                                                                                             \
 	do {                                                                                                           \
 		const enum log_level log_at_level = (level);                                                           \

@@ -8,7 +8,7 @@
 
 static const char suffixes[] = "KMGT"; /* 2^10, 2^20, ... */
 
-/* Reads digits up to the first other byte, which *ret_end gets. */
+/* Reads digits; *ret_end points to the first other byte. */
 static int parse_digits(const char *text, uint64_t *ret, const char **ret_end)
 {
 	uint64_t value = 0;
@@ -20,7 +20,7 @@ static int parse_digits(const char *text, uint64_t *ret, const char **ret_end)
 		return -EINVAL;
 	for (; *p >= '0' && *p <= '9'; p++) {
 		if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, *p - '0', &value)) {
-			/* Too large only counts for what is a number to its end. */
+			/* Overflow counts only if the whole text is a number. */
 			p += strspn(p, "0123456789");
 			*ret_end = p;
 			return -ERANGE;
@@ -31,7 +31,7 @@ static int parse_digits(const char *text, uint64_t *ret, const char **ret_end)
 	return 0;
 }
 
-/* The power of two of a suffix: 0 for none, -1 for one that does not exist. */
+/* Returns the power of two of a suffix: 0 for none, -1 for an unknown one. */
 static int parse_suffix(const char *text)
 {
 	const char *s;

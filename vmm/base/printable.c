@@ -1,4 +1,4 @@
-/* Text of others, made fit for a terminal and a log; see printable.h. */
+/* Sanitises untrusted text for terminals and logs; see printable.h. */
 #include "vmm/base/printable.h"
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ void printable_guest(char *to, size_t size, const char *from)
 	to[i] = '\0';
 }
 
-/* U+0080 to U+009F, which terminals obey as ESC and another character. */
+/* U+0080 to U+009F: terminals treat each as ESC and another character. */
 static bool is_c1(const unsigned char *at)
 {
 	return at[0] == 0xc2 && at[1] >= 0x80 && at[1] <= 0x9f;

@@ -1,16 +1,25 @@
-/* Text of others, made fit for a terminal and a log: what is in it cannot move the cursor, or begin another line. */
+/*
+ * Sanitises untrusted text for terminals and logs: it cannot move the cursor or start
+ * another line.
+ */
 #ifndef MF_BASE_PRINTABLE_H
 #define MF_BASE_PRINTABLE_H
 
 #include <stddef.h>
 
-/* A byte from the guest: itself if it is printable ASCII, else '.'. */
+/* Maps a byte from the guest: printable ASCII stays, anything else becomes '.'. */
 char printable_guest_byte(char byte);
 
-/* Copies a string from the guest, cut to size bytes with its NUL; size is not 0. to may be from. */
+/*
+ * Copies a string from the guest, cut to size bytes with its NUL. size is not 0; to may
+ * be from.
+ */
 void printable_guest(char *to, size_t size, const char *from);
 
-/* A line of ours with names of files and words of the user in it, which may be in UTF-8: control characters become '?'. */
+/*
+ * Cleans a line of mayfly's own that contains file names and words of the user, possibly
+ * in UTF-8: control characters become '?'.
+ */
 void printable_line(char *text);
 
 #endif

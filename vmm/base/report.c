@@ -16,7 +16,7 @@ void report_line(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	printable_line(text); /* whatever bytes a file name or value in it has */
+	printable_line(text); /* a file name or value in it may have any bytes */
 	fprintf(stderr, "mayfly: %s\n", text);
 }
 

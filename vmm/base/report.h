@@ -1,13 +1,19 @@
-/* The line on stderr that says why a command failed, or how its guest ended. Any thread, but for signal handlers. */
+/*
+ * The line on stderr that says why a command failed or how its guest ended. Any thread,
+ * but not signal handlers.
+ */
 #ifndef MF_BASE_REPORT_H
 #define MF_BASE_REPORT_H
 
 struct err;
 
-/* Prints "mayfly: ", the text and a line feed; what a terminal would take for more than text is replaced. */
+/*
+ * Prints "mayfly: ", the text and a line feed. Characters that a terminal would interpret
+ * are replaced.
+ */
 void report_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* The same for e. Returns STATUS_FAILED. */
+/* Prints e the same way. Returns STATUS_FAILED. */
 int report_err(const struct err *e);
 
 #endif

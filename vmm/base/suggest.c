@@ -7,7 +7,10 @@
 
 #define WORD_MAX 32 /* longer words get no suggestion */
 
-/* How many letters must be changed, added, dropped or swapped with their neighbour to make b of a. */
+/*
+ * Returns how many letters must be changed, added, dropped or swapped with their
+ * neighbour to turn a into b.
+ */
 static unsigned edit_distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
 	unsigned row[3][WORD_MAX + 1] = { 0 }; /* the last three rows, the newest first */
@@ -37,10 +40,16 @@ void suggest_try(struct suggest *n, const char *candidate)
 
 	if (n->len > WORD_MAX || len > WORD_MAX || shorter < 2)
 		return;
-	/* "--memory" for --mem and "--ker" for --kernel are near, however many letters that is. */
+	/*
+	 * "--memory" for --mem and "--ker" for --kernel are near, however many letters
+	 * differ.
+	 */
 	is_prefix = shorter >= 3 && !memcmp(n->word, candidate, shorter);
 	distance = edit_distance(n->word, n->len, candidate, len);
-	/* One wrong letter in a word of up to five, one more for every three after that. */
+	/*
+	 * Allows one wrong letter in a word of up to five, and one more for every three
+	 * after that.
+	 */
 	if (!is_prefix && distance > 1 + (shorter - MF_MIN(shorter, 3)) / 3)
 		return;
 	if (!n->best || distance < n->distance) {

@@ -1,10 +1,13 @@
-/* "Did you mean ...?": the candidate that a mistyped word is nearest to. */
+/* "Did you mean ...?": finds the candidate nearest to a mistyped word. */
 #ifndef MF_BASE_SUGGEST_H
 #define MF_BASE_SUGGEST_H
 
 #include <stddef.h>
 
-/* Start with { .word = WORD, .len = its length }, try each candidate, then read best: NULL when none is near. */
+/*
+ * Start with { .word = WORD, .len = its length }, try each candidate, then read best:
+ * NULL if none is near.
+ */
 struct suggest {
 	const char *word;
 	size_t len;

@@ -1,10 +1,13 @@
 /*
- * Unix sockets with names; see unix_socket.h. Nothing here blocks: connect(2) to a Unix socket ends at once, with EAGAIN
- * where a blocking one would wait for room in the backlog.
+ * Unix sockets with names; see unix_socket.h. Nothing here blocks: connect(2) to a Unix
+ * socket returns at once, with EAGAIN where a blocking call would wait for room in the
+ * backlog.
  *
- * Whoever may write to a socket's directory can exchange what has its name at any time. So nothing is looked at by name and
- * then used by name: what is looked at is a descriptor (O_PATH), to which connect(2) gets by /proc/self/fd; and what is
- * removed gets a name that nobody knows first, and is looked at then. The directory is a descriptor from the beginning.
+ * Anybody with write access to the socket's directory can replace the file of that name
+ * at any time. Checking a name and then using the name would be a race. So the code
+ * checks a descriptor (O_PATH) and connects to it through /proc/self/fd. Before it
+ * removes a file, it renames it to a secret name and checks it there. The directory is a
+ * descriptor from the beginning.
  */
 #define MF_LOG_MODULE "socket"
 #include "vmm/base/unix_socket.h"
@@ -25,7 +28,10 @@
 
 #define BACKLOG 256
 
-/* What is bound, for unix_socket_remove_all. Written by one thread; each write is whole for a handler that interrupts it. */
+/*
+ * The sockets that are bound, for unix_socket_remove_all. One thread writes; each write
+ * is complete for a signal handler that interrupts it.
+ */
 static struct unix_socket *volatile bound[UNIXNAME_BOUND_MAX];
 
 static void set_bound(struct unix_socket *from, struct unix_socket *to)
@@ -67,7 +73,7 @@ int unix_socket_connect(const char *path, int type)
 	return mf_take_fd(&fd);
 }
 
-/* To the file of an O_PATH descriptor, which has, or had, that path. */
+/* Connects to the file behind an O_PATH descriptor. The file has, or had, that path. */
 static int connect_file(int file, const char *path, int type)
 {
 	char link[32];
@@ -75,7 +81,7 @@ static int connect_file(int file, const char *path, int type)
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
 	fd = unix_socket_connect(link, type);
-	return fd == -ENOENT ? unix_socket_connect(path, type) : fd; /* there is no /proc */
+	return fd == -ENOENT ? unix_socket_connect(path, type) : fd; /* without /proc */
 }
 
 int unix_socket_connect_exact(const char *path, int type)
@@ -103,8 +109,9 @@ static bool is_file(int dir, const char *name, dev_t dev, ino_t ino)
 }
 
 /*
- * Removes this file, which has name in dir, and no other. It is looked at twice, so that another's is not even moved where
- * nobody is quick. Returns 0, or -errno: -ESTALE if another has the name.
+ * Removes this file, called name in dir, and no other. It checks twice, so that a foreign
+ * file is not even renamed unless somebody wins a race. Returns 0, or -errno: -ESTALE if
+ * another file has the name.
  */
 static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
 {
@@ -117,18 +124,21 @@ static int remove_file(int dir, const char *name, dev_t dev, ino_t ino)
 	if (renameat2(dir, name, dir, aside, RENAME_NOREPLACE) < 0) {
 		if (errno != EINVAL)
 			return -errno;
-		return unlinkat(dir, name, 0) < 0 ? -errno : 0; /* a file system that cannot do it */
+		return unlinkat(dir, name, 0) < 0 ? -errno : 0; /* the file system does not support it */
 	}
 	if (is_file(dir, aside, dev, ino))
 		return unlinkat(dir, aside, 0) < 0 ? -errno : 0;
 	r = renameat2(dir, aside, dir, name, RENAME_NOREPLACE) < 0 ? -errno : -ESTALE;
 	if (r != -ESTALE)
-		log_warn("'%s' was exchanged for another file, which is called '%s' now: %s; continuing", name, aside,
+		log_warn("'%s' was replaced by another file, which is now called '%s': %s; continuing", name, aside,
 			 strerror(-r));
 	return r;
 }
 
-/* There is something at the path: removes a socket that nobody listens on, and refuses everything else. */
+/*
+ * Something is at the path: removes a socket on which nobody listens, and refuses
+ * everything else.
+ */
 static int replace(const struct unix_socket *u, const char *path, int type, struct err *e)
 {
 	MF_CLOSE int file = openat(u->dir_fd, name_in(path), O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -136,24 +146,24 @@ static int replace(const struct unix_socket *u, const char *path, int type, stru
 	int fd, r;
 
 	if (file < 0)
-		return errno == ENOENT ? 0 : err_sys(e, "look at it");
+		return errno == ENOENT ? 0 : err_sys(e, "examine it");
 	if (fstat(file, &st) < 0)
-		return err_sys(e, "look at it");
+		return err_sys(e, "examine it");
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(e, -EEXIST, "exists and is not a socket: remove it, or choose another name");
 	fd = connect_file(file, path, type);
-	/* EPROTOTYPE: somebody listens for connections of another type. */
+	/* EPROTOTYPE: a process listens for connections of another type. */
 	if (fd >= 0 || fd == -EAGAIN || fd == -EPROTOTYPE) {
 		if (fd >= 0)
 			close(fd);
 		return err_set(e, -EADDRINUSE, "another process listens there: end it, or choose another name");
 	}
 	if (fd != -ECONNREFUSED && fd != -ENOENT)
-		return err_neg(e, fd, "find out who listens there");
+		return err_neg(e, fd, "check whether a process listens there");
 	r = remove_file(u->dir_fd, name_in(path), st.st_dev, st.st_ino);
-	if (r < 0 && r != -ENOENT && r != -ESTALE) /* then bind(2) says what there is */
-		return err_neg(e, r, "remove the socket that was left there");
-	log_info("replacing '%s', which nobody listens on", path);
+	if (r < 0 && r != -ENOENT && r != -ESTALE) /* then bind(2) reports it */
+		return err_neg(e, r, "remove the stale socket");
+	log_info("replacing the stale socket '%s'", path);
 	return 0;
 }
 
@@ -212,7 +222,7 @@ int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct
 	if (r < 0)
 		return r;
 	if (fstatat(u->dir_fd, name_in(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return err_sys(e, "look at it");
+		return err_sys(e, "examine it");
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(e, -EEXIST, "another file has taken its place");
 	u->path = path;
@@ -227,7 +237,7 @@ void unix_socket_remove(struct unix_socket *u)
 {
 	if (u->bound)
 		(void)remove_file(u->dir_fd, name_in(u->path), u->dev,
-				  u->ino); /* or the next to listen there does it */
+				  u->ino); /* otherwise the next process that listens there removes it */
 	u->bound = false;
 	set_bound(u, NULL);
 	if (u->dir_fd >= 0)

@@ -1,4 +1,7 @@
-/* Unix sockets that listen at a name in the file system, which is theirs to remove and nobody else's. */
+/*
+ * Unix sockets that listen at a name in the file system. Each removes its own name and no
+ * other file.
+ */
 #ifndef MF_BASE_UNIX_SOCKET_H
 #define MF_BASE_UNIX_SOCKET_H
 
@@ -26,39 +29,47 @@ struct unix_socket {
 	}
 
 /*
- * Listens at path (kept) for connections of this type (SOCK_STREAM, ...). A socket there that nobody listens on is
- * replaced; anything else is refused: -EADDRINUSE if another process listens, -EEXIST if it is no socket. Returns 0 or
- * -errno with e set; unix_socket_done accepts either.
+ * Listens at path (kept, not copied) for connections of this type (SOCK_STREAM, ...).
+ * Replaces a socket on which nobody listens. Refuses anything else: -EADDRINUSE if
+ * another process listens, -EEXIST if the file is no socket. Returns 0 or -errno with e
+ * set; unix_socket_done accepts either.
  */
 int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct err *e);
 
 /*
- * For another process (files.h). unix_socket_provide: a socket that listens is another's to take; the name remains to be
- * removed here. unix_socket_take: takes it, as unix_socket_listen does by itself, and without its name. Returns whether there
- * was one.
+ * For another process (fdstore.h). unix_socket_provide offers a listening socket to it;
+ * the name stays here, to be removed here. unix_socket_take takes the socket, as
+ * unix_socket_listen does by itself, without the name. Returns whether there was one.
  */
 int unix_socket_provide(struct unix_socket *u, struct err *e);
 bool unix_socket_take(struct unix_socket *u, const char *path);
 
-/* Removes the name, if it is still ours, and nothing else that gets this name meanwhile. */
+/*
+ * Removes the name if it is still this socket's. A file that takes the name meanwhile
+ * stays.
+ */
 void unix_socket_remove(struct unix_socket *u);
 
 /*
- * For the end by a signal handler: removes the names of all (UNIXNAME_BOUND_MAX are known) that were not removed yet.
- * Async-signal-safe.
+ * For a signal handler that ends the process: removes the names of all sockets
+ * (UNIXNAME_BOUND_MAX are known) that still have one. Async-signal-safe.
  */
 void unix_socket_remove_all(void);
 
-/* The same, and closes the socket. */
+/* As unix_socket_remove, and closes the socket. */
 void unix_socket_done(struct unix_socket *u);
 
 /*
- * The same to the socket at path itself: a symbolic link is refused (-ENOTSOCK, as is what else is no socket), also one that
- * takes the place of a socket meanwhile. In a chroot without /proc, where links do not lead out, that is not noticed.
+ * Connects to the socket at path itself. Refuses a symlink and anything else that is no
+ * socket (-ENOTSOCK), also a symlink that replaces the socket meanwhile. In a chroot
+ * without /proc, where links do not lead out, such a replacement goes unnoticed.
  */
 int unix_socket_connect_exact(const char *path, int type);
 
-/* Connects to path, which has UNIXNAME_MAX bytes at most. Returns the non-blocking socket or -errno, at once. */
+/*
+ * Connects to path, of UNIXNAME_MAX bytes at most. Returns the non-blocking socket or
+ * -errno, without waiting.
+ */
 int unix_socket_connect(const char *path, int type);
 
 #endif

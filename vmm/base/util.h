@@ -32,7 +32,7 @@ static inline void mf_cleanup_free(void *p)
 	free(*(void **)p);
 }
 
-/* A local fd that is closed, or a local pointer that is freed, when its scope is left. */
+/* Closes a local fd, or frees a local pointer, at the end of its scope. */
 #define MF_CLOSE __attribute__((cleanup(mf_cleanup_close)))
 #define MF_FREE __attribute__((cleanup(mf_cleanup_free)))
 
@@ -54,7 +54,7 @@ static inline void *mf_take_ptr(void *p)
 	return taken;
 }
 
-/* Rounds up to a power of two; the caller has bounded value, so that this cannot wrap. */
+/* Rounds up to a power of two. The caller has bounded value, so this cannot wrap. */
 static inline uint64_t mf_align_up(uint64_t value, uint64_t align)
 {
 	return (value + align - 1) & ~(align - 1);
@@ -65,7 +65,9 @@ static inline uint64_t mf_align_down(uint64_t value, uint64_t align)
 	return value & ~(align - 1);
 }
 
-/* [start, start + len) lies within [0, limit), also when the sum would wrap. */
+/*
+ * Tells whether [start, start + len) lies within [0, limit), even if the sum would wrap.
+ */
 static inline bool mf_range_within(uint64_t start, uint64_t len, uint64_t limit)
 {
 	uint64_t end;
