@@ -1,6 +1,7 @@
 /*
- * An address space of devices: from an address to the handler that owns it. Filled before the VM runs, then read only,
- * so that any vCPU may look up without a lock. Two of them exist: ports and MMIO.
+ * An address space of devices: maps an address to the handler that owns it. It is filled
+ * before the VM runs and constant afterwards, so that any vCPU may look up without a
+ * lock. There are two: ports and MMIO.
  */
 #ifndef MF_CORE_BUS_H
 #define MF_CORE_BUS_H
@@ -11,8 +12,9 @@
 #define BUS_RANGES_MAX 48
 
 /*
- * An access of len bytes (1, 2, 4 or 8) at offset from the range's start, wholly inside the range. On a read the handler
- * fills data, which comes as all ones; it may leave it so. Called on vCPU threads, several at once.
+ * An access of len bytes (1, 2, 4 or 8) at offset from the range's start, wholly inside
+ * the range. On a read the handler fills data, which is preset to all ones. Called on
+ * vCPU threads, possibly on several at once.
  */
 typedef void bus_handler(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsigned len);
 
@@ -31,7 +33,10 @@ struct bus {
 /* Adds a range. Returns 0, -ENOSPC, or -EEXIST when it overlaps another. */
 int bus_add(struct bus *bus, uint64_t start, uint64_t len, bus_handler *handler, void *ctx);
 
-/* Does the access. False when no range holds all of it: reads then give all ones, writes go nowhere. */
+/*
+ * Performs the access. Returns false if no range contains all of it: such a read gives
+ * all ones, and a write is ignored.
+ */
 bool bus_access(const struct bus *bus, uint64_t addr, bool is_write, uint8_t *data, unsigned len);
 
 #endif

@@ -1,12 +1,13 @@
 /*
- * What moves the data of a loop: an engine, and the parts of a loop that it works on. For loop.c, loop_call.c and the
- * engines alone.
+ * What moves the data of a loop: an engine, and the parts of a loop that it works on. For
+ * loop.c, loop_call.c and the engines alone.
  *
- *	engine_ring.c		io_uring: the kernel does the operations
- *	engine_sync.c		system calls of the loop's thread and of a second one, where io_uring is forbidden
- *	tests/unit/mock_loop.h	a test, which is the loop's thread as well, does them when and how it wants
+ *	engine_ring.c		io_uring: the kernel performs the operations
+ *	engine_sync.c		system calls of the loop's thread and of a worker, where io_uring is forbidden
+ *	tests/unit/mock_loop.h	a test, on the loop's thread, completes operations when and how it wants
  *
- * An engine's loop is a struct of its own that begins with a struct loop; engine_ops.size is its size.
+ * An engine's loop is a struct of its own that begins with a struct loop; engine_ops.size
+ * is its size.
  */
 #ifndef MF_CORE_ENGINE_H
 #define MF_CORE_ENGINE_H
@@ -19,29 +20,44 @@
 #define LOOP_NAME_MAX 16
 
 enum engine_wait {
-	ENGINE_NO_WAIT,	    /* take what is there */
+	ENGINE_NO_WAIT,	    /* take what has completed */
 	ENGINE_WAIT,	    /* sleep until an operation has ended */
 	ENGINE_WAIT_TIMERS, /* or until the next timer is due */
 };
 
 struct engine_ops {
 	size_t size;
-	const char *suffix; /* of the thread's name: its kind has another filter */
-	/* On the set-up thread, when all files are known. Returns 0 or -errno with e set; done is called either way. */
+	const char *suffix; /* suffix of the thread's name, for a kind with another filter */
+	/*
+	 * On the set-up thread, when all files are known. Returns 0 or -errno with e set;
+	 * done is called either way.
+	 */
 	int (*make)(struct loop *loop, struct err *e);
-	/* First thing on the loop's thread, or NULL. Returns 0 or -errno. */
+	/* First on the loop's thread, or NULL. Returns 0 or -errno. */
 	int (*begin)(struct loop *loop);
-	/* False: there is no room. What is started may wait for the turn, which begins all of it at once. */
+	/*
+	 * False: no room. A started operation may wait for the turn, which submits all of
+	 * them at once.
+	 */
 	bool (*start)(struct loop *loop, struct op *op);
 	void (*cancel)(struct loop *loop, struct op *op);
 	void (*cancel_all)(struct loop *loop);
-	/* Begins what was started, waits, and completes (engine_complete) what has ended; runs no callback. */
+	/*
+	 * Begins what was started, waits, and completes (engine_complete) what has ended;
+	 * runs no callback.
+	 */
 	void (*turn)(struct loop *loop, enum engine_wait wait);
-	/* As loop_replace_file, on a loop that may do it; before make, there is nothing to do. */
+	/*
+	 * As loop_replace_file, on a loop that allows it; before make, there is nothing
+	 * to do.
+	 */
 	int (*replace)(struct loop *loop, int file, int fd);
-	/* Last thing on the loop's thread, when nothing is in flight, or NULL: the kernel lets go of the files. */
+	/*
+	 * Last on the loop's thread, when nothing is in flight, or NULL: makes the kernel
+	 * release the files.
+	 */
 	void (*end)(struct loop *loop);
-	/* Gives up what make has made, all or a part of it, or nothing. */
+	/* Frees all or part of what make has made, or nothing. */
 	void (*done)(struct loop *loop);
 };
 
@@ -65,15 +81,15 @@ struct loop {
 
 	pthread_t thread;
 	bool running;
-	bool stop; /* loop's thread, as is woken: calls may have come */
+	bool stop; /* set by the loop's thread, as is woken: calls may have come */
 	bool woken;
-	int start_result;				 /* of the thread that begins; 0: not yet */
+	int start_result;				 /* of the thread that is starting; 0: not yet */
 	int (*guard)(void *ctx, enum loop_thread which); /* or NULL */
 	void *guard_ctx;
 	struct watch wake;
 	int wake_fd;
 
-	pthread_mutex_t lock; /* over calls and their results, and start_result */
+	pthread_mutex_t lock; /* protects calls and their results, and start_result */
 	pthread_cond_t changed;
 	struct call *calls;
 	struct await *awaits; /* loop's thread */
@@ -90,21 +106,27 @@ static inline void engine_complete(struct loop *loop, struct op *op, int res)
 int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *engine, enum loop_kind kind,
 		struct err *e);
 
-/* What the loop's thread does: this once, and then turns. */
+/* The body of the loop's thread: this once, then turns. */
 void loop_begin(struct loop *loop);
 void loop_turn(struct loop *loop);
 
-/* loop_call.c: in a turn, those that came by now; and at its end, those that wait for something. */
+/*
+ * loop_call.c: runs the calls that have come in, and, at the end of a turn, those that
+ * wait for something.
+ */
 void loop_run_calls(struct loop *loop);
 void loop_run_awaits(struct loop *loop);
 
 /*
- * Starts a thread of the loop, which first calls engine_thread_begin, and waits until it has. Returns 0 or -errno with e
- * set; the thread has ended then.
+ * Starts a thread of the loop, which first calls engine_thread_begin, and waits for that
+ * call. Returns 0 or -errno with e set; on failure the thread has ended.
  */
 int engine_thread_start(struct loop *loop, pthread_t *ret, void *(*run)(void *loop), struct err *e);
 
-/* On that thread: names it and runs the guard, unless r < 0: its own beginning failed. Returns 0 or -errno: it has to end. */
+/*
+ * On that thread: names it, and runs the guard unless r < 0, an error of its own start.
+ * Returns 0, or -errno if the thread has to end.
+ */
 int engine_thread_begin(struct loop *loop, enum loop_thread which, int r);
 
 #endif

@@ -1,16 +1,20 @@
 /*
  * The engine of a loop that has an io_uring.
  *
- * The set-up thread makes the ring, disabled and restricted (ring.c); the loop's own thread enables it, which with
- * IORING_SETUP_SINGLE_ISSUER makes that thread the only one that may submit.
+ * The set-up thread makes the ring, disabled and restricted (ring.c). The loop's own
+ * thread enables it. With IORING_SETUP_SINGLE_ISSUER, that makes it the only thread that
+ * may submit.
  *
- * A turn submits and waits in one io_uring_enter(2), and then takes all completions off the ring. See engine.h.
+ * A turn submits and waits in one io_uring_enter(2), and then takes all completions off
+ * the ring. See engine.h.
  *
- * Quiet polls. The ring ends a poll also on EPOLLRDHUP, whether that was asked for or not (IO_POLL_UNMASK): the end of the
- * peer's stream, which stays, so that a poll for anything else would end at once for ever. On a loop that polls sockets
- * (LOOP_SOCKETS, or one with a file that is a non-blocking socket) such a poll goes to an epoll(7) set, which adds EPOLLERR and
- * EPOLLHUP and nothing else, and the ring polls that set. These polls are a list; a socket is in the set once, with the
- * events of all that wait for it.
+ * Quiet polls. The ring also ends a poll on EPOLLRDHUP, the end of the peer's stream,
+ * whether or not the caller asked for it (IO_POLL_UNMASK). That event stays, so every
+ * later poll for anything else would end at once. Therefore a loop that polls sockets
+ * (LOOP_SOCKETS, or one with a file that is a non-blocking socket) adds such a poll to an
+ * epoll(7) set, and the ring polls the set. The set adds EPOLLERR and EPOLLHUP and
+ * nothing else. These polls are in a list. A socket is in the set once, with the events
+ * of all polls that wait for it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,22 +34,22 @@
 #include "vmm/core/engine.h"
 #include "vmm/core/ring.h"
 
-#define QUIET_TAKE_MAX 64 /* events, in one turn */
+#define QUIET_TAKE_MAX 64 /* events in one turn */
 
-#define FEAT_LINUX_6_3 (1U << 13) /* IORING_FEAT_REG_REG_RING: no sign of 6.4 is nearer */
+#define FEAT_LINUX_6_3 (1U << 13) /* IORING_FEAT_REG_REG_RING: the closest sign of Linux 6.4 */
 
-/* op.state, while it is in the list */
+/* op.state while the operation is in the list. */
 #define OP_QUIET 1
 
 struct ring_loop {
 	struct loop loop;
 	struct io_uring ring;
 	bool made;
-	bool lets_go;	   /* of its files, when it ends */
+	bool lets_go;	   /* of the loop's files, for when it ends */
 	uint8_t sqe_flags; /* of every operation */
 	struct op_list quiet;
 	int epoll_file;	 /* the set, as the ring knows it */
-	struct op epoll; /* its poll, of which the loop does not know */
+	struct op epoll; /* the poll of the set; the loop does not know it */
 	bool epoll_armed;
 };
 
@@ -59,7 +63,7 @@ static int ring_begin(struct loop *loop)
 	return MF_MIN(io_uring_enable_rings(&to_ring(loop)->ring), 0);
 }
 
-/* A pipe, a socket, a terminal, a tap: at their end something happens elsewhere. */
+/* A pipe, socket, terminal or tap: its end becomes known through an event elsewhere. */
 static bool is_awaited(int fd)
 {
 	struct stat st;
@@ -69,7 +73,7 @@ static bool is_awaited(int fd)
 	return S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISCHR(st.st_mode);
 }
 
-/* What would block is polled by the ring itself, as it should be. */
+/* A file that would block is polled by the ring itself, as it should be. */
 static bool polls_sockets(const struct loop *loop)
 {
 	for (unsigned i = 0; loop->kind != LOOP_SOCKETS && i < loop->num_files; i++) {
@@ -114,7 +118,10 @@ static struct io_uring_sqe *get_sqe(struct ring_loop *r)
 
 	if (sqe)
 		return sqe;
-	/* The queue is full of what this turn started: hand it over now. What fails shows in the next get. */
+	/*
+	 * The queue is full of what this turn started: submit it now. An error shows in
+	 * the next attempt.
+	 */
 	(void)io_uring_submit(&r->ring);
 	return io_uring_get_sqe(&r->ring);
 }
@@ -126,7 +133,7 @@ static int fd_of(const struct ring_loop *r, const struct op *op)
 	return r->loop.kind == LOOP_SOCKETS ? op->file : r->loop.file[op->file];
 }
 
-/* Lets the set have what the list wants of fd. Returns 0 or -errno. */
+/* Sets the set's events for fd to what the list wants. Returns 0 or -errno. */
 static int quiet_update(struct ring_loop *r, int fd)
 {
 	struct epoll_event event = { .data.fd = fd };
@@ -142,7 +149,7 @@ static int quiet_update(struct ring_loop *r, int fd)
 		}
 	}
 	if (!wanted) {
-		(void)epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_DEL, fd, NULL); /* it is not in there: that is as good */
+		(void)epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_DEL, fd, NULL); /* not in the set: nothing to do */
 		return 0;
 	}
 	if (epoll_ctl(r->loop.epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0)
@@ -170,7 +177,7 @@ static void quiet_add(struct ring_loop *r, struct op *op)
 		quiet_end(r, op, res);
 }
 
-/* The set says events of fd. */
+/* The set reports events of fd. */
 static void quiet_serve(struct ring_loop *r, int fd, uint32_t events)
 {
 	struct op *op, *next;
@@ -182,10 +189,10 @@ static void quiet_serve(struct ring_loop *r, int fd, uint32_t events)
 		if (fd_of(r, op) == fd && res)
 			quiet_end(r, op, res);
 	}
-	(void)quiet_update(r, fd); /* with fewer events than before, for which there is room */
+	(void)quiet_update(r, fd); /* fewer events than before: there is room for them */
 }
 
-/* The set has something to say. */
+/* The set has events. */
 static void quiet_take(struct ring_loop *r)
 {
 	struct epoll_event event[QUIET_TAKE_MAX];
@@ -195,7 +202,7 @@ static void quiet_take(struct ring_loop *r)
 		quiet_serve(r, event[i].data.fd, event[i].events);
 }
 
-/* Polls the set, unless there is no room: then the next turn does. */
+/* Polls the set; if the queue is full, the next turn does. */
 static void quiet_arm(struct ring_loop *r)
 {
 	struct io_uring_sqe *sqe;
@@ -213,7 +220,7 @@ static void quiet_arm(struct ring_loop *r)
 static void prepare(struct io_uring_sqe *sqe, const struct op *op)
 {
 	switch (op->kind) {
-	case OP_READ: /* one buffer needs no vector, which the kernel would copy */
+	case OP_READ: /* a single buffer needs no vector, which the kernel would copy */
 		if (op->num == 1)
 			io_uring_prep_read(sqe, op->file, op->iov->iov_base, (unsigned)op->iov->iov_len, op->offset);
 		else
@@ -244,7 +251,7 @@ static bool ring_start(struct loop *loop, struct op *op)
 
 	op->state = 0;
 	if (op->kind == OP_POLL && !op->flags && loop->epoll_fd >= 0) {
-		quiet_add(r, op); /* for POLLERR and POLLHUP alone: often there is an EPOLLRDHUP already */
+		quiet_add(r, op); /* for POLLERR and POLLHUP alone: EPOLLRDHUP is often there already */
 		return true;
 	}
 	sqe = get_sqe(r);
@@ -285,13 +292,16 @@ static void reap(struct ring_loop *r)
 		struct op *op = io_uring_cqe_get_data(cqe);
 
 		num++;
-		if (op) /* a cancel has none: its target reports */
+		if (op) /* a cancel has none: the cancelled operation reports */
 			ring_complete(r, op, cqe->res);
 	}
 	io_uring_cq_advance(&r->ring, num);
 }
 
-/* Waits for the next timer at most: a timeout of io_uring_enter itself, not an operation. */
+/*
+ * Waits at most until the next timer: by a timeout of io_uring_enter itself, not by an
+ * operation.
+ */
 static int submit_and_sleep(struct ring_loop *r)
 {
 	struct __kernel_timespec ts;
@@ -321,7 +331,10 @@ static void ring_turn(struct loop *loop, enum engine_wait wait)
 		n = submit_and_sleep(r);
 		break;
 	}
-	/* -EINTR: a signal; -EBUSY, -EAGAIN: completions must be taken first; -ETIME: a timer. The turn goes on. */
+	/*
+	 * -EINTR: a signal; -EBUSY, -EAGAIN: completions must be taken first; -ETIME: a
+	 * timer. The turn continues.
+	 */
 	if (n < 0 && n != -EINTR && n != -EBUSY && n != -EAGAIN && n != -ETIME)
 		log_warn("io_uring_enter: %s, continuing", strerror(-n));
 	reap(r);
@@ -334,10 +347,13 @@ static void ring_cancel(struct loop *loop, struct op *op)
 
 	if (op->state == OP_QUIET) {
 		quiet_end(r, op, -ECANCELED);
-		(void)quiet_update(r, fd_of(r, op)); /* with fewer events than before, for which there is room */
+		(void)quiet_update(r, fd_of(r, op)); /* fewer events than before: there is room for them */
 		return;
 	}
-	/* A cancel that cannot be queued now would be lost; taking completions off the ring makes room, so this ends. */
+	/*
+	 * A cancel that is not queued now would be lost. Taking completions off the ring
+	 * makes room, so this loop ends.
+	 */
 	while (!(sqe = get_sqe(r)))
 		ring_turn(loop, ENGINE_NO_WAIT);
 	io_uring_prep_cancel(sqe, op, 0);
@@ -371,7 +387,7 @@ static void ring_end(struct loop *loop)
 	struct ring_loop *r = to_ring(loop);
 
 	if (loop->kind != LOOP_SOCKETS && r->lets_go)
-		(void)io_uring_unregister_files(&r->ring); /* if it fails, the end of the ring does it, later */
+		(void)io_uring_unregister_files(&r->ring); /* on failure, closing the ring does it later */
 }
 
 static void ring_done(struct loop *loop)

@@ -1,18 +1,22 @@
 /*
- * The engine of a loop without io_uring: for hosts that forbid it (kernel.io_uring_disabled, a container's seccomp
- * profile).
+ * The engine of a loop without io_uring: for hosts that forbid it
+ * (kernel.io_uring_disabled, a container's seccomp profile).
  *
  * Theory of operation
- * -------------------
- * Each operation is in one list at a time. Started operations are fresh. The turn hands those on disk to the worker, a
- * second thread, which performs them one after the other. For the rest (sync_io.h has the kinds of files) the turn
- * performs what cannot block, and polls for what would have blocked, or must not even be tried before. Then it sleeps in
- * ppoll(2). Operations that wait are in one list for each file: they keep their order, and one pollfd serves them all,
- * because ppoll takes no more of them than the process may have files. The worker puts finished operations into a list,
- * and signals done_fd if that list was empty.
  *
- * An operation that the worker has begun cannot be cancelled, only waited for. As with a ring, its memory belongs to the
- * kernel until it is done.
+ * Each operation is in one list at a time. An operation starts in the list "fresh". The
+ * turn hands those on disk to the worker, a second thread, which performs them in order.
+ * For the others (sync_io.h has the kinds of files), the turn performs those that cannot
+ * block. It polls for those that would have blocked, and for those that must be polled
+ * before the first try. Then it sleeps in ppoll(2).
+ *
+ * Waiting operations are in one list for each file. They keep their order and share one
+ * pollfd, because ppoll accepts no more pollfds than the process may have files. The
+ * worker puts finished operations into a list, and signals done_fd if that list was
+ * empty.
+ *
+ * Once the worker has begun an operation, it cannot be cancelled. The loop waits for it.
+ * As with a ring, its memory belongs to the kernel until it is done.
  *
  * The system calls of both threads are in vmm/filters/rules.h.
  */
@@ -31,12 +35,15 @@
 #include "vmm/core/engine.h"
 #include "vmm/core/sync_io.h"
 
-/* More than all devices of a VM start: 16 drives with 256 each, 8 networks, 1023 vsock connections with 2. */
+/*
+ * More than all devices of a VM start: 16 drives with 256 each, 8 networks, 1023 vsock
+ * connections with 2.
+ */
 #define SYNC_OPS_MAX 8192
 
-#define FIRST_FILE 1 /* of polled: before it is done_fd */
+#define FIRST_FILE 1 /* index in polled: done_fd comes first */
 
-/* op.state; an operation that has ended, or was never started, is in no list. */
+/* op.state. An operation that has ended, or was never started, is in no list. */
 enum { ENDED, FRESH, WAITING, AT_WORKER };
 
 struct sync_loop {
@@ -53,7 +60,7 @@ struct sync_loop {
 	bool has_worker;
 	pthread_mutex_t worker_lock; /* over what follows */
 	pthread_cond_t work;
-	struct op_list queue, done; /* between them is the one that the worker has begun */
+	struct op_list queue, done; /* the operation that the worker has begun is between these two */
 	bool ends;
 };
 
@@ -91,7 +98,7 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* On the loop's thread, as all that follows. */
+/* On the loop's thread, as are all functions below. */
 
 static bool sync_start(struct loop *loop, struct op *op)
 {
@@ -122,7 +129,10 @@ static short events_of(const struct op *op)
 	return op->kind == OP_POLL ? (short)op->flags : op->kind == OP_WRITE ? POLLOUT : POLLIN;
 }
 
-/* The place of a file among those that are polled. One that is not there gets the next place if add. */
+/*
+ * The index of a file in the polled ones. If add is set, a file that is not there gets
+ * the next index.
+ */
 static unsigned place_of(struct sync_loop *s, int fd, bool add)
 {
 	unsigned at = FIRST_FILE;
@@ -137,7 +147,10 @@ static unsigned place_of(struct sync_loop *s, int fd, bool add)
 	return at;
 }
 
-/* Polls for what is waited for; if that is nothing any more, gives the place to the last file. */
+/*
+ * Sets the events to poll for. If there are none left, the last file takes over this
+ * index.
+ */
 static void place_update(struct sync_loop *s, unsigned at)
 {
 	const struct op *op;
@@ -152,7 +165,10 @@ static void place_update(struct sync_loop *s, unsigned at)
 	STAILQ_CONCAT(&s->waiting[at], &s->waiting[s->num_polled]);
 }
 
-/* The file reports revents: performs what does not block, but nothing before an earlier one in the same direction. */
+/*
+ * The file reports revents: performs what does not block, but nothing before an earlier
+ * operation in the same direction.
+ */
 static void place_serve(struct sync_loop *s, unsigned at, short revents)
 {
 	struct op_list all = STAILQ_HEAD_INITIALIZER(all);
@@ -226,7 +242,10 @@ static void take_done(struct sync_loop *s)
 	struct op *op;
 	uint64_t count;
 
-	/* Before the list: what is done later signals again. Non-blocking, and may have nothing to say. */
+	/*
+	 * Read before taking the list: a later completion signals again. Non-blocking,
+	 * and possibly empty.
+	 */
 	(void)!read(s->loop.done_fd, &count, sizeof(count));
 	pthread_mutex_lock(&s->worker_lock);
 	STAILQ_CONCAT(&done, &s->done);
@@ -261,7 +280,10 @@ static void sync_turn(struct loop *loop, enum engine_wait wait)
 	n = poll_files(s, wait);
 	if (n < 0 && errno != EINTR)
 		log_warn("ppoll: %s, continuing", strerror(errno));
-	/* From the end: a file that goes leaves its place to one that was there already. */
+	/*
+	 * From the end: when a file leaves, the one that takes its index was handled
+	 * already.
+	 */
 	for (unsigned at = s->num_polled; n > 0 && at-- > FIRST_FILE;)
 		if (s->polled[at].revents)
 			place_serve(s, at, s->polled[at].revents);

@@ -12,7 +12,10 @@
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
 
-/* Intel's real-mode emulation keeps three pages of its own; above any RAM below 4 GiB, below the BIOS area. */
+/*
+ * Three pages for Intel's real-mode emulation: above any RAM below 4 GiB, below the BIOS
+ * area.
+ */
 #define KVM_TSS_GPA 0xfffbd000UL
 
 static const struct {

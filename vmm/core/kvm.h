@@ -1,5 +1,6 @@
 /*
- * The KVM objects of one VM and the calls on them that more than one file needs. Calls return 0 or -errno.
+ * The KVM objects of one VM, and the calls on them that more than one file needs. Calls
+ * return 0 or -errno.
  */
 #ifndef MF_CORE_KVM_H
 #define MF_CORE_KVM_H
@@ -16,32 +17,41 @@ struct mem;
 struct kvm {
 	int fd;		 /* /dev/kvm */
 	int vm_fd;	 /* the VM */
-	size_t run_size; /* bytes to map of a vCPU's struct kvm_run */
+	size_t run_size; /* size of a vCPU's struct kvm_run mapping */
 };
 
-/* Opens /dev/kvm. Returns the fd, or -errno with e set to what to do about it. */
+/* Opens /dev/kvm. Returns the fd, or -errno; e then says what to do about it. */
 int kvm_open(struct err *e);
 
 /*
- * Opens /dev/kvm (or takes it, files.h), checks its API version and the capabilities that mayfly needs, and
- * creates an empty VM. Returns 0 or -errno with e set. kvm_done accepts the result of a
- * failure, and KVM_INIT.
+ * Opens /dev/kvm or takes it from the store (fdstore.h), checks its API version and the
+ * capabilities that mayfly needs, and creates an empty VM. Returns 0 or -errno with e
+ * set. kvm_done accepts KVM_INIT and a struct whose kvm_init failed.
  */
 int kvm_init(struct kvm *k, struct err *e);
 void kvm_done(struct kvm *k);
 
 #define KVM_INIT ((struct kvm){ .fd = -1, .vm_fd = -1 })
 
-/* Gives the VM its memory. Before any interrupt controller or ioeventfd: see vm.c on the order. */
+/*
+ * Gives the VM its memory. Before any interrupt controller or ioeventfd: vm.c explains
+ * the order.
+ */
 int kvm_set_memory(struct kvm *k, const struct mem *m, struct err *e);
 
-/* Local APICs in the kernel, IOAPIC in user space, with num_pins interrupt routes reserved for it. Before vCPUs. */
+/*
+ * Creates local APICs in the kernel, with the IOAPIC in user space and num_pins interrupt
+ * routes reserved for it. Before vCPUs.
+ */
 int kvm_set_split_irqchip(struct kvm *k, unsigned num_pins, struct err *e);
 
 /* Sends an MSI to the local APICs (Intel SDM 3A 11.11: address and data). Any thread. */
 int kvm_signal_msi(const struct kvm *k, uint32_t address, uint32_t data);
 
-/* Lets a 4-byte guest write of value to gpa signal eventfd instead of ending KVM_RUN. Any thread. */
+/*
+ * Makes a 4-byte guest write of value to gpa signal eventfd instead of ending KVM_RUN.
+ * Any thread.
+ */
 int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, uint32_t value, int eventfd);
 
 #endif

@@ -1,12 +1,15 @@
 /*
  * Theory of operation.
  *
- * What moves data is the loop's engine (engine.h). A turn: the engine begins what was started, waits, and puts what has
- * ended into a list; then timers are fired and the completions' callbacks run, then calls from other threads, then the
- * deferred tasks. Callbacks never run inside the engine, so they may start operations, drain, and recurse no further.
+ * The loop's engine moves the data (engine.h). In a turn, the engine begins what was
+ * started, waits, and puts what has ended into a list. Then the loop fires timers, and
+ * runs the completions' callbacks, calls from other threads, and the deferred tasks.
+ * Callbacks never run inside the engine, so they may start operations and drain; they
+ * recurse no further.
  *
- * Other threads reach the loop through loop_call (loop_call.c). Calls do not run inside loop_drain: a reset that waits for its
- * requests must not meet another device's activation half-way.
+ * Other threads reach the loop through loop_call (loop_call.c). Calls do not run inside
+ * loop_drain: a reset that waits for its requests must not meet another device's
+ * activation half-way.
  */
 #include "vmm/core/loop.h"
 
@@ -199,12 +202,15 @@ static bool watch_start(struct watch *watch)
 static void watch_arm(struct watch *watch)
 {
 	watch->op.done = watch_done;
-	/* There is room after a turn, unless the kernel is out of memory: then its signals stay in the eventfd. */
+	/*
+	 * After a turn there is room, unless the kernel is out of memory. In that case
+	 * signals stay in the eventfd.
+	 */
 	while (!watch_start(watch))
 		watch->loop->engine->turn(watch->loop, ENGINE_NO_WAIT);
 }
 
-/* A poll has said that there is a count. Nobody else takes it, so this does not wait. */
+/* A poll has reported a count. No other thread takes it, so this read does not wait. */
 static int watch_read(struct watch *watch)
 {
 	ssize_t n = read(watch->file, &watch->count, sizeof(watch->count));
@@ -221,7 +227,10 @@ static void watch_done(struct op *op, int res)
 	if (res > 0 && watch->loop->kind == LOOP_SOCKETS)
 		res = watch_read(watch);
 	if (res < 0 && res != -EINTR && res != -EAGAIN) {
-		/* Not armed again, or an error that stays would keep the loop busy. It cannot happen to an eventfd. */
+		/*
+		 * Do not poll again: an error that persists would keep the loop busy. An
+		 * eventfd cannot report one.
+		 */
 		log_error("an eventfd of the %s loop cannot be read: %s", watch->loop->name, strerror(-res));
 		return;
 	}
@@ -273,7 +282,7 @@ static void run_tasks(struct loop *loop)
 	}
 }
 
-/* Not the place to run the calls: this may be inside loop_drain. */
+/* Calls do not run here: this may be inside loop_drain. */
 static void wake_fire(struct watch *watch)
 {
 	watch->loop->woken = true;
@@ -356,7 +365,7 @@ int engine_thread_begin(struct loop *loop, enum loop_thread which, int r)
 {
 	const char *name = loop->thread_name[which];
 
-	(void)pthread_setname_np(pthread_self(), name); /* for ps; the name is short enough */
+	(void)pthread_setname_np(pthread_self(), name); /* for ps(1); the name is short enough */
 	log_set_thread(name);
 	if (r >= 0 && loop->guard)
 		r = loop->guard(loop->guard_ctx, which);
@@ -375,10 +384,10 @@ int engine_thread_start(struct loop *loop, pthread_t *ret, void *(*run)(void *lo
 	int r;
 
 	loop->start_result = 0;
-	/* Signals are the main thread's. */
+	/* The main thread handles signals. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
-	(void)pthread_attr_init(&attr); /* cannot fail on Linux, nor can a valid size */
+	(void)pthread_attr_init(&attr); /* cannot fail on Linux; nor can a valid size */
 	(void)pthread_attr_setstacksize(&attr, LOOP_STACK_SIZE);
 	r = pthread_create(&thread, &attr, run, loop);
 	pthread_attr_destroy(&attr);
@@ -431,5 +440,5 @@ void loop_stop(struct loop *loop)
 
 const char *loop_strerror(int res)
 {
-	return res == -ECANCELED ? "io_uring may start no thread (pids.max, or RLIMIT_NPROC)" : strerror(-res);
+	return res == -ECANCELED ? "io_uring may not start a thread (raise pids.max or RLIMIT_NPROC)" : strerror(-res);
 }

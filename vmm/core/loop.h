@@ -1,15 +1,20 @@
 /*
- * A loop: one thread that does all the input and output of its devices. Each device belongs to exactly one loop and all
- * of its work happens on that thread, so device files hold no lock. There are two kinds (enum loop_kind), by what it may
- * reach, and two engines, which do the same: io_uring, and system calls where that is forbidden.
+ * A loop: one thread that does all input and output of its devices. Each device belongs
+ * to exactly one loop and all of its work happens on that thread, so device files hold no
+ * lock. There are two kinds (enum loop_kind), which differ in what the loop may reach.
+ * There are two engines with the same behaviour: io_uring, and system calls where
+ * io_uring is forbidden.
  *
- * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop -> loop_free. A ring is made
- * disabled, restricted to the few operations below and to the files added before loop_start, and only then enabled, by
- * its own thread; afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS), but all files can
- * be given up, and they can be exchanged for others on a loop of LOOP_EXCHANGEABLE.
+ * Life: loop_new -> loop_add_file, loop_watch (set-up thread) -> loop_start -> loop_stop
+ * -> loop_free. A ring is made disabled. It is restricted to the few operations below and
+ * to the files added before loop_start, and only then enabled, by its own thread.
+ * Afterwards nothing can be added (io_uring_register(2) IORING_REGISTER_RESTRICTIONS).
+ * All files can still be given up, and on a loop of LOOP_EXCHANGEABLE they can be
+ * exchanged for others.
  *
- * A turn of the loop: wait for completions; take all of them; fire timers; run their callbacks; run the
- * deferred tasks; submit. So a device raises at most one interrupt per turn, however many requests completed in it.
+ * A turn of the loop: wait for completions; take all of them; fire timers; run their
+ * callbacks; run the deferred tasks; submit. So a device raises at most one interrupt per
+ * turn, however many requests completed in it.
  */
 #ifndef MF_CORE_LOOP_H
 #define MF_CORE_LOOP_H
@@ -30,9 +35,10 @@ struct timers;
 enum loop_kind {
 	LOOP_FIXED, /* reads, writes, fsync, fallocate, poll and cancel, on files that are fixed when the loop starts */
 	/*
-	 * The same, but a file can be exchanged for another that the process has open. It costs something: a seccomp
-	 * filter of the loop's thread has to let io_uring_register(2) pass (IORING_REGISTER_FILES_UPDATE on the ring's
-	 * fd). So: only where somebody may ask for it.
+	 * The same, but a file can be exchanged for another that the process has open. It
+	 * has a price: the seccomp filter of the loop's thread must allow
+	 * io_uring_register(2) (IORING_REGISTER_FILES_UPDATE on the ring's fd). So use it
+	 * only where an exchange may be requested.
 	 */
 	LOOP_EXCHANGEABLE,
 	LOOP_SOCKETS, /* poll and cancel, on file descriptors */
@@ -40,7 +46,7 @@ enum loop_kind {
 
 enum loop_engine {
 	LOOP_ENGINE_RING,
-	LOOP_ENGINE_SYNC, /* one thread more: the worker, for what can only block (engine_sync.c) */
+	LOOP_ENGINE_SYNC, /* one more thread, the worker, for operations that can only block (engine_sync.c) */
 };
 
 enum loop_thread {
@@ -58,31 +64,35 @@ enum op_kind {
 };
 
 /*
- * One operation in flight, embedded in its owner and untouched by the owner until done is called, once, on the loop's
- * thread. res is the operation's result: bytes or -errno (-ECANCELED after loop_cancel).
+ * One operation in flight, embedded in its owner. The owner does not touch it until done
+ * is called, once, on the loop's thread. res is the operation's result: bytes or -errno
+ * (-ECANCELED after loop_cancel).
  */
 struct op {
 	void (*done)(struct op *op, int res);
 
-	/* The rest is the loop's. What was asked for: */
+	/* The rest is the loop's. The request: */
 	enum op_kind kind;
 	int file;
 	const struct iovec *iov; /* of OP_READ and OP_WRITE; in the owner's memory, or buf */
 	struct iovec buf;
 	unsigned num; /* of iov */
-	int flags;    /* the events of OP_POLL, the mode of OP_FALLOCATE; of OP_FSYNC, whether data is all */
+	int flags;    /* OP_POLL: the events; OP_FALLOCATE: the mode; OP_FSYNC: whether data alone is enough */
 	uint64_t offset;
 	uint64_t len; /* of OP_FALLOCATE */
 
-	/* What became of it: */
+	/* The result: */
 	int state; /* engine's */
 	int res;
-	STAILQ_ENTRY(op) next; /* engine's, and then of loop.completed */
+	STAILQ_ENTRY(op) next; /* the engine's, and then loop.completed's */
 };
 
 STAILQ_HEAD(op_list, op);
 
-/* Work for the end of the present turn, embedded in its owner; queued at most once at a time. */
+/*
+ * Work for the end of the present turn, embedded in its owner; queued at most once at a
+ * time.
+ */
 struct task {
 	void (*run)(struct task *task);
 	bool queued;		 /* loop's */
@@ -91,7 +101,7 @@ struct task {
 
 STAILQ_HEAD(task_list, task);
 
-/* An eventfd whose every signal calls fire on the loop's thread. Embedded in its owner. */
+/* An eventfd: each signal calls fire on the loop's thread. Embedded in its owner. */
 struct watch {
 	void (*fire)(struct watch *watch);
 	struct op op;	/* loop's */
@@ -102,26 +112,32 @@ struct watch {
 };
 
 /*
- * Makes a stopped loop; name (at most 15 bytes, kept) becomes its thread's. Returns 0 or -errno with e set.
+ * Makes a stopped loop. Its thread is called name (at most 15 bytes, kept, not copied).
+ * Returns 0 or -errno with e set.
  *
- * LOOP_FIXED: reads, writes, fsync and polls of the files that were added before loop_start, and of no others.
- * LOOP_SOCKETS: watches, loop_poll and loop_cancel alone, for a device whose files come and go. A file index is then the
- * file descriptor itself; data moves by non-blocking system calls when a poll has said that it can.
+ * LOOP_FIXED: reads, writes, fsync and polls of the files that were added before
+ * loop_start, and of no others. LOOP_SOCKETS: watches, loop_poll and loop_cancel alone,
+ * for a device whose files come and go. A file index is then the file descriptor itself.
+ * Once a poll reports that data can move, non-blocking system calls move it.
  */
 int loop_new(struct loop **ret, const char *name, enum loop_engine engine, enum loop_kind kind, struct err *e);
 
-/* Stops if it runs, then frees; NULL is fine. Files stay open, they are the owners'. */
+/*
+ * Stops the loop if it runs, then frees it; NULL is fine. Files stay open: their owners
+ * close them.
+ */
 void loop_free(struct loop *loop);
 
 /*
- * Makes fd (not owned; open until loop_free) usable on this loop, which is LOOP_FIXED. Returns its index for the
- * operations below, or -EMFILE. Before loop_start.
+ * Makes fd (not owned; open until loop_free) usable on this loop, which is LOOP_FIXED.
+ * Returns its index for the operations below, or -EMFILE. Before loop_start.
  */
 int loop_add_file(struct loop *loop, int fd);
 
 /*
- * On the loop's thread (or before it runs): file index stands for fd from here on. No operation on it is in flight.
- * Returns 0, -EACCES on a loop that is not LOOP_EXCHANGEABLE, or another -errno.
+ * On the loop's thread, or before it runs: makes file index refer to fd from here on. No
+ * operation on it may be in flight. Returns 0, -EACCES on a loop that is not
+ * LOOP_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 
@@ -129,57 +145,79 @@ int loop_replace_file(struct loop *loop, int file, int fd);
 int loop_watch(struct loop *loop, struct watch *watch, int eventfd);
 
 /*
- * What each thread of the loop calls before it serves anything, once it has all that it needs: to give up the rest
- * (a seccomp filter). Returns 0 or -errno, on which loop_start fails. Before loop_start.
+ * Sets the guard. Each thread of the loop calls it before it serves anything, once it has
+ * all that it needs, to drop privileges (a seccomp filter). It returns 0, or -errno, on
+ * which loop_start fails. Before loop_start.
  */
 void loop_set_guard(struct loop *loop, int (*guard)(void *ctx, enum loop_thread which), void *ctx);
 
-/* For the guard: the descriptors of the ring, of what the worker signals, of an epoll set, or -1; of the wake eventfd. */
+/*
+ * For the guard: the descriptors of the ring, of the worker's eventfd, of the epoll set,
+ * or -1; and of the wake eventfd.
+ */
 int loop_ring_fd(const struct loop *loop);
 int loop_done_fd(const struct loop *loop);
 int loop_epoll_fd(const struct loop *loop);
 int loop_wake_fd(const struct loop *loop);
 
-/* The descriptor of a file, or -1 if there are not so many. On LOOP_SOCKETS: what is watched. */
+/*
+ * The descriptor of a file, or -1 if the index is too large. On LOOP_SOCKETS: of a
+ * watched file.
+ */
 int loop_file(const struct loop *loop, unsigned index);
 
-/* Starts the threads. Returns 0 or -errno with e set, naming the cause where io_uring is switched off. */
+/*
+ * Starts the threads. Returns 0 or -errno with e set, which names the cause if io_uring
+ * is switched off.
+ */
 int loop_start(struct loop *loop, struct err *e);
 
 /*
- * Ends the thread after the present turn and waits for it. Operations still in flight are cancelled and waited for. The
- * kernel then holds the files no more for the loop: who waits for their last copy to be closed, waits for the owners' (on
- * Linux before 6.3, regular files and block devices may stay open for some 15 ms).
+ * Ends the thread after the present turn and waits for it. Cancels the operations still
+ * in flight and waits for them. The kernel then holds no file for the loop any more: a
+ * peer that waits for the last copy to be closed waits for the owners only. (On Linux
+ * before 6.3, regular files and block devices may stay open for some 15 ms.)
  */
 void loop_stop(struct loop *loop);
 
 /*
- * Runs fn(arg) on the loop's thread and returns when it has returned; its result is returned. The caller must not be
- * the loop's thread. On a loop that is not running, fn runs on the calling thread.
+ * Runs fn(arg) on the loop's thread and returns its result. The caller must not be the
+ * loop's thread. On a loop that is not running, fn runs on the calling thread.
  */
 int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
 /*
- * The same, and as long as that is more than 0, fn(arg) runs again at the end of each turn that something else has caused,
- * until timeout_ms are over; the last result is returned. On a loop that is not running, once.
+ * As loop_call, but while fn(arg) returns more than 0, it runs again at the end of each
+ * turn that something else has caused, for timeout_ms at most. Returns the last result.
+ * On a loop that is not running, fn runs once.
  */
 int loop_call_until(struct loop *loop, int (*fn)(void *arg), void *arg, unsigned timeout_ms);
 
-/* How many turns it has made. For tests: a loop that has nothing to do makes none. As loop_call, which is one, or two. */
+/*
+ * How many turns the loop has made. For tests: an idle loop makes none. It counts itself,
+ * as loop_call does, as one turn or two.
+ */
 uint64_t loop_turns(struct loop *loop);
 
 /* On the loop's thread: the number of the present turn. */
 uint64_t loop_this_turn(const struct loop *loop);
 
-/* On the loop's thread: runs task at the end of this turn (or of the next, when called from a task that runs). */
+/*
+ * On the loop's thread: runs task at the end of this turn; when called from a running
+ * task, at the end of the next.
+ */
 void loop_defer(struct loop *loop, struct task *task);
 
-/* On the loop's thread: its timers (timer.h). Those still set when the loop ends do not fire. */
+/*
+ * On the loop's thread: its timers (timer.h). Timers that are still set when the loop
+ * ends do not fire.
+ */
 struct timers *loop_timers(struct loop *loop);
 
 /*
- * On the loop's thread: start an operation on a file index. False: there is no room, nothing was started,
- * try again at the end of the turn (loop_defer). iov and buffers stay the caller's and stay valid until op->done.
+ * On the loop's thread: start an operation on a file index. False: there is no room and
+ * nothing was started; try again at the end of the turn (loop_defer). iov and buffers
+ * stay the caller's and stay valid until op->done.
  */
 bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset);
 bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset);
@@ -189,26 +227,32 @@ bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only);
 bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len);
 
 /*
- * The same: once; res is the events or -errno. As for poll(2), POLLERR and POLLHUP need not be asked for. What was not asked for
- * ends no poll: not the end of a peer's stream (POLLRDHUP), after which a socket may still be written to.
+ * Polls once; res is the events or -errno. As with poll(2), POLLERR and POLLHUP are
+ * always included. No other event ends the poll: in particular not the end of a peer's
+ * stream (POLLRDHUP), after which a socket may still be writable.
  */
 bool loop_poll(struct loop *loop, struct op *op, int file, short events);
 
 /* As offset: the file has no position (eventfd, pipe, terminal). */
 #define LOOP_NO_OFFSET UINT64_MAX
 
-/* On the loop's thread: asks that op end early; its done still comes, with -ECANCELED or its result. */
+/*
+ * On the loop's thread: asks op to end early. Its done still comes, with -ECANCELED or
+ * its result.
+ */
 void loop_cancel(struct loop *loop, struct op *op);
 
 /*
- * On the loop's thread: runs completions, and nothing else, until *counter is 0. For reset and stop of a device that
- * counts its own operations in flight and has ended submission. Callbacks run in it.
+ * On the loop's thread: runs completions, and nothing else, until *counter is 0. For
+ * reset and stop of a device that counts its own operations in flight and has ended
+ * submission. Callbacks run in it.
  */
 void loop_drain(struct loop *loop, const unsigned *counter);
 
 /*
- * What the negative errno of an operation means. It is strerror(3)'s, but for -ECANCELED of an operation that nobody has
- * cancelled: it can only be waited for, and the kernel may start no thread that does so.
+ * Describes the negative errno of an operation, as strerror(3) does. The exception is
+ * -ECANCELED of an operation that nobody cancelled: it can only block, and the kernel may
+ * not start a thread for it.
  */
 const char *loop_strerror(int res);
 

@@ -1,8 +1,9 @@
 /*
- * Calls of other threads, which run on the loop's.
+ * Calls from other threads, which run on the loop's thread.
  *
- * They are a list under a mutex; the wake eventfd, which is read like any other, says that there are some. A call that waits
- * for something (loop_call_until) is in a list of the loop's thread's, and is made again at the end of each turn.
+ * They are in a list under a mutex. The wake eventfd, which the loop reads like any
+ * other, announces them. A call that waits for something (loop_call_until) is in a list
+ * of the loop's thread, which makes the call again at the end of each turn.
  */
 #include <assert.h>
 #include <errno.h>
@@ -57,7 +58,7 @@ int loop_call(struct loop *loop, int (*fn)(void *arg), void *arg)
 	return call.result;
 }
 
-/* Awaits: calls that are made again at the end of each turn. */
+/* Calls that wait are made again at the end of each turn. */
 
 struct await {
 	struct loop *loop;
@@ -103,7 +104,7 @@ void loop_run_awaits(struct loop *loop)
 		}
 		*at = a->next;
 		pthread_mutex_lock(&loop->lock);
-		a->over = true; /* and gone, once the lock is */
+		a->over = true; /* invalid once the lock is released */
 		pthread_cond_broadcast(&loop->changed);
 		pthread_mutex_unlock(&loop->lock);
 	}

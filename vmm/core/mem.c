@@ -1,10 +1,12 @@
 /*
  * Guest RAM; see mem.h.
  *
- * The mapping is aligned to 2 MiB and asks for transparent huge pages: most of what a short boot costs the host is page
- * faults, and one of 2 MiB stands for up to 512 of 4 KiB (perf/boot: 2,756 nested faults become about 600). Clearing
- * 2 MiB costs as much as 50 to 100 faults, so the first 2 MiB, of which a boot touches 60 pages, stay small.
- * MAP_NORESERVE: RAM that the guest never touches is never paid for. MADV_DONTDUMP keeps guest secrets out of core files.
+ * The mapping is aligned to 2 MiB and asks for transparent huge pages. Page faults are
+ * most of what a short boot costs the host, and one fault of 2 MiB replaces up to 512 of
+ * 4 KiB (perf/boot: 2,756 nested faults become about 600). But to clear 2 MiB costs as
+ * much as 50 to 100 faults, so the first 2 MiB, of which a boot touches 60 pages, stay
+ * small. MAP_NORESERVE: RAM that the guest never touches costs nothing. MADV_DONTDUMP
+ * keeps guest secrets out of core files.
  */
 #include "vmm/core/mem.h"
 
@@ -41,10 +43,16 @@ int mem_init(struct mem *m, uint64_t size, struct err *e)
 		mem_done(m);
 		return e->code;
 	}
-	/* Hints: a kernel without them runs the guest just as well, only slower or with larger core files. */
+	/*
+	 * Hints: without them the guest runs as well, only slower or with larger core
+	 * files.
+	 */
 	(void)madvise(host, size, MADV_HUGEPAGE);
 	(void)madvise(host, size, MADV_DONTDUMP);
-	/* Who started us may have all that we map merged with equal pages of others, which tell by timing what they hold. */
+	/*
+	 * Our parent may have enabled KSM for us. Merged pages leak their contents
+	 * through write timing.
+	 */
 	(void)prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
 
 	m->region[m->num_regions++] = (struct mem_region){ .gpa = 0, .size = low, .host = host };
@@ -89,11 +97,14 @@ int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t 
 	if (!at)
 		return err_set(e, -EFAULT, "map a file at guest address 0x%llx: not RAM", (unsigned long long)gpa);
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED) {
-		(void)madvise(at, len, MADV_DONTDUMP); /* a hint, as above; the new mapping has none of the old one's */
+		(void)madvise(at, len, MADV_DONTDUMP); /* a hint; a new mapping starts without */
 		return 0;
 	}
 	err_sys(e, "map a file at guest address 0x%llx", (unsigned long long)gpa);
-	/* A failed MAP_FIXED may have taken away what was there: put RAM back, so that the caller can copy instead. */
+	/*
+	 * A failed MAP_FIXED may have removed the old mapping: map RAM again, so that the
+	 * caller can copy instead.
+	 */
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
 		return err_sys(e, "restore guest memory at 0x%llx", (unsigned long long)gpa);

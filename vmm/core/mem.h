@@ -1,8 +1,10 @@
 /*
- * Guest RAM. One private mapping, 2 MiB aligned, with an inaccessible guard on both sides; guest-physical addresses
- * from 0 to MEM_GAP_START, and the rest from 4 GiB up (the gap holds the MMIO of devices, IOAPIC and local APICs).
+ * Guest RAM. One private mapping, 2 MiB aligned, with an inaccessible guard on both
+ * sides. Guest-physical addresses run from 0 to MEM_GAP_START, and the rest from 4 GiB
+ * up. The gap holds the MMIO of devices, IOAPIC and local APICs.
  *
- * mem_at() is the only way from a guest-physical address to a pointer; there is no unchecked variant.
+ * mem_at() is the only way from a guest-physical address to a pointer; there is no
+ * unchecked variant.
  */
 #ifndef MF_CORE_MEM_H
 #define MF_CORE_MEM_H
@@ -31,14 +33,15 @@ struct mem {
 };
 
 /*
- * Maps size bytes of zeroed guest RAM (a multiple of 4 KiB, at least 1 MiB). Nothing is populated. From then on no memory
- * of the process is merged with that of others (KSM). Returns 0 or -errno with e set.
+ * Maps size bytes of zeroed guest RAM (a multiple of 4 KiB, at least 1 MiB) without
+ * populating it. From then on KSM merges no memory of this process with that of other
+ * processes. Returns 0 or -errno with e set.
  */
 int mem_init(struct mem *m, uint64_t size, struct err *e);
 
 /*
- * Keeps the 2 MiB around gpa, which is RAM, in 4 KiB pages: for a place of which a guest touches only a few. A hint.
- * Before the VM runs.
+ * Keeps the 2 MiB around gpa, which is RAM, in 4 KiB pages: for a place of which a guest
+ * touches only a few. A hint. Before the VM runs.
  */
 void mem_keep_small(struct mem *m, uint64_t gpa);
 
@@ -52,14 +55,16 @@ void mem_done(struct mem *m);
 void *mem_at(const struct mem *m, uint64_t gpa, uint64_t len);
 
 /*
- * Lets the file's [offset, offset + len) become guest memory at gpa without a copy (MAP_PRIVATE: the guest's writes stay
- * its own). gpa, offset and len are multiples of 4 KiB. Before the VM runs. Returns 0 or -errno with e set.
+ * Maps the file's [offset, offset + len) as guest memory at gpa without a copy
+ * (MAP_PRIVATE: the guest's writes do not reach the file). gpa, offset and len are
+ * multiples of 4 KiB. Before the VM runs. Returns 0 or -errno with e set.
  */
 int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e);
 
 /*
- * Maps size bytes of fd, a multiple of 4 KiB, from their start on, shared and writable, with an inaccessible page on both
- * sides: for what the kernel and a guest's exits write to. Returns NULL with errno set if it cannot.
+ * Maps the first size bytes of fd, a multiple of 4 KiB, shared and writable, with an
+ * inaccessible page on both sides: for memory that both the kernel and a guest's exits
+ * write to. Returns the address, or NULL with errno set.
  */
 void *mem_map_guarded(int fd, size_t size);
 

@@ -1,14 +1,16 @@
 /*
  * The ring of a loop, made disabled and restricted; see ring.h.
  *
- * seccomp does not see ring operations, so what a thread may do through its ring is fixed here: the operations of its kind
- * in ops below. Nothing that opens, connects or maps is among them. LOOP_FIXED works on registered files only
- * (IOSQE_FIXED_FILE is required). LOOP_SOCKETS cannot, because its files come and go; so it polls, and what
- * moves data there are system calls, which seccomp does see. io_uring_register(2) on a ring restricted so refuses
- * everything further, but to give up all registered files, and to exchange those of LOOP_EXCHANGEABLE.
+ * seccomp does not see ring operations, so this file fixes what a thread may do through
+ * its ring: the operations of its kind, in ops below. None of them opens, connects or
+ * maps. LOOP_FIXED works on registered files only (IOSQE_FIXED_FILE is required).
+ * LOOP_SOCKETS cannot, because its files come and go. It only polls, and moves data by
+ * system calls, which seccomp does see. A ring with these restrictions refuses
+ * io_uring_register(2), except to give up all registered files, and to exchange those of
+ * LOOP_EXCHANGEABLE.
  *
- * DEFER_TASKRUN (Linux 6.1) lets completions arrive only when the loop asks; without it (-EINVAL) the ring works the
- * same with more interruptions.
+ * With DEFER_TASKRUN (Linux 6.1), completions arrive only when the loop asks for them.
+ * Without it (-EINVAL) the ring works the same, with more interruptions.
  */
 #include "vmm/core/ring.h"
 
@@ -24,7 +26,7 @@
 #define RING_UNBOUND_WORKERS_MAX 8 /* kernel threads for files that can only block, such as a terminal */
 #define RING_SETTING_MAX 16	   /* bytes */
 
-/* The first word of a file of /proc/sys/kernel, or "" if that cannot be read. */
+/* The first word of a file in /proc/sys/kernel, or "" if it is unreadable. */
 static void read_setting(const char *path, char text[RING_SETTING_MAX])
 {
 	MF_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -34,7 +36,7 @@ static void read_setting(const char *path, char text[RING_SETTING_MAX])
 	text[strcspn(text, " \n")] = '\0';
 }
 
-/* Why io_uring_setup(2) failed, and what whoever can change it has to do. */
+/* Says why io_uring_setup(2) failed and how to allow it. */
 static int explain_setup(const char *name, int code, struct err *e)
 {
 	char disabled[RING_SETTING_MAX], group[RING_SETTING_MAX];
@@ -42,10 +44,11 @@ static int explain_setup(const char *name, int code, struct err *e)
 	read_setting("/proc/sys/kernel/io_uring_disabled", disabled);
 	read_setting("/proc/sys/kernel/io_uring_group", group);
 	if (code == -EPERM && !strcmp(disabled, "1"))
-		return err_set(e, code,
-			       "make the %s ring: kernel.io_uring_disabled = 1, so io_uring is for CAP_SYS_ADMIN and the "
-			       "group of kernel.io_uring_group (%s): be in that, or 'sysctl kernel.io_uring_disabled=0'",
-			       name, strcmp(group, "-1") != 0 ? group : "none is set");
+		return err_set(
+			e, code,
+			"make the %s ring: kernel.io_uring_disabled = 1, so io_uring is for CAP_SYS_ADMIN and the "
+			"group of kernel.io_uring_group (%s): join that group, or 'sysctl kernel.io_uring_disabled=0'",
+			name, strcmp(group, "-1") != 0 ? group : "none is set");
 	if (code == -EPERM && *disabled && strcmp(disabled, "0") != 0)
 		return err_set(e, code,
 			       "make the %s ring: kernel.io_uring_disabled = %s, so io_uring is switched off: 'sysctl "
@@ -53,8 +56,8 @@ static int explain_setup(const char *name, int code, struct err *e)
 			       name, disabled);
 	if (code == -EPERM || code == -ENOSYS)
 		return err_set(e, code,
-			       "make the %s ring: io_uring is not allowed here (%s; by a container's seccomp profile?): let "
-			       "that allow io_uring_setup, io_uring_enter and io_uring_register",
+			       "make the %s ring: io_uring is not allowed here (%s; by a container's seccomp profile?): "
+			       "allow io_uring_setup, io_uring_enter and io_uring_register",
 			       name, strerrorname_np(-code));
 	if (code == -ENOMEM)
 		return err_set(e, code, "make the %s ring: too little locked memory is allowed: raise ulimit -l", name);
@@ -115,7 +118,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum loop_kind
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
 		res[n++].register_op = IORING_REGISTER_FILES_UPDATE;
 	}
-	/* Only a bound on kernel threads, and only since Linux 5.15. */
+	/* Only limits kernel threads, and exists since Linux 5.15. */
 	(void)io_uring_register_iowq_max_workers(ring, workers);
 	r = io_uring_register_restrictions(ring, res, (unsigned)n);
 	if (r < 0)

@@ -8,9 +8,10 @@ struct err;
 struct io_uring;
 
 /*
- * Makes a disabled ring that, once its owner thread enables it, does what its kind says and nothing else; the files, by
- * their index, are not for LOOP_SOCKETS. Returns 0, or -errno with e set, naming the cause where io_uring is switched
- * off; then there is nothing to undo.
+ * Makes a disabled ring. Once its owner thread enables it, it performs the operations of
+ * its kind and no others. The files, by their index, are not for LOOP_SOCKETS. Returns 0
+ * or -errno with e set, which names the cause if io_uring is switched off; on failure
+ * there is nothing to undo.
  */
 int ring_make(struct io_uring *ring, const char *name, enum loop_kind kind, unsigned entries, const int *files,
 	      unsigned num_files, struct err *e);

@@ -28,7 +28,7 @@ struct sync_file sync_file_of(int fd)
 	bool is_tty;
 	int anew;
 
-	if (fstat(fd, &st) < 0) /* its operations will tell */
+	if (fstat(fd, &st) < 0) /* its operations report the error */
 		return f;
 	is_tty = S_ISCHR(st.st_mode) && isatty(fd);
 	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
@@ -56,7 +56,7 @@ static int transfer(const struct sync_file *file, const struct op *op)
 	bool out = op->kind == OP_WRITE;
 	const struct iovec *iov = op->iov;
 	int num = (int)op->num;
-	/* What is not on disk has no position. */
+	/* Files that are not on disk have no position. */
 	off_t offset = file->kind == SYNC_DISK ? (off_t)op->offset : -1;
 	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = op->num };
 	struct iovec one;

@@ -25,7 +25,7 @@ void timer_set(struct timers *t, struct timer *timer, uint64_t deadline_ns)
 	struct timer **at = &t->first;
 
 	timer_cancel(t, timer);
-	/* In a later turn than this: timers_run could go on for ever. */
+	/* In a later turn than this one: otherwise timers_run might never end. */
 	deadline_ns = MF_MAX(deadline_ns, t->now_ns + 1);
 	while (*at && (*at)->deadline_ns <= deadline_ns)
 		at = &(*at)->next;

@@ -1,6 +1,6 @@
 /*
- * The timers of a loop: a sorted list, since there are a few of them at most. A timer is embedded in its owner and fires
- * once. All on the loop's thread; devices reach the list by loop_timers().
+ * The timers of a loop: a sorted list, which is short. A timer is embedded in its owner
+ * and fires once. All on the loop's thread; devices reach the list by loop_timers().
  */
 #ifndef MF_CORE_TIMER_H
 #define MF_CORE_TIMER_H
@@ -17,20 +17,29 @@ struct timer {
 };
 
 struct timers {
-	uint64_t now_ns; /* CLOCK_MONOTONIC, as of the beginning of this turn */
+	uint64_t now_ns; /* CLOCK_MONOTONIC, read at the beginning of this turn */
 	struct timer *first;
 };
 
-/* Lets timer fire in the first turn that begins at deadline_ns or later. A timer that is set is set anew. */
+/*
+ * Sets timer to fire in the first turn that begins at deadline_ns or later. A timer that
+ * is already set gets the new deadline.
+ */
 void timer_set(struct timers *t, struct timer *timer, uint64_t deadline_ns);
 
-/* The timer does not fire. One that is not set is fine. */
+/* Clears the timer, so that it does not fire. It need not be set. */
 void timer_cancel(struct timers *t, struct timer *timer);
 
-/* A new turn: fires what is due, in the order of the deadlines. What fires may set timers, which wait for the next turn. */
+/*
+ * A new turn: fires what is due, in the order of the deadlines. Timers that these
+ * callbacks set wait for the next turn.
+ */
 void timers_run(struct timers *t, uint64_t now_ns);
 
-/* How long the loop may sleep from now_ns on. False: for ever, no timer is set. */
+/*
+ * How long the loop may sleep, from now_ns on. False: no timer is set, so without a
+ * limit.
+ */
 bool timers_sleep(const struct timers *t, uint64_t now_ns, struct __kernel_timespec *ret);
 
 /* CLOCK_MONOTONIC (clock.c). */
