@@ -1,9 +1,10 @@
 /*
- * Runs when mayfly is built: compiles the lists of rules.h to seccomp filters, by libseccomp, and prints them as C for
- * confine.c, with the names of all system calls for its messages. With --list it prints "kind call" for each entry instead,
- * with " rarely" behind those that tests need not make.
+ * Runs during the build: compiles the lists of rules.h to seccomp filters, by libseccomp,
+ * and prints them as C for confine.c, with the names of all system calls for its
+ * messages. With --list it prints "kind call" for each entry instead, with " rarely"
+ * behind entries that tests need not exercise.
  *
- * A list that is longer than its limit, or that libseccomp refuses, fails the build.
+ * The build fails if a list exceeds its limit or libseccomp refuses it.
  */
 #include <linux/filter.h>
 #include <seccomp.h>
@@ -87,14 +88,15 @@ static void print_filter(const struct list *list)
 
 	if (!filter || fd < 0)
 		fail(list->name, "out of memory");
-	/* Not the thread alone, which is libseccomp's default. */
+	/* Kill the process: libseccomp's default is the thread alone. */
 	if (seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) < 0)
 		fail(list->name, "cannot say what to do with calls of other architectures");
 	if (count_calls(list) > list->max)
 		fail(list->name, "has more calls than it may");
 	/*
-	 * A tree, not a list: a call is found in 3 to 5 steps; and the kernel, which runs a new filter for every number
-	 * that there is, loads it in two thirds of the time (main, io and vCPU: 107 us instead of 159).
+	 * A binary tree instead of a list: the kernel finds a call in 3 to 5 steps. It
+	 * also runs a new filter for every system call number when it loads the filter; a
+	 * tree takes two thirds of that time (main, io and vCPU: 107 us instead of 159).
 	 */
 	if (seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) < 0)
 		fail(list->name, "cannot be a tree");

@@ -1,4 +1,7 @@
-/* The kinds of threads that have a filter each, and what is put into it when it is loaded. */
+/*
+ * The kinds of threads, each of which has a filter of its own, and the values that are
+ * patched into it at load time.
+ */
 #ifndef MF_VMM_FILTERS_KINDS_H
 #define MF_VMM_FILTERS_KINDS_H
 
@@ -28,26 +31,26 @@ enum filter_slot {
 	SLOT_EVENTS,	 /* memory.events of the jail's control group */
 	SLOT_WAKE,	 /* eventfd: wakes the main thread */
 	SLOT_IO_WAKE,	 /* eventfd: calls the io loop */
-	SLOT_VSOCK_WAKE, /* the same of the vsock loop */
+	SLOT_VSOCK_WAKE, /* eventfd: calls the vsock loop */
 	SLOT_IOAPIC,	 /* eventfd */
 	SLOT_SERIAL,	 /* eventfd */
 	SLOT_OUTPUT,	 /* guest output, if a regular file */
 	SLOT_COUNTER,	 /* of instructions */
 	SLOT_VM,	 /* KVM's VM */
 	/* Of the thread itself. */
-	SLOT_OWN,     /* its vCPU, its ring, what it reads, a connection, or the eventfd of io_worker */
+	SLOT_OWN,     /* its vCPU, its ring, its input, a connection, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */
-	SLOT_TO,      /* what a pump writes to; signals for a VM in a jail */
+	SLOT_TO,      /* output of a relay thread; signals for a VM in a jail */
 	SLOT_CHANGED, /* eventfd: a session has changed */
 	SLOT_EPOLL,   /* its loop's epoll set */
-	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls of its loop; sockets of privsep.h, outside */
+	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls to its loop; sockets of privsep.h, outside */
 	SLOT_WATCH1,
 	SLOT_WATCH2,
 	SLOT_WATCH3,
 	FILTER_NUM_SLOTS,
 };
 
-/* What stands for a slot's value in a compiled filter: no number of anything. */
+/* Placeholder for a slot's value in a compiled filter: not a valid descriptor or id. */
 #define FILTER_SLOT_BASE 0x7fd00000U
 #define FILTER_SLOT_VALUE(slot) (FILTER_SLOT_BASE + (slot))
 

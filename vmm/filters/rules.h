@@ -1,18 +1,21 @@
 /*
- * What each thread may ask of the kernel once the guest runs: THE list, a table for each kind of thread with the reason of
- * each entry. A call that is not here, or has other arguments, does not happen, and mayfly ends with status 105.
+ * The system calls that each thread may make once the guest runs: one table for each kind
+ * of thread, with a reason for each entry. A call that is not listed, or has other
+ * arguments, is not made, and mayfly ends with status 105.
  *
- * compile.c makes seccomp filters of it, by libseccomp, when mayfly is built: four of them would take 0.11 to 0.15 ms of
- * every start. What is known only then (descriptors, thread ids) stands in the filters as the constants of enum
- * filter_slot, for which confine.c puts the values.
+ * compile.c turns this list into seccomp filters at build time, by libseccomp: to compile
+ * four of them would take 0.11 to 0.15 ms of every start. Values known only at run time
+ * (descriptors, thread ids) are constants of enum filter_slot in the filters; confine.c
+ * replaces them.
  *
- * Never allowed on any thread: execve, open (but for the files that the unpacker makes, and the vsock thread's O_PATH), mmap,
- * mprotect, ptrace, io_uring_setup, io_uring_register but to give files up, and socket but for the vsock thread's AF_UNIX.
- * Memory: the main thread may grow the heap (brk); the others allocate none, and would not have heaps of their own, which
- * libc maps (M_ARENA_MAX is 1).
+ * No thread may ever call execve, mmap, mprotect, ptrace or io_uring_setup. open is for
+ * the files that the unpacker makes and for the vsock thread's O_PATH, io_uring_register
+ * only gives files up, and socket is for the vsock thread's AF_UNIX. Memory: the main
+ * thread may grow the heap (brk). The others allocate none: a heap of their own would
+ * need mmap (M_ARENA_MAX is 1).
  *
- * The boot tests make each call in the lists, under strace(1) (tests/seccomp/compare), but for those that only some machines
- * need (RARELY).
+ * The boot tests make each listed call under strace(1) (tests/seccomp/compare), except
+ * for those that only some machines need (RARELY).
  */
 #ifndef MF_VMM_FILTERS_RULES_H
 #define MF_VMM_FILTERS_RULES_H
@@ -47,7 +50,7 @@ struct filter_rule {
 	const char *name;
 	int nr;
 	const char *why;
-	bool rarely;				/* made on some machines only: no test can be asked to make it */
+	bool rarely;				/* made on some machines only, so no test is required to make it */
 	struct filter_arg arg[FILTER_ARGS_MAX]; /* all must hold */
 };
 
@@ -74,14 +77,17 @@ struct filter_rule {
 		.name = #call, .nr = SYS_##call, .why = (reason), .rarely = true                                       \
 	}
 
-/* A host whose clock the vDSO reads has no need of it: the tests' lab takes another clock, a real host need not. */
+/*
+ * Not needed where the vDSO reads the clock. The tests' lab has another clock source; a
+ * real host need not.
+ */
 #define CLOCK RARELY(clock_gettime, "time, where the vDSO cannot read the host's clock")
 
 #define FUTEX(reason)                                                                                                  \
 	ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT)), ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAKE)),              \
 		ALLOW(futex, reason, BITS(2, 0x7f, FUTEX_WAIT_BITSET))
 
-/* What any thread needs to be waited for, and to die. */
+/* Calls that every thread needs to wait for others and to exit. */
 #define DEATH                                                                                                          \
 	FUTEX("locks and conditions"),                                                                                 \
 		ALLOW(tgkill, "a crash is told to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),         \
@@ -100,14 +106,17 @@ struct filter_rule {
 
 #define LOG ALLOW(write, "the log", SLOT(1, SLOT_LOG))
 
-/* What a device asks of KVM, on its loop. */
+/* The KVM calls of a device, on its loop. */
 #define DEVICE                                                                                                         \
 	ALLOW(ioctl, "an interrupt for the guest", SLOT(1, SLOT_VM), INT(2, KVM_SIGNAL_MSI)),                          \
 		ALLOW(ioctl, "a driver is ready: its notifications come by eventfd", SLOT(1, SLOT_VM),                 \
 		      INT(2, KVM_IOEVENTFD)),                                                                          \
 		ALLOW(write, "the main thread is wanted", SLOT(1, SLOT_WAKE), LEN(3, 8))
 
-/* It never ends: it stays in a futex(2) until the process does. Its log goes through the main thread. */
+/*
+ * It never ends: it stays in futex(2) until the process exits. Its log goes through the
+ * main thread.
+ */
 static const struct filter_rule vcpu_rules[] = {
 	ALLOW(ioctl, "the guest runs", SLOT(1, SLOT_OWN), INT(2, KVM_RUN)),
 	ALLOW(write, "the main thread is wanted", SLOT(1, SLOT_WAKE), LEN(3, 8)),
@@ -163,8 +172,8 @@ static const struct filter_rule vsock_rules[] = {
 };
 
 /*
- * Without io_uring. What is read and written is not pinned by its descriptor, since there are up to 128 on a loop; it is by
- * the flags, so that nothing else comes of these calls than of read and write.
+ * Without io_uring. Reads and writes are not pinned by descriptor, since a loop has up to
+ * 128 of them. They are pinned by flags, so that these calls can only read and write.
  */
 static const struct filter_rule io_sync_rules[] = {
 	ALLOW(ppoll, "waiting for all files"),
@@ -212,8 +221,9 @@ static const struct filter_rule pump_rules[] = {
 };
 
 /*
- * The process that unpacks an artifact (untar.c). What it writes is not pinned by its descriptor: it has none but those of
- * files that it has made. It can make files, directories and symbolic links, with no more than permissions for a mode.
+ * The process that unpacks an artifact (untar.c). Its writes are not pinned by
+ * descriptor: it has only descriptors of files that it has made. It can create files,
+ * directories and symlinks; their mode has permission bits only.
  */
 static const struct filter_rule unpack_rules[] = {
 	ALLOW(read, "the archive", INT(1, 0)),
