@@ -2,33 +2,37 @@
  * The host side of the serial console.
  *
  * Theory of operation
- * -------------------
- * Everything but the terminal's mode happens on the loop. Serial calls console_wake when there is output, or when it
- * takes input that it has refused; it does so once at the start, which posts the first read. At most one operation is in
- * flight in each direction:
+ *
+ * Everything happens on the loop. Serial calls console_wake when there is output, or when
+ * it accepts input that it has refused. It also does so once at the start, which posts
+ * the first read. At most one operation is in flight in each direction:
  *
  *	output	idle -> write of at most OUT_MAX bytes -> done: serial_tx_done -> next piece, or idle
  *			  `-> -EAGAIN (somebody made the file non-blocking): poll -> write
  *	input	idle -> read -> done: escapes, then to serial as far as it takes them -> read again while there is room
  *			  `-> -EAGAIN: poll -> read
  *
- * Output to a regular file is written at once, by write(2). io_uring would have it done by a thread of the kernel, which
- * then stays and wakes up every five seconds, and to wake it costs more than to copy 4 KiB to the page cache.
+ * Output to a regular file is written at once, by write(2). io_uring would hand the write
+ * to a kernel thread, which then stays and wakes up every five seconds; and to wake it
+ * costs more than to copy 4 KiB to the page cache.
  *
- * A full submission queue defers the attempt to the next turn (again). After console_stop nothing is started any more;
- * -ECANCELED before that is an operation that wants a thread of io_uring's where none can be started: output is tried
- * again a little later, input has ended.
+ * A full submission queue defers the attempt to the next turn (again). After console_stop
+ * nothing is started any more. An earlier -ECANCELED means that an operation needs a
+ * thread of io_uring's where none can be started. Output is then retried a little later;
+ * input has ended.
  *
- * Backpressure: from a file or pipe the next IN_MAX bytes are read when serial has taken the last, so what the guest does
- * not read stays with the writer. From a terminal it is read ahead, KEYS_MAX keys at most, so that Ctrl-A x works on a
- * guest that has stopped reading; escapes exist on a terminal only, every other input is bytes. At end of file the guest
- * goes on.
+ * Backpressure: from a file or pipe, the next IN_MAX bytes are read when serial has taken
+ * the last ones. Bytes that the guest does not read stay with the writer. From a
+ * terminal, KEYS_MAX keys are read ahead, so that Ctrl-A x works on a guest that has
+ * stopped reading. Escapes exist on a terminal only; in any other input all bytes are
+ * data. EOF on input does not end the guest.
  *
- * Output that fails: a full disk (ENOSPC, EDQUOT) loses the piece and is tried again with the next one, any other error
- * (EPIPE: the reader is gone) loses all from then on. Either is logged once, and the guest goes on. Output that is
- * dropped, or goes to a file, takes the loop SERIAL_TX_SIZE bytes a turn at most, however fast it comes. A reader that is merely slow is
- * serial's affair (uart.c). OUT_MAX is PIPE_BUF: a pipe that polls writable takes that much without blocking, and a slow
- * reader is seen to make progress.
+ * Output that fails: on a full disk (ENOSPC, EDQUOT) the piece is lost, and the next one
+ * is tried again. On any other error (EPIPE: the reader is gone) all further output is
+ * lost. Either is logged once, and the guest continues. Output that is dropped, or goes
+ * to a file, gets SERIAL_TX_SIZE bytes of a turn at most, however fast it comes. uart.c
+ * handles a reader that is merely slow. OUT_MAX is PIPE_BUF: a pipe that polls writable
+ * takes that much without blocking, and a slow reader visibly makes progress.
  */
 #include "vmm/platform/console.h"
 
@@ -111,7 +115,7 @@ static void console_end_piece(struct console *c, size_t len)
 {
 	c->out_len = 0;
 	if (c->help_writing)
-		c->help_writing = false; /* what is missing of it is not worth a second write */
+		c->help_writing = false; /* the missing part is not worth a second write */
 	else
 		serial_tx_done(c->serial, len);
 }

@@ -13,16 +13,20 @@ struct serial;
 
 struct console_params {
 	int in_fd;		    /* guest input, or -1: none. Not owned; open until console_free */
-	int out_fd;		    /* guest output, or -1: dropped. The same */
+	int out_fd;		    /* guest output, or -1: dropped. Not owned either */
 	bool muted;		    /* output is dropped until console_unmute */
 	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
-	/* Or NULL: sees all output once, before it is written and at the latest in serial_drain; on the loop. */
+	/*
+	 * Or NULL: sees all output once, before it is written and at the latest in
+	 * serial_drain; on the loop.
+	 */
 	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
 	void *ctx;
 };
 
 /*
- * Connects serial to the files. Escapes (Ctrl-A) exist on a terminal only. Before loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
+ * Connects serial to the files. Escapes (Ctrl-A) exist on a terminal only. Before
+ * loop_start; the process ignores SIGPIPE. Returns 0 or -errno with e set.
  */
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e);
@@ -34,8 +38,9 @@ int console_plain_fd(const struct console *c);
 void console_unmute(struct console *c);
 
 /*
- * Starts no further operation from now on; those in flight are loop_stop's to cancel. Without it loop_stop might wait for
- * a write that a slow reader never lets end. Any thread but the loop's. NULL is fine.
+ * Starts no further operation from now on; loop_stop cancels those in flight. Without
+ * this call, a write to a slow reader might hold up loop_stop indefinitely. Any thread
+ * but the loop's. NULL is fine.
  */
 void console_stop(struct console *c);
 

@@ -1,4 +1,7 @@
-/* The one thing of a keyboard controller that a microVM has: the command that resets the machine. */
+/*
+ * The only part of a keyboard controller that a microVM has: the command that resets the
+ * machine.
+ */
 #ifndef MF_PLATFORM_I8042_H
 #define MF_PLATFORM_I8042_H
 

@@ -2,40 +2,51 @@
  * The I/O APIC.
  *
  * Theory of operation
- * -------------------
- * The local APICs are in the kernel (split irqchip); the I/O APIC (82093AA registers) is here. A device raises a pin on
- * its loop; the pin's redirection entry is translated to the MSI that it is (Intel SDM 3A 11.11) and sent with
- * KVM_SIGNAL_MSI. No GSI route exists, so none is ever rewritten while the guest programs its entries.
  *
- * All lines are edges. An entry that says level-triggered sends a level MSI, once per edge, and its remote IRR stays 0:
- * for a driver that finds its work in a status register that is the same. Linux walks every pin several times (about
- * 410 exits with 24 pins), so only as many pins are shown as the VM has lines.
+ * The local APICs are in the kernel (split irqchip); the I/O APIC (82093AA registers) is
+ * here. A device raises a pin on its loop. The pin's redirection entry is translated to
+ * an MSI (Intel SDM 3A 11.11), which KVM_SIGNAL_MSI sends. No GSI route exists, so none
+ * is ever rewritten while the guest programs its entries.
  *
- * The state of a pin is one 64-bit word: the entry as the guest sees it, and PIN_PENDING in a bit that is reserved there.
- * vCPUs change it (the halves of the entry), devices' threads read it and set or clear PIN_PENDING: every change is a
- * compare-and-swap of the whole word, so there is no lock, and "masked?" and "pending" are always decided together:
+ * All lines are edges. An entry for a level-triggered line sends a level MSI, once per
+ * edge, and its remote IRR stays 0. For a driver that finds its work in a status register
+ * this is equivalent. Linux walks every pin several times (about 410 exits with 24 pins),
+ * so the guest sees only as many pins as the VM has lines.
+ *
+ * The state of a pin is one 64-bit word: the entry as the guest sees it, and PIN_PENDING
+ * in a bit that is reserved there. vCPUs change the halves of the entry. Threads of
+ * devices read it and set or clear PIN_PENDING. Every change is a compare-and-swap of the
+ * whole word. So there is no lock, and "masked?" and "pending" are always decided
+ * together:
  *
  *	raise      masked: sets PENDING. Unmasked: sends.
  *	unmask     keeps PENDING; if it is set, writes the eventfd. A vCPU thread's seccomp filter has KVM_RUN only.
  *	loop       the eventfd fires: each pin that is PENDING and not masked: clears PENDING, and, if it did, sends.
  *
- * Hardware forgets an edge on a masked pin. Remembering it is safe: an edge means "look at your status register", one
- * look too many finds nothing there (drivers for shared and edge lines must cope with that: the 8250's IIR, virtio's
- * InterruptStatus), and several edges fold into one as they do in the local APIC's IRR. Forgetting it is what would
- * hang a device whose driver masks the line for a moment, because a device here does not repeat an edge.
+ * Hardware forgets an edge on a masked pin. Remembering it is safe: an edge means "look
+ * at your status register", and one look too many finds nothing. Drivers for shared and
+ * edge lines must cope with that: the 8250's IIR, virtio's InterruptStatus. Several edges
+ * fold into one, as they do in the local APIC's IRR. Forgetting the edge would hang a
+ * device whose driver masks the line for a moment, because a device here does not repeat
+ * an edge.
  *
- * An MSI that is being sent while a vCPU masks or redirects the pin still goes out by the old entry, as it would on the
- * APIC bus. The register index is one word for all vCPUs, as in hardware: guests hold a lock over index and data.
+ * If a vCPU masks or redirects the pin while an MSI is being sent, that MSI still follows
+ * the old entry, as it would on the APIC bus. The register index is one word for all
+ * vCPUs, as in hardware: guests hold a lock over index and data.
  *
- * No extended destination IDs (KVM_FEATURE_MSI_EXT_DEST_ID is not offered): 8 bits do for CONFIG_CPUS_MAX.
+ * No extended destination IDs (KVM_FEATURE_MSI_EXT_DEST_ID is not offered): 8 bits are
+ * enough for CONFIG_CPUS_MAX.
  *
- * The PIC that is not there. Nothing of an 8259 is emulated, for MP table and for ACPI guests alike: ports 0x20, 0x21,
- * 0xa0 and 0xa1 are unassigned and read 0xff. Linux asks in probe_8259A(): it masks the slave, writes 0xfb to port 0x21
- * and reads it back; 0xff is not 0xfb, so it takes null_legacy_pic and skips the initialisation and the timer-through-
- * 8259 trials. A mask register that remembers its value (the next smallest answer) makes Linux believe in a whole PIC:
- * measured to PID 1 with 6 pins, 36.1 M instructions against 34.5 M without. IRQs then have no legacy numbers, and the
- * MP table must name each pin that is used. With hardware-reduced ACPI Linux (6.1 and 6.12) does not even ask; the DSDT
- * names the pins, as GSIs, and IRQ numbers are Linux's own: pin 5 may be IRQ 6. No interrupt source override is needed.
+ * The absent PIC. Nothing of an 8259 is emulated, for MP table and ACPI guests alike:
+ * ports 0x20, 0x21, 0xa0 and 0xa1 are unassigned and read 0xff. Linux probes in
+ * probe_8259A(): it masks the slave, writes 0xfb to port 0x21 and reads it back. 0xff is
+ * not 0xfb, so it takes null_legacy_pic and skips the initialisation and the
+ * timer-through-8259 trials. A mask register that remembers its value (the next smallest
+ * answer) makes Linux believe in a whole PIC. That costs: measured to PID 1 with 6 pins,
+ * 36.1 M instructions against 34.5 M without. IRQs then have no legacy numbers, and the
+ * MP table must name each pin in use. With hardware-reduced ACPI, Linux (6.1 and 6.12)
+ * does not even probe. The DSDT names the pins, as GSIs, and IRQ numbers are Linux's own:
+ * pin 5 may be IRQ 6. No interrupt source override is needed.
  */
 #include "vmm/platform/ioapic.h"
 
@@ -75,7 +86,10 @@
 #define ENTRY_LEVEL (1ULL << 15)
 #define ENTRY_MASKED (1ULL << 16)
 #define ENTRY_DEST_SHIFT 56
-/* What a guest may write. Not: delivery status (12) and remote IRR (14), read-only; 17 to 55, reserved. */
+/*
+ * The bits that a guest may write. Not: delivery status (12) and remote IRR (14),
+ * read-only; 17 to 55, reserved.
+ */
 #define ENTRY_WRITABLE                                                                                                 \
 	(ENTRY_VECTOR | ENTRY_MODE | ENTRY_LOGICAL | ENTRY_POLARITY | ENTRY_LEVEL | ENTRY_MASKED |                     \
 	 (0xffULL << ENTRY_DEST_SHIFT))

@@ -23,8 +23,8 @@ int ioapic_new(struct ioapic **ret, unsigned pins, ioapic_send *send_msi, void *
 void ioapic_free(struct ioapic *a);
 
 /*
- * Has loop deliver what became pending while its pin was masked: a vCPU that unmasks may not send MSIs itself. Once,
- * before loop_start. Returns 0 or -EMFILE.
+ * Makes loop deliver interrupts that became pending while their pin was masked: a vCPU
+ * that unmasks may not send MSIs itself. Once, before loop_start. Returns 0 or -EMFILE.
  */
 int ioapic_attach_loop(struct ioapic *a, struct loop *loop);
 

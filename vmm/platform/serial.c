@@ -2,26 +2,29 @@
  * The serial port: a 16550A (uart.c) between vCPU threads and the loop.
  *
  * Theory of operation
- * -------------------
- * Registers are accessed on vCPU threads, several at once. The host side and all interrupts are the loop's: a vCPU thread
- * may later do nothing but KVM_RUN, futexes and eventfd writes. One mutex covers the UART; it is never held across a
- * system call, a callback or the log. A vCPU that leaves work for the loop writes the eventfd, unless a signal is under
- * way already; the loop clears `signalled` under the mutex before it looks, so work left before that is seen, and work
- * left after it signals again.
+ *
+ * vCPU threads access the registers, several at once. The host side and all interrupts
+ * belong to the loop: a vCPU thread may later do nothing but KVM_RUN, futexes and eventfd
+ * writes. One mutex covers the UART. It is never held across a system call, a callback or
+ * the log. A vCPU that leaves work for the loop writes the eventfd, unless a signal is
+ * under way already. The loop clears `signalled` under the mutex before it looks. So it
+ * sees work left before that, and work left after it signals again.
  *
  *	guest  OUT THR -> uart.tx -> eventfd -> serial_fire: output, wake -> console: serial_tx_peek, write, _done
  *	host   read -> serial_rx_push -> uart.rx -> ops->raise -> guest IN RBR -> (if more waits) eventfd -> wake
  *
- * A piece of output between serial_tx_peek and serial_tx_done stays where it is: the guest writes to free room only, and
- * nothing else moves the head. While a piece is being written, output needs no signals: serial_tx_done comes, and the
- * console looks again.
+ * A piece of output between serial_tx_peek and serial_tx_done stays in place: the guest
+ * writes to free room only, and nothing else moves the head. While a piece is being
+ * written, output needs no signals: serial_tx_done comes, and the console looks again.
  *
- * Input has a speed, as on a line. A driver's interrupt handler reads until LSR.DR is 0 (Linux: 256 bytes a round, 512
- * rounds); were the FIFO refilled as fast as it is read, that would not come, and nothing else would run in the guest,
- * its flow control included. So the next bytes come SERIAL_RX_BYTE_NS for each of the last later, and if they waited for
- * the guest, after a pause that is as long as the guest took: however slow its exits are, half of its time is its own.
- * The divisor latch has no say, since Linux leaves it at 9,600 baud unless told otherwise. The timer of the pause
- * is set only while input waits.
+ * Input has a speed, as on a line. A driver's interrupt handler reads until LSR.DR is 0
+ * (Linux: 256 bytes a round, 512 rounds). If the FIFO were refilled as fast as it is
+ * read, the handler would never end, and nothing else would run in the guest, not even
+ * its flow control. So the next bytes come SERIAL_RX_BYTE_NS later for each of the last
+ * ones. If they waited for the guest, a pause follows that is as long as the guest took:
+ * however slow its exits are, it has half of its time for other work. The divisor latch
+ * is ignored, since Linux leaves it at 9,600 baud by default. The timer of the pause is
+ * set only while input waits.
  */
 #include "vmm/platform/serial.h"
 
@@ -93,7 +96,10 @@ static bool serial_want_turn(struct serial *s)
 	return first;
 }
 
-/* Locked. What the guest's write to reg means, apart from what it does: a set of 1 << event. */
+/*
+ * Locked. The events of the guest's write to reg, apart from its effect: a set of 1 <<
+ * event.
+ */
 static unsigned serial_note(struct serial *s, unsigned reg, uint8_t value)
 {
 	if (s->uart.lcr & UART_LCR_DLAB)
@@ -164,7 +170,7 @@ static void serial_show_output(struct serial *s)
 	}
 }
 
-/* Raises the line if the guest must be told of something. */
+/* Raises the line if the guest needs an interrupt. */
 static void serial_service(struct serial *s)
 {
 	bool raise;
@@ -234,7 +240,7 @@ void serial_tx_done(struct serial *s, size_t len)
 	serial_unlock(s);
 	if (dropped && !s->drop_logged) {
 		s->drop_logged = true;
-		log_warn("%" PRIu64 " bytes of guest output were dropped because nobody read them, continuing",
+		log_warn("%" PRIu64 " bytes of guest output were dropped because no reader took them, continuing",
 			 dropped);
 	}
 	serial_service(s);
@@ -378,7 +384,7 @@ void serial_free(struct serial *s)
 {
 	if (!s)
 		return;
-	/* glibc's mutexes and condition variables hold nothing that would have to be given back. */
+	/* glibc's mutexes and condition variables hold no resources. */
 	if (s->eventfd >= 0)
 		close(s->eventfd);
 	munmap(s, sizeof(*s));

@@ -1,6 +1,7 @@
 /*
- * A 16550A, without its host side: registers for the guest on vCPU threads, two byte streams for the console on the
- * loop. See serial.c for what happens when either side is slow.
+ * A 16550A without its host side: registers for the guest on vCPU threads, and two byte
+ * streams for the console on the loop. serial.c explains what happens when either side is
+ * slow.
  */
 #ifndef MF_PLATFORM_SERIAL_H
 #define MF_PLATFORM_SERIAL_H
@@ -25,7 +26,7 @@ struct serial;
 
 /* Time marks of a Linux guest, each reported once. */
 enum serial_event {
-	SERIAL_EVENT_OPENED, /* the driver enabled receive interrupts: somebody opened the port (/dev/console for PID 1) */
+	SERIAL_EVENT_OPENED, /* receive interrupts enabled: a process opened the port (PID 1: /dev/console) */
 	SERIAL_EVENT_OUTPUT, /* the first interrupt-driven byte: first output of user space (printk polls) */
 };
 
@@ -52,7 +53,7 @@ int serial_event_fd(const struct serial *s);
 
 /* The host side, on the loop. */
 struct serial_host {
-	void (*wake)(void *ctx); /* there may be output to take or room for input; also once soon after loop_start */
+	void (*wake)(void *ctx); /* output or room for input may be available; also called once soon after loop_start */
 	/* Sees every byte of output once: before serial_tx_peek gives it, and at the latest in serial_drain. */
 	void (*output)(void *ctx, const uint8_t *data, size_t len);
 };
@@ -61,26 +62,28 @@ struct serial_host {
 void serial_set_host(struct serial *s, const struct serial_host *host, void *ctx);
 
 /*
- * On the loop: the oldest output, one piece of at most max bytes. Returns its length (0: none) and where it is; it stays
- * there until serial_tx_done says how many bytes of it are gone (any number up to that length, 0 too).
+ * On the loop: finds the oldest output, one piece of at most max bytes. Returns its
+ * length (0: none) and its place. The piece stays there until serial_tx_done takes any
+ * number of its bytes, 0 included.
  */
 size_t serial_tx_peek(struct serial *s, const uint8_t **ret, size_t max);
 void serial_tx_done(struct serial *s, size_t len);
 
 /*
- * On the loop: hands characters over, bytes or SERIAL_BREAK. Returns how many were taken: all of those that fit, or none
- * while the guest has not read the last or is not due for more. If not all were, wake comes when more are taken.
+ * On the loop: hands over characters, bytes or SERIAL_BREAK. Returns how many were taken:
+ * all that fit, or none while the guest has not read the last ones or the pause is not
+ * over. If some were refused, wake comes when there is room.
  */
 size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num);
 
 /*
- * Waits until all output has been taken and written, at most timeout_ms. Returns whether it was. Even if not, host->output
- * has seen all of it by then unless the loop itself hangs. Any thread but the loop's, with the loop running and the
- * guest stopped.
+ * Waits until all output has been taken and written, at most timeout_ms. Returns whether
+ * it was. Even on a timeout, host->output has seen all of it, unless the loop itself
+ * hangs. Any thread but the loop's, with the loop running and the guest stopped.
  */
 bool serial_drain(struct serial *s, unsigned timeout_ms);
 
-/* Bytes of output dropped so far because the host did not take them. Any thread. */
+/* Bytes of output dropped so far because the host did not accept them. Any thread. */
 uint64_t serial_dropped(struct serial *s);
 
 #endif

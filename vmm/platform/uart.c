@@ -2,31 +2,43 @@
  * The 16550A: registers, interrupts, byte queues.
  *
  * Theory of operation
- * -------------------
- * Interrupts. The line is edge-triggered and IIR is computed from the state. `edge` says that something happened that the
- * guest must hear of; at its next turn the loop (uart_service) raises the line if a cause is pending then. That is when
- *   - a cause appears: input, THR empty again after a write, THRI switched on with THR empty, a modem line;
- *   - IER lets a cause through that was pending;
- *   - the guest took one cause away and another is left. A real line would stay high and give no edge, so Linux asks IIR
- *     until it is empty; for handlers that do not, one more edge is sent, but only once per read of IIR.
- * THR empty is latched by the loop, at its turn after a write to THR, so a burst of 16 writes costs one signal and about
- * one interrupt. A driver (Linux: tx_loadsz bytes per interrupt, if LSR.THRE) finds room for a whole FIFO or no THRE.
  *
- * Output never blocks a vCPU. The ring takes SERIAL_TX_SIZE bytes; LSR.THRE and TEMT are 0 while it has no room for a
- * FIFO's worth, and a driver that waits for its interrupt gets it when half of the ring is free: it loses nothing and
- * waits as on a slow line. A driver that polls (printk; it clears IER meanwhile) is told during stall_ms without progress
- * that THR is full, then that it is empty, and its bytes are dropped and counted until there is room. LSR depends on
- * IER.THRI there because a printk in a stall must not make the interrupt-driven half of the same driver lose bytes.
- * Clearing the TX FIFO clears nothing: what is in the ring counts as sent.
+ * Interrupts. The line is edge-triggered and IIR is computed from the state. `edge` means
+ * that the guest must be notified. At its next turn the loop (uart_service) raises the
+ * line if a cause is pending then. `edge` is set in three cases:
  *
- * Input is never lost by us: the host side pushes only what fits. Linux empties the FIFO when it opens the port, and again
- * after it enabled interrupts, when set_termios switches the FIFO on; input typed or piped ahead would go with it. So a
- * FIFO reset drops no host input (it "arrives" right afterwards), and input is shown only while IER.RDI is set or to a
- * guest that evidently polls (RX_POLLS reads of LSR in a row). A guest with DTR on and RTS off wants none (crtscts).
- * In loopback (MCR bit 4) a FIFO of its own takes THR's bytes, and host input waits. The FIFO is refilled when it is empty
- * and never before, so a driver that reads until LSR.DR is 0 comes to an end; when, is serial.c's to say.
+ * - a cause appears: input, THR empty again after a write, THRI switched on with THR
+ *   empty, a modem line;
+ * - IER lets a cause through that was pending;
+ * - the guest removed one cause and another is left. A real line would stay high and give
+ *   no edge, so Linux reads IIR until it is empty. For handlers that do not, one more
+ *   edge is sent, but only once per read of IIR.
  *
- * Reference: PC16550D data sheet. How Linux's 8250 driver probes and drives it: tests/unit/test_serial.c.
+ * THR empty is latched by the loop, at its turn after a write to THR, so a burst of 16
+ * writes costs one signal and about one interrupt. A driver (Linux: tx_loadsz bytes per
+ * interrupt, if LSR.THRE) finds room for a whole FIFO or no THRE.
+ *
+ * Output never blocks a vCPU. The ring takes SERIAL_TX_SIZE bytes. LSR.THRE and TEMT are
+ * 0 while it has no room for a FIFO's worth. A driver that waits for its interrupt gets
+ * it when half of the ring is free: it loses nothing and waits as on a slow line. A
+ * driver that polls (printk; it clears IER meanwhile) sees a full THR during stall_ms
+ * without progress. After that THR reads as empty, and its bytes are dropped and counted
+ * until there is room. LSR depends on IER.THRI there because a printk in a stall must not
+ * make the interrupt-driven half of the same driver lose bytes. Clearing the TX FIFO
+ * clears nothing: bytes in the ring count as sent.
+ *
+ * We never lose input: the host side pushes only what fits. Linux empties the FIFO when
+ * it opens the port, and again after it enabled interrupts, when set_termios switches the
+ * FIFO on. Input typed or piped ahead would be lost with it. So a FIFO reset drops no
+ * host input (it "arrives" right afterwards). Input is shown only while IER.RDI is set,
+ * or to a guest that evidently polls (RX_POLLS reads of LSR in a row). A guest with DTR
+ * on and RTS off wants none (crtscts). In loopback (MCR bit 4) a FIFO of its own takes
+ * THR's bytes, and host input waits. The FIFO is refilled only when it is empty, so a
+ * driver that reads until LSR.DR is 0 comes to an end. serial.c decides when it is
+ * refilled.
+ *
+ * Reference: PC16550D data sheet. tests/unit/test_serial.c shows how Linux's 8250 driver
+ * probes and drives it.
  */
 #include "vmm/platform/uart.h"
 
@@ -258,7 +270,10 @@ static uint8_t lsr_read(struct uart *u, bool *signal)
 	return value;
 }
 
-/* Tells a guest that polls for input from one that only looks at LSR now and then, or that set the port up anew. */
+/*
+ * Distinguishes a guest that polls for input from one that reads LSR now and then, or
+ * that reinitialises the port.
+ */
 static void note_polls(struct uart *u, bool is_write, unsigned reg)
 {
 	if (is_write && (reg == UART_IER || reg == UART_FCR))

@@ -1,6 +1,7 @@
 /*
- * The state of a 16550A and its rules, without threads: serial.c holds a lock around every call. Functions that say
- * "signal" return whether the loop has to take a turn for this UART: uart_service, output, input.
+ * The state of a 16550A and its rules, without threads: serial.c holds a lock around
+ * every call. Functions that "signal" return whether the loop has to take a turn for this
+ * UART: uart_service, output, input.
  */
 #ifndef MF_PLATFORM_UART_H
 #define MF_PLATFORM_UART_H
@@ -23,7 +24,7 @@ struct uart {
 	bool thre;	/* the THR-empty cause: latched, and cleared by a read of IIR or a write to THR */
 	bool thre_wait; /* THR was written, or found full: latch when half of the ring is free */
 	bool edge;	/* raise the line, if a cause is pending */
-	bool iir_read;	/* IIR was read, and no further edge was sent because of that */
+	bool iir_read;	/* IIR was read, and no further edge was sent because of that read */
 	bool rx_wanted; /* the host side waits for room */
 	unsigned lsr_polls;
 	struct uart_fifo rx, loop;
@@ -31,7 +32,7 @@ struct uart {
 	/* Positions count up from 0, which they return to whenever the ring is empty, so that its tail stays untouched. */
 	size_t tx_head, tx_tail;
 	bool tx_busy;		/* the host side is writing */
-	uint64_t full_since_ms; /* 0: the ring has room, or nobody has looked */
+	uint64_t full_since_ms; /* 0: the ring has room, or the guest has not polled */
 	uint64_t dropped;
 	uint8_t tx[SERIAL_TX_SIZE];
 };
@@ -43,13 +44,19 @@ bool uart_read(struct uart *u, unsigned reg, uint8_t *ret);
 /* A turn of the loop: returns whether to raise the interrupt line. */
 bool uart_service(struct uart *u);
 
-/* Bytes of room in the TX ring; half of it free is when an interrupt-driven guest goes on. */
+/*
+ * Bytes of room in the TX ring. An interrupt-driven guest continues when half of it is
+ * free.
+ */
 size_t uart_tx_room(const struct uart *u);
 
-/* The oldest len bytes of output are gone. */
+/* Removes the oldest len bytes of output. */
 void uart_tx_consume(struct uart *u, size_t len);
 
-/* Host input: how much is taken now (nothing before the FIFO is empty), and what of it was. 0 or less sets rx_wanted. */
+/*
+ * Host input: how much may be pushed now (nothing before the FIFO is empty), and how much
+ * was. 0 or less sets rx_wanted.
+ */
 size_t uart_rx_room(struct uart *u);
 size_t uart_rx_push(struct uart *u, const uint16_t *chars, size_t num);
 
