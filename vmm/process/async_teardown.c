@@ -1,13 +1,15 @@
 /*
  * Takes the cost of tearing a VM down off the caller's clock.
  *
- * When a process ends, the kernel unmaps its memory and closes its files before it tells the parent. For a VM that means
- * waiting for grace periods of RCU (its MMU notifier, its I/O bus: 15 ms on some kernels) and freeing guest RAM. A
- * second process that shares the memory (CLONE_VM) holds both a moment longer; it ends when its parent has ended, which the
- * end of a pipe tells, and pays instead.
+ * When a process ends, the kernel unmaps its memory and closes its files before it
+ * notifies the parent. For a VM that means waiting for RCU grace periods (its MMU
+ * notifier, its I/O bus: 15 ms on some kernels) and freeing guest RAM. A second process
+ * that shares the memory (CLONE_VM) keeps both alive a moment longer and pays that cost.
+ * EOF on a pipe tells it that its parent has ended; then it ends, too.
  *
- * It holds no file but that pipe. What the parent has left is closed before, or who waits for the end of our output, or
- * for any other file of ours, would wait for the second process. KVM's files live on by the vCPUs' memory, which is mapped.
+ * The second process holds no file but that pipe. All files are closed first: otherwise a
+ * reader that waits for EOF on our output, or on any other file of ours, would wait for
+ * it. KVM's files live on through the vCPUs' memory, which stays mapped.
  */
 #include "vmm/process/async_teardown.h"
 
@@ -25,25 +27,31 @@
 #define REAPER_STACK_SIZE (16 * KIB)
 
 static uint8_t stack[REAPER_STACK_SIZE] __attribute__((aligned(16)));
-static int alive[2] = { -1, -1 }; /* a pipe: the main process has the only end to write to */
+static int alive[2] = { -1, -1 }; /* a pipe: only the main process has the write end */
 
 int async_teardown_prepare(struct err *e)
 {
 	return pipe2(alive, O_CLOEXEC) < 0 ? err_sys(e, "make a pipe") : 0;
 }
 
-/* Runs with the parent's memory and its seccomp filter: system calls only, which touch no more than errno. */
+/*
+ * Runs with the parent's memory and its seccomp filter: it makes system calls only, which
+ * touch no more than errno.
+ */
 static int cleanup(void *arg)
 {
 	char byte;
 
 	(void)arg;
 	close(alive[1]);
-	(void)!read(alive[0], &byte, 1); /* nothing comes but the end */
+	(void)!read(alive[0], &byte, 1); /* returns at EOF only */
 	_exit(0);
 }
 
-/* All files but the pipe, of which [0] was made first, so has the lower number. No range is no error that matters. */
+/*
+ * Closes all files but the pipe. Its read end [0] was made first, so it has the lower
+ * number. An empty range fails, and that does not matter.
+ */
 static void close_files(void)
 {
 	(void)close_range(0, (unsigned)alive[0] - 1, 0);
@@ -54,13 +62,13 @@ static void close_files(void)
 void async_teardown_start(void)
 {
 #ifdef MF_SANITIZED
-	return; /* what it has to say of leaks is still to be written */
+	return; /* its report of leaks is still to be written */
 #endif
 	if (alive[0] < 0)
 		return;
-	(void)fflush(stdout); /* what could not be written is as lost at exit */
+	(void)fflush(stdout); /* on failure the data would be lost at exit as well */
 	close_files();
-	ending_over(); /* signals of the terminal reach it, too */
-	/* No exit signal: nobody waits for it, its new parent least of all. */
+	ending_over(); /* the terminal's signals reach it, too */
+	/* No exit signal: no process waits for it. */
 	(void)clone(cleanup, stack + sizeof(stack), CLONE_VM, NULL);
 }

@@ -20,20 +20,20 @@ struct filter_code {
 	unsigned len;
 };
 
-/* In a build for tests, threads then try what they may not. */
+/* In a build for tests, threads then try forbidden operations. */
 #ifndef MF_PROBE
 #define probe_start()
 #define probe_confined(kind)
 #endif
 
-/* Made of filters/rules.h by filters/compile.c. */
+/* Generated from filters/rules.h by filters/compile.c. */
 #include FILTERS_FILE
 
 void confine_init(struct confine *c, enum seccomp_policy policy)
 {
 	c->policy = policy;
 #ifdef MF_SANITIZED
-	c->policy = SECCOMP_POLICY_OFF; /* the sanitizers' own calls are in no list */
+	c->policy = SECCOMP_POLICY_OFF; /* the sanitizers make system calls that no list has */
 #endif
 	for (unsigned i = 0; i < FILTER_NUM_SLOTS; i++)
 		c->value[i] = -1;

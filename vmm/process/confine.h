@@ -1,6 +1,7 @@
 /*
- * What threads may do once the guest runs: each drops its capabilities and gets the seccomp filter of its kind
- * (filters/rules.h), by a call of its own, when it has all that it needs and before the guest's first instruction.
+ * Confines threads once the guest runs. Each thread drops its capabilities and loads the
+ * seccomp filter of its kind (filters/rules.h) by a call of its own, when it has all that
+ * it needs and before the guest's first instruction.
  */
 #ifndef MF_PROCESS_CONFINE_H
 #define MF_PROCESS_CONFINE_H
@@ -12,14 +13,17 @@
 
 struct err;
 
-/* What the filters of a VM have in common. Descriptors that it lacks stay -1. */
+/* The values that all filters of a VM share. Descriptors that it lacks stay -1. */
 struct confine {
 	enum seccomp_policy policy;
-	uint64_t capabilities; /* bits 1 << CAP_... that threads keep which deal with names of files */
+	uint64_t capabilities; /* bits 1 << CAP_... that threads which open files by name keep */
 	int value[FILTER_NUM_SLOTS];
 };
 
-/* All descriptors -1, no capabilities; the process, its main thread, which calls this, and its log are known. */
+/*
+ * Sets all descriptors to -1, no capabilities, and the ids of the process and of its main
+ * thread, which calls this, and of its log.
+ */
 void confine_init(struct confine *c, enum seccomp_policy policy);
 
 /* Logs a warning if the policy does not stop a guest that takes mayfly over. */
@@ -27,7 +31,7 @@ void confine_warn(enum seccomp_policy policy);
 
 #define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
 
-/* What is the calling thread's own; see kinds.h. */
+/* The values of the calling thread; see kinds.h. */
 struct confine_own {
 	int own, listen, to, changed, epoll;
 	int watch[CONFINE_WATCHES];
@@ -38,13 +42,19 @@ struct confine_own {
 		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 }             \
 	}
 
-/* Takes the capabilities from the calling thread, and gives it the filter of its kind. Returns 0 or -errno with e set. */
+/*
+ * Drops the calling thread's capabilities and loads the filter of its kind. Returns 0 or
+ * -errno with e set.
+ */
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e);
 
-/* The filter of a kind as it was compiled. */
+/* The compiled filter of a kind. */
 struct seccomp_code confine_code(enum thread_kind kind);
 
-/* For the build with the probe (tests/probe/probe.c): before any thread is made; a thread has got its filter. */
+/*
+ * For the build with the probe (tests/probe/probe.c): before any thread is made; a thread
+ * has loaded its filter.
+ */
 void probe_start(void);
 void probe_confined(enum thread_kind kind);
 

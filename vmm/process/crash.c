@@ -7,12 +7,13 @@
  * and writes the line. Only the first crash is told. If the main thread does not answer within CRASH_WAIT_MS, the process
  * ends with the same status and no line.
  *
- * Handlers call async-signal-safe functions only, take no lock, and touch the note by atomics: it does not matter which
- * lock is held where.
+ * Handlers call async-signal-safe functions only, take no lock, and access the record by
+ * atomics. So it does not matter which locks are held.
  *
- * After the line mayfly dies of the signal, with a core file where the user wants them. PID 1 of a namespace does not
- * die of signals of its own: it exits with the same status as a shell shows. A forbidden system call is no crash, and
- * has not been made: SECCOMP_RET_TRAP raises SIGSYS in its place.
+ * After the line mayfly dies of the signal, with a core file where the user wants one.
+ * PID 1 of a namespace does not die of its own signals: it exits with the status that a
+ * shell would show. A forbidden system call is not a crash, and was not made:
+ * SECCOMP_RET_TRAP raises SIGSYS in its place.
  */
 #include "vmm/process/crash.h"
 
@@ -53,7 +54,7 @@ static struct {
 	pid_t pid, main_tid;
 	pthread_t main;
 	atomic_bool taken, told;
-	/* The note, written by who has set taken. */
+	/* The crash record; only the thread that won `taken` writes it. */
 	int sig, call; /* call: -1, or the forbidden system call */
 	uintptr_t address;
 	const char *thread;
@@ -109,7 +110,7 @@ static void __attribute__((noreturn)) tell(void)
 	last_words_say(&line);
 	ending_clean();
 	if (crash.call < 0) {
-		(void)signal(crash.sig, SIG_DFL); /* not before: another thread that crashes must not end us */
+		(void)signal(crash.sig, SIG_DFL); /* not earlier: another crash must not end us here */
 		(void)syscall(SYS_tgkill, crash.pid, crash.main_tid, crash.sig);
 	}
 	_exit(exit_status());
@@ -163,16 +164,16 @@ static int install(int sig, void (*handler)(int, siginfo_t *, void *), int flags
 	return sigaction(sig, &sa, NULL) < 0 ? err_sys(e, "install the handler of signal %d", sig) : 0;
 }
 
-/* Under the sanitizers threads have a signal stack already, and whatever is there in its place would be unmapped. */
+/* Sanitizers have given each thread a signal stack, and would unmap a replacement. */
 static void set_signal_stack(void)
 {
 #ifndef MF_SANITIZED
-	static uint8_t stacks[CRASH_STACKS][CRASH_STACK_SIZE]; /* no memory until they are used */
+	static uint8_t stacks[CRASH_STACKS][CRASH_STACK_SIZE]; /* takes no memory until it is used */
 	static atomic_uint used;
 	unsigned n = atomic_fetch_add(&used, 1);
 	const stack_t s = { .ss_sp = stacks[n % CRASH_STACKS], .ss_size = CRASH_STACK_SIZE };
 
-	(void)sigaltstack(&s, NULL); /* cannot fail; without one only a full stack would be worse */
+	(void)sigaltstack(&s, NULL); /* cannot fail; without the stack, only a stack overflow would go unreported */
 #endif
 }
 
@@ -185,7 +186,7 @@ void crash_thread(void)
 	for (size_t i = 0; i < MF_ARRAY_SIZE(crashes); i++)
 		sigaddset(&set, crashes[i].sig);
 	sigaddset(&set, SIGSYS);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* or the kernel would end the process at once */
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* otherwise the kernel would end the process at once */
 }
 
 int crash_setup(struct err *e)

@@ -1,23 +1,25 @@
 /*
- * That a run ends, whatever hangs; see ending.h.
+ * Ends a run in time, whatever hangs; see ending.h.
  *
- * Theory of operation. A request to end is noticed by a signal handler, not by the loop that reads signals: that one may
- * hang as well. The handler puts the signal's number into a pipe, for the loop, and starts the clock, which is the
- * process's interval timer (setitimer(2), which counts by CLOCK_MONOTONIC). If that has run down before the process has
- * ended, SIGALRM's handler restores the terminal, says what was being waited for, removes what has a name, and ends it.
+ * Theory of operation. A signal handler notices a request to end. The loop that reads
+ * signals cannot do that: it may hang itself. The handler puts the signal's number into a
+ * pipe, for the loop, and starts the clock. The clock is the process's interval timer
+ * (setitimer(2), which counts by CLOCK_MONOTONIC). If it expires before the process has
+ * ended, SIGALRM's handler restores the terminal, reports what has not ended, removes the
+ * names of sockets and files, and ends the process.
  *
  * The clock has four causes, each with a time of its own; the earliest counts:
  *
  *	asked	a signal asks for the end, or vm_stop.c does	ENDING_ASKED_MS later
- *	cut	the same once more				ENDING_CUT_MS later
- *	limit	--timeout is over, which nobody has noticed	ENDING_ASKED_MS later
+ *	cut	the same a second time				ENDING_CUT_MS later
+ *	limit	--timeout is over, and the loop has not noticed	ENDING_ASKED_MS later
  *	close	the guest has ended by itself			ENDING_CLOSE_MS later
  *
- * In a jail the process inside runs its own clock, and the process outside one that ends ENDING_SPARE_MS later; before that
- * it kills the one inside (supervise.c).
+ * In a jail, the process inside runs its own clock. The clock of the process outside ends
+ * ENDING_SPARE_MS later; before that it kills the process inside (supervise.c).
  *
- * Handlers call async-signal-safe functions only. They run on the main thread, one at a time, which is why what they
- * share with it needs no lock; it is volatile or atomic.
+ * Handlers call async-signal-safe functions only. They run on the main thread, one at a
+ * time. So the data that they share with it needs no lock; it is volatile or atomic.
  */
 #include "vmm/process/ending.h"
 
@@ -48,7 +50,7 @@ static struct {
 	unsigned cut_ms;
 	pid_t pid;
 	bool inside;
-	int fd; /* of the pipe, to write to */
+	int fd; /* write end of the pipe */
 	_Atomic enum phase phase;
 	atomic_int status;
 	const char *_Atomic step, *_Atomic step_id;
@@ -200,9 +202,9 @@ void ending_clean(void)
 	if (ending.child > 0)
 		(void)kill(ending.child, SIGKILL); /* it may have ended */
 	if (ending.file)
-		(void)unlink(ending.file); /* it may not be there yet */
+		(void)unlink(ending.file); /* it may not exist yet */
 	if (!ending.inside)
-		unix_socket_remove_all(); /* they are of the process outside */
+		unix_socket_remove_all(); /* they belong to the process outside */
 }
 
 /* Handlers. */
@@ -230,7 +232,10 @@ static bool is_request(int sig)
 	return false;
 }
 
-/* Whether the end is asked for by this alone. The first SIGINT and each SIGQUIT are a command's, if there is one. */
+/*
+ * Whether this signal alone asks for the end. With a command, the first SIGINT and each
+ * SIGQUIT are the command's.
+ */
 static bool asks(int sig)
 {
 	uint64_t now_ms = clock_now_ms(), last_ms;
@@ -260,7 +265,7 @@ static void on_signal(int sig)
 	int saved_errno = errno;
 
 	if (ending.phase == PHASE_SETUP && getpid() != ending.pid)
-		_exit(STATUS_FAILED); /* a child, on its way to another program */
+		_exit(STATUS_FAILED); /* a child that is about to exec */
 	if (ending.phase == PHASE_SETUP && is_request(sig)) {
 		ending_ask(STATUS_SIGNAL_BASE + sig);
 		end_at_once();
@@ -270,7 +275,7 @@ static void on_signal(int sig)
 			ending_cut();
 		else if (is_request(sig) && asks(sig))
 			ending_ask(STATUS_SIGNAL_BASE + sig);
-		/* A loop that does not read so many does not read these. */
+		/* A full pipe: its reader, the loop, hangs. */
 		(void)!write(ending.fd, &number, sizeof(number));
 	}
 	errno = saved_errno;
@@ -324,7 +329,7 @@ int ending_setup(const struct ending_kind *kind, struct err *e)
 		return e->code;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	pthread_sigmask(SIG_UNBLOCK, &now, NULL); /* whatever our caller had blocked */
+	pthread_sigmask(SIG_UNBLOCK, &now, NULL); /* our caller may have blocked any signal */
 	return fd[0];
 }
 
@@ -357,7 +362,7 @@ void ending_block_all(pthread_attr_t *attr)
 	sigset_t all;
 
 	sigfillset(&all);
-	(void)pthread_attr_setsigmask_np(attr, &all); /* fails for want of memory: then they are what they are here */
+	(void)pthread_attr_setsigmask_np(attr, &all); /* fails only for lack of memory */
 }
 
 void ending_hold(bool on)

@@ -1,6 +1,7 @@
 /*
- * A vCPU thread's filter lets it write to eventfds alone. So its lines of the log are put here, and the main thread, woken
- * by the eventfd, writes them. What does not fit until then is counted.
+ * A vCPU thread's filter lets it write to eventfds alone. So its log lines are stored
+ * here, and the eventfd wakes the main thread, which writes them. Lines that do not fit
+ * until then are counted.
  */
 #include "vmm/process/log_relay.h"
 
@@ -62,7 +63,7 @@ void log_relay_flush(void)
 	relay.len = 0;
 	relay.lost = 0;
 	pthread_mutex_unlock(&relay.lock);
-	/* One by one: a pipe takes a line whole, or not at all. */
+	/* One by one: a pipe takes a line as a whole or not at all. */
 	for (; len && (end = memchr(line, '\n', len)); line = end + 1) {
 		log_put(line, (size_t)(end + 1 - line), 1);
 		len -= (size_t)(end + 1 - line);

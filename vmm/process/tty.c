@@ -6,12 +6,12 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* Global: a signal handler must find the terminal without being given anything. */
+/* Global: a signal handler must find the terminal without an argument. */
 static struct {
 	int fd;
 	pid_t group; /* ours, or 0 */
 	struct termios saved;
-	atomic_bool raw; /* set after the others; taken by the one tty_restore that acts */
+	atomic_bool raw; /* set after the others; cleared by the one tty_restore that acts */
 } tty;
 
 bool tty_is_ours(int fd)
@@ -32,13 +32,16 @@ bool tty_raw(int fd)
 
 	if (!isatty(fd) || !tty_is_ours(fd) || tcgetattr(fd, &tty.saved) < 0)
 		return false;
-	/* Output too: the guest's own terminal driver turns \n into \r\n, and its full-screen programs mean a bare \n. */
+	/*
+	 * Raw output, too: the guest's own terminal driver turns \n into \r\n, and its
+	 * full-screen programs mean a bare \n.
+	 */
 	raw = tty.saved;
 	cfmakeraw(&raw);
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
 	tty.fd = fd;
-	atomic_store(&tty.raw, true); /* first: a signal between here and the change restores what is still there */
+	atomic_store(&tty.raw, true); /* first: a signal before the change restores the mode in use */
 	if (tcsetattr(fd, TCSANOW, &raw) == 0)
 		return true;
 	atomic_store(&tty.raw, false);
@@ -49,14 +52,17 @@ void tty_again(bool raw)
 {
 	tty_restore();
 	if (raw)
-		(void)tty_raw(STDIN_FILENO); /* a terminal that is not ours any more stays as it is */
+		(void)tty_raw(STDIN_FILENO); /* a terminal that is no longer ours stays as it is */
 }
 
 void tty_restore(void)
 {
-	int saved_errno = errno; /* of whatever a signal handler interrupted */
+	int saved_errno = errno; /* a signal handler may have interrupted any code */
 
-	/* Sent to the background meanwhile, we would be stopped by SIGTTOU; the shell has restored its modes already. */
+	/*
+	 * In the background SIGTTOU would stop us; the shell has restored its modes
+	 * already.
+	 */
 	if (atomic_exchange(&tty.raw, false) && tty_is_ours(tty.fd))
 		tcsetattr(tty.fd, TCSANOW, &tty.saved);
 	errno = saved_errno;
