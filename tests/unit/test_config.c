@@ -265,6 +265,30 @@ static void test_root_and_ids(void **state)
 	assert_string_equal(conf.drive[2].id, "mine");
 }
 
+/* Whether a drive is a directory is asked once: what is packed later is what it was then. */
+static void test_directories(void **state)
+{
+	char dir[] = "/tmp/test_config_XXXXXX", spec[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(spec, sizeof(spec), "%s:ro", dir);
+	assert_true(added(spec)->directory);
+	assert_false(added(dir)->directory); /* it cannot be written to: an error, when it is opened */
+	assert_false(added("/dev/null:ro")->directory);
+	snprintf(spec, sizeof(spec), "%s:/mnt", dir);
+	accepts("volumes", spec);
+	assert_true(conf.drive[3].directory && conf.drive[3].read_only);
+	accepts("kernel", "k");
+	accepts("rootfs", dir);
+	accepts("command", "true"); /* whose init mounts the volume */
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_true(conf.drive[0].directory && conf.drive[0].read_only && !conf.drive[0].overlay);
+	assert_true(conf.drive[1].directory);
+	assert_string_equal(conf.drive[0].path, dir);
+}
+
 static void test_vsock(void **state)
 {
 	char path[VSOCK_PATH_MAX + 2];
@@ -406,6 +430,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_root_and_ids, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directories, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vsock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vsock_without_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_drives, setup, teardown),

@@ -90,7 +90,7 @@ static void test_small_limits(void **state)
 {
 	static char path[] = "/c";
 	struct config c = large();
-	unsigned needed = nofile_needed(&c), conns = 7;
+	unsigned needed = nofile_needed(&c), conns = 7, least;
 	char number[16];
 	struct err e;
 
@@ -106,6 +106,13 @@ static void test_small_limits(void **state)
 		if (c.control) /* of `mayfly exec`: 63 clients with 4 each */
 			assert_true(conns <= more - 63 * 4 + 4);
 	}
+	/* The least: clients of `mayfly exec` wait, the guest has its minimum. */
+	c.control = path;
+	least = nofile_needed(&c);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ least, least }), 0);
+	assert_int_equal(nofile_raise(&c, &conns, &e), 0);
+	assert_int_equal(conns, 4);
+	c.control = NULL;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ needed, needed }), 0);
 	assert_int_equal(nofile_raise(&c, &conns, &e), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ needed - 1, needed - 1 }), 0);
