@@ -28,7 +28,7 @@
 #define END_MS 1000U /* for output that waits when the command has ended */
 
 /* The one operand: which guest. Kept where it is of no other use to exec. */
-static int set_target(void *target, const char *text, struct err *e)
+static int exec_set_target(void *target, const char *text, struct err *e)
 {
 	struct config *c = target;
 
@@ -53,7 +53,7 @@ const struct cli_usage cli_exec_usage = {
 	.options = exec_options,
 	.argument = cli_add_command_argument,
 	.set_key = cli_set_config_key,
-	.operand = set_target,
+	.operand = exec_set_target,
 };
 
 struct exec {
@@ -65,7 +65,7 @@ struct exec {
 	int ended_by; /* a signal; 0: by none */
 };
 
-static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
+static void exec_tell(struct exec *x, enum init_msg_type type, uint32_t value)
 {
 	const struct init_msg msg = { .type = type, .value = value };
 
@@ -77,12 +77,12 @@ static void tell(struct exec *x, enum init_msg_type type, uint32_t value)
  * Signals are the command's. Its end is ours when it was asked for twice, or when the command is over and its output is
  * all that is waited for. Returns 0, or -errno with e set.
  */
-static int take_signal(struct exec *x, struct err *e)
+static int exec_take_signal(struct exec *x, struct err *e)
 {
 	int signo = ending_take(x->signal_fd);
 
 	if (signo == SIGWINCH && x->relay.tty)
-		tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
+		exec_tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
 	if (signo == 0 || signo == SIGWINCH || signo == SIGCHLD)
 		return 0;
 	if (signo == SIGCONT) {
@@ -93,12 +93,12 @@ static int take_signal(struct exec *x, struct err *e)
 		x->ended_by = ending_status() ? ending_status() - STATUS_SIGNAL_BASE : signo;
 		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
 	}
-	tell(x, INIT_MSG_SIGNAL, (uint32_t)signo);
+	exec_tell(x, INIT_MSG_SIGNAL, (uint32_t)signo);
 	return 0;
 }
 
 /* Returns 0, or -errno with e set when the monitor has gone. */
-static int take_message(struct exec *x, struct err *e)
+static int exec_take_message(struct exec *x, struct err *e)
 {
 	static char payload[INIT_COMMAND_MAX + 1];
 	struct control_client monitor = { .fd = x->fd };
@@ -107,7 +107,7 @@ static int take_message(struct exec *x, struct err *e)
 	if (control_client_receive(&monitor, &msg, payload) < 0)
 		return err_set(e, -EPIPE, "the guest has ended");
 	if (msg.type == INIT_MSG_STARTED && x->relay.tty)
-		tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
+		exec_tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
 	if (msg.type != INIT_MSG_EXIT)
 		return 0;
 	x->exited = true;
@@ -119,7 +119,7 @@ static int take_message(struct exec *x, struct err *e)
 	return 0;
 }
 
-static int serve(struct exec *x, struct err *e)
+static int exec_serve(struct exec *x, struct err *e)
 {
 	struct pollfd fds[] = {
 		{ .fd = x->fd, .events = POLLIN },
@@ -131,7 +131,7 @@ static int serve(struct exec *x, struct err *e)
 	while (!x->exited || !stdio_relay_is_done(&x->relay)) {
 		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
 			continue; /* EINTR */
-		if (fds[1].revents && take_signal(x, e) < 0)
+		if (fds[1].revents && exec_take_signal(x, e) < 0)
 			return e->code;
 		if (fds[2].revents && read(x->relay.changed_fd, &count, sizeof(count)) == sizeof(count)) {
 			if (atomic_load(&x->relay.left))
@@ -139,7 +139,7 @@ static int serve(struct exec *x, struct err *e)
 			if (atomic_exchange(&x->relay.foreground, false))
 				tty_again(x->relay.tty);
 		}
-		if (fds[0].revents && !x->exited && take_message(x, e) < 0)
+		if (fds[0].revents && !x->exited && exec_take_message(x, e) < 0)
 			return e->code;
 		if (x->exited)
 			fds[0].fd = -1;
@@ -148,7 +148,7 @@ static int serve(struct exec *x, struct err *e)
 }
 
 /* On a thread of the command's streams. */
-static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
+static int exec_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	const struct exec *x = ctx;
 
@@ -156,7 +156,7 @@ static int on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e
 }
 
 /* When the threads of the streams run. */
-static int confine_main(const struct exec *x, struct err *e)
+static int exec_confine(const struct exec *x, struct err *e)
 {
 	struct confine_own own = CONFINE_OWN_NONE;
 
@@ -166,7 +166,7 @@ static int confine_main(const struct exec *x, struct err *e)
 	return confine_thread(&x->confine, THREAD_EXEC, &own, e);
 }
 
-static int run(struct exec *x, const struct config *c, struct err *e)
+static int exec_run(struct exec *x, const struct config *c, struct err *e)
 {
 	const struct ending_kind kind = { .command = true };
 	const bool tty = c->command.terminal;
@@ -178,7 +178,7 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 		return e->code;
 	confine_warn(c->seccomp);
 	confine_init(&x->confine, c->seccomp);
-	x->relay.guard = on_pump;
+	x->relay.guard = exec_on_pump;
 	x->relay.ctx = x;
 	x->fd = control_request(c->control, c, tty, streams, e);
 	if (x->fd < 0)
@@ -189,9 +189,9 @@ static int run(struct exec *x, const struct config *c, struct err *e)
 	ending_serve();
 	r = stdio_relay_start(&x->relay, tty, streams, e);
 	if (!r)
-		r = confine_main(x, e);
+		r = exec_confine(x, e);
 	if (!r)
-		r = serve(x, e);
+		r = exec_serve(x, e);
 	/* Who leaves does not wait for output. */
 	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
 	tty_restore();
@@ -215,7 +215,7 @@ int exec_command(int argc, char **argv)
 		r = err_set(&e, -EINVAL, "no command behind '--'; try 'mayfly exec --help'");
 	if (r == 0) {
 		config_complete_command(&c.command);
-		r = run(&x, &c, &e);
+		r = exec_run(&x, &c, &e);
 	}
 	if (r < 0) {
 		err_wrap(&e, "exec");

@@ -93,8 +93,8 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
 /*
  * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
  */
-static bool enter(const struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
-		  int *ret_status)
+static bool run_enter(const struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
+		      int *ret_status)
 {
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
 	struct err e;
@@ -135,7 +135,7 @@ static int run_config(struct config *c, struct timeline *timeline)
 		return report_err(&e);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
-	if (!enter(c, timeline, &parent, timeline_fd, &status))
+	if (!run_enter(c, timeline, &parent, timeline_fd, &status))
 		return status;
 	status = vm_main(c, timeline, &parent);
 	if (c->time)

@@ -13,7 +13,7 @@ int cli_add_command_argument(void *target, const char *text, struct err *e)
 	return config_set(target, "command", text, e);
 }
 
-static int read_file(void *target, const char *path, struct err *e)
+static int run_read_file(void *target, const char *path, struct err *e)
 {
 	return config_read_file(target, path, e);
 }
@@ -71,8 +71,8 @@ static const struct cli_option run_options[] = {
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
 	{ 0, "io-engine", "HOW", "ring (io_uring) or sync (where that is forbidden);\ndefault: ring",
 	  .key = "io_engine" },
-	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added", .set = read_file,
-	  .first = true },
+	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
+	  .set = run_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
 	{ 0, "time", NULL, "print the boot time line at exit", .key = "time", .fixed = "true" },
 	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },

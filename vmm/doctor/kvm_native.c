@@ -239,25 +239,25 @@ static double cpu_seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void put(struct guest *g, uint32_t at, uint64_t value)
+static void native_put(struct guest *g, uint32_t at, uint64_t value)
 {
 	memcpy(g->mem + at, &value, sizeof(value));
 }
 
 static void fill_memory(struct guest *g)
 {
-	put(g, PML4, PDPT | PTE_RW);
-	put(g, PDPT, PD | PTE_RW);
-	put(g, PD, PTE_LARGE);
-	put(g, GDT + SELECTOR_CODE, 0x00af9b000000ffff);
-	put(g, GDT + SELECTOR_DATA, 0x00cf93000000ffff);
-	put(g, GDT + SELECTOR_TSS, 0x0000890000000067 | (uint64_t)TSS << 16);
+	native_put(g, PML4, PDPT | PTE_RW);
+	native_put(g, PDPT, PD | PTE_RW);
+	native_put(g, PD, PTE_LARGE);
+	native_put(g, GDT + SELECTOR_CODE, 0x00af9b000000ffff);
+	native_put(g, GDT + SELECTOR_DATA, 0x00cf93000000ffff);
+	native_put(g, GDT + SELECTOR_TSS, 0x0000890000000067 | (uint64_t)TSS << 16);
 	memcpy(g->mem + CODE, payload, (size_t)(payload_end - payload));
 	for (uint32_t i = 0; i < EXCEPTIONS; i++) {
 		uint64_t handler = CODE + (uint64_t)(handlers - payload) + i * STUB_BYTES;
 
-		put(g, IDT + 16 * i,
-		    (handler & 0xffff) | SELECTOR_CODE << 16 | 0x8e00ull << 32 | (handler >> 16) << 48);
+		native_put(g, IDT + 16 * i,
+			   (handler & 0xffff) | SELECTOR_CODE << 16 | 0x8e00ull << 32 | (handler >> 16) << 48);
 	}
 }
 
@@ -369,7 +369,7 @@ static const char *step_name(const struct guest *g)
 }
 
 /* Only interrupts KVM_RUN. */
-static void on_alarm(int signal)
+static void native_on_alarm(int signal)
 {
 	(void)signal;
 }
@@ -393,9 +393,9 @@ static int judge(const struct guest *g, int status, struct err *e)
 }
 
 /* Runs the payload to its end, and stores the processor time that it took. */
-static int run(struct guest *g, double *ret_seconds, struct err *e)
+static int native_run(struct guest *g, double *ret_seconds, struct err *e)
 {
-	const struct sigaction action = { .sa_handler = on_alarm };
+	const struct sigaction action = { .sa_handler = native_on_alarm };
 	/* It repeats, so that one which comes before KVM_RUN has begun is not the last. */
 	const struct itimerval limit = { .it_value.tv_sec = LIMIT_S, .it_interval.tv_usec = 100000 }, none = { 0 };
 	double start = cpu_seconds();
@@ -425,7 +425,7 @@ static int probe(struct guest *g, struct kvm_native *ret, struct err *e)
 	if (build_vm(g, e) < 0 || build_vcpu(g, e) < 0)
 		return e->code;
 	fill_memory(g);
-	if (set_registers(g, e) < 0 || run(g, &n.guest_s, e) < 0)
+	if (set_registers(g, e) < 0 || native_run(g, &n.guest_s, e) < 0)
 		return e->code;
 	start = cpu_seconds();
 	payload_loop();

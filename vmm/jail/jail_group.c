@@ -26,7 +26,7 @@ static void add_setting(struct cgroup_params *p, const char *file, const char *v
 }
 
 /* A VM that was killed may take its time to end. */
-static int make(struct jail_group *g, const struct cgroup_params *p, struct err *e)
+static int jail_group_wait(struct jail_group *g, const struct cgroup_params *p, struct err *e)
 {
 	static const struct timespec pause = { .tv_nsec = TRY_MS * 1000000L };
 	int r;
@@ -51,7 +51,7 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 		add_setting(&p, "io.max", j->io_max[i]);
 	if (!p.num_settings)
 		return 0;
-	if (make(&g, &p, e) < 0)
+	if (jail_group_wait(&g, &p, e) < 0)
 		return e->code == -EBUSY ? e->code : (err_wrap(e, "limits"), jail_lacks(j->strict, e));
 	/* Now: the process outside opens no file any more when it is needed. */
 	snprintf(path, sizeof(path), "%s/memory.events", g.cgroup.dir);

@@ -115,7 +115,7 @@ static int make_pipe(int pair[2], struct err *e)
 	return 0;
 }
 
-static int prepare(struct outer *o, struct err *e)
+static int supervise_prepare(struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
 
@@ -225,7 +225,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 /* Outside. */
 
 /* A VM that has so many to read does not miss one. */
-static void forward(const struct outer *o, int signo)
+static void supervise_forward(const struct outer *o, int signo)
 {
 	const uint8_t number = (uint8_t)signo;
 
@@ -250,7 +250,7 @@ static bool await_start(struct outer *o, struct start_msg *ret)
 		if (ending_was_asked())
 			return false;
 		if (signo)
-			forward(o, signo);
+			supervise_forward(o, signo);
 	}
 	return recv(o->start[OUTSIDE], ret, sizeof(*ret), MSG_DONTWAIT) == (ssize_t)sizeof(*ret);
 }
@@ -323,7 +323,7 @@ static int confine_outer(const struct outer *o, struct err *e)
 	return confine_thread(&confine, THREAD_OUTER, &own, e);
 }
 
-static int answer(void *ctx, enum privsep_call call, uint32_t value)
+static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 {
 	struct outer *o = ctx;
 
@@ -342,7 +342,7 @@ static int answer(void *ctx, enum privsep_call call, uint32_t value)
 }
 
 /* Returns false when the VM has ended. */
-static bool take_signal(struct outer *o)
+static bool supervise_take_signal(struct outer *o)
 {
 	int signo = ending_take(o->parent->signal_fd);
 	struct err e;
@@ -358,7 +358,7 @@ static bool take_signal(struct outer *o)
 		tty_again(o->tty_raw);
 		return true;
 	default:
-		forward(o, signo);
+		supervise_forward(o, signo);
 		return true;
 	}
 }
@@ -383,7 +383,7 @@ static void kill_jail(struct outer *o)
 	o->killed = true;
 }
 
-static void watch(struct outer *o)
+static void supervise_watch(struct outer *o)
 {
 	struct pollfd fds[] = {
 		{ .fd = o->parent->signal_fd, .events = POLLIN },
@@ -400,9 +400,9 @@ static void watch(struct outer *o)
 		if (n < 0)
 			continue; /* EINTR */
 		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
-			if (fds[i].revents && privsep_serve(fds[i].fd, answer, o) < 0)
+			if (fds[i].revents && privsep_serve(fds[i].fd, supervise_answer, o) < 0)
 				fds[i].fd = -1; /* it has ended, or is about to */
-		if (fds[0].revents && !take_signal(o))
+		if (fds[0].revents && !supervise_take_signal(o))
 			return;
 	}
 }
@@ -445,7 +445,7 @@ static int go_outside(struct outer *o)
 		kill_jail(o);
 		return report_err(&e);
 	}
-	watch(o);
+	supervise_watch(o);
 	tty_restore(); /* whatever has ended it */
 	status = status_of(o);
 	ending_close();
@@ -473,7 +473,7 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 		.child = -1,
 	};
 	fflush(NULL); /* or what waits there would be written twice */
-	if (prepare(&o, &e) == 0) {
+	if (supervise_prepare(&o, &e) == 0) {
 		ending_hold(true);
 		o.child = fork();
 		if (o.child < 0)

@@ -96,7 +96,7 @@ static int exit_status(void)
 }
 
 /* On the main thread. */
-static void __attribute__((noreturn)) tell(void)
+static void __attribute__((noreturn)) crash_tell(void)
 {
 	struct last_words line = { .len = 0 };
 
@@ -117,7 +117,7 @@ static void __attribute__((noreturn)) tell(void)
 }
 
 /* The main thread's handler may interrupt this. */
-static void __attribute__((noreturn)) wait_for_end(void)
+static void __attribute__((noreturn)) crash_wait_for_end(void)
 {
 	static uint32_t never;
 	const struct timespec until = clock_deadline(CRASH_WAIT_MS);
@@ -137,16 +137,16 @@ static void on_crash(int sig, siginfo_t *info, void *context)
 	if (atomic_exchange(&crash.taken, true)) {
 		if (is_main && atomic_load(&crash.told))
 			_exit(exit_status());
-		wait_for_end();
+		crash_wait_for_end();
 	}
 	crash.sig = sig;
 	crash.call = sig == SIGSYS && info->si_code > 0 ? info->si_syscall : -1;
 	crash.address = sig == SIGSYS || info->si_code <= 0 ? 0 : (uintptr_t)info->si_addr;
 	crash.thread = log_thread();
 	if (is_main)
-		tell();
+		crash_tell();
 	(void)syscall(SYS_tgkill, crash.pid, crash.main_tid, CRASH_SIGNAL);
-	wait_for_end();
+	crash_wait_for_end();
 }
 
 static void on_told(int sig, siginfo_t *info, void *context)
@@ -154,10 +154,10 @@ static void on_told(int sig, siginfo_t *info, void *context)
 	(void)sig;
 	(void)context;
 	if (info->si_pid == crash.pid && atomic_load(&crash.taken))
-		tell();
+		crash_tell();
 }
 
-static int install(int sig, void (*handler)(int, siginfo_t *, void *), int flags, struct err *e)
+static int crash_install(int sig, void (*handler)(int, siginfo_t *, void *), int flags, struct err *e)
 {
 	struct sigaction sa = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | flags };
 
@@ -198,8 +198,8 @@ int crash_setup(struct err *e)
 	crash.main = pthread_self();
 	crash_thread();
 	for (size_t i = 0; !r && i < MF_ARRAY_SIZE(crashes); i++)
-		r = install(crashes[i].sig, on_crash, SA_NODEFER, e);
+		r = crash_install(crashes[i].sig, on_crash, SA_NODEFER, e);
 	if (!r)
-		r = install(SIGSYS, on_crash, 0, e);
-	return r ? r : install(CRASH_SIGNAL, on_told, 0, e);
+		r = crash_install(SIGSYS, on_crash, 0, e);
+	return r ? r : crash_install(CRASH_SIGNAL, on_told, 0, e);
 }

@@ -209,7 +209,7 @@ void ending_clean(void)
 
 /* Handlers. */
 
-static void on_alarm(int sig)
+static void ending_on_alarm(int sig)
 {
 	int status;
 
@@ -293,7 +293,7 @@ static bool stays_ignored(int sig)
 	return sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
 }
 
-static int install(const int *signals, size_t num, void (*handler)(int), struct err *e)
+static int ending_install(const int *signals, size_t num, void (*handler)(int), struct err *e)
 {
 	struct sigaction sa = { .sa_handler = handler, .sa_flags = SA_RESTART };
 
@@ -324,8 +324,9 @@ int ending_setup(const struct ending_kind *kind, struct err *e)
 	sigemptyset(&later);
 	add_all(&later, others, OTHERS_NUM);
 	pthread_sigmask(SIG_BLOCK, &later, NULL);
-	if (install(requests, MF_ARRAY_SIZE(requests), on_signal, e) < 0 ||
-	    install(others, OTHERS_NUM, on_signal, e) < 0 || install(&alarm_signal, 1, on_alarm, e) < 0)
+	if (ending_install(requests, MF_ARRAY_SIZE(requests), on_signal, e) < 0 ||
+	    ending_install(others, OTHERS_NUM, on_signal, e) < 0 ||
+	    ending_install(&alarm_signal, 1, ending_on_alarm, e) < 0)
 		return e->code;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);

@@ -27,7 +27,7 @@ void log_relay_init(int wake_fd)
 	relay.wake_fd = wake_fd;
 }
 
-static void put_line(const char *line, size_t len)
+static void log_relay_line(const char *line, size_t len)
 {
 	bool first;
 
@@ -46,7 +46,7 @@ static void put_line(const char *line, size_t len)
 
 void log_relay_use(void)
 {
-	log_set_sink(put_line);
+	log_set_sink(log_relay_line);
 }
 
 void log_relay_flush(void)
