@@ -27,14 +27,33 @@
 
 #define END_MS 1000U /* for output that waits when the command has ended */
 
-/* The one operand: which guest. Kept where it is of no other use to exec. */
-static int exec_set_target(void *target, const char *text, struct err *e)
-{
-	struct config *c = target;
+struct exec_options {
+	struct config config; /* of which the command, and how it runs, are used */
+	const char *guest;    /* NAME or PATH, an argument of main; NULL: none was given */
+};
 
-	if (c->control)
+static int exec_set_guest(void *target, const char *text, struct err *e)
+{
+	struct exec_options *o = target;
+
+	if (o->guest)
 		return err_set(e, -EINVAL, "there can be only one NAME or PATH; a command stands behind '--'");
-	return config_set(c, "control", text, e);
+	if (!*text)
+		return err_set(e, -EINVAL, "must not be empty");
+	if (strlen(text) > CONFIG_CONTROL_MAX)
+		return err_set(e, -EINVAL, "is longer than the %d bytes that a socket's name has", CONFIG_CONTROL_MAX);
+	o->guest = text;
+	return 0;
+}
+
+static int exec_set_key(void *target, const char *key, const char *text, struct err *e)
+{
+	return config_set(&((struct exec_options *)target)->config, key, text, e);
+}
+
+static int exec_add_argument(void *target, const char *text, struct err *e)
+{
+	return exec_set_key(target, "command", text, e);
 }
 
 static const struct cli_option exec_options[] = {
@@ -51,9 +70,9 @@ const struct cli_usage cli_exec_usage = {
 	.about = "Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
 		 "PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
 	.options = exec_options,
-	.argument = cli_add_command_argument,
-	.set_key = cli_set_config_key,
-	.operand = exec_set_target,
+	.argument = exec_add_argument,
+	.set_key = exec_set_key,
+	.operand = exec_set_guest,
 };
 
 struct exec {
@@ -166,9 +185,10 @@ static int exec_confine(const struct exec *x, struct err *e)
 	return confine_thread(&x->confine, THREAD_EXEC, &own, e);
 }
 
-static int exec_run(struct exec *x, const struct config *c, struct err *e)
+static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 {
 	const struct ending_kind kind = { .command = true };
+	const struct config *c = &o->config;
 	const bool tty = c->command.terminal;
 	int streams[STDIO_RELAY_STREAMS], r;
 
@@ -180,7 +200,7 @@ static int exec_run(struct exec *x, const struct config *c, struct err *e)
 	confine_init(&x->confine, c->seccomp);
 	x->relay.guard = exec_on_pump;
 	x->relay.ctx = x;
-	x->fd = control_request(c->control, c, tty, streams, e);
+	x->fd = control_request(o->guest, c, tty, streams, e);
 	if (x->fd < 0)
 		return x->fd;
 	tty_keep_group();
@@ -200,22 +220,22 @@ static int exec_run(struct exec *x, const struct config *c, struct err *e)
 
 int exec_command(int argc, char **argv)
 {
-	static struct config c;
+	static struct exec_options o;
 	static struct exec x; /* its threads may be at work until the process ends */
 	struct err e;
 	int r;
 
-	config_init(&c);
-	r = cli_parse(&cli_exec_usage, &c, argc, argv, &e);
+	config_init(&o.config);
+	r = cli_parse(&cli_exec_usage, &o, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
-	if (r == 0 && !c.control)
+	if (r == 0 && !o.guest)
 		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
-	if (r == 0 && !c.command.args.num)
+	if (r == 0 && !o.config.command.args.num)
 		r = err_set(&e, -EINVAL, "no command behind '--'; try 'mayfly exec --help'");
 	if (r == 0) {
-		config_complete_command(&c.command);
-		r = exec_run(&x, &c, &e);
+		config_complete_command(&o.config.command);
+		r = exec_run(&x, &o, &e);
 	}
 	if (r < 0) {
 		err_wrap(&e, "exec");
