@@ -31,7 +31,7 @@ struct fcjailer_params {
 	int64_t uid, gid;	 /* -1: not given */
 	bool daemonize;
 	bool new_pid_ns;
-	struct cgroup_setting cgroup[CGROUP_SETTINGS_MAX]; /* owned strings, see fcjailer_add_cgroup */
+	struct cgroup_setting cgroup[CGROUP_SETTINGS_MAX]; /* owned strings, see add_cgroup */
 	unsigned num_cgroups;
 	uint64_t no_file;
 	uint64_t fsize; /* bytes, UINT64_MAX: not limited */
@@ -45,15 +45,11 @@ struct fcjailer_params {
 void fcjailer_init(struct fcjailer_params *p);
 void fcjailer_done(struct fcjailer_params *p);
 
-/* Values of options, as text (kept, if it is a string). Return 0 or -EINVAL with e set. */
-int fcjailer_set_id(struct fcjailer_params *p, const char *text, struct err *e);
-int fcjailer_set_uid(struct fcjailer_params *p, const char *text, struct err *e);
-int fcjailer_set_gid(struct fcjailer_params *p, const char *text, struct err *e);
-int fcjailer_set_path(const char **ret, const char *text, struct err *e);
-int fcjailer_check_cgroup_version(const char *text, struct err *e); /* 2 */
-int fcjailer_set_parent(struct fcjailer_params *p, const char *text, struct err *e);
-int fcjailer_add_cgroup(struct fcjailer_params *p, const char *text, struct err *e); /* FILE=VALUE */
-int fcjailer_add_limit(struct fcjailer_params *p, const char *text, struct err *e);  /* fsize=N, no-file=N */
+/*
+ * Sets what the option of that name, without its dashes, says in text, which is kept; of one without a value, text does not
+ * matter. Returns 0, or -errno with e set to what the value must be.
+ */
+int fcjailer_set(struct fcjailer_params *p, const char *option, const char *text, struct err *e);
 
 /* Whether all is there that must be. Returns 0 or -EINVAL with e set. */
 int fcjailer_check(const struct fcjailer_params *p, struct err *e);

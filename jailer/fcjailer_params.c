@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,6 +10,7 @@
 #include "jailer/fcjailer.h"
 #include "vmm/base/err.h"
 #include "vmm/base/parse.h"
+#include "vmm/base/util.h"
 
 static uint64_t clock_us(clockid_t id)
 {
@@ -39,8 +41,12 @@ void fcjailer_done(struct fcjailer_params *p)
 	p->num_cgroups = 0;
 }
 
-int fcjailer_set_id(struct fcjailer_params *p, const char *text, struct err *e)
+/* Of one option or more: where the field is that it sets, or the parameters, for what has more than a field. */
+typedef int setter(void *to, const char *text, struct err *e);
+
+static int set_id(void *to, const char *text, struct err *e)
 {
+	const char **id = to;
 	size_t len = strlen(text);
 
 	if (len == 0 || len > FCJAILER_ID_MAX)
@@ -49,41 +55,45 @@ int fcjailer_set_id(struct fcjailer_params *p, const char *text, struct err *e)
 		if (!isascii(text[i]) || (!isalnum(text[i]) && text[i] != '-'))
 			return err_set(e, -EINVAL, "must have letters, digits and '-' only");
 	}
-	p->id = text;
+	*id = text;
 	return 0;
 }
 
 /* The last one means "as it is" to the system calls. */
-static int parse_user(int64_t *ret, const char *text, struct err *e)
+static int set_user(void *to, const char *text, struct err *e)
 {
+	int64_t *user = to;
 	uint64_t number;
 
 	if (parse_u64(text, &number) < 0 || number >= UINT32_MAX)
 		return err_set(e, -EINVAL, "must be a number from 0 to %u", UINT32_MAX - 1);
-	*ret = (int64_t)number;
+	*user = (int64_t)number;
 	return 0;
 }
 
-int fcjailer_set_uid(struct fcjailer_params *p, const char *text, struct err *e)
+static int set_path(void *to, const char *text, struct err *e)
 {
-	return parse_user(&p->uid, text, e);
-}
+	const char **path = to;
 
-int fcjailer_set_gid(struct fcjailer_params *p, const char *text, struct err *e)
-{
-	return parse_user(&p->gid, text, e);
-}
-
-int fcjailer_set_path(const char **ret, const char *text, struct err *e)
-{
 	if (!*text || strlen(text) >= PATH_MAX)
 		return err_set(e, -EINVAL, "must be a path of 1 to %d bytes", PATH_MAX - 1);
-	*ret = text;
+	*path = text;
 	return 0;
 }
 
-int fcjailer_check_cgroup_version(const char *text, struct err *e)
+static int set_flag(void *to, const char *text, struct err *e)
 {
+	bool *flag = to;
+
+	(void)text;
+	(void)e;
+	*flag = true;
+	return 0;
+}
+
+static int check_version(void *to, const char *text, struct err *e)
+{
+	(void)to; /* there is one version */
 	if (!strcmp(text, "2"))
 		return 0;
 	if (!strcmp(text, "1"))
@@ -91,16 +101,20 @@ int fcjailer_check_cgroup_version(const char *text, struct err *e)
 	return err_set(e, -EINVAL, "must be 2");
 }
 
-int fcjailer_set_parent(struct fcjailer_params *p, const char *text, struct err *e)
+static int set_parent(void *to, const char *text, struct err *e)
 {
+	const char **parent = to;
+
 	if (cgroup_check_parent(text, e) < 0)
 		return e->code;
-	p->parent = text;
+	*parent = text;
 	return 0;
 }
 
-int fcjailer_add_cgroup(struct fcjailer_params *p, const char *text, struct err *e)
+/* FILE=VALUE */
+static int add_cgroup(void *to, const char *text, struct err *e)
 {
+	struct fcjailer_params *p = to;
 	struct cgroup_setting *s = &p->cgroup[p->num_cgroups];
 	char *copy, *equals;
 
@@ -124,8 +138,9 @@ int fcjailer_add_cgroup(struct fcjailer_params *p, const char *text, struct err 
 	return 0;
 }
 
-int fcjailer_add_limit(struct fcjailer_params *p, const char *text, struct err *e)
+static int add_limit(void *to, const char *text, struct err *e)
 {
+	struct fcjailer_params *p = to;
 	static const char fsize[] = "fsize=", no_file[] = "no-file=";
 	uint64_t *limit, value;
 	const char *number;
@@ -143,6 +158,36 @@ int fcjailer_add_limit(struct fcjailer_params *p, const char *text, struct err *
 		return err_set(e, -EINVAL, "must be a number behind '='");
 	*limit = value;
 	return 0;
+}
+
+#define FIELD(name) offsetof(struct fcjailer_params, name)
+
+static const struct {
+	const char *option;
+	setter *set;
+	size_t to;
+} setters[] = {
+	{ "id", set_id, FIELD(id) },
+	{ "exec-file", set_path, FIELD(exec_file) },
+	{ "uid", set_user, FIELD(uid) },
+	{ "gid", set_user, FIELD(gid) },
+	{ "chroot-base-dir", set_path, FIELD(chroot_base) },
+	{ "netns", set_path, FIELD(netns) },
+	{ "daemonize", set_flag, FIELD(daemonize) },
+	{ "new-pid-ns", set_flag, FIELD(new_pid_ns) },
+	/* those of control groups, and limits */
+	{ "cgroup", add_cgroup, 0 },
+	{ "cgroup-version", check_version, 0 },
+	{ "parent-cgroup", set_parent, FIELD(parent) },
+	{ "resource-limit", add_limit, 0 },
+};
+
+int fcjailer_set(struct fcjailer_params *p, const char *option, const char *text, struct err *e)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(setters); i++)
+		if (!strcmp(setters[i].option, option))
+			return setters[i].set((char *)p + setters[i].to, text, e);
+	return err_set(e, -EINVAL, "there is no such option");
 }
 
 int fcjailer_check(const struct fcjailer_params *p, struct err *e)

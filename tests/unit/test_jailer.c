@@ -188,7 +188,7 @@ static void test_help_and_version(void **state)
 	fclose(out);
 	for (const struct cli_option *o = jailer_usage.options; o->help; o++) {
 		assert_non_null(strstr(text, o->long_name));
-		assert_true(o->set || !strcmp(o->long_name, "help"));
+		assert_true(o->key || !strcmp(o->long_name, "help"));
 		assert_int_equal(o->short_name, 0);
 	}
 	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {

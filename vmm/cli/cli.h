@@ -94,7 +94,7 @@ int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv
 
 /*
  * Parses a command's options into target as Firecracker's programs do: only "--name" or "--name" "value", none twice that is not
- * repeatable. Returns as cli_parse, with the index of what is behind "--", or argc, in *ret_rest.
+ * repeatable; each but the help has a key. Returns as cli_parse, with the index of what is behind "--", or argc, in *ret_rest.
  */
 int cli_parse_strict(const struct cli_usage *usage, void *target, int argc, char **argv, int *ret_rest, struct err *e);
 

@@ -55,7 +55,7 @@ int cli_parse_strict(const struct cli_usage *u, void *target, int argc, char **a
 
 		if (!o)
 			return unknown(u, argv[i], e);
-		if (!o->set) {
+		if (!o->set && !o->key) {
 			cli_print_help(u, stdout);
 			return cli_check_stdout(e) < 0 ? e->code : 1;
 		}
@@ -69,7 +69,7 @@ int cli_parse_strict(const struct cli_usage *u, void *target, int argc, char **a
 					       o->long_name, o->value_name, u->command);
 			i++;
 		}
-		if (o->set(target, value ? value : o->fixed, e) < 0)
+		if (u->set_key(target, o->key, value ? value : o->fixed, e) < 0)
 			return value ? err_wrap(e, "option '--%s %.*s%s'", o->long_name, VALUE_SHOWN, value,
 						strlen(value) > VALUE_SHOWN ? "..." : "") :
 				       err_wrap(e, "option '--%s'", o->long_name);
