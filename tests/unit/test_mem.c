@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -180,7 +181,39 @@ static void test_no_guest_memory_in_core_files(void **state)
 	close(fd);
 }
 
-#ifndef MF_SANITIZED /* they map 20 TiB, which the kernel would walk through for minutes */
+#ifndef MF_SANITIZED /* they have an mmap of their own, and map 20 TiB, which the kernel would walk through for minutes */
+static bool mmap_fails;
+
+/* The kernel may have unmapped what was there when it finds that it cannot map a file. */
+void *mmap(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (mmap_fails && fd >= 0) {
+		assert_int_equal(munmap(at, len), 0);
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return (void *)syscall(SYS_mmap, at, len, prot, flags, fd, offset);
+}
+
+static void test_what_failed_leaves_memory(void **state)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	struct mem m;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 8192), 0);
+	assert_int_equal(mem_init(&m, 16 * MIB, &e), 0);
+	mmap_fails = true;
+	assert_int_equal(mem_map_file(&m, 4 * MIB, fd, 0, 8192, &e), -ENOMEM);
+	mmap_fails = false;
+	assert_true(can_read(mem_at(&m, 4 * MIB, 1)));
+	assert_true(can_read(mem_at(&m, 4 * MIB + 8191, 1)));
+	assert_true(has_flag(mem_at(&m, 4 * MIB, 1), " dd"));
+	mem_done(&m);
+	close(fd);
+}
+
 /* Whoever started us may have said that all we map is to be merged (Linux 6.4). */
 static void test_no_merging(void **state)
 {
@@ -232,6 +265,7 @@ int main(void)
 		cmocka_unit_test(test_guarded_file),
 		cmocka_unit_test(test_no_guest_memory_in_core_files),
 #ifndef MF_SANITIZED
+		cmocka_unit_test(test_what_failed_leaves_memory),
 		cmocka_unit_test(test_no_merging),
 #endif
 	};
