@@ -5,6 +5,7 @@
 # Resources: a guest that floods its devices, and a host that has too little of anything. What is used is bounded, what
 # cannot be had is said in one line, and nothing else is harmed. Flat guests only: any KVM will do that runs them.
 
+# bats file_tags=flat
 load helper
 
 FLOOD_S=3       # for how long a guest floods

@@ -46,6 +46,7 @@ loader_type='cat /proc/sys/kernel/bootloader_type'
 	assert_one_line 'PVH'
 }
 
+# bats test_tags=flat
 @test "boot: an ELF kernel of class 32 is started by its PVH note" {
 	run_flat pvh32
 	assert_equal "$status" 0
@@ -55,6 +56,7 @@ loader_type='cat /proc/sys/kernel/bootloader_type'
 	assert_one_line '64-bit'
 }
 
+# bats test_tags=flat
 @test "boot: a bzImage without a 64-bit entry point that ends within a paragraph" {
 	objcopy -O binary "$GUESTS/linux32.elf" "$BATS_TEST_TMPDIR/bzImage"
 	[ $(($(stat -c %s "$BATS_TEST_TMPDIR/bzImage") % 16)) -ne 0 ] || fail "it is padded"
@@ -67,6 +69,7 @@ loader_type='cat /proc/sys/kernel/bootloader_type'
 	assert_one_line 'truncated'
 }
 
+# bats test_tags=flat
 @test "boot: a guest that finds no device at an address reads all ones" {
 	run_flat unassigned
 	assert_equal "$status" 0
@@ -179,6 +182,7 @@ $last"
 }
 
 # The peer's end of its stream is nothing that the guest's output waits for; io_uring thinks otherwise.
+# bats test_tags=flat
 @test "boot: stdout is a socket that is full, and of which the other end sends no more: the io thread sleeps" {
 	run "$PYTHON" -I -S -c 'import fcntl, os, socket, subprocess, sys, termios, time
 ours, theirs = socket.socketpair()

@@ -13,6 +13,7 @@ rss_kib() {
 	rss=$(sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")
 }
 
+# bats test_tags=flat
 @test "console: all byte values arrive as they are" {
 	"$MAYFLY" run -k "$GUESTS/bytes.elf" < /dev/null > "$BATS_TEST_TMPDIR/out"
 	"$PYTHON" -I -S -c 'import sys; sys.stdout.buffer.write(bytes(range(256)))' | cmp - "$BATS_TEST_TMPDIR/out"
@@ -43,6 +44,7 @@ rss_kib() {
 	said '^got question'
 }
 
+# bats test_tags=flat
 @test "console: input of 50 MB stays with the writer while the guest does not read" {
 	local before
 	start_flat idle
@@ -88,6 +90,7 @@ rss_kib() {
 	said alive
 }
 
+# bats test_tags=flat
 @test "console: a guest that reads until there is nothing comes to an end, again and again" {
 	start_flat reads
 	wait_said ready
@@ -97,6 +100,7 @@ rss_kib() {
 	said '^read$'
 }
 
+# bats test_tags=flat
 @test "console: echo of a pipe, 1000 bytes, through a guest that polls" {
 	start_flat echo
 	yes 0123456789abcdef | head -c 999 > "$BATS_TEST_TMPDIR/sent"
@@ -144,12 +148,14 @@ rss_kib() {
 	assert_line 'terminal: unchanged'
 }
 
+# bats test_tags=flat
 @test "console: Ctrl-A a, Ctrl-A h and a Ctrl-A that is none" {
 	on_tty 'expect=echo' 'send=\x01a.' 'expect=\x01.' 'send=\x01h' 'expect=Ctrl-A x' 'send=\x01q' 'expect=\x01q' \
 		'send=\x01\x01' 'expect=\x01' 'send=\x04' -- "$MAYFLY" run -k "$GUESTS/echo.elf"
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "console: Ctrl-A c sends a break" {
 	# One by one: the guest reads the line status for the byte before as well, which takes the break out of it.
 	on_tty 'expect=echo' 'send=a' 'expect=a' 'send=\x01c' 'expect=(break)' 'send=b' 'expect=b' 'send=\x04' -- \
@@ -157,12 +163,14 @@ rss_kib() {
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "console: Ctrl-A x works on a guest that does not read, behind what was typed" {
 	on_tty 'expect=idle' 'send=0123456789012345678901234567890123456789' 'send=\x01x' -- \
 		"$MAYFLY" run -k "$GUESTS/idle.elf"
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "console: on a pipe there are no escapes" {
 	start_flat echo
 	printf '\1x\1a\4' >&"$to"

@@ -95,6 +95,7 @@ is_read_only() {
 	[[ $modes =~ ^0+$ ]]
 }
 
+# bats test_tags=flat
 @test "disk: what is given read-only is opened read-only" {
 	local options
 	image disk 1M 1048576
@@ -140,6 +141,7 @@ is_read_only() {
 	assert_equal "$(cat vol vol2 "$img" cache/mayfly/images/*.erofs | sha256sum)" "$before"
 }
 
+# bats test_tags=flat
 @test "disk: a read-only drive of an image that mayfly may not write" {
 	local begin=()
 	image disk 1M
@@ -189,6 +191,7 @@ is_read_only() {
 	assert_regex "$stderr" 'warn.*empty'
 }
 
+# bats test_tags=flat
 @test "disk: a second writer is refused, readers share" {
 	image disk 1M
 	start_flat idle -d "$img"

@@ -39,18 +39,21 @@ load helper
 	assert_one_line 'panicked: Attempted to kill init'
 }
 
+# bats test_tags=flat
 @test "end: a triple fault is 102" {
 	run_flat triple
 	assert_equal "$status" 102
 	assert_one_line 'the guest crashed.*triple fault'
 }
 
+# bats test_tags=flat
 @test "end: an exit of KVM that cannot be handled is 103" {
 	run_flat nowhere
 	assert_equal "$status" 103
 	assert_one_line 'KVM.*(INTERNAL_ERROR|emulate)'
 }
 
+# bats test_tags=flat
 @test "end: a halt with interrupts off is 104, within seconds" {
 	SECONDS=0
 	run_flat halt
@@ -97,6 +100,7 @@ stays_asleep() {
 	ip tuntap del dev idle0 mode tap
 }
 
+# bats test_tags=flat
 @test "end: an idle guest, with every device, wakes no thread" {
 	local engine
 	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
@@ -110,6 +114,7 @@ stays_asleep() {
 	done
 }
 
+# bats test_tags=flat
 @test "end: a halt with interrupts on is none" {
 	start_flat idle
 	wait_said idle
@@ -140,18 +145,22 @@ ended_by() {
 	done
 }
 
+# bats test_tags=flat
 @test "end: SIGTERM is 143, at once" {
 	ended_by TERM 143 Terminated
 }
 
+# bats test_tags=flat
 @test "end: SIGHUP is 129, at once" {
 	ended_by HUP 129 Hangup
 }
 
+# bats test_tags=flat
 @test "end: SIGQUIT is 131, at once" {
 	ended_by QUIT 131 Quit
 }
 
+# bats test_tags=flat
 @test "end: signals that the caller ignores are ignored, with a jail too" {
 	local jail signal
 	# shellcheck disable=SC2034 # for start_mayfly
@@ -180,6 +189,7 @@ ended_by() {
 	done
 }
 
+# bats test_tags=flat
 @test "end: SIGINT is 130, at once" {
 	ended_by INT 130 Interrupt
 }
@@ -198,6 +208,7 @@ ended_by() {
 	assert_one_line 'Terminated'
 }
 
+# bats test_tags=flat
 @test "end: SIGKILL leaves no process and no lock" {
 	truncate -s 1M "$BATS_TEST_TMPDIR/disk"
 	start_flat spin -d "$BATS_TEST_TMPDIR/disk"
@@ -210,6 +221,7 @@ ended_by() {
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "end: SIGSTOP and SIGCONT change nothing" {
 	start_flat echo
 	wait_said '^echo'
@@ -222,6 +234,7 @@ ended_by() {
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "end: Ctrl-A x on a terminal is 0, and its modes are as before" {
 	on_tty 'expect=spinning' raw 'send=\x01x' -- "$MAYFLY" run -k "$GUESTS/spin.elf"
 	assert_equal "$status" 0
@@ -229,6 +242,7 @@ ended_by() {
 	assert_line --regexp '^mayfly: ended by the user'
 }
 
+# bats test_tags=flat
 @test "end: the terminal's modes are as before after each other end" {
 	local end
 	on_tty -- "$MAYFLY" run -k "$GUESTS/hello.elf"
@@ -244,6 +258,7 @@ ended_by() {
 	done
 }
 
+# bats test_tags=flat
 @test "end: what went wrong before the guest ran leaves the terminal alone" {
 	on_tty -- "$MAYFLY" run -k "$GUESTS/hello.elf" -d missing
 	assert_equal "$status" 125
@@ -251,11 +266,13 @@ ended_by() {
 	assert_line --regexp "^mayfly: drive 'drive0'"
 }
 
+# bats test_tags=flat
 @test "end: Ctrl-C on a terminal is the guest's" {
 	on_tty 'expect=echo' raw 'send=a\x03b' 'expect=a\x03b' 'send=\x04' -- "$MAYFLY" run -k "$GUESTS/echo.elf"
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "end: mayfly that crashes says so and dies of it" {
 	start_flat spin
 	wait_said spinning
@@ -265,6 +282,7 @@ ended_by() {
 	assert_one_line 'crashed: SIGSEGV'
 }
 
+# bats test_tags=flat
 @test "end: a guest without a reader goes on to its end" {
 	status=0
 	"$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null >&- 2> "$BATS_TEST_TMPDIR/err" || status=$?
@@ -277,6 +295,7 @@ ended_by() {
 	assert_equal "$(< "$BATS_TEST_TMPDIR/out")" hello
 }
 
+# bats test_tags=flat
 @test "end: a broken pipe loses output and nothing else" {
 	local fifo=$BATS_TEST_TMPDIR/fifo
 	mkfifo "$fifo"

@@ -3,6 +3,7 @@
 #
 # How `mayfly exec` ends when the monitor or the command does not, with a stand-in for the monitor (stand-in-monitor).
 
+# bats file_tags=flat
 load helper
 
 CUT=1400

@@ -4,6 +4,7 @@
 # A VM of which something hangs ends all the same, in time, with its status, the terminal's modes and nothing left behind.
 # What hangs is a thread of the probe (tests/probe/probe.c), or a program of the host.
 
+# bats file_tags=flat
 load helper
 
 PROBED=${PROBED:-$B/mayfly-probe}

@@ -59,6 +59,7 @@ run_as() {
 	strip_returns
 }
 
+# bats test_tags=flat
 @test "jail: a guest and its end are as without" {
 	run_flat hello --jail=strict
 	assert_equal "$status" 0
@@ -88,6 +89,7 @@ run_as() {
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "jail: no privileges inside, none to be had, and hardly any outside" {
 	need_root
 	start_jailed idle
@@ -116,6 +118,7 @@ run_as() {
 	end_jailed
 }
 
+# bats test_tags=flat
 @test "jail: namespaces of its own, and a root with nothing in it" {
 	need_root
 	start_jailed idle
@@ -132,6 +135,7 @@ run_as() {
 	end_jailed
 }
 
+# bats test_tags=flat
 @test "jail: the open files are those that the VM needs" {
 	need_root
 	truncate -s 1M disk
@@ -160,6 +164,7 @@ run_as() {
 	grep -q '"jail"' times
 }
 
+# bats test_tags=flat
 @test "jail: another user, a user of a range, and limits" {
 	need_root
 	start_jailed idle --jail=uid=5000,gid=5001,nofile=300,fsize=1M
@@ -181,6 +186,7 @@ run_as() {
 	assert_one_line 'jail: standard stream 0 is a directory'
 }
 
+# bats test_tags=flat
 @test "jail: a user without privileges" {
 	run_as "${as_nobody[@]}" "$MAYFLY" run --jail=strict -k "$GUESTS/hello.elf"
 	assert_equal "$status" 0
@@ -204,6 +210,7 @@ run_as() {
 	assert_one_line 'only root can choose'
 }
 
+# bats test_tags=flat
 @test "jail: what cannot be had is said, and is an error of a strict one" {
 	run_as "${without_userns[@]}" "$MAYFLY" run --jail -k "$GUESTS/hello.elf"
 	assert_equal "$status" 0
@@ -219,6 +226,7 @@ run_as() {
 	assert_one_line 'jail: supplementary groups: only root can leave them'
 }
 
+# bats test_tags=flat
 @test "jail: as root without user namespaces" {
 	need_root
 	mkdir -p root
@@ -230,6 +238,7 @@ run_as() {
 	[[ $stderr == *'jail: user namespace (forbidden here, or this is a chroot)'* ]]
 }
 
+# bats test_tags=flat
 @test "jail: of a root directory that is root's alone" {
 	run_as unshare -m bash -c 'mkdir -m 700 new; mount --bind new new; for d in dev proc sys tmp; do
 		mkdir new/$d; mount --rbind /$d new/$d; done; cp "$1" "$2" new; cd new; mkdir old; pivot_root . old; umount -l old
@@ -238,6 +247,7 @@ run_as() {
 	assert_output hello
 }
 
+# bats test_tags=flat
 @test "jail: signals are passed on, and a death inside is told" {
 	for end in TERM=143 INT=130 HUP=129 QUIT=131; do
 		start_jailed spin
@@ -270,6 +280,7 @@ is_running() {
 	[[ $(field "$1" State) == [RS]* ]]
 }
 
+# bats test_tags=flat
 @test "jail: the terminal's job control stops and continues both" {
 	MAYFLY=${TRACED:-$MAYFLY} # strace's own stops look different
 	set -m
@@ -287,6 +298,7 @@ is_running() {
 	assert_equal "$status" 0
 }
 
+# bats test_tags=flat
 @test "jail: a terminal is raw meanwhile, and as before after each end" {
 	on_tty 'expect=spinning' raw 'send=\x01x' -- "$MAYFLY" run --jail -k "$GUESTS/spin.elf"
 	assert_equal "$status" 0
@@ -308,6 +320,7 @@ none_left() {
 	[ -z "$(leftovers)" ]
 }
 
+# bats test_tags=flat
 @test "jail: SIGKILL of the process outside ends all; the next one with its names starts" {
 	start_jailed spin --vsock v
 	kill -KILL "$pid"
@@ -320,6 +333,7 @@ none_left() {
 	[ ! -e v ]
 }
 
+# bats test_tags=flat
 @test "jail: limits without a controller are said, or are an error" {
 	need_root
 	local without=()
@@ -431,6 +445,7 @@ ready() {
 	[ -S ctl ] && "$MAYFLY" exec ./ctl -- test -e /ready < /dev/null 2> /dev/null
 }
 
+# bats test_tags=flat
 @test "jail: taps and passt are there" {
 	need_root
 	ip tuntap add dev mfjail0 mode tap

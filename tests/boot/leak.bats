@@ -79,6 +79,7 @@ vms_are() {
 	grep -qa ' /dev/vda' "$BATS_TEST_TMPDIR/out"
 }
 
+# bats test_tags=flat
 @test "leak: 50 guests that fail to start, at every stage" {
 	local i what
 	what=$(echo /proc/self/fd/*)
@@ -94,6 +95,7 @@ vms_are() {
 }
 
 # The kernel's worker that takes a ring down, and the reaper, outlive mayfly: neither may hold a copy.
+# bats test_tags=flat
 @test "leak: what mayfly has open is closed when it has ended, whatever ends it" {
 	"$PYTHON" -I -S - "$MAYFLY" "$GUESTS" <<- 'EOF'
 		import os, select, signal, subprocess, sys
@@ -130,6 +132,7 @@ vms_are() {
 	EOF
 }
 
+# bats test_tags=flat
 @test "leak: a drive's file system can be unmounted, and a tap used again, when mayfly has ended" {
 	[ "$(id -u)" -eq 0 ] || skip "it needs root, to mount and to make a tap"
 	local dir=$BATS_TEST_TMPDIR/mounted i
@@ -146,6 +149,7 @@ vms_are() {
 	ip tuntap del dev leak0 mode tap
 }
 
+# bats test_tags=flat
 @test "leak: a drive and a tap can be used again at once when mayfly was killed" {
 	local i net=()
 	truncate -s 1M "$BATS_TEST_TMPDIR/disk"

@@ -347,6 +347,7 @@ boot_user() {
 	wait "$pid" || true
 }
 
+# bats test_tags=flat
 @test "net: passt that is not there" {
 	run --separate-stderr env PATH=/nonexistent "$MAYFLY" run -k "$KERNEL" -n user
 	assert_equal "$status" 125

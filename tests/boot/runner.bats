@@ -149,6 +149,34 @@ red() {
 	done
 }
 
+@test "tests that boot no Linux run here where KVM can do no more, the others in the lab, and each once" {
+	stand_in build/kvm-runs-kernels 'exit 1'
+	stand_in tests/with-kvm 'until [ "$1" = -- ]; do shift; done; shift; IN=lab exec "$@"'
+	stand_in bin/bats 'echo 1..1; echo "ok 1 ${IN:-here} ${*:3}"'
+	echo '# bats test_tags=flat' > "$tree/tests/boot/one.bats"
+	echo '# bats file_tags=flat' > "$tree/tests/boot/abuse.bats"
+	echo '# flat' > "$tree/tests/boot/two.bats"
+	green boot "$((EUID ? 4 : 5)) passed, 0 failed, 0 skipped"
+	run sed -n 's/^ok 1 //p' <<< "$output"
+	assert_line 'here --filter-tags flat tests/boot/abuse.bats'
+	refute_line --regexp 'lab .*abuse'
+	assert_line 'lab tests/boot/two.bats'
+	if [ "$EUID" -eq 0 ]; then
+		assert_line 'here --filter-tags flat tests/boot/one.bats'
+		assert_line 'lab --filter-tags !flat tests/boot/one.bats'
+	else
+		assert_line 'lab tests/boot/one.bats'
+	fi
+	# Where it can do that, all of them run here, and where it cannot do even this, in the lab.
+	stand_in build/kvm-runs-kernels 'exit 0'
+	green boot '4 passed, 0 failed, 0 skipped'
+	refute_output --partial 'flat'
+	stand_in build/kvm-runs-kernels 'exit 1'
+	stand_in build/mayfly 'exit 1'
+	green boot '4 passed, 0 failed, 0 skipped'
+	refute_output --partial 'here'
+}
+
 @test "a lab that fails twice is red, once is not" {
 	stand_in tests/with-kvm 'exit 125'
 	red boot one.bats

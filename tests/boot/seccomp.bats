@@ -41,18 +41,22 @@ tries() {
 
 all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_register clone kill tgkill ioctl)
 
+# bats test_tags=flat
 @test "seccomp: a vCPU's thread may do nothing but run its vCPU" {
 	tries vcpu vcpu0 "${all[@]}" write
 }
 
+# bats test_tags=flat
 @test "seccomp: the io loop's thread may do its I/O" {
 	tries io io "${all[@]}" write
 }
 
+# bats test_tags=flat
 @test "seccomp: the vsock loop's thread may connect Unix sockets" {
 	tries vsock vsock "${all[@]}" write
 }
 
+# bats test_tags=flat
 @test "seccomp: the process that unpacks an artifact may make files" {
 	local attempt
 	for attempt in "${all[@]}"; do
@@ -63,6 +67,7 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: without io_uring, the loops' threads and the worker may do their I/O" {
 	local kind
 	for kind in $sync_kinds; do
@@ -70,14 +75,17 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: the threads of a command's streams may read and write them" {
 	tries pump '(in|out)put' "${all[@]}" write
 }
 
+# bats test_tags=flat
 @test "seccomp: the main thread may serve signals, and end" {
 	tries main main "${all[@]}"
 }
 
+# bats test_tags=flat
 @test "seccomp: the process outside of a jail may serve that, and end" {
 	tries outer outer "${all[@]}" write
 }
@@ -98,6 +106,7 @@ exec_probe() {
 		exec "${@:2}" "$socket" -- command < /dev/null
 }
 
+# bats test_tags=flat
 @test "seccomp: mayfly exec may serve its command, and end" {
 	local attempt kind thread
 	start_monitor
@@ -140,6 +149,7 @@ all_confined() {
 	! grep -L "^Seccomp_filters:[[:space:]]*$1\$" /proc/"$pid"/task/*/status | grep -q .
 }
 
+# bats test_tags=flat
 @test "seccomp: rings do nothing but their loops' work" {
 	local kind attempt
 	for kind in io vsock; do
@@ -156,8 +166,13 @@ all_confined() {
 		run_probe "$kind:malloc"
 		assert_equal "$kind $status" "$kind 200"
 	done
+# bats test_tags=flat
+@test "seccomp: the main thread can have memory" {
+	run_probe main:malloc
+	assert_equal "$status" 200
 }
 
+# bats test_tags=flat
 @test "seccomp: calls by the numbers of other architectures end it at once" {
 	local kind
 	for kind in main outer io vsock vcpu pump $sync_kinds; do
@@ -167,6 +182,7 @@ all_confined() {
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: a thread that crashes, or has used up its stack, is named" {
 	local kind attempt
 	for kind in main outer io vsock vcpu pump $sync_kinds; do
@@ -178,6 +194,7 @@ all_confined() {
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: a crash is the end also if the main thread hears of nothing" {
 	local kind
 	for kind in io vsock vcpu pump $sync_kinds; do
@@ -186,6 +203,7 @@ all_confined() {
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: every thread has its filter, and no new privileges" {
 	local task
 	local engine filters=1
@@ -205,6 +223,7 @@ all_confined() {
 	done
 }
 
+# bats test_tags=flat
 @test "seccomp: without, there is a warning and no filter; with log, what is forbidden is done" {
 	start_flat spin --no-seccomp
 	wait_said spinning
@@ -249,6 +268,7 @@ all_confined() {
 	assert_equal "$status" 3
 }
 
+# bats test_tags=flat
 @test "seccomp: instructions are counted on threads that have a filter" {
 	local engine
 	for engine in ring sync; do
@@ -288,6 +308,7 @@ all_confined() {
 	assert_output '0 True'
 }
 
+# bats test_tags=flat
 @test "seccomp: stopped and continued, and hit by a signal that means nothing" {
 	local jail vm
 	for jail in '' --jail; do
@@ -314,6 +335,7 @@ capabilities_of() {
 	done | sort -u
 }
 
+# bats test_tags=flat
 @test "seccomp: no thread of root's keeps a capability that it does not need" {
 	[ "$(id -u)" -eq 0 ] || skip 'who is not root has none'
 	local engine

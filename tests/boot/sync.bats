@@ -9,6 +9,7 @@ without_io_uring() {
 	strip_returns
 }
 
+# bats test_tags=flat
 @test "sync: where io_uring is forbidden, mayfly says what to do, and that works" {
 	local error
 	for error in EPERM ENOSYS; do
@@ -21,6 +22,7 @@ without_io_uring() {
 	done
 }
 
+# bats test_tags=flat
 @test "sync: the VM has one thread more, and no ring" {
 	start_flat idle --io-engine=sync
 	wait_said .
