@@ -166,10 +166,6 @@ all_confined() {
 		run_probe "$kind:malloc"
 		assert_equal "$kind $status" "$kind 200"
 	done
-# bats test_tags=flat
-@test "seccomp: the main thread can have memory" {
-	run_probe main:malloc
-	assert_equal "$status" 200
 }
 
 # bats test_tags=flat
