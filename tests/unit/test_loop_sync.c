@@ -34,31 +34,6 @@ static int fd[2];   /* of what the test is about */
 static int file[2]; /* on the loop */
 static char buf[BIG];
 static struct err err;
-static pthread_t blocked_on[2]; /* threads of the last fallocate and fdatasync */
-
-int fallocate(int f, int mode, off_t offset, off_t len)
-{
-	(void)f;
-	(void)mode;
-	(void)offset;
-	(void)len;
-	blocked_on[0] = pthread_self();
-	return 0;
-}
-
-int fdatasync(int f)
-{
-	(void)f;
-	blocked_on[1] = pthread_self();
-	return 0;
-}
-
-static int is_blocked_on(void *arg)
-{
-	(void)arg;
-	return pthread_equal(blocked_on[0], pthread_self()) || pthread_equal(blocked_on[1], pthread_self());
-}
-
 static void on_done(struct op *o, int r)
 {
 	res[o - op] = r;
@@ -217,43 +192,6 @@ static void test_full_pipe_and_cancel(void **state)
 	assert_int_equal(res[OPS - 1], -ECANCELED);
 }
 
-/* One that would fit does not pass an earlier one that does not. */
-static int write_large_and_small(void *arg)
-{
-	(void)arg;
-	inflight = 2;
-	assert_true(loop_write(loop, &op[0], file[0], buf, PIPE_BUF, LOOP_NO_OFFSET));
-	assert_true(loop_write(loop, &op[1], file[0], "b", 1, LOOP_NO_OFFSET));
-	return 0;
-}
-
-static void test_small_stays_behind_large(void **state)
-{
-	char half[PIPE_BUF / 2] = { 0 }, got = 0;
-	int ends[2], size;
-
-	(void)state;
-	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	fd[0] = ends[1];
-	fd[1] = ends[0];
-	size = fcntl(fd[0], F_GETPIPE_SZ);
-	assert_true(size > PIPE_BUF && (size_t)size <= BIG);
-	assert_int_equal(write(fd[0], buf, (size_t)size - PIPE_BUF), size - PIPE_BUF);
-	assert_int_equal(write(fd[0], half, sizeof(half)), sizeof(half));
-	memset(buf, 'a', PIPE_BUF);
-	start();
-	loop_call(loop, write_large_and_small, NULL);
-	(void)loop_turns(loop); /* a turn later */
-	assert_int_equal(loop_call(loop, get_inflight, NULL), 2);
-	for (int left = size - PIPE_BUF / 2; left > 0; left -= PIPE_BUF / 2)
-		assert_int_equal(read(fd[1], half, sizeof(half)), sizeof(half));
-	wait_inflight(0);
-	assert_int_equal(res[0], PIPE_BUF);
-	for (int i = 0; i < PIPE_BUF; i++)
-		assert_true(read(fd[1], &got, 1) == 1 && got == 'a');
-	assert_true(read(fd[1], &got, 1) == 1 && got == 'b');
-}
-
 static void test_files(void **state)
 {
 	struct iovec text = { .iov_base = (char[]){ "text" }, .iov_len = 4 };
@@ -374,52 +312,6 @@ static int read_few(void *arg)
 	return 0;
 }
 
-/* What can only block is the worker's: with that busy, it waits, and the loop does not. */
-static int sync_behind_reads(void *arg)
-{
-	(void)read_few(arg);
-	inflight += 2;
-	assert_true(loop_fallocate(loop, &op[3], file[0], 0, 0, 4096));
-	assert_true(loop_fsync(loop, &op[4], file[0], true));
-	return 0;
-}
-
-static void test_worker_does_what_blocks(void **state)
-{
-	(void)state;
-	open_big();
-	start();
-	loop_call(loop, sync_behind_reads, NULL);
-	loop_call(loop, drain, NULL);
-	assert_int_equal(res[3], 0);
-	assert_int_equal(res[4], 0);
-	assert_false(pthread_equal(blocked_on[0], pthread_self()) || !pthread_equal(blocked_on[0], blocked_on[1]));
-	assert_int_equal(loop_call(loop, is_blocked_on, NULL), 0);
-}
-
-/* A file that is exchanged leaves no descriptor behind, of those that the loop opened itself. */
-static int exchange(void *arg)
-{
-	return loop_replace_file(loop, file[0], *(int *)arg);
-}
-
-static void test_exchange_leaks_nothing(void **state)
-{
-	int next;
-
-	(void)state;
-	loop_free(loop);
-	assert_int_equal(loop_new(&loop, "sync", LOOP_ENGINE_SYNC, LOOP_EXCHANGEABLE, &err), 0);
-	assert_int_equal(openpty(&fd[0], &fd[1], NULL, NULL, NULL), 0);
-	start();
-	next = dup(fd[0]);
-	close(next);
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(loop_call(loop, exchange, &fd[i & 1]), 0);
-	assert_int_equal(dup(fd[0]), next);
-	close(next);
-}
-
 /* An idle loop sleeps, whatever its worker has done before. */
 static void test_idle_is_idle(void **state)
 {
@@ -531,9 +423,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full_terminal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_socket, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_pipe_and_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_small_stays_behind_large, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_worker_does_what_blocks, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_exchange_leaks_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_what_the_worker_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_what_is_fresh, setup, teardown),
