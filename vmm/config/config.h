@@ -1,6 +1,7 @@
 /*
- * What the user asked for: one struct, filled from the command line and from a JSON file, checked in one place. All
- * strings are owned by the config. config_field.h describes its keys.
+ * The user's configuration: one struct, filled from the command line and from a JSON
+ * file, checked in one place. The config owns all strings. config_field.h describes its
+ * keys.
  */
 #ifndef MF_CONFIG_CONFIG_H
 #define MF_CONFIG_CONFIG_H
@@ -31,7 +32,7 @@ struct err;
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
-#define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* what poll(2) can wait for */
+#define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* the largest timeout of poll(2) */
 #define CONFIG_SERIAL_MAX 20				 /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
@@ -60,7 +61,7 @@ struct config_drive {
 };
 
 struct config_vsock {
-	char *path; /* or NULL: there is none */
+	char *path; /* or NULL: none */
 	uint32_t cid;
 };
 
@@ -86,10 +87,10 @@ struct config_net {
 	struct net_limit limit[2]; /* by enum net_queue */
 };
 
-/* What is copied from the guest to a directory of the host at the end. */
+/* A path in the guest that is copied to a directory of the host at the end. */
 struct config_artifact {
 	char *guest, *host;
-	uint64_t max_bytes; /* of its archive; 0: ARTIFACT_BYTES_DEFAULT */
+	uint64_t max_bytes; /* maximum size of its archive; 0: ARTIFACT_BYTES_DEFAULT */
 };
 
 /* A tmpfs that is mounted in the guest. */
@@ -106,15 +107,15 @@ struct config_list {
 
 enum config_tty { CONFIG_TTY_AUTO, CONFIG_TTY_ON, CONFIG_TTY_OFF };
 
-/* What is run in the guest by mayfly's init, in place of the guest's own. */
+/* The command that mayfly's init runs in the guest instead of the guest's own init. */
 struct config_command {
-	struct config_list args; /* none: there is no command */
+	struct config_list args; /* none: no command */
 	struct config_list env;	 /* NAME=VALUE */
 	char *workdir;		 /* or NULL */
 	char *user;		 /* or NULL: root; USER[:GROUP] */
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
-	bool terminal;		 /* what follows from tty; see config_complete_command */
-	bool args_of_file;	 /* an argument of the command line replaces them all */
+	bool terminal;		 /* derived from tty; see config_complete_command */
+	bool args_of_file;	 /* an argument on the command line replaces them all */
 	size_t text_len;	 /* bytes of args and env as config_command_text has them */
 };
 
@@ -126,10 +127,10 @@ struct config_ids {
 
 struct config_jail {
 	bool on;
-	bool strict; /* what cannot be had is an error */
-	char *id;    /* or NULL: of the control group */
+	bool strict; /* a protection that is unavailable is an error */
+	char *id;    /* or NULL: parent of the control group */
 	struct config_ids uid, gid;
-	char *cpu_max, *memory_max, *pids_max; /* or NULL; as the files of the control group take them */
+	char *cpu_max, *memory_max, *pids_max; /* or NULL; in the syntax of the control group's files */
 	char *io_max[CONFIG_IO_MAX_MAX];
 	unsigned num_io_max;
 	uint64_t nofile, fsize; /* limits, or 0 */
@@ -145,7 +146,7 @@ struct config {
 	uint64_t mem; /* bytes, a multiple of 4 KiB */
 	struct config_drive drive[CONFIG_DRIVES_MAX];
 	unsigned num_drives;
-	struct config_drive rootfs; /* until config_check, which makes it the first drive; path NULL: there is none */
+	struct config_drive rootfs; /* until config_check, which makes it the first drive; path NULL: no root */
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];
 	unsigned num_nets;
@@ -175,21 +176,24 @@ void config_init(struct config *c);
 void config_done(struct config *c);
 
 /*
- * Sets the key of the configuration's own (config_fields.c) from text, or adds to it if it is a list, as the option of
- * the command line with that key does: "drives" takes a drive's SPEC. Returns 0, or a negative errno with e set to what
- * the value must be ("must be 1 to 32"); the caller puts the name in front. The key must be there.
+ * Sets a key of the configuration itself (config_fields.c) from text, as the option with
+ * that key does; a list gets one more entry. "drives" takes a drive's SPEC. Returns 0, or
+ * a negative errno with e set to the accepted values ("must be 1 to 32"); the caller puts
+ * the name in front. The key must exist.
  */
 int config_set(struct config *c, const char *key, const char *text, struct err *e);
 
 /*
- * Sets cmd->terminal: as tty says, or, for CONFIG_TTY_AUTO, whether stdin and stdout are terminals. Called by config_check,
- * and by `mayfly exec`, which has a command and no VM.
+ * Sets cmd->terminal from tty. For CONFIG_TTY_AUTO, it depends on whether stdin and
+ * stdout are terminals. Called by config_check, and by `mayfly exec`, which has a command
+ * and no VM.
  */
 void config_complete_command(struct config_command *cmd);
 
 /*
- * The command as the guest's init reads it (loader/init/proto.h), to be freed by the caller, of *ret_len bytes; NULL when
- * memory is short. tty: NULL, or the size of the terminal that it gets, as stdio_relay_tty_text has it.
+ * Encodes the command for the guest's init (loader/init/proto.h). Returns *ret_len bytes,
+ * which the caller frees, or NULL if memory is short. tty: NULL, or the size of its
+ * terminal, in the form of stdio_relay_tty_text.
  */
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
@@ -199,39 +203,51 @@ const char *config_artifact_name(const struct config_artifact *a);
 /* How many virtio devices there are: drives, then network interfaces, then the vsock. */
 unsigned config_num_devices(const struct config *c);
 
-/* Whether there is a vsock: asked for, or for the talk with the init that runs the command. */
+/*
+ * Whether there is a vsock: requested by the user, or needed to talk to the init that
+ * runs the command.
+ */
 bool config_has_vsock(const struct config *c);
 
 /*
- * Reads a JSON file over c: what it sets replaces, drives and networks are added. Returns 0 or -errno; e names file,
- * line and column for a syntax error, file and key for an unknown key or a wrong type. c may then be half set;
- * config_done accepts it.
+ * Reads a JSON file into c: its values replace those of c, and its drives and networks
+ * are added. Returns 0 or -errno. e names file, line and column for a syntax error, and
+ * file and key for an unknown key or a wrong type. c may then be partly set; config_done
+ * accepts it.
  */
 int config_read_file(struct config *c, const char *path, struct err *e);
 
-/* The same from len bytes of text; name stands for the file in messages. */
+/* Reads len bytes of text the same way; messages use name for the file. */
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
 
-/* What must hold between the parts, before a VM is built from it. Fills the default kernel. Returns 0 or -errno. */
+/*
+ * Checks the rules between the parts, before a VM is built from it. Fills in the default
+ * kernel. Returns 0 or -errno.
+ */
 int config_check(struct config *c, struct err *e);
 
 /* Sets the kernel to the default one: $MAYFLY_KERNEL, or vmlinux. Returns 0 or -errno. */
 int config_find_kernel(struct config *c, struct err *e);
 
-/* The file of that name beside mayfly, in ../share/mayfly from there or in /usr/share/mayfly: a new string, or NULL. */
+/*
+ * Finds the file of that name beside mayfly, in ../share/mayfly from there, or in
+ * /usr/share/mayfly. Returns a new string, or NULL.
+ */
 char *config_find_file(const char *name);
 
 /* The resolved configuration as JSON, in the form config_read_file takes, flushed. Returns 0 or -errno with e set. */
 int config_print(const struct config *c, FILE *out, struct err *e);
 
 #define CONFIG_RUN_DIR "mayfly"		/* in /run or $XDG_RUNTIME_DIR */
-#define CONFIG_OWN_DIR "/tmp/mayfly-%u" /* where there is neither: of this user */
+#define CONFIG_OWN_DIR "/tmp/mayfly-%u" /* where neither exists: of this user */
 #define CONFIG_OWN_DIR_MAX 32
 
 /*
- * Where the control socket of name is: in /run/mayfly for root; else, or if root may not write there, in
- * $XDG_RUNTIME_DIR/mayfly, /run/user/UID/mayfly or /tmp/mayfly-UID, the first that can be, and is short enough for a
- * socket's name. Returns 0 and the path in *ret, to be freed by the caller, or -errno with e set.
+ * Finds the path of the control socket of name. For root it is in /run/mayfly. For other
+ * users, and if root may not write there, it is in $XDG_RUNTIME_DIR/mayfly,
+ * /run/user/UID/mayfly or /tmp/mayfly-UID: the first that can be made and is short enough
+ * for a socket's name. Returns 0 and the path in *ret, which the caller frees, or -errno
+ * with e set.
  */
 int config_control_path(char **ret, const char *name, struct err *e);
 

@@ -187,7 +187,7 @@ static char *put(char *at, char letter, const char *text)
 
 char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len)
 {
-	/* What the caller's terminal is. env comes behind, and wins. */
+	/* The caller's TERM. env follows it, and overrides it. */
 	const char *term = tty ? getenv("TERM") : NULL;
 	size_t size = cmd->text_len + 24 + (tty ? strlen(tty) : 0) + (term ? strlen(term) : 0) +
 		      (cmd->workdir ? strlen(cmd->workdir) : 0) + (cmd->user ? strlen(cmd->user) : 0);

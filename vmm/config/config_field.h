@@ -1,8 +1,9 @@
 /*
- * The keys of the configuration, as tables: one for the configuration itself, one for each of its objects. A row is a
- * key: where its value is, of which type it is, its bounds, its help. From the rows come the options of the command
- * line that name a key, the SPECs of drives, interfaces and the jail, the reader of --config, what --dry-run prints,
- * mayfly(5), and config_done. A new key is a row in config_fields.c.
+ * The keys of the configuration, as tables: one for the configuration itself, one for
+ * each of its objects. A row is a key: the place of its value, its type, its bounds, its
+ * help. The rows define the options of the command line that name a key and the SPECs of
+ * drives, interfaces and the jail. They also define the reader of --config, the output of
+ * --dry-run, mayfly(5), and config_done. A new key is a row in config_fields.c.
  */
 #ifndef MF_CONFIG_CONFIG_FIELD_H
 #define MF_CONFIG_CONFIG_FIELD_H
@@ -16,24 +17,34 @@ struct config_field;
 struct err;
 struct json_t;
 
-/* How a value stands in a SPEC: NAME=VALUE once, NAME alone, either of them, or NAME=VALUE any number of times. */
+/*
+ * How a SPEC writes a value: NAME=VALUE once, NAME alone, either of them, or NAME=VALUE
+ * any number of times.
+ */
 enum config_value { CONFIG_VALUE, CONFIG_FLAG, CONFIG_FLAG_OR_VALUE, CONFIG_MANY };
 
-/* What a value is. object is the struct that the row's offset is in. */
+/* The type of a value. object is the struct to which the row's offset applies. */
 struct config_type {
-	unsigned json; /* the JSON types it may have: bits 1 << JSON_STRING, ... */
+	unsigned json; /* accepted JSON types: bits 1 << JSON_STRING, ... */
 	enum config_value value;
 	/*
-	 * Sets it from text, or adds to it if it is a list. Returns 0, or -errno with e set to what it must be; the
-	 * caller puts the name in front. Numbers and booleans of JSON come as the text that they were.
+	 * Sets the value from text; a list gets one more entry. Returns 0, or -errno with
+	 * e set to the accepted values; the caller puts the name in front. Numbers and
+	 * booleans of JSON come as their text.
 	 */
 	int (*set)(void *object, const struct config_field *f, const char *text, struct err *e);
-	/* Reads an array or object; puts the key, with prefix in front, into e itself. NULL: set takes strings of an array. */
+	/*
+	 * Reads an array or object; puts the key, with prefix in front, into e itself.
+	 * NULL: set takes strings of an array.
+	 */
 	int (*read)(void *object, const struct config_field *f, struct json_t *value, const char *prefix,
 		    struct err *e);
-	/* Adds it to the JSON object to, if it is to be there. Returns whether that went well. NULL: never there. */
+	/*
+	 * Adds the value to the JSON object `to`, unless it is to be omitted. Returns
+	 * false on failure. NULL: never printed.
+	 */
 	bool (*print)(const void *object, const struct config_field *f, struct json_t *to);
-	/* Frees it. NULL: there is nothing to free. */
+	/* Frees the value. NULL: nothing to free. */
 	void (*done)(void *object, const struct config_field *f);
 };
 
@@ -43,9 +54,9 @@ struct config_field {
 	size_t at, size;	  /* of the member */
 	uint64_t min, max;	  /* of a number; max: bytes of a text */
 	const char *const *words; /* of an enum, in its order; the last is followed by NULL */
-	/* What a text must be beyond its length: returns 0, or -errno with e set. Or NULL. */
+	/* Checks a text beyond its length: returns 0, or -errno with e set. Or NULL. */
 	int (*check)(const char *text, const struct config_field *f, struct err *e);
-	const char *spec;     /* its name in a SPEC; NULL: it is not there */
+	const char *spec;     /* its name in a SPEC; NULL: not in a SPEC */
 	const char *spec_off; /* of a flag: the name that sets it to false, or NULL */
 	unsigned flags;
 	const char *help; /* NULL: that of the option with the same key */
@@ -79,28 +90,35 @@ int config_read_object(const struct config_field *fields, void *object, struct j
 		       struct err *e);
 bool config_print_object(const struct config_field *fields, const void *object, struct json_t *to);
 
-/* The same for an array of objects. begin returns the next one, with nothing set, or NULL with e set; end checks it. */
+/*
+ * The same for an array of objects. begin returns the next empty one, or NULL with e set;
+ * end checks it.
+ */
 int config_read_list(const struct config_field *f, const struct config_field *fields,
 		     void *(*begin)(struct config *c, struct err *e), int (*end)(struct config *c, struct err *e),
 		     struct config *c, struct json_t *list, struct err *e);
 bool config_print_list(const struct config_field *f, const struct config_field *fields, const void *objects,
 		       size_t size, unsigned num, struct json_t *to);
 
-/* An array of num strings, NULL when there is no memory or one is not UTF-8. */
+/* An array of num strings; NULL if memory is short or a string is not UTF-8. */
 struct json_t *config_strings(char *const *text, unsigned num);
 
-/* A value in a JSON object: takes over value, which may be NULL (out of memory, or not UTF-8). */
+/*
+ * Adds a value to a JSON object. Takes ownership of value, which may be NULL (out of
+ * memory, or not UTF-8).
+ */
 bool config_put(struct json_t *to, const char *key, struct json_t *value);
 
 /*
- * SPECs (config_spec.c). config_take_spec: parts with commas between them. config_cut_spec: parts behind colons, taken
- * from the end of text, and cut off, up to the first that is none. Both return 0 or -errno with e set.
+ * SPECs (config_spec.c). config_take_spec: parts separated by commas. config_cut_spec:
+ * parts after colons, taken and cut off from the end of text, up to the first that is
+ * none. Both return 0 or -errno with e set.
  */
 int config_take_spec(const struct config_field *fields, void *object, const char *text, const char *others,
 		     struct err *e);
 int config_cut_spec(const struct config_field *fields, void *object, char *text, struct err *e);
 
-/* Where a field's value is. */
+/* The place of a field's value. */
 static inline void *config_at(const void *object, const struct config_field *f)
 {
 	return (char *)(uintptr_t)object + f->at;
@@ -125,7 +143,9 @@ extern const struct config_type config_type_size;
 extern const struct config_type config_type_duration;
 extern const struct config_type config_type_limit_bytes, config_type_limit_ops; /* struct ratelimit_params */
 
-/* Types and checks of one part of the configuration alone, in the file that is named after it. */
+/*
+ * Types and checks of one part of the configuration, in the file that is named after it.
+ */
 extern const struct config_type config_type_drives, config_type_overlay, config_type_mount_read_only,
 	config_type_rate_limiter;
 extern const struct config_type config_type_rootfs, config_type_volume, config_type_artifacts;

@@ -52,7 +52,10 @@ static bool print_ids(const void *object, const struct config_field *f, json_t *
 
 const struct config_type config_type_ids = { .json = STRING | INTEGER, .set = set_ids, .print = print_ids };
 
-/* What the kernel's files take: words of the letters that occur in it. */
+/*
+ * The kernel's files accept words; check restricts their characters to those that occur
+ * there.
+ */
 static int check_words(const char *text, const char *allowed, const char *form, struct err *e)
 {
 	return *text && strspn(text, allowed) == strlen(text) ? 0 : err_set(e, -EINVAL, "must be %s", form);

@@ -1,10 +1,11 @@
 /*
  * The configuration as JSON, both ways; see config.h and config_field.h.
  *
- * The types of the table set a value from text, as the command line has it, so that a value means the same and is
- * refused with the same words in both places: numbers and booleans are turned back into the text that they were.
- * jansson does the syntax, with limits on depth and number range of its own; it refuses keys that come twice, text that
- * is not UTF-8 and strings with a NUL.
+ * The types of the table set a value from text, as the command line does. Numbers and
+ * booleans are turned back into text first. So a value means the same in both places, and
+ * an invalid one gets the same message. jansson parses the syntax, with its own limits on
+ * depth and number range. It refuses duplicate keys, text that is not UTF-8, and strings
+ * with a NUL.
  */
 #include <errno.h>
 #include <fcntl.h>

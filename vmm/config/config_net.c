@@ -34,7 +34,10 @@ static int set_tap(void *object, const struct config_field *f, const char *text,
 {
 	size_t len = strlen(text);
 
-	/* What Linux takes for a name, without '%', which it would replace by a number. */
+	/*
+	 * The names that Linux accepts, without '%', which Linux would replace by a
+	 * number.
+	 */
 	if (len < 1 || len >= IFNAMSIZ || strpbrk(text, "/: \t\n%") || !strcmp(text, ".") || !strcmp(text, ".."))
 		return err_set(e, -EINVAL, "must be the name of a tap, 1 to %d characters", IFNAMSIZ - 1);
 	if (set_kind(object, CONFIG_NET_TAP, e) < 0)
@@ -306,7 +309,10 @@ const struct config_type config_type_nets = {
 	.json = ARRAY, .set = add_net, .read = read_nets, .print = print_nets, .done = free_nets
 };
 
-/* What a user network has if it is not told: passt and the guest get the same. As QEMU has it, which people know. */
+/*
+ * The defaults of a user network; passt and the guest get the same. They are QEMU's,
+ * which users know.
+ */
 static int set_user_addresses(struct config_net *n, struct err *e)
 {
 	if (n->kind != CONFIG_NET_USER || n->ip)

@@ -1,4 +1,4 @@
-/* What the files of the configuration share, beside its table. */
+/* Functions that the files of the configuration share, beside the table. */
 #ifndef MF_CONFIG_CONFIG_PARTS_H
 #define MF_CONFIG_CONFIG_PARTS_H
 
@@ -9,15 +9,21 @@ struct config_drive;
 struct config_net;
 struct err;
 
-/* The next drive, with nothing set, or NULL with e set; config_end_drive checks it and counts it. */
+/*
+ * Returns the next drive, empty, or NULL with e set. config_end_drive checks it and
+ * counts it.
+ */
 struct config_drive *config_begin_drive(struct config *c, struct err *e);
 int config_end_drive(struct config *c, struct err *e);
 void config_drive_done(struct config_drive *d);
 
-/* Whether path is a directory: asked once for each drive, when its options are known. */
+/*
+ * Whether path is a directory: determined once for each drive, when its options are
+ * known.
+ */
 bool config_is_directory(const char *path);
 
-/* The checks between parts, and what follows from others. */
+/* The checks between parts, and the values that follow from others. */
 int config_complete_root(struct config *c, struct err *e);
 int config_complete_drives(struct config *c, struct err *e);
 int config_complete_nets(struct config *c, struct err *e);

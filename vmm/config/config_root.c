@@ -19,7 +19,7 @@ bool config_is_directory(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* what is not there is reported when it is opened */
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode); /* a missing file is reported when it is opened */
 }
 
 /* Cuts :WORD off the end of text. Returns whether it was there. */

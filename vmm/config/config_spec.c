@@ -102,7 +102,7 @@ int config_cut_spec(const struct config_field *fields, void *object, char *text,
 		const struct config_field *f = find(fields, colon + 1);
 		bool value = strchr(colon + 1, '=') != NULL;
 
-		/* A path may have colons: what is no option is the rest of it. */
+		/* A path may have colons: text that is no option belongs to the path. */
 		if (!f || (value ? f->type->value == CONFIG_FLAG : f->type->value == CONFIG_VALUE))
 			return 0;
 		if (take(fields, f, object, colon + 1, &seen, e) < 0)
