@@ -1,11 +1,13 @@
 /*
  * The command line; see cli.h.
  *
- * getopt_long does the parsing, in the mode that never reorders argv (a leading '-'), so that argv[optind] before a call
- * is the element that the call looks at: messages can quote it. Abbreviated long options, which getopt_long takes, are
- * refused, because a new option could change what an old script means.
+ * getopt_long parses in the mode that never reorders argv (a leading '-'). So
+ * argv[optind] before a call is the element that the call examines, and messages can
+ * quote it. getopt_long accepts abbreviated long options. mayfly refuses them, because a
+ * new option could change what an old script means.
  *
- * argv is walked twice: for the options that come first (--config), then for the rest, which override them.
+ * argv is walked twice: for the options that come first (--config), then for the rest,
+ * which override them.
  */
 #include "vmm/cli/cli.h"
 
@@ -89,7 +91,9 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
 	return err_set(e, -EINVAL, "unknown option '%.*s'; try 'mayfly %s --help'", shown, given, u->command);
 }
 
-/* What getopt_long did not take: c is '?' or ':', given the element of argv. */
+/*
+ * Reports an option that getopt_long refused: c is '?' or ':', given the element of argv.
+ */
 static int refuse(const struct cli_usage *u, int c, const char *given, struct err *e)
 {
 	const struct cli_option *o = find_option(u->options, optopt);
@@ -136,7 +140,7 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 	int at, val;
 
 	fill_tables(u->options, &tables);
-	optind = 0; /* GNU: start anew */
+	optind = 0; /* GNU: restarts the scan */
 	for (;;) {
 		at = optind ? optind : 1;
 		val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);

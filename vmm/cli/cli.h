@@ -1,6 +1,6 @@
 /*
- * The command line: commands, and the options of a command. Both are tables, from which come the parser, the help and
- * the suggestions in messages.
+ * The command line: commands, and the options of a command. Both are tables. The parser,
+ * the help and the suggestions in messages come from them.
  */
 #ifndef MF_CLI_CLI_H
 #define MF_CLI_CLI_H
@@ -21,8 +21,9 @@ struct cli_command {
 };
 
 /*
- * Sets what an option, an operand or an argument says in target, which the caller of the parser knows. Returns 0, or
- * -errno with e set to what the value must be; the parser puts the option in front.
+ * Sets the value of an option, operand or argument in target, whose type the parser's
+ * caller knows. Returns 0, or -errno with e set to the accepted values; the parser puts
+ * the option in front.
  */
 typedef int cli_setter(void *target, const char *text, struct err *e);
 
@@ -33,15 +34,24 @@ typedef int cli_setter(void *target, const char *text, struct err *e);
 struct cli_option {
 	char short_name;       /* or 0 */
 	const char *long_name; /* without the dashes; NULL: a heading */
-	/* NULL: it takes no value, and set gets fixed; else, with fixed, it may: --NAME[=VALUE]. */
+	/*
+	 * NULL: the option takes no value, and set gets fixed. Otherwise, with fixed, the
+	 * value is optional: --NAME[=VALUE].
+	 */
 	const char *value_name;
 	const char *help;
-	/* What it sets: a key, by the usage's set_key, or by its own function; neither: it prints the help. */
+	/*
+	 * What it sets: a key, by the usage's set_key, or by its own function. With
+	 * neither, it prints the help.
+	 */
 	const char *key;
 	cli_setter *set;
 	const char *fixed;
-	bool first; /* set before all others, wherever it stands: a file, which they override */
-	/* For completion: what the value begins with ("tap="). Without it, files if it is a FILE, else the key's words. */
+	bool first; /* processed before all others, wherever it is: a file, which they override */
+	/*
+	 * For completion: the beginning of a value ("tap="). Without it: files if it is a
+	 * FILE, else the key's words.
+	 */
 	const char *words;
 	bool repeatable; /* for cli_parse_strict */
 };
@@ -68,16 +78,16 @@ struct cli_option {
 	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" }
 /* clang-format on */
 
-/* What the help of a command says, and what its parser knows. */
+/* The help of a command, and what its parser accepts. */
 struct cli_usage {
 	const char *command;
-	const char *synopsis; /* what comes after the name */
+	const char *synopsis; /* the text after the name */
 	const char *about;    /* whole lines */
 	const struct cli_option *options;
-	cli_setter *argument; /* of what stands behind "--", one by one; or NULL: nothing may */
-	cli_setter *operand;  /* of what else is no option, one by one; or NULL: nothing may be */
+	cli_setter *argument; /* called for each argument after "--"; NULL: none may follow */
+	cli_setter *operand;  /* called for each other operand; NULL: none is accepted */
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
-	const char *operands; /* for completion: the words that may stand by themselves, or NULL */
+	const char *operands; /* for completion: the words that are accepted as operands, or NULL */
 };
 
 /* The commands of mayfly, in main.c. */
@@ -87,8 +97,8 @@ extern const struct cli_command cli_commands[];
 int cli_main(int argc, char **argv, const struct cli_command *commands);
 
 /*
- * Parses a command's options into target. Returns 0, 1 if the help was asked for and is printed, or a negative errno with e
- * set. Not reentrant (getopt).
+ * Parses a command's options into target. Returns 0, 1 if the help was requested and is
+ * printed, or a negative errno with e set. Not reentrant (getopt).
  */
 int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv, struct err *e);
 
@@ -99,15 +109,18 @@ int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv
 int cli_parse_strict(const struct cli_usage *usage, void *target, int argc, char **argv, int *ret_rest, struct err *e);
 
 /*
- * Parses what has no option but the help, and one operand. Returns as cli_parse, with the operand in *ret, NULL if
- * there is none.
+ * Parses a command line with no option but the help, and one operand. Returns as
+ * cli_parse, with the operand in *ret, or NULL if there is none.
  */
 int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e);
 
-/* The help of a command. The parser prints it. */
+/* Prints the help of a command; the parser calls it. */
 void cli_print_help(const struct cli_usage *usage, FILE *out);
 
-/* Of usages whose target is a struct config: its keys, and what is behind "--" as the command. */
+/*
+ * For usages whose target is a struct config: sets its keys, and the command from the
+ * words after "--".
+ */
 int cli_set_config_key(void *target, const char *key, const char *text, struct err *e);
 int cli_add_command_argument(void *target, const char *text, struct err *e);
 

@@ -35,7 +35,10 @@ static const struct {
 	{ "fish", embedded_completion_fish },
 };
 
-/* Offers prefix and name if that goes on from word. Of help the first line is shown, up to a semicolon. */
+/*
+ * Offers prefix and name if that continues word. Of help, the first line is shown, up to
+ * a semicolon.
+ */
 static void offer(const char *word, const char *prefix, const char *name, int name_len, const char *help, FILE *out)
 {
 	char whole[OFFER_MAX];

@@ -106,7 +106,7 @@ static void put_command(const struct cli_command *c, FILE *out)
 	put_options(u, out);
 }
 
-/* What the option with that key says about it. */
+/* The help of the option with that key. */
 static const char *option_help(const char *key, const struct cli_command *commands)
 {
 	for (const struct cli_command *c = commands; c->name; c++) {

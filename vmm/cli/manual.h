@@ -1,5 +1,6 @@
 /*
- * `mayfly manual`: the manual pages. Their prose is in configs/manual, what is in tables comes from there:
+ * `mayfly manual`: the manual pages. The prose is in configs/manual; tables of the code
+ * replace these lines:
  *
  *	a line @commands@	the commands of cli_commands and their options
  *	a line @keys NAME@	the keys of an object of the configuration; without NAME, of the whole
