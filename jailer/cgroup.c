@@ -1,11 +1,13 @@
 /*
  * Control groups; see cgroup.h and cgroups(7).
  *
- * They are one tree, wherever it is mounted. A directory has the files of a controller only if its parent lists the
- * controller in cgroup.subtree_control, and the parent can list only what its own parent does: so controllers are
- * enabled from the root of the tree down. A directory with processes cannot enable any, except for the root.
+ * They are one tree, wherever it is mounted. A directory has the files of a controller
+ * only if its parent lists the controller in cgroup.subtree_control. The parent can list
+ * only controllers that its own parent lists. So controllers are enabled from the root of
+ * the tree down. A directory with processes cannot enable any, except for the root.
  *
- * The tree belongs to the kernel and to root (or to whoever root gave it to): nothing here guards against symlinks in it.
+ * The tree belongs to the kernel and to root, or to a user to whom root has delegated it.
+ * Nothing here guards against symlinks in it.
  */
 #include "jailer/cgroup.h"
 
@@ -44,7 +46,7 @@ static void controller_of(const char *file, char name[CONTROLLER_MAX])
 	snprintf(name, CONTROLLER_MAX, "%.*s", (int)strcspn(file, "."), file);
 }
 
-/* Checking what was asked for. */
+/* Checks of the request. */
 
 static int check_part(const char *part, size_t len, struct err *e)
 {
@@ -123,7 +125,7 @@ static int read_file(const char *dir, const char *file, char text[LIST_MAX], str
 	return 0;
 }
 
-/* The kernel takes what it is given in one write(2), or not. */
+/* The kernel takes all of it in one write(2), or none. */
 static int write_file(const char *dir, const char *file, const char *value, struct err *e)
 {
 	MF_FREE char *path = NULL;
@@ -197,7 +199,7 @@ static int enable_controllers(const struct cgroup_params *p, const char *dir, st
 	return e->code;
 }
 
-/* Makes an empty group anew. */
+/* Replaces the group by an empty one. */
 static int remake(const char *dir, struct err *e)
 {
 	if (rmdir(dir) < 0)

@@ -14,7 +14,8 @@ struct err;
 #define CGROUP_DEPTH_MAX 16 /* parts of a parent */
 
 /*
- * A file of the group and what is written to it: "cpu.max", "50000 100000". The controller is what is before the dot.
+ * A file of the group and the text to write to it: "cpu.max", "50000 100000". The part
+ * before the dot is the controller.
  */
 struct cgroup_setting {
 	const char *file;
@@ -27,29 +28,33 @@ struct cgroup_params {
 	bool fresh;	    /* a group of that name is removed and made again, without its limits and counters */
 	struct cgroup_setting setting[CGROUP_SETTINGS_MAX];
 	unsigned num_settings;
-	const char *mountinfo; /* where the tree is looked up; NULL: /proc/self/mountinfo */
+	const char *mountinfo; /* the file that names the tree's place; NULL: /proc/self/mountinfo */
 };
 
 struct cgroup {
 	char *dir; /* owned */
 };
 
-/* Whether these can be used: the parent by its form, a setting by its file's name. Return 0 or -EINVAL with e set. */
+/* Check the parent's form, and a setting's file name. Return 0 or -EINVAL with e set. */
 int cgroup_check_parent(const char *parent, struct err *e);
 int cgroup_check_setting(const struct cgroup_setting *s, struct err *e);
 
 /*
- * Makes the group, enables the controllers that the settings need in each of its parents, and writes the settings; an
- * empty group of that name is taken over, with the limits that it has, unless fresh; one with processes is refused, as is
- * one that is to be fresh and cannot be removed: -EBUSY. Returns 0, or -errno with e set, which names the file; whatever was made until
- * then is removed.
+ * Makes the group, enables the controllers that the settings need in each of its parents,
+ * and writes the settings. An empty group of that name is reused with its present limits,
+ * unless fresh is set. Refuses with -EBUSY a group that has processes, and a group that
+ * must be fresh and cannot be removed. Returns 0, or -errno with e set, which names the
+ * file; everything made until then is removed.
  */
 int cgroup_make(struct cgroup *ret, const struct cgroup_params *p, struct err *e);
 
 /* Moves a process into it. Returns 0 or -errno with e set. */
 int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e);
 
-/* Removes the group, which must be empty (it may take the kernel a moment: waits up to a second), and frees. */
+/*
+ * Removes the group, which must be empty, and frees. The kernel may need a moment: waits
+ * up to a second.
+ */
 void cgroup_remove(struct cgroup *g);
 
 /* Frees, and leaves the group where it is. */

@@ -1,24 +1,27 @@
 /*
  * The jailer: its order; see fcjailer.h.
  *
- * What needs the host's files comes first (the executable, the directories, the network namespace, the control group),
- * then the process gives up everything but its directory (fcjail_enter), then it makes what its program needs there,
- * and last it sets its limits, which are not for what it does itself, and gives up its privileges. A step that fails
- * ends all: nothing runs with less protection than was asked for.
+ * Steps that need the host's files come first: the executable, the directories, the
+ * network namespace, the control group. Then the process gives up everything but its
+ * directory (fcjail_enter) and makes the files that its program needs there. Last, it
+ * sets its limits, which must not apply to its own work, and drops its privileges. A
+ * failure of any step ends the jailer: nothing runs with less protection than was
+ * requested.
  *
- * Without daemonize and new_pid_ns this process becomes the program. With one of them the program is a process of its
- * own:
+ * Without daemonize and new_pid_ns this process becomes the program. With one of them the
+ * program is a process of its own:
  *
  *	daemonize	jailer -- fork, setsid, /dev/null --> middle -- fork --> program
  *	new_pid_ns	jailer -- fork into the namespace --> program
  *	both		jailer -- fork, setsid, /dev/null --> middle -- fork into the namespace --> program
  *
- * Its parent is who knows its pid, and writes that into the file; until then the program's process waits at the pipe
- * `go`. The jailer waits at the pipe `report`, which ends when the program runs (O_CLOEXEC) or brings the sentence of
- * an error. So when the jailer has ended with status 0, the program runs and its pid can be read.
+ * Its parent knows its pid, and writes that into the file. Until then the program's
+ * process waits on the pipe `go`. The jailer waits on the pipe `report`. It reads EOF
+ * when the program runs (O_CLOEXEC), or the sentence of an error. So once the jailer has
+ * ended with status 0, the program runs and its pid can be read.
  *
- * no_new_privs is set, although the programs that this is made for set it themselves: there is no file with privileges
- * in a jail that would need it unset.
+ * no_new_privs is set, although the programs for which this is made set it themselves: no
+ * file in a jail has privileges that need it unset.
  */
 #include "jailer/fcjailer.h"
 
@@ -170,7 +173,7 @@ static int become(const struct jailer *w, uint64_t start_cpu_us, struct err *e)
 /* In a process that is not the jailer: hands the sentence over to it. */
 static void __attribute__((noreturn)) report(const struct jailer *w, const struct err *e)
 {
-	(void)fdio_write_all(w->report[1], e->text, strlen(e->text)); /* nobody else could be told */
+	(void)fdio_write_all(w->report[1], e->text, strlen(e->text)); /* there is nowhere else to report it */
 	_exit(CHILD_FAILED);
 }
 
@@ -222,7 +225,7 @@ static void __attribute__((noreturn)) middle(struct jailer *w, struct err *e)
 	_exit(0);
 }
 
-/* Waits until the program runs, or for what has gone wrong. */
+/* Waits until the program runs or reports an error. */
 static int wait_for_report(struct jailer *w, struct err *e)
 {
 	char text[ERR_TEXT_MAX];

@@ -1,7 +1,8 @@
 /*
- * `mayfly jailer`: what Firecracker's jailer does, with its options and its layout of files, for programs that start
- * microVMs with it. It makes a directory the root of a process, gives that process devices, limits and an unprivileged
- * user, and runs a program there, a copy of an executable that must be static:
+ * `mayfly jailer`: replaces Firecracker's jailer, with its options and its layout of
+ * files, for programs that use it to start microVMs. It makes a directory the root of a
+ * process and gives that process devices, limits and an unprivileged user. Then it runs a
+ * program there: a copy of an executable, which must be static.
  *
  *	CHROOT_BASE/EXEC_NAME/ID/root/EXEC_NAME		the copy
  *	CHROOT_BASE/EXEC_NAME/ID/root/EXEC_NAME.pid	its pid, as the caller of the jailer sees it
@@ -34,14 +35,14 @@ struct fcjailer_params {
 	struct cgroup_setting cgroup[CGROUP_SETTINGS_MAX]; /* owned strings, see add_cgroup */
 	unsigned num_cgroups;
 	uint64_t no_file;
-	uint64_t fsize; /* bytes, UINT64_MAX: not limited */
+	uint64_t fsize; /* bytes, UINT64_MAX: no limit */
 	char *const *extra;
-	unsigned num_extra;    /* what comes last on the program's command line */
+	unsigned num_extra;    /* the last arguments on the program's command line */
 	uint64_t start_us;     /* CLOCK_MONOTONIC, */
 	uint64_t start_cpu_us; /* and the processor time of this process, when it started */
 };
 
-/* The defaults, and now as the time of the start. */
+/* Sets the defaults, and the time of the start to now. */
 void fcjailer_init(struct fcjailer_params *p);
 void fcjailer_done(struct fcjailer_params *p);
 
@@ -51,14 +52,15 @@ void fcjailer_done(struct fcjailer_params *p);
  */
 int fcjailer_set(struct fcjailer_params *p, const char *option, const char *text, struct err *e);
 
-/* Whether all is there that must be. Returns 0 or -EINVAL with e set. */
+/* Checks that all required options are set. Returns 0 or -EINVAL with e set. */
 int fcjailer_check(const struct fcjailer_params *p, struct err *e);
 
 /*
- * Becomes the program: returns only if that fails, with -errno and e set. With daemonize or new_pid_ns the program runs
- * in another process, and 0 is returned when it does. All files from 3 up are closed, and the environment is cleared,
- * either way. What was made in the file system is removed if it fails, as far as that is possible; of control groups,
- * those that it has not entered.
+ * Executes the program: returns only on failure, with -errno and e set. With daemonize or
+ * new_pid_ns the program runs in another process, and 0 is returned once it does. Either
+ * way, all files from 3 up are closed, and the environment is cleared. On failure, what
+ * was made in the file system is removed as far as possible, and so are the control
+ * groups that this process has not entered.
  */
 int fcjailer_run(const struct fcjailer_params *p, struct err *e);
 

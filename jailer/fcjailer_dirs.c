@@ -1,12 +1,15 @@
 /*
- * The files of a jail; see fcjailer.h. This runs as root in directories that somebody else may have written to: whoever
- * may start microVMs, or the microVM that had this id before. So
+ * The files of a jail; see fcjailer.h. This runs as root in directories to which others
+ * may have written: a user who may start microVMs, or the microVM that had this id
+ * before. So
  *
- *   * each directory on the way to the jail is opened by its name in the one above, without following links, and must be
- *     root's, and nobody else's to write; one with the sticky bit (/tmp) will do, since what is root's in it cannot be exchanged;
- *   * the root and what is in it may also be the user's, who had the same jail before: everything that is made in it must
- *     not have been there, whatever it is (O_EXCL, mknod), and what it then is, is told by its fd;
- *   * nothing is given to the user before all is made.
+ * * each directory on the way to the jail is opened by its name in the one above, without
+ *   following links. It must be root's, and writable by root alone. A directory with the
+ *   sticky bit (/tmp) is accepted: root's files in it cannot be replaced.
+ * * the root and its contents may also be the user's, who had the same jail before. A
+ *   file made there must be new, whatever it is (O_EXCL, mknod), and from then on it is
+ *   examined by its fd.
+ * * nothing is given to the user before everything is made.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +86,9 @@ static void remember(struct fcjail *j, int dir, const char *name, int flags)
 	snprintf(j->made[j->num_made++].name, NAME_MAX + 1, "%s", name);
 }
 
-/* What keeps others from exchanging things in a directory. owner is who may have it besides root. */
+/*
+ * Checks that others cannot replace files in a directory. owner may own it besides root.
+ */
 static int check_safe(int fd, const char *path, uid_t owner, struct err *e)
 {
 	struct stat st;
@@ -103,7 +108,7 @@ static int check_safe(int fd, const char *path, uid_t owner, struct err *e)
 	return 0;
 }
 
-/* What is in the way, for a message. */
+/* Names the file that is in the way, for a message. */
 static const char *kind_at(int dir, const char *name)
 {
 	struct stat st;
@@ -276,7 +281,7 @@ static int copy(int from, int to, uint64_t size)
 	return 0;
 }
 
-/* The copy is root's, so that the user does not write to what it runs. */
+/* Root owns the copy, so that the user cannot write to the program that it runs. */
 int fcjail_copy_exec(struct fcjail *j, struct err *e)
 {
 	MF_CLOSE int to = fcjail_make_file(j, j->name, e);
@@ -292,7 +297,10 @@ int fcjail_copy_exec(struct fcjail *j, struct err *e)
 	return 0;
 }
 
-/* Makes a device and gives it to the user. What is chowned is what is at the end of the fd, and was just made. */
+/*
+ * Makes a device and gives it to the user. The chown applies to the fd of the node just
+ * made.
+ */
 static int make_device(struct fcjail *j, int dir, const char *where, const char *name, dev_t number, struct err *e)
 {
 	MF_CLOSE int fd = -1;

@@ -33,10 +33,11 @@ int fcjail_limit(uint64_t no_file, uint64_t fsize, struct err *e)
 }
 
 /*
- * As a slave, the namespace sees what is mounted on the host in the jail's directory later, and the host sees nothing of
- * what is mounted here. The root must be a mount: a copy of its directory, with the mounts in it, on top of itself. The
- * directory is the one that was opened, whatever its path leads to by now: it is the current one when the namespace is
- * made, because that, unlike a fd, is carried over into it.
+ * As a slave, the namespace sees later mounts of the host in the jail's directory, and
+ * the host sees none of its mounts. The root must be a mount: a copy of its directory,
+ * with the mounts in it, on top of itself. The directory is the one that was opened,
+ * wherever its path leads by now. It is the current directory when the namespace is made:
+ * unlike an fd, that is carried over into the namespace.
  */
 int fcjail_enter(struct fcjail *j, struct err *e)
 {
@@ -65,8 +66,9 @@ int fcjail_enter(struct fcjail *j, struct err *e)
 }
 
 /*
- * The kernel clears the capabilities of who is no longer root, unless told not to by securebits that were inherited: so
- * that is not relied on. Root keeps them, since that is what --uid 0 asks for.
+ * The kernel clears the capabilities of a process that stops being root, unless it has
+ * inherited securebits that forbid it. So do not rely on that. Root keeps its
+ * capabilities, since --uid 0 asks for them.
  */
 int fcjail_drop(uid_t uid, gid_t gid, struct err *e)
 {

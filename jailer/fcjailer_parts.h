@@ -1,4 +1,4 @@
-/* What the files of the jailer share; see fcjailer.h. */
+/* Declarations that the files of the jailer share; see fcjailer.h. */
 #ifndef MF_JAILER_FCJAILER_PARTS_H
 #define MF_JAILER_FCJAILER_PARTS_H
 
@@ -10,7 +10,7 @@ struct err;
 
 #define FCJAIL_MADE_MAX 16
 
-/* The directories of a jail, and all that was made for it. */
+/* The directories of a jail, and everything that was made for it. */
 struct fcjail {
 	char exec_path[PATH_MAX]; /* of the executable, on the host */
 	const char *name;	  /* of it: the last part */
@@ -46,7 +46,10 @@ int fcjail_make_root(struct fcjail *j, const char *base, const char *id, struct 
 /* Then copies the executable into it. Returns 0 or -errno with e set. */
 int fcjail_copy_exec(struct fcjail *j, struct err *e);
 
-/* Makes a file in the root that was not there. Returns its fd (O_CLOEXEC, for writing), or -errno with e set. */
+/*
+ * Creates a new file in the root. Returns its fd (O_CLOEXEC, for writing), or -errno with
+ * e set.
+ */
 int fcjail_make_file(struct fcjail *j, const char *name, struct err *e);
 
 /*
@@ -54,16 +57,19 @@ int fcjail_make_file(struct fcjail *j, const char *name, struct err *e);
  */
 int fcjail_make_devices(struct fcjail *j, struct err *e);
 
-/* Makes the root this process's, in a mount namespace of its own. Returns 0 or -errno with e set. */
+/*
+ * Makes the root directory this process's root, in a mount namespace of its own. Returns
+ * 0 or -errno with e set.
+ */
 int fcjail_enter(struct fcjail *j, struct err *e);
 
 /* Each of these returns 0 or -errno with e set. */
 int fcjail_join_netns(const char *path, struct err *e);
-int fcjail_limit(uint64_t no_file, uint64_t fsize, struct err *e); /* fsize UINT64_MAX: not limited */
+int fcjail_limit(uint64_t no_file, uint64_t fsize, struct err *e); /* fsize UINT64_MAX: no limit */
 
 /*
- * Becomes the user, without any other group, and without capabilities unless it is root. Returns 0 or -errno with e
- * set.
+ * Switches to the user, without supplementary groups, and without capabilities unless the
+ * user is root. Returns 0 or -errno with e set.
  */
 int fcjail_drop(uid_t uid, gid_t gid, struct err *e);
 

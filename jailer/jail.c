@@ -1,26 +1,29 @@
 /*
  * Theory of operation.
  *
- * Nobody can take away from himself what he still needs, and each step here needs something that a later one takes:
+ * Each step here drops something. The order is fixed, because each step also needs
+ * something that a later step drops:
  *
  *  1. limits and control group	while root may raise a limit, and the group's files can be reached
- *  2. user namespace		in it we have all capabilities, which the others need, and outside of it none. A process
- *				outside, which still can, writes which user we are: a single one
- *  3. securebits, bounding set	while there is CAP_SETPCAP, and /proc for libcap-ng to look at. From here on a change of
- *				the user takes no capabilities away
+ *  2. user namespace		in it we have all capabilities, which the other steps need, and outside of it none. A
+ *				process outside, which still can, maps a single user
+ *  3. securebits, bounding set	while there is CAP_SETPCAP, and /proc for libcap-ng. From here on a change of the user
+ *				drops no capabilities
  *  4. the other namespaces	mount, PID (of the children), network, IPC, UTS; cgroup, whose root is the group of step 1
- *  5. the empty root		a tmpfs without room for a single file, not writable; pivot_root, and the old one unmounted
- *  6. the user			is another one from here on; the old root may be closed to him
- *  7. open files		those that were opened for us stay, no directories among them; and no environment
+ *  5. the empty root		a tmpfs without room for a single file, read-only; pivot_root, then the old root is unmounted
+ *  6. the user			switches to another user, who might not reach the old root
+ *  7. open files		files that were opened for us stay, no directories among them; and no environment
  *  8. capabilities		all sets are emptied; no_new_privs, undumpable
  *  9. Landlock			after no_new_privs, without which it is for root, and after the mounts, which it forbids
  *
- * A jail without a user namespace is root's way where there are none: all but step 2 is the same.
+ * Without user namespaces, root enters the same jail, except for step 2.
  *
- * The PID namespace is for children, so jail_fork makes two, and the process that has entered ends. The first is PID 1,
- * which does nothing but wait for its end: the main process as PID 1 would not be stopped by the terminal, nor killed by
- * its own abort(), and its end would wait for the reaper of the VM (vmm/process/async_teardown.c). Both are the children of the process
- * outside, which so has the true status of the main one at once.
+ * The PID namespace is for children, so jail_fork makes two, and the process that has
+ * entered ends. The first is PID 1, and only waits for its end. The main process must not
+ * be PID 1: the terminal could not stop it, its own abort() would not kill it, and its
+ * end would wait for the process that tears the VM down (vmm/process/async_teardown.c).
+ * Both are children of the process outside, which therefore gets the main process's true
+ * status at once.
  */
 #include "jailer/jail.h"
 
@@ -215,6 +218,6 @@ int jail_fork(struct jail_pids *ret, bool own_pids, int life_fd, struct err *e)
 		return 0;
 	}
 	close(life_fd);
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the parent has ended already, init has been told by life_fd */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the parent has ended already, init sees EOF on life_fd */
 	return 1;
 }

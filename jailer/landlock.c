@@ -1,9 +1,10 @@
 /*
  * Landlock; see landlock.h.
  *
- * A ruleset names the kinds of access that it handles; of these, what no rule allows is forbidden. Kernels know more kinds
- * with each version of the ABI and refuse those that they do not know, so what is asked for is cut to what there is. The
- * headers of older kernels have not all of them, hence the numbers here.
+ * A ruleset names the kinds of access that it handles. A handled access that no rule
+ * allows is forbidden. Each version of the ABI adds kinds, and a kernel refuses kinds
+ * that it does not know. So the request is cut to what the kernel knows. Headers of older
+ * kernels lack some of the constants, hence the numbers here.
  */
 #include "jailer/landlock.h"
 

@@ -1,6 +1,7 @@
 /*
- * Landlock: what the calling thread, and all that it makes, can do with files, TCP ports, abstract Unix sockets and
- * processes outside, whatever their permissions say. What is open already is not concerned.
+ * Landlock: limits what the calling thread, and its children, can do with files, TCP
+ * ports, abstract Unix sockets and outside processes, whatever their permissions say.
+ * Files that are already open are not affected.
  */
 #ifndef MF_JAILER_LANDLOCK_H
 #define MF_JAILER_LANDLOCK_H
@@ -9,7 +10,10 @@
 
 struct err;
 
-/* What may still be done below a directory; path NULL: nothing. Without linux/landlock.h, whose bits these are. */
+/*
+ * The operations that stay allowed below a directory; path NULL: none. For use without
+ * linux/landlock.h, which defines these bits.
+ */
 #define LANDLOCK_REMOVE_SOCKETS (1ULL << 5 | 1ULL << 9) /* remove files; make sockets, to rename them */
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
 #define LANDLOCK_UNPACK                                                                                                \
@@ -23,12 +27,16 @@ struct landlock_dir {
 	uint64_t access;
 };
 
-/* The version of this kernel's Landlock, or -errno: -ENOSYS or -EOPNOTSUPP where there is none. */
+/*
+ * The version of this kernel's Landlock, or -errno: -ENOSYS or -EOPNOTSUPP if it is
+ * unavailable.
+ */
 int landlock_abi(void);
 
 /*
- * Forbids all that this kernel's Landlock knows, but for what dir has. no_new_privs is set. Returns 0, or -errno with e
- * set: -ENOSYS or -EOPNOTSUPP where there is no Landlock.
+ * Forbids every operation that this kernel's Landlock knows, except those that dir
+ * allows. no_new_privs must be set. Returns 0, or -errno with e set: -ENOSYS or
+ * -EOPNOTSUPP if Landlock is unavailable.
  */
 int landlock_restrict(const struct landlock_dir *dir, unsigned num, struct err *e);
 

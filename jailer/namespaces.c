@@ -45,7 +45,10 @@ int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e)
 {
 	char text[64];
 
-	/* Who is not root gives up setgroups(2): a group that takes rights away could be left with it. */
+	/*
+	 * Without root, a process must give up setgroups(2) first: leaving a group that
+	 * denies rights would gain rights.
+	 */
 	if (!is_root && write_proc(pid, "setgroups", "deny", e) < 0)
 		return e->code;
 	snprintf(text, sizeof(text), "%u %u 1", gid, gid);
@@ -57,7 +60,10 @@ int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e)
 
 int namespaces_pivot(struct err *e)
 {
-	/* The old root is then on top of the new one, and goes, with all that is mounted in it (pivot_root(2), "Notes"). */
+	/*
+	 * The old root is then on top of the new one. It is unmounted with all mounts in
+	 * it (pivot_root(2), "Notes").
+	 */
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
 		return err_sys(e, "pivot_root");
 	if (umount2(".", MNT_DETACH) < 0)
@@ -69,7 +75,10 @@ int namespaces_empty_root(struct err *e)
 {
 	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
-	/* Or what is done here would be seen outside, if the root is a shared mount. */
+	/*
+	 * Otherwise mounts made here would be visible outside, if the root is a shared
+	 * mount.
+	 */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(e, "make the mounts private");
 	if (mount("jail", "/", "tmpfs", flags, "mode=555,size=4k,nr_inodes=1") < 0)

@@ -7,31 +7,32 @@
 
 struct err;
 
-/* A namespace that is made by unshare(2), by name. flag 0 ends the table. */
+/* The name of a namespace that unshare(2) makes. flag 0 ends the table. */
 struct namespaces_kind {
 	int flag;
 	const char *name;
 };
 extern const struct namespaces_kind namespaces_kinds[];
 
-/* Leaves for new ones, all in one call. Returns 0 or -errno. */
+/* Moves into new ones, all in one call. Returns 0 or -errno. */
 int namespaces_unshare(int flags);
 
 /*
- * Of the process pid, which is in a new user namespace: the only user is uid and the only group gid, which are those of
- * the namespace that the caller is in. Who may not choose (not root) maps its own. Returns 0 or -errno with e set.
+ * Maps one user, uid, and one group, gid, into the new user namespace of process pid.
+ * Both are ids of the caller's namespace. A caller other than root can map only its own.
+ * Returns 0 or -errno with e set.
  */
 int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e);
 
 /*
- * The current directory, which is a mount of its own, becomes the root; what was the root is not mounted any more. In a
- * mount namespace of our own. Returns 0 or -errno with e set.
+ * Makes the current directory, which is a mount of its own, the root, and unmounts the
+ * old root. In a mount namespace of our own. Returns 0 or -errno with e set.
  */
 int namespaces_pivot(struct err *e);
 
 /*
- * The root becomes an empty tmpfs that cannot be written to, and everything else is gone, in a mount namespace of our own.
- * Returns 0 or -errno with e set.
+ * Makes an empty read-only tmpfs the root and unmounts everything else, in a mount
+ * namespace of our own. Returns 0 or -errno with e set.
  */
 int namespaces_empty_root(struct err *e);
 

@@ -1,4 +1,4 @@
-/* What a process could do because of who it is; see privileges.h. */
+/* The privileges of a process; see privileges.h. */
 #include "jailer/privileges.h"
 
 #include <cap-ng.h>
@@ -15,7 +15,10 @@
 #include "jailer/seccomp.h"
 #include "vmm/base/err.h"
 
-/* User 0 is nobody special; changes of the user change no capabilities; none are kept for a program. For ever. */
+/*
+ * User 0 has no special rights; changing the user changes no capabilities; execve keeps
+ * none. The bits are locked.
+ */
 #define SECUREBITS                                                                                                     \
 	(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |               \
 	 SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
@@ -35,7 +38,7 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
 	uid_t u[3];
 	gid_t g[3];
 
-	/* Groups first: who is no longer root cannot. */
+	/* Groups first: only root can change them. */
 	if (setgroups(0, NULL) < 0)
 		return err_sys(e, "drop the supplementary groups");
 	if (setresgid(gid, gid, gid) < 0)
