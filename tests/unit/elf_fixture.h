@@ -2,25 +2,13 @@
 #ifndef MF_TESTS_UNIT_ELF_FIXTURE_H
 #define MF_TESTS_UNIT_ELF_FIXTURE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#define RAM (64 * MIB)
+#include "tests/unit/loader_fixture.h"
 
-#include <cmocka.h>
 #include <elf.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "loader/kernel.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
 
-#define RAM (64 * MIB)
 #define TEXT 0x1000000ULL
 #define DATA 0x1003000ULL
 #define TEXT_AT 0x1000U /* in the file; 0x2345 bytes */
@@ -38,11 +26,6 @@ struct image {
 	uint64_t file_size; /* if larger: the rest is a hole */
 	uint8_t bytes[IMAGE_SIZE];
 };
-
-static struct mem ram;
-static struct err err;
-static char path[64];
-static int file = -1;
 
 static uint32_t add_note(uint8_t *at, const char *name, uint32_t type, const void *desc, uint32_t len)
 {
@@ -131,29 +114,9 @@ static void write_image(struct image *im)
 		memcpy(im->bytes, &im->h, sizeof(im->h));
 		memcpy(im->bytes + sizeof(im->h), im->p, sizeof(im->p));
 	}
-	file = memfd_create("kernel", MFD_CLOEXEC);
-	assert_true(file >= 0);
-	assert_int_equal(pwrite(file, im->bytes, im->size, 0), im->size);
+	make_file_of(im->bytes, im->size);
 	if (im->file_size > im->size)
 		assert_int_equal(ftruncate(file, (off_t)im->file_size), 0);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-}
-
-static inline int setup(void **state)
-{
-	(void)state;
-	err = (struct err){ 0 };
-	return mem_init(&ram, RAM, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	if (file >= 0)
-		close(file);
-	file = -1;
-	return 0;
 }
 
 #endif

@@ -1,22 +1,9 @@
 /* The bzImage loader: a good kernel, and every way in which a hostile one can be wrong (one row per case). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#define RAM (64 * MIB)
+#include "tests/unit/loader_fixture.h"
 
 #include "loader/kernel.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
 
-#define RAM (64 * MIB)
 #define PREFERRED 0x1000000ULL
 #define SETUP_SECTS 3U
 #define PROGRAM_AT ((SETUP_SECTS + 1) * 512)
@@ -25,10 +12,6 @@
 #define SIGNATURE_SIZE 0x100U /* what follows the program in the file */
 #define FILE_SIZE (PROGRAM_AT + PROGRAM_SIZE + SIGNATURE_SIZE)
 
-static struct mem ram;
-static struct err err;
-static char path[64];
-static int file = -1;
 static uint8_t image[FILE_SIZE];
 static size_t image_size;
 
@@ -63,31 +46,15 @@ static void good_image(void)
 	image_size = FILE_SIZE;
 }
 
-static int setup(void **state)
+static int setup_good(void **state)
 {
-	(void)state;
-	err = (struct err){ 0 };
 	good_image();
-	return mem_init(&ram, RAM, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	if (file >= 0)
-		close(file);
-	file = -1;
-	return 0;
+	return setup(state);
 }
 
 static void write_image(void)
 {
-	if (file >= 0)
-		close(file);
-	file = memfd_create("kernel", MFD_CLOEXEC);
-	assert_int_equal(write(file, image, image_size), image_size);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	make_file_of(image, image_size);
 }
 
 static void loads_at(uint64_t address)
@@ -300,14 +267,14 @@ static void test_bad_when_not_relocatable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_good, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_setup_sects_zero_is_four, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_addresses, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_last_paragraph_is_not_padded, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_32_bit, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_short_header, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_bad_when_not_relocatable, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_good, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_setup_sects_zero_is_four, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_addresses, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_last_paragraph_is_not_padded, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_32_bit, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_short_header, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_bad, setup_good, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_when_not_relocatable, setup_good, teardown),
 	};
 
 	return cmocka_run_group_tests_name("bzimage", tests, NULL, NULL);

@@ -1,10 +1,6 @@
 /* The command line: options of `mayfly run`, their precedence over --config, messages, help, and the commands. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/config_fixture.h"
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,31 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
-#include "vmm/config/config.h"
 
 #define ARGS_MAX 32
-
-static struct config conf;
-static struct err err;
-
-static int setup(void **state)
-{
-	(void)state;
-	config_init(&conf);
-	err = (struct err){ 0 };
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	config_done(&conf);
-	return 0;
-}
 
 /* Parses arguments, which end with NULL, into a fresh conf. */
 #define parse(...) parse_args((const char *[]){ "run", __VA_ARGS__, NULL })

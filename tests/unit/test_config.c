@@ -1,10 +1,6 @@
 /* The configuration: setters, drives and the checks between parts. JSON is in test_config_json.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/config_fixture.h"
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,27 +9,7 @@
 #include <unistd.h>
 
 #include "virtio/vsock.h"
-#include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config/config.h"
-
-static struct config conf;
-static struct err err;
-
-static int setup(void **state)
-{
-	(void)state;
-	config_init(&conf);
-	err = (struct err){ 0 };
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	config_done(&conf);
-	return 0;
-}
 
 /* The setter refuses text, says so and changes nothing. */
 static void refuses(const char *key, const char *text, const char *message)

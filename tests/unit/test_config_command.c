@@ -1,10 +1,6 @@
 /* The command in the configuration: setters, its text for the guest's init, and what needs it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/config_fixture.h"
 
-#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,27 +10,12 @@
 #include <unistd.h>
 
 #include "loader/init/proto.h"
-#include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config/config.h"
 
-static struct config conf;
-static struct err err;
-
-static int setup(void **state)
+static int setup_kernel(void **state)
 {
-	(void)state;
-	config_init(&conf);
-	err = (struct err){ 0 };
 	setenv("MAYFLY_KERNEL", "/proc/self/exe", 1); /* some file */
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	config_done(&conf);
-	return 0;
+	return setup(state);
 }
 
 static void accepts(const char *key, const char *text)
@@ -295,7 +276,7 @@ static void test_file_and_command_line(void **state)
 	EXPECT_TEXT(NULL, "anew\0aone\0eA=1\0");
 }
 
-#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup_kernel, teardown)
 
 /* The name that it has in HOSTDIR is the last of the guest's path, and has to be one. */
 static void test_tmpfs(void **state)

@@ -1,10 +1,6 @@
 /* The configuration as JSON: what is read, where and why text is refused, and the round trip through config_print. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/config_fixture.h"
 
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,27 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config/config.h"
-
-static struct config conf;
-static struct err err;
-
-static int setup(void **state)
-{
-	(void)state;
-	config_init(&conf);
-	err = (struct err){ 0 };
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	config_done(&conf);
-	return 0;
-}
 
 static void check_full(const struct config *c)
 {

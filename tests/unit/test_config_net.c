@@ -1,36 +1,12 @@
 /* Network interfaces in the configuration: what is taken, what is refused with which words, and the way through JSON. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/config_fixture.h"
 
-#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/err.h"
 #include "vmm/base/util.h"
-#include "vmm/config/config.h"
-
-static struct config conf;
-static struct err err;
-
-static int setup(void **state)
-{
-	(void)state;
-	config_init(&conf);
-	err = (struct err){ 0 };
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	config_done(&conf);
-	return 0;
-}
 
 static const struct config_net *add(const char *spec)
 {

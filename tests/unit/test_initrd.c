@@ -1,49 +1,15 @@
 /* The initrd: where it goes, copied or mapped, and what is refused. And how files become guest memory at all. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#define RAM (32 * MIB)
+#include "tests/unit/loader_fixture.h"
 
-#include <cmocka.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "loader/filemem.h"
 #include "loader/initrd.h"
 #include "loader/kernel.h"
 #include "loader/layout.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
 
-#define RAM (32 * MIB)
 #define KERNEL_END 0x1c16000ULL
-
-static struct mem ram;
-static struct err err;
-static char path[64];
-static int file = -1;
-
-static int setup(void **state)
-{
-	(void)state;
-	err = (struct err){ 0 };
-	return mem_init(&ram, RAM, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	if (file >= 0)
-		close(file);
-	file = -1;
-	return 0;
-}
 
 static uint8_t pattern(uint64_t i)
 {

@@ -1,43 +1,10 @@
 /* Files that are no kernel at all: the loader names what they are. Bad kernels are in test_elf.c and test_bzimage.c. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/loader_fixture.h"
 
-#include <cmocka.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "loader/kernel.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
-
-static struct mem ram;
-static struct err err;
-static char path[64];
-static int file = -1;
-
-static int setup(void **state)
-{
-	(void)state;
-	err = (struct err){ 0 };
-	return mem_init(&ram, 2 * MIB, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	if (file >= 0)
-		close(file);
-	file = -1;
-	return 0;
-}
 
 static void refused(const char *message)
 {
@@ -73,11 +40,8 @@ static void test_other_formats(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(formats); i++) {
-		file = memfd_create("kernel", MFD_CLOEXEC);
-		assert_int_equal(write(file, formats[i].head, formats[i].len), formats[i].len);
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+		make_file_of(formats[i].head, formats[i].len);
 		refused(formats[i].message);
-		close(file);
 	}
 }
 

@@ -1,20 +1,7 @@
 /* The MP table, read back the way a guest does: scan, checksums, entries by their documented offsets. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <string.h>
+#include "tests/unit/loader_fixture.h"
 
 #include "loader/mptable.h"
-#include "vmm/base/err.h"
-#include "vmm/base/util.h"
-#include "vmm/core/mem.h"
-
-static struct mem ram;
-static struct err err;
 
 /* What the parser found. */
 static struct {
@@ -30,20 +17,6 @@ static struct {
 	unsigned local_nmi;
 	unsigned entries;
 } mp;
-
-static int setup(void **state)
-{
-	(void)state;
-	err = (struct err){ 0 };
-	return mem_init(&ram, 2 * MIB, &err);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	mem_done(&ram);
-	return 0;
-}
 
 static uint16_t get16(const uint8_t *p)
 {
