@@ -100,6 +100,11 @@ static int write_then_read(void *arg)
 	assert_true(loop_read(f->loop, &f->op[1], f->tmp, f->buf[0], sizeof(f->buf[0]), 106));
 	assert_true(loop_fsync(f->loop, &f->op[2], f->tmp, true));
 	loop_drain(f->loop, &f->inflight);
+	f->iov[0] = (struct iovec){ .iov_base = f->buf[1], .iov_len = 4 };
+	f->iov[1] = (struct iovec){ .iov_base = f->buf[1] + 8, .iov_len = 7 };
+	f->inflight = 1;
+	assert_true(loop_readv(f->loop, &f->op[3], f->tmp, f->iov, 2, 100));
+	loop_drain(f->loop, &f->inflight);
 	return 42;
 }
 
@@ -112,6 +117,9 @@ static void test_read_write_fsync(void **state)
 	assert_int_equal(f->res[1], 5);
 	assert_memory_equal(f->buf[0], "world", 5);
 	assert_int_equal(f->res[2], 0);
+	assert_int_equal(f->res[3], 11);
+	assert_memory_equal(f->buf[1], "hell", 4);
+	assert_memory_equal(f->buf[1] + 8, "o world", 7);
 }
 
 static int write_then_punch(void *arg)

@@ -52,8 +52,8 @@ static const struct cli_option run_options[] = {
 	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
 	  .key = "tmpfs" },
 	{ 0, "scratch", "SIZE",
-	  "how much of the guest's memory the changes to its root\nand volumes, /tmp, /run and /dev/shm may take together;\n"
-	  "default: half of it",
+	  "how much of the guest's memory the changes to its\nroot and volumes, /tmp, /run and /dev/shm may take\n"
+	  "together; default: half of it",
 	  .key = "scratch" },
 	{ 0, "artifact", "SPEC", "/GUEST=HOSTDIR: copied out at the end; repeatable", .key = "artifacts",
 	  .words = CLI_FILES },
