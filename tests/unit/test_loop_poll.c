@@ -1,4 +1,4 @@
-/* Polls of a loop for sockets end for what they ask for, and for nothing else: on a real io_uring, and without. */
+/* Polls of sockets end for what they ask for, and for nothing else: on a real io_uring, and without. */
 #include "tests/unit/real_loop.h"
 
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 
 struct fixture {
 	int pair[2]; /* the first is polled */
+	int file;    /* or, on a loop of fixed files, this */
 	struct op op[POLLS];
 	int res[POLLS];
 	unsigned in_flight;
@@ -30,7 +31,9 @@ static int setup(void **state)
 	for (unsigned i = 0; i < POLLS; i++)
 		f.op[i].done = on_done;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, f.pair), 0);
-	fixture_loop_start(fixture_loop_new());
+	(void)fixture_loop_new();
+	f.file = fixture_kind == LOOP_SOCKETS ? -1 : loop_add_file(real_loop, f.pair[0]);
+	fixture_loop_start(real_loop);
 	return 0;
 }
 
@@ -47,7 +50,7 @@ static int teardown(void **state)
 static int start(void *arg)
 {
 	(void)arg;
-	assert_true(loop_poll(real_loop, &f.op[f.index], f.pair[0], f.events));
+	assert_true(loop_poll(real_loop, &f.op[f.index], f.file < 0 ? f.pair[0] : f.file, f.events));
 	f.in_flight++;
 	return 0;
 }
@@ -203,14 +206,44 @@ static void test_what_cannot_be_polled(void **state)
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* A loop of fixed files has the set only if one of them needs it: a socket that does not block. */
+static void test_who_needs_a_set(void **state)
+{
+	const bool ring = fixture_engine == LOOP_ENGINE_RING;
+	int pipe_fd[2];
+
+	(void)state;
+	assert_int_equal(loop_epoll_fd(real_loop) >= 0, ring);
+	fixture_loop_done(real_loop);
+	assert_int_equal(fcntl(f.pair[0], F_SETFL, 0), 0);
+	assert_int_equal(pipe2(pipe_fd, O_NONBLOCK | O_CLOEXEC), 0);
+	(void)fixture_loop_new();
+	assert_int_equal(loop_add_file(real_loop, f.pair[0]), 0);
+	assert_int_equal(loop_add_file(real_loop, pipe_fd[0]), 1);
+	fixture_loop_start(real_loop);
+	assert_int_equal(loop_epoll_fd(real_loop) >= 0, ring && fixture_kind == LOOP_SOCKETS);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		T(test_half_close_is_no_hangup),     T(test_half_close_is_no_room), T(test_cancel),
-		T(test_the_number_is_another_files), T(test_stop_while_it_waits),   T(test_what_cannot_be_polled),
+	const struct CMUnitTest fixed[] = {
+		T(test_half_close_is_no_hangup), T(test_half_close_is_no_room), T(test_cancel),
+		T(test_stop_while_it_waits),	 T(test_who_needs_a_set),
 	};
-	int failed = cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
+	const struct CMUnitTest sockets[] = {
+		T(test_the_number_is_another_files),
+		T(test_what_cannot_be_polled),
+	};
+	int failed = 0;
 
-	fixture_engine = LOOP_ENGINE_SYNC;
-	return failed + cmocka_run_group_tests_name("sync", tests, NULL, NULL);
+	for (int i = 0; i < 4; i++) {
+		fixture_engine = i & 1 ? LOOP_ENGINE_SYNC : LOOP_ENGINE_RING;
+		fixture_kind = i & 2 ? LOOP_SOCKETS : LOOP_FIXED;
+		failed += cmocka_run_group_tests_name(i & 1 ? "sync" : "io_uring", fixed, NULL, NULL);
+		if (i & 2)
+			failed += cmocka_run_group_tests_name(i & 1 ? "sync" : "io_uring", sockets, NULL, NULL);
+	}
+	return failed;
 }
