@@ -66,7 +66,6 @@ static int layer_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
 		if (!slot->crossed)
 			overlay_release(l->overlay, slot->offset, slot->left);
 	}
-	slot->zero_range = true; /* of a trim: there is no other way */
 	r = blk_file_end(slot, res, ret_moved);
 	if (!r && slot->type == VIRTIO_BLK_T_OUT)
 		overlay_written(l->overlay, slot->offset, *ret_moved);

@@ -378,6 +378,8 @@ static void test_einval_of_a_part(void **state)
 	drv_publish(&f->d, 0);
 	kick(f);
 	assert_int_equal(mock.io[0].kind, OP_WRITE);
+	mock_complete(0, -EAGAIN);
+	assert_int_equal(mock.io[0].kind, OP_WRITE);
 	mock_complete(0, -EINVAL);
 	for (unsigned i = 0; i < 100 && status_of(f, 0) == NOT_WRITTEN; i++) {
 		if (mock.num)

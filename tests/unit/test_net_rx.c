@@ -300,14 +300,98 @@ static void test_limit(void **state)
 	assert_int_equal(stats(f, NET_RX).frames, 8);
 }
 
+/* The smallest buffer that the driver may post has room for the header alone. */
+static void test_buffer_of_a_header(void **state)
+{
+	struct fix *f = *state;
+
+	activate(f, F(MRG_RXBUF));
+	post(f, 0, HDR);
+	post(f, 1, 2000);
+	kick(f, NET_RX);
+	assert_int_equal(broken_calls, 0);
+	arrive(f, 100, 7);
+	assert_int_equal(drv_used_idx(&f->q[0]), 2);
+	assert_int_equal(drv_used_len(&f->q[0], 0), HDR);
+	assert_int_equal(drv_used_len(&f->q[0], 1), 100);
+}
+
+/* The pool takes as many pieces as it has room for, and leaves a buffer with more in the ring. */
+static void test_pool_is_full(void **state)
+{
+	struct fix *f = *state;
+
+	activate(f, F(MRG_RXBUF) | F(GUEST_TSO4));
+	for (uint16_t i = 0; i < 256; i++)
+		drv_desc(&f->q[0], i, BUF(0) + 16U * i, 16, WRITE | (i % 128 < 127 ? NEXT : 0), (uint16_t)(i + 1));
+	drv_publish(&f->q[0], 0);
+	drv_publish(&f->q[0], 128);
+	drv_publish(&f->q[0], 252); /* the last pieces of the second once more: the driver may do so */
+	kick(f, NET_RX);
+	assert_int_equal(broken_calls, 0);
+	assert_int_equal(f->fake.num, NET_RX_IOV_MAX);
+	assert_int_equal(f->fake.room, 256 * 16);
+	assert_int_equal(f->dev->vq[NET_RX].next_avail, 2);
+}
+
+/*
+ * The number of buffers is written before the buffers are the driver's. It is seen where the
+ * header lies over the index of the used ring, and the later of both writes stays.
+ */
+static void test_number_of_buffers_comes_first(void **state)
+{
+	struct fix *f = *state;
+	unsigned number = offsetof(struct virtio_net_hdr_v1, num_buffers);
+
+	activate(f, F(MRG_RXBUF));
+	post(f, 0, 2000);
+	drv_desc(&f->q[0], 1, DRV_USED + 2 - number, HDR, WRITE | NEXT, 2); /* idx is at 2 */
+	drv_desc(&f->q[0], 2, BUF(2), 2000, WRITE, 0);
+	drv_publish(&f->q[0], 1);
+	kick(f, NET_RX);
+	arrive(f, 60, 7);
+	arrive(f, 60, 7);
+	assert_int_equal(drv_used_idx(&f->q[0]), 2);
+}
+
+/* A reset forgets what waited for its tokens. */
+static void test_reset_while_limited(void **state)
+{
+	struct fix *f = *state;
+	struct ratelimit_params ops = { .size = 1, .refill_ms = 1000 };
+
+	activate(f, 0);
+	net_set_limit(f->dev, NET_RX, NULL, &ops);
+	post(f, 0, 2000);
+	post(f, 1, 2000);
+	kick(f, NET_RX);
+	arrive(f, 60, 1);
+	assert_non_null(loop_timers(mock.loop)->first);
+	f->dev->ops->reset(f->dev);
+	assert_null(loop_timers(mock.loop)->first);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_one_buffer_per_frame), T(test_merged),	      T(test_merged_gso_frame),
-		T(test_small_ring),	      T(test_too_large),      T(test_scattered),
-		T(test_many_pieces),	      T(test_broken_buffers), T(test_broken_meanwhile),
-		T(test_reset_while_waiting),  T(test_ring_full),      T(test_backend_lost),
-		T(test_backend_error),	      T(test_limit),
+		T(test_one_buffer_per_frame),
+		T(test_merged),
+		T(test_merged_gso_frame),
+		T(test_small_ring),
+		T(test_too_large),
+		T(test_scattered),
+		T(test_many_pieces),
+		T(test_broken_buffers),
+		T(test_broken_meanwhile),
+		T(test_reset_while_waiting),
+		T(test_ring_full),
+		T(test_backend_lost),
+		T(test_backend_error),
+		T(test_limit),
+		T(test_buffer_of_a_header),
+		T(test_pool_is_full),
+		T(test_number_of_buffers_comes_first),
+		T(test_reset_while_limited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -221,6 +221,23 @@ static void test_limits(void **state)
 	assert_int_equal(f->fake.num_sent, 3);
 }
 
+/* A reset forgets what waited for its tokens. */
+static void test_reset_while_limited(void **state)
+{
+	struct fix *f = *state;
+	struct ratelimit_params ops = { .size = 1, .refill_ms = 1000 };
+
+	activate(f, 0);
+	net_set_limit(f->dev, NET_TX, NULL, &ops);
+	transmit(f, 0, &plain, 60);
+	transmit(f, 1, &plain, 60);
+	kick(f, NET_TX);
+	assert_int_equal(f->fake.num_sent, 1);
+	assert_non_null(loop_timers(mock.loop)->first);
+	f->dev->ops->reset(f->dev);
+	assert_null(loop_timers(mock.loop)->first);
+}
+
 static void test_config(void **state)
 {
 	struct fix *f = *state;
@@ -241,9 +258,17 @@ static void test_config(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_send),	T(test_lengths),   T(test_nothing_leaks), T(test_writable_buffer_breaks),
-		T(test_slots),	T(test_ring_full), T(test_errors),	  T(test_reset_while_sending),
-		T(test_limits), T(test_config),
+		T(test_send),
+		T(test_lengths),
+		T(test_nothing_leaks),
+		T(test_writable_buffer_breaks),
+		T(test_slots),
+		T(test_ring_full),
+		T(test_errors),
+		T(test_reset_while_sending),
+		T(test_limits),
+		T(test_config),
+		T(test_reset_while_limited),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

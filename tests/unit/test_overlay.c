@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -16,6 +18,24 @@
 #include "vmm/base/util.h"
 
 #define SECTORS 1000U
+
+static int tmpfile_errno; /* if not 0, what open(2) says to O_TMPFILE */
+
+/* Instead of libc's. */
+int open(const char *path, int flags, ...)
+{
+	mode_t mode;
+	va_list ap;
+
+	va_start(ap, flags);
+	mode = va_arg(ap, mode_t);
+	va_end(ap);
+	if (tmpfile_errno && (flags & O_TMPFILE) == O_TMPFILE) {
+		errno = tmpfile_errno;
+		return -1;
+	}
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
 
 static struct overlay *make(uint64_t sectors, uint64_t max_bytes)
 {
@@ -149,6 +169,55 @@ static void test_its_file(void **state)
 	assert_string_equal(e.text, "make its overlay in '/nonexistent': No such file or directory");
 }
 
+/* The file systems that cannot make a file without a name say so in one of two ways. */
+static void test_without_tmpfile(void **state)
+{
+	static const int errnos[] = { EOPNOTSUPP, EISDIR };
+	char dir[] = "/tmp/mayfly-test-overlay-XXXXXX";
+	struct overlay *o = NULL;
+	struct stat st;
+	struct err e;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	for (size_t i = 0; i < MF_ARRAY_SIZE(errnos); i++) {
+		tmpfile_errno = errnos[i];
+		assert_int_equal(overlay_new(&o, SECTORS, 0, dir, &e), 0);
+		assert_int_equal(fstat(overlay_fd(o), &st), 0);
+		assert_int_equal(st.st_nlink, 0);
+		assert_int_equal(st.st_size, SECTORS * 512);
+		assert_int_equal(fcntl(overlay_fd(o), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+		overlay_free(o);
+	}
+	tmpfile_errno = EACCES; /* an error like any other */
+	assert_int_equal(overlay_new(&o, SECTORS, 0, dir, &e), -EACCES);
+	tmpfile_errno = 0;
+	assert_int_equal(rmdir(dir), 0); /* nothing is left in it */
+}
+
+/* The next descriptor that would be used. */
+static int next_fd(void)
+{
+	int fd = dup(STDERR_FILENO);
+
+	close(fd);
+	return fd;
+}
+
+static void test_descriptors(void **state)
+{
+	int fd = next_fd();
+	struct overlay *o = make(SECTORS, 0);
+	struct err e;
+
+	(void)state;
+	assert_int_equal(overlay_fd(o), fd);
+	overlay_free(o);
+	assert_int_equal(next_fd(), fd);
+	assert_true(overlay_new(&o, UINT64_MAX / 512, 0, NULL, &e) < 0); /* no file may be as large */
+	assert_int_equal(next_fd(), fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +227,8 @@ int main(void)
 		cmocka_unit_test(test_release_gives_what_was_taken),
 		cmocka_unit_test(test_the_whole_drive_fits_without_a_limit),
 		cmocka_unit_test(test_its_file),
+		cmocka_unit_test(test_without_tmpfile),
+		cmocka_unit_test(test_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

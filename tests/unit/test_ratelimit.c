@@ -173,6 +173,36 @@ static void test_both_buckets(void **state)
 	assert_true(take(&r, 1000, 500 * MS));
 	assert_false(take(&r, 1000, 500 * MS)); /* both: the later one counts */
 	assert_int_equal(retry, 1000 * MS);
+	bytes.refill_ms = 10000;
+	ratelimit_set(&r, &bytes, &ops, 0);
+	assert_true(take(&r, 1000, 0));
+	assert_true(take(&r, 0, 0));
+	assert_false(take(&r, 1000, 0)); /* the bytes now */
+	assert_int_equal(retry, 10000 * MS);
+}
+
+/* A clock that stands or goes back brings nothing. */
+static void test_clock_goes_back(void **state)
+{
+	struct ratelimit r = limiter(100, 0, 100, 1000 * MS);
+
+	(void)state;
+	assert_true(take(&r, 100, 1000 * MS));
+	assert_false(take(&r, 1, 1000 * MS));
+	assert_false(take(&r, 1, 500 * MS));
+	assert_false(take(&r, 2, 1001 * MS));
+	assert_true(take(&r, 1, 1001 * MS));
+}
+
+/* A bucket that is full does not save up a part of a token. */
+static void test_full_has_no_fraction(void **state)
+{
+	struct ratelimit r = limiter(3, 0, 10, 0);
+
+	(void)state;
+	assert_true(take(&r, 1, 1));
+	assert_false(take(&r, 3, 1));
+	assert_int_equal(retry, 1 + (10 * MS + 2) / 3);
 }
 
 static void test_set_at_run_time(void **state)
@@ -227,6 +257,8 @@ int main(void)
 		cmocka_unit_test(test_larger_than_the_bucket),
 		cmocka_unit_test(test_charge_without_asking),
 		cmocka_unit_test(test_both_buckets),
+		cmocka_unit_test(test_clock_goes_back),
+		cmocka_unit_test(test_full_has_no_fraction),
 		cmocka_unit_test(test_set_at_run_time),
 		cmocka_unit_test(test_edges),
 	};
