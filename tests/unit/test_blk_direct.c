@@ -219,6 +219,28 @@ static void test_reset(void **state)
 	assert_used(f, 0, 0, 513, VIRTIO_BLK_S_OK);
 }
 
+/* Whoever has the buffer at a reset, slot 0 or another, has it no more. */
+static void test_reset_frees_the_buffer(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned owner = 0; owner < 2; owner++) {
+		for (unsigned i = 0; i < owner; i++)
+			request(f, i, VIRTIO_BLK_T_IN, 8 * i, 4096); /* straight */
+		request(f, owner, VIRTIO_BLK_T_OUT, 1, 512);
+		kick(f);
+		f->dev->ops->reset(f->dev);
+		activate(f, 1ULL << VIRTIO_BLK_F_FLUSH);
+		request(f, 0, VIRTIO_BLK_T_IN, 17, 512);
+		kick(f);
+		finish(f);
+		assert_used(f, 0, 0, 513, VIRTIO_BLK_S_OK);
+		assert_int_equal(data(f, 0)[0], 18);
+		f->dev->ops->reset(f->dev);
+		activate(f, 1ULL << VIRTIO_BLK_F_FLUSH);
+	}
+}
+
 static void test_ring_full(void **state)
 {
 	struct fix *f = *state;
@@ -424,6 +446,7 @@ int main(void)
 		T_WITH(test_parts_of_one_unit, setup_4096),
 		T_WITH(test_errors_pass_the_buffer_on, setup_4096),
 		T_WITH(test_reset, setup_4096),
+		T_WITH(test_reset_frees_the_buffer, setup_4096),
 		T_WITH(test_ring_full, setup_4096),
 		T_WITH(test_ring_full_forgets, setup_4096),
 		T_WITH(test_others_of_one_unit, setup_4096),
