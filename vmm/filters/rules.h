@@ -72,9 +72,9 @@ struct filter_rule {
 	{                                                                                                              \
 		.name = #call, .nr = SYS_##call, .why = (reason), .arg = { __VA_ARGS__ }                               \
 	}
-#define RARELY(call, reason)                                                                                           \
+#define RARELY(call, reason, ...)                                                                                      \
 	{                                                                                                              \
-		.name = #call, .nr = SYS_##call, .why = (reason), .rarely = true                                       \
+		.name = #call, .nr = SYS_##call, .why = (reason), .rarely = true, .arg = { __VA_ARGS__ }               \
 	}
 
 /*
@@ -283,13 +283,13 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(close, "a connection was sent; the end"),
 	ALLOW(kill, "the VM does not end in time", SLOT(1, SLOT_CHILD), INT(2, SIGKILL)),
 	ALLOW(wait4, "the VM, passt, or the keeper of an artifact has ended"),
-	ALLOW(pread64, "did the VM use up its memory", SLOT(1, SLOT_EVENTS)),
+	RARELY(pread64, "where there are control groups: did the VM use up its memory", SLOT(1, SLOT_EVENTS)),
 	ALLOW(munmap, "the page of an artifact's keeper"),
 	ALLOW(brk, "malloc"),
 	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
 	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
 	ALLOW(unlinkat, "it is removed", INT(3, 0)),
-	ALLOW(rmdir, "the control group is removed"),
+	RARELY(rmdir, "where there are control groups: the jail's is removed"),
 };
 
 /* `mayfly exec`, once the command's streams have their threads (pump_rules). */
