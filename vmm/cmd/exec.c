@@ -25,10 +25,10 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
 
-#define END_MS 1000U /* for output that waits when the command has ended */
+#define END_MS 1000U /* for output that is not written when the command has ended */
 
 struct exec_options {
-	struct config config; /* of which the command, and how it runs, are used */
+	struct config config; /* only the command's keys and seccomp are used */
 	const char *guest;    /* NAME or PATH, an argument of main; NULL: none was given */
 };
 
@@ -81,20 +81,20 @@ struct exec {
 	struct confine confine;
 	bool exited;
 	unsigned status;
-	int ended_by; /* a signal; 0: by none */
+	int ended_by; /* a signal; 0: none */
 };
 
 static void exec_tell(struct exec *x, enum init_msg_type type, uint32_t value)
 {
 	const struct init_msg msg = { .type = type, .value = value };
 
-	/* A monitor that has gone is seen when it is read from. */
+	/* If the monitor has ended, the next receive reports it. */
 	(void)send(x->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
 }
 
 /*
- * Signals are the command's. Its end is ours when it was asked for twice, or when the command is over and its output is
- * all that is waited for. Returns 0, or -errno with e set.
+ * Forwards a signal to the command. A second request to end is ours, as is the first one when the
+ * command has ended and only its output is waited for. Returns 0, or -errno with e set.
  */
 static int exec_take_signal(struct exec *x, struct err *e)
 {
@@ -116,7 +116,7 @@ static int exec_take_signal(struct exec *x, struct err *e)
 	return 0;
 }
 
-/* Returns 0, or -errno with e set when the monitor has gone. */
+/* Returns 0, or -errno with e set if the monitor has ended. */
 static int exec_take_message(struct exec *x, struct err *e)
 {
 	static char payload[INIT_COMMAND_MAX + 1];
@@ -166,7 +166,7 @@ static int exec_serve(struct exec *x, struct err *e)
 	return 0;
 }
 
-/* On a thread of the command's streams. */
+/* Runs on a thread of the command's streams. */
 static int exec_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
 {
 	const struct exec *x = ctx;
@@ -174,7 +174,7 @@ static int exec_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct e
 	return stdio_relay_confine(pump, &x->confine, e);
 }
 
-/* When the threads of the streams run. */
+/* Called when the threads of the streams run. */
 static int exec_confine(const struct exec *x, struct err *e)
 {
 	struct confine_own own = CONFINE_OWN_NONE;
@@ -212,7 +212,7 @@ static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 		r = exec_confine(x, e);
 	if (!r)
 		r = exec_serve(x, e);
-	/* Who leaves does not wait for output. */
+	/* A user who leaves does not wait for output. */
 	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
 	tty_restore();
 	return r;
@@ -221,7 +221,7 @@ static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 int exec_command(int argc, char **argv)
 {
 	static struct exec_options o;
-	static struct exec x; /* its threads may be at work until the process ends */
+	static struct exec x; /* its threads may run until the process ends */
 	struct err e;
 	int r;
 

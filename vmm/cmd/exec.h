@@ -4,7 +4,7 @@
 
 #include "vmm/cli/cli.h"
 
-/* Runs a command in a running guest; returns mayfly's exit status, which is the command's. */
+/* Runs a command in a running guest. Returns the command's exit status, or mayfly's own. */
 int exec_command(int argc, char **argv);
 extern const struct cli_usage cli_exec_usage;
 

@@ -19,8 +19,8 @@ struct jailer_options {
 extern const struct cli_usage jailer_usage;
 
 /*
- * Fills params, which fcjailer_init has. Returns 0, 1 if the help was asked for and is printed, or a negative errno
- * with e set.
+ * Parses the options into o, whose params fcjailer_init has set. Returns 0, 1 if the help was
+ * printed, or -errno with e set.
  */
 int jailer_parse(struct jailer_options *o, int argc, char **argv, struct err *e);
 

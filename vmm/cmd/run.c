@@ -28,15 +28,16 @@
 #include "vmm/vm/vm.h"
 
 /*
- * Opens the log for appending: a file, or a device such as /dev/null or a terminal. A FIFO or a socket could block or
- * kill every thread that logs. Returns the fd or -errno with e set.
+ * Opens the log for appending: a file, or a device such as /dev/null or a terminal. A FIFO or a
+ * socket is refused, because it could block or kill every thread that logs. Returns the fd or
+ * -errno with e set.
  */
 static int open_log(const char *path, struct err *e)
 {
 	MF_CLOSE int fd = -1;
 	struct stat st;
 
-	/* O_NONBLOCK: opening a FIFO must not hang before it is refused. */
+	/* O_NONBLOCK: opening a FIFO must not block. */
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (fd < 0)
 		return err_sys(e, "log '%s'", path);
@@ -50,8 +51,9 @@ static int open_log(const char *path, struct err *e)
 }
 
 /*
- * A pipe or terminal that nobody reads must not hold up the guest's devices, whose threads log: stderr, which is others',
- * too, is opened once more for the log alone, so that it does not block there. Returns the fd, or -1: as it is.
+ * The threads of devices log, so a pipe or terminal that nobody reads must not block them. Other
+ * processes share the open file of stderr: it is opened once more, non-blocking, for the log
+ * alone. Returns the fd, or -1 to log to stderr itself.
  */
 static int reopen_stderr(void)
 {
@@ -62,12 +64,12 @@ static int reopen_stderr(void)
 	return open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-/* Starts the log as c has it. Its file stays open: threads of the VM may log until the process ends. */
+/* Starts the log as configured. Its file stays open: threads of the VM may log until the process ends. */
 static int start_log(const struct config *c, struct err *e)
 {
 	int fd = -1;
 
-	/* By name, because stderr may be a socket, which cannot be opened. */
+	/* Compare the name: stderr may be a socket, which cannot be opened. */
 	if (c->log_file && strcmp(c->log_file, "/dev/stderr") != 0) {
 		fd = open_log(c->log_file, e);
 		if (fd < 0)
@@ -79,19 +81,20 @@ static int start_log(const struct config *c, struct err *e)
 	return 0;
 }
 
-/* Opens the file of --timeline; *ret is -1 if there is none. Returns 0 or -errno with e set. */
+/* Opens the file of --timeline; *ret is -1 without that option. Returns 0 or -errno with e set. */
 static int open_timeline(const struct config *c, int *ret, struct err *e)
 {
 	*ret = -1;
 	if (!c->timeline_file)
 		return 0;
-	json_object_seed(0); /* now, by /dev/urandom: when it is written the thread may not open files any more */
+	json_object_seed(0); /* reads /dev/urandom: the filter forbids that later */
 	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
 }
 
 /*
- * Returns true if this process is to run the VM; else it has run in another one, or could not, with that status.
+ * Returns true if this process has to run the VM. Else the VM has run in another process, or could
+ * not start; its exit status is in *ret_status.
  */
 static bool run_enter(const struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
 		      int *ret_status)
@@ -120,7 +123,7 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 
 static int run_config(struct config *c, struct timeline *timeline)
 {
-	static struct helpers helpers; /* as those of run_command */
+	static struct helpers helpers; /* static as those of run_command */
 	static struct jail_parent parent = { .helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
@@ -153,13 +156,13 @@ static int run_config(struct config *c, struct timeline *timeline)
 
 int run_command(int argc, char **argv)
 {
-	/* Static and never freed: threads of the VM may look at them until the process ends, which is after vm_main. */
+	/* Static and never freed: threads of the VM use them until the process ends. */
 	static struct timeline timeline;
 	static struct config c;
 	struct err e;
 	int r;
 
-	timeline_init(&timeline); /* first: it takes the time that was used up to main() */
+	timeline_init(&timeline); /* first: it takes the time from the start to main() */
 	config_init(&c);
 	r = cli_parse_run(&c, argc, argv, &e);
 	timeline_mark(&timeline, TIMELINE_CONFIG);

@@ -1,4 +1,4 @@
-/* `mayfly doctor`: the command. The checks are in doctor_checks.c, what they try out in doctor_host.c; see doctor.h. */
+/* The command `mayfly doctor`. doctor_checks.c has the checks, doctor_host.c the probes; see doctor.h. */
 #include "vmm/doctor/doctor.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@ static int set_json(void *target, const char *text, struct err *e)
 {
 	bool *json = target;
 
-	(void)text; /* the option takes no value */
+	(void)text; /* the option has no value */
 	(void)e;
 	*json = true;
 	return 0;
@@ -47,7 +47,7 @@ static void print_line(const char *name, const struct doctor_finding *f)
 	printf("%-4s  %-16s  %s%s%s\n", level_names[f->level], name, f->text, *f->fix ? "; fix: " : "", f->fix);
 }
 
-/* A path in it may not be UTF-8, which JSON cannot hold. */
+/* JSON cannot hold a path that is not UTF-8. */
 static json_t *json_text(char *text)
 {
 	json_t *string = json_string(text);
@@ -78,7 +78,7 @@ static int print_json(json_t *list, bool usable, struct err *e)
 	return failed ? err_set(e, errno ? -errno : -ENOMEM, "print the findings") : 0;
 }
 
-/* Runs all checks and tells what they found; failed gets the names of those that failed. Returns 0 or -errno. */
+/* Runs all checks and prints the findings; failed gets the names of failures. Returns 0 or -errno. */
 static int examine(const struct doctor_host *h, bool json, char failed[DOCTOR_TEXT_MAX], struct err *e)
 {
 	json_t *list = json_array();

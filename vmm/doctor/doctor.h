@@ -1,8 +1,8 @@
 /*
- * `mayfly doctor`: what this host has of that which mayfly wants, and what to do about the rest.
+ * `mayfly doctor`: checks whether this host has what mayfly needs, and suggests fixes.
  *
- * A check looks at the host through a struct doctor_host alone, so that tests can show it any host. It never fails: what
- * cannot be found out is a finding, too.
+ * A check sees the host through a struct doctor_host alone, so that tests can simulate any host.
+ * It cannot fail: what it cannot read is a finding, too.
  */
 #ifndef MF_DOCTOR_DOCTOR_H
 #define MF_DOCTOR_DOCTOR_H
@@ -16,20 +16,20 @@ struct kvm_native;
 
 enum doctor_level {
 	DOCTOR_OK,
-	DOCTOR_WARN, /* guests run, but slower, with less, or less well fenced in */
+	DOCTOR_WARN, /* guests run, but slower, with less, or less isolated */
 	DOCTOR_FAIL, /* no guest runs */
 };
 
-/* Each text is one line, whatever was in the host's files. */
+/* Each text is one printable line, whatever the host's files contain. */
 struct doctor_finding {
 	enum doctor_level level;
 	char text[DOCTOR_TEXT_MAX];
-	char fix[DOCTOR_TEXT_MAX]; /* what to do; empty for DOCTOR_OK */
+	char fix[DOCTOR_TEXT_MAX]; /* empty for DOCTOR_OK */
 };
 
 /* The probes return 0 or a negative errno, with e set where they have one. */
 struct doctor_host {
-	const char *root; /* in front of the path of every file: "" */
+	const char *root; /* prefix of every path: "" */
 	const char *path; /* $PATH, or NULL */
 	unsigned uid;
 	int (*kvm)(struct err *e);
@@ -41,7 +41,7 @@ struct doctor_host {
 	char *(*rootfs)(void);				/* a new string, or NULL */
 };
 
-/* The host that this process is on. No other thread may run: a probe forks, another waits for a signal. */
+/* This host. The process must have one thread: a probe forks, another waits for a signal. */
 void doctor_host_init(struct doctor_host *h);
 
 struct doctor_check {
@@ -49,7 +49,7 @@ struct doctor_check {
 	void (*run)(const struct doctor_host *h, struct doctor_finding *f);
 };
 
-/* In the order in which they are told, with a name of NULL at the end. */
+/* In the order of the output; a name of NULL ends it. */
 extern const struct doctor_check doctor_checks[];
 
 extern const struct cli_usage doctor_usage;

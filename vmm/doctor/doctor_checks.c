@@ -1,9 +1,10 @@
 /*
- * The checks of `mayfly doctor`, one function each; see doctor.h. The table at the end has their order. Those of KVM, the
- * CPU and io_uring are in doctor_kvm.c, those of what keeps guests apart in doctor_isolation.c.
+ * The checks of `mayfly doctor`, one function each; see doctor.h. The table at the end has their
+ * order. doctor_kvm.c has those of KVM, the CPU and io_uring, doctor_isolation.c those of the
+ * isolation of guests.
  *
- * Files of /proc and /sys are read up to a limit and their first lines shown; whatever is missing (an old kernel, a
- * container that hides it) is told as such. Only what `mayfly run` cannot do without is a failure.
+ * A check reads files of /proc and /sys up to a limit. A missing file (an old kernel, a container
+ * that hides it) is reported as such. Only what `mayfly run` needs is a failure.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,7 @@
 #include "vmm/config/config.h"
 #include "vmm/doctor/doctor_parts.h"
 
-#define MEMLOCK_MIN_KIB 1024 /* more than the rings take, which Linux before 5.12 counts */
+#define MEMLOCK_MIN_KIB 1024 /* more than the rings take; Linux before 5.12 counts them */
 
 static void check_tun(const struct doctor_host *h, struct doctor_finding *f)
 {
@@ -120,7 +121,7 @@ static void check_rootfs(const struct doctor_host *h, struct doctor_finding *f)
 }
 
 const struct doctor_check doctor_checks[] = {
-	/* what no guest runs without */
+	/* required */
 	{ "kvm", doctor_check_kvm },
 	{ "native", doctor_check_native },
 	/* the machine */
@@ -130,7 +131,7 @@ const struct doctor_check doctor_checks[] = {
 	{ "hugepages", check_hugepages },
 	{ "memlock", check_memlock },
 	{ "nx_huge_pages", doctor_check_nx_huge_pages },
-	/* what may be between guests, and between them and the host */
+	/* isolation of guests from each other and from the host */
 	{ "smt", doctor_check_smt },
 	{ "mitigations", doctor_check_mitigations },
 	{ "ksm", doctor_check_ksm },
@@ -141,7 +142,7 @@ const struct doctor_check doctor_checks[] = {
 	/* networks */
 	{ "tun", check_tun },
 	{ "passt", check_passt },
-	/* what to boot */
+	/* files to boot */
 	{ "kernel", check_kernel },
 	{ "rootfs", check_rootfs },
 	{ NULL, NULL },

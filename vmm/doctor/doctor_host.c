@@ -1,4 +1,4 @@
-/* What `mayfly doctor` tries out on the host that it is on; see doctor.h. */
+/* The probes that `mayfly doctor` runs on this host; see doctor.h. */
 #include <errno.h>
 #include <liburing.h>
 #include <sched.h>
@@ -35,7 +35,7 @@ static int try_io_uring(struct err *e)
 	return r;
 }
 
-/* In a child, because it cannot be undone. */
+/* In a child, because a process cannot leave its new namespace. */
 static int try_user_namespace(void)
 {
 	pid_t pid = fork();

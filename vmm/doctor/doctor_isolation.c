@@ -1,8 +1,9 @@
 /*
- * Checks of `mayfly doctor`: what may be between guests, and between them and the host. See doctor.h.
+ * Checks of `mayfly doctor`: the isolation of guests from each other and from the host. See
+ * doctor.h.
  *
- * What a host shares between guests (a core's two threads, equal pages, a disk that memory is swapped to) can tell one of
- * them about another; what a user may make (namespaces, control groups, Landlock's rules) is what the jail is built of.
+ * What guests share (the two threads of a core, equal pages, a swap disk) can leak one guest's
+ * data to another. The jail is built of namespaces, control groups and Landlock.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -40,7 +41,7 @@ void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_findi
 		doctor_ok(f, "%s, as this CPU needs it", value);
 }
 
-/* Puts the names of the CPU's vulnerabilities whose state has that text in it into names. Returns their number. */
+/* Lists the CPU's vulnerabilities whose state contains the text. Returns their number. */
 static unsigned list_vulnerabilities(const struct doctor_host *h, const char *state, char names[DOCTOR_TEXT_MAX])
 {
 	char path[PATH_MAX], line[DOCTOR_LINE_MAX];
@@ -112,7 +113,7 @@ void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f)
 			    "it, other programs may");
 }
 
-/* Whether a swap area of that name needs no encryption: it is encrypted, or memory. */
+/* Whether a swap area leaves no plain text on a disk: it is encrypted, or in memory. */
 static bool is_private_swap(const struct doctor_host *h, const char *name)
 {
 	char path[PATH_MAX], uuid[DOCTOR_LINE_MAX];
@@ -173,7 +174,7 @@ void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_fin
 		doctor_warn(f, fix, "cannot be made (%s); passt and a jail without root need them", strerror(-r));
 }
 
-/* Of a user's own group: whether mayfly may make others in it. Root may everywhere. */
+/* Whether this user may make groups in its own control group. Root may anywhere. */
 static bool is_delegated(const struct doctor_host *h)
 {
 	char text[DOCTOR_FILE_MAX], path[PATH_MAX], *own;

@@ -9,7 +9,7 @@
 #include "vmm/doctor/doctor_parts.h"
 #include "vmm/doctor/kvm_native.h"
 
-/* The group that owns /dev/kvm, by /etc/group: NSS cannot be linked statically. */
+/* The name of the group that owns /dev/kvm, from /etc/group: NSS cannot be linked statically. */
 static void kvm_group(const struct doctor_host *h, char name[DOCTOR_LINE_MAX])
 {
 	char text[DOCTOR_FILE_MAX], path[PATH_MAX], *rest = text, *line;

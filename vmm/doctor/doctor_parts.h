@@ -7,10 +7,10 @@
 
 #include "vmm/doctor/doctor.h"
 
-#define DOCTOR_FILE_MAX 16384 /* bytes that are looked at: of /proc/cpuinfo, more than the first CPU has */
+#define DOCTOR_FILE_MAX 16384 /* bytes that are read: more than /proc/cpuinfo has for one CPU */
 #define DOCTOR_LINE_MAX 128
 
-/* Sets what was found, and the fix, or "" if doctor_advise sets that, as one line each. */
+/* Sets the finding and its fix, one line each. With the fix "", doctor_advise may set it. */
 void doctor_found(struct doctor_finding *f, enum doctor_level level, const char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
 void doctor_advise(struct doctor_finding *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -28,7 +28,7 @@ bool doctor_read_line(const struct doctor_host *h, const char *path, char line[D
 /* Whether word is one of the words of text, up to the first character of end. */
 bool doctor_has_word(const char *text, const char *word, const char *end);
 
-/* Where the value of a line "key: value" begins, in a text like /proc/cpuinfo; "" if there is no such line. */
+/* The value of the first line "key: value" in a text like /proc/cpuinfo; "" if there is none. */
 const char *doctor_value_of(const char *text, const char *key);
 
 /* Whether a text of /proc/cpuinfo has that flag. */

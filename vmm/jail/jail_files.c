@@ -1,6 +1,6 @@
 /*
- * What a VM opens by name; see jail_files.h. Each is opened as the VM does it, with the same flags and the same complaints;
- * what is in it, which may be hostile, is only looked at in the jail.
+ * The files that a VM opens by name; see jail_files.h. Each is opened with the VM's own flags and
+ * error messages. Only the jailed process reads their contents, which may be hostile.
  */
 #include "vmm/jail/jail_files.h"
 
@@ -30,7 +30,7 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 	int fd;
 
 	if (d->directory)
-		return 0; /* erofs_image_pack has provided its image */
+		return 0; /* erofs_image_pack has stored its image */
 	if (image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
 		return e->code;
 	if (!d->overlay || !d->overlay_dir)

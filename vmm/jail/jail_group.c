@@ -25,7 +25,7 @@ static void add_setting(struct cgroup_params *p, const char *file, const char *v
 		p->setting[p->num_settings++] = (struct cgroup_setting){ file, value };
 }
 
-/* A VM that was killed may take its time to end. */
+/* Retries while a previous run with this id still ends. */
 static int jail_group_wait(struct jail_group *g, const struct cgroup_params *p, struct err *e)
 {
 	static const struct timespec pause = { .tv_nsec = TRY_MS * 1000000L };
@@ -53,7 +53,7 @@ int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct 
 		return 0;
 	if (jail_group_wait(&g, &p, e) < 0)
 		return e->code == -EBUSY ? e->code : (err_wrap(e, "limits"), jail_lacks(j->strict, e));
-	/* Now: the process outside opens no file any more when it is needed. */
+	/* Now: the seccomp filter of the process outside forbids opening it later. */
 	snprintf(path, sizeof(path), "%s/memory.events", g.cgroup.dir);
 	g.events_fd = open(path, O_RDONLY | O_CLOEXEC);
 	g.parent = strdup(g.cgroup.dir);
@@ -86,7 +86,7 @@ void jail_group_remove(struct jail_group *g)
 		close(g->events_fd);
 	cgroup_remove(&g->cgroup);
 	if (g->parent)
-		(void)rmdir(g->parent); /* it is another one's, too */
+		(void)rmdir(g->parent); /* other jails may use it */
 	free(g->parent);
 	*g = (struct jail_group){ 0 };
 }

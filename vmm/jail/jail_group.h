@@ -1,4 +1,4 @@
-/* The control group of a jail, if limits were asked for that need one. */
+/* The control group of a jail, if the configuration has limits that need one. */
 #ifndef MF_JAIL_JAIL_GROUP_H
 #define MF_JAIL_JAIL_GROUP_H
 
@@ -12,20 +12,21 @@ struct err;
 struct jail_group {
 	bool made;
 	struct cgroup cgroup;
-	int events_fd; /* memory.events; or -1: its memory is not limited */
-	char *parent;  /* owned: the directory above it */
+	int events_fd; /* memory.events; -1: there is no memory controller */
+	char *parent;  /* owned: its parent directory */
 };
 
 /*
- * Makes it as j has it, below "mayfly". What is left of a run with the same id is taken over, once all of that has
- * ended. Where there is no version 2, or no controller, jail_lacks is told. Returns 0 or -errno with e set.
+ * Makes the group with the limits of j, below the group "mayfly". A group that a previous run
+ * with the same id left behind is replaced once its processes have ended. A missing cgroup v2 or
+ * controller goes to jail_lacks. Returns 0 or -errno with e set.
  */
 int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e);
 
-/* Whether a process in it was killed because its memory was used up. */
+/* Whether the kernel has killed a process in it because of memory.max. */
 bool jail_group_had_oom(const struct jail_group *g);
 
-/* Removes it when nothing is left in it, for which it waits; and the parent, if that was the last one. */
+/* Waits until the group is empty, and removes it; also the parent, if no other group is left there. */
 void jail_group_remove(struct jail_group *g);
 
 #endif

@@ -1,4 +1,4 @@
-/* Questions of a VM in its jail; see privsep.h. */
+/* Both ends of the jail's sockets; see privsep.h. */
 #include "vmm/jail/privsep.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ int privsep_ask(int fd, enum privsep_call call, uint32_t value)
 		return -ECONNREFUSED;
 	n = fdio_receive_packet(fd, &in, 1, &given, &num);
 	if (n == -EMFILE)
-		return -EMFILE; /* there is a connection, but no descriptor was left for it */
+		return -EMFILE; /* connected, but no descriptor was free for it */
 	if (n != (ssize_t)sizeof(answer)) {
 		answer = -ECONNREFUSED;
 	} else if (call != PRIVSEP_CONNECT || answer < 0) {
@@ -58,13 +58,13 @@ int privsep_serve(int fd, privsep_answer *answer, void *ctx)
 	result = answer(ctx, (enum privsep_call)q.call, q.value);
 	if (q.call == PRIVSEP_CONNECT && result >= 0) {
 		given = result;
-		result = 0; /* its number means nothing to who asks */
+		result = 0; /* the number is valid in this process only */
 	}
 	r = fdio_send_packet(fd, &iov, 1, &given, given >= 0, MSG_DONTWAIT);
-	if (r < 0 && given >= 0) { /* ETOOMANYREFS: it cannot be sent, and who asks still waits */
+	if (r < 0 && given >= 0) { /* ETOOMANYREFS: the descriptor cannot be sent, and the VM waits for an answer */
 		result = r;
 		r = fdio_send_packet(fd, &iov, 1, NULL, 0, MSG_DONTWAIT);
 	}
-	(void)r; /* who does not take the answer has gone; the next question tells */
+	(void)r; /* if the VM has ended, the next recv fails */
 	return 0;
 }

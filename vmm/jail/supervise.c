@@ -1,26 +1,29 @@
 /*
- * Theory of operation.
+ * `mayfly run --jail`: the process outside of the jail.
  *
- * The process that the user has started stays outside of the jail. Before there is one it does what needs the host: it
- * opens files, attaches to taps, listens at names, starts passt and what takes artifacts, and makes the control group.
- * Then it forks. The child enters the jail (jailer/jail.c) and makes the process in it that runs the VM, so kernels, images
- * and rings, which may be hostile, are only ever looked at there. Until then the two talk by the socket "start":
+ * Theory of operation. The process that the user started stays outside of the jail. First it
+ * does what needs the host: it opens files, attaches to taps, binds sockets, starts passt and
+ * the keepers of artifacts, and makes the control group. Then it forks. The child enters the
+ * jail (jailer/jail.c) and forks the process that runs the VM. So only a jailed process ever
+ * parses kernels, images and rings, which may be hostile. During the set-up the two talk
+ * through the socket pair "start":
  *
  *	outside				child
- *	  <-- START_MAP			it has made a user namespace, and cannot say who it is there
+ *	  <-- START_MAP			it has made a user namespace, and needs its ID maps
  *	  namespaces_map
  *	  START_MAP -->
- *	  <-- START_DONE, the ids	the VM's process and PID 1 of its namespace, both children of the outside
+ *	  <-- START_DONE, the PIDs	the VM's process and PID 1 of its namespace, both children of the outside
  *
- * From there on the process outside has hardly any rights and a seccomp filter (outer_rules), and does little: it passes signals on by a pipe, of which the VM
- * reads what it would else read of its own (signals themselves come from the terminal to both, which must not count
- * twice); it answers what the VM asks (privsep.h); it looks after passt; and when the VM has ended it removes
- * what there was, and has the same status. It has a pipe, "life", whose end tells PID 1 of the jail to end, and with
- * it everything else in there: so a SIGKILL of the process outside leaves nothing that runs.
+ * Then the process outside drops its privileges and loads its seccomp filter (outer_rules). It
+ * forwards signals through a pipe, which the VM reads in place of its own: a terminal sends its
+ * signals to both processes, and each must count once. It answers the VM's questions
+ * (privsep.h), and reports a passt that has ended. When the VM has ended, it removes sockets and
+ * control group, and exits with the VM's status. EOF on the pipe "life", whose write end it has,
+ * ends PID 1 of the jail, and so everything in the jail: its SIGKILL leaves no process behind.
  *
- * The VM is not trusted to end when it is asked to, nor at its time limit. The process outside has a clock of its own
- * (ending.c), and kills what is in the jail before that has run down. What the kernel cannot kill, since a file of the host
- * hangs, is left to it.
+ * The VM is not trusted to end when it is asked to, nor at its time limit. The process outside
+ * has a clock of its own (ending.c), and kills the jail shortly before that clock runs out. A
+ * process that the kernel cannot kill, because a file of the host hangs, is left behind.
  */
 #include "vmm/jail/supervise.h"
 
@@ -80,15 +83,15 @@ enum { OUTSIDE, INSIDE };
 struct outer {
 	const struct config *config;
 	struct jail_parent *parent;
-	uid_t uid; /* of the jail */
+	uid_t uid; /* in the jail */
 	gid_t gid;
 	struct jail_names names;
 	struct jail_group group;
 	int start[2], life[2], signals[2], tty[2], vsock[2];
-	pid_t child; /* that enters the jail */
+	pid_t child; /* enters the jail */
 	struct jail_pids pids;
 	bool tty_raw, killed;
-	int status; /* of wait(2) */
+	int status; /* from wait(2) */
 };
 
 static int pick(const struct config_ids *ids, unsigned own)
@@ -103,7 +106,7 @@ static int make_pair(int pair[2], struct err *e)
 	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? err_sys(e, "make a socket pair") : 0;
 }
 
-/* A pipe whose end to write to is outside. */
+/* A pipe; the write end is outside. */
 static int make_pipe(int pair[2], struct err *e)
 {
 	int fd[2];
@@ -121,11 +124,11 @@ static int supervise_prepare(struct outer *o, struct err *e)
 
 	if (jail_files_provide(c, &o->names, e) < 0)
 		return e->code;
-	ending_serve(); /* from here on there is what a signal handler cannot remove */
+	ending_serve(); /* a signal handler could not undo what follows */
 	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
 	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
-	/* A VM that does not read its signals does not stop us. */
+	/* A VM that does not read its signals must not block us. */
 	(void)fcntl(o->signals[OUTSIDE], F_SETFL, O_NONBLOCK); /* cannot fail */
 	return 0;
 }
@@ -147,17 +150,15 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* Sets fds to all that are needed in the jail, ascending. Returns how many. */
+/* Lists the descriptors that the jail needs, in ascending order. Returns their number. */
 static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_keep, int fds[KEEP_MAX])
 {
 	const struct config *c = o->config;
+	const int ends[] = { o->start[INSIDE], o->life[INSIDE], o->signals[INSIDE], o->tty[INSIDE], o->vsock[INSIDE] };
 	unsigned num = fdstore_list(fds);
 
-	fds[num++] = o->start[INSIDE];
-	fds[num++] = o->life[INSIDE];
-	fds[num++] = o->signals[INSIDE];
-	fds[num++] = o->tty[INSIDE];
-	fds[num++] = o->vsock[INSIDE];
+	for (size_t i = 0; i < MF_ARRAY_SIZE(ends); i++)
+		fds[num++] = ends[i];
 	for (unsigned i = 0; i < num_keep; i++)
 		fds[num++] = keep[i];
 	for (unsigned i = 0; i < c->num_nets; i++)
@@ -175,11 +176,11 @@ static int ask_for_map(void *ctx, struct err *e)
 
 	if (send(o->start[INSIDE], &msg, sizeof(msg), MSG_NOSIGNAL) != (ssize_t)sizeof(msg) ||
 	    recv(o->start[INSIDE], &msg, sizeof(msg), 0) != (ssize_t)sizeof(msg) || msg.result < 0)
-		return err_set(e, -EPERM, "no user in the user namespace"); /* why has been said outside */
+		return err_set(e, -EPERM, "no user in the user namespace"); /* why is logged outside */
 	return 0;
 }
 
-/* In the child. Returns in the process that is in the jail. */
+/* Runs in the child, and returns in the jailed process. */
 static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 {
 	const struct config_jail *j = &o->config->jail;
@@ -201,7 +202,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 	struct err e;
 	int r;
 
-	while (first < num && kept[first] <= STDERR_FILENO) /* -1: there is none; or a log that is stderr */
+	while (first < num && kept[first] <= STDERR_FILENO) /* -1, or a log on stderr */
 		first++;
 	params.keep = kept + first;
 	params.num_keep = num - first;
@@ -210,7 +211,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 		_exit(report_err(&e));
 	}
 	if (r == 0) {
-		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* if nobody is there, all ends */
+		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* or EOF on "life" ends us */
 		_exit(STATUS_OK);
 	}
 	ending_inside();
@@ -224,7 +225,7 @@ static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
 
 /* Outside. */
 
-/* A VM that has so many to read does not miss one. */
+/* If the pipe is full, the VM has plenty of signals to read. */
 static void supervise_forward(const struct outer *o, int signo)
 {
 	const uint8_t number = (uint8_t)signo;
@@ -232,7 +233,7 @@ static void supervise_forward(const struct outer *o, int signo)
 	(void)!write(o->signals[OUTSIDE], &number, sizeof(number));
 }
 
-/* Waits for a message of the child. False: none comes, or the end was asked for. */
+/* Waits for a message from the child. Returns false if it has ended, or the end was requested. */
 static bool await_start(struct outer *o, struct start_msg *ret)
 {
 	struct pollfd fds[] = {
@@ -255,7 +256,7 @@ static bool await_start(struct outer *o, struct start_msg *ret)
 	return recv(o->start[OUTSIDE], ret, sizeof(*ret), MSG_DONTWAIT) == (ssize_t)sizeof(*ret);
 }
 
-/* Until the VM's process is there. Returns 0, or the status with which the child has failed. */
+/* Serves the child until the VM's process runs. Returns 0, or the exit status of a child that failed. */
 static int attend_start(struct outer *o)
 {
 	struct start_msg msg = { .what = START_MAP };
@@ -266,11 +267,10 @@ static int attend_start(struct outer *o)
 		msg.result = namespaces_map(o->child, o->uid, o->gid, geteuid() == 0, &e);
 		if (msg.result < 0)
 			log_error("%s", e.text);
-		(void)send(o->start[OUTSIDE], &msg, sizeof(msg),
-			   MSG_NOSIGNAL); /* to whom has gone it does not matter */
+		(void)send(o->start[OUTSIDE], &msg, sizeof(msg), MSG_NOSIGNAL); /* or the next recv fails */
 	}
 	if (ending_was_asked()) {
-		(void)kill(o->child, SIGKILL); /* it is ours, and what it has made ends with "life" */
+		(void)kill(o->child, SIGKILL); /* our child; EOF on "life" ends what it has started */
 		return ending_report(false);
 	}
 	if (waitpid(o->child, &status, 0) != o->child || !WIFEXITED(status))
@@ -286,15 +286,16 @@ static const char *directory_of(char *path)
 }
 
 /*
- * All that is still needed is to remove names in directories of others. If Landlock is missing, the capabilities and the
- * filter are dropped and loaded all the same. Returns 0, or -errno with e set: there is no filter.
+ * Drops the rights that are no longer needed: only names of sockets and groups are still to be
+ * removed. Without Landlock it goes on with capabilities and filter. Returns 0, or -errno with e
+ * set if there is no filter.
  */
 static int confine_outer(const struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
 	/* The root of cgroup v2 is not writable, not even for its owner. */
 	bool has_names = c->vsock.path || o->names.control.bound || o->group.made;
-	/* Without a PID namespace, whose end is the end of all in it, the VM's process is killed as another user's. */
+	/* Without a PID namespace, we have to kill the VM's process, which is another user's. */
 	uint64_t mask = (has_names ? 1ULL << CAP_DAC_OVERRIDE : 0) | (o->pids.init ? 0 : 1ULL << CAP_KILL);
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
@@ -341,7 +342,7 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 	return -EINVAL;
 }
 
-/* Returns false when the VM has ended. */
+/* Returns false if the VM has ended. */
 static bool supervise_take_signal(struct outer *o)
 {
 	int signo = ending_take(o->parent->signal_fd);
@@ -363,7 +364,7 @@ static bool supervise_take_signal(struct outer *o)
 	}
 }
 
-/* In ms, for poll(2): until what is in the jail is killed. -1: it may take the time that it wants, or was killed. */
+/* The timeout of poll(2) in ms: when the jail has to be killed. -1: no clock runs, or it was killed. */
 static int kill_wait_ms(const struct outer *o)
 {
 	uint64_t due_ms = ending_due_ms(), now_ms = clock_now_ms();
@@ -374,12 +375,12 @@ static int kill_wait_ms(const struct outer *o)
 	return due_ms > now_ms ? (int)MF_MIN(due_ms - now_ms, (uint64_t)INT_MAX) : 0;
 }
 
-/* After this the clock is what ends us, if the kernel cannot end them. */
+/* If the kernel cannot end the jail's processes, the clock of ending.c still ends us. */
 static void kill_jail(struct outer *o)
 {
 	ending_step("the VM in its jail, which was killed,", NULL);
 	close(mf_take_fd(&o->life[OUTSIDE]));
-	(void)kill(o->pids.main, SIGKILL); /* a zombie at least, which is not waited for yet */
+	(void)kill(o->pids.main, SIGKILL); /* the PID is still its own: we have not waited for it */
 	o->killed = true;
 }
 
@@ -401,13 +402,13 @@ static void supervise_watch(struct outer *o)
 			continue; /* EINTR */
 		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
 			if (fds[i].revents && privsep_serve(fds[i].fd, supervise_answer, o) < 0)
-				fds[i].fd = -1; /* it has ended, or is about to */
+				fds[i].fd = -1; /* the VM has ended, or is about to */
 		if (fds[0].revents && !supervise_take_signal(o))
 			return;
 	}
 }
 
-/* The exit status, for how the VM's process has ended; says what that could not say itself. */
+/* The exit status. Reports a death that the VM's process could not report itself. */
 static int status_of(const struct outer *o)
 {
 	int signo;
@@ -446,7 +447,7 @@ static int go_outside(struct outer *o)
 		return report_err(&e);
 	}
 	supervise_watch(o);
-	tty_restore(); /* whatever has ended it */
+	tty_restore(); /* however the VM has ended */
 	status = status_of(o);
 	ending_close();
 	ending_step("an artifact", NULL);
@@ -457,7 +458,7 @@ static int go_outside(struct outer *o)
 
 bool supervise(const struct config *c, struct jail_parent *parent, const int *keep, unsigned num_keep, int *ret_status)
 {
-	static struct outer o; /* the VM's process reads its parts until it ends */
+	static struct outer o; /* the VM's process uses parts of it until its end */
 	struct err e;
 
 	o = (struct outer){
@@ -472,7 +473,7 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 		.vsock = { -1, -1 },
 		.child = -1,
 	};
-	fflush(NULL); /* or what waits there would be written twice */
+	fflush(NULL); /* or both processes would write what is buffered */
 	if (supervise_prepare(&o, &e) == 0) {
 		ending_hold(true);
 		o.child = fork();
@@ -482,7 +483,8 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 			ending_hold(false);
 	}
 	if (o.child == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cannot fail; a change of user undoes it */
+		(void)prctl(PR_SET_PDEATHSIG,
+			    SIGKILL); /* cannot fail; a change of the user clears it, and jail_fork sets it again */
 		close_ends(&o, OUTSIDE);
 		go_inside(&o, keep, num_keep);
 		return true;

@@ -10,9 +10,10 @@ struct jail_parent;
 #define JAIL_RUN_KEEP_MAX 8
 
 /*
- * Splits the process in two. Returns true in the one that is to run the VM: it is in the jail, and all that it will need
- * is provided or in *o. Returns false in the other when the first has ended, or was never made, and all that there was is
- * removed, with the exit status in *ret_status. keep: fds, or -1, that the VM needs beside those of o.
+ * Splits the process in two. Returns true in the jailed process, which has to run the VM: the
+ * files that it needs are in the fdstore or in *o. Returns false in the process outside when
+ * the VM has ended or could not start, with everything removed and the exit status in
+ * *ret_status. keep: further descriptors that the VM needs, or -1.
  */
 bool supervise(const struct config *c, struct jail_parent *o, const int *keep, unsigned num_keep, int *ret_status);
 
