@@ -465,12 +465,12 @@ full_pipe() {
 	on_small 4k bash -c 'head -c 4096 /dev/zero > "$1/used"; shift; exec "$@"' - "$BATS_TEST_TMPDIR/small" \
 		"$MAYFLY" run --log "$BATS_TEST_TMPDIR/small/log" --log-level debug --timeline "$BATS_TEST_TMPDIR/small/timeline" \
 		-k "$GUESTS/hello.elf"
-	assert_equal "$status" 0
+	assert_equal "$status" 125
 	assert_line hello
 	assert_one_line 'rebooted' # that the timeline is lost would be in the log
 	on_small 4k bash -c 'head -c 4096 /dev/zero > "$1/used"; shift; exec "$@"' - "$BATS_TEST_TMPDIR/small" \
 		"$MAYFLY" run --timeline "$BATS_TEST_TMPDIR/small/timeline" -k "$GUESTS/hello.elf"
-	assert_equal "$status" 0
+	assert_equal "$status" 125
 	assert_regex "$stderr" "error .*timeline '.*': No space left on device"
 	on_small 1M "$MAYFLY" run -k "$GUESTS/hostile.elf" -m 64M -i "$script" \
 		-d "$BATS_TEST_TMPDIR/disk:overlay:overlay-dir=$BATS_TEST_TMPDIR/small"
@@ -500,7 +500,7 @@ full_pipe() {
 	assert_one_line "drive 'drive0': .*overlay.*: File too large"
 	printf '%0512d\n' 1 > "$dir/log"
 	run_limited --fsize=512 run -k "$GUESTS/hello.elf" --log "$dir/log" --log-level debug --timeline "$dir/timeline"
-	assert_equal "$status" 0
+	assert_equal "$status" 125
 	assert_line hello
 	[ "$(stat -c %s "$dir/log")" -eq 513 ]
 	[ "$(stat -c %s "$dir/timeline")" -le 512 ]

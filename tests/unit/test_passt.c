@@ -1,4 +1,5 @@
 /* passt as a child, by a program in its place: what it inherits, and what is quoted of what it said. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,8 +126,8 @@ static void test_chatter_is_not_the_reason(void **state)
 
 static void test_arguments(void **state)
 {
-	static char ip[] = "10.1.2.3/24", gateway[] = "10.1.2.1", dns[] = "10.1.2.9", tcp[] = "80:8080",
-		    udp[] = "53:5353";
+	static char ip[] = "10.1.2.3/24", gateway[] = "10.1.2.1", dns[] = "10.1.2.9", tcp[] = "47080:8080",
+		    udp[] = "47053:5353";
 	struct config_forward forward[] = { { .ports = tcp }, { .ports = udp, .udp = true } };
 	struct config_net net = plain;
 	struct err e;
@@ -133,15 +135,95 @@ static void test_arguments(void **state)
 	(void)state;
 	install("echo \"<$*>\" >&2");
 	run_for(&net, &e);
-	assert_non_null(strstr(e.text, "<--foreground --quiet --stderr --fd 3 --mtu 1500>"));
+	assert_non_null(strstr(e.text, "<--foreground --quiet --stderr --fd 3 --mtu 1500 --pid /proc/self/fd/1>"));
 	net.ip = ip;
 	net.gateway = gateway;
 	net.dns = dns;
 	memcpy(net.forward, forward, sizeof(forward));
 	net.num_forwards = MF_ARRAY_SIZE(forward);
 	run_for(&net, &e);
-	assert_non_null(strstr(e.text, "--mtu 1500 --address 10.1.2.3 --netmask 24 --gateway 10.1.2.1 "
-				       "--dns-forward 10.1.2.9 --tcp-ports 80:8080 --udp-ports 53:5353>"));
+	assert_non_null(strstr(e.text, "--address 10.1.2.3 --netmask 24 --gateway 10.1.2.1 "
+				       "--dns-forward 10.1.2.9 --tcp-ports 47080:8080 --udp-ports 47053:5353>"));
+}
+
+/* It is waited for until it says that it is ready, or has ended. */
+static void test_ready(void **state)
+{
+	struct passt p;
+	struct err e;
+
+	(void)state;
+	install("sleep 0.2; echo $$ > /proc/self/fd/1; exec sleep 1000");
+	assert_int_equal(passt_start(&p, &plain, 1500, &e), 0);
+	assert_int_equal(passt_await(&p, &e), 0);
+	assert_int_equal(passt_await(&p, &e), 0);
+	(void)kill(p.pid, SIGKILL);
+	close(p.socket);
+	p.socket = -1;
+	passt_end(&p);
+	install("sleep 0.2; echo why >&2; exit 1");
+	assert_int_equal(passt_start(&p, &plain, 1500, &e), 0);
+	assert_int_equal(passt_await(&p, &e), -ECHILD);
+	assert_non_null(strstr(e.text, "why"));
+	close(p.socket);
+	p = (struct passt){ 0 };
+	assert_int_equal(passt_await(&p, &e), 0);
+}
+
+/* Listens at a port of address, or has it for UDP. Returns it. */
+static int take_port(const char *address, bool udp, int *ret_fd)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	socklen_t len = sizeof(in);
+
+	*ret_fd = socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
+	assert_int_equal(inet_pton(AF_INET, address, &in.sin_addr), 1);
+	assert_int_equal(bind(*ret_fd, (const struct sockaddr *)&in, sizeof(in)), 0);
+	if (!udp)
+		assert_int_equal(listen(*ret_fd, 1), 0);
+	assert_int_equal(getsockname(*ret_fd, (struct sockaddr *)&in, &len), 0);
+	return ntohs(in.sin_port);
+}
+
+static void test_port_that_is_taken(void **state)
+{
+	static const struct {
+		const char *taken, *asked;
+		bool udp, free;
+	} cases[] = {
+		{ "0.0.0.0", "", false, false },
+		{ "127.0.0.1", "", false, false },
+		{ "127.0.0.1", "", true, false },
+		{ "127.0.0.1", "127.0.0.1/", false, false },
+		{ "127.0.0.1", "127.0.0.2/", false, true },
+		{ "127.0.0.1", "::1/", false, true },
+	};
+	struct config_net net = plain;
+	char ports[64], number[16];
+	struct passt p;
+	struct err e;
+	int fd, port;
+
+	(void)state;
+	install("exec sleep 1000");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(cases); i++) {
+		port = take_port(cases[i].taken, cases[i].udp, &fd);
+		snprintf(ports, sizeof(ports), "%s%d:80", cases[i].asked, port);
+		snprintf(number, sizeof(number), "%d", port);
+		net.forward[0] = (struct config_forward){ .udp = cases[i].udp, .ports = ports };
+		net.num_forwards = 1;
+		if (cases[i].free) {
+			assert_int_equal(passt_start(&p, &net, 1500, &e), 0);
+			(void)kill(p.pid, SIGKILL);
+			close(p.socket);
+			p.socket = -1;
+			passt_end(&p);
+		} else {
+			assert_int_equal(passt_start(&p, &net, 1500, &e), -EADDRINUSE);
+			assert_non_null(strstr(e.text, number));
+		}
+		close(fd);
+	}
 }
 
 /* Ctrl-C on the terminal of mayfly is not passt's. */
@@ -194,6 +276,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_last_line_is_printable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_chatter_is_not_the_reason, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_arguments, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ready, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_port_that_is_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_has_a_group_of_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ends_with_its_parent, setup, teardown),
 	};

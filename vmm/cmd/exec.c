@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -81,7 +82,8 @@ struct exec {
 	struct confine confine;
 	bool exited;
 	unsigned status;
-	int ended_by; /* a signal; 0: none */
+	int ended_by;  /* a signal; 0: none */
+	char *payload; /* of a message, INIT_COMMAND_MAX + 1 bytes */
 };
 
 static void exec_tell(struct exec *x, enum init_msg_type type, uint32_t value)
@@ -119,11 +121,10 @@ static int exec_take_signal(struct exec *x, struct err *e)
 /* Returns 0, or -errno with e set if the monitor has ended. */
 static int exec_take_message(struct exec *x, struct err *e)
 {
-	static char payload[INIT_COMMAND_MAX + 1];
 	struct control_client monitor = { .fd = x->fd };
 	struct init_msg msg;
 
-	if (control_client_receive(&monitor, &msg, payload) < 0)
+	if (control_client_receive(&monitor, &msg, x->payload) < 0)
 		return err_set(e, -EPIPE, "the guest has ended");
 	if (msg.type == INIT_MSG_STARTED && x->relay.tty)
 		exec_tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
@@ -132,8 +133,8 @@ static int exec_take_message(struct exec *x, struct err *e)
 	x->exited = true;
 	x->status = msg.value & 0xff;
 	if (msg.len) {
-		printable_guest(payload, sizeof(payload), payload);
-		report_line("%s", payload);
+		printable_guest(x->payload, INIT_COMMAND_MAX + 1, x->payload);
+		report_line("%s", x->payload);
 	}
 	return 0;
 }
@@ -196,6 +197,9 @@ static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 	log_set_thread("exec");
 	if (x->signal_fd < 0 || crash_setup(e) < 0 || seccomp_no_new_privs(e) < 0)
 		return e->code;
+	x->payload = malloc(INIT_COMMAND_MAX + 1);
+	if (!x->payload)
+		return err_set(e, -ENOMEM, "out of memory");
 	confine_warn(c->seccomp);
 	confine_init(&x->confine, c->seccomp);
 	x->relay.guard = exec_on_pump;

@@ -115,6 +115,12 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 		fdstore_use(); /* images of directories */
 		return true;
 	}
+	/* They are not the children of the process in the jail, which could not ask. */
+	if (helpers_await(parent->helpers, &e) < 0) {
+		helpers_end(parent->helpers);
+		*ret_status = report_err(&e);
+		return false;
+	}
 	if (!supervise(c, parent, keep, MF_ARRAY_SIZE(keep), ret_status))
 		return false;
 	timeline_mark(timeline, TIMELINE_JAIL);
@@ -149,6 +155,8 @@ static int run_config(struct config *c, struct timeline *timeline)
 		if (r < 0)
 			log_error("timeline '%s': %s; the guest has ended all the same", c->timeline_file,
 				  strerror(-r));
+		if (r < 0 && status == STATUS_OK)
+			status = STATUS_FAILED;
 	}
 	log_tell_lost();
 	return status;

@@ -54,6 +54,7 @@ struct guest_client {
 	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
 	unsigned status, flags;
 	char text[TEXT_MAX]; /* printable */
+	char *payload;	     /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
 	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
 	struct control_client client[INIT_COMMANDS_MAX - 1];
 };
@@ -138,7 +139,8 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		return err_wrap(e, "command");
 	if (!c->control)
 		return 0;
-	r = control_listen(&a->name, c->control, e);
+	a->payload = malloc(INIT_COMMAND_MAX + 1); /* before there is a filter, which allows no mmap */
+	r = a->payload ? control_listen(&a->name, c->control, e) : err_set(e, -ENOMEM, "out of memory");
 	return r < 0 ? err_wrap(e, "control '%s'", c->control) : 0;
 }
 
@@ -151,6 +153,8 @@ void guest_client_free(struct guest_client *a)
 		if (a->client[i].fd >= 0)
 			close(a->client[i].fd);
 	unix_socket_done(&a->name);
+	free(a->payload);
+	a->payload = NULL;
 	/* The session's threads may be at work until the process ends, in a: it stays. */
 }
 
@@ -274,9 +278,8 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 
 static void serve_client(struct guest_client *a, struct control_client *c)
 {
-	static char payload[INIT_COMMAND_MAX + 1];
 	struct init_msg msg;
-	int r = control_client_receive(c, &msg, payload);
+	int r = control_client_receive(c, &msg, a->payload);
 
 	if (r == -EAGAIN)
 		return;
@@ -284,7 +287,7 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		control_client_close(c);
 		a->accept_after_ms = 0; /* there is a descriptor now */
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {
-		run_for_client(a, c, &msg, payload);
+		run_for_client(a, c, &msg, a->payload);
 	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {
 		(void)send_msg(a, (enum init_msg_type)msg.type, c->number, msg.value);
 	}

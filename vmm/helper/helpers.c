@@ -27,6 +27,15 @@ int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 	return 0;
 }
 
+int helpers_await(struct helpers *c, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && c->config && i < c->config->num_nets; i++)
+		r = passt_await(&c->passt[i], e);
+	return r;
+}
+
 int helpers_check(struct helpers *c, struct err *e)
 {
 	int r = 0;

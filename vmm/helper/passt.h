@@ -14,6 +14,7 @@ struct passt {
 	pid_t pid;	/* 0: none, or it has ended and was reported */
 	int socket;	/* our end, or -1 when somebody has taken it over */
 	int err_fd;	/* what it says on stderr */
+	int ready_fd;	/* readable when it is ready; -1: it was */
 };
 
 /*
@@ -22,6 +23,12 @@ struct passt {
  * passt_end, or with this process.
  */
 int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struct err *e);
+
+/*
+ * Waits until it is ready: all ports are bound, or it has ended, for 10 s at most. Returns 0, or -errno with e set to what
+ * it said. Accepts a zeroed struct.
+ */
+int passt_await(struct passt *p, struct err *e);
 
 /* Whether it has ended: -ECHILD with e set to what it said, or 0. Does not wait. Main thread. */
 int passt_check(struct passt *p, struct err *e);

@@ -78,7 +78,7 @@ struct console {
 	int out_file;  /* -1: no output, or not any more */
 	int out_plain; /* the same, a regular file's descriptor */
 	struct op out_op;
-	bool out_busy, out_polls, out_logged;
+	bool out_busy, out_polls, out_logged, out_lost;
 	bool help_wanted, help_writing;
 	const uint8_t *out_data; /* the piece being written */
 	size_t out_len;
@@ -128,6 +128,7 @@ static void console_output_failed(struct console *c, int error)
 		log_warn("guest output cannot be written: %s; %s, continuing", strerror(-error),
 			 full ? "some is lost" : "the rest is dropped");
 	c->out_logged = true;
+	c->out_lost |= error != -EPIPE; /* a reader that has gone wants no more */
 	if (!full)
 		c->out_file = c->out_plain = -1;
 	console_end_piece(c, c->out_len);
@@ -363,6 +364,11 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 int console_plain_fd(const struct console *c)
 {
 	return c->out_plain;
+}
+
+bool console_has_lost(const struct console *c)
+{
+	return c && c->out_lost;
 }
 
 void console_unmute(struct console *c)

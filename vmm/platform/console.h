@@ -34,6 +34,9 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 /* The descriptor that the loop's thread writes output to by write(2), for its seccomp filter; or -1. */
 int console_plain_fd(const struct console *c);
 
+/* Whether output could not be written, for another reason than that its reader has gone. After loop_stop. NULL: no. */
+bool console_has_lost(const struct console *c);
+
 /* Output is written from now on. On the loop's thread, as in on_output. */
 void console_unmute(struct console *c);
 

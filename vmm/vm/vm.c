@@ -112,8 +112,10 @@ static void vm_close(struct vm *vm)
 	gate_open(&vm->gate);
 	gate_await_left(&vm->gate);
 	ending_step("the console", NULL);
-	if (vm->serial && !serial_drain(vm->serial, drain_ms))
+	if (vm->serial && !serial_drain(vm->serial, drain_ms)) {
 		log_warn("the console's reader is too slow: the last output is lost, continuing");
+		vm->outcome.lost = true;
+	}
 	ending_step("vsock", NULL);
 	if (vm->vsock)
 		vsock_finish(vm->vsock, drain_ms);
@@ -132,7 +134,7 @@ static void vm_close(struct vm *vm)
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
 	}
-	if (vm->guest && !guest_client_finish(vm->guest, drain_ms))
+	if ((vm->guest && !guest_client_finish(vm->guest, drain_ms)) || console_has_lost(vm->console))
 		vm->outcome.lost = true;
 	guest_client_free(vm->guest);
 	ending_step("an artifact", NULL);

@@ -350,5 +350,5 @@ int vm_build(struct vm *vm, struct err *e)
 		r = vm_build_devices(vm, e);
 	if (!r)
 		r = vm_build_vcpus(vm, &regs, e);
-	return r ? r : helpers_check(vm->parent->helpers, e);
+	return r ? r : helpers_await(vm->parent->helpers, e); /* they have had the time that all this took */
 }
