@@ -110,7 +110,7 @@ static int blk_activate(struct virtio_dev *dev)
 	b->num_free = 0;
 	b->sync_failed = false;
 	b->turn_left = BLK_TURN_BYTES;
-	/* Slots in use before stay the first to be used again: stack them so that the lowest is on top. */
+	/* Slots that were used before are used first: the lowest is on top. */
 	for (unsigned i = b->num_touched; i > 0; i--)
 		b->free[b->num_free++] = (uint16_t)(i - 1);
 	b->active = true;
@@ -170,7 +170,7 @@ static int blk_map_slots(struct blk *b, struct err *e)
 	if (map == MAP_FAILED)
 		return err_sys(e, "map its requests");
 	b->slots = map;
-	/* A hint: a huge page would cost what the untouched slots save. A kernel without huge pages refuses, rightly. */
+	/* A hint: a huge page would cost what untouched slots save. A kernel without them refuses. */
 	(void)madvise(map, BLK_SLOTS_SIZE, MADV_NOHUGEPAGE);
 	return 0;
 }
@@ -193,7 +193,7 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 
 	if (params->serial && strlen(params->serial) > sizeof(b->serial))
 		return err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
-	/* §5.2.6.1: padded with zeros, and without a terminator when all 20 bytes are used. A longer id is cut. */
+	/* §5.2.6.1: padded with zeros, no terminator after 20 bytes. A longer id is cut. */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, e);
 	if (!err)

@@ -24,23 +24,23 @@ struct blk;
 #define BLK_SEG_MAX (VIRTQ_CHAIN_MAX - 2)
 
 /*
- * A trim is one operation of the host, which a reset has to wait for: so not too long. Zeroing is written where a device
- * cannot do it.
+ * A trim is one operation of the host, and a reset waits for it: so it is bounded. On a device that
+ * cannot zero a range, the kernel writes zeros.
  */
 #define BLK_DISCARD_SECTORS_MAX (1U << 21)
 #define BLK_ZEROES_SECTORS_MAX (1U << 17)
 
 /*
- * A chain may name the same guest memory again and again, up to 4 GiB, and what the host has in its page cache is copied
- * when the operation is begun, on the loop's thread. So an operation is of so many bytes at most, and when so many are
- * begun the loop's other devices, timers and calls have their turn.
+ * A chain may name the same guest memory again and again, up to 4 GiB. If the host has the data in
+ * its page cache, it copies on the loop's thread when an operation starts. So an operation is
+ * bounded, and so are the bytes in a turn of the loop, for its other devices, timers and calls.
  */
 #define BLK_STEP_BYTES (1U << 20)
 #define BLK_TURN_BYTES (2U << 20)
 
 #define BLK_SLOTS (VIRTQ_SIZE_MAX + 1)
 
-/* What the host may refuse, for the log: a warning of each, and the next after so long. */
+/* Errors of the host, for the log: one warning of each in BLK_QUIET_NS. */
 enum blk_fault { FAULT_READ, FAULT_WRITE, FAULT_TRIM, FAULT_SYNC, FAULT_NO_SYNC, BLK_FAULTS };
 #define BLK_QUIET_NS 60000000000ULL
 
@@ -77,19 +77,19 @@ struct blk {
 	const struct blk_backend *backend;
 	void *store; /* backend's */
 	bool read_only, sync, active, paused;
-	bool sync_failed;   /* data that the guest has written is lost: no FLUSH may say otherwise until a reset */
-	uint64_t turn;	    /* of the loop, */
-	uint32_t turn_left; /* in which so many bytes may still be started */
-	unsigned num_trims; /* in flight */
-	uint64_t quiet_until_ns[BLK_FAULTS]; /* there has just been a warning of this fault */
+	bool sync_failed;		     /* data of the guest is lost: every FLUSH fails until a reset */
+	uint64_t turn;			     /* of the loop, */
+	uint32_t turn_left;		     /* in which so many bytes may still be started */
+	unsigned num_trims;		     /* in flight */
+	uint64_t quiet_until_ns[BLK_FAULTS]; /* no warning of this fault until then */
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct task retry;
 	struct throttle throttle;
 	struct blk_slots waiting; /* requests under way, for room or for another one */
 	unsigned in_flight;	  /* slots whose op is in the ring */
 	unsigned num_free, num_touched;
-	uint16_t free[BLK_SLOTS]; /* slots that have been used before and are free now, a stack */
-	struct blk_slot *slots;	  /* BLK_SLOTS of them, mapped; untouched from num_touched on */
+	uint16_t free[BLK_SLOTS]; /* a stack of slots that were used before */
+	struct blk_slot *slots;	  /* BLK_SLOTS, mapped; untouched from num_touched on */
 };
 
 static inline struct blk *to_blk(struct virtio_dev *dev)

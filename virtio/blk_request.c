@@ -62,7 +62,7 @@ static void blk_finish(struct blk_slot *slot, uint8_t status)
 	uint64_t len = slot->in_done;
 
 	*slot->status = status;
-	/* §2.7.8.2: len counts from the start of the in part. The status byte counts only if all before it was written. */
+	/* §2.7.8.2: len counts from the start. The status byte counts only if all before it was written. */
 	if (len == slot->in_len - 1)
 		len = slot->in_len;
 	virtq_push(&b->dev.vq[0], slot->chain.head, (uint32_t)MF_MIN(len, UINT32_MAX));

@@ -1,13 +1,14 @@
 /*
- * A drive that changes while the guest runs: another image, or the same of another size; see blk.h.
+ * A drive that changes while the guest runs: another image, or another size of it; see blk.h.
  *
- * The caller's thread opens and closes, the loop's thread exchanges, in between requests: nothing new is taken from the
- * queue until all that was begun has ended and the old image is synced. So no request goes to two images, and what was
- * written is on the one where it was written. The driver learns of the size by a configuration interrupt.
+ * The caller's thread opens and closes. The loop's thread exchanges, in between requests: it takes
+ * nothing from the queue until all requests under way have ended and the old image is synced. So no
+ * request goes to two images, and a write stays on the image that it went to. The driver learns of
+ * the size by a configuration interrupt.
  *
- * The ring of the loop is locked to its files. Of the ways out (a second ring, made beforehand, for each drive that might
- * change; a thread with system calls of its own) the exchange of one registered file for another is the one with the
- * least to it, and it is left open only where somebody may ask for it: a loop of LOOP_EXCHANGEABLE.
+ * The ring is locked to its files. Instead of a second ring for each drive, or a thread with system
+ * calls of its own, one registered file is exchanged for another. Only a loop of LOOP_EXCHANGEABLE
+ * may do it.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,8 +29,8 @@ struct blk_update {
 };
 
 /*
- * Ends all requests that were begun and takes no new ones, in a turn of the loop. Returns 0, or -EBUSY when there is more to
- * them than one turn may hold: a request may be of 4 GiB.
+ * Ends all requests under way and takes no new ones, within this turn of the loop. Returns 0, or
+ * -EBUSY if they are too large for it: a request may be of 4 GiB.
  */
 static int blk_pause(struct blk *b)
 {
@@ -126,7 +127,7 @@ static int blk_update_image(struct blk *b, const char *path, struct err *e)
 	else if (r < 0)
 		err_neg(e, r, "exchange the image");
 	if (!same)
-		image_close(u.image.fd); /* the old one, or the new one that it could not become */
+		image_close(u.image.fd); /* the old one, or the new one after an error */
 	return r;
 }
 

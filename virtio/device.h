@@ -1,5 +1,5 @@
 /*
- * THE device interface. A device embeds struct virtio_dev and fills one const struct virtio_ops, at the foot of its
+ * The device interface. A device embeds struct virtio_dev and fills one const struct virtio_ops, at the foot of its
  * file. Status, features, queue registers and interrupts belong to the transport (mmio.c); the device sees requests.
  *
  *	            write(Status)                      kick                         completion

@@ -1,6 +1,7 @@
 /*
- * The file or block device behind a drive; see image.h. The format is always raw and never guessed from the contents:
- * they are the guest's, who could write the head of a format that names other files of the host.
+ * The file or block device behind a drive; see image.h. The format is always raw and never probed:
+ * the contents are the guest's, which could write the header of a format that names other files
+ * of the host.
  */
 #define MF_LOG_MODULE "image"
 #include "virtio/image.h"
@@ -21,8 +22,8 @@
 #include "vmm/base/util.h"
 
 /*
- * One writer, or any number of readers, on this host. An OFD lock belongs to the open file, so that two drives of one VM
- * are told apart too, and it ends with the process however that ends, though not at once if the process is killed.
+ * One writer, or any number of readers, on this host. An OFD lock belongs to the open file, so it
+ * also tells two drives of one VM apart. It ends with the process, but after SIGKILL not at once.
  */
 static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 {
@@ -37,12 +38,12 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 		return err_set(e, -EBUSY, "'%s' is in use by another VM or drive%s", path,
 			       read_only ? ", which writes to it" :
 					   "; give each its own copy, or give it to all as :ro");
-	/* File systems without locks exist (some FUSE and network ones). The lock is a help, not a promise. */
+	/* Some FUSE and network file systems have no locks. The lock is a help, not a promise. */
 	log_warn("lock '%s': %s; continuing without the lock", path, strerror(errno));
 	return 0;
 }
 
-/* What direct I/O wants of fd, power of two each. Before Linux 6.1 a file cannot be asked: a page is always enough. */
+/* The units of direct I/O on fd, powers of two. Before Linux 6.1, statx(2) has none: a page is enough. */
 static int image_ask_dio(struct image *image, int fd, const char *path, struct err *e)
 {
 	struct statx st;
@@ -119,7 +120,7 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 
 int image_measure(struct image *image, struct err *e)
 {
-	off_t size = lseek(image->fd, 0, SEEK_END); /* of block devices, too; nobody uses the position */
+	off_t size = lseek(image->fd, 0, SEEK_END); /* of block devices too; the position is unused */
 
 	if (size < 0)
 		return err_sys(e, "find its size");
@@ -136,7 +137,7 @@ void image_close(int fd)
 
 	if (fd < 0)
 		return;
-	/* Explicitly: the lock is the open file's, and a ring that is being taken down holds that a little longer. */
-	(void)fcntl(fd, F_OFD_SETLK, &unlock); /* if there was a lock; else there is nothing to give up */
+	/* The lock is the open file's, which a ring that is torn down holds a little longer. */
+	(void)fcntl(fd, F_OFD_SETLK, &unlock); /* fails only if there was no lock */
 	close(fd);
 }

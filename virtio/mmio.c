@@ -26,8 +26,8 @@
  * notification that comes while the device is not active is ignored, and all queues are kicked once at DRIVER_OK, so
  * none is lost.
  *
- * Interrupts. mmio_used and the others only note what happened; one task at the end of the loop's turn sets
- * InterruptStatus and raises the (edge-triggered) line once.
+ * Interrupts. mmio_used and the others only record what happened. One task at the end of the loop's
+ * turn sets InterruptStatus and raises the (edge-triggered) line once.
  */
 #define MF_LOG_MODULE "mmio"
 #include "virtio/mmio.h"
@@ -71,7 +71,7 @@ static void mmio_interrupt(struct task *task)
 		return;
 	/*
 	 * Release: used rings and status are visible before the reason. Pairs with the acquire in mmio_read. The line is
-	 * raised even if the bit was still set: it is an edge, and the driver may be past its last look at the ring.
+	 * raised even if the bit was still set: it is an edge, and the driver may have read the ring already.
 	 */
 	__atomic_fetch_or(&m->interrupt_status, bits, __ATOMIC_RELEASE);
 	m->irq.raise(m->irq.ctx, m->irq.line);
@@ -123,7 +123,7 @@ static void mmio_notified(struct watch *watch)
 	mmio_kick(q->mmio, (unsigned)(q - q->mmio->queue));
 }
 
-/* From here on KVM signals the eventfds. Without that, notifications still come through mmio_access, only slower. */
+/* KVM signals the eventfds from now on. Without it, notifications come through mmio_access, slower. */
 static void mmio_add_ioeventfds(struct mmio *m)
 {
 	if (!m->kvm || m->has_ioeventfds)
@@ -168,7 +168,7 @@ int mmio_deactivate(void *arg)
 	struct mmio *m = arg;
 	bool was_active = m->active;
 
-	/* First: while ops->reset drains, completions of our own watches run, and must not kick the device. */
+	/* First: while ops->reset drains, our own watches complete, and must not kick the device. */
 	m->active = false;
 	if (was_active)
 		m->dev->ops->reset(m->dev);

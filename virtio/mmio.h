@@ -40,12 +40,12 @@ void mmio_reset(struct mmio *mmio);
 
 /* For devices, on their loop. */
 
-/* Something was pushed to queue index: interrupt the driver at the end of this turn if it wants that. */
+/* Something was pushed to queue index: at the end of this turn, interrupts the driver if it wants that. */
 void mmio_used(struct virtio_dev *dev, unsigned index);
 
 /*
  * The driver broke the protocol: DEVICE_NEEDS_RESET and a configuration interrupt (§2.1.2). The
- * queues give nothing more until reset. It may be called again; the first few activations that end so are logged.
+ * queues give nothing more until reset. Further calls do nothing.
  */
 void mmio_broken(struct virtio_dev *dev, const char *why);
 

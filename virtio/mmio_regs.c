@@ -59,7 +59,7 @@ static void mmio_reset_locked(struct mmio *m)
 {
 	struct virtio_dev *dev = m->dev;
 
-	/* Before DRIVER_OK the loop knows nothing of the queues: the reset with which every driver begins costs no call. */
+	/* Before DRIVER_OK the loop does not use the queues: a driver's first reset needs no call. */
 	if (mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK)
 		(void)loop_call(dev->loop, mmio_deactivate, m); /* returns 0 */
 	else
@@ -69,9 +69,9 @@ static void mmio_reset_locked(struct mmio *m)
 	m->driver_features = 0;
 	m->features_beyond = false;
 	m->device_features_sel = m->driver_features_sel = m->queue_sel = 0;
-	/* Relaxed: the loop has nothing more to say, and a vCPU that races with this reset may see either value. */
+	/* Relaxed: the loop writes none of it now, and a vCPU that races with this reset may see either value. */
 	__atomic_store_n(&m->interrupt_status, 0, __ATOMIC_RELAXED);
-	/* Release: pairs with mmio_status, status 0 means that all of the above is done. */
+	/* Release: pairs with mmio_status. With status 0, all of the above is done. */
 	__atomic_store_n(&m->status, 0, __ATOMIC_RELEASE);
 }
 
@@ -289,7 +289,7 @@ static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 {
 	switch (reg) {
 	case VIRTIO_MMIO_INTERRUPT_ACK:
-		/* Relaxed: the driver orders its own look at the ring, which follows. Unknown bits are not set anyway. */
+		/* Relaxed: the driver orders its read of the ring, which follows. Unknown bits are never set. */
 		__atomic_fetch_and(&m->interrupt_status, ~value, __ATOMIC_RELAXED);
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:

@@ -1,4 +1,4 @@
-/* What mmio.c (the loop's side of the transport) and mmio_regs.c (the vCPUs' side) share, and nobody else includes. */
+/* Private to the transport: mmio.c, the loop's side, and mmio_regs.c, the vCPUs' side. */
 #ifndef MF_VIRTIO_MMIO_STATE_H
 #define MF_VIRTIO_MMIO_STATE_H
 
@@ -10,7 +10,7 @@
 #include "virtio/mmio.h"
 #include "vmm/core/loop.h"
 
-#define MMIO_WARNINGS_MAX 4 /* broken drivers that are warned of; later ones are logged at debug level */
+#define MMIO_WARNINGS_MAX 4 /* of broken drivers; later ones are logged at debug level */
 
 struct mmio_queue {
 	struct watch watch;
@@ -29,7 +29,7 @@ struct mmio {
 	pthread_mutex_t lock;
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint64_t driver_features;
-	bool features_beyond; /* the driver has set feature bits from 64 up, which do not exist */
+	bool features_beyond; /* the driver has set feature bits above 63, which do not exist */
 
 	/* Atomic. */
 	uint32_t status;	   /* vCPUs write under the lock; the loop adds NEEDS_RESET and DRIVER_OK */
@@ -47,7 +47,7 @@ struct mmio {
 	struct mmio_queue queue[VIRTIO_QUEUES_MAX];
 };
 
-/* Acquire: who sees a status sees what was done to reach it. Pairs with the releases that set it. */
+/* Acquire: what was done to reach a status is visible with it. Pairs with the releases that set it. */
 static inline uint32_t mmio_status(const struct mmio *m)
 {
 	return __atomic_load_n(&m->status, __ATOMIC_ACQUIRE);
@@ -59,7 +59,7 @@ static inline void mmio_status_add(struct mmio *m, uint32_t bits)
 	__atomic_fetch_or(&m->status, bits, __ATOMIC_RELEASE);
 }
 
-/* Tells the user about a broken driver, the first MMIO_WARNINGS_MAX times; then developers. Any thread. */
+/* Logs a broken driver: MMIO_WARNINGS_MAX warnings, then at debug level. Any thread. */
 void mmio_complain(struct mmio *m, const char *why);
 
 /* The two halves of the status machine that run on the loop, by loop_call with the struct mmio. They return 0. */

@@ -1,18 +1,24 @@
 /*
- * virtio-net: one network interface; see net.h.
+ * virtio-net: one network interface, its link and its life; see net.h.
  *
- * Theory of operation. Each buffer of the rings begins with a virtio header of 12 bytes (VERSION_1), then a frame.
+ * Theory of operation. Each buffer of the rings begins with a virtio header of 12 bytes
+ * (VERSION_1); a frame follows.
  *
- *   guest sends:     net_kick -> net_tx_run: virtq_pop, check the header -> ops->send ... net_sent: virtq_push (net_tx.c)
- *   guest receives:  net_kick -> net_rx_run: virtq_pop into the pool -> ops->receive ... net_received: virtq_push (net_rx.c)
+ *   guest sends     net_tx.c: net_tx_run: virtq_pop, check the header, backend->send
+ *                             net_sent: virtq_push
+ *   guest receives  net_rx.c: net_rx_run: virtq_pop into the pool, backend->receive
+ *                             net_received: virtq_push
  *
- * Limits (ratelimit.h). A frame to send whose tokens are not there goes back to the ring, and a timer tries again; a read
- * does not begin as long as one before it is not paid for.
+ * Limits (throttle.h), one for each direction. A frame to send without tokens goes back to the
+ * ring, and the throttle's timer tries again. A read starts only if the frames before it are
+ * paid for.
  *
- * Loss. A backend that is gone for good (the tap was deleted, passt has ended) takes the link down (STATUS), for ever;
- * frames are dropped then. Other errors of the host cost one frame, or for a read a pause of RX_PAUSE_NS.
+ * Loss. If a backend is gone for good (the tap was deleted, passt has ended), the link goes down
+ * (STATUS) and stays down; frames are dropped. Another error of the host costs one frame, and
+ * for a read a pause of RX_PAUSE_NS.
  *
- * All on the loop's thread, but for net_new, net_free and net_config_read. Nothing is allocated per frame.
+ * All on the loop's thread, but for net_new, net_free and net_config_read. Nothing is allocated
+ * per frame.
  */
 #define MF_LOG_MODULE "net"
 #include "virtio/net.h"
@@ -96,7 +102,7 @@ static int net_activate(struct virtio_dev *dev)
 	n->reading = false;
 	n->num_bufs = n->num_iov = n->rx_room = 0;
 	n->num_free = 0;
-	/* The lowest on top: those that have been touched before are used again first. */
+	/* The lowest on top: memory that was touched before is used first. */
 	for (unsigned i = n->backend->ops->tx_max; i > 0; i--)
 		n->free[n->num_free++] = &n->slots[i - 1];
 	n->active = true;
@@ -109,7 +115,7 @@ static void net_reset(struct virtio_dev *dev)
 {
 	struct net *n = to_net(dev);
 
-	n->active = false; /* from here on, net_sent and net_received do nothing */
+	n->active = false; /* net_sent and net_received do nothing now */
 	throttle_cancel(&n->throttle[NET_RX]);
 	throttle_cancel(&n->throttle[NET_TX]);
 	n->backend->ops->stop(n->backend);
@@ -170,7 +176,7 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 	for (unsigned i = NET_RX; i <= NET_TX; i++)
 		throttle_init(&n->throttle[i], loop, i == NET_RX ? net_rx_timer : net_tx_timer, &params->limit[i].bytes,
 			      &params->limit[i].ops);
-	/* Mapped rather than touched, where they are many. */
+	/* Many of them are mapped, and not touched. */
 	n->slots = calloc(backend->ops->tx_max, sizeof(*n->slots));
 	n->free = calloc(backend->ops->tx_max, sizeof(struct net_tx *));
 	if (!n->slots || !n->free) {

@@ -1,6 +1,6 @@
 /*
- * virtio-net (virtio 1.2 §5.1): a network interface of the guest, with one queue for each direction, on a backend that
- * carries its frames (net_backend.h).
+ * virtio-net (virtio 1.2 §5.1): a network interface of the guest, with one queue for each
+ * direction, on a backend that carries its frames (net_backend.h).
  */
 #ifndef MF_VIRTIO_NET_H
 #define MF_VIRTIO_NET_H
@@ -28,18 +28,18 @@ struct net_limit {
 struct net_params {
 	const char *id; /* kept */
 	uint8_t mac[NET_MAC_LEN];
-	uint16_t mtu;		   /* told to the guest; 0: nothing is told */
-	struct net_limit limit[2]; /* by enum net_queue, as the host sees them: NET_RX is what the guest receives */
+	uint16_t mtu;		   /* offered to the guest (VIRTIO_NET_F_MTU); 0: not offered */
+	struct net_limit limit[2]; /* by enum net_queue; NET_RX: what the guest receives */
 };
 
 /*
- * Makes the device on backend, which it owns from here on, also on failure. Returns 0, or -errno with e set. Before the
- * loop runs.
+ * Makes the device on backend, which it owns from now on, even on failure. Before the loop runs.
+ * Returns 0, or -errno with e set.
  */
 int net_new(struct virtio_dev **ret, const struct net_params *params, struct net_backend *backend, struct loop *loop,
 	    const struct mem *mem, struct err *e);
 
-/* Changes the limits of one direction at once; a NULL leaves a bucket as it is. Any thread but the loop's. */
+/* Changes the limits of one direction (throttle_set). Any thread but the loop's. */
 void net_set_limit(struct virtio_dev *dev, enum net_queue queue, const struct ratelimit_params *bytes,
 		   const struct ratelimit_params *ops);
 

@@ -1,7 +1,7 @@
 /*
- * What carries the frames of a network interface on the host: a tap (net_tap.c), or a stream socket with passt at its
- * other end (net_passt.c). A backend belongs to the device that it was given to (net.c) and to its loop; all calls are on
- * the loop's thread, but for those that make and free it.
+ * What carries the frames of a network interface on the host: a tap (net_tap.c), or a stream
+ * socket with passt at its other end (net_passt.c). A backend belongs to one device (net.c) and
+ * to its loop. All calls are on the loop's thread, but for those that make and free it.
  */
 #ifndef MF_VIRTIO_NET_BACKEND_H
 #define MF_VIRTIO_NET_BACKEND_H
@@ -39,27 +39,27 @@ struct net_tx {
 	uint32_t len;			 /* of the frame, without a header */
 	unsigned num;			 /* of iov */
 	struct virtio_net_hdr_v1 header; /* checked */
-	/* The frame, in guest memory, from [1] on; [0] is for what the backend puts before it. Last: few are used. */
+	/* The frame, in guest memory, from [1] on; [0] is the backend's. Last: few are used. */
 	struct iovec iov[1 + VIRTQ_CHAIN_MAX];
 };
 
 struct net_backend_ops {
 	unsigned tx_max; /* frames being sent at once */
 
-	/* A driver has taken the device into use, with these features. */
+	/* A driver uses the device, with these features. */
 	void (*start)(struct net_backend *b, uint64_t features);
 
-	/* Starts sending. False: the ring is full, nothing was started. Else net_sent follows, in a later turn. */
+	/* Starts sending. False: nothing was started, the ring is full. Otherwise net_sent follows. */
 	bool (*send)(struct net_backend *b, struct net_tx *tx);
 
 	/*
-	 * Waits for one frame and reads it into the buffers (room bytes, kept by the device), after NET_HEADER_LEN bytes of
-	 * header. False: the ring is full, nothing was started. Else net_received follows, in a later turn. There is at
-	 * most one such wait.
+	 * Waits for one frame and reads it into the buffers (room bytes, kept by the device),
+	 * after NET_HEADER_LEN bytes of header. False: nothing was started, the ring is full.
+	 * Otherwise net_received follows, in a later turn. One such wait at a time.
 	 */
 	bool (*receive)(struct net_backend *b, const struct iovec *iov, unsigned num, uint32_t room);
 
-	/* Cancels and waits: afterwards it touches no guest memory, and what net_sent was due for is forgotten. */
+	/* Cancels and waits. Afterwards it touches no guest memory, and owes no net_sent. */
 	void (*stop)(struct net_backend *b);
 
 	void (*free)(struct net_backend *b);
@@ -67,33 +67,34 @@ struct net_backend_ops {
 
 struct net_backend {
 	const struct net_backend_ops *ops;
-	uint64_t offered; /* feature bits that it makes possible */
+	uint64_t offered; /* feature bits */
 	struct loop *loop;
 	struct net *net;    /* whose it is */
 	unsigned in_flight; /* operations in the ring */
 };
 
-/* net.c, for backends. res: 0 or -errno; the frame is the device's again. */
+/* For backends. The frame is the device's again; res: 0 or -errno (net_tx.c). */
 void net_sent(struct net_backend *b, struct net_tx *tx, int res);
 
-/* res: bytes with the header, more than room if the frame did not fit and is lost; or -errno. */
+/* res: bytes with the header; more than room: the frame did not fit and is lost; or -errno. */
 void net_received(struct net_backend *b, int res);
 
 /*
- * A backend on the tap of that name, which is made if there is none and the caller may. Returns 0, or -errno with e set.
+ * A backend on the tap of that name. If there is none, makes it, which needs CAP_NET_ADMIN.
+ * Returns 0, or -errno with e set.
  */
 int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e);
 
-/* Attaches to the tap for the net_tap_open of another process (files.h). Returns 0, or -errno with e set. */
+/* Attaches to the tap for net_tap_open of another process (fdstore.h). 0, or -errno with e set. */
 int net_tap_provide(const char *name, struct err *e);
 
 /*
- * A backend on fd, which it owns from here on, also on failure: a tap or macvtap with IFF_VNET_HDR, or a stream socket
- * that speaks passt's protocol.
+ * A backend on fd, which it owns from now on, even on failure: a tap or macvtap with
+ * IFF_VNET_HDR, or a stream socket that speaks passt's protocol.
  */
 int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e);
 
-/* The same for a socket that is known to be one. */
+/* The same for a stream socket. */
 int net_passt_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e);
 
 #endif

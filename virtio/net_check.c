@@ -1,7 +1,7 @@
 /*
- * The header before a frame that the guest sends (virtio 1.2 §5.1.6.2). It tells the host's kernel where in the frame to
- * write a checksum and how to cut it into packets, so it is copied once, judged in the copy, and the copy is what the
- * kernel gets.
+ * The header before a frame that the guest sends (virtio 1.2 §5.1.6.2). It says where the host's
+ * kernel writes a checksum, and how it cuts the frame into packets. So it is copied once, the copy
+ * is checked, and the kernel gets the copy.
  */
 #include "virtio/net_check.h"
 
@@ -38,7 +38,7 @@ static bool gso_allowed(const struct virtio_net_hdr_v1 *h, uint32_t frame_len, u
 	if (h->gso_type & VIRTIO_NET_HDR_GSO_ECN &&
 	    (kind == NET_GSO_UDP_L4 || !(features >> VIRTIO_NET_F_HOST_ECN & 1)))
 		return false;
-	/* §5.1.6.2.1: a checksum is wanted, too; and pieces of a size, after headers that are inside the frame. */
+	/* §5.1.6.2.1: with a checksum, a size of pieces, and headers inside of the frame. */
 	return h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM && le16toh(h->gso_size) > 0 && le16toh(h->hdr_len) <= frame_len;
 }
 
@@ -51,7 +51,7 @@ bool net_check_tx(struct virtio_net_hdr_v1 *ret, const struct virtq_chain *chain
 		return false;
 	frame_len = (uint32_t)(chain->out_len - NET_HEADER_LEN);
 	(void)virtq_copy_out(chain, 0, &h, sizeof(h)); /* it is that long */
-	/* Other flags mean something only in the other direction. num_buffers has no meaning here. */
+	/* Other flags and num_buffers have a meaning only in the other direction. */
 	if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
 		uint32_t end = (uint32_t)le16toh(h.csum_start) + le16toh(h.csum_offset) + CHECKSUM_LEN;
 

@@ -1,22 +1,23 @@
 /*
- * passt as backend of a network interface: a stream socket on which each frame, in both directions, comes after its
- * length, 4 bytes in big-endian order. There is no virtio header, so no offload either.
+ * passt as backend of a network interface: a stream socket. In both directions, each frame comes
+ * after its length, 4 bytes in big-endian order. There is no virtio header, so no offload.
  *
- * Receiving. The next read is always for exactly what is known to come: the length, or the rest of the frame and the
- * length of the one after it. So a frame goes straight into the guest's buffers, in one read where the stream flows, and
- * nothing that belongs to the next is read into them. A frame that does not fit is read into scratch and dropped.
+ * Receiving. A read is always for exactly what is known to come: the length, or the rest of the
+ * frame and the next length. So a frame goes straight into the guest's buffers, in one read while
+ * the stream flows, and no byte of the next frame gets there. A frame that does not fit is read
+ * into scratch and dropped.
  *
  *	length (0..4 bytes of it) -> frame (rest of it, then length) -> net_received -> ...
  *
- * Sending. One frame at a time, in as many writes as it takes. While passt does not read, the write waits, the frames
- * behind it stay in the guest's ring, and that is all.
+ * Sending. One frame at a time, in as many writes as it takes. While passt does not read, the
+ * write waits, and the next frames stay in the guest's ring.
  *
- * A reset may come in the middle of a frame, in either direction, and the stream must not lose step. So the rest of a
- * frame that was being sent is copied, to be sent before anything else, and of one that was being received the rest is
- * dropped when there is a driver again.
+ * A reset may come in the middle of a frame, in either direction, and the stream must stay in
+ * step. So the rest of an outgoing frame is copied, and sent before anything else; the rest of an
+ * incoming one is dropped once there is a driver again.
  *
- * passt is trusted to be passt, but its lengths are checked all the same. When it ends, or breaks the protocol, the
- * backend is lost.
+ * passt is trusted, but its lengths are checked. If it ends, or breaks the protocol, the backend
+ * is lost.
  */
 #include <endian.h>
 #include <errno.h>
@@ -33,7 +34,7 @@ struct passt {
 	struct net_backend b;
 	int fd, file;
 	bool stopping;
-	struct task again; /* the ring was full, with a frame half way */
+	struct task again; /* the ring was full in the middle of a frame */
 
 	struct op rx_op;
 	bool receiving; /* net_received is due */
@@ -53,7 +54,7 @@ struct passt {
 	bool tx_in_flight;
 	uint32_t tx_prefix;
 	uint32_t tx_done;  /* bytes of prefix and frame that have been sent */
-	uint32_t rest_len; /* of a frame that was cut off by a reset */
+	uint32_t rest_len; /* of a frame that a reset has cut off */
 	uint32_t rest_done;
 	struct iovec tx_iov[1 + VIRTQ_CHAIN_MAX];
 
@@ -131,7 +132,7 @@ static bool passt_send(struct net_backend *b, struct net_tx *tx)
 
 /* Receiving. */
 
-/* A length has come. False: it is none, and that stays so. */
+/* A length has come. False: it is invalid, and the stream is lost. */
 static bool passt_begin_frame(struct passt *p)
 {
 	uint32_t len;
@@ -228,7 +229,7 @@ static bool passt_receive(struct net_backend *b, const struct iovec *iov, unsign
 	read = passt_read(p);
 	p->receiving = read != 0;
 	if (read < 0)
-		loop_defer(b->loop, &p->again); /* net_received comes in a later turn, never from here */
+		loop_defer(b->loop, &p->again); /* net_received must come in a later turn */
 	return read != 0;
 }
 
@@ -266,7 +267,7 @@ static void passt_stop(struct net_backend *b)
 		loop_cancel(b->loop, &p->tx_op);
 	loop_drain(b->loop, &b->in_flight);
 	p->receiving = false;
-	p->rx_drop = true; /* the rest of a frame; of the next one it is decided anew */
+	p->rx_drop = true; /* the rest of this frame; the next one is looked at again */
 	if (p->tx && p->tx_done > 0 && p->tx_done < sizeof(p->tx_prefix) + p->tx->len) {
 		p->rest_len = (uint32_t)iov_get(p->tx->iov, p->tx->num, p->tx_done, p->rest, sizeof(p->rest));
 		p->rest_done = 0;

@@ -32,7 +32,7 @@ struct net {
 	uint16_t mtu;
 	bool link_up; /* atomic: vCPUs read it */
 	bool active, warned;
-	struct task again; /* the ring was full, or a queue too long for one turn, or net_sent made room */
+	struct task again; /* after a full ring, a queue too long for one turn, or net_sent */
 	struct net_stats stats[2];
 	struct throttle throttle[2]; /* by enum net_queue */
 	struct virtq_chain chain;    /* popped last */
@@ -66,16 +66,16 @@ static inline void net_count(struct net *n, enum net_queue queue, uint32_t len)
 	n->stats[queue].bytes += len;
 }
 
-/* The backend is gone for good. */
+/* The backend is gone for good: takes the link down. */
 void net_lose_link(struct net *n);
 
-/* Tells the user about an error of the backend, once; then developers. */
+/* Logs an error of the backend: the first as a warning, later ones for developers. */
 void net_warn(struct net *n, const char *verb, int res);
 
-/* Sends what the driver has posted, as far as backend, limit and turn allow (net_tx.c). */
+/* Sends posted frames, as far as backend, limit and turn allow (net_tx.c). */
 void net_tx_run(struct net *n);
 
-/* Starts to receive a frame if that is possible and not under way (net_rx.c). */
+/* Starts to receive a frame, if it can and none is under way (net_rx.c). */
 void net_rx_run(struct net *n);
 
 #endif

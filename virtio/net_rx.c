@@ -1,13 +1,15 @@
 /*
  * virtio-net: frames to the guest; see net.c.
  *
- * Receiving. The pool is the buffers that the driver has posted and no frame has filled yet, in their order, as one
- * iovec: the backend reads the next frame, header included, straight into them. With MRG_RXBUF a frame fills as many
- * buffers as it needs, the first header says how many, and they are published at once (§5.1.6.4); without, it has one. A
- * read begins when the pool can take the largest frame that may come, or when the driver has nothing more to give: its
- * whole ring is in the pool. Else nothing is read. So a guest that does not post costs nothing, whatever the host sends:
- * the kernel drops it at the tap, or passt stops reading its sockets. A frame that does not fit is dropped, and the
- * buffers stay in the pool.
+ * The pool is one iovec of all buffers that the driver has posted and no frame has filled yet, in
+ * their order. The backend reads the next frame, header included, straight into them. With
+ * MRG_RXBUF a frame fills as many buffers as it needs: the first header has their number, and
+ * they are published at once (§5.1.6.4). Without it, a frame has one buffer.
+ *
+ * A read starts when the pool has room for the largest frame that may come, or when it holds the
+ * driver's whole ring. Otherwise nothing is read, so a guest that posts no buffers costs nothing,
+ * whatever the host sends: the kernel drops it at the tap, or passt stops reading its sockets. A
+ * frame that does not fit is dropped, and the buffers stay in the pool.
  */
 #include <endian.h>
 #include <errno.h>
@@ -20,9 +22,9 @@
 #include "vmm/base/util.h"
 
 #define RX_PAUSE_NS 100000000U /* after an error of the backend that may pass */
-#define RX_BUF_MAX MIB	       /* what counts of a buffer: no frame is as long, and sums stay small */
+#define RX_BUF_MAX MIB	       /* counted of a buffer: no frame is as long, and sums stay small */
 
-/* Adds n->chain to the pool. Returns NULL, or what is wrong with it; *ret_full: it had no room and went back. */
+/* Adds n->chain to the pool. Returns NULL, or its fault. *ret_full: no room, it went back. */
 static const char *net_pool_add(struct net *n, bool *ret_full)
 {
 	const struct virtq_chain *c = &n->chain;
@@ -104,7 +106,7 @@ void net_rx_run(struct net *n)
 		loop_defer(n->dev.loop, &n->again);
 }
 
-/* The pool's first len bytes are a header and a frame: they are the driver's. */
+/* Gives the driver the pool's first len bytes, a header and a frame. */
 static void net_rx_deliver(struct net *n, uint32_t len)
 {
 	struct virtq *q = &n->dev.vq[NET_RX];
@@ -119,7 +121,7 @@ static void net_rx_deliver(struct net *n, uint32_t len)
 		left -= part;
 	}
 	num_le = htole16((uint16_t)num);
-	/* There is room: every buffer is as long as a header. */
+	/* There is room: every buffer holds a header. */
 	(void)iov_put(n->iov, n->num_iov, offsetof(struct virtio_net_hdr_v1, num_buffers), &num_le, sizeof(num_le));
 	virtq_flush(q);
 	net_pool_drop(n, num);

@@ -1,16 +1,16 @@
 /*
  * A tap as backend of a network interface.
  *
- * The tap is in IFF_VNET_HDR mode with virtio's own 12-byte header, so a frame and its header go from the guest's buffers
- * to the kernel and back without a copy of ours, in one writev or readv, and what the driver has negotiated (checksums,
- * segmentation) is what the host's network stack does. A header that goes out is a copy that net.c has checked; one that
- * comes in is the kernel's, written into the guest's buffer.
+ * The tap is in IFF_VNET_HDR mode with virtio's own header of 12 bytes. A frame and its header go
+ * between the guest's buffers and the kernel in one writev or readv, without a copy of ours, and
+ * the host's network stack does what the driver has negotiated (checksums, segmentation). An
+ * outgoing header is a copy that net_check.c has checked; an incoming one is the kernel's.
  *
- * The fd is blocking: a read waits in the ring until there is a frame. The kernel cuts a frame that does not fit without
- * telling; the byte of ours behind the guest's buffers is how that is seen.
+ * The fd is non-blocking: without a frame, the ring polls it (tap_new says why). The kernel cuts
+ * a frame that does not fit, without an error; a byte of ours behind the guest's buffers shows it.
  *
- * While the tap is down, writes end with EIO and nothing is read. When it is deleted, or taken away, all ends with
- * EBADFD; a read that waits then, with EFAULT.
+ * While the tap is down, writes end with EIO and nothing is read. Once it is deleted or taken
+ * away, everything ends with EBADFD, and a read that waits then with EFAULT.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,7 @@ struct tap {
 	int fd, file;
 	struct op rx_op;
 	bool receiving;
-	bool stopping;	 /* what ends is not begun again: nobody would cancel it */
+	bool stopping;	 /* nothing is started again: nobody would cancel it */
 	unsigned rx_num; /* of rx_iov */
 	uint8_t overflow;
 	struct net_tx *sending[TAP_TX_MAX]; /* in no order */
@@ -91,7 +91,7 @@ static bool tap_send(struct net_backend *b, struct net_tx *tx)
 
 static void tap_rx_done(struct op *op, int res);
 
-/* There is a frame, or an error that the read will tell. */
+/* There is a frame, or an error that the read reports. */
 static void tap_rx_ready(struct op *op, int res)
 {
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
@@ -107,7 +107,7 @@ static void tap_rx_done(struct op *op, int res)
 {
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
 
-	if (res == -EAGAIN && !t->stopping) { /* a kernel that does not wait for a frame itself */
+	if (res == -EAGAIN && !t->stopping) { /* the kernel does not wait for a frame */
 		op->done = tap_rx_ready;
 		if (loop_poll(t->b.loop, op, t->file, POLLIN))
 			return;
@@ -145,7 +145,7 @@ static void tap_start(struct net_backend *b, uint64_t features)
 	unsigned flags = 0;
 
 	to_tap(b)->stopping = false;
-	/* §5.1.3.1: all of them need GUEST_CSUM. The kernel wants both kinds of USO or none. */
+	/* §5.1.3.1: all need GUEST_CSUM. The kernel takes both kinds of USO, or none. */
 	if (features & 1ULL << VIRTIO_NET_F_GUEST_CSUM) {
 		flags = TUN_F_CSUM;
 		for (size_t i = 0; i < MF_ARRAY_SIZE(offloads); i++)
@@ -189,7 +189,7 @@ static const struct net_backend_ops tap_ops = {
 	.free = tap_free,
 };
 
-/* What the kernel can do for frames in both directions. Sets none of it: that is tap_start's. */
+/* What the kernel can do in both directions. tap_start switches it on. */
 static uint64_t tap_offered(int fd)
 {
 	const unsigned tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
@@ -202,11 +202,11 @@ static uint64_t tap_offered(int fd)
 			   1ULL << VIRTIO_NET_F_GUEST_ECN;
 	if (offered && ioctl(fd, TUNSETOFFLOAD, tso | TAP_F_USO4 | TAP_F_USO6) == 0)
 		offered |= 1ULL << NET_F_HOST_USO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6;
-	(void)ioctl(fd, TUNSETOFFLOAD, 0); /* it cannot fail where the others worked */
+	(void)ioctl(fd, TUNSETOFFLOAD, 0); /* it cannot fail if the others worked */
 	return offered;
 }
 
-/* Takes fd, a tap, into use; owns it, also on failure. */
+/* Makes a backend on fd, a tap, which it owns, even on failure. */
 static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
 {
 	struct tap *t = calloc(1, sizeof(*t));
@@ -218,8 +218,9 @@ static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct e
 	}
 	*t = (struct tap){ .b = { .ops = &tap_ops, .loop = loop }, .fd = fd };
 	/*
-	 * So that the ring reads and writes it at once, and polls while there is nothing to read. Before Linux 6.4, tun
-	 * cannot say that it can do so: with a blocking file, each frame would cost 128 attempts and then a worker thread.
+	 * The ring reads and writes a non-blocking file at once, and polls it while there is nothing
+	 * to read. Before Linux 6.4, tun does not announce non-blocking reads: on a blocking file,
+	 * each frame would cost 128 attempts and then a worker thread.
 	 */
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
@@ -239,7 +240,7 @@ static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct e
 	return 0;
 }
 
-/* One that we have made is down, and nobody can have expected that. */
+/* A new tap is down; sets it up. */
 static void tap_set_up(const char *name)
 {
 	MF_CLOSE int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -1,8 +1,9 @@
 /*
  * virtio-net: frames from the guest; see net.c.
  *
- * Sending. The header is copied, checked against what was negotiated, and sent as checked (net_check.c); the frame
- * behind it goes from guest memory to the backend without a copy. What fails is dropped and counted, as networks do.
+ * The header is copied, checked against the negotiated features, and sent as checked
+ * (net_check.c). The frame behind it goes from guest memory to the backend without a copy. A
+ * frame that fails is dropped and counted, as networks do.
  */
 #include "virtio/iov.h"
 #include "virtio/mmio.h"
@@ -10,7 +11,7 @@
 #include "virtio/net_priv.h"
 #include "vmm/base/util.h"
 
-#define TX_BYTES_MAX MIB /* that are begun to be sent in one turn of the loop: a tap takes them all at once */
+#define TX_BYTES_MAX MIB /* in one turn of the loop: a tap takes all of them at once */
 
 static void net_tx_return(struct net *n, uint16_t head)
 {

@@ -1,4 +1,4 @@
-/* The bookkeeping of an ephemeral copy-on-write layer: two bitmaps and a file; see overlay.h. */
+/* The books of an ephemeral copy-on-write layer: two bitmaps and a file; see overlay.h. */
 #include "virtio/overlay.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 struct overlay {
 	int fd;
 	uint64_t sectors;
-	uint64_t max_pages, num_pages; /* that may be, and are, in the file */
+	uint64_t max_pages, num_pages; /* allowed, and taken, in the file */
 	uint64_t *own;		       /* a bit per sector: it is in the file */
 	uint64_t *page;		       /* a bit per page of the file: counted in num_pages */
 	void *map;		       /* both */
@@ -160,7 +160,7 @@ static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir,
 		   0);
 	if (map == MAP_FAILED)
 		return err_sys(e, "map the table of its overlay");
-	/* A hint: a huge page would make a small layer's table large. A kernel without huge pages refuses, rightly. */
+	/* A hint: a huge page would make a small layer's table large. A kernel without them refuses. */
 	(void)madvise(map, own_size + page_size, MADV_NOHUGEPAGE);
 	o->map = map;
 	o->map_size = own_size + page_size;

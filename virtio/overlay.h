@@ -1,11 +1,13 @@
 /*
- * The bookkeeping of an ephemeral copy-on-write layer over a drive's image: which sectors are the layer's own, and how
- * much it may hold. The data is in a sparse file of the drive's size, in memory or unlinked, which ends with the process.
+ * The books of an ephemeral copy-on-write layer over a drive's image: which sectors are in the
+ * layer, and how much it may hold. The data is in a sparse file of the drive's size, in memory or
+ * unlinked, which ends with the process.
  *
- * A sector is the unit of everything the driver can ask for, so nothing is ever copied from the image. The price is a bit
- * per sector, of memory that is mapped and only touched where something was written: 4 KiB for 16 MiB of the drive.
+ * A sector is the unit of every request, so nothing is ever copied from the image. The price is a
+ * bit per sector, in memory that is mapped, and touched only where the guest has written: 4 KiB
+ * for 16 MiB of the drive.
  *
- * It does no I/O: the owner reads and writes the file. All on one thread.
+ * It does no I/O: blk_overlay.c reads and writes the file. All on one thread.
  */
 #ifndef MF_VIRTIO_OVERLAY_H
 #define MF_VIRTIO_OVERLAY_H
@@ -17,13 +19,13 @@
 struct err;
 struct overlay;
 
-/* The file of a layer in a directory, which has no name. Returns the fd or -errno with e set. */
-#define OVERLAY_OPEN (O_TMPFILE | O_EXCL | O_RDWR) /* as files.h has it */
+/* Makes the file of a layer in a directory, without a name. Returns the fd or -errno with e set. */
+#define OVERLAY_OPEN (O_TMPFILE | O_EXCL | O_RDWR) /* the flags in fdstore.h */
 int overlay_open(const char *dir, struct err *e);
 
 /*
- * For a drive of so many sectors. It holds max_bytes at most, in pages of 4 KiB; 0: as much as the drive has. dir is where
- * its file is made; NULL: in memory. Returns 0 or -errno with e set.
+ * For a drive of so many sectors. It holds max_bytes at most, in pages of 4 KiB; 0: as much as the
+ * drive. dir is where its file is made; NULL: in memory. Returns 0 or -errno with e set.
  */
 int overlay_new(struct overlay **ret, uint64_t sectors, uint64_t max_bytes, const char *dir, struct err *e);
 
@@ -33,18 +35,21 @@ void overlay_free(struct overlay *o);
 /* Its file, owned by it. */
 int overlay_fd(const struct overlay *o);
 
-/* How many sectors from sector on, max (at least 1) at most, are alike: *ret_own, in the file; else in the image. */
+/*
+ * How many sectors from sector on, of max (at least 1), are in the same place: in the layer's file
+ * (*ret_own), or in the image.
+ */
 uint64_t overlay_run(const struct overlay *o, uint64_t sector, uint64_t max, bool *ret_own);
 
-/* Room for a write of [offset, offset + len), in bytes; to be asked before each. Returns 0 or -ENOSPC. */
+/* Takes room for a write of [offset, offset + len), in bytes; before each. Returns 0 or -ENOSPC. */
 int overlay_reserve(struct overlay *o, uint64_t offset, uint64_t len);
 
-/* The file has the data of all sectors that end in [offset, offset + len), which may begin inside of a sector. */
+/* All sectors that end in [offset, offset + len) are in the file; it may begin inside of one. */
 void overlay_written(struct overlay *o, uint64_t offset, uint64_t len);
 
 /*
- * A hole has been punched there, and no write to the range was in flight since it was begun: its whole pages need no room
- * any more. There is no way back: what is released is free for others.
+ * A hole was punched there, and no write to the range was in flight meanwhile: its whole pages need
+ * no room any more, and other writes may take it.
  */
 void overlay_release(struct overlay *o, uint64_t offset, uint64_t len);
 

@@ -1,4 +1,4 @@
-/* Token buckets; see ratelimit.h. Times are uint64_t nanoseconds, products have 128 bits, and sums saturate. */
+/* Token buckets; see ratelimit.h. Times are uint64_t nanoseconds, products have 128 bits, sums saturate. */
 #include "virtio/ratelimit.h"
 
 #include "vmm/base/util.h"
@@ -34,7 +34,7 @@ static void bucket_set(struct ratelimit_bucket *b, const struct ratelimit_params
 	};
 }
 
-/* Adds what has come in since the last time. The fraction is kept, so that asking often loses nothing. */
+/* Adds the tokens since the last time. The fraction is kept, so asking often loses nothing. */
 static void bucket_fill(struct ratelimit_bucket *b, uint64_t now_ns)
 {
 	wide share, added;
@@ -69,7 +69,7 @@ static bool bucket_ready(struct ratelimit_bucket *b, uint64_t want, uint64_t now
 	bucket_fill(b, now_ns);
 	want = want > b->burst ? want - b->burst : 0;
 	if (want > b->size)
-		want = 0; /* it could never be had: it goes into debt */
+		want = 0; /* larger than the bucket: let it pass and go into debt */
 	if (b->debt == 0 && b->tokens >= want)
 		return true;
 	missing = add_saturated(b->debt, want - MF_MIN(b->tokens, want));
@@ -84,7 +84,7 @@ static void bucket_charge(struct ratelimit_bucket *b, uint64_t n, uint64_t now_n
 
 	if (!bucket_limits(b))
 		return;
-	bucket_fill(b, now_ns); /* what came in before counts for what was done before */
+	bucket_fill(b, now_ns); /* tokens that come later must not pay for it */
 	part = MF_MIN(n, b->burst);
 	b->burst -= part;
 	n -= part;

@@ -1,13 +1,16 @@
 /*
- * A rate limiter: two token buckets, one of bytes (bandwidth) and one of operations, as Firecracker defines them. A
- * bucket holds size tokens, is full at the start, and is filled from empty to full in refill_ms at a constant rate; a
- * one-time burst comes on top, is used up first and never comes back. A bucket of size 0 or refill time 0 is no limit.
+ * A rate limiter: two token buckets, one of bytes (bandwidth) and one of operations, as
+ * Firecracker defines them. A bucket holds size tokens, is full at the start, and refills from
+ * empty to full in refill_ms at a constant rate. A one-time burst comes on top: it is used first
+ * and never refills. A bucket of size 0 or refill time 0 is no limit.
  *
- * Pure: no clock and no timer of its own. The owner asks ratelimit_ready before an operation, calls ratelimit_charge when
- * the operation has begun or, where its size shows only then, has ended, and sets a timer when it must wait.
+ * It has no clock and no timer; throttle.h adds them. The owner asks ratelimit_ready before an
+ * operation. It calls ratelimit_charge when the operation has started or, if its size shows only
+ * then, has ended.
  *
- * An operation of more tokens than the bucket's size is let through when nothing is owed, and leaves a debt; so does a
- * charge whose size was not known before. All that is asked waits until the debt is paid: over time the rate is exact.
+ * An operation of more tokens than the bucket's size passes when there is no debt, and leaves one;
+ * so does a charge whose size was not known before. Everything waits until the debt is paid: over
+ * time the rate is exact.
  */
 #ifndef MF_VIRTIO_RATELIMIT_H
 #define MF_VIRTIO_RATELIMIT_H
@@ -36,19 +39,19 @@ struct ratelimit {
 };
 
 /*
- * Sets the buckets anew, full, at the time now_ns; a bucket whose params are NULL stays as it is. Also for a change at
- * run time. A zeroed struct is a limiter without limits.
+ * Sets the buckets, full, at the time now_ns; also at run time. A bucket whose params are NULL
+ * stays as it is. A zeroed struct is a limiter without limits.
  */
 void ratelimit_set(struct ratelimit *r, const struct ratelimit_params *bytes, const struct ratelimit_params *ops,
 		   uint64_t now_ns);
 
 /*
- * Whether an operation of so many bytes may begin now; 0 for one whose size is not known. False: *ret_retry_ns is the
- * time at which it may, if nothing else is charged until then. now_ns never goes back.
+ * Whether an operation of so many bytes may start now; 0 if its size is not known. False: it may
+ * at *ret_retry_ns, if nothing else is charged until then. now_ns is CLOCK_MONOTONIC.
  */
 bool ratelimit_ready(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t now_ns, uint64_t *ret_retry_ns);
 
-/* Takes the tokens of something begun or done at now_ns. */
+/* Takes the tokens of an operation that started or ended at now_ns. */
 void ratelimit_charge(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t now_ns);
 
 #endif

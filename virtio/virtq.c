@@ -70,13 +70,13 @@ static uint64_t used_bytes(uint16_t size)
 	return sizeof(struct virtq_used) + sizeof(struct virtq_used_elem) * size + sizeof(uint16_t);
 }
 
-/* Where the driver says which used index it wants an interrupt for. */
+/* The used index that the driver wants an interrupt for. */
 static const uint16_t *used_event(const struct virtq *q)
 {
 	return &q->avail->ring[q->size];
 }
 
-/* Where the device says which available index it wants a notification for. */
+/* The available index that the device wants a notification for. */
 static uint16_t *avail_event(struct virtq *q)
 {
 	return (uint16_t *)&q->used->ring[q->size];
@@ -172,7 +172,7 @@ static const char *chain_add(const struct virtq *q, struct virtq_chain *chain, c
 	return NULL;
 }
 
-/* The table that an indirect descriptor stands for, in *ret_table and *ret_entries. Returns NULL or what is wrong. */
+/* Finds the table of an indirect descriptor: *ret_table and *ret_entries. Returns NULL, or what is wrong. */
 static const char *indirect_open(const struct virtq *q, const struct virtq_desc *desc, const uint8_t **ret_table,
 				 unsigned *ret_entries)
 {
@@ -222,7 +222,7 @@ static const char *chain_read(const struct virtq *q, struct virtq_chain *chain, 
 		}
 		if (total++ == VIRTQ_CHAIN_MAX)
 			return "chain of too many descriptors";
-		/* §2.7.4.2: what the device writes comes after what it reads. A length of 0 is no excuse. */
+		/* §2.7.4.2: buffers to write come after those to read, also with a length of 0. */
 		if (in_writable && !(desc.flags & VRING_DESC_F_WRITE))
 			return "readable descriptor after a writable one";
 		in_writable = desc.flags & VRING_DESC_F_WRITE;
@@ -284,7 +284,7 @@ void virtq_fill(struct virtq *q, uint16_t head, uint32_t len)
 	assert(head < q->size);
 	assert(inflight_test(q, head));
 	inflight_flip(q, head);
-	/* Relaxed: the driver does not look at them before it has seen idx. */
+	/* Relaxed: the driver reads them only after idx. */
 	__atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
 	__atomic_store_n(&elem->len, len, __ATOMIC_RELAXED);
 	q->next_used++;
@@ -340,7 +340,7 @@ bool virtq_enable_notify(struct virtq *q)
 
 void virtq_disable_notify(struct virtq *q)
 {
-	/* With EVENT_IDX nothing need be done: avail_event stays behind, and the driver notifies when it is passed. */
+	/* With EVENT_IDX, avail_event stays behind, and the driver notifies when idx passes it. */
 	if (q->avail && !q->event_idx)
 		__atomic_store_n(&q->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }

@@ -2,7 +2,7 @@
  * The device's side of a split virtqueue (virtio 1.2 §2.7), with indirect descriptors and EVENT_IDX.
  *
  * Everything in the rings is written by the guest and hostile: each byte is read once, each descriptor copied before it
- * is judged, each chain is bounded, each buffer goes through mem_at(). An error from virtq_pop means that the driver has
+ * is checked, each chain is bounded, each buffer goes through mem_at(). An error from virtq_pop means that the driver has
  * broken the protocol: the queue gives nothing more until virtq_stop, and the device goes into DEVICE_NEEDS_RESET.
  *
  * All calls on one thread: the loop of the device (virtq_start and virtq_stop by way of loop_call).
@@ -50,15 +50,15 @@ struct virtq_chain {
 };
 
 /*
- * Judges the registers: size a power of two up to VIRTQ_SIZE_MAX, addresses aligned (§2.7: 16, 2, 4) and wholly in RAM.
+ * Checks the registers: size a power of two up to VIRTQ_SIZE_MAX, addresses aligned (§2.7: 16, 2, 4) and wholly in RAM.
  * Returns 0, or -EINVAL and *ret_why a phrase for the log. Any thread, while nothing else uses q.
  */
 int virtq_check(const struct virtq *q, const struct mem *mem, const char **ret_why);
 
-/* Takes the rings into use, after the same check. Returns 0, or -EINVAL and *ret_why a phrase for the log. */
+/* Starts the queue, after the same check. Returns 0, or -EINVAL and *ret_why a phrase for the log. */
 int virtq_start(struct virtq *q, const struct mem *mem, bool event_idx, bool indirect, const char **ret_why);
 
-/* Forgets everything, the registers too: the queue is as after reset. Nothing may be in flight in the backend. */
+/* Clears everything, also the registers: the queue is as after reset. Nothing may be in flight in the backend. */
 void virtq_stop(struct virtq *q);
 
 /*
@@ -86,7 +86,7 @@ bool virtq_needs_interrupt(struct virtq *q);
  */
 bool virtq_enable_notify(struct virtq *q);
 
-/* Asks the driver not to notify while the queue is being worked on; a hint. */
+/* Asks the driver not to notify while the device works on the queue; a hint. */
 void virtq_disable_notify(struct virtq *q);
 
 /*
