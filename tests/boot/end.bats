@@ -297,7 +297,6 @@ ended_by() {
 
 # bats test_tags=flat
 @test "end: a broken pipe loses output and nothing else" {
-	# shellcheck disable=SC2016 # for the inner shell
 	local fifo=$BATS_TEST_TMPDIR/fifo
 	mkfifo "$fifo"
 	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" run -k "$GUESTS/flood.elf" < /dev/null > "$fifo" 2> "$BATS_TEST_TMPDIR/err" 3>&- &
@@ -313,10 +312,12 @@ ended_by() {
 	assert_equal "$(grep -c . "$BATS_TEST_TMPDIR/err")" 2
 }
 
+# bats test_tags=flat
 @test "end: output that cannot be written is no success; that of a reader who has gone is none of ours" {
 	run --separate-stderr timeout "$LIMIT" bash -c '"$@" > /dev/full' - "$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null
 	assert_equal "$status" 125
 	assert_regex "$stderr" 'cannot be written'
+	# shellcheck disable=SC2016 # for the inner shell
 	run --separate-stderr timeout "$LIMIT" bash -c '"$@" | true; echo "${PIPESTATUS[0]}"' - "$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null
 	assert_output 0
 }
