@@ -67,9 +67,13 @@
 #define LIMIT_S 2
 
 /*
- * The payload. STEP gives the next instructions a number, in r15, and a name, in step_names. The handlers are
- * STUB_BYTES apart; that of int3 returns, the others tell of themselves through a port.
+ * The payload. STEP gives the instructions of a step a number, in r15, and a name, in
+ * step_names. The handlers are STUB_BYTES apart; that of int3 returns, the others report
+ * themselves through a port.
  */
+/* clang-format off */
+#define STEP(name, instructions) "	STEP \"" name "\"\n	" instructions "\n"
+
 __asm__(".text\n"
 	".set step, 0\n"
 	".macro STEP name\n"
@@ -84,108 +88,41 @@ __asm__(".text\n"
 	".popsection\n"
 
 	"payload:\n"
-	"	STEP lgdt\n"
-	"	lgdt gdt_pointer(%rip)\n"
-	"	STEP lidt\n"
-	"	lidt idt_pointer(%rip)\n"
-	"	STEP \"mov to ds\"\n"
-	"	mov $0x10, %eax\n"
-	"	mov %eax, %ds\n"
-	"	mov %eax, %ss\n"
-	"	STEP ltr\n"
-	"	mov $0x18, %eax\n"
-	"	ltr %ax\n"
-	"	STEP lretq\n"
-	"	pushq $0x08\n"
-	"	lea 1f(%rip), %rax\n"
-	"	push %rax\n"
-	"	lretq\n"
-	"1:	STEP \"int3 and iretq\"\n"
-	"	int3\n"
-	"	STEP \"pushfq and popfq\"\n"
-	"	pushfq\n"
-	"	popfq\n"
-	"	STEP clts\n"
-	"	clts\n"
-	"	STEP \"mov to cr0\"\n"
-	"	mov %cr0, %rax\n"
-	"	mov %rax, %cr0\n"
-	"	STEP \"mov to cr4\"\n"
-	"	mov %cr4, %rax\n"
-	"	mov %rax, %cr4\n"
-	"	STEP \"mov to cr3\"\n"
-	"	mov %cr3, %rax\n"
-	"	mov %rax, %cr3\n"
-	"	STEP \"mov to dr7\"\n"
-	"	mov %dr7, %rax\n"
-	"	mov %rax, %dr7\n"
-	"	STEP invlpg\n"
-	"	invlpg (%rsp)\n"
-	"	STEP wbinvd\n"
-	"	wbinvd\n"
-	"	STEP swapgs\n"
-	"	swapgs\n"
-	"	STEP \"rdmsr of EFER\"\n"
-	"	mov $0xc0000080, %ecx\n"
-	"	rdmsr\n"
-	"	STEP \"wrmsr of EFER\"\n"
-	"	wrmsr\n"
-	"	STEP \"wrmsr of LSTAR\"\n"
-	"	mov $0xc0000082, %ecx\n"
-	"	xor %eax, %eax\n"
-	"	xor %edx, %edx\n"
-	"	wrmsr\n"
-	"	STEP \"wrmsr of GS_BASE\"\n"
-	"	mov $0xc0000101, %ecx\n"
-	"	wrmsr\n"
-	"	STEP cpuid\n"
-	"	xor %eax, %eax\n"
-	"	cpuid\n"
-	"	STEP rdtsc\n"
-	"	rdtsc\n"
-	"	STEP verw\n"
-	"	mov $0x10, %eax\n"
-	"	push %rax\n"
-	"	verw (%rsp)\n"
-	"	STEP \"lock xadd\"\n"
-	"	lock xadd %rax, (%rsp)\n"
-	"	STEP \"lock cmpxchg16b\"\n"
-	"	and $-16, %rsp\n"
-	"	lock cmpxchg16b (%rsp)\n"
-	"	STEP \"lock bts\"\n"
-	"	lock btsl $3, (%rsp)\n"
-	"	STEP popcnt\n"
-	"	popcnt %rax, %rax\n"
-	"	STEP \"rep movsq\"\n"
-	"	mov %rsp, %rsi\n"
-	"	lea -64(%rsp), %rdi\n"
-	"	mov $4, %ecx\n"
-	"	rep movsq\n"
-	"	STEP fninit\n"
-	"	fninit\n"
-	"	STEP fxsave\n"
-	"	sub $1024, %rsp\n"
-	"	fxsave64 (%rsp)\n"
-	"	STEP fxrstor\n"
-	"	fxrstor64 (%rsp)\n"
-	"	STEP SSE2\n"
-	"	movaps (%rsp), %xmm0\n"
-	"	paddd %xmm0, %xmm1\n"
-	"	cvtsi2sd %rax, %xmm2\n"
-	"	mulsd %xmm2, %xmm2\n"
-	"	movdqu %xmm1, 8(%rsp)\n"
-	"	STEP \"sti and cli\"\n"
-	"	sti\n"
-	"	cli\n"
-	"	STEP fences\n"
-	"	mfence\n"
-	"	lfence\n"
-	"	sfence\n"
-	"	pause\n"
-	"	STEP \"the loop\"\n"
-	"	call payload_loop\n"
-	"	STEP hlt\n"
-	"	hlt\n"
+	STEP("lgdt", "lgdt gdt_pointer(%rip)")
+	STEP("lidt", "lidt idt_pointer(%rip)")
+	STEP("mov to ds", "mov $0x10, %eax; mov %eax, %ds; mov %eax, %ss")
+	STEP("ltr", "mov $0x18, %eax; ltr %ax")
+	STEP("lretq", "pushq $0x08; lea 1f(%rip), %rax; push %rax; lretq; 1:")
+	STEP("int3 and iretq", "int3")
+	STEP("pushfq and popfq", "pushfq; popfq")
+	STEP("clts", "clts")
+	STEP("mov to cr0", "mov %cr0, %rax; mov %rax, %cr0")
+	STEP("mov to cr4", "mov %cr4, %rax; mov %rax, %cr4")
+	STEP("mov to cr3", "mov %cr3, %rax; mov %rax, %cr3")
+	STEP("mov to dr7", "mov %dr7, %rax; mov %rax, %dr7")
+	STEP("invlpg", "invlpg (%rsp)")
+	STEP("wbinvd", "wbinvd")
+	STEP("swapgs", "swapgs")
+	STEP("rdmsr of EFER", "mov $0xc0000080, %ecx; rdmsr")
+	STEP("wrmsr of EFER", "wrmsr")
+	STEP("wrmsr of LSTAR", "mov $0xc0000082, %ecx; xor %eax, %eax; xor %edx, %edx; wrmsr")
+	STEP("wrmsr of GS_BASE", "mov $0xc0000101, %ecx; wrmsr")
+	STEP("cpuid", "xor %eax, %eax; cpuid")
+	STEP("rdtsc", "rdtsc")
+	STEP("verw", "mov $0x10, %eax; push %rax; verw (%rsp)")
+	STEP("lock xadd", "lock xadd %rax, (%rsp)")
+	STEP("lock cmpxchg16b", "and $-16, %rsp; lock cmpxchg16b (%rsp)")
+	STEP("lock bts", "lock btsl $3, (%rsp)")
+	STEP("popcnt", "popcnt %rax, %rax")
+	STEP("rep movsq", "mov %rsp, %rsi; lea -64(%rsp), %rdi; mov $4, %ecx; rep movsq")
+	STEP("fninit", "fninit")
+	STEP("fxsave", "sub $1024, %rsp; fxsave64 (%rsp)")
+	STEP("fxrstor", "fxrstor64 (%rsp)")
+	STEP("SSE2", "movaps (%rsp), %xmm0; paddd %xmm0, %xmm1; cvtsi2sd %rax, %xmm2; mulsd %xmm2, %xmm2; movdqu %xmm1, 8(%rsp)")
+	STEP("sti and cli", "sti; cli")
+	STEP("fences", "mfence; lfence; sfence; pause")
+	STEP("the loop", "call payload_loop")
+	STEP("hlt", "hlt")
 
 	"payload_loop:\n"
 	"	mov $5000000, %ecx\n"
@@ -219,6 +156,7 @@ __asm__(".text\n"
 	".pushsection .rodata.step_names, \"a\"\n"
 	"step_names_end:\n"
 	".popsection\n");
+/* clang-format on */
 
 extern const char payload[], handlers[], payload_end[], step_names[], step_names_end[];
 void payload_loop(void);
