@@ -8,6 +8,7 @@
 #include "vmm/cli/cli.h"
 #include "vmm/cli/completion.h"
 #include "vmm/cli/manual.h"
+#include "vmm/cmd/cache.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/run.h"
@@ -18,6 +19,7 @@ const struct cli_command cli_commands[] = {
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
+	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },
 	{ "manual", "print a manual page", manual_command, &manual_usage },
 	{ "completion", "print a completion script for a shell", completion_command, &completion_usage },
 	{ 0 },

@@ -18,8 +18,8 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
-#include "vmm/helper/erofs_image.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/helper/image_pack.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
@@ -134,14 +134,18 @@ static int run_config(struct config *c, struct timeline *timeline)
 	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
-	int status;
+	int status, packed;
 
 	if (c->dry_run)
 		return config_print(c, stdout, &e) < 0 ? report_err(&e) : STATUS_OK;
 	parent.signal_fd = ending_setup(&kind, &e);
-	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0 ||
-	    erofs_image_pack(c, &e) < 0)
+	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);
+	packed = image_pack_drives(c, &e);
+	if (packed < 0)
+		return report_err(&e);
+	if (packed)
+		timeline_mark(timeline, TIMELINE_PACK);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
 	if (!run_enter(c, timeline, &parent, timeline_fd, &status))

@@ -46,7 +46,8 @@ enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
 struct config_drive {
 	char *path;
-	bool directory; /* path is a directory: the guest gets an image of it (erofs_image.h) */
+	bool directory; /* path is a directory: the guest gets an image of it (image_pack.h); */
+	bool tar;	/* or it is a tar archive, and the same */
 	char *id;	/* "drive0", ... when not given */
 	char *serial;	/* or NULL */
 	bool read_only;
@@ -155,6 +156,7 @@ struct config {
 	unsigned num_artifacts;
 	struct config_tmpfs tmpfs[CONFIG_TMPFS_MAX];
 	unsigned num_tmpfs;
+	bool all_root;	       /* all files of packed directories and archives belong to root */
 	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */
 	uint64_t timeout_ms;   /* or 0: none */

@@ -168,6 +168,8 @@ int config_end_drive(struct config *c, struct err *e)
 	if (!d->path)
 		return err_set(e, -EINVAL, "needs a path");
 	d->directory = d->read_only && config_is_directory(d->path);
+	if (d->tar && (d->directory || !d->read_only))
+		return err_set(e, -EINVAL, "is a tar archive only if it is a file, and read-only");
 	if (d->overlay && d->read_only)
 		return err_set(e, -EINVAL,
 			       "read-only and overlay exclude each other: with an overlay the image is only read");

@@ -38,6 +38,7 @@ const struct config_field config_fields[] = {
 	{ "cpus", &config_type_number, ROOT(cpus), .min = 1, .max = CONFIG_CPUS_MAX },
 	{ "mem", &config_type_mem, ROOT(mem), .min = CONFIG_MEM_MIN, .max = CONFIG_MEM_MAX },
 	{ "rootfs", &config_type_rootfs, ROOT(rootfs) },
+	{ "all_root", &config_type_bool, ROOT(all_root), .flags = CONFIG_SPARSE },
 	{ "drives", &config_type_drives, ROOT(drive),
 	  .help = "the drives, each an object; the first is the root, /dev/vda; those of the command line follow" },
 	{ "volumes", &config_type_volume, .flags = CONFIG_NOT_JSON },
@@ -82,6 +83,8 @@ const struct config_field config_drive_fields[] = {
 	  .help = "what the guest reads as serial number, up to 20 characters; default: the id" },
 	{ "read_only", &config_type_bool, DRIVE(read_only), .spec = "ro", .spec_off = "rw",
 	  .help = "whether the guest may only read it; default: false" },
+	{ "tar", &config_type_bool, DRIVE(tar), .spec = "tar", .flags = CONFIG_SPARSE,
+	  .help = "whether it is a tar archive, and the guest gets an image of its files; read-only; default: false" },
 	/* how it is done */
 	{ "direct", &config_type_bool, DRIVE(direct), .spec = "direct",
 	  .help = "whether the host's page cache is bypassed (O_DIRECT); not with an overlay; default: false" },

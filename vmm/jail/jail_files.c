@@ -29,8 +29,8 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 {
 	int fd;
 
-	if (d->directory)
-		return 0; /* erofs_image_pack has stored its image */
+	if (d->directory || d->tar)
+		return 0; /* image_pack_drives has stored its image */
 	if (image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
 		return e->code;
 	if (!d->overlay || !d->overlay_dir)

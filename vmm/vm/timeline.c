@@ -11,6 +11,7 @@
 static const char *const step_names[TIMELINE_NUM_STEPS] = {
 	[TIMELINE_MAIN] = "exec",
 	[TIMELINE_CONFIG] = "config",
+	[TIMELINE_PACK] = "packing",
 	[TIMELINE_JAIL] = "jail",
 	[TIMELINE_MEMORY] = "memory",
 	[TIMELINE_KERNEL] = "kernel load",

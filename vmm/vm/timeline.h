@@ -12,6 +12,7 @@
 enum timeline_step {
 	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
 	TIMELINE_CONFIG,  /* options and configuration file are read and checked */
+	TIMELINE_PACK,	  /* directories and archives are packed, or their images found, if there are any */
 	TIMELINE_JAIL,	  /* the process is in its jail, if there is one */
 	TIMELINE_MEMORY,  /* guest RAM is mapped */
 	TIMELINE_KERNEL,  /* kernel, initrd and boot data are in guest RAM */

@@ -1,0 +1,369 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
+# Packing: directories and archives that become images, and the cache of those. What is packed is read from the image, so
+# no guest has to run; what a guest sees is in command.bats.
+
+load helper
+
+setup() {
+	# shellcheck disable=SC2034 # end_test uses it
+	started=()
+	cd "$BATS_TEST_TMPDIR" || return 1
+	export XDG_CACHE_HOME=$PWD/cache
+	images=$PWD/cache/mayfly/images
+	mkdir dir
+	echo one > dir/file
+}
+
+teardown() {
+	end_test
+	local at
+	for at in "$BATS_TEST_TMPDIR"/dir/{mount,a.b}; do
+		! mountpoint -q "$at" || umount -l "$at"
+	done
+}
+
+# pack SOURCE [OPTION...]: a run that packs a directory or an archive. Whether its guest can run is another matter.
+pack() {
+	run_mayfly run -k "$GUESTS/hello.elf" -v "$1:/in" "${@:2}" -- true
+	refute_regex "$stderr" "'(/[^ ]*/)?$1'.*(failed|cannot|changes)"
+}
+
+# refused REGEX ARG...: it is not packed, for one reason.
+refused() {
+	run_mayfly run -k "$GUESTS/hello.elf" "${@:2}" -- true
+	assert_equal "$status" 125
+	assert_one_line "$1"
+}
+
+# The image that was made last.
+last_image() {
+	find "$images" -type f -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-
+}
+
+# The names of what is in the last image, on one line.
+packed() {
+	rm -rf extracted
+	fsck.erofs --extract=extracted "$(last_image)" > /dev/null
+	(cd extracted && find . -mindepth 1 | sort | tr '\n' ' ')
+}
+
+count_images() {
+	find "$images" -type f -name "${1:-*.erofs}" | wc -l
+}
+
+# stand_in NAME: stdin is a program of that name, for what mayfly starts.
+stand_in() {
+	mkdir -p bin
+	{ echo '#!/bin/bash'; cat; } > "bin/$1"
+	chmod +x "bin/$1"
+	export PATH=$PWD/bin:$PATH
+}
+
+# The same as refused where there are no programs.
+without_programs() {
+	run --separate-stderr env PATH=/nowhere "$MAYFLY" run -k "$GUESTS/hello.elf" "${@:2}" -- true
+	assert_equal "$status" 125
+	assert_one_line "$1"
+}
+
+need_kvm() {
+	[ -w /dev/kvm ] || skip "/dev/kvm cannot be opened here"
+}
+
+need_root() {
+	[ "$EUID" -eq 0 ] || skip "only root may mount"
+}
+
+@test "pack: a directory that does not change is packed once; of one that does, the old image goes" {
+	pack dir
+	pack dir
+	assert_equal "$(count_images)" 1
+	mkdir other
+	pack other
+	assert_equal "$(count_images)" 2
+	echo two > dir/file
+	pack dir
+	assert_equal "$(count_images)" 2
+	packed > /dev/null
+	assert_equal "$(< extracted/file)" two
+	assert_equal "$(count_images '*.erofs.*')" 0
+}
+
+@test "pack: the cache is not packed, wherever it is in the tree" {
+	export XDG_CACHE_HOME=$PWD/dir/deep/cache
+	images=$XDG_CACHE_HOME/mayfly/images
+	local before i
+	pack dir
+	before=$(stat -c '%s %i' "$(last_image)")
+	for i in 1 2 3; do
+		pack dir
+		assert_equal "$(stat -c '%s %i' "$(last_image)")" "$before"
+	done
+	assert_equal "$(packed)" './deep ./deep/cache ./deep/cache/mayfly ./file '
+	refused "cache" -v "$images:/in"
+}
+
+@test "pack: what is mounted in the tree is left out, and named" {
+	need_root
+	mkdir dir/mount dir/a.b dir/aXb
+	mount -t tmpfs none dir/mount
+	mkdir bind
+	mount --bind bind dir/a.b
+	touch dir/mount/secret dir/a.b/bound dir/aXb/kept
+	pack dir
+	assert_equal "$(packed)" './a.b ./aXb ./aXb/kept ./file ./mount '
+	assert_regex "$stderr" "'mount'"
+	assert_regex "$stderr" "'a.b'"
+	pack dir # and what changes there does not matter
+	touch dir/mount/other
+	pack dir
+	assert_equal "$(count_images)" 1
+}
+
+@test "pack: mkfs.erofs ends with mayfly, even by SIGKILL, and the next run removes what it had written" {
+	stand_in mkfs.erofs <<- END
+		echo half > "\$2"
+		echo \$\$ > "$PWD/packer"
+		while :; do sleep 0.1; done
+	END
+	start_mayfly run -k "$GUESTS/hello.elf" -v dir:/in -- true
+	wait_for test -s packer
+	kill -KILL "$pid"
+	wait_for has_ended "$pid"
+	wait_for has_ended "$(< packer)"
+	rm -r bin
+	assert_equal "$(count_images '*.erofs.*')" 1
+	touch "$images/0123456789abcdef-0123456789abcdef0123456789abcdef.erofs.99999999"
+	pack dir
+	assert_equal "$(count_images)" 1
+	assert_equal "$(count_images '*.erofs.*')" 0
+	packed > /dev/null
+	assert_equal "$(< extracted/file)" one
+}
+
+@test "pack: one that is being made by another process stays" {
+	stand_in mkfs.erofs <<- END
+		echo half > "\$2"
+		[ "\$3" = "$PWD/dir" ] || exec /usr/bin/mkfs.erofs "\$@"
+		echo \$\$ > "$PWD/packer"
+		while [ ! -e "$PWD/go" ]; do sleep 0.1; done
+	END
+	mkdir other
+	start_mayfly run -k "$GUESTS/hello.elf" -v dir:/in -- true
+	wait_for test -s packer
+	pack other
+	assert_equal "$(count_images '*.erofs.*')" 1
+	touch go
+	wait_end
+	assert_equal "$(count_images)" 2
+}
+
+@test "pack: a file that vanishes meanwhile costs another try, and not the run" {
+	stand_in mkfs.erofs <<- END
+		echo x >> "$PWD/tries"
+		[ "\$(wc -l < "$PWD/tries")" -gt 2 ] || { rm -f "$PWD/dir/\$(wc -l < "$PWD/tries")"; exit 1; }
+		exec /usr/bin/mkfs.erofs "\$@"
+	END
+	touch dir/1 dir/2
+	pack dir
+	assert_equal "$(wc -l < tries)" 3
+	assert_equal "$(packed)" './file '
+}
+
+@test "pack: a directory that never stops changing is said to, by the name of what does" {
+	stand_in mkfs.erofs <<- END
+		echo x >> "$PWD/tries"
+		echo x >> "$PWD/dir/busy"
+		exit 1
+	END
+	refused "'dir'.*changes.*'busy'" -v dir:/in
+	[ "$(wc -l < tries)" -le 10 ] || fail "it was tried $(wc -l < tries) times"
+	assert_equal "$(find "$images" -type f)" ''
+}
+
+@test "pack: a file that cannot be read is named" {
+	cat > unprivileged <<- END
+		#!/bin/sh
+		[ "\$(id -u)" != 0 ] || set -- setpriv --bounding-set -dac_override,-dac_read_search \\
+			--inh-caps -dac_override,-dac_read_search "$MAYFLY" "\$@"
+		[ "\$(id -u)" = 0 ] || set -- "$MAYFLY" "\$@"
+		exec "\$@"
+	END
+	chmod +x unprivileged
+	local MAYFLY=$PWD/unprivileged
+	mkdir dir/deep
+	echo secret > dir/deep/secret
+	chmod 000 dir/deep/secret
+	refused "'dir'.*'deep/secret'.*Permission denied" -v dir:/in
+	chmod 000 dir/deep
+	refused "'dir'.*'deep'.*Permission denied" -v dir:/in
+	chmod 700 dir/deep
+}
+
+@test "pack: names and paths that are too long are named" {
+	local name i
+	name=$(printf 'n%.0s' {1..255})
+	mkdir dir/sub
+	echo x > "dir/sub/$name"
+	run_mayfly run -k "$GUESTS/hello.elf" -v dir:/in -- true
+	# A newer mkfs.erofs can.
+	[[ $stderr != *"sub/nnn"* ]] || assert_one_line "'dir'.*'sub/$name'.*255"
+	[[ $stderr == *"sub/nnn"* || $(packed) == *"sub/$name"* ]] || fail "neither packed nor named: $stderr"
+	rm "dir/sub/$name"
+	"$PYTHON" -c '
+import os
+os.chdir("dir")
+for i in range(30):
+    os.mkdir("d" * 200)
+    os.chdir("d" * 200)'
+	refused "'dir'.*4095 bytes.*'ddd" -v dir:/in
+}
+
+@test "pack: what mkfs.erofs says is quoted in one line, with the place" {
+	stand_in mkfs.erofs <<< 'printf "usage: x\n -d#\n<E> erofs: No space left\n" >&2; exit 1'
+	refused "'dir'.*No space left.*$images" -v dir:/in
+	without_programs "apt install erofs-utils" -v dir:/in
+}
+
+@test "pack: holes stay holes" {
+	truncate -s 300M dir/hole
+	printf data | dd of=dir/hole bs=1 seek=200M conv=notrunc status=none
+	pack dir
+	[ "$(stat -c %s "$(last_image)")" -lt $((8 << 20)) ] || fail "an image of $(stat -c %s "$(last_image)") bytes"
+	packed > /dev/null
+	cmp dir/hole extracted/hole
+	assert_equal "$(< extracted/file)" one
+	truncate -s 400G dir/lastlog
+	refused "'lastlog'.*400 GiB" -v dir:/in
+}
+
+@test "pack: --all-root gives all files to root" {
+	need_root
+	chown -R 1001:1001 dir
+	pack dir
+	packed > /dev/null
+	assert_equal "$(stat -c %u:%g extracted/file)" 1001:1001
+	pack dir --all-root
+	packed > /dev/null
+	assert_equal "$(stat -c %u:%g extracted/file)" 0:0
+	assert_equal "$(count_images)" 2
+}
+
+@test "pack: it says that it packs, in one line, and not when it need not or is quiet" {
+	run_mayfly run -k "$GUESTS/hello.elf" -d dir:ro
+	assert_equal "$(grep -c "packing 'dir'" <<< "$stderr")" 1
+	run_mayfly run -k "$GUESTS/hello.elf" -d dir:ro
+	refute_regex "$stderr" packing
+	echo two > dir/file
+	run_mayfly run -k "$GUESTS/hello.elf" -d dir:ro --quiet
+	refute_regex "$stderr" packing
+	# One that takes long says so before it is over.
+	stand_in mkfs.erofs <<- END
+		while [ ! -e "$PWD/go" ]; do sleep 0.1; done
+		exec /usr/bin/mkfs.erofs "\$@"
+	END
+	echo three > dir/file
+	start_mayfly run -k "$GUESTS/hello.elf" -d dir:ro
+	wait_for grep -q "packing 'dir'" err
+	touch go
+	wait_end
+	assert_equal "$(grep -c "packing 'dir'" <<< "$stderr")" 1
+}
+
+@test "pack: --time books it as itself" {
+	need_kvm
+	run_mayfly run -k "$GUESTS/hello.elf" -d dir:ro --time
+	assert_regex "$stderr" 'packing +[0-9]'
+	run_mayfly run -k "$GUESTS/hello.elf" --time
+	refute_regex "$stderr" 'packing +[0-9]'
+}
+
+@test "cache: it keeps to its size: the image that was not used for longest goes" {
+	local i
+	for i in 1 2 3 4; do
+		mkdir "d$i"
+		head -c 1M /dev/urandom > "d$i/data"
+	done
+	export MAYFLY_CACHE_MAX=2500K
+	pack d1
+	pack d2
+	pack d1
+	pack d3
+	assert_equal "$(count_images)" 2
+	run_mayfly cache ls
+	assert_regex "$output" "$PWD/d1"
+	refute_regex "$output" "$PWD/d2"
+	# The only one is larger than all may be.
+	MAYFLY_CACHE_MAX=4K pack d4
+	assert_equal "$(count_images)" 1
+	MAYFLY_CACHE_MAX=lots refused 'MAYFLY_CACHE_MAX' -v d1:/in
+}
+
+@test "cache: what a VM uses stays" {
+	need_kvm
+	start_flat idle -d dir:ro
+	in_use() { "$MAYFLY" cache ls | grep -q '\* '; }
+	wait_for in_use
+	echo two > dir/file
+	pack dir
+	assert_equal "$(count_images)" 2
+	run_mayfly cache prune
+	assert_equal "$(count_images)" 1
+	kill "$pid"
+	wait_end
+	run_mayfly cache prune
+	assert_equal "$(count_images)" 0
+	assert_equal "$(find "$images" -mindepth 1)" ''
+}
+
+@test "cache: ls, prune and path" {
+	run_mayfly cache path
+	assert_equal "$status:$output" "0:$images"
+	mkdir other
+	pack dir
+	pack other
+	run_mayfly cache ls
+	assert_equal "$status" 0
+	assert_equal "$(grep -cE "$PWD/(dir|other)\$" <<< "$output")" 2
+	touch "$images/unknown"
+	run_mayfly cache prune 1G
+	assert_equal "$status:$(count_images)" 0:2
+	run_mayfly cache prune
+	assert_equal "$status:$(count_images)" 0:0
+	[ -e "$images/unknown" ] || fail "what is not of mayfly was removed"
+	local arguments
+	for arguments in '' bad 'ls more' 'prune much' 'prune 1G 2G' '--bad'; do
+		# shellcheck disable=SC2086 # words
+		run_mayfly cache $arguments
+		assert_equal "$status:$output" 125:
+		assert_one_line .
+	done
+	# shellcheck disable=SC2016 # for the inner shell
+	run bash -c '"$1" cache path > /dev/full' bash "$MAYFLY"
+	assert_equal "$status" 125
+}
+
+@test "cache: its place: XDG_CACHE_HOME, HOME, the home of /etc/passwd, TMPDIR" {
+	at() { env -u XDG_CACHE_HOME -u HOME "$@" "$MAYFLY" cache path; }
+	assert_equal "$(at XDG_CACHE_HOME="$PWD/x" HOME="$PWD/h")" "$PWD/x/mayfly/images"
+	assert_equal "$(at HOME="$PWD/h")" "$PWD/h/.cache/mayfly/images"
+	assert_equal "$(at XDG_CACHE_HOME=relative HOME="$PWD/h")" "$PWD/h/.cache/mayfly/images"
+	assert_equal "$(at TMPDIR="$PWD")" "$(getent passwd "$EUID" | cut -d : -f 6)/.cache/mayfly/images"
+	# A home that is none.
+	assert_equal "$(at HOME=/dev/null TMPDIR="$PWD")" "$PWD/mayfly-$EUID/images"
+	assert_equal "$(at HOME=/dev/null TMPDIR="$PWD")" "$PWD/mayfly-$EUID/images"
+	# In a directory of all, what is there by that name may be another's.
+	chmod 777 "mayfly-$EUID"
+	run --separate-stderr at HOME=/dev/null TMPDIR="$PWD"
+	assert_equal "$status:$output" 125:
+	assert_one_line "mayfly-$EUID"
+	rm -r "mayfly-$EUID"
+	ln -s "$PWD/dir" "mayfly-$EUID"
+	run --separate-stderr at HOME=/dev/null TMPDIR="$PWD"
+	assert_equal "$status:$output" 125:
+	run --separate-stderr env XDG_CACHE_HOME=/dev/null "$MAYFLY" cache path
+	assert_equal "$status:$output" 125:
+	assert_one_line /dev/null
+}
