@@ -60,8 +60,8 @@ static int exec_add_argument(void *target, const char *text, struct err *e)
 static const struct cli_option exec_options[] = {
 	{ .help = "Command" },
 	CLI_COMMAND_OPTIONS,
-	CLI_SAFETY_OPTIONS,
 	{ 'h', "help", NULL, "this text", .set = NULL },
+	CLI_SAFETY_OPTIONS,
 	{ 0 },
 };
 

@@ -70,9 +70,9 @@ bool jail_group_had_oom(const struct jail_group *g)
 	const char *line;
 	ssize_t len;
 
-	if (!g->made || g->events_fd < 0)
+	if (!g->made)
 		return false;
-	len = fdio_pread(g->events_fd, text, sizeof(text) - 1, 0);
+	len = fdio_pread(g->events_fd, text, sizeof(text) - 1, 0); /* -1: without memory.events */
 	text[len > 0 ? len : 0] = '\0';
 	line = strstr(text, "oom_kill ");
 	return line && line[sizeof("oom_kill ") - 1] != '0';
