@@ -280,6 +280,28 @@ for i in range(30):
 	refute_regex "$stderr" 'packing +[0-9]'
 }
 
+@test "pack: an archive is a root or a volume, and another one when it changes" {
+	command -v sqfstar > /dev/null || skip "no sqfstar here"
+	tar -C dir -cf root.tar ./file
+	pack root.tar
+	pack root.tar
+	assert_equal "$(count_images '*.squashfs')" 1
+	assert_equal "$(unsquashfs -cat "$(last_image)" file)" one
+	assert_equal "$(unsquashfs -ll "$(last_image)" | awk '$NF == "squashfs-root" { print $1, $2 }')" 'drwxr-xr-x root/root'
+	echo two > dir/file
+	tar -C dir -cf root.tar ./file
+	run_mayfly run -k "$GUESTS/hello.elf" -r root.tar -- true
+	assert_equal "$(count_images '*.squashfs')" 1
+	assert_equal "$(unsquashfs -cat "$(last_image)" file)" two
+	head -c 1000 root.tar > part.tar
+	refused "archive 'part.tar'.*sqfstar" -r part.tar
+	without_programs "apt install squashfs-tools" -v part.tar:/in
+	# As a drive it is what it is, unless that is said.
+	run_mayfly run -k "$GUESTS/hello.elf" --dry-run -d root.tar:ro -r root.tar
+	assert_equal "$("$PYTHON" -c 'import json, sys; print([d.get("tar", False) for d in json.load(sys.stdin)["drives"]])' <<< "$output")" \
+		'[True, False]'
+}
+
 @test "cache: it keeps to its size: the image that was not used for longest goes" {
 	local i
 	for i in 1 2 3 4; do
@@ -366,4 +388,59 @@ for i in range(30):
 	run --separate-stderr env XDG_CACHE_HOME=/dev/null "$MAYFLY" cache path
 	assert_equal "$status:$output" 125:
 	assert_one_line /dev/null
+}
+
+@test "volumes and roots: what may stand behind the colon, and what the file must be" {
+	truncate -s 1M ext4
+	mkfs.ext4 -q ext4
+	mkfs.erofs --quiet erofs dir 2> /dev/null
+	check() { run_mayfly run -k "$GUESTS/hello.elf" --dry-run "$@" -- true; }
+	local words
+	for words in dir:/x dir:/x:ro dir:/x:copy ext4:/x ext4:/x:ro ext4:/x:rw erofs:/x erofs:/x:ro; do
+		check -v "$words"
+		assert_equal "$status" 0
+	done
+	check -v ext4:/x:rw
+	assert_equal "$("$PYTHON" -c 'import json, sys; d = json.load(sys.stdin)["drives"][0]; print(d["read_only"], d["mount"], d["mount_read_only"])' <<< "$output")" \
+		'False /x False'
+	refused "directory.*artifact" -v dir:/x:rw
+	refused "'erofs'" -v erofs:/x:rw
+	refused "'erofs'" -r erofs:rw
+	refused "directory" -r dir:rw
+	for words in rx RO ro:rw rw,ro '' /y 'ro '; do
+		refused "':$words'" -v "ext4:/x:$words"
+	done
+	refused "'dir/file' is" -v dir/file:/x
+}
+
+# kind FILE REGEX: neither a root nor a volume, for what it is and with what to do.
+kind() {
+	refused "'$1' is .*$2" -r "$1"
+	refused "'$1' is .*$2" -v "$1:/x"
+}
+
+@test "volumes and roots: files that are no file systems are named, with what makes one of them" {
+	printf 'QFI\xfb\0\0\0\3' > disk.qcow2
+	truncate -s 1M disk.qcow2
+	kind disk.qcow2 "qemu-img convert -O raw 'disk.qcow2'"
+	gzip -c dir/file > file.gz
+	kind file.gz "gzip -d 'file.gz'"
+	xz -c dir/file > file.xz
+	kind file.xz "xz -d 'file.xz'"
+	truncate -s 1M iso
+	printf CD001 | dd of=iso bs=1 seek=32769 conv=notrunc status=none
+	kind iso "'iso'"
+	truncate -s 1M gpt
+	printf 'EFI PART' | dd of=gpt bs=1 seek=512 conv=notrunc status=none
+	kind gpt losetup
+	truncate -s 1M mbr
+	printf '\x80\0\0\0\x83\0\0\0\0\x08\0\0\0\x08\0\0' | dd of=mbr bs=1 seek=446 conv=notrunc status=none
+	printf '\x55\xaa' | dd of=mbr bs=1 seek=510 conv=notrunc status=none
+	kind mbr losetup
+	# The boot sector of a file system is no partition table.
+	truncate -s 1M ext4
+	mkfs.ext4 -q ext4
+	dd if=mbr of=ext4 bs=512 count=1 conv=notrunc status=none
+	run_mayfly run -k "$GUESTS/hello.elf" --dry-run -r ext4 -v ext4:/x -- true
+	assert_equal "$status" 0
 }

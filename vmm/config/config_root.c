@@ -14,6 +14,7 @@
 #include "vmm/config/config.h"
 #include "vmm/config/config_field.h"
 #include "vmm/config/config_parts.h"
+#include "vmm/config/image_kind.h"
 
 bool config_is_directory(const char *path)
 {
@@ -33,6 +34,27 @@ static bool cut_word(char *text, const char *word)
 	return true;
 }
 
+/* Sets what d, of which the path is known, is. Unless it is a volume, it may be a file system that only a kernel knows. */
+static int set_kind(struct config_drive *d, bool writable, bool volume, struct err *e)
+{
+	enum image_use use;
+
+	d->directory = config_is_directory(d->path);
+	if (d->directory && writable)
+		return err_set(e, -EINVAL,
+			       "a directory is copied, and what the guest writes would be lost: leave out ':rw', and "
+			       "fetch results by --artifact, or give an image");
+	use = d->directory ? IMAGE_USE_UNKNOWN : image_kind_look(d->path, e);
+	if (use == IMAGE_USE_NONE || (use == IMAGE_USE_KERNEL && volume))
+		return e->code;
+	if (writable && (use == IMAGE_USE_READ_ONLY || use == IMAGE_USE_TAR))
+		return err_set(e, -EINVAL,
+			       "'%s' cannot be written to, by its kind: leave out ':rw', or give an ext4 image",
+			       d->path);
+	d->tar = use == IMAGE_USE_TAR;
+	return 0;
+}
+
 /* PATH[:rw]; the last one counts. */
 static int set_rootfs(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
@@ -43,14 +65,14 @@ static int set_rootfs(void *object, const struct config_field *f, const char *sp
 	if (!path)
 		return err_sys(e, "copy it");
 	writable = cut_word(path, "rw");
-	root.directory = config_is_directory(path);
-	if (writable && root.directory)
-		return err_set(e, -EINVAL,
-			       "a directory cannot be written to by the guest: leave out ':rw', or use an image");
 	if (config_copy_path(&root.path, path, e) < 0)
 		return e->code;
-	root.read_only = root.directory;
-	root.overlay = !writable && !root.directory;
+	if (set_kind(&root, writable, false, e) < 0) {
+		config_drive_done(&root);
+		return e->code;
+	}
+	root.read_only = root.directory || root.tar;
+	root.overlay = !writable && !root.read_only;
 	config_drive_done(d);
 	*d = root;
 	return 0;
@@ -63,28 +85,38 @@ static void free_rootfs(void *object, const struct config_field *f)
 
 const struct config_type config_type_rootfs = { .json = 1U << JSON_STRING, .set = set_rootfs, .done = free_rootfs };
 
-/* HOSTPATH:/GUESTPATH[:ro] */
+/* What is behind HOSTPATH:/GUESTPATH. */
+static int set_volume_word(struct config_drive *d, const char *word, struct err *e)
+{
+	d->read_only = strcmp(word, "rw") != 0;
+	d->mount_read_only = !strcmp(word, "ro");
+	if (d->read_only && !d->mount_read_only && strcmp(word, "copy") != 0)
+		return err_set(e, -EINVAL, "':%s' is none of ':ro', ':copy' and ':rw'", word);
+	return 0;
+}
+
+/* HOSTPATH:/GUESTPATH[:ro|:copy|:rw] */
 static int add_volume(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
 	MF_FREE char *text = strdup(spec);
 	const struct config_field *mount = config_find_field(config_drive_fields, "mount");
 	struct config_drive *d;
-	bool read_only;
-	char *guest;
+	char *guest, *word;
 
 	(void)f; /* it becomes one of the drives */
 	if (!text)
 		return err_sys(e, "copy it");
-	read_only = cut_word(text, "ro");
 	guest = strstr(text, ":/");
 	if (!guest || guest == text)
-		return err_set(e, -EINVAL, "must be HOSTPATH:/GUESTPATH, or HOSTPATH:/GUESTPATH:ro");
+		return err_set(e, -EINVAL, "must be HOSTPATH:/GUESTPATH, and ':ro', ':copy' or ':rw' may follow");
 	*guest++ = '\0';
+	word = strchr(guest, ':');
+	if (word)
+		*word++ = '\0';
 	d = config_begin_drive(object, e);
-	if (!d || config_copy_path(&d->path, text, e) < 0 || mount->type->set(d, mount, guest, e) < 0)
+	if (!d || config_copy_path(&d->path, text, e) < 0 || mount->type->set(d, mount, guest, e) < 0 ||
+	    set_volume_word(d, word ? word : "copy", e) < 0 || set_kind(d, !d->read_only, true, e) < 0)
 		return e->code;
-	d->read_only = true;
-	d->mount_read_only = read_only;
 	return config_end_drive(object, e);
 }
 
