@@ -116,6 +116,11 @@ run_as() {
 	assert_equal "$(field "$pid" NoNewPrivs)" 1
 	assert_equal "$(field "$pid" Seccomp)" 2
 	end_jailed
+	# To remove a socket's name where root is not the owner: CAP_DAC_OVERRIDE.
+	start_jailed idle --vsock v
+	assert_equal "$(field "$pid" CapInh) $(field "$pid" CapPrm)" '0000000000000000 0000000000000002'
+	assert_equal "$(field "$pid" CapBnd) $(field "$pid" CapAmb)" '0000000000000000 0000000000000000'
+	end_jailed
 }
 
 # bats test_tags=flat
