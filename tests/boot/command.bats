@@ -310,10 +310,19 @@ fresh_is_gone() {
 @test "command: a panic is 101, a reboot before its end is 125" {
 	mf_run --append 'rdinit=/bin/busybox' -- true < /dev/null # PID 1 is another, and ends
 	assert_equal "$status" 101
-	assert_one_line 'panicked: Attempted to kill init'
-	mf_run -- reboot -f < /dev/null
+	assert_equal "$(grep -c '^mayfly: ' <<< "$stderr")" 1
+	assert_regex "$stderr" $'\nmayfly: .*panicked: Attempted to kill init'
+	assert_regex "$stderr" $'^guest: .*\nguest: .*Kernel panic'
+	mf_run -- sh -c 'echo why > /dev/console; reboot -f' < /dev/null
 	assert_equal "$status" 125
-	assert_one_line 'the guest ended before the command had'
+	assert_equal "$(grep -c '^mayfly: ' <<< "$stderr")" 1
+	assert_regex "$stderr" 'the guest ended before the command had'
+	assert_regex "$stderr" $'(^|\n)guest: why\n'
+	# What was on the console is not said twice.
+	mf_run --console -- reboot -f < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'the guest ended before the command had'
+	refute_regex "$stderr" $'(^|\n)guest: '
 }
 
 @test "command: more memory than there is ends it with a word about that" {

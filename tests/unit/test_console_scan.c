@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -91,10 +92,31 @@ static void test_command_on_the_console(void **state)
 	assert_int_equal(g.status, 7);
 }
 
+static void test_last_lines(void **state)
+{
+	struct console_scan g = CONSOLE_SCAN_INIT;
+	char line[16];
+
+	(void)state;
+	assert_null(console_scan_last(&g, 0));
+	scan(&g, "one\r\n\033[2Jtwo\nnot yet a line");
+	assert_string_equal(console_scan_last(&g, 0), "one");
+	assert_string_equal(console_scan_last(&g, 1), ".[2Jtwo");
+	assert_null(console_scan_last(&g, 2));
+	for (unsigned i = 0; i < 20; i++) {
+		sprintf(line, "\nline %u\n", i);
+		scan(&g, line);
+	}
+	assert_string_equal(console_scan_last(&g, 0), "line 12");
+	assert_string_equal(console_scan_last(&g, CONSOLE_SCAN_LAST - 1), "line 19");
+	assert_null(console_scan_last(&g, CONSOLE_SCAN_LAST));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_panic),
+		cmocka_unit_test(test_last_lines),
 		cmocka_unit_test(test_command_on_the_console),
 		cmocka_unit_test(test_reboot_and_halt),
 		cmocka_unit_test(test_poweroff_without_acpi),

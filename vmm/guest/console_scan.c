@@ -14,6 +14,7 @@ static void take_line(struct console_scan *g)
 	const char *at;
 
 	g->line[g->len] = '\0';
+	memcpy(g->last[g->lines++ % CONSOLE_SCAN_LAST], g->line, g->len + 1);
 	at = strstr(g->line, panic);
 	if (at && !g->panic[0])
 		snprintf(g->panic, sizeof(g->panic), "%s", at + strlen(panic));
@@ -43,4 +44,11 @@ void console_scan(struct console_scan *g, const void *data, size_t len)
 			g->line[g->len++] = printable_guest_byte((char)byte[i]);
 		}
 	}
+}
+
+const char *console_scan_last(const struct console_scan *g, unsigned n)
+{
+	size_t first = g->lines > CONSOLE_SCAN_LAST ? g->lines - CONSOLE_SCAN_LAST : 0;
+
+	return first + n < g->lines ? g->last[(first + n) % CONSOLE_SCAN_LAST] : NULL;
 }

@@ -1,6 +1,8 @@
 /* What mayfly says of the end of a VM, and its exit status. */
 #include "vmm/vm/vm.h"
 
+#include <stdio.h>
+
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
 
@@ -20,6 +22,17 @@ static int vm_report_command(const struct vm *vm)
 	return (int)vm->outcome.status;
 }
 
+/* What the guest has said last, if nobody has seen it: the console of a command is not shown. */
+static void vm_report_last_lines(const struct vm *vm)
+{
+	const char *line;
+
+	if (!vm->guest || vm->config->console || vm->console_shown)
+		return;
+	for (unsigned n = 0; (line = console_scan_last(&vm->scan, n)) != NULL; n++)
+		fprintf(stderr, "guest: %s\n", line);
+}
+
 /* The guest has ended by itself, or by a reset. What the console said of it tells a panic and a halt from a crash. */
 static int vm_report_guest(const struct vm *vm)
 {
@@ -28,18 +41,21 @@ static int vm_report_guest(const struct vm *vm)
 	bool reset = reason == VM_END_RESET || (reason == VM_END_TRIPLE_FAULT && g->restarting);
 
 	if (g->panic[0]) {
+		vm_report_last_lines(vm);
 		report_line("the guest kernel panicked: %s (%s)", g->panic, vm->end.text);
 		return STATUS_GUEST_PANIC;
 	}
 	if (vm->guest && (reset || g->halted || reason == VM_END_POWEROFF)) {
 		if (g->status >= 0)
 			return g->status;
+		vm_report_last_lines(vm);
 		return vm_report_say(vm, STATUS_FAILED, "the guest ended before the command had");
 	}
 	if (reason == VM_END_POWEROFF)
 		return vm_report_say(vm, STATUS_OK, "the guest powered off");
 	if (reset)
 		return vm_report_say(vm, STATUS_OK, "the guest rebooted, so it has ended");
+	vm_report_last_lines(vm);
 	if (reason == VM_END_TRIPLE_FAULT)
 		return vm_report_say(vm, STATUS_GUEST_CRASH, "the guest crashed");
 	if (g->halted)
@@ -57,10 +73,12 @@ static int vm_report_reason(const struct vm *vm)
 	case VM_END_TIMEOUT:
 		return vm_report_say(vm, STATUS_TIMEOUT, "the time limit has passed");
 	case VM_END_KVM:
+		vm_report_last_lines(vm);
 		return vm_report_say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
 	case VM_END_COMMAND:
 		return vm_report_command(vm);
 	case VM_END_INIT:
+		vm_report_last_lines(vm);
 		report_line("the guest could not run the command: %s", vm->end.text);
 		return STATUS_FAILED;
 	case VM_END_POWEROFF:
