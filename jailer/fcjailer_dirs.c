@@ -29,7 +29,6 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
 
-#define MF_LOG_MODULE "jailer"
 #include "vmm/base/log.h"
 
 #define CHUNK 65536

@@ -43,7 +43,6 @@
 #include "jailer/privileges.h"
 #include "jailer/rlimit.h"
 #include "vmm/base/err.h"
-#define MF_LOG_MODULE "jail"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 

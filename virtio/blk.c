@@ -29,7 +29,6 @@
  *
  * All on the loop's thread, but for blk_config_read, which runs on vCPU threads, and set-up.
  */
-#define MF_LOG_MODULE "blk"
 #include "virtio/blk.h"
 
 #include <errno.h>

@@ -19,7 +19,6 @@
  *
  * All on the loop's thread.
  */
-#define MF_LOG_MODULE "blk"
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>

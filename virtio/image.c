@@ -3,7 +3,6 @@
  * the contents are the guest's, which could write the header of a format that names other files
  * of the host.
  */
-#define MF_LOG_MODULE "image"
 #include "virtio/image.h"
 
 #include <errno.h>

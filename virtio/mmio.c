@@ -29,7 +29,6 @@
  * Interrupts. mmio_used and the others only record what happened. One task at the end of the loop's
  * turn sets InterruptStatus and raises the (edge-triggered) line once.
  */
-#define MF_LOG_MODULE "mmio"
 #include "virtio/mmio.h"
 
 #include <errno.h>

@@ -1,7 +1,6 @@
 /*
  * The register window of the virtio-mmio transport, as vCPUs see it (virtio 1.2 §4.2.2); mmio.c says how it works.
  */
-#define MF_LOG_MODULE "mmio"
 #include "virtio/mmio.h"
 
 #include <linux/virtio_config.h>

@@ -20,7 +20,6 @@
  * All on the loop's thread, but for net_new, net_free and net_config_read. Nothing is allocated
  * per frame.
  */
-#define MF_LOG_MODULE "net"
 #include "virtio/net.h"
 
 #include <errno.h>

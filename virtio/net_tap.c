@@ -28,7 +28,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/fdstore.h"
-#define MF_LOG_MODULE "net"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 

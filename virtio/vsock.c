@@ -21,7 +21,6 @@
  * Hostile packets. A header that is cut short or not from the guest's own address is dropped. Any other nonsense is
  * answered with RST and ends the connection that it names. A buffer in rx without room for data breaks the device.
  */
-#define MF_LOG_MODULE "vsock"
 #include "virtio/vsock.h"
 
 #include <assert.h>

@@ -7,7 +7,6 @@
  * The line is read with MSG_PEEK, and then up to its end and no further, so that what a client sends behind it stays in
  * the socket until the guest has accepted.
  */
-#define MF_LOG_MODULE "vsock"
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,4 @@
 /* The log: levels, the form of a line, lines that are too long, and a log that cannot be written. */
-#define MF_LOG_MODULE "test"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,12 +91,12 @@ static void test_line(void **state)
 	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
 	log_info("number %d", 5);
 	line = logged();
-	/* 2024-01-02T03:04:05.678901Z info [thread] test: number 5 */
+	/* 2024-01-02T03:04:05.678901Z info [thread] test_log: number 5 */
 	assert_int_equal(line[4], '-');
 	assert_int_equal(line[10], 'T');
 	assert_int_equal(line[26], 'Z');
 	assert_memory_equal(line + 27, " info [", 7);
-	assert_non_null(strstr(line, "] test: number 5\n"));
+	assert_non_null(strstr(line, "] test_log: number 5\n"));
 	assert_null(strchr(strchr(line, '\n') + 1, '\n'));
 }
 

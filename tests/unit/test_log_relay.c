@@ -13,7 +13,6 @@
 
 #include <cmocka.h>
 
-#define MF_LOG_MODULE "test"
 #include "vmm/base/log.h"
 #include "vmm/process/log_relay.h"
 
@@ -60,7 +59,7 @@ static void test_in_order(void **state)
 	log_relay_flush();
 	logged(text, sizeof(text));
 	for (unsigned i = 0; i < 3; i++) {
-		snprintf(want, sizeof(want), "[vcpu7] test: line %u\n", i);
+		snprintf(want, sizeof(want), "[vcpu7] test_log_relay: line %u\n", i);
 		at = strstr(at, want);
 		assert_non_null(at);
 	}
@@ -77,10 +76,10 @@ static void test_too_many(void **state)
 	relay(1000);
 	log_relay_flush();
 	logged(text, sizeof(text));
-	for (char *at = text; (at = strstr(at, "] test: line ")); at++)
+	for (char *at = text; (at = strstr(at, "] test_log_relay: line ")); at++)
 		lines++;
 	assert_in_range(lines, 10, 999);
-	snprintf(text + 60000, 64, "log: %u lines of vCPUs were lost", 1000 - lines);
+	snprintf(text + 60000, 64, "log_relay: %u lines of vCPUs were lost", 1000 - lines);
 	assert_non_null(strstr(text, text + 60000));
 }
 

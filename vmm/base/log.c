@@ -78,7 +78,7 @@ bool log_enabled(enum log_level level)
 }
 
 /* Writes the beginning of a line; returns its length. */
-static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char *module)
+static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char *file)
 {
 	struct timespec now;
 	struct date date;
@@ -87,9 +87,9 @@ static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char 
 	clock_gettime(CLOCK_REALTIME, &now);
 	date = date_of((uint32_t)(now.tv_sec / 86400));
 	second = (unsigned)(now.tv_sec % 86400);
-	return snprintf(line, LOG_LINE_MAX, "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %s: ", date.year, date.month,
-			date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000, level_names[level],
-			thread_name, module);
+	return snprintf(line, LOG_LINE_MAX, "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %.*s: ", date.year,
+			date.month, date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000,
+			level_names[level], thread_name, (int)strcspn(file, "."), file);
 }
 
 /*
@@ -110,12 +110,12 @@ void log_tell_lost(void)
 
 	if (!lost)
 		return;
-	n = start_line(line, LOG_LEVEL_WARN, "log");
+	n = start_line(line, LOG_LEVEL_WARN, __FILE_NAME__);
 	n += snprintf(line + n, sizeof(line) - (size_t)n, "%u lines lost, the reader is too slow; continuing\n", lost);
 	log_put(line, (size_t)n, lost);
 }
 
-void log_write(enum log_level level, const char *module, const char *fmt, ...)
+void log_write(enum log_level level, const char *file, const char *fmt, ...)
 {
 	char line[LOG_LINE_MAX];
 	va_list ap;
@@ -123,7 +123,7 @@ void log_write(enum log_level level, const char *module, const char *fmt, ...)
 
 	if (!thread_sink)
 		log_tell_lost();
-	n = start_line(line, level, module);
+	n = start_line(line, level, file);
 	va_start(ap, fmt);
 	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);

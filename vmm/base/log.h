@@ -1,6 +1,6 @@
 /*
- * The log: one line for each event, "time level thread module: text", to stderr or a
- * file.
+ * The log: one line for each event, "time level thread file: text", to stderr or a
+ * file; the file in it is the source, without its ending.
  *
  * log_error: the user's request failed or the VM will end. log_warn: odd, continuing.
  * log_info: rare state changes. log_debug: for developers. Control characters become '?'.
@@ -56,7 +56,8 @@ int log_fd(void);
  */
 void log_tell_lost(void);
 
-void log_write(enum log_level level, const char *module, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* For log_at. */
+void log_write(enum log_level level, const char *file, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 bool log_enabled(enum log_level level);
 
@@ -65,10 +66,9 @@ bool log_enabled(enum log_level level);
 	do {                                                                                                           \
 		const enum log_level log_at_level = (level);                                                           \
 		if (log_enabled(log_at_level))                                                                         \
-			log_write(log_at_level, MF_LOG_MODULE, __VA_ARGS__);                                           \
+			log_write(log_at_level, __FILE_NAME__, __VA_ARGS__);                                           \
 	} while (0)
 
-/* A .c file that logs defines MF_LOG_MODULE, a string, before it includes this header. */
 #define log_error(...) log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...) log_at(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_info(...) log_at(LOG_LEVEL_INFO, __VA_ARGS__)

@@ -9,7 +9,6 @@
  * removes a file, it renames it to a secret name and checks it there. The directory is a
  * descriptor from the beginning.
  */
-#define MF_LOG_MODULE "socket"
 #include "vmm/base/unix_socket.h"
 
 #include <errno.h>

@@ -10,11 +10,10 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
-#include "vmm/base/fdstore.h"
-#include "vmm/base/report.h"
-#define MF_LOG_MODULE "run"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"

@@ -28,7 +28,6 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#define MF_LOG_MODULE "loop"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/engine.h"

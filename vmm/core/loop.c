@@ -25,7 +25,6 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
-#define MF_LOG_MODULE "loop"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/engine.h"

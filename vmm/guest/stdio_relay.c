@@ -15,7 +15,6 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
-#define MF_LOG_MODULE "stdio"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/process/confine.h"

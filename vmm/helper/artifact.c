@@ -35,7 +35,6 @@
 #include "jailer/privileges.h"
 #include "jailer/seccomp.h"
 #include "vmm/base/err.h"
-#define MF_LOG_MODULE "artifact"
 #include "vmm/base/log.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/util.h"

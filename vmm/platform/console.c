@@ -46,7 +46,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define MF_LOG_MODULE "console"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/log.h"

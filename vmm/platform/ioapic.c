@@ -58,7 +58,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MF_LOG_MODULE "ioapic"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/log.h"

@@ -38,7 +38,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MF_LOG_MODULE "serial"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"

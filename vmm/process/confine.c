@@ -8,7 +8,6 @@
 
 #include "jailer/privileges.h"
 #include "vmm/base/err.h"
-#define MF_LOG_MODULE "seccomp"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/process/crash.h"

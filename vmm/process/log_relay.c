@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "vmm/base/fdio.h"
-#define MF_LOG_MODULE "log"
 #include "vmm/base/log.h"
 
 #define RELAY_SIZE 8192

@@ -14,7 +14,6 @@
 #include "loader/layout.h"
 #include "loader/mptable.h"
 #include "vmm/base/err.h"
-#define MF_LOG_MODULE "boot"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
