@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 #include "virtio/mmio.h"
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"

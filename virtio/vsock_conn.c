@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/util.h"
 
 #define WAIT_TICKS (VSOCK_WAIT_MS / VSOCK_TICK_MS + 1)
@@ -158,14 +158,14 @@ void conn_tick(struct vsock_conn *c)
 
 static void conn_take_shutdown(struct vsock_conn *c, const struct virtio_vsock_hdr *h)
 {
-	unsigned new = h->flags &SHUT_BOTH & ~c->guest_shut;
+	unsigned new = h->flags &VSOCK_SHUT_BOTH & ~c->guest_shut;
 
 	if (c->state != CONN_OPEN) {
 		conn_reset(c);
 		return;
 	}
 	c->guest_shut |= new;
-	if (c->guest_shut == SHUT_BOTH) {
+	if (c->guest_shut == VSOCK_SHUT_BOTH) {
 		if (!c->buf_len) {
 			conn_reset(c);
 			return;
@@ -294,7 +294,7 @@ bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct vi
 		.buf_alloc = VSOCK_BUF_SIZE,
 		.fwd_cnt = c->fwd_cnt,
 	};
-	if (due == DUE_RST || (due == DUE_SHUTDOWN && c->host_shut == SHUT_BOTH))
+	if (due == DUE_RST || (due == DUE_SHUTDOWN && c->host_shut == VSOCK_SHUT_BOTH))
 		conn_kill(c);
 	else if (c->due || (c->readable && (flow_credit(c) || !c->asked)))
 		conn_due(c, 0);

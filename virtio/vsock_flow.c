@@ -15,7 +15,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/util.h"
 
 #define HEADER_SIZE sizeof(struct virtio_vsock_hdr)
@@ -183,7 +183,7 @@ static void flow_hangup(struct vsock_conn *c)
 		conn_reset(c);
 		return;
 	}
-	c->host_shut = SHUT_BOTH;
+	c->host_shut = VSOCK_SHUT_BOTH;
 	conn_due(c, DUE_SHUTDOWN);
 }
 

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/util.h"
 
 struct lend_call {

@@ -17,7 +17,7 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"

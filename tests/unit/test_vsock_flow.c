@@ -312,7 +312,7 @@ static void test_guest_ends_its_stream(void **state)
 	close(fd);
 	turn();
 	assert_int_equal(expect(f, OP(SHUTDOWN)).flags & VSOCK_SHUT_SEND, VSOCK_SHUT_SEND);
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_BOTH);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_BOTH);
 	assert_int_equal(vsock_of(f)->num_conns, 0);
 }
 
@@ -354,7 +354,7 @@ static void test_guest_closes_before_the_host_has_read(void **state)
 	uint32_t sent = fill(f), got = 0, n;
 	char byte;
 
-	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_BOTH);
 	expect(f, OP(RST));
 	assert_int_equal(vsock_of(f)->num_conns, 1);
 	assert_int_equal(unlink(address(f, "_52").sun_path), 0);
@@ -381,7 +381,7 @@ static void test_host_goes_while_the_buffer_drains(void **state)
 	int fd = connected(f);
 
 	fill(f);
-	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_BOTH);
 	expect(f, OP(RST));
 	close(fd);
 	turn();
@@ -402,7 +402,7 @@ static void test_guest_wants_no_more_data(void **state)
 	assert_true(silent(f));
 	close(fd);
 	turn();
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_BOTH);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_BOTH);
 	assert_int_equal(vsock_of(f)->num_conns, 0);
 }
 
@@ -418,7 +418,7 @@ static void test_host_ends_its_stream(void **state)
 	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_SEND);
 	send_data(f, OP(RW), "answer", 6);
 	expect_text(fd, "answer");
-	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_BOTH);
 	expect(f, OP(RST));
 	assert_true(is_closed(fd));
 	assert_int_equal(vsock_of(f)->num_conns, 0);

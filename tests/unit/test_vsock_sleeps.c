@@ -140,7 +140,7 @@ static int guest_closes_and_host_does_not_read(struct fix *f)
 {
 	int fd = host_does_not_read(f);
 
-	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_BOTH);
 	return fd;
 }
 
@@ -156,7 +156,7 @@ static int guest_closes_and_host_has_half_closed(struct fix *f)
 {
 	int fd = host_does_not_read_and_half_closes(f);
 
-	send_flags(f, OP(SHUTDOWN), SHUT_BOTH);
+	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_BOTH);
 	return fd;
 }
 
@@ -303,7 +303,7 @@ static void test_hangup_after_half_close(void **state)
 	assert_true(silent(f));
 	close(fd);
 	turn();
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_BOTH);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_BOTH);
 	assert_int_equal(vsock_of(f)->num_conns, 0);
 }
 
@@ -317,7 +317,7 @@ static void test_hangup_after_the_guest_wants_no_more(void **state)
 	expect_text(fd, "more");
 	close(fd);
 	turn();
-	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, SHUT_BOTH);
+	assert_int_equal(expect(f, OP(SHUTDOWN)).flags, VSOCK_SHUT_BOTH);
 	assert_int_equal(vsock_of(f)->num_conns, 0);
 }
 

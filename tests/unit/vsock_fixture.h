@@ -25,7 +25,7 @@
 
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
-#include "virtio/vsock_state.h"
+#include "virtio/vsock_priv.h"
 #include "vmm/base/log.h"
 
 #define CID 7U

@@ -3,8 +3,8 @@
  * connection), vsock_flow.c (its data and credit), vsock_unix.c (the host's side: names, listening, the CONNECT line) and
  * vsock_lend.c (sockets of mayfly itself).
  */
-#ifndef MF_VIRTIO_VSOCK_STATE_H
-#define MF_VIRTIO_VSOCK_STATE_H
+#ifndef MF_VIRTIO_VSOCK_PRIV_H
+#define MF_VIRTIO_VSOCK_PRIV_H
 
 #include <linux/virtio_vsock.h>
 #include <stdbool.h>
@@ -20,7 +20,7 @@
 #define VSOCK_HOST_CID 2U
 #define VSOCK_SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
 #define VSOCK_SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
-#define SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
+#define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 #define VSOCK_BUF_SIZE 65536U /* of each connection, for a host that does not read: all the credit that the guest has */
 #define VSOCK_READ_MAX 262144U /* bytes that one packet to the guest has at most */
 #define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its end */
