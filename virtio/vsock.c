@@ -42,6 +42,7 @@
 /* Each way, in one turn of the loop. */
 #define VSOCK_PACKETS_MAX 256
 #define VSOCK_BYTES_MAX MIB
+#define VSOCK_ACCEPTS_MAX 64
 
 #define CONNS_SIZE (sizeof(struct vsock_conn) * VSOCK_CONNS_MAX)
 #define BUFS_SIZE ((size_t)VSOCK_BUF_SIZE * VSOCK_CONNS_MAX)
@@ -54,43 +55,6 @@ static struct vsock *to_vsock(struct virtio_dev *dev)
 }
 
 /* From the guest. */
-
-void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h)
-{
-	if (h->op == VIRTIO_VSOCK_OP_RST)
-		return;
-	assert(v->num_refusals < VSOCK_REFUSALS_MAX);
-	v->refusal[(v->refusal_head + v->num_refusals++) % VSOCK_REFUSALS_MAX] = (struct vsock_refusal){
-		.src_cid = h->dst_cid,
-		.src_port = h->dst_port,
-		.dst_port = h->src_port,
-		.type = h->type,
-	};
-}
-
-/* A program in the guest connects to a port of the host. */
-static void take_request(struct vsock *v, const struct virtio_vsock_hdr *h)
-{
-	struct vsock_conn *c = NULL;
-	int fd = -EMFILE;
-
-	if (v->num_conns < v->max_conns) {
-		fd = vsock_take_lent(v, h->dst_port, h->src_port);
-		if (fd < 0)
-			fd = vsock_unix_connect(v, h->dst_port);
-	}
-	if (fd >= 0)
-		c = conn_new(v, CONN_OPEN, fd);
-	if (!c) {
-		log_debug("connection of the guest to port %u: %s", h->dst_port, strerror(-fd));
-		vsock_refuse(v, h);
-		return;
-	}
-	conn_name(c, h->dst_port, h->src_port);
-	conn_take_credit(c, h);
-	c->readable = true;
-	conn_due(c, DUE_RESPONSE);
-}
 
 static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 {
@@ -109,7 +73,7 @@ static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 			return;
 		}
 		if (h.op == VIRTIO_VSOCK_OP_REQUEST) {
-			take_request(v, &h);
+			conn_request(v, &h);
 			return;
 		}
 	}
@@ -150,36 +114,10 @@ static bool run_tx(struct vsock *v)
 
 /* To the guest. */
 
-static bool next_refusal(struct vsock *v, struct virtio_vsock_hdr *h)
-{
-	const struct vsock_refusal *r = &v->refusal[v->refusal_head];
-
-	if (!v->num_refusals)
-		return false;
-	*h = (struct virtio_vsock_hdr){
-		.src_cid = r->src_cid,
-		.dst_cid = v->cid,
-		.src_port = r->src_port,
-		.dst_port = r->dst_port,
-		.type = r->type,
-		.op = VIRTIO_VSOCK_OP_RST,
-	};
-	v->refusal_head = (v->refusal_head + 1) % VSOCK_REFUSALS_MAX;
-	v->num_refusals--;
-	return true;
-}
-
-/* One packet into chain. False: whoever was first in the ready list had nothing to say. */
+/* One packet into chain. False: the connection at the head of the ready list had none. */
 static bool give_packet(struct vsock *v, struct virtio_vsock_hdr *h, const struct virtq_chain *chain)
 {
-	struct vsock_conn *c;
-
-	if (next_refusal(v, h))
-		return true;
-	c = TAILQ_FIRST(&v->ready);
-	TAILQ_REMOVE(&v->ready, c, in_ready);
-	c->ready = false;
-	return conn_next(c, h, chain);
+	return vsock_next_refusal(v, h) || conn_next(vsock_next_ready(v), h, chain);
 }
 
 /* Fills buffers while there are any, and something to put in. Returns whether it has to go on in another turn. */
@@ -224,11 +162,8 @@ static bool run_writable(struct vsock *v)
 	struct vsock_conn *c;
 	uint64_t bytes = 0;
 
-	while (bytes < VSOCK_BYTES_MAX && (c = TAILQ_FIRST(&v->writable))) {
-		TAILQ_REMOVE(&v->writable, c, in_writable);
-		c->writable = false;
-		bytes += flow_flush(c);
-	}
+	while (bytes < VSOCK_BYTES_MAX && (c = vsock_next_writable(v)))
+		bytes += conn_flush(c);
 	return !TAILQ_EMPTY(&v->writable);
 }
 
@@ -241,45 +176,7 @@ static void run(struct vsock *v)
 	more = run_rx(v) || more;
 	/* Room for refusals may have come only now. */
 	if (more || (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX))
-		vsock_run(v);
-}
-
-void vsock_run(struct vsock *v)
-{
-	loop_defer(v->dev.loop, &v->task);
-}
-
-/* Polls and time. */
-
-void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events)
-{
-	if (poll->armed)
-		return;
-	poll->events = events;
-	poll->armed = loop_poll(v->dev.loop, &poll->op, fd, events);
-	poll->wanted = !poll->armed;
-	if (poll->armed) {
-		v->in_flight++;
-	} else {
-		v->polls_wanted = true;
-		vsock_run(v);
-	}
-}
-
-static void poll_again(struct vsock *v, struct vsock_poll *poll, int fd)
-{
-	if (poll->wanted)
-		vsock_poll(v, poll, fd, poll->events);
-}
-
-static void polls_again(struct vsock *v)
-{
-	v->polls_wanted = false;
-	poll_again(v, &v->accept, v->name.fd);
-	for (unsigned i = 0; i < v->num_touched; i++) {
-		poll_again(v, &v->conn[i].in, v->conn[i].fd);
-		poll_again(v, &v->conn[i].out, v->conn[i].fd);
-	}
+		vsock_wake(v);
 }
 
 static void vsock_task(struct task *task)
@@ -288,42 +185,60 @@ static void vsock_task(struct task *task)
 
 	if (!v->active)
 		return;
-	if (v->polls_wanted)
-		polls_again(v);
+	vsock_retry_polls(v);
 	run(v);
 }
 
-static void next_tick(struct vsock *v)
-{
-	struct timers *timers = loop_timers(v->dev.loop);
+/* Clients of the host. */
 
-	timer_set(timers, &v->timer, timers->now_ns + VSOCK_TICK_MS * 1000000ULL);
+/* A client that cannot be accepted would keep the loop busy. */
+static void accept_pause(struct vsock *v)
+{
+	if (!v->accept_paused)
+		vsock_wait(v);
+	v->accept_paused = true;
 }
 
-void vsock_wait(struct vsock *v)
+static void accept_start(struct vsock *v)
 {
-	if (v->waiting++ == 0)
-		next_tick(v);
+	if (v->accept_paused)
+		vsock_wait_end(v);
+	v->accept_paused = false;
+	if (v->name.fd >= 0)
+		vsock_poll(v, &v->accept, v->name.fd, POLLIN);
 }
 
-void vsock_wait_end(struct vsock *v)
+static void accept_done(struct op *op, int res)
 {
-	if (--v->waiting == 0)
-		timer_cancel(loop_timers(v->dev.loop), &v->timer);
+	struct vsock *v = MF_CONTAINER_OF(op, struct vsock, accept.op);
+	int fd = res;
+
+	vsock_poll_ended(v, &v->accept);
+	if (!v->active || res == -ECANCELED)
+		return;
+	for (unsigned i = 0; i < VSOCK_ACCEPTS_MAX && res >= 0; i++) {
+		fd = vsock_unix_accept(v);
+		if (fd < 0)
+			break;
+		conn_accept(v, fd);
+	}
+	if (res < 0 || fd == -EMFILE)
+		accept_pause(v);
+	else
+		accept_start(v);
+	vsock_wake(v);
 }
 
 static void vsock_tick(struct timer *timer)
 {
 	struct vsock *v = MF_CONTAINER_OF(timer, struct vsock, timer);
 
-	next_tick(v); /* unless what follows ends the last waiting */
+	vsock_set_tick(v); /* cancelled if the rest ends the last wait */
 	for (unsigned i = 0; i < v->num_touched; i++)
 		conn_tick(&v->conn[i]);
-	if (v->accept_paused) {
-		vsock_wait_end(v);
-		vsock_unix_start(v);
-	}
-	vsock_run(v);
+	if (v->accept_paused)
+		accept_start(v);
+	vsock_wake(v);
 }
 
 /* The device. */
@@ -343,7 +258,7 @@ static int vsock_activate(struct virtio_dev *dev)
 
 	v->active = true;
 	virtq_disable_notify(&dev->vq[RX]); /* until a buffer is missing */
-	vsock_unix_start(v);
+	accept_start(v);
 	return 0;
 }
 
@@ -355,12 +270,11 @@ static void vsock_reset(struct virtio_dev *dev)
 	for (unsigned i = 0; i < v->num_touched; i++)
 		if (v->conn[i].state != CONN_FREE)
 			conn_kill(&v->conn[i]);
-	if (v->accept.armed)
-		loop_cancel(dev->loop, &v->accept.op);
+	vsock_poll_cancel(v, &v->accept);
 	loop_drain(dev->loop, &v->in_flight);
 	if (v->accept_paused)
 		vsock_wait_end(v);
-	v->accept_paused = v->accept.wanted = v->tx_more = false;
+	v->accept_paused = v->tx_more = false;
 	v->num_refusals = 0;
 	assert(v->num_conns == 0);
 	assert(v->waiting == 0);
@@ -448,7 +362,7 @@ static int vsock_build(struct vsock *v, const struct vsock_params *params, struc
 
 int vsock_listen_fd(struct virtio_dev *dev)
 {
-	return MF_CONTAINER_OF(dev, struct vsock, dev)->name.fd;
+	return to_vsock(dev)->name.fd;
 }
 
 static const struct virtio_ops vsock_ops;
@@ -467,6 +381,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	v->connect_ctx = params->ctx;
 	v->name = UNIXNAME_INIT;
 	v->task.run = vsock_task;
+	v->accept.op.done = accept_done;
 	v->timer.fire = vsock_tick;
 	v->max_conns = params->max_conns ? MF_MIN(params->max_conns, VSOCK_CONNS_MAX) : VSOCK_CONNS_MAX;
 	v->last_port = VSOCK_PORT_BASE - 1;

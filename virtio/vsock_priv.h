@@ -1,7 +1,13 @@
 /*
- * What the parts of virtio-vsock share, and nobody else includes: vsock.c (the device: rings and packets), vsock_conn.c (a
- * connection), vsock_flow.c (its data and credit), vsock_unix.c (the host's side: names, listening, the CONNECT line) and
- * vsock_lend.c (sockets of mayfly itself).
+ * What the parts of virtio-vsock share; no other file includes it. A part calls only parts that
+ * stand below it here (tests/style/layers checks that):
+ *
+ *   vsock.c        the device: its queues and its task, clients that connect
+ *   vsock_conn.c   a connection: its states, its packets from and to the guest
+ *   vsock_flow.c   the data of a connection, and its credit
+ *   vsock_unix.c   the host's Unix sockets: names, CONNECT lines, bytes in and out
+ *   vsock_lend.c   sockets that mayfly lends for a port
+ *   vsock_sched.c  what happens when: the task, the lists, refusals, polls, ticks
  */
 #ifndef MF_VIRTIO_VSOCK_PRIV_H
 #define MF_VIRTIO_VSOCK_PRIV_H
@@ -21,26 +27,26 @@
 #define VSOCK_SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
 #define VSOCK_SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
 #define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
-#define VSOCK_BUF_SIZE 65536U /* of each connection, for a host that does not read: all the credit that the guest has */
-#define VSOCK_READ_MAX 262144U /* bytes that one packet to the guest has at most */
-#define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its end */
+#define VSOCK_BUF_SIZE 65536U  /* the buffer of a connection, and the guest's credit */
+#define VSOCK_READ_MAX 262144U /* bytes of data in one packet to the guest */
+#define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its newline */
 #define VSOCK_TICK_MS 250
-#define VSOCK_WAIT_MS 5000	   /* for a client's line, and for the guest's answer to it */
+#define VSOCK_WAIT_MS 5000	   /* limit for a client's line, and for the guest's answer */
 #define VSOCK_REFUSALS_MAX 256	   /* RST packets that wait for room in the guest's queue */
 #define VSOCK_BUCKETS 1024U	   /* a power of two */
-#define VSOCK_PORT_BASE (1U << 30) /* host ports of connections that the host starts: from here, as many */
+#define VSOCK_PORT_BASE (1U << 30) /* host ports of clients: from here, as many */
 
 enum vsock_conn_state {
 	CONN_FREE,
-	CONN_LINE,	/* a client of the host that has to send its line: it has no ports yet */
-	CONN_REQUESTED, /* the guest has to answer our REQUEST */
+	CONN_LINE,	/* a client that has not sent its line yet; the connection has no ports */
+	CONN_REQUESTED, /* REQUEST sent or due; the guest has not answered */
 	CONN_OPEN,
-	CONN_DRAIN, /* the guest has closed and knows that we know; the host is to have what is in the buffer */
-	CONN_RESET, /* over, but the guest is to be told, by RST */
-	CONN_DEAD,  /* over, but the ring still has polls to end */
+	CONN_DRAIN, /* the guest has closed both ways; the host still gets the buffer's contents */
+	CONN_RESET, /* over; an RST for the guest is due */
+	CONN_DEAD,  /* over; polls are still in flight */
 };
 
-/* Packets that a connection has to send, besides data. */
+/* Control packets that a connection owes the guest. */
 enum vsock_due {
 	DUE_RST = 1 << 0,
 	DUE_REQUEST = 1 << 1,
@@ -50,7 +56,18 @@ enum vsock_due {
 	DUE_CREDIT_UPDATE = 1 << 5,
 };
 
-/* A poll of a socket: in the ring, or wanted, because the ring had no room. */
+/* What a flow function found, any of these bits. The connection decides what follows. */
+enum vsock_flow {
+	FLOW_OK = 0,
+	FLOW_UPDATE = 1 << 0,	 /* the guest needs to know of credit that it got back */
+	FLOW_NO_CREDIT = 1 << 1, /* data for the guest waits for credit; reported once */
+	FLOW_DRAINED = 1 << 2,	 /* the buffer is empty */
+	FLOW_EOF = 1 << 3,	 /* the host has ended its stream */
+	FLOW_DEAF = 1 << 4,	 /* the host reads no more (EPIPE) */
+	FLOW_BAD = 1 << 5,	 /* the guest exceeded its credit, or the socket failed */
+};
+
+/* A poll of a socket: in flight (armed), or deferred because the ring was full (wanted). */
 struct vsock_poll {
 	struct op op;
 	short events;
@@ -68,37 +85,38 @@ struct vsock_conn {
 	int fd;
 	uint32_t host_port, guest_port;
 	bool hashed, ready, writable; /* in these lists */
-	unsigned ticks;		      /* until its time is over; 0: it has no limit */
+	unsigned ticks;		      /* left until it is reset; 0: no limit */
 
 	/* From host to guest. */
 	unsigned due;	     /* DUE_* */
 	bool readable;	     /* fd may have something to read */
-	bool eof;	     /* nothing more comes from there, or is wanted */
-	bool asked;	     /* the guest was asked for credit since it had none */
-	uint8_t host_shut;   /* VIRTIO_VSOCK_SHUTDOWN_*, as told or to be told to the guest */
+	bool eof;	     /* fd is not read any more: it has ended, or the guest wants no more */
+	bool asked;	     /* a credit request was sent or is due, since credit ran out */
+	uint8_t host_shut;   /* VSOCK_SHUT_* flags of our SHUTDOWN, sent or due */
 	uint32_t tx_cnt;     /* §5.10.6.3: bytes sent to the guest, */
-	uint32_t peer_alloc; /* its buffer, */
+	uint32_t peer_alloc; /* the size of its buffer, */
 	uint32_t peer_fwd;   /* and how many of tx_cnt it has taken out of it */
 
 	/* From guest to host. */
-	uint8_t guest_shut; /* VIRTIO_VSOCK_SHUTDOWN_*, as told by the guest */
-	bool deaf;	    /* the host takes nothing more: data of the guest is dropped */
+	uint8_t guest_shut; /* VSOCK_SHUT_* flags of the guest's SHUTDOWN packets */
+	bool deaf;	    /* the host reads no more: the guest's data is dropped */
 	bool buf_touched;
 	uint32_t buf_head, buf_len; /* what the host has not taken yet */
 	uint32_t rx_cnt;	    /* bytes from the guest, */
-	uint32_t fwd_cnt, told_fwd; /* how many of them the host has taken, and how many the guest knows of */
+	uint32_t fwd_cnt;	    /* how many of them the host has taken, */
+	uint32_t told_fwd;	    /* and the fwd_cnt of the last packet to the guest */
 
 	uint8_t line_len;
 	char line[VSOCK_LINE_MAX];
 };
 
-/* A socket that the guest's next connection from a privileged port to port gets. */
+/* A socket for the guest's next connection from a privileged port to this port. */
 struct vsock_lent {
 	uint32_t port;
 	int fd;
 };
 
-/* An RST for a packet that belongs to no connection. */
+/* An RST that answers a packet without a connection. */
 struct vsock_refusal {
 	uint64_t src_cid;
 	uint32_t src_port, dst_port;
@@ -109,157 +127,165 @@ struct vsock {
 	struct virtio_dev dev;
 	uint32_t cid;
 	bool active;
-	bool tx_more; /* the guest may have sent something that was not looked at */
-	struct task task;
-	unsigned in_flight; /* polls in the ring */
-	bool polls_wanted;  /* the ring had no room for some */
+	bool tx_more;	    /* tx may hold packets that were not looked at */
+	struct task task;   /* moves packets and data; vsock_wake defers it */
+	unsigned in_flight; /* polls */
+	bool polls_wanted;  /* the ring was full: some polls wait for the task */
 
-	/* The host's side (vsock_unix.c). */
-	struct unix_socket name;		  /* without a path: nobody listens */
-	int (*connect)(void *ctx, uint32_t port); /* in our place, or NULL */
+	/* The host's side. */
+	struct unix_socket name;		  /* no path: the device does not listen */
+	int (*connect)(void *ctx, uint32_t port); /* see struct vsock_params */
 	void *connect_ctx;
 	struct vsock_poll accept;
-	bool accept_paused; /* until the next tick: no file descriptor, or no memory, was left */
-	uint32_t last_port;
+	bool accept_paused; /* until the next tick: descriptors or memory ran out */
+	uint32_t last_port; /* the host port of the newest client */
 
 	/* vsock_lend.c */
 	unsigned num_lent;
 	struct vsock_lent lent[VSOCK_LENT_MAX];
 
-	/* Time: a tick each VSOCK_TICK_MS while somebody waits. */
+	/* A tick every VSOCK_TICK_MS, while anything waits. */
 	struct timer timer;
 	unsigned waiting;
 
-	/* Connections. Slots that were used before and are free now are a stack; those from num_touched on are untouched. */
+	/* Free slots that were used before are a stack; those from num_touched on are untouched. */
 	unsigned num_free, num_touched, num_conns, max_conns;
 	uint16_t free[VSOCK_CONNS_MAX];
 	struct vsock_conn *conn; /* VSOCK_CONNS_MAX of them, mapped */
-	uint8_t *buf;		 /* VSOCK_BUF_SIZE for each, mapped, untouched until needed */
+	uint8_t *buf;		 /* VSOCK_BUF_SIZE for each, mapped */
 	LIST_HEAD(, vsock_conn) bucket[VSOCK_BUCKETS];
-	TAILQ_HEAD(, vsock_conn) ready;	   /* those that may have a packet for the guest, in turn */
-	TAILQ_HEAD(, vsock_conn) writable; /* those whose host may take what is in the buffer, in turn */
+	TAILQ_HEAD(, vsock_conn) ready;	   /* may have a packet for the guest */
+	TAILQ_HEAD(, vsock_conn) writable; /* the host may take bytes of the buffer */
 
 	unsigned refusal_head, num_refusals;
 	struct vsock_refusal refusal[VSOCK_REFUSALS_MAX];
 };
-
-/* vsock.c */
-
-/* Lets what can be moved move, both ways, at the end of this turn. Whatever happens on the loop ends with it. */
-void vsock_run(struct vsock *v);
-
-/* Queues an RST in answer to h, unless that is one. There is room: a packet of the guest is only taken when there is. */
-void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h);
-
-/* Starts, or goes on with, waiting for something that has a limit in time; the reverse. */
-void vsock_wait(struct vsock *v);
-void vsock_wait_end(struct vsock *v);
-
-/* Arms a poll of fd unless it is armed; when the ring has no room, the task does it. */
-void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events);
-
-/* vsock_conn.c */
-
-/* A connection in state for fd, which it owns from here on; NULL if there are too many, and then fd stays the caller's. */
-struct vsock_conn *conn_new(struct vsock *v, enum vsock_conn_state state, int fd);
-
-/* Gives it ports, by which conn_find knows it. */
-void conn_name(struct vsock_conn *c, uint32_t host_port, uint32_t guest_port);
-struct vsock_conn *conn_find(struct vsock *v, uint32_t host_port, uint32_t guest_port);
-
-/* Its time starts, or starts again; and is over: nothing more is waited for. */
-void conn_wait(struct vsock_conn *c);
-void conn_wait_end(struct vsock_conn *c);
-
-/* It has packets of these kinds for the guest; 0: perhaps data. */
-void conn_due(struct vsock_conn *c, unsigned due);
-
-/* Ends it, without a word to the guest; or with an RST. */
-void conn_kill(struct vsock_conn *c);
-void conn_reset(struct vsock_conn *c);
-
-/* One tick has passed. */
-void conn_tick(struct vsock_conn *c);
-
-/* The credit fields of a packet of the guest. */
-void conn_take_credit(struct vsock_conn *c, const struct virtio_vsock_hdr *h);
-
-/* A packet of the guest for this connection; its len is within chain. */
-void conn_take(struct vsock_conn *c, const struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
-
-/*
- * The next packet for the guest: fills *h, and the part of chain behind the header, which has room for a byte at least.
- * False: there is none now. The connection is not in the ready list, and puts itself there if it has more.
- */
-bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
-
-/* Lets go of what is over as soon as the ring has: of the socket, and if nobody is to be told, of the slot. */
-void conn_let_go(struct vsock_conn *c);
-
-static inline bool conn_is_over(const struct vsock_conn *c)
-{
-	return c->state == CONN_RESET || c->state == CONN_DEAD;
-}
 
 static inline uint8_t *vsock_buf(const struct vsock_conn *c)
 {
 	return c->v->buf + (size_t)(c - c->v->conn) * VSOCK_BUF_SIZE;
 }
 
-/* vsock_flow.c */
+/* vsock_conn.c */
 
-/* The polls of a connection have ended. */
-void flow_in_done(struct op *op, int res);
-void flow_out_done(struct op *op, int res);
+/* The connection between these ports, or NULL. */
+struct vsock_conn *conn_find(struct vsock *v, uint32_t host_port, uint32_t guest_port);
 
-/* Writes what is in the buffer. Returns how many bytes the host took. */
-uint32_t flow_flush(struct vsock_conn *c);
+/* The guest's REQUEST h: connects to the host's port, or refuses. */
+void conn_request(struct vsock *v, const struct virtio_vsock_hdr *h);
 
-/* Data of the guest: len bytes of chain, behind the header. */
-void flow_take(struct vsock_conn *c, uint32_t len, const struct virtq_chain *chain);
+/* A client of the host has connected. Owns fd. */
+void conn_accept(struct vsock *v, int fd);
 
-/* The buffer is empty: what waited for that. */
-void flow_drained(struct vsock_conn *c);
-
-/* How many bytes the guest may be sent. */
-uint32_t flow_credit(const struct vsock_conn *c);
-
-/* Reads from the host into chain, behind the header. Returns the bytes, or 0, and then something else may be due. */
-uint32_t flow_read(struct vsock_conn *c, const struct virtq_chain *chain);
+/* A packet of the guest for this connection; h->len is within chain. */
+void conn_take(struct vsock_conn *c, const struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
 
 /*
- * recvmsg(2) and sendmsg(2), which do not block: all data of a connection goes by these two, which the thread's filter has.
- * The first returns as that does; the second how many bytes the socket took, perhaps 0, or -errno.
+ * The next packet for the guest: fills *h, and the part of chain behind the header, which has
+ * room for at least a byte. Returns false when there is none. The connection is not in the
+ * ready list; it enters the list again if it has more.
  */
-ssize_t flow_recvmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num, int flags);
-ssize_t flow_sendmsg(const struct vsock_conn *c, struct iovec *iov, unsigned num);
+bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
 
-/* vsock_unix.c */
+/* Writes what is in the buffer. Returns how many bytes the host took. */
+uint32_t conn_flush(struct vsock_conn *c);
 
-/* Makes the listening socket v->name. Returns 0 or -errno with e set; unix_socket_done accepts either. */
+/* Ends the connection without a packet to the guest. */
+void conn_kill(struct vsock_conn *c);
+
+/* One tick has passed. */
+void conn_tick(struct vsock_conn *c);
+
+/* vsock_flow.c. Results are bits of enum vsock_flow. */
+
+/* Writes what is in the buffer to the host. */
+unsigned flow_flush(struct vsock_conn *c);
+
+/* Data of the guest: len bytes of chain, behind the header. */
+unsigned flow_take(struct vsock_conn *c, uint32_t len, const struct virtq_chain *chain);
+
+/* Reads from the host into chain, behind the header. *ret_len: the bytes read, perhaps 0. */
+unsigned flow_read(struct vsock_conn *c, const struct virtq_chain *chain, uint32_t *ret_len);
+
+/* How many bytes may be sent to the guest. */
+uint32_t flow_credit(const struct vsock_conn *c);
+
+/* vsock_unix.c. Nothing here blocks. */
+
+/* Makes the listening socket v->name. Returns 0 or -errno with e set. */
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e);
 
-/* Accepts clients from now on, if there is a socket. On the loop. */
-void vsock_unix_start(struct vsock *v);
+/* The next client's socket. -EAGAIN: there is none; -EMFILE: descriptors or memory ran out. */
+int vsock_unix_accept(const struct vsock *v);
 
-/* Connects to PATH_port. Returns the non-blocking socket or -errno, at once; -ECONNREFUSED without a PATH. */
+/* Connects to PATH_port. Returns the socket or -errno; -ECONNREFUSED without a PATH. */
 int vsock_unix_connect(const struct vsock *v, uint32_t port);
 
-/* Reads what a client in CONN_LINE has sent, up to the end of the line and no further. */
-void vsock_unix_read_line(struct vsock_conn *c);
+/*
+ * Reads what a client in CONN_LINE has sent, up to the end of its line. Returns 1 and the port
+ * of a complete line; 0 if a poll waits for the rest of it; or -errno.
+ */
+int vsock_unix_read_line(struct vsock_conn *c, uint32_t *ret_port);
 
-/* The guest has accepted: tells the client. False: it cannot be told. */
+/* Tells the client that the guest has accepted. Returns whether that worked. */
 bool vsock_unix_say_ok(struct vsock_conn *c);
 
-/* Reads "CONNECT <port>" (any case, any blanks, no line end). Returns 0, or -EINVAL and *ret_port untouched. */
+/* Parses "CONNECT <port>" without its newline (any case, any blanks). Returns 0 or -EINVAL. */
 int vsock_unix_parse_line(const char *line, size_t len, uint32_t *ret_port);
+
+/*
+ * The only two calls that move a connection's bytes: recvmsg(2) and sendmsg(2), as the thread's
+ * filter has them. vsock_unix_recv returns what recvmsg does, vsock_unix_send the bytes that the
+ * socket took, perhaps 0, or -errno.
+ */
+ssize_t vsock_unix_recv(const struct vsock_conn *c, struct iovec *iov, unsigned num, int flags);
+ssize_t vsock_unix_send(const struct vsock_conn *c, struct iovec *iov, unsigned num);
 
 /* vsock_lend.c */
 
 /*
- * The socket that was lent for port, which is the caller's from here on, for a connection from guest_port. -ENOENT if there
- * is none, -EACCES if that port is not privileged. On the loop.
+ * The socket that was lent for port, for a connection from guest_port; the caller owns it. Or
+ * -ENOENT: none was lent; -EACCES: guest_port is not privileged. On the loop.
  */
 int vsock_take_lent(struct vsock *v, uint32_t port, uint32_t guest_port);
+
+/* vsock_sched.c */
+
+/* Defers the device's task to the end of this turn of the loop. */
+void vsock_wake(struct vsock *v);
+
+/* Puts the connection into the list, if it is not there. */
+void vsock_ready(struct vsock_conn *c);
+void vsock_writable(struct vsock_conn *c);
+
+/* Removes the first connection of the list and returns it; NULL: the list is empty. */
+struct vsock_conn *vsock_next_ready(struct vsock *v);
+struct vsock_conn *vsock_next_writable(struct vsock *v);
+
+/* Removes the connection from both lists. */
+void vsock_unlist(struct vsock_conn *c);
+
+/*
+ * Queues an RST in answer to h, unless h is an RST itself. There is room: a packet is only taken
+ * from the guest when there is. vsock_next_refusal takes the first RST of the queue.
+ */
+void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h);
+bool vsock_next_refusal(struct vsock *v, struct virtio_vsock_hdr *h);
+
+/*
+ * Polls fd, unless the poll is in flight already. When the ring is full, the task tries again:
+ * it calls vsock_retry_polls.
+ */
+void vsock_poll(struct vsock *v, struct vsock_poll *poll, int fd, short events);
+void vsock_retry_polls(struct vsock *v);
+
+/* First in the poll's op.done. */
+void vsock_poll_ended(struct vsock *v, struct vsock_poll *poll);
+void vsock_poll_cancel(struct vsock *v, struct vsock_poll *poll);
+
+/* Ticks run between the first vsock_wait and the last vsock_wait_end; a tick sets the next one. */
+void vsock_wait(struct vsock *v);
+void vsock_wait_end(struct vsock *v);
+void vsock_set_tick(struct vsock *v);
 
 #endif

@@ -1,15 +1,14 @@
 /*
- * The host's side of virtio-vsock: the names of ports in the file system, clients and their CONNECT line.
+ * The host's side of virtio-vsock: sockets in the file system, and the CONNECT line of clients.
  *
- * A client that connects to PATH writes "CONNECT <port>\n" and gets "OK <host port>\n" when a program in the guest has
- * accepted, or the end of the stream when none does. Everything here is non-blocking.
+ * A client connects to PATH and writes "CONNECT <port>\n". It gets "OK <host port>\n" when a
+ * program in the guest has accepted, or EOF when none does.
  *
- * The line is read with MSG_PEEK, and then up to its end and no further, so that what a client sends behind it stays in
- * the socket until the guest has accepted.
+ * The line is peeked at (MSG_PEEK) and then read up to its newline and no further. What a client
+ * sends after it stays in the socket until the guest has accepted.
  */
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -19,10 +18,6 @@
 
 #include "virtio/vsock_priv.h"
 #include "vmm/base/err.h"
-#include "vmm/base/log.h"
-#include "vmm/base/util.h"
-
-#define UNIX_ACCEPTS_MAX 64 /* in one turn of the loop */
 
 int vsock_unix_listen(struct vsock *v, const char *path, struct err *e)
 {
@@ -39,7 +34,7 @@ int vsock_connect_host(const char *path, uint32_t port)
 
 	_Static_assert(VSOCK_PATH_MAX + sizeof("_4294967295") <= sizeof(name), "with the NUL");
 	snprintf(name, sizeof(name), "%s_%" PRIu32, path, port);
-	/* No symbolic links: who may make one beside our socket need not be who may connect to where it leads. */
+	/* Refuse symlinks: whoever can create one here may not be allowed to connect to its target. */
 	return unix_socket_connect_exact(name, SOCK_STREAM);
 }
 
@@ -50,56 +45,33 @@ int vsock_unix_connect(const struct vsock *v, uint32_t port)
 	return v->connect ? v->connect(v->connect_ctx, port) : vsock_connect_host(v->name.path, port);
 }
 
+ssize_t vsock_unix_recv(const struct vsock_conn *c, struct iovec *iov, unsigned num, int flags)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = num };
+
+	return recvmsg(c->fd, &msg, flags | MSG_DONTWAIT);
+}
+
+ssize_t vsock_unix_send(const struct vsock_conn *c, struct iovec *iov, unsigned num)
+{
+	const struct msghdr msg = { .msg_iov = iov, .msg_iovlen = num };
+	ssize_t n = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM ? 0 : -errno;
+	return n;
+}
+
 /* Clients. */
 
-static void accept_pause(struct vsock *v)
+int vsock_unix_accept(const struct vsock *v)
 {
-	if (v->accept_paused)
-		return;
-	v->accept_paused = true; /* or a client whom we cannot accept would keep the loop busy */
-	vsock_wait(v);
-}
+	int fd = accept4(v->name.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-static void accept_done(struct op *op, int res)
-{
-	struct vsock *v = MF_CONTAINER_OF(op, struct vsock, accept.op);
-
-	v->accept.armed = false;
-	v->in_flight--;
-	if (!v->active || res == -ECANCELED)
-		return;
-	if (res < 0) {
-		accept_pause(v);
-		return;
-	}
-	for (unsigned i = 0; i < UNIX_ACCEPTS_MAX; i++) {
-		int fd = accept4(v->name.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		struct vsock_conn *c;
-
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
-			accept_pause(v);
-			return;
-		}
-		if (fd < 0)
-			break; /* EAGAIN: no more; anything else: a client that has gone again */
-		c = conn_new(v, CONN_LINE, fd);
-		if (!c) {
-			close(fd); /* too many: it sees the end of the stream */
-			continue;
-		}
-		conn_wait(c);
-		vsock_unix_read_line(c);
-	}
-	vsock_poll(v, &v->accept, v->name.fd, POLLIN);
-	vsock_run(v);
-}
-
-void vsock_unix_start(struct vsock *v)
-{
-	v->accept_paused = false;
-	v->accept.op.done = accept_done;
-	if (v->name.fd >= 0)
-		vsock_poll(v, &v->accept, v->name.fd, POLLIN);
+	if (fd >= 0)
+		return fd;
+	/* Anything else than these: no more clients, or one that has gone again. */
+	return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS ? -EMFILE : -EAGAIN;
 }
 
 int vsock_unix_parse_line(const char *line, size_t len, uint32_t *ret_port)
@@ -125,55 +97,31 @@ int vsock_unix_parse_line(const char *line, size_t len, uint32_t *ret_port)
 	return 0;
 }
 
-/* A host port that is free together with guest_port. One is: there are more of them than connections. */
-static uint32_t unix_new_port(struct vsock *v, uint32_t guest_port)
-{
-	do {
-		v->last_port = VSOCK_PORT_BASE | ((v->last_port + 1) & (VSOCK_PORT_BASE - 1));
-	} while (conn_find(v, v->last_port, guest_port));
-	return v->last_port;
-}
-
-static void unix_line_complete(struct vsock_conn *c)
-{
-	uint32_t port;
-
-	if (vsock_unix_parse_line(c->line, c->line_len - 1U, &port) < 0) {
-		conn_kill(c);
-		return;
-	}
-	c->state = CONN_REQUESTED;
-	conn_name(c, unix_new_port(c->v, port), port);
-	conn_wait(c);
-	conn_due(c, DUE_REQUEST);
-}
-
-void vsock_unix_read_line(struct vsock_conn *c)
+int vsock_unix_read_line(struct vsock_conn *c, uint32_t *ret_port)
 {
 	char *to = c->line + c->line_len, *end;
 	struct iovec iov = { .iov_base = to, .iov_len = sizeof(c->line) - c->line_len };
-	ssize_t n = flow_recvmsg(c, &iov, 1, MSG_PEEK);
+	ssize_t n = vsock_unix_recv(c, &iov, 1, MSG_PEEK);
+	int r;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-		vsock_poll(c->v, &c->in, c->fd, POLLIN);
-		return;
-	}
 	if (n > 0) {
 		end = memchr(to, '\n', (size_t)n);
 		iov.iov_len = end ? (size_t)(end + 1 - to) : (size_t)n;
-		n = flow_recvmsg(c, &iov, 1, 0);
+		n = vsock_unix_recv(c, &iov, 1, 0);
+		if (n <= 0)
+			return -ECONNRESET;
+		c->line_len = (uint8_t)(c->line_len + n);
+		if (c->line[c->line_len - 1] == '\n') {
+			r = vsock_unix_parse_line(c->line, c->line_len - 1U, ret_port);
+			return r < 0 ? r : 1;
+		}
+		if (c->line_len == sizeof(c->line))
+			return -EINVAL;
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+		return -ECONNRESET;
 	}
-	if (n <= 0) {
-		conn_kill(c);
-		return;
-	}
-	c->line_len = (uint8_t)(c->line_len + n);
-	if (c->line[c->line_len - 1] == '\n')
-		unix_line_complete(c);
-	else if (c->line_len == sizeof(c->line))
-		conn_kill(c);
-	else
-		vsock_poll(c->v, &c->in, c->fd, POLLIN);
+	vsock_poll(c->v, &c->in, c->fd, POLLIN);
+	return 0;
 }
 
 bool vsock_unix_say_ok(struct vsock_conn *c)
@@ -182,6 +130,6 @@ bool vsock_unix_say_ok(struct vsock_conn *c)
 	int len = snprintf(line, sizeof(line), "OK %" PRIu32 "\n", c->host_port);
 	struct iovec iov = { .iov_base = line, .iov_len = (size_t)len };
 
-	/* It is the first that is written to this socket, which has room for it. */
-	return flow_sendmsg(c, &iov, 1) == len;
+	/* The first bytes that are written to this socket: it has room for them. */
+	return vsock_unix_send(c, &iov, 1) == len;
 }
