@@ -38,7 +38,7 @@
 enum { RSDP_CHECKSUM = 8, RSDP_OEM = 9, RSDP_REVISION = 15, RSDP_SIZE_V1 = 20, RSDP_LENGTH = 20, RSDP_XSDT = 24 };
 enum { RSDP_CHECKSUM_V2 = 32, RSDP_SIZE = 36 };
 
-/* What every other table starts with, 5.2.6. */
+/* The header of every other table, 5.2.6. */
 enum { HEADER_LENGTH = 4, HEADER_REVISION = 8, HEADER_CHECKSUM = 9, HEADER_OEM = 10, HEADER_OEM_TABLE = 16 };
 enum { HEADER_OEM_REVISION = 24, HEADER_CREATOR = 28, HEADER_CREATOR_REVISION = 32, HEADER_SIZE = 36 };
 
@@ -107,7 +107,7 @@ static void put64(uint8_t *p, uint64_t value)
 	memcpy(p, &value, sizeof(value));
 }
 
-/* What makes the bytes, with their checksum field still 0, add up to 0. */
+/* The value that makes the bytes, with their checksum field still 0, add up to 0. */
 static uint8_t checksum(const uint8_t *p, size_t len)
 {
 	uint8_t sum = 0;

@@ -24,7 +24,7 @@ enum {
 
 enum {
 	RESOURCE_PORTS = 0x47,	   /* 6.4.2.5, small */
-	RESOURCE_END = 0x79,	   /* 6.4.2.9, small; a checksum of 0 stands for "not checked" */
+	RESOURCE_END = 0x79,	   /* 6.4.2.9, small; a checksum of 0 means "not checked" */
 	RESOURCE_MEMORY32 = 0x86,  /* 6.4.3.4 */
 	RESOURCE_INTERRUPT = 0x89, /* 6.4.3.6 */
 	RESOURCE_DECODE_16 = 1,	   /* all 16 bits of the port number */

@@ -1,6 +1,7 @@
 /*
- * Writes the few parts of AML (ACPI 6.5, chapter 20) and of resource descriptors (6.4) that describe devices without
- * code. What does not fit is counted and not written: who writes checks aml_fits() at the end.
+ * Writes the few parts of AML (ACPI 6.5, chapter 20) and of resource descriptors (6.4)
+ * that describe devices without code. Bytes that do not fit are counted and not written:
+ * the caller checks aml_fits() at the end.
  */
 #ifndef MF_LOADER_AML_H
 #define MF_LOADER_AML_H
@@ -9,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AML_BLOCK_MAX 4095U /* bytes of one block: we give every length two bytes */
+#define AML_BLOCK_MAX 4095U /* bytes of one block: every length takes two bytes */
 
 struct aml {
 	uint8_t *buf;

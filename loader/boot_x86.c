@@ -144,7 +144,9 @@ static void write_seed(uint8_t *base, const uint8_t *seed)
 	memcpy(base + LAYOUT_SETUP_DATA + sizeof(node), seed, BOOT_SEED_SIZE);
 }
 
-/* A bzImage's own setup header, or what stands for one; without what the loader sets. */
+/*
+ * A bzImage's own setup header, or a substitute; without the fields that the loader sets.
+ */
 static struct setup_header setup_header_of(const struct kernel_image *kernel)
 {
 	if (kernel->has_setup)
@@ -225,7 +227,7 @@ static void enter_pvh(struct boot_regs *ret, uint8_t *base, const struct boot_in
 	*ret = (struct boot_regs){ .rip = in->kernel->pvh_entry, .rbx = LAYOUT_PVH_INFO };
 }
 
-/* Which protocol: what was asked for, if the kernel has it. */
+/* Chooses the protocol: the requested one, if the kernel has it. */
 static int choose_pvh(const struct boot_in *in, bool *ret, struct err *e)
 {
 	const struct kernel_image *k = in->kernel;

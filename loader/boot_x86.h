@@ -1,6 +1,6 @@
 /*
- * What an x86 kernel finds in memory and registers at its entry point, by one of three protocols: Linux's in 64-bit or
- * 32-bit mode, or PVH.
+ * Prepares memory and registers for an x86 kernel's entry point, by one of three
+ * protocols: Linux's in 64-bit or 32-bit mode, or PVH.
  */
 #ifndef MF_LOADER_BOOT_X86_H
 #define MF_LOADER_BOOT_X86_H
@@ -15,7 +15,7 @@ struct mem;
 #define BOOT_SEED_SIZE 32U
 
 enum boot_entry {
-	BOOT_ENTRY_AUTO, /* the Linux protocol, except for a kernel with a PVH note that is not Linux, or has no other */
+	BOOT_ENTRY_AUTO, /* Linux, except for a PVH kernel that is not Linux or has only PVH */
 	BOOT_ENTRY_LINUX64,
 	BOOT_ENTRY_PVH,
 };
@@ -54,8 +54,9 @@ struct boot_regs {
 };
 
 /*
- * Writes command line, memory map, page tables, GDT and the protocol's structures into guest memory, once kernel and
- * initrd are there. Returns 0 or -errno with e set. Before the VM runs.
+ * Writes command line, memory map, page tables, GDT and the protocol's structures into
+ * guest memory, after kernel and initrd. Returns 0 or -errno with e set. Before the VM
+ * runs.
  */
 int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, struct err *e);
 

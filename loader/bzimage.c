@@ -30,7 +30,7 @@
 #define SETUP_AT 0x1f1U	       /* where struct setup_header starts in the file, and in boot_params */
 #define SETUP_LENGTH_AT 0x201U /* a byte: the header ends so many bytes after 0x202 */
 #define SETUP_MAGIC_AT 0x202U  /* "HdrS" */
-#define SETUP_SECTS_OLD 4U     /* what setup_sects 0 stands for */
+#define SETUP_SECTS_OLD 4U     /* the meaning of setup_sects 0 */
 #define SECTOR_SIZE 512U
 #define PARAGRAPH_SIZE 16U
 #define BOOT_FLAG 0xaa55
@@ -47,7 +47,7 @@ bool bzimage_is_bzimage(const struct kernel_file *f)
 	return f->head_len >= SETUP_MAGIC_AT + 4 && memcmp(f->head + SETUP_MAGIC_AT, "HdrS", 4) == 0;
 }
 
-/* Copies the header and checks what it says about itself. */
+/* Copies the header and checks its own fields. */
 static int read_setup(struct setup_header *h, const struct kernel_file *f, struct err *e)
 {
 	uint64_t end = SETUP_MAGIC_AT + f->head[SETUP_LENGTH_AT];
@@ -118,11 +118,13 @@ static int choose_address(const struct setup_header *h, uint64_t size, const str
 			return err_set(e, -ENOEXEC,
 				       "has the alignment 0x%llx; a power of two is needed, 4 KiB to 1 GiB",
 				       (ull)align);
-		/* Bounded before it is rounded; what is beyond 3 GiB is refused below. */
+		/*
+		 * Bounded before it is rounded; an address beyond 3 GiB is refused below.
+		 */
 		address = mf_align_up(MF_MIN(MF_MAX(address, LAYOUT_HIGH_RAM), MEM_GAP_START), align);
 	}
 	if (address < LAYOUT_KERNEL_MIN)
-		return err_set(e, -ENOEXEC, "wants to be at 0x%llx, below 1 MiB, where boot data is", (ull)address);
+		return err_set(e, -ENOEXEC, "must be loaded at 0x%llx, below 1 MiB, where boot data is", (ull)address);
 	if (!mf_range_within(address, h->init_size, MEM_GAP_START))
 		return err_set(e, -ENOEXEC, "needs 0x%x bytes at 0x%llx, beyond 3 GiB, where devices are", h->init_size,
 			       (ull)address);

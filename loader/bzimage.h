@@ -1,4 +1,7 @@
-/* Loads a bzImage, what distributions ship as vmlinuz. The file is hostile: see bzimage.c for what is checked. */
+/*
+ * Loads a bzImage, the format in which distributions ship vmlinuz. The file is hostile:
+ * bzimage.c says what is checked.
+ */
 #ifndef MF_LOADER_BZIMAGE_H
 #define MF_LOADER_BZIMAGE_H
 
@@ -12,8 +15,9 @@ struct mem;
 bool bzimage_is_bzimage(const struct kernel_file *f);
 
 /*
- * Loads f, which is a bzImage, into m. Fills of *ret what there is in one: entry, extent, the limit for the initrd, the
- * setup header for boot_params. Returns 0 or -errno with e set; *ret may then be half filled.
+ * Loads f, which is a bzImage, into m. Sets in *ret what a bzImage defines: entry,
+ * extent, the limit for the initrd, the setup header for boot_params. Returns 0 or -errno
+ * with e set; *ret may then be partly set.
  */
 int bzimage_load(struct kernel_image *ret, struct mem *m, const struct kernel_file *f, struct err *e);
 

@@ -35,7 +35,7 @@ struct line {
 	size_t len;
 };
 
-/* Appends words, with a space between them and what is there. */
+/* Appends words, separated by a space. */
 __attribute__((format(printf, 2, 3))) static void add(struct line *l, const char *fmt, ...)
 {
 	va_list ap;

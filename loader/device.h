@@ -1,4 +1,6 @@
-/* A virtio-mmio device, as the guest's kernel is told of it: by the command line and by ACPI. */
+/*
+ * A virtio-mmio device, as the command line and ACPI describe it to the guest's kernel.
+ */
 #ifndef MF_LOADER_DEVICE_H
 #define MF_LOADER_DEVICE_H
 

@@ -216,7 +216,7 @@ static int take_pvh_entry(struct kernel_image *image, const struct elf_file *f, 
 	if (len != 4 && len != 8)
 		return err_set(e, -ENOEXEC, "its PVH note has %u bytes instead of 4 or 8", len);
 	memcpy(&entry, desc, len);
-	if (!is_loaded(f, entry)) /* what is loaded is below 3 GiB */
+	if (!is_loaded(f, entry)) /* loaded segments are below 3 GiB */
 		return err_set(e, -ENOEXEC, "its PVH entry point 0x%llx is in no segment", (ull)entry);
 	image->has_pvh = true;
 	image->pvh_entry = (uint32_t)entry;
@@ -330,8 +330,9 @@ static int inspect(struct kernel_image *image, struct elf_file *f, const struct 
 enum segment_policy { SEGMENT_MAP, SEGMENT_COPY };
 
 /*
- * Text and read-only data are mapped: most of their pages are never touched, or only read. What is writable is copied,
- * because a written page of a mapping costs two faults and a copy of its own.
+ * Text and read-only data are mapped: most of their pages are never touched, or only
+ * read. Writable segments are copied, because a written page of a mapping costs two
+ * faults and a copy of its own.
  */
 static enum segment_policy segment_policy(const Elf64_Phdr *s)
 {

@@ -1,4 +1,7 @@
-/* Loads an ELF kernel (vmlinux) into guest memory. The file is hostile: see elf.c for what is checked. */
+/*
+ * Loads an ELF kernel (vmlinux) into guest memory. The file is hostile: elf.c says what
+ * is checked.
+ */
 #ifndef MF_LOADER_ELF_H
 #define MF_LOADER_ELF_H
 
@@ -14,8 +17,8 @@ struct mem;
 bool elf_is_elf(const struct kernel_file *f);
 
 /*
- * Loads f, which is ELF, into m. Fills of *ret what there is in an ELF kernel. Returns 0 or -errno with e set; *ret may
- * then be half filled.
+ * Loads f, which is ELF, into m. Sets in *ret what an ELF kernel defines. Returns 0 or
+ * -errno with e set; *ret may then be partly set.
  */
 int elf_load(struct kernel_image *ret, struct mem *m, const struct kernel_file *f, struct err *e);
 

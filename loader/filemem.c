@@ -60,7 +60,10 @@ int filemem_map(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t l
 {
 	uint64_t whole = mf_align_down(len, MF_PAGE_SIZE);
 
-	/* Some file systems have no mmap; what went wrong in it does not matter, as the copy says what is wrong. */
+	/*
+	 * Some file systems have no mmap. Its error does not matter: the copy reports its
+	 * own.
+	 */
 	if (whole == 0 || mem_map_file(m, gpa, fd, offset, whole, e) < 0)
 		return filemem_copy(m, gpa, fd, offset, len, count, e);
 	count->mapped += whole;

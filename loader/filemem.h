@@ -13,16 +13,18 @@ struct filemem_count {
 };
 
 /*
- * Reads the file's [offset, offset + len) into guest memory at gpa, which is still zeroed: holes of the file are
- * skipped, so that their pages stay untouched. Returns 0 or -errno with e set; -ENODATA if the file is shorter.
+ * Reads the file's [offset, offset + len) into guest memory at gpa, which is still
+ * zeroed. Skips holes of the file, so that their pages stay untouched. Returns 0 or
+ * -errno with e set; -ENODATA if the file is shorter.
  */
 int filemem_copy(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct filemem_count *count,
 		 struct err *e);
 
 /*
- * The same, but maps the whole pages; only the rest is read. gpa and offset must be multiples of 4 KiB. Where the file
- * cannot be mapped, it is read. The file must not be truncated while the VM lives: touching a page that is gone is a
- * SIGBUS (in a vCPU thread, an exit of KVM_RUN with EFAULT).
+ * The same, but maps the whole pages, and reads the rest. gpa and offset must be
+ * multiples of 4 KiB. A file that cannot be mapped is read. The file must not be
+ * truncated while the VM lives: touching a page beyond its new end is a SIGBUS (in a vCPU
+ * thread, an exit of KVM_RUN with EFAULT).
  */
 int filemem_map(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct filemem_count *count,
 		struct err *e);

@@ -14,13 +14,13 @@
 #define ALIGN 4
 #define TRAILER "TRAILER!!!"
 
-/* What one file takes; names and data begin at multiples of 4. */
+/* The size of one file in the archive; names and data begin at multiples of 4. */
 static size_t entry_len(const struct initramfs_file *f)
 {
 	return mf_align_up(HEADER_LEN + strlen(f->path) + 1, ALIGN) + mf_align_up(f->len, ALIGN);
 }
 
-/* Returns the end of what it has written, which is zero where nothing is. */
+/* Returns the end of the written part. The padding is zero already. */
 static uint8_t *put_entry(uint8_t *at, const struct initramfs_file *f, unsigned inode)
 {
 	size_t name_len = strlen(f->path) + 1;

@@ -11,14 +11,15 @@
 struct err;
 
 struct initramfs_file {
-	const char *path; /* without a leading slash; parents come before their children */
+	const char *path; /* without a leading slash; parents precede their children */
 	uint32_t mode;	  /* with its type: S_IFDIR or S_IFREG */
 	const void *data;
 	size_t len;
 };
 
 /*
- * Returns 0 and an archive of these files in *ret, to be freed by the caller, of *ret_len bytes; or -ENOMEM with e set.
+ * Returns 0 and sets *ret to an archive of these files, of *ret_len bytes, which the
+ * caller frees; or -ENOMEM with e set.
  */
 int initramfs_make(uint8_t **ret, size_t *ret_len, const struct initramfs_file *files, size_t num, struct err *e);
 

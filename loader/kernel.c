@@ -11,7 +11,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
 
-/* What a file is that is no kernel. */
+/* Names what a file is that is no kernel. */
 static const struct {
 	const char *magic;
 	size_t len;

@@ -1,4 +1,7 @@
-/* Loads a kernel into guest memory, whatever it comes as: an ELF vmlinux (elf.c) or a bzImage (bzimage.c). */
+/*
+ * Loads a kernel into guest memory, in either format: an ELF vmlinux (elf.c) or a bzImage
+ * (bzimage.c).
+ */
 #ifndef MF_LOADER_KERNEL_H
 #define MF_LOADER_KERNEL_H
 
@@ -9,9 +12,9 @@
 struct err;
 struct mem;
 
-#define KERNEL_HEAD_SIZE 1024U /* bytes: an ELF header, or all that a bzImage's setup header can reach */
+#define KERNEL_HEAD_SIZE 1024U /* bytes: an ELF header, or the furthest end of a bzImage's setup header */
 
-/* A kernel file that is open, and its first bytes, read once. */
+/* An open kernel file, and its first bytes, read once. */
 struct kernel_file {
 	int fd;
 	uint64_t size;
@@ -21,17 +24,17 @@ struct kernel_file {
 
 /* A kernel in guest memory. */
 struct kernel_image {
-	uint64_t entry;	       /* a guest-physical address: where the Linux protocol starts; 0: it has only PVH's */
+	uint64_t entry;	       /* the Linux protocol's entry point, guest-physical; 0: the kernel has only PVH's */
 	bool entry_is_32bit;   /* that is the 32-bit protocol */
 	bool has_pvh;	       /* pvh_entry is valid */
 	uint32_t pvh_entry;    /* of the note XEN_ELFNOTE_PHYS32_ENTRY */
 	bool is_linux;	       /* a bzImage, or there is a note of the owner "Linux" */
-	uint64_t lowest;       /* the kernel, its bss and what it needs to unpack itself included, lies in */
+	uint64_t lowest;       /* the memory of the kernel, including its bss and the space to unpack itself */
 	uint64_t highest;      /* guest-physical [lowest, highest) */
 	uint64_t initrd_end;   /* an initrd must end at or below this address */
 	bool has_setup;	       /* setup is valid: the setup header of a bzImage, checked, the rest of it zero */
-	uint64_t bytes_mapped; /* of the file, that became guest memory without a copy */
-	uint64_t bytes_copied; /* of the file, that were read (holes of the file are not) */
+	uint64_t bytes_mapped; /* bytes of the file that became guest memory without a copy */
+	uint64_t bytes_copied; /* bytes of the file that were read (holes are not) */
 	struct setup_header setup;
 };
 

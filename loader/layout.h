@@ -1,7 +1,7 @@
 /*
- * Where things are in guest memory before the kernel runs. Everything that the loader writes below 64 KiB lies in RAM
- * that Linux reserves at start (its first 64 KiB), and in as few pages as possible; the stack page is touched only by a
- * guest that uses it.
+ * The layout of guest memory before the kernel runs. Everything that the loader writes
+ * below 64 KiB lies in RAM that Linux reserves at start (its first 64 KiB), in as few
+ * pages as possible. Only a guest that uses the stack page touches it.
  *
  *	0x00000 .. 0x00fff  MP table; the words at 0x40e and 0x413 (EBDA, size of low memory) stay zero. Linux never
  *	                    uses this page as RAM, and looks for an MP table below 0x400 first
@@ -14,9 +14,11 @@
  *	1 MiB .. 2 MiB      in no memory map either, unless the kernel is loaded here
  *	2 MiB ..            RAM: the kernel where its file says, a larger initrd as high as possible below 3 GiB
  *
- * The first 2 MiB are the only RAM in small pages (mem.c), because we write to a few of them and a guest needs few more.
- * If Linux had the second MiB it would use that first of all, and each page would cost it a nested fault: 0.3 million
- * instructions of a boot, and 0.75 million before it starts if all were one huge page. The price is 1 MiB of RAM.
+ * The first 2 MiB are the only RAM in small pages (mem.c): mayfly writes to a few of
+ * them, and a guest needs few more. With the second MiB as RAM, Linux would use it first
+ * of all, and each page would cost it a nested fault: 0.3 million instructions of a boot.
+ * With one huge page, it would be 0.75 million before Linux starts. The price is 1 MiB of
+ * RAM.
  */
 #ifndef MF_LOADER_LAYOUT_H
 #define MF_LOADER_LAYOUT_H
@@ -44,7 +46,7 @@
 #define LAYOUT_SMALL_INITRD 0x10000ULL
 #define LAYOUT_SMALL_INITRD_MAX 0x40000ULL
 #define LAYOUT_KERNEL_MIN 0x100000ULL /* the lowest address for a kernel */
-#define LAYOUT_HIGH_RAM 0x200000ULL   /* where RAM goes on in the memory map for a kernel above it */
+#define LAYOUT_HIGH_RAM 0x200000ULL   /* where RAM continues in the memory map for a kernel above it */
 
 #define LAYOUT_IOAPIC 0xfec00000ULL
 #define LAYOUT_LAPIC 0xfee00000ULL

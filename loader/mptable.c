@@ -121,7 +121,7 @@ static void put(struct writer *w, const void *entry, size_t size)
 	w->num_entries++;
 }
 
-/* What makes the bytes, with their checksum field still 0, add up to 0. */
+/* The value that makes the bytes, with their checksum field still 0, add up to 0. */
 static uint8_t checksum(const void *data, size_t len)
 {
 	const uint8_t *p = data;

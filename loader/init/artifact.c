@@ -1,6 +1,7 @@
 /*
- * Sends the files that the boot text asks for to the host. A process of its own does it, a copy of init, because it waits
- * for the drive and for the host; what went wrong comes through a pipe. It has init's signal mask: only SIGKILL ends it.
+ * Sends the files that the boot text names to the host. A process of its own, a copy of
+ * init, does it, because it waits for the drive and for the host. Errors come back
+ * through a pipe. It has init's signal mask: only SIGKILL ends it.
  */
 #include "loader/init/artifact.h"
 

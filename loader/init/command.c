@@ -1,18 +1,27 @@
 /*
  * The commands that run.
  *
- * A command's life: free -> started (its streams are connected, the process is there, and has not said that it could not
- * run the program) -> running (INIT_MSG_STARTED) -> ended (the process is reaped; what it has left in its pipes goes to the
- * host) -> free (INIT_MSG_EXIT). The report pipe leads from started to running: exec closes it, or the process writes there
- * why it cannot.
+ * A command's life has four states:
  *
- * Its standard streams are pipes, because a socket cannot be opened as /dev/stdout, and pumps between them and the
- * connections; or a pseudo terminal, with a pump each way on the one connection. The end of the input closes the
- * command's pipe; on a terminal it does nothing, since a terminal has no end: its user types one. A host that closes all
- * of a terminal's connection hangs the terminal up. init itself keeps the slave open, so that the terminal is there until
- * the command has ended, whoever closes it meanwhile.
+ * * free;
+ * * started: its streams are connected and the process exists, but has not reported
+ *   whether exec worked;
+ * * running (INIT_MSG_STARTED);
+ * * ended: the process is reaped, and the rest of its output goes to the host. Then it is
+ *   free again (INIT_MSG_EXIT).
  *
- * When the process has ended its streams end with what is in them then, even if others that it started still hold them.
+ * The report pipe leads from started to running: exec closes it, or the process writes
+ * the error there.
+ *
+ * Its standard streams are pipes, because a socket cannot be opened as /dev/stdout, with
+ * pumps between them and the connections. With a terminal, a pseudo terminal has a pump
+ * each way on the one connection. EOF on the input closes the command's pipe. On a
+ * terminal it does nothing, since a terminal has no EOF: its user types one. A host that
+ * closes all of a terminal's connection hangs the terminal up. init itself keeps the
+ * slave open, so that the terminal exists until the command has ended.
+ *
+ * When the process has ended, its streams end with the bytes that they hold then, even if
+ * its children still hold them open.
  */
 #include "loader/init/command.h"
 
@@ -217,7 +226,10 @@ static struct command *command_new(uint32_t number)
 {
 	struct command *c = commands;
 
-	/* A number that is in use is a mistake of the host's that no answer could be told from the right one. */
+	/*
+	 * The host reused a number that is in use. It could not tell two answers apart,
+	 * so there is none.
+	 */
 	if (number >= NUMBER_MAX || command_find(number) != NULL)
 		return NULL;
 	while (c < commands + INIT_COMMANDS_MAX && c->used)
@@ -287,7 +299,10 @@ void command_signal(uint32_t number, int signal)
 {
 	const struct command *c = command_find(number);
 
-	/* It may not have made its group yet. If it is gone, so is the need. */
+	/*
+	 * The process may not have made its group yet. If it has exited, nothing is left
+	 * to signal.
+	 */
 	if (c != NULL && !c->ended && kill(-c->pid, signal) < 0)
 		(void)kill(c->pid, signal);
 }
@@ -360,7 +375,10 @@ void command_reaped(pid_t pid, int status)
 		const struct pollfd none[PUMP_POLLS] = { 0 };
 		int left = TTY_LEFT_MAX;
 
-		/* A pipe knows what is in it; a terminal passes it on in the background. */
+		/*
+		 * A pipe reports how much it holds; a terminal passes its data on in the
+		 * background.
+		 */
 		if (c->slave < 0 && !pump_is_over(&c->pumps[i]) && ioctl(c->pumps[i].from, FIONREAD, &left) < 0)
 			left = 0;
 		pump_end(&c->pumps[i], (uint32_t)left);

@@ -1,8 +1,9 @@
 /*
- * The commands that run: each a process group of its own, with its streams to the host.
+ * The commands that run: each is a process group of its own, with its streams to the
+ * host.
  *
- * What is said about them goes to the host by control.h, but for the end of the first command, number 0, which is the end
- * of the machine: command_first() tells it.
+ * Reports about them go to the host by control.h. The exception is the end of the first
+ * command, number 0, which ends the machine: command_first() returns it.
  */
 #ifndef MF_INIT_COMMAND_H
 #define MF_INIT_COMMAND_H
@@ -18,7 +19,7 @@
 #include "loader/init/text.h"
 
 #define COMMAND_STREAMS 3
-/* Of each command: where the process says what went wrong, and the streams. */
+/* For each command: the pipe on which its process reports errors, and the streams. */
 #define COMMAND_POLLS (1 + COMMAND_STREAMS * PUMP_POLLS)
 #define COMMAND_POLLS_MAX (INIT_COMMANDS_MAX * COMMAND_POLLS)
 
@@ -29,22 +30,28 @@ struct command_end {
 	struct text why; /* empty, if it ran */
 };
 
-/* Starts a command: len bytes of a list (see proto.h). What goes wrong is the command's end. */
+/* Starts a command: len bytes of a list (see proto.h). An error ends the command. */
 void command_start(uint32_t number, const char *list, size_t len);
 /* The same on the machine's console. */
 void command_start_on_console(const char *list, size_t len);
-/* A signal to its process group. */
+/* Sends a signal to its process group. */
 void command_signal(uint32_t number, int signal);
-/* The size of its terminal: rows << 16 | columns. */
+/* Sets the size of its terminal: rows << 16 | columns. */
 void command_resize(uint32_t number, uint32_t size);
-/* Number 0's end, once, when it is over and its streams are closed; else NULL. */
+/*
+ * Returns number 0's end, once, when it has ended and its streams are closed; otherwise
+ * NULL.
+ */
 const struct command_end *command_first(void);
 /* How many there are. */
 unsigned command_count(void);
 
-/* Fills in the entries for poll(), COMMAND_POLLS_MAX at most; how many. */
+/* Fills in the entries for poll(), COMMAND_POLLS_MAX at most; returns how many. */
 size_t command_polls(struct pollfd *polls);
-/* Does what can be done after poll(). No command is started or reaped between command_polls() and this. */
+/*
+ * Handles the results of poll(). No command may be started or reaped between
+ * command_polls() and this call.
+ */
 void command_turn(const struct pollfd *polls);
 /* A child process has ended, with a status of waitpid(). */
 void command_reaped(pid_t pid, int status);

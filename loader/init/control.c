@@ -1,8 +1,9 @@
 /*
  * The connection that carries the messages of proto.h.
  *
- * Each way has one buffer. The one to the host has room for what may be said unasked (the ends of all commands, each with
- * a sentence) above QUEUE_ENOUGH, where reading stops: nobody's wish is heard while the answers are not taken.
+ * Each way has one buffer. The one to the host has room above QUEUE_ENOUGH for
+ * unsolicited messages: the ends of all commands, each with a sentence. Reading stops at
+ * QUEUE_ENOUGH, so no request is accepted while the answers are not.
  */
 #include "loader/init/control.h"
 

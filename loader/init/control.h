@@ -8,23 +8,31 @@
 
 #include "loader/init/proto.h"
 
-/* 0 or -errno: there is nobody, and nothing below does anything. */
+/*
+ * Connects. Returns 0 or -errno: then nobody answers, and the functions below do nothing.
+ */
 int control_open(void);
 bool control_is_open(void);
 /* For poll(); -1 if it is not open. */
 int control_fd(void);
-/* What to wait for. While the host does not take what it is sent, nothing more is read, so that no queue can overflow. */
+/*
+ * The events to wait for. While the host does not accept what is sent, nothing more is
+ * read, so that no queue can overflow.
+ */
 short control_events(void);
 
 /* Sends, or queues, a message; the payload is a string, not sent with its NUL, or NULL. */
 void control_send(enum init_msg_type type, uint32_t number, uint32_t value, uint32_t flags, const char *payload);
-/* Sends what is queued, as much as is taken now. */
+/* Sends as much of the queue as is accepted now. */
 void control_flush(void);
 /* Waits until all is sent, or for so many milliseconds. */
 void control_drain(int timeout_ms);
-/* Reads what is there. The host's end, and nonsense, close the connection. */
+/* Reads what has arrived. EOF and invalid messages close the connection. */
 void control_read(void);
-/* Whether there is a next message and the host takes answers: poll() knows nothing of what is read already. */
+/*
+ * Whether there is a next message and the host accepts answers: poll() does not know of
+ * messages read already.
+ */
 bool control_has_next(void);
 /* The next message of those read, valid until the next call; or NULL. */
 const struct init_msg *control_next(const char **ret_payload);

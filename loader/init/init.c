@@ -1,22 +1,25 @@
 /*
  * The guest's PID 1.
  *
- * What it gets from the monitor and tells it is in proto.h. One thread and one loop: it waits in poll() for the control
- * connection, the commands' streams and the ends of processes, and never for a single one of them. It first does what
- * must be done before the command, each step of which may fail and be the end (init_fail). Then it serves, until number
+ * proto.h describes its messages to and from the monitor. It has one thread and one loop,
+ * which waits in poll() for the control connection, the commands' streams and the ends of
+ * processes, and never for a single one of them. It first performs the steps that precede
+ * the command; a failure of any step is the end (init_fail). Then it serves, until number
  * 0, the command that came with the boot, is over. Then, in stages:
  *
- *	STAGE_RUN    commands run; STOP from the host, or its end, sends them SIGTERM, and SIGKILL after a while
+ *	STAGE_RUN    commands run; STOP from the host, or EOF, sends them SIGTERM, and SIGKILL after a while
  *	STAGE_SEND   a process of its own sends the artifacts; STOP, or another one, gives it that while
- *	STAGE_TERM   all that still runs gets SIGTERM
- *	STAGE_KILL   all that still runs gets SIGKILL
- *	STAGE_OVER   everything is on its drive, and the host is told; it ends the machine, or else init does
+ *	STAGE_TERM   all processes that still run get SIGTERM
+ *	STAGE_KILL   all processes that still run get SIGKILL
+ *	STAGE_OVER   everything is on its drive, and the host is notified; the host ends the machine, or else init does
  *
- * All signals are blocked, SIGPIPE too, and the kernel keeps those that it would not survive away from PID 1. What it
- * runs cannot reach it: all descriptors are closed on exec, and it is the last to be killed for want of memory.
+ * All signals are blocked, SIGPIPE too, and the kernel does not deliver signals that
+ * would kill PID 1. Its children cannot reach it: all descriptors are closed on exec, and
+ * the OOM killer takes it last.
  *
- * Without a vsock to the host it runs the command on the console. Without a command it becomes the root's own init.
- * Modules are not loaded: to a kernel whose virtio-vsock is one, there is none.
+ * Without a vsock to the host it runs the command on the console. Without a command it
+ * becomes the root's own init. Modules are not loaded: a kernel that has virtio-vsock as
+ * a module has none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +46,7 @@
 
 #define TERM_MS 500	/* for what still runs when the command is over */
 #define KILL_MS 2000	/* for what does not even end by SIGKILL, since it waits for a drive */
-#define STOP_MS 1000	/* for commands, when the host has gone */
+#define STOP_MS 1000	/* for commands, after EOF from the host */
 #define HOST_MS 1000	/* for the host to end the machine */
 #define MESSAGES_MAX 64 /* in one turn */
 
@@ -60,7 +63,7 @@ static struct {
 	enum stage stage;
 	int64_t deadline; /* of the stage, in clock_ms(); 0: none */
 	bool console, stopped;
-	struct text artifacts; /* what was wrong with them */
+	struct text artifacts; /* their errors */
 } life;
 static int signals = -1; /* not in there, so that the text takes no space in the program */
 
@@ -69,7 +72,10 @@ static void init_reboot(void) __attribute__((noreturn));
 static void init_reboot(void)
 {
 	for (;;) {
-		/* It does not return, unless something is badly wrong; then the host's time limit is what is left. */
+		/*
+		 * It returns only on a serious error; then only the host's time limit is
+		 * left.
+		 */
 		(void)reboot(RB_AUTOBOOT);
 		clock_sleep_ms(1000);
 	}
@@ -90,7 +96,7 @@ static void init_say(const char *first, const char *second)
 	fd_close(&fd);
 }
 
-/* The last thing was said: the host ends the machine now, or nobody does. */
+/* The last message was sent: now the host ends the machine, or nothing does. */
 static void init_end(void) __attribute__((noreturn));
 
 static void init_end(void)
@@ -128,7 +134,10 @@ static void init_mark(enum init_mark mark)
 	control_send(INIT_MSG_MARK, 0, mark, 0, NULL);
 }
 
-/* Standard input, output and errors may be missing, and files of ours must not take their places. */
+/*
+ * Standard input, output and errors may be closed, and our own files must not get their
+ * numbers.
+ */
 static void init_take_standard(void)
 {
 	int fd = open("/", O_RDONLY | O_DIRECTORY);
@@ -214,7 +223,7 @@ static bool init_prepare(void)
 	root_mount_usual();
 	if (!root_mount_drives(boot.s, boot.len, &why))
 		init_fail(&why);
-	/* Of no use where nobody else runs, so nothing is lost where it cannot be. */
+	/* Needed only beside other processes, so a failure does no harm. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "-1000");
 	init_mark(INIT_MARK_ROOT);
 	if (!net_start(boot.s, boot.len, &why))
@@ -231,7 +240,7 @@ static void init_stop(uint32_t kill_ms)
 		return;
 	life.stopped = true;
 	life.deadline = clock_ms() + kill_ms;
-	/* It fails if there is nobody, as it may below. */
+	/* It fails if no host listens, as it may below. */
 	(void)kill(-1, SIGTERM);
 }
 
@@ -304,7 +313,7 @@ static void init_advance(bool alive)
 		life.stage = STAGE_OVER;
 }
 
-/* What did not arrive where it was to be kept. */
+/* Data that was not stored where it belongs. */
 static void init_lost(struct command_end *end, const char *what, const struct text *why)
 {
 	if (why->len == 0)

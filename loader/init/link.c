@@ -1,6 +1,7 @@
 /*
- * Connections to the monitor, by vsock. They come from ports below 1024, which need CAP_NET_BIND_SERVICE: the monitor gives
- * what is meant for init to no other. The tests have another link.c, with Unix sockets, and are otherwise the same.
+ * Connections to the monitor, by vsock. They come from ports below 1024, which need
+ * CAP_NET_BIND_SERVICE: the monitor accepts init's connections from such ports only. The
+ * tests have another link.c, with Unix sockets, and are otherwise the same.
  */
 #include "loader/init/link.h"
 

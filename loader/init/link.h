@@ -5,8 +5,9 @@
 #include <stdint.h>
 
 /*
- * A stream to that port of the host, or -errno. Waits for the host's answer, which comes from the monitor that runs this
- * machine: at once, and after 2 seconds at most (the kernel's own limit).
+ * Connects a stream to that port of the host; returns it or -errno. Waits for the host's
+ * answer. The monitor of this machine answers at once; the kernel's own limit is 2
+ * seconds.
  */
 int link_connect(uint32_t port);
 

@@ -52,7 +52,7 @@ static int net_up(int fd, const char *name)
 	return ret < 0 ? ret : net_control(fd, SIOCSIFFLAGS, &request);
 }
 
-/* What follows an address of four numbers, or NULL. */
+/* Returns the text after an address of four numbers, or NULL. */
 static const char *net_parse(const char *s, struct in_addr *ret)
 {
 	uint32_t address = 0;
@@ -133,7 +133,7 @@ bool net_start(const char *boot, size_t len, struct text *why)
 		text_add_error(why, errno);
 		return false;
 	}
-	/* Without a network in the kernel nobody can ask for one either, unless the boot text does. */
+	/* Without a network in the kernel, only the boot text can require one. */
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	(void)net_up(fd, "lo");
 	if (address != NULL) {
@@ -175,16 +175,20 @@ static const char *net_link_to_run(const char *path, char *to, size_t size)
 }
 
 /*
- * Puts a file in the place of what the root has at path, below /etc. A root that is gone with the machine gets a new file.
- * In one that stays, no file is changed: a link into /run leads to a new file there, and over a file ours is mounted. Only
- * if there is none at all is one made for that, empty.
+ * Replaces the root's file at path, below /etc. A root that ends with the machine gets a
+ * new file. In a root that stays, no file is changed: a link into /run leads to a new
+ * file there, and over a file ours is mounted. Only if there is none at all is an empty
+ * file made for the mount.
  */
 static void net_put_file(const char *path, const char *ours, const char *content, bool root_is_ephemeral)
 {
 	char to[256];
 	const char *in_run = net_link_to_run(path, to, sizeof(to));
 
-	/* Names are not resolved if this fails, and a program that needs them says so: no reason not to run the command. */
+	/*
+	 * If this fails, names are not resolved, and programs that need them report it:
+	 * no reason not to run the command.
+	 */
 	if (in_run != NULL) {
 		char *slash = strrchr(to, '/');
 

@@ -1,9 +1,10 @@
 /*
  * A command's process, from fork() to exec.
  *
- * It has a copy of all of init's memory, so it puts its arguments and environment together in arrays of init's that are
- * only ever touched here. Whatever goes wrong is told through the report pipe, which exec closes. Until the user is
- * changed it runs as root; the descriptors are given to the user, who could not open /dev/stdout otherwise.
+ * It has a copy of all of init's memory, so it builds its arguments and environment in
+ * arrays of init's that nothing else uses. Errors go through the report pipe, which exec
+ * closes. Until the user is changed it runs as root. The descriptors are given to the
+ * user, who could not open /dev/stdout otherwise.
  */
 #include "loader/init/process.h"
 
@@ -36,7 +37,7 @@ static void process_fail(const struct process *process, int status, const struct
 {
 	const char byte = (char)status;
 
-	/* If nobody is there to hear it, there is nothing else to do either. */
+	/* If no reader is left, there is nothing else to do. */
 	(void)fd_write(process->report, &byte, 1);
 	(void)fd_write(process->report, why->s, why->len);
 	_exit(status);
@@ -101,7 +102,10 @@ static void process_limit_files(void)
 	(void)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, NULL);
 }
 
-/* A session of its own, the terminal, if it has one, and standard input, output and errors. */
+/*
+ * Sets up a session of its own, the terminal, if it has one, and standard input, output
+ * and errors.
+ */
 static void process_attach(const struct process *process)
 {
 	struct text why = { 0 };
@@ -213,7 +217,7 @@ static void process_start(const struct process *process)
 		text_add(&why, ": not found in PATH, ", process_get("PATH="), NULL);
 	} else if (error == ELIBBAD) {
 		/* exec says ENOENT for these too, and the file is there. */
-		text_add(&why, ": its interpreter or dynamic loader is not there", NULL);
+		text_add(&why, ": its interpreter or dynamic loader is missing", NULL);
 	} else {
 		text_add_error(&why, error);
 	}

@@ -13,8 +13,8 @@ struct process {
 	const char *list; /* of proto.h */
 	size_t len;
 	int fds[3]; /* its standard input, output and errors */
-	int report; /* closed by exec; if there is none, gets a byte, the exit status, and a sentence */
-	bool tty;   /* fds are a pseudo terminal, to be its controlling one */
+	int report; /* closed by exec; on an error it gets a byte, the exit status, and a sentence */
+	bool tty;   /* fds are a pseudo terminal, which becomes its controlling terminal */
 };
 
 /* In the child: never returns. */

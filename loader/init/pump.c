@@ -1,10 +1,11 @@
 /*
  * Carries bytes one way: see pump.h.
  *
- * It reads only into an empty buffer, so a sink that takes nothing stops the source, whose pipe or connection fills up:
- * that is all the flow control there is. When the source ends and the buffer is empty, both are closed, and the sink
- * sees the end. When the sink is gone, both are closed, and whoever writes to the source is told by EPIPE. That is
- * looked for while there is nothing to write, too.
+ * It reads only into an empty buffer. So a sink that accepts nothing stops the source,
+ * whose pipe or connection fills up; this is the whole flow control. At EOF with an empty
+ * buffer, both ends are closed, and the sink sees EOF. If the sink is closed, both ends
+ * are closed, and the source's writer gets EPIPE. The sink is checked for that even when
+ * there is nothing to write.
  */
 #include "loader/init/pump.h"
 
@@ -72,7 +73,10 @@ void pump_turn(struct pump *pump, const struct pollfd *polls)
 		pump_close(pump);
 		return;
 	}
-	/* At the end nothing would wake it up for what is still there: then it reads until the sink takes no more. */
+	/*
+	 * At the end no event announces the bytes that are still there, so it reads until
+	 * the sink accepts no more.
+	 */
 	do {
 		if (pump->to >= 0 && pump->len == 0 && (polls[0].revents != 0 || pump->ending))
 			pump_read(pump);

@@ -10,11 +10,11 @@
 #define PUMP_BYTES (1U << 16)
 #define PUMP_POLLS 2
 
-/* Both descriptors are its own, do not block, and are -1 when it is over. */
+/* It owns both descriptors; they are non-blocking, and -1 when it is over. */
 struct pump {
 	int from, to;
 	uint32_t start, len; /* of what is in the buffer */
-	uint32_t left;	     /* to be read until the end, if it is told to end */
+	uint32_t left;	     /* bytes still to read, once it is ending */
 	bool ending;
 	char *buf;
 };
@@ -22,9 +22,12 @@ struct pump {
 bool pump_is_over(const struct pump *pump);
 /* Fills in PUMP_POLLS entries. */
 void pump_polls(const struct pump *pump, struct pollfd *polls);
-/* Does what can be done after poll(). */
+/* Handles the results of poll(). */
 void pump_turn(struct pump *pump, const struct pollfd *polls);
-/* Ends after what is there now, limit bytes at most, whoever else may still hold the other end and write. */
+/*
+ * Ends after the bytes that are available now, limit at most, even if another process
+ * still holds the other end and writes.
+ */
 void pump_end(struct pump *pump, uint32_t limit);
 /* Ends at once. */
 void pump_close(struct pump *pump);

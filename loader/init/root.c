@@ -1,14 +1,17 @@
 /*
- * What is mounted.
+ * Mounts, and unmounts in the end.
  *
- * Without a root drive, the initramfs stays the root. With one, it is mounted beside the initramfs and moved over its
- * root, as switch_root does; /dev goes with it. A file system that cannot be written to, by its kind or because its drive
- * is read-only, becomes the lower layer of an overlay whose upper one is in memory, so that programs find a root that they
- * can change. So does every drive that asks for it.
+ * Without a root drive, the initramfs stays the root. With one, the drive is mounted
+ * beside the initramfs and moved over its root, as switch_root does; /dev is moved with
+ * it. A read-only file system, by its kind or by its drive, becomes the lower layer of an
+ * overlay. The upper layer is in memory, so that programs find a writable root. Every
+ * drive that asks for an overlay gets one, too.
  *
- * One tmpfs has all that is kept in memory: these layers, /tmp, /run and /dev/shm. So one limit holds for them together,
- * and a program that fills one of them gets ENOSPC before the guest is out of memory. It is mounted on a directory of the
- * initramfs, open as root_memory, and its directories are named from there: behind another root they cannot be seen.
+ * One tmpfs holds everything that is kept in memory: these layers, /tmp, /run and
+ * /dev/shm. So one limit applies to them together, and a program that fills one of them
+ * gets ENOSPC before the guest is out of memory. The tmpfs is mounted on a directory of
+ * the initramfs, open as root_memory, and its directories are reached from there: below
+ * another root they are not visible.
  */
 #include "loader/init/root.h"
 
@@ -77,7 +80,10 @@ static bool root_has(const uint8_t *head, size_t at, uint32_t magic, size_t len)
 	return memcmp(head + at, &magic, len) == 0;
 }
 
-/* By what its superblock says, because the kernel complains loudly about each that is tried in vain. */
+/*
+ * By the superblock: the kernel logs an error for each kind that is tried and does not
+ * match.
+ */
 static const char *root_kind(const uint8_t *head)
 {
 	if (root_has(head, 0x438, 0xef53, 2))
@@ -106,7 +112,7 @@ static bool root_mount_plain(const char *device, const char *at, bool writable, 
 	fd_close(&fd);
 	kind = n == (ssize_t)sizeof(head) ? root_kind(head) : NULL;
 	if (kind == NULL) {
-		text_add(why, "drive ", device, ": there is no ext4, erofs or squashfs on it", NULL);
+		text_add(why, "drive ", device, ": has no ext4, erofs or squashfs file system", NULL);
 		return false;
 	}
 	if (writable)
@@ -190,8 +196,8 @@ static bool root_mount(const char *device, const char *at, enum layer layer, boo
 }
 
 /*
- * The size is of the tmpfs, in the kernel's words. Without a root drive the initramfs, which is a tmpfs of its own and may
- * fill half of the memory, is what programs write to.
+ * The size of the tmpfs, in the kernel's syntax. Without a root drive, programs write to
+ * the initramfs, which is a tmpfs of its own and may fill half of the memory.
  */
 static bool root_mount_memory(const char *size, bool has_drive, struct text *why)
 {
@@ -223,7 +229,10 @@ bool root_enter(const char *boot, size_t len, struct text *why)
 	if (!root_mount(device, ROOT_AT, LAYER_IF_READ_ONLY, &root_ephemeral, why))
 		return false;
 	(void)mkdir(ROOT_AT "/dev", 0755);
-	/* If the root has no place for it, it is not there, and the first to miss it says so. */
+	/*
+	 * If the root has no directory for it, it is not mounted, and a program that
+	 * needs it reports that.
+	 */
 	(void)mount("/dev", ROOT_AT "/dev", NULL, MS_MOVE, NULL);
 	if (chdir(ROOT_AT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0) {
 		text_add(why, "changing to the root on drive ", device, NULL);
@@ -255,7 +264,7 @@ static void root_mount_in_memory(const char *at, mode_t mode)
 {
 	struct text name = root_new_name(".memory");
 
-	/* A program that misses one of them will say so: many need none. */
+	/* A program that needs one of them reports it; many need none. */
 	if (!root_is_empty(at)) {
 		if (!root_ephemeral)
 			(void)root_mount_overlay(at, at, MS_NOSUID | MS_NODEV);
@@ -350,7 +359,10 @@ static unsigned root_depth(const char *spec)
 	return depth;
 }
 
-/* The nearest to the root first, whatever their order: a mount hides what was mounted below its place before. */
+/*
+ * The nearest to the root first, whatever their order: a mount hides earlier mounts below
+ * its directory.
+ */
 bool root_mount_drives(const char *boot, size_t len, struct text *why)
 {
 	bool deeper = true;
@@ -387,7 +399,7 @@ static char *root_next_word(char **at)
 	return word;
 }
 
-/* Whether what is written to a drive, or a partition of it, is lost with the machine. */
+/* Whether writes to a drive, or to a partition of it, are lost with the machine. */
 static bool root_is_lost(const char *boot, size_t len, const char *device)
 {
 	const char *s;
@@ -413,13 +425,16 @@ void root_leave(const char *boot, size_t len, struct text *why)
 		int fd;
 
 		(void)root_next_word(&at);
-		/* What is lost, or read-only, has nothing to be written; a remount waits for 2 grace periods of the kernel. */
+		/*
+		 * A drive whose writes are lost, or that is read-only, has nothing to
+		 * sync; a remount waits for 2 RCU grace periods.
+		 */
 		if (strncmp(device, "/dev/", 5) == 0 && at[1] == 'w' && !root_is_lost(boot, len, device)) {
 			/* First, since one file system may be in a file of another. */
 			if (!synced)
 				sync();
 			synced = true;
-			/* Tells errors, also those that came before and that no program was told. */
+			/* Reports errors, also earlier ones that no program has seen. */
 			fd = open(path, O_RDONLY | O_CLOEXEC);
 			if (fd >= 0 && syncfs(fd) < 0) {
 				text_add(why, why->len > 0 ? "; " : "", path, NULL);

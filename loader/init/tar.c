@@ -1,10 +1,11 @@
 /*
- * Writes a tar archive, in GNU's old form: names of more than 100 bytes in a record of their own in front, sizes of more
- * than 8 GiB and times before 1970 in binary, files with holes as sparse ones. What is in /proc and /sys is left out. Of
- * devices, FIFOs and sockets there is only a header, so that the host can say that they were there.
+ * Writes a tar archive, in GNU's old form. Names of more than 100 bytes are in a record
+ * of their own in front. Sizes of more than 8 GiB and times before 1970 are in binary,
+ * files with holes are sparse. Files of /proc and /sys are left out. Devices, FIFOs and
+ * sockets have only a header, so that the host can report them.
  *
- * A tree may be as large and as deep as a path can name: what is kept in memory is the path, and the names of the first
- * LINKS_MAX files that have more than one.
+ * A tree may be as large, and as deep, as a path can name. The only state in memory is
+ * the path, and the names of the first LINKS_MAX files that have more than one.
  */
 #include "loader/init/tar.h"
 
@@ -44,7 +45,7 @@ struct field {
 	char at[12], len[12];
 };
 
-/* What the rest of the header of a sparse file is, and a block behind it. */
+/* The rest of a sparse file's header, and a block after it. */
 struct sparse {
 	char times[36], unused[5];
 	struct field piece[4];
@@ -71,7 +72,7 @@ struct tar {
 	bool dead; /* nothing can be written any more */
 	bool good;
 	struct text *why;
-	size_t skip; /* of the path, what is not in the archive's names */
+	size_t skip; /* length of the part of the path that is not in the archive's names */
 	size_t len;
 	char path[PATH_BYTES];
 };
@@ -327,7 +328,7 @@ static void tar_directory(struct tar *tar, int fd)
 		tar_blame(tar, tar->path, errno);
 }
 
-/* Puts out what is at tar->path, which is name in an open directory. */
+/* Writes the file at tar->path, which is name in an open directory. */
 static void tar_node(struct tar *tar, int in, const char *name, const struct stat *stat)
 {
 	bool is_directory = S_ISDIR(stat->st_mode);
@@ -411,7 +412,7 @@ bool tar_send(const char *path, int to, struct text *why)
 	if (len == 1)
 		tar.path[tar.len++] = '.';
 	tar.skip = (size_t)(strrchr(tar.path, '/') + 1 - tar.path);
-	/* What was asked for may be behind a link; links that are in it are sent as such. */
+	/* The path may lead through a link; links below it are sent as links. */
 	if (fstatat(AT_FDCWD, tar.path, &stat, 0) < 0) {
 		tar_blame(&tar, path, errno);
 		return false;

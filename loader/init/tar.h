@@ -7,10 +7,11 @@
 #include "loader/init/text.h"
 
 /*
- * Writes PATH, which begins with a slash, and what is below it to a descriptor that waits. Names in the archive begin with
- * PATH's last component ("." for "/"). False if there is no such path (nothing is written then), if the descriptor takes
- * no more, or if there were files that could not be read (the archive is good, without them): why says which was the
- * first.
+ * Writes PATH, which begins with a slash, and all files below it to a blocking
+ * descriptor. Names in the archive begin with PATH's last component ("." for "/").
+ * Returns false in three cases: there is no such path, and nothing is written; the
+ * descriptor accepts no more; or files could not be read, and the archive is valid
+ * without them. why then names the first.
  */
 bool tar_send(const char *path, int to, struct text *why);
 

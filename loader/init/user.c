@@ -1,8 +1,9 @@
 /*
- * Users and groups, by the root's own /etc/passwd and /etc/group: lines of fields with colons between them.
+ * Users and groups, by the root's own /etc/passwd and /etc/group: lines of fields
+ * separated by colons.
  *
- * The files are mapped, not copied. This runs in the process of the command, so a root whose files shrink meanwhile harms
- * nobody else.
+ * The files are mapped, not copied. This runs in the process of the command, so if the
+ * root's files shrink meanwhile, only that process is harmed.
  */
 #include "loader/init/user.h"
 

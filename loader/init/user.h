@@ -21,8 +21,9 @@ struct user {
 };
 
 /*
- * Finds USER[:GROUP], names or numbers. A number without an entry is taken as it is, with group 0 and the home /. With
- * GROUP, that is the only one. False, and why, if there is no such name.
+ * Finds USER[:GROUP], names or numbers. A number without an entry is accepted, with group
+ * 0 and the home /. With GROUP, that is the only group. If a name does not exist, returns
+ * false and sets why.
  */
 bool user_find(const char *spec, struct user *ret, struct text *why);
 
