@@ -11,6 +11,7 @@
 
 #include "loader/init/proto.h"
 #include "vmm/base/util.h"
+#include "vmm/guest/init_text.h"
 
 static int setup_kernel(void **state)
 {
@@ -33,7 +34,7 @@ static void refuses(const char *key, const char *text, const char *message)
 static void expect_text(const char *tty, const char *want, size_t want_len)
 {
 	size_t len = 0;
-	char *text = config_command_text(&conf.command, tty, &len);
+	char *text = init_text_command(&conf.command, tty, &len);
 
 	assert_non_null(text);
 	assert_int_equal(len, want_len);

@@ -117,7 +117,7 @@ struct config_command {
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
 	bool terminal;		 /* derived from tty; see config_complete_command */
 	bool args_of_file;	 /* an argument on the command line replaces them all */
-	size_t text_len;	 /* bytes of args and env as config_command_text has them */
+	size_t text_len;	 /* bytes of args and env in init_text_command */
 };
 
 /* Ids of users or groups; num 0: not given. */
@@ -191,13 +191,6 @@ int config_set(struct config *c, const char *key, const char *text, struct err *
  * and no VM.
  */
 void config_complete_command(struct config_command *cmd);
-
-/*
- * Encodes the command for the guest's init (loader/init/proto.h). Returns *ret_len bytes,
- * which the caller frees, or NULL if memory is short. tty: NULL, or the size of its
- * terminal, in the form of stdio_relay_tty_text.
- */
-char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
 /* The last component of the guest's path: "." for "/". Slashes may follow it. */
 const char *config_artifact_name(const struct config_artifact *a);

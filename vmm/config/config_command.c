@@ -175,44 +175,6 @@ int config_check_command(const struct config *c, struct err *e)
 	return 0;
 }
 
-/* Appends letter, text and NUL. */
-static char *put(char *at, char letter, const char *text)
-{
-	size_t len = strlen(text) + 1;
-
-	*at = letter;
-	memcpy(at + 1, text, len);
-	return at + 1 + len;
-}
-
-char *config_command_text(const struct config_command *cmd, const char *tty, size_t *ret_len)
-{
-	/* The caller's TERM. env follows it, and overrides it. */
-	const char *term = tty ? getenv("TERM") : NULL;
-	size_t size = cmd->text_len + 24 + (tty ? strlen(tty) : 0) + (term ? strlen(term) : 0) +
-		      (cmd->workdir ? strlen(cmd->workdir) : 0) + (cmd->user ? strlen(cmd->user) : 0);
-	char *text = malloc(size), *at = text;
-
-	if (!text)
-		return NULL;
-	for (unsigned i = 0; i < cmd->args.num; i++)
-		at = put(at, 'a', cmd->args.text[i]);
-	if (term && *term && strlen(term) < CONFIG_ID_MAX) {
-		at = stpcpy(at, "eTERM=");
-		at = stpcpy(at, term) + 1;
-	}
-	for (unsigned i = 0; i < cmd->env.num; i++)
-		at = put(at, 'e', cmd->env.text[i]);
-	if (cmd->workdir)
-		at = put(at, 'w', cmd->workdir);
-	if (cmd->user)
-		at = put(at, 'u', cmd->user);
-	if (tty)
-		at = put(at, 't', tty);
-	*ret_len = (size_t)(at - text);
-	return text;
-}
-
 bool config_is_control_dir(const char *dir)
 {
 	const char *last = strrchr(dir, '/');

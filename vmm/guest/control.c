@@ -17,6 +17,7 @@
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/guest/init_text.h"
 
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
@@ -225,7 +226,7 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RE
 	size_t len = 0;
 	int r;
 
-	text = config_command_text(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
+	text = init_text_command(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
 	if (!text || !payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = send_text(fd, &msg, text, len);

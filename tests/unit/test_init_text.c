@@ -1,0 +1,135 @@
+/* What init in the guest is told about drives, names and networks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "loader/init/text.h"
+#include "vmm/base/err.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/init_text.h"
+
+static struct config c;
+
+static int setup(void **state)
+{
+	(void)state;
+	config_init(&c);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	config_done(&c);
+	return 0;
+}
+
+static void set(const char *key, const char *text)
+{
+	struct err e;
+
+	if (config_set(&c, key, text, &e) < 0)
+		fail_msg("%s: %s", text, e.text);
+}
+
+/* Whether init finds these entries, in this order, and no others with their letters. */
+static void assert_has(const char *letters, const char *const *entries, unsigned num)
+{
+	size_t len = 0, at = 0;
+	char *text = init_text_boot(&c, &len);
+	const char *s;
+	unsigned i = 0;
+
+	assert_non_null(text);
+	while ((s = text_next(text, len, &at))) {
+		if (!strchr(letters, s[0]))
+			continue;
+		assert_true(i < num);
+		assert_string_equal(s, entries[i++]);
+	}
+	assert_int_equal(i, num);
+	free(text);
+}
+
+#define ASSERT_HAS(letters, ...)                                                                                       \
+	do {                                                                                                           \
+		static const char *const entries[] = { __VA_ARGS__ };                                                  \
+		assert_has(letters, entries, sizeof(entries) / sizeof(entries[0]));                                    \
+	} while (0)
+
+static void test_nothing_given(void **state)
+{
+	size_t len = 0;
+	char *text = init_text_boot(&c, &len);
+
+	(void)state;
+	assert_int_equal(len, sizeof("hmayfly"));
+	assert_memory_equal(text, "hmayfly", len);
+	free(text);
+}
+
+static void test_drives(void **state)
+{
+	(void)state;
+	set("drives", "/root.img");
+	set("drives", "/b");
+	c.drive[1].mount = strdup("/b");
+	set("drives", "/c:ro");
+	c.drive[2].mount = strdup("/c");
+	set("drives", "/d:overlay");
+	ASSERT_HAS("rvVwl", "r/dev/vda", "w/dev/vdb:/b", "v/dev/vdc:/c", "l/dev/vdd");
+	c.drive[2].mount_read_only = true;
+	ASSERT_HAS("v");
+	ASSERT_HAS("V", "V/dev/vdc:/c");
+}
+
+/* A guest with an initrd of its own, or whose first drive is mounted elsewhere, has no root drive. */
+static void test_root(void **state)
+{
+	(void)state;
+	set("drives", "/a");
+	set("initrd", "/i");
+	ASSERT_HAS("r");
+	teardown(state);
+	setup(state);
+	set("drives", "/a");
+	c.drive[0].mount = strdup("/a");
+	ASSERT_HAS("rw", "w/dev/vda:/a");
+}
+
+static void test_net(void **state)
+{
+	(void)state;
+	set("nets", "tap=a");
+	set("nets", "tap=b,ip=10.0.0.2/24");
+	ASSERT_HAS("ngd");
+	teardown(state);
+	setup(state);
+	set("nets", "tap=a,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.3");
+	ASSERT_HAS("ngd", "n10.0.0.2/24", "g10.0.0.1", "d10.0.0.3");
+}
+
+static void test_names_and_artifacts(void **state)
+{
+	(void)state;
+	set("name", "box");
+	set("artifacts", "/out=/tmp");
+	set("artifacts", "/a:b=/tmp");
+	ASSERT_HAS("ho", "hbox", "o/out", "o/a:b");
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_nothing_given), T(test_drives), T(test_root), T(test_net), T(test_names_and_artifacts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
