@@ -1,11 +1,18 @@
 /* Time marks of one boot; see timeline.h. */
 #include "vmm/vm/timeline.h"
 
+#include <errno.h>
+#include <jansson.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/fdio.h"
 
 /* clang-format off */
 static const char *const step_names[TIMELINE_NUM_STEPS] = {
@@ -32,24 +39,14 @@ static const char *const step_names[TIMELINE_NUM_STEPS] = {
 };
 /* clang-format on */
 
-const char *timeline_step_name(enum timeline_step step)
-{
-	return step_names[step];
-}
-
-static uint64_t timeline_now_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 void timeline_init(struct timeline *t)
 {
+	struct timespec used;
+
 	*t = (struct timeline){ .counter_fd = -1 };
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
 	/* The kernel gives the start of a process in ticks only; the CPU time since then is a closer estimate. */
-	t->start_ns = timeline_now_ns(CLOCK_MONOTONIC) - timeline_now_ns(CLOCK_PROCESS_CPUTIME_ID);
+	t->start_ns = clock_now_ns() - ((uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec);
 	timeline_mark(t, TIMELINE_MAIN);
 }
 
@@ -76,7 +73,7 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 
 	if (atomic_load_explicit(&t->mark[step].set, memory_order_relaxed))
 		return;
-	ns = timeline_now_ns(CLOCK_MONOTONIC) - t->start_ns;
+	ns = clock_now_ns() - t->start_ns;
 	if (t->counter_fd >= 0 && read(t->counter_fd, &count, sizeof(count)) != sizeof(count))
 		count = 0;
 	t->mark[step].ns = ns;
@@ -117,4 +114,30 @@ void timeline_print(struct timeline *t)
 		last_ns = t->mark[i].ns;
 		last_count = t->mark[i].instructions;
 	}
+}
+
+int timeline_write(struct timeline *t, int fd)
+{
+	json_t *steps = json_array(), *root;
+	char *text = NULL;
+	int r = -ENOMEM;
+
+	for (unsigned i = 0; i < TIMELINE_NUM_STEPS; i++) {
+		if (!atomic_load_explicit(&t->mark[i].set, memory_order_acquire))
+			continue;
+		/* A failure leaves a NULL, which makes json_pack fail below. */
+		(void)json_array_append_new(steps, json_pack("{s:s,s:I,s:I}", "step", step_names[i], "at_ns",
+							     (json_int_t)t->mark[i].ns, "instructions",
+							     (json_int_t)t->mark[i].instructions));
+	}
+	root = json_pack("{s:i,s:o}", "version", 1, "steps", steps);
+	if (root)
+		text = json_dumps(root, JSON_INDENT(1));
+	if (text)
+		r = fdio_write_all(fd, text, strlen(text));
+	if (r == 0)
+		r = fdio_write_all(fd, "\n", 1);
+	free(text);
+	json_decref(root);
+	return r;
 }

@@ -54,13 +54,10 @@ void timeline_count_instructions(struct timeline *t);
 void timeline_mark(struct timeline *t, enum timeline_step step);
 
 /*
- * Writes the marks that are set as JSON (timeline_file.c): { "version": 1, "steps": [ { "step": NAME, "at_ns": N,
+ * Writes the marks that are set as JSON, which perf/timeline draws: { "version": 1, "steps": [ { "step": NAME, "at_ns": N,
  * "instructions": N }, ... ] }, in the order of enum timeline_step. Returns 0 or -errno.
  */
 int timeline_write(struct timeline *t, int fd);
-
-/* The name of a step in --time and in files. */
-const char *timeline_step_name(enum timeline_step step);
 
 /* Prints the line of boot times and the table of steps to stderr, without the steps that were not reached. */
 void timeline_print(struct timeline *t);

@@ -16,13 +16,11 @@
  */
 #include "vmm/vm/vm.h"
 
-#include <errno.h>
 #include <linux/capability.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -31,7 +29,6 @@
 #include "virtio/vsock.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
-#include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
@@ -48,7 +45,6 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/log_relay.h"
 #include "vmm/process/tty.h"
-#include "vmm/vm/net_build.h"
 #include "vmm/vm/timeline.h"
 
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
@@ -294,8 +290,8 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 {
 	static struct vm vm; /* too large for the stack, and threads use it until the process ends */
 	struct err e;
-	int status;
 	bool raw;
+	int r;
 
 	(void)mallopt(M_ARENA_MAX, 1); /* the threads' filters do not allow heaps of their own; a failure shows there */
 	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
@@ -305,12 +301,12 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	}
 	tty_keep_group(); /* it cannot change, and the filter forbids to ask later */
 	raw = vm_set_raw(&vm);
-	status = vm_run(&vm, parent->signal_fd, &e) < 0 ? STATUS_FAILED : STATUS_OK;
+	r = vm_run(&vm, parent->signal_fd, &e);
 	vm_close(&vm);
 	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
 	vm_restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);
-	return status == STATUS_OK ? vm_report(&vm) : report_err(&e);
+	return r < 0 ? report_err(&e) : vm_report(&vm);
 }

@@ -110,14 +110,7 @@ static void vm_on_serial_event(void *ctx, enum serial_event event)
 {
 	struct vm *vm = ctx;
 
-	switch (event) {
-	case SERIAL_EVENT_OPENED:
-		timeline_mark(vm->timeline, TIMELINE_PID1);
-		break;
-	case SERIAL_EVENT_OUTPUT:
-		timeline_mark(vm->timeline, TIMELINE_OUTPUT);
-		break;
-	}
+	timeline_mark(vm->timeline, event == SERIAL_EVENT_OPENED ? TIMELINE_PID1 : TIMELINE_OUTPUT);
 }
 
 static const struct serial_ops vm_serial_ops = {
