@@ -43,6 +43,7 @@ static void test_flush(void **state)
 	kick(f);
 	assert_int_equal(mock.num, 2);
 	assert_int_equal(mock.io[0].kind, OP_FSYNC);
+	assert_true(mock.io[0].mode); /* of the data alone */
 	mock_complete(0, 0);
 	mock_complete(0, -EIO);
 	assert_used(f, 0, 0, 1, VIRTIO_BLK_S_OK);

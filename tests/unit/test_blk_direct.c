@@ -219,7 +219,7 @@ static void test_reset(void **state)
 	assert_used(f, 0, 0, 513, VIRTIO_BLK_S_OK);
 }
 
-/* Whoever has the buffer at a reset, slot 0 or another, has it no more. */
+/* From slot 0 or another. */
 static void test_reset_frees_the_buffer(void **state)
 {
 	struct fix *f = *state;
@@ -338,6 +338,43 @@ static void test_others_of_one_unit(void **state)
 	}
 }
 
+/* Requests for the units beside it do not wait. */
+static void test_neighbours_do_not_wait(void **state)
+{
+	struct fix *f = *state;
+
+	request(f, 0, VIRTIO_BLK_T_OUT, 9, 512);
+	request(f, 1, VIRTIO_BLK_T_OUT, 0, 4096);
+	request(f, 2, VIRTIO_BLK_T_OUT, 16, 4096);
+	request(f, 3, VIRTIO_BLK_T_IN, 8, 4096);
+	kick(f);
+	assert_int_equal(mock.num, 4);
+	finish(f);
+	/* And it does not wait for them. */
+	request(f, 4, VIRTIO_BLK_T_OUT, 0, 4096);
+	request(f, 5, VIRTIO_BLK_T_OUT, 16, 4096);
+	request(f, 6, VIRTIO_BLK_T_OUT, 9, 512);
+	kick(f);
+	assert_int_equal(mock.num, 3);
+	finish(f);
+}
+
+/* Between the read and the write of its units, a request that finds the ring full keeps the buffer. */
+static void test_ring_full_between_read_and_write(void **state)
+{
+	struct fix *f = *state;
+
+	request(f, 0, VIRTIO_BLK_T_OUT, 9, 512);
+	kick(f);
+	mock.room = 0;
+	mock_do(0);
+	mock.room = MOCK_IO_MAX;
+	mock_run_tasks();
+	assert_int_equal(mock.io[0].kind, OP_WRITE);
+	finish(f);
+	assert_int_equal(status_of(f, 0), VIRTIO_BLK_S_OK);
+}
+
 /* The rest of several requests needs the buffer, and finds the ring full. */
 static void test_ring_full_under_way(void **state)
 {
@@ -451,6 +488,8 @@ int main(void)
 		T_WITH(test_ring_full_forgets, setup_4096),
 		T_WITH(test_others_of_one_unit, setup_4096),
 		T_WITH(test_ring_full_under_way, setup_4096),
+		T_WITH(test_neighbours_do_not_wait, setup_4096),
+		T_WITH(test_ring_full_between_read_and_write, setup_4096),
 		T_WITH(test_einval, setup_4096),
 		T_WITH(test_einval_of_a_part, setup_4096),
 		T_WITH(test_truncated, setup_4096),

@@ -231,13 +231,42 @@ static void test_unsafe(void **state)
 
 #define T_WITH(fn, with) cmocka_unit_test_setup_teardown(fn, with, teardown)
 
+/* A range may have as many sectors as the configuration space says, and no more. */
+static void test_largest_range(void **state)
+{
+	static const struct {
+		uint32_t type, max;
+	} kinds[] = { { VIRTIO_BLK_T_DISCARD, 1 << 21 }, { VIRTIO_BLK_T_WRITE_ZEROES, 1 << 17 } };
+	struct fix *f = *state;
+	struct err e;
+
+	assert_int_equal(truncate(f->path, 1LL << 31), 0);
+	assert_int_equal(blk_update(f->dev, NULL, &e), 0);
+	mock_run_tasks();
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(kinds); i++) {
+		trim(f, 2 * i, kinds[i].type, 8, kinds[i].max, 0);
+		trim(f, 2 * i + 1, kinds[i].type, 8, kinds[i].max + 1, 0);
+		kick(f);
+		assert_int_equal(mock.num, 1);
+		assert_int_equal(mock.io[0].len, 512ULL * kinds[i].max);
+		mock_complete(0, 0);
+		assert_int_equal(status_of(f, 2 * i), VIRTIO_BLK_S_OK);
+		assert_int_equal(status_of(f, 2 * i + 1), VIRTIO_BLK_S_IOERR);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T_WITH(test_punches_holes, setup_big), T_WITH(test_unsupported_by_the_host, setup_big),
-		T_WITH(test_host_errors, setup_big),   T_WITH(test_bad_ranges, setup_big),
-		T_WITH(test_bad_lengths, setup_big),   T_RO(test_read_only_refuses),
-		T_WITH(test_ring_full, setup_big),     T_WITH(test_stable_without_flush, setup_no_flush),
+		cmocka_unit_test_setup_teardown(test_largest_range, setup_big, teardown),
+		T_WITH(test_punches_holes, setup_big),
+		T_WITH(test_unsupported_by_the_host, setup_big),
+		T_WITH(test_host_errors, setup_big),
+		T_WITH(test_bad_ranges, setup_big),
+		T_WITH(test_bad_lengths, setup_big),
+		T_RO(test_read_only_refuses),
+		T_WITH(test_ring_full, setup_big),
+		T_WITH(test_stable_without_flush, setup_no_flush),
 		T_WITH(test_unsafe, setup_unsafe),
 	};
 
