@@ -143,7 +143,12 @@ static inline void raise_irq(void *ctx, unsigned line)
 {
 	struct fix *f = ctx;
 
-	/* The reason is there before the interrupt. */
+#ifndef FIXTURE_REAL_LOOP
+	uint32_t why = 0; /* where no other vCPU acknowledges it: the reason is there before the interrupt */
+
+	mmio_access(f->m, VIRTIO_MMIO_INTERRUPT_STATUS, false, (uint8_t *)&why, 4);
+	assert_int_not_equal(why, 0);
+#endif
 	f->irqs++;
 	f->irq_line = line;
 }

@@ -191,6 +191,8 @@ static void test_features_beyond_64(void **state)
 		to_driver(f);
 		put(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, sel);
 		put(f, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+		put(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 2);
+		put(f, VIRTIO_MMIO_DRIVER_FEATURES, 0); /* does not take it back */
 		put_features(f, V1);
 		put_status(f, ADF);
 		assert_int_equal(status(f), AD);

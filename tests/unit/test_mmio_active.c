@@ -1,5 +1,7 @@
 /* The transport in use: activation, notifications, interrupts, broken drivers, reset. */
 #include "tests/unit/mmio_fixture.h"
+#include "virtio/mmio_state.h"
+#include "vmm/base/fdio.h"
 
 static void test_activation(void **state)
 {
@@ -85,6 +87,21 @@ static void test_notify(void **state)
 	assert_int_equal(f->note.kicks[0], 2);
 	put_status(f, 0);
 	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	assert_int_equal(f->note.kicks[0], 2);
+}
+
+/* KVM signals the queue's eventfd. A signal that a reset overtakes does not reach the device. */
+static void test_ioeventfd_fires(void **state)
+{
+	struct fix *f = *state;
+
+	to_driver_ok(f, V1);
+	fdio_event_signal(f->m->queue[0].eventfd);
+	assert_int_equal(mock_poll_watches(), 1);
+	assert_int_equal(f->note.kicks[0], 2);
+	fdio_event_signal(f->m->queue[0].eventfd);
+	put_status(f, 0); /* note_reset sees the signal, and note_kick fails if it gets there */
+	assert_int_equal(f->note.resets, 1);
 	assert_int_equal(f->note.kicks[0], 2);
 }
 
@@ -216,6 +233,20 @@ static void test_reset(void **state)
 	assert_int_equal(f->note.resets, 2);
 }
 
+static void test_reset_forgets_selectors(void **state)
+{
+	struct fix *f = *state;
+
+	to_driver(f);
+	put(f, VIRTIO_MMIO_QUEUE_SEL, 2); /* there is no such queue */
+	put(f, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
+	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	assert_int_equal(get(f, VIRTIO_MMIO_DEVICE_FEATURES), 0);
+	put_status(f, 0);
+	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_NUM_MAX), VIRTQ_SIZE_MAX);
+	assert_int_equal(get(f, VIRTIO_MMIO_DEVICE_FEATURES), (uint32_t)(OWN | RING));
+}
+
 /* Features do not survive a reset: the next driver begins with none. */
 static void test_reset_forgets_features(void **state)
 {
@@ -293,10 +324,12 @@ int main(void)
 		T(test_ioeventfds_late_and_once),
 		T(test_ioeventfd_fails),
 		T(test_notify),
+		T(test_ioeventfd_fires),
 		T(test_interrupt),
 		T(test_broken),
 		T(test_broken_by_device),
 		T(test_reset),
+		T(test_reset_forgets_selectors),
 		T(test_reset_forgets_features),
 		T(test_random_accesses),
 		T(test_new_fails),
