@@ -204,7 +204,7 @@ static int remake(const char *dir, struct err *e)
 {
 	if (rmdir(dir) < 0)
 		return err_set(e, -EBUSY,
-			       "control group '%s' was left there and cannot be removed (%s): remove it, or choose "
+			       "control group '%s' is a leftover that cannot be removed (%s): remove it, or choose "
 			       "another name",
 			       dir, errno == EBUSY ? "there are groups in it" : strerror(errno));
 	return mkdir(dir, CGROUP_DIR_MODE) < 0 ? err_sys(e, "make control group '%s'", dir) : 0;

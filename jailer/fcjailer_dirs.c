@@ -96,12 +96,12 @@ static int check_safe(int fd, const char *path, uid_t owner, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, "stat '%s'", path);
 	if (st.st_uid != 0 && st.st_uid != owner)
-		return err_set(e, -EPERM, "directory '%s' is user %u's, who could exchange the jail: make it root's",
+		return err_set(e, -EPERM, "directory '%s' is user %u's, who could replace the jail: make it root's",
 			       path, st.st_uid);
 	others = (st.st_mode & S_IWOTH) || ((st.st_mode & S_IWGRP) && st.st_gid != 0);
 	if (others && !(st.st_mode & S_ISVTX))
 		return err_set(e, -EPERM,
-			       "directory '%s' (mode %04o) may be written to by others, who could exchange the jail: "
+			       "directory '%s' (mode %04o) is writable by others, who could replace the jail: "
 			       "chmod go-w",
 			       path, st.st_mode & 07777);
 	return 0;
@@ -315,7 +315,7 @@ static int make_device(struct fcjail *j, int dir, const char *where, const char 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_sys(e, "open device '%s%s%s'", j->path, where, name);
 	if (!S_ISCHR(st.st_mode) || st.st_rdev != number || st.st_nlink != 1)
-		return err_set(e, -EPERM, "device '%s%s%s' was exchanged for another file", j->path, where, name);
+		return err_set(e, -EPERM, "device '%s%s%s' was replaced by another file", j->path, where, name);
 	if (fchownat(fd, "", j->uid, j->gid, AT_EMPTY_PATH) < 0)
 		return err_sys(e, "give device '%s%s%s' to the user", j->path, where, name);
 	return 0;

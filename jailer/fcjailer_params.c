@@ -187,7 +187,7 @@ int fcjailer_set(struct fcjailer_params *p, const char *option, const char *text
 	for (size_t i = 0; i < MF_ARRAY_SIZE(setters); i++)
 		if (!strcmp(setters[i].option, option))
 			return setters[i].set((char *)p + setters[i].to, text, e);
-	return err_set(e, -EINVAL, "there is no such option");
+	return err_set(e, -EINVAL, "is not an option of the jailer");
 }
 
 int fcjailer_check(const struct fcjailer_params *p, struct err *e)

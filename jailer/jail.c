@@ -74,7 +74,7 @@ static int check_groups(const struct jail_params *p, struct err *e)
 
 	if (p->is_root || num == 0 || (num == 1 && getgroups(1, &group) == 1 && group == p->gid))
 		return 0;
-	err_set(e, -EPERM, "supplementary groups: only root can leave them");
+	err_set(e, -EPERM, "supplementary groups: only root can drop them");
 	return jail_lacks(p->strict, e);
 }
 

@@ -47,7 +47,7 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
 		return err_sys(e, "become user %u", uid);
 	if (getresuid(&u[0], &u[1], &u[2]) < 0 || getresgid(&g[0], &g[1], &g[2]) < 0 || u[0] != uid || u[1] != uid ||
 	    u[2] != uid || g[0] != gid || g[1] != gid || g[2] != gid || getgroups(0, NULL) != 0)
-		return err_set(e, -EPERM, "become user %u and group %u: it is not so", uid, gid);
+		return err_set(e, -EPERM, "switch to user %u and group %u: the kernel reports other ids", uid, gid);
 	return 0;
 }
 

@@ -20,7 +20,7 @@ int rlimit_set(int resource, const char *name, uint64_t value, bool if_lower, st
 	if (setrlimit((__rlimit_resource_t)resource, &limit) == 0)
 		return 0;
 	if (errno == EPERM)
-		return err_set(e, -EPERM, "%s: %llu is more than the hard limit that there is, %llu", name,
-			       (unsigned long long)value, (unsigned long long)max);
+		return err_set(e, -EPERM, "%s: %llu exceeds the hard limit, %llu", name, (unsigned long long)value,
+			       (unsigned long long)max);
 	return err_sys(e, "%s: set it to %llu", name, (unsigned long long)value);
 }

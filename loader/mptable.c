@@ -5,7 +5,7 @@
  * list CPUs, one ISA bus, the IOAPIC, its interrupts, and the two local interrupts. Linux walks it twice at start.
  *
  * Where: the specification wants the pointer in the EBDA, the last KiB of base memory, or the BIOS ROM. Linux looks at
- * the first KiB of memory before these, in steps of 16 bytes, and each step maps and unmaps the address anew; at 0x10
+ * the first KiB of memory before these, in steps of 16 bytes, and each step maps and unmaps the address; at 0x10
  * the second step finds it, in the last KiB of base memory the 65th would. The table follows in the same page, which
  * Linux takes for the BIOS's and never uses as RAM. Only the words of the BIOS data area at 0x40e and 0x413 are read by
  * Linux and must stay zero.

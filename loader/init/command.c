@@ -85,7 +85,7 @@ const struct command_end *command_first(void)
 	return first_is_over ? &first_end : NULL;
 }
 
-/* How many processes the kernel has killed for want of memory; 0 if it does not say. */
+/* How many processes the kernel has killed for lack of memory; 0 if it does not say. */
 static unsigned long command_oom_kills(void)
 {
 	static char vmstat[1 << 14];

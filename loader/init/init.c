@@ -361,7 +361,7 @@ static void init_turn(void)
 	polls[0] = (struct pollfd){ .fd = signals, .events = POLLIN };
 	polls[1] = (struct pollfd){ .fd = control_fd(), .events = control_events() };
 	count = command_polls(&polls[2]);
-	/* If it fails, for want of memory, all that follows does no harm. */
+	/* If it fails for lack of memory, the code below does no harm. */
 	if (poll(polls, 2 + count, wait) < 0)
 		clock_sleep_ms(1);
 	command_turn(&polls[2]);

@@ -240,7 +240,7 @@ void process_run(const struct process *process)
 		process_fail(process, PROCESS_NOT_RUN, &why);
 	}
 	process_attach(process);
-	/* It may be killed for want of memory, unlike init. Without /proc that is as it is. */
+	/* Unlike init, it may be killed for lack of memory. Without /proc this changes nothing. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "0");
 	process_limit_files();
 	process_become(process);

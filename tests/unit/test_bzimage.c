@@ -259,7 +259,7 @@ static void test_bad_when_not_relocatable(void **state)
 	(void)state;
 	put(0x234, 0, 1);
 	put(0x258, 0xff000, 8);
-	refused("wants to be at 0xff000, below 1 MiB, where boot data is");
+	refused("0xff000, below 1 MiB");
 	put(0x258, UINT64_MAX, 8);
 	refused("needs 0x800000 bytes at 0xffffffffffffffff, beyond 3 GiB, where devices are");
 }

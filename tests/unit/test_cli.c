@@ -125,10 +125,10 @@ static void test_mistakes(void **state)
 	refuses("option '--kernel' needs a value (FILE); try 'mayfly run --help'", "--kernel");
 	refuses("option '--kernel' needs a value (FILE); try 'mayfly run --help'", "-k");
 	refuses("option '--quiet' takes no value; try 'mayfly run --help'", "--quiet=yes");
-	refuses("unexpected argument 'vmlinux' (a command to run stands behind '--'); try 'mayfly run --help'", "-c1",
-		"vmlinux", "-m1G");
-	refuses("unexpected argument '-' (a command to run stands behind '--'); try 'mayfly run --help'", "-");
-	refuses("unexpected argument '' (a command to run stands behind '--'); try 'mayfly run --help'", "");
+	refuses("unexpected argument 'vmlinux' (put '--' before a command); try 'mayfly run --help'", "-c1", "vmlinux",
+		"-m1G");
+	refuses("unexpected argument '-' (put '--' before a command); try 'mayfly run --help'", "-");
+	refuses("unexpected argument '' (put '--' before a command); try 'mayfly run --help'", "");
 	refuses("command: the command must not be empty", "-k", "K", "--", "", "-a");
 }
 

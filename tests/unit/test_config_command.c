@@ -75,7 +75,7 @@ static void test_env_of_ours(void **state)
 
 static void test_refused(void **state)
 {
-	static const char env[] = "must be NAME=VALUE, or NAME, whose value is then mayfly's own";
+	static const char env[] = "must be NAME=VALUE, or NAME, which takes the value from mayfly's environment";
 	static const char user[] = "must be USER or USER:GROUP, names or numbers, 127 bytes at most";
 	static const char time[] = "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most";
 
@@ -105,7 +105,7 @@ static void test_too_much(void **state)
 	for (unsigned i = 0; r == 0 && i < 8; i++)
 		r = config_set(&conf, "command", long_text, &err);
 	assert_int_equal(r, -E2BIG);
-	assert_string_equal(err.text, "command and environment have more than 2032 KiB together");
+	assert_string_equal(err.text, "command and environment together exceed 2032 KiB");
 	assert_true(conf.command.text_len < INIT_COMMAND_MAX);
 }
 
@@ -256,7 +256,7 @@ static void test_addresses(void **state)
 		assert_int_equal(config_set(&conf, "nets", prefixes[i], &err), i < 2 ? 0 : -EINVAL);
 	accepts("nets", "tap=t,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.1");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
-	assert_string_equal(err.text, "net 'net0': its ip is for mayfly's init, which there is only with a command");
+	assert_string_equal(err.text, "net 'net0': its ip needs a command: mayfly run ... -- COMMAND");
 	accepts("command", "true");
 	assert_int_equal(config_check(&conf, &err), 0);
 }

@@ -60,8 +60,8 @@ static void test_spec(void **state)
 static void test_refused(void **state)
 {
 	(void)state;
-	refuses("", "'' is none of strict, id=");
-	refuses("strict,,id=a", "'' is none of");
+	refuses("", "''; use strict, id=");
+	refuses("strict,,id=a", "unknown ''");
 	refuses("id=a,strict,id=b", "conflicts with an earlier option");
 	refuses("strict=1", "takes no value");
 	refuses("id", "needs a value");
@@ -76,7 +76,7 @@ static void test_refused(void **state)
 	refuses("uid=9-8", "a range");
 	refuses("uid=4294967294", "a range");
 	refuses("uid=1-", "a range");
-	refuses("memory=1", "is none of");
+	refuses("memory=1", "unknown 'memory=1'");
 }
 
 static void test_ids(void **state)

@@ -61,7 +61,7 @@ static void test_refused(void **state)
 	static const struct {
 		const char *spec, *says;
 	} bad[] = {
-		{ "", "'' is none of none, id=" },
+		{ "", "unknown ''; use none, id=" },
 		{ "tap", "'tap' needs a value" },
 		{ "tap=", "must be the name of a tap" },
 		{ "tap=0123456789abcdef", "must be the name of a tap" },
@@ -73,7 +73,7 @@ static void test_refused(void **state)
 		{ "user,fd=3", "an interface is one of tap, fd and user" },
 		{ "user=yes", "'user' takes no value" },
 		{ "mtu=1500", "needs one of tap, fd and user" },
-		{ "none,user", "'none' is none of" },
+		{ "none,user", "'none'" },
 		{ "fd=2", "must be the number of an inherited file descriptor" },
 		{ "fd=-1", "must be the number of an inherited file descriptor" },
 		{ "fd=2147483648", "must be the number of an inherited file descriptor" },
@@ -100,7 +100,7 @@ static void test_refused(void **state)
 		{ "user,rx_ops=5K/1", "such as 5000/1000" },
 		{ "user,tx_bandwidth=1M+/1", "such as 10M/1000" },
 		{ "user,tx_bandwidth=1M/1s", "such as 10M/1000" },
-		{ "user,speed=5", "'speed=5' is none of" },
+		{ "user,speed=5", "'speed=5'" },
 	};
 
 	(void)state;

@@ -93,7 +93,7 @@ static int see_limits(void)
 	EXPECT(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max == 100);
 	EXPECT(privileges_drop(0, &e) == 0);
 	EXPECT(rlimit_set(RLIMIT_NOFILE, "nofile", 200, false, &e) == -EPERM);
-	EXPECT(!strcmp(e.text, "nofile: 200 is more than the hard limit that there is, 100"));
+	EXPECT(!strcmp(e.text, "nofile: 200 exceeds the hard limit, 100"));
 	return 0;
 }
 

@@ -129,7 +129,7 @@ static int take_operand(const struct cli_usage *u, bool first, void *target, con
 	if (u->operand)
 		return first ? 0 : u->operand(target, text, e);
 	return err_set(e, -EINVAL, "unexpected argument '%.*s'%s; try 'mayfly %s --help'", VALUE_SHOWN, text,
-		       u->argument ? " (a command to run stands behind '--')" : "", u->command);
+		       u->argument ? " (put '--' before a command)" : "", u->command);
 }
 
 /* Sets the options whose first is as given. Returns 0, 1 when an option asks for the help, or a negative errno. */

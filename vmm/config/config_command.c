@@ -32,7 +32,7 @@ static int list_add(struct config_command *cmd, struct config_list *l, const cha
 	char *copy;
 
 	if (len > TEXT_MAX - cmd->text_len)
-		return err_set(e, -E2BIG, "command and environment have more than %llu KiB together",
+		return err_set(e, -E2BIG, "command and environment together exceed %llu KiB",
 			       (unsigned long long)(TEXT_MAX / KIB));
 	more = reallocarray(l->text, l->num + 1, sizeof(*more));
 	if (!more)
@@ -68,7 +68,8 @@ static int add_env(void *object, const struct config_field *f, const char *text,
 	const char *value;
 
 	if (!*text || *text == '=')
-		return err_set(e, -EINVAL, "must be NAME=VALUE, or NAME, whose value is then mayfly's own");
+		return err_set(e, -EINVAL,
+			       "must be NAME=VALUE, or NAME, which takes the value from mayfly's environment");
 	if (strchr(text, '='))
 		return list_add(cmd, config_at(object, f), text, e);
 	value = getenv(text);
@@ -141,7 +142,7 @@ const struct config_type config_type_tty = { .json = 1U << JSON_TRUE | 1U << JSO
 int config_check_control(const char *text, const struct config_field *f, struct err *e)
 {
 	if (strlen(text) > f->max)
-		return err_set(e, -EINVAL, "is longer than the %d bytes that a socket's name has", (int)f->max);
+		return err_set(e, -EINVAL, "must be %d bytes at most, the length of a socket's name", (int)f->max);
 	return config_check_not_empty(text, f, e);
 }
 
@@ -162,14 +163,13 @@ int config_check_command(const struct config *c, struct err *e)
 		return err_set(e, -EINVAL,
 			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
 	if (c->num_artifacts)
-		return err_set(e, -EINVAL, "artifacts are sent by mayfly's init, which there is only with a command");
+		return err_set(e, -EINVAL, "artifacts need a command: mayfly run ... -- COMMAND");
 	if (c->num_tmpfs || c->scratch)
-		return err_set(e, -EINVAL,
-			       "tmpfs and scratch are for mayfly's init, which there is only with a command");
+		return err_set(e, -EINVAL, "tmpfs and scratch need a command: mayfly run ... -- COMMAND");
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		if (c->drive[i].mount)
 			return err_set(e, -EINVAL,
-				       "drive '%s' is mounted by mayfly's init, which there is only with a command",
+				       "drive '%s' has a mount path, which needs a command: mayfly run ... -- COMMAND",
 				       c->drive[i].id);
 	}
 	return 0;

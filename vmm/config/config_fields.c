@@ -76,11 +76,11 @@ const struct config_field config_fields[] = {
 const struct config_field config_drive_fields[] = {
 	/* what it is */
 	{ "path", &config_type_text, DRIVE(path), PATH, .flags = CONFIG_LIVE,
-	  .help = "the image file or block device; the only key that must be there" },
+	  .help = "the image file or block device; required" },
 	{ "id", &config_type_text, DRIVE(id), ID, .spec = "id",
 	  .help = "its name in messages; default: drive0, drive1, ..." },
 	{ "serial", &config_type_text, DRIVE(serial), TEXT(CONFIG_SERIAL_MAX, config_check_serial), .spec = "serial",
-	  .help = "what the guest reads as serial number, up to 20 characters; default: the id" },
+	  .help = "the serial number that the guest reads, up to 20 characters; default: the id" },
 	{ "read_only", &config_type_bool, DRIVE(read_only), .spec = "ro", .spec_off = "rw",
 	  .help = "whether the guest may only read it; default: false" },
 	{ "tar", &config_type_bool, DRIVE(tar), .spec = "tar", .flags = CONFIG_SPARSE,
@@ -89,17 +89,17 @@ const struct config_field config_drive_fields[] = {
 	{ "direct", &config_type_bool, DRIVE(direct), .spec = "direct",
 	  .help = "whether the host's page cache is bypassed (O_DIRECT); not with an overlay; default: false" },
 	{ "cache", &config_type_word, DRIVE(cache), .words = cache_words, .spec = "cache",
-	  .help = "writeback, or unsafe: nothing is ever synced; default: writeback" },
+	  .help = "writeback, or unsafe: nothing is synced; default: writeback" },
 	{ "overlay", &config_type_overlay, DRIVE(overlay), .spec = "overlay",
-	  .help = "whether what the guest writes goes to a layer that ends with it, or the "
+	  .help = "whether writes of the guest go to a layer that is deleted at the end, or the "
 		  "size of that layer; default: false" },
 	{ "overlay_dir", &config_type_text, DRIVE(overlay_dir), PATH, .spec = "overlay-dir",
-	  .help = "the directory for the layer, which is an unlinked file there; default: it is in memory" },
+	  .help = "the directory for the layer, an unlinked file; default: the layer is in memory" },
 	/* where it is in the guest */
 	{ "mount", &config_type_text, DRIVE(mount), TEXT(CONFIG_PATH_MAX, config_check_mount),
 	  .help = "where mayfly's init mounts it in the guest" },
 	{ "mount_read_only", &config_type_mount_read_only, DRIVE(mount_read_only),
-	  .help = "whether it cannot be written to there; else, if the drive is read-only, changes are lost; default: false" },
+	  .help = "whether it is mounted read-only; otherwise changes to a read-only drive are lost; default: false" },
 	/* how much of it */
 	{ "rate_limiter", &config_type_rate_limiter, .flags = CONFIG_LIVE,
 	  .help = "limits, an object of bandwidth (bytes) and ops (requests), each an object of size, "
@@ -123,9 +123,9 @@ const struct config_field config_net_fields[] = {
 	  .help = "forwarded ports of a user interface, each [ADDRESS/]HOST_PORT:GUEST_PORT" },
 	{ "udp", &config_type_udp, .spec = "udp", .help = "the same for UDP" },
 	{ "mac", &config_type_mac, NET(mac), .spec = "mac",
-	  .help = "the guest's address; default: one made of the id and the tap's name" },
+	  .help = "the guest's address; default: derived from the id and the tap's name" },
 	{ "mtu", &config_type_number, NET(mtu), .min = NET_MTU_MIN, .max = NET_MTU_MAX, .spec = "mtu",
-	  .flags = CONFIG_SPARSE, .help = "what the guest is told, 68 to 65535; default: nothing, or 65520 for user" },
+	  .flags = CONFIG_SPARSE, .help = "the MTU offered to the guest, 68 to 65535; default: none, or 65520 for user" },
 	{ "ip", &config_type_text, NET(ip), TEXT(CONFIG_ID_MAX, config_check_ip), .spec = "ip",
 	  .help = "the address that mayfly's init gives the guest, ADDRESS/PREFIX; default: none, or 10.0.2.15/24 for user" },
 	{ "gw", &config_type_text, NET(gateway), TEXT(CONFIG_ID_MAX, config_check_ipv4), .spec = "gw", .help = "its default gateway" },
@@ -150,11 +150,11 @@ const struct config_field config_vsock_fields[] = {
 
 const struct config_field config_jail_fields[] = {
 	{ "strict", &config_type_bool, JAIL(strict), .spec = "strict",
-	  .help = "whether what this host does not have is an error; default: false" },
+	  .help = "whether a protection that is unavailable is an error; default: false" },
 	{ "id", &config_type_text, JAIL(id), ID, .spec = "id",
-	  .help = "the name of its control group; default: one made of the process id" },
+	  .help = "the name of its control group; default: derived from the process id" },
 	{ "uid", &config_type_ids, JAIL(uid), .spec = "uid",
-	  .help = "the user that it runs as, or a range FIRST-LAST, of which each VM has another; for root only; "
+	  .help = "the user that it runs as, or a range FIRST-LAST with one user for each VM; for root only; "
 		  "default: 65534" },
 	{ "gid", &config_type_ids, JAIL(gid), .spec = "gid", .help = "the same for the group" },
 	/* limits */
@@ -168,7 +168,7 @@ const struct config_field config_jail_fields[] = {
 	{ "nofile", &config_type_number, JAIL(nofile), .min = NOFILE_MIN, .max = NOFILE_MAX, .spec = "nofile",
 	  .flags = CONFIG_SPARSE, .help = "open files; default: 2048" },
 	{ "fsize", &config_type_size, JAIL(fsize), .spec = "fsize", .flags = CONFIG_SPARSE,
-	  .help = "the size to which a file can be made to grow; default: none" },
+	  .help = "the maximum size of a file that it writes; default: none" },
 	{ .key = NULL },
 };
 /* clang-format on */

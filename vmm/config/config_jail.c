@@ -34,7 +34,7 @@ static int set_ids(void *object, const struct config_field *f, const char *text,
 	    to > ID_MAX)
 		return err_set(e, -EINVAL, "must be a number, 1 or more, or a range of them such as 100000-165535");
 	if (geteuid() != 0)
-		return err_set(e, -EPERM, "only root can choose, others stay who they are");
+		return err_set(e, -EPERM, "only root can choose it: leave it out");
 	*ids = (struct config_ids){ .first = (uint32_t)from, .num = to - from + 1 };
 	return 0;
 }

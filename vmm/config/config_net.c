@@ -350,8 +350,7 @@ int config_complete_nets(struct config *c, struct err *e)
 		struct config_net *n = &c->net[i];
 
 		if (n->ip && n->kind != CONFIG_NET_USER && !c->command.args.num)
-			return err_set(e, -EINVAL,
-				       "net '%s': its ip is for mayfly's init, which there is only with a command",
+			return err_set(e, -EINVAL, "net '%s': its ip needs a command: mayfly run ... -- COMMAND",
 				       n->id);
 		if (n->kind == CONFIG_NET_USER && !n->mtu)
 			n->mtu = NET_MTU_USER;

@@ -155,7 +155,7 @@ static int add_artifact(void *object, const struct config_field *f, const char *
 	name = config_artifact_name(&(struct config_artifact){ .guest = guest });
 	len = strcspn(name, "/");
 	if (len > NAME_MAX || (len == 2 && !strncmp(name, "..", 2)))
-		return err_set(e, -EINVAL, "/GUESTPATH must end in a name, which the file has in HOSTDIR");
+		return err_set(e, -EINVAL, "/GUESTPATH must end in a name: the file gets that name in HOSTDIR");
 	if (config_copy_path(&a->guest, guest, e) < 0 || config_copy_path(&a->host, host, e) < 0)
 		return e->code;
 	c->num_artifacts++;
@@ -203,7 +203,7 @@ int config_complete_root(struct config *c, struct err *e)
 	if (!c->rootfs.path)
 		return 0;
 	if (c->num_drives == CONFIG_DRIVES_MAX)
-		return err_set(e, -EINVAL, "there can be at most %d drives, the root among them", CONFIG_DRIVES_MAX);
+		return err_set(e, -EINVAL, "there can be at most %d drives, including the root", CONFIG_DRIVES_MAX);
 	if (c->initrd)
 		return err_set(e, -EINVAL, "rootfs and initrd are both set: choose one");
 	if (config_copy_text(&c->rootfs.id, "root", CONFIG_ID_MAX, e) < 0)

@@ -50,7 +50,7 @@ static int take(const struct config_field *fields, const struct config_field *f,
 	return f->type->set(object, f, value, e) < 0 ? err_wrap(e, "'%s'", part) : 0;
 }
 
-/* The names, with '=' where a value follows: "strict, id=, ... and fsize=". */
+/* The names, with '=' where a value follows: "strict, id=, ... or fsize=". */
 static void list_names(const struct config_field *fields, const char *others, char *text, size_t size)
 {
 	size_t len = (size_t)snprintf(text, size, "%s", others);
@@ -65,7 +65,7 @@ static void list_names(const struct config_field *fields, const char *others, ch
 		len += (size_t)snprintf(text + len, size - len, "%s%s%s",
 					!len	  ? "" :
 					next->key ? ", " :
-						    " and ",
+						    " or ",
 					f->spec, f->type->value == CONFIG_FLAG ? "" : "=");
 		assert(len < size);
 	}
@@ -85,7 +85,7 @@ int config_take_spec(const struct config_field *fields, void *object, const char
 
 		if (!f) {
 			list_names(fields, others, names, sizeof(names));
-			return err_set(e, -EINVAL, "'%s' is none of %s", part, names);
+			return err_set(e, -EINVAL, "unknown '%s'; use %s", part, names);
 		}
 		if (take(fields, f, object, part, &seen, e) < 0)
 			return e->code;
