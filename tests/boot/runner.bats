@@ -268,6 +268,26 @@ red() {
 	assert_equal "$(tr '\n' ' ' <<< "$output")" "$(printf 'bats:%d: ' 10 11 12 13 14 15 17 18 19)"
 }
 
+@test "tests/style/words finds phrases that are not plain English, with file and line, and no others" {
+	cat > "$BATS_TEST_TMPDIR/bad.h" <<- 'END'
+		/* Who opens it closes it. */
+		/*
+		 * The guest is told. The host waits for
+		 * ever for what cannot be had.
+		 */
+		return "no memory: it was told anew";
+		/* The files of others, for want of a better word. */
+	END
+	cat > "$BATS_TEST_TMPDIR/good.h" <<- 'END'
+		/* The opener, who closes it, tells the guest. Whose file is it? */
+		int test_is_told, anew_max; /* those of other users; whatever is there */
+	END
+	run "$BATS_TEST_DIRNAME/../style/words" "$BATS_TEST_TMPDIR"/{bad,good}.h
+	assert_equal "$status" 1
+	run grep -o '[a-z]*\.h:[0-9]*:' <<< "$output"
+	assert_equal "$(sort <<< "$output" | tr '\n' ' ')" "$(printf 'bad.h:%d: ' 1 3 4 4 6 6 7 7)"
+}
+
 @test "the comparison of system calls wants what is listed, but for what only some machines need, and nothing else" {
 	cp "$BATS_TEST_DIRNAME/../seccomp/compare" "$tree/tests/seccomp/"
 	mkdir -p "$tree/build/vmm/filters"
