@@ -1,5 +1,5 @@
 # mayfly: `make run` boots a guest, `make check` runs the tests; both set up what they need. `make help` lists the rest.
-# One file, no recursion; what is built goes to $(B), what takes long to make is cached in ~/.cache/mayfly.
+# One file, no recursion. Results go to $(B); those that take long are cached in ~/.cache/mayfly.
 
 B ?= build
 ifeq ($(origin CC),default)
@@ -18,14 +18,14 @@ SAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 HARDEN :=
 else
 SAN_FLAGS :=
-# The last two keep checks that the compiler could prove away from what the standard leaves undefined: not a byte more.
+# The last two keep checks that the compiler could remove because the standard leaves a case undefined. They cost no byte.
 HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
 	-fno-delete-null-pointer-checks -fno-strict-overflow
 endif
 ifneq ($(NDEBUG),)
 HARDEN += -DNDEBUG
 endif
-# gcc 12 has it as it is; clang 14 wants to be asked with a second flag, which later ones have dropped again.
+# gcc 12 needs this flag alone; clang 14 needs a second one, which later versions no longer know.
 ifeq ($(findstring clang,$(CC)),)
 HARDEN += -ftrivial-auto-var-init=zero
 endif
@@ -46,14 +46,14 @@ LIBS := $(LIBS_STATIC)
 endif
 ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
 ifneq ($(SAN),1)
-# For a function of libcap-ng that nobody calls and that is left out, but would bring half of the name service with it.
+# An unused function of libcap-ng would link half of the name service; the linker drops it.
 ALL_LDFLAGS += -Wl,--defsym=getpwuid=0,--defsym=initgroups=0
 endif
 
 SRCS := $(filter-out vmm/filters/%,$(wildcard vmm/*.c vmm/*/*.c)) $(wildcard virtio/*.c loader/*.c jailer/*.c)
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/loader/init_blob.o
 BIN := $(B)/mayfly
-# Everything but main(), for tests to link what they need from: of an archive, only what is used is taken.
+# Everything but main(), as an archive: a test links only the objects that it uses.
 LIB := $(B)/libmayfly.a
 
 UNIT_SRCS := $(wildcard tests/unit/test_*.c)
@@ -76,13 +76,13 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 24
 	@echo '  Options: V=1 (show commands), CC=clang, SAN=1 (ASan and UBSan), NDEBUG=1, B=DIR (build directory)'
 
-# Packages. A stamp per group of packages; tests/deps asks dpkg, installs only what is missing, and says so.
+# Packages. A stamp per group of packages; tests/deps asks dpkg, installs the missing ones, and reports them.
 $(B)/.deps-%: tests/deps
 	@mkdir -p $(@D)
 	$(Q)tests/deps $*
 	@touch $@
 
-deps: ## install all that is needed from Debian
+deps: ## install the packages that are needed from Debian
 	$(Q)tests/deps
 
 # The monitor.
@@ -91,8 +91,8 @@ $(B)/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# The guest's init, which is in the monitor: static, small, and always the same, whatever the rest is built with. musl has
-# no headers of the kernel, so those of the system come last.
+# The guest's init, embedded in the monitor: static, small, and built the same way whatever the rest is built with. musl
+# has no kernel headers, so those of the system come last.
 INIT := $(B)/loader/init/init
 INIT_SRCS := $(wildcard loader/init/*.c)
 INIT_HERE := $(B)/tests/init/init
@@ -100,7 +100,7 @@ INIT_HDRS := $(wildcard loader/init/*.h)
 INIT_FLAGS := -std=gnu17 -Oz $(WARN) -fno-pie -fno-stack-protector -ffunction-sections \
 	-fno-asynchronous-unwind-tables -fdata-sections -I. -D_GNU_SOURCE -idirafter /usr/include \
 	-idirafter /usr/include/x86_64-linux-gnu
-# The last two spare it a page of nothing between its code and its data.
+# The last two avoid an empty page between its code and its data.
 INIT_LDFLAGS := -static -no-pie -s -Wl,--gc-sections,--build-id=none,-z,norelro,-z,noseparate-code \
 	-Wl,-z,max-page-size=4096,-z,common-page-size=512
 
@@ -146,7 +146,7 @@ $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-# init's files for unit tests, by the compiler of the tests; what comes of main() and of vsock is for tests/init.
+# init's files for unit tests, by the tests' compiler; tests/init covers main() and vsock.
 INIT_LIB := $(B)/libinit.a
 INIT_OBJS := $(patsubst %.c,$(B)/%.o,$(filter-out %/init.c %/link.c,$(INIT_SRCS)))
 $(INIT_OBJS): ALL_CFLAGS += -Wno-unused-result
@@ -155,7 +155,7 @@ $(INIT_LIB): $(INIT_OBJS)
 	@rm -f $@
 	$(Q)ar rcs $@ $^
 
-# The monitor with threads that try what they may not, for the tests of their filters.
+# The monitor with threads that try forbidden operations, for the tests of their filters.
 PROBED := $(B)/mayfly-probe
 $(B)/probe/confine.o: vmm/process/confine.c $(FILTERS)
 	@mkdir -p $(@D)
@@ -178,12 +178,12 @@ $(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.dep
 	@mkdir -p $(B)
 	$(Q)configs/rootfs/build $(B)
 
-# Programs for guests of ours, for tests with real workloads.
+# Programs for our guests, for tests with real workloads.
 $(B)/tools.ext4: tests/tools/build | $(B)/.deps-tools
 	@mkdir -p $(@D)
 	$(Q)tests/tools/build $@
 
-# A disk image with Debian's own kernels, for the tests of kernels that are not ours.
+# A disk image with Debian's own kernels, for the tests of other kernels.
 debian: $(B)/debian ## install Debian into a disk image, for tests (once: cached)
 $(B)/debian: tests/debian/build | $(B)/.deps-debian
 	@mkdir -p $(@D)
@@ -249,7 +249,7 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(INIT_LIB) | $(B)/.deps-tests
 $(UNIT_SRCS:%.c=$(B)/%.o): | $(B)/.deps-tests
 unit-bins: $(UNIT_BINS)
 
-# All code, instrumented, as an archive: a fuzzer that brings its own loop gets that and not ours.
+# All code, instrumented, as an archive: a fuzzer with its own loop links that loop instead of ours.
 FUZZ_FLAGS := -std=gnu17 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -I. -D_GNU_SOURCE \
 	-DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
 FUZZ_OBJS := $(patsubst %.c,$(B)/fuzz/obj/%.o,$(filter-out vmm/main.c,$(SRCS)))
@@ -308,7 +308,7 @@ fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root
 check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
 	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
 
-check-mutants: ## small faults in what has changed since BASE=HEAD~1 that no unit test notices; not a part of check
+check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# For scripts that make what takes minutes and keep it in ${XDG_CACHE_HOME:-~/.cache}/mayfly. Sourced with the NAME of what
-# they make, which is that of their lock and begins their messages:
+# For scripts whose results take minutes and are kept in ${XDG_CACHE_HOME:-~/.cache}/mayfly. Sourced with the NAME of
+# the result, which also names the lock and begins the messages:
 #
 #	. cached.sh NAME
-#	cached DIR FUNCTION [ARG...]	has FUNCTION make DIR, unless it is there; if DIR is '', only has it run
-#	progress PERCENT WHAT [NEXT]	how far FUNCTION is, what it does, and what it does next
+#	cached DIR FUNCTION [ARG...]	lets FUNCTION make DIR, unless it exists; if DIR is '', only runs FUNCTION
+#	progress PERCENT WHAT [NEXT]	reports how far FUNCTION is, what it does, and what it does next
 #
 # FUNCTION finds an empty directory, $work, and leaves its result in $work/result, which becomes DIR in one step. It runs
-# in a process group of its own, which is killed when the script ends, by whatever signal: the others end the script in
+# in a process group of its own, which is killed when the script ends, on any signal: other signals end the script in
 # stop(); after SIGKILL a watcher in the group gets the lock that the script has held, and kills it. $work goes with the
 # script, too; only SIGKILL leaves it behind, for the next run to remove.
 
@@ -16,7 +16,7 @@ cached_name=$1
 work='' cached_group='' cached_lock='' progress_step='' progress_told=0
 
 # Files of subordinate ids, which mmdebstrap without root makes, are removed by root of a namespace that has these ids. A
-# process that was killed a moment ago may still have made a file: then once more.
+# process that was just killed may still have made a file: then try again.
 remove() {
 	rm -rf "$@" 2> /dev/null || { sleep 0.2 && rm -rf "$@" 2> /dev/null; } ||
 		unshare --map-root-user --map-auto --setgroups allow rm -rf "$@"
@@ -31,7 +31,7 @@ progress_columns() {
 }
 progress_width=$(progress_columns)
 
-# On a terminal one line that is rewritten; else a line for each step, and for each 20 % of a long one.
+# On a terminal, rewrites one line; otherwise prints a line for each step, and for each 20 % of a long one.
 progress() {
 	local text="$cached_name: $1 %, $2${3:+; next: $3}"
 	if [ -n "$progress_width" ]; then
@@ -54,7 +54,7 @@ progress_lines() {
 	done
 }
 
-# Ends the group, and waits until nothing of it runs any more: 5 seconds at most.
+# Ends the group, and waits until no process of it is left: 5 seconds at most.
 cached_end() {
 	local try
 	for ((try = 0; try < 100; try++)); do
@@ -75,7 +75,7 @@ cached_stop() {
 	exit "$1"
 }
 
-# Runs a function with nothing of what this script has open, beside a watcher that gets $work/alive when this script ends.
+# Runs a function without the files that this script has open, beside a watcher that gets $work/alive when this script ends.
 cached_guarded() {
 	local alive status=0
 	trap cached_end EXIT

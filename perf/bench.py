@@ -1,4 +1,4 @@
-"""What perf/boot, perf/disk and perf/net share: options, programs, and the way to the lab."""
+"""Options, programs, and access to the lab, shared by perf/boot, perf/disk and perf/net."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ INIT_MODE, DIRECTORY_MODE, CONSOLE_MODE = 0o100755, 0o040755, 0o020600
 
 
 def option_parser(name, text, runs):
-    """The options that all have; perf/NAME."""
+    """The options that all of perf/NAME have."""
     parser = argparse.ArgumentParser(
         prog=f"perf/{name}",
         usage=argparse.SUPPRESS,
@@ -85,7 +85,7 @@ def find_programs(name):
 
 
 def load_spec(options, name, setups):
-    """What io-measure.py is to do, with the load built for it."""
+    """The jobs of io-measure.py, with the load built for it."""
     flags = ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", f"-I{HERE.parent}"]
     compile_program("load", flags, ["load.c", "load_net.c"], ["-luring"])
     make_initrd(WORK / "load.cpio", WORK / "load")
@@ -116,7 +116,7 @@ def command_of(name, spec, seconds):
 
 
 def measure(name, spec, seconds=LAB_SECONDS_MAX, tries=1):
-    """Runs NAME-measure.py and returns what it found. A lab that failed or hung may get other tries."""
+    """Runs NAME-measure.py and returns its results. A lab that failed or hung may be tried again."""
     for left in reversed(range(tries)):
         command = command_of(name, spec, seconds)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)

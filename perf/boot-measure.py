@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The measuring part of perf/boot: boots the monitors in turn, and prints what it saw as JSON.
+"""The measuring part of perf/boot: boots the monitors in turn, and prints the results as JSON.
 
 usage: boot-measure.py SPEC.json
 
@@ -149,7 +149,7 @@ class Bench:
         root.enter()
 
     def boot(self, name, full):
-        """Boots once and returns its Boot, or what the parent saw without tracing."""
+        """Boots once and returns its Boot, or the parent's observations without tracing."""
         settle()
         if self.tracing:
             trace_start(FULL_EVENTS, full)
@@ -177,7 +177,7 @@ class Bench:
             self.reasons[name] = dict(boot.exits.most_common())
 
     def boot_watching_console(self, name):
-        """Without tracing: the console is what tells that PID 1 runs."""
+        """Without tracing: the console shows that PID 1 runs."""
         settle()
         started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         process = start(self.command(name), subprocess.PIPE)
@@ -207,7 +207,7 @@ class Bench:
             trace_set("events/enable", "0")
 
     def derive(self):
-        """What follows from both kinds of boots, run by run."""
+        """Results derived from both kinds of boots, run by run."""
         for values in self.values.values():
             if "first" not in values:
                 continue

@@ -1,4 +1,4 @@
-"""What perf/boot makes of its figures: the table, the comparison with older ones, and the chart."""
+"""The report of perf/boot: the table, the comparison with older figures, and the chart."""
 
 from report import LABEL_WIDTH, axis, legend, one_bar, row, spread, svg_start, svg_text
 
@@ -89,7 +89,7 @@ def plain_rows(result, names, labels, part):
 
 
 def reason_rows(result, names):
-    """The commonest reasons of mayfly's exits, and what the others have of them."""
+    """The commonest reasons of mayfly's exits, and their counts in the other monitors."""
     reasons = list(result["monitors"]["mayfly"]["exits_by_reason"])[:REASONS_SHOWN]
     labels = {reason: f"    {reason}" for reason in reasons}
     return plain_rows(result, names, labels, "exits_by_reason")

@@ -1,6 +1,6 @@
 # The guest's /init for perf/boot. CPUID always leaves the guest, so that the host sees these two without any help of the
 # monitor (tracepoint kvm_cpuid): leaf 0x4d59464c is PID 1's first instruction but one, leaf 0x4d59464d comes just before
-# reboot(2). "up" is for who has only the console to go by. As `init ... wait` it stays, to have its monitor looked at.
+# reboot(2). "up" is for measurements by the console alone. As `init ... wait` it stays, for measurements of its monitor.
 
 #include <sys/syscall.h>
 

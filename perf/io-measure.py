@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The measuring part of perf/disk and perf/net: runs the jobs, and prints what it saw as JSON.
+"""The measuring part of perf/disk and perf/net: runs the jobs, and prints the results as JSON.
 
 usage: io-measure.py SPEC.json
 
@@ -134,7 +134,7 @@ class Bench:
         subprocess.run(["mount", "-o", "loop", backing, mount_point], check=True)
 
     def prepare(self):
-        """What needs the host's programs: before the root is changed."""
+        """Steps that need the host's programs: before the root is changed."""
         if self.spec["chroot"]:
             root = Root()
             for program in self.programs.values():

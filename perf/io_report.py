@@ -1,4 +1,4 @@
-"""What perf/disk and perf/net make of their figures: the table, and the chart."""
+"""The report of perf/disk and perf/net: the table, and the chart."""
 
 import statistics
 
@@ -37,7 +37,7 @@ def summarize(spec, found):
 
 
 def figures(job, medians):
-    """What follows from the medians, per operation."""
+    """Results derived from the medians, per operation."""
     result = {
         "ops_per_s": 1e9 / medians["elapsed"],
         "bytes_per_s": 1e9 / medians["elapsed"] * job["bytes"],

@@ -1,4 +1,4 @@
-"""What boot-measure.py and io-measure.py share: the monitors, a root in RAM, and tracefs."""
+"""The monitors, a root in RAM, and tracefs, shared by boot-measure.py and io-measure.py."""
 
 import collections
 import ctypes
@@ -86,7 +86,7 @@ def trace_events():
 
 
 class Root:
-    """A root in RAM, so that no file system of the host has a part; what it needs is copied."""
+    """A root in RAM, so that no file system of the host takes part; the files that it needs are copied."""
 
     def __init__(self):
         self.path = tempfile.mkdtemp(dir="/dev/shm")

@@ -2,8 +2,8 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154 # tests are subshells, variables are of helper.bash, inner
 # shells expand what is in single quotes
 #
-# Resources: a guest that floods its devices, and a host that has too little of anything. What is used is bounded, what
-# cannot be had is said in one line, and nothing else is harmed. Flat guests only: any KVM will do that runs them.
+# Resources: a guest that floods its devices, and a host that has too little of anything. Use is bounded, a
+# shortage is reported in one line, and nothing else is harmed. Flat guests only: any KVM will do that runs them.
 
 # bats file_tags=flat
 load helper
@@ -229,7 +229,7 @@ on_small() {
 	stays_small
 }
 
-@test "abuse: guest memory that cannot be had: one line with its size" {
+@test "abuse: guest memory that the host lacks: one line with its size" {
 	local limit
 	for limit in --as=512M --data=512M; do
 		run_limited "${limit/512M/536870912}" run -k "$GUESTS/hello.elf" -m 1G
@@ -450,7 +450,7 @@ full_pipe() {
 	started+=($!)
 	pid=$!
 	wait_said '^done'
-	# The last line, why it has ended, is waited for; what was lost until then is told when the log can be written again.
+	# The last line, why it has ended, is waited for; lines lost until then are reported when the log can be written again.
 	timeout 20 dd if="$dir/full" of=/dev/null bs=4096 count=16 iflag=fullblock 2> /dev/null || true
 	timeout 5 cat "$dir/full" > "$dir/rest" || true
 	grep -qa 'rebooted' "$dir/rest"

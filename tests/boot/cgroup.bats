@@ -84,7 +84,7 @@ value() {
 	done
 }
 
-@test "what the kernel refuses is told with the file, and the groups that were made are removed" {
+@test "a refusal of the kernel is reported with the file, and the groups that were made are removed" {
 	jail a --cgroup cpu.max=often --parent-cgroup "$parent/x"
 	assert_equal "$status" 125
 	assert_one_line "write 'often' to '$top/$parent/x/a/cpu.max': Invalid argument"

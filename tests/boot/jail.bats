@@ -90,7 +90,7 @@ run_as() {
 }
 
 # bats test_tags=flat
-@test "jail: no privileges inside, none to be had, and hardly any outside" {
+@test "jail: no privileges inside, none to gain, and hardly any outside" {
 	need_root
 	start_jailed idle
 	for id in "$vm" "$init"; do
@@ -216,7 +216,7 @@ run_as() {
 }
 
 # bats test_tags=flat
-@test "jail: what cannot be had is said, and is an error of a strict one" {
+@test "jail: a missing protection is reported, and is an error of a strict one" {
 	run_as "${without_userns[@]}" "$MAYFLY" run --jail -k "$GUESTS/hello.elf"
 	assert_equal "$status" 0
 	assert_output hello
@@ -228,7 +228,7 @@ run_as() {
 	assert_one_line 'jail: user namespace'
 	run_as "${with_kvm[@]}" --groups 4,5 "$MAYFLY" run --jail=strict -k "$GUESTS/hello.elf"
 	assert_equal "$status" 125
-	assert_one_line 'jail: supplementary groups: only root can leave them'
+	assert_one_line 'jail: supplementary groups: only root can drop them'
 }
 
 # bats test_tags=flat
@@ -253,7 +253,7 @@ run_as() {
 }
 
 # bats test_tags=flat
-@test "jail: signals are passed on, and a death inside is told" {
+@test "jail: signals are passed on, and a death inside is reported" {
 	for end in TERM=143 INT=130 HUP=129 QUIT=131; do
 		start_jailed spin
 		kill "-${end%=*}" "$pid"
@@ -374,7 +374,7 @@ group=/sys/fs/cgroup/mayfly/test
 	assert_one_line "jail: control group '$group' has processes"
 	end_jailed
 	[ ! -e ${group%/*} ]
-	# A death that is not for want of memory.
+	# A death that is not for lack of memory.
 	start_jailed spin --jail=id=test,memory-max=300M
 	kill -KILL "$vm"
 	wait_end
@@ -396,7 +396,7 @@ group=/sys/fs/cgroup/mayfly/test
 @test "jail: a memory limit, or one of threads, that is too small" {
 	MAYFLY=${TRACED:-$MAYFLY} # strace is a process of the group
 	need_controllers
-	# What runs is in memory already, on nobody's account. From a disk it would be dropped and read again for ever, which
+	# What runs is in memory already, on nobody's account. From a disk it would be dropped and read again without end, which
 	# is very slow, but not the end.
 	local dir
 	dir=$(mktemp -d /dev/shm/jail.XXXXXX)

@@ -142,7 +142,7 @@ ended_on_its_way() { # STOP SCRIPT [ARG...]
 	ended_on_its_way dpkg-deb "$root/tests/lab/setup" --no-template
 }
 
-@test "a script that is told to make what another is making waits, and finds it" {
+@test "a script that needs what another is making waits, and finds it" {
 	cat > script <<- END
 		set -euo pipefail
 		. "$root/configs/cached.sh" thing

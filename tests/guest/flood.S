@@ -1,4 +1,4 @@
-# Writes lines to the console for ever, without asking whether the port is ready.
+# Writes lines to the console without end, without asking whether the port is ready.
 .include "flat.inc"
 start:
 	puts "0123456789abcdefghijklmnopqrstuvwxyz\n"

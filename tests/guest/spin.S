@@ -1,4 +1,4 @@
-# Computes for ever, without an exit of its own.
+# Computes without end, without an exit of its own.
 .include "flat.inc"
 start:
 	puts "spinning\n"

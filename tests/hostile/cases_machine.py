@@ -132,7 +132,7 @@ def ioapic(suite, dev):
 
 @family(Drive)
 def endings(suite, dev):
-    """Statuses: 0 reset, 102 crash, 103 KVM's, 104 stopped for ever."""
+    """Statuses: 0 reset, 102 crash, 103 KVM's, 104 stopped for good."""
     with suite.ending("i8042 reset", "C7", {0}) as b:
         b.out(I8042_COMMAND, 0xFE)
     with suite.ending("reset with requests in flight", "C7", {0}) as b:

@@ -356,7 +356,7 @@ def good_indirect_tables(suite, dev):
 
 @family(Drive)
 def rings_over_each_other(suite, dev):
-    """The device writes where it was told to: only the guest is hurt."""
+    """The device writes to the given address: only the guest is hurt."""
     q = dev.q
     for name, at in {"the descriptors": q.desc, "the available ring": q.avail, "the header": q.headers,
                      "the data": q.data, "the status": q.status & ~3}.items():

@@ -1,6 +1,6 @@
 """Random scripts: the same seed gives the same one.
 
-What a device may write to stays inside its part of guest memory, so that whatever it is told to do, the script, the
+What a device may write to stays inside its part of guest memory, so that whatever the script asks of it, the script, the
 payload and the canary survive; the rest is as wild as it comes.
 """
 import random

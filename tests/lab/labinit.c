@@ -97,7 +97,7 @@ static void load_modules(void)
 /*
  * Keeps a VM with one vCPU, which never runs, for as long as the lab lives. KVM switches static keys, that is it patches
  * the kernel's text, when the first VM and the first local APIC come and when the last ones go. QEMU's emulation with a
- * thread per CPU may go on executing the int3 of such a patch after it is gone: then both CPUs trap for ever. Seen once
+ * thread per CPU may go on executing the int3 of such a patch after it is gone: then both CPUs trap without end. Seen once
  * in some thousand VMs, and the whole lab hung.
  */
 static void hold_kvm(void)

@@ -1,5 +1,5 @@
 /*
- * A virtio driver for unit tests: guest RAM with one split queue in it. It writes what it is told to, sense or nonsense.
+ * A virtio driver for unit tests: guest RAM with one split queue in it. It writes what the test gives it, valid or not.
  * Layout: descriptors at DRV_DESC, rings at DRV_AVAIL and DRV_USED, indirect tables at DRV_TABLE, data from DRV_DATA up.
  */
 #ifndef MF_TESTS_UNIT_MOCK_DRIVER_H

@@ -93,7 +93,7 @@ static void count_line(const char *line, size_t len)
 	lines++;
 }
 
-/* Each kind of fault is told, whatever failed before it; none more than once a minute, resets or not. */
+/* Each kind of fault is reported, whatever failed before it; none more than once a minute, resets or not. */
 static void test_warnings(void **state)
 {
 	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH };
@@ -117,7 +117,7 @@ static void test_warnings(void **state)
 	log_set_sink(NULL);
 }
 
-/* Data that the kernel has lost is told of at one sync only: mayfly goes on telling, until a reset. */
+/* The kernel reports lost data at one sync only: mayfly keeps reporting it, until a reset. */
 static void test_lost_sync(void **state)
 {
 	struct fix *f = *state;
@@ -188,7 +188,7 @@ static void test_large_requests_take_turns(void **state)
 	assert_int_equal(drv_used_idx(&f->d), 1);
 }
 
-/* A turn has its bytes anew: what is not large waits for nothing, however much there has been of it. */
+/* Each turn has its own bytes: what is not large waits for nothing, however much there has been of it. */
 static void test_small_requests_do_not_wait(void **state)
 {
 	struct fix *f = *state;
@@ -218,7 +218,7 @@ static void test_again(void **state)
 	mock_do_all();
 	assert_used(f, 0, 0, 513, VIRTIO_BLK_S_OK);
 
-	/* Not for ever. */
+	/* Not without end. */
 	request(f, 1, VIRTIO_BLK_T_IN, 0, 512);
 	kick(f);
 	for (unsigned i = 0; i < 1000 && mock.num; i++)

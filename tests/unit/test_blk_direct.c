@@ -174,7 +174,7 @@ static void test_errors_pass_the_buffer_on(void **state)
 	assert_used(f, 1, 1, 1, VIRTIO_BLK_S_IOERR);
 	assert_used(f, 2, 2, 513, VIRTIO_BLK_S_OK);
 	assert_used(f, 3, 3, 1, VIRTIO_BLK_S_IOERR);
-	/* Without progress, not for ever. */
+	/* Without progress, it stops trying. */
 	request(f, 4, VIRTIO_BLK_T_OUT, 1, 512);
 	request(f, 5, VIRTIO_BLK_T_IN, 1, 512);
 	kick(f);

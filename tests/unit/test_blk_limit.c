@@ -157,7 +157,7 @@ static void test_reset_while_waiting(void **state)
 	assert_used(f, 0, 0, 513, VIRTIO_BLK_S_OK);
 }
 
-/* A change at run time: whoever waits is looked at anew; a bucket that is not named stays. */
+/* A change at run time: requests that wait are checked again; a bucket that is not named stays. */
 static void test_change(void **state)
 {
 	const struct ratelimit_params none = { 0 }, two = { .size = 2, .refill_ms = 100 };

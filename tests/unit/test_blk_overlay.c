@@ -263,7 +263,7 @@ static void test_write_across_a_hole(void **state)
 	request(f, 0, VIRTIO_BLK_T_OUT, 0, 4096);
 	kick(f);
 	assert_int_equal(mock.num, 2);
-	mock_do(1); /* the write, and then the hole's end is told */
+	mock_do(1); /* the write, and then the hole's end is reported */
 	mock_complete(0, 0);
 	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 24, 1), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 0, 8, 0, 0), VIRTIO_BLK_S_OK);

@@ -71,7 +71,7 @@ static void test_punches_holes(void **state)
 	assert_true(after.st_blocks < before.st_blocks - 1500);
 }
 
-/* What the host cannot do. A discard is a hint; the driver is told of the rest, and writes zeros itself. */
+/* What the host cannot do. A discard is a hint; the driver gets an error for the rest, and writes zeros itself. */
 static void test_unsupported_by_the_host(void **state)
 {
 	static const int errors[] = { -EOPNOTSUPP, -EINVAL };

@@ -124,7 +124,7 @@ static void test_full_disk_is_tried_again(void **state)
 	assert_null(t.write_op);
 	print("kept");
 	assert_written("kept");
-	complete(&t.write_op, 0); /* no error and nothing written: would be for ever */
+	complete(&t.write_op, 0); /* no error and nothing written: would repeat without end */
 	assert_null(t.write_op);
 	assert_true(serial_drain(t.serial, 0));
 }

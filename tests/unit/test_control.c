@@ -320,7 +320,7 @@ static void test_longest_path(void **state)
 	unix_socket_done(&name);
 }
 
-/* Who may connect may run commands in the guest: that is the user alone, whatever umask mayfly was started with. */
+/* Only the user can connect, and so run commands in the guest, whatever umask mayfly was started with. */
 static void test_modes(void **state)
 {
 	static const mode_t masks[] = { 0, 022, 077, 0177 };

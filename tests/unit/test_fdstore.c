@@ -24,7 +24,7 @@ static void test_files(void **state)
 	assert_int_equal(fdstore_provide("/same", O_RDONLY, a, &e), 0);
 	assert_int_equal(fdstore_provide("/same", O_RDONLY, b, &e), 0);
 	assert_int_equal(fdstore_provide("/same", FILES_TAP, tap, &e), 0);
-	/* Who provides does not take, even where it opens the same. */
+	/* The provider does not take, even where it opens the same. */
 	assert_int_equal(fdstore_take("/same", O_RDONLY), -1);
 	assert_int_equal(fdio_open_file("/same", O_RDONLY, false, &size, &e), -ENOENT);
 	fdstore_use();

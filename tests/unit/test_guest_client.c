@@ -107,7 +107,7 @@ static void test_client_does_not_read(void **state)
 	close(fd);
 }
 
-/* The guest does not listen when its client goes: it is told when it does. */
+/* The guest does not listen when its client goes: it gets the message when it does. */
 static void test_full_channel(void **state)
 {
 	struct init_msg msg;

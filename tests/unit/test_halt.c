@@ -1,4 +1,4 @@
-/* When the main thread looks for a guest that has halted for ever, and that it sleeps otherwise. */
+/* When the main thread looks for a guest that has halted for good, and that it sleeps otherwise. */
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -177,7 +177,7 @@ static void test_values(void **state)
 	assert_non_null(strstr(err.text, "only 64 are possible"));
 }
 
-/* Every option is told by the help, and has what the parser needs. */
+/* Every option is in the help, and has what the parser needs. */
 static void test_help_and_version(void **state)
 {
 	char text[16384] = "";

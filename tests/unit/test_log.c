@@ -132,7 +132,7 @@ static void test_unwritable(void **state)
 	close(full);
 }
 
-/* Of a pipe that is full, how many lines did not fit is told as soon as there is room, and not twice. */
+/* Of a pipe that is full, the number of lost lines is reported as soon as there is room, and not twice. */
 static void test_slow_reader(void **state)
 {
 	char text[4 * LOG_LINE_MAX];

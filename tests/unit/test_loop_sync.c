@@ -226,7 +226,7 @@ static void test_files(void **state)
 	assert_true(fcntl(f.fd, F_GETFL) & O_NONBLOCK);
 	assert_false(fcntl(fds[1], F_GETFL) & O_NONBLOCK);
 	close(f.fd);
-	/* Where that cannot be had: what fits for certain. */
+	/* Where it cannot be reopened: as much as certainly fits. */
 	getrlimit(RLIMIT_NOFILE, &limit);
 	none.rlim_max = limit.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);

@@ -214,7 +214,7 @@ static void test_what_failed_leaves_memory(void **state)
 	close(fd);
 }
 
-/* Whoever started us may have said that all we map is to be merged (Linux 6.4). */
+/* Our parent may have enabled KSM for all our mappings (Linux 6.4). */
 static void test_no_merging(void **state)
 {
 	struct mem m;

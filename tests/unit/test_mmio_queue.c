@@ -22,7 +22,7 @@ static void test_queue_sel(void **state)
 	assert_int_equal(status(f), ADF);
 }
 
-/* A bad queue is not ready, and the driver is told by NEEDS_RESET; after a reset it may do better. */
+/* A bad queue is not ready, and NEEDS_RESET notifies the driver; after a reset it may do better. */
 static void test_queue_refused(void **state)
 {
 	static const struct {

@@ -248,7 +248,7 @@ static void test_backend_lost(void **state)
 	activate(f, 0);
 	post(f, 0, 2000);
 	kick(f, NET_RX);
-	assert_null(f->fake.iov); /* for ever */
+	assert_null(f->fake.iov); /* and stays so */
 	assert_int_equal(f->fake.starts, 1);
 }
 

@@ -1,4 +1,4 @@
-/* Text of others: every byte, and where it is cut. */
+/* Untrusted text: every byte, and where it is cut. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -106,7 +106,7 @@ static void test_no_drift(void **state)
 	}
 }
 
-/* The time that is told is the first at which it works, not one nanosecond off. */
+/* The reported time is the first at which it works, not one nanosecond off. */
 static void test_retry_is_exact(void **state)
 {
 	static const uint64_t sizes[] = { 1, 2, 3, 99, 1000, 65537, 1ULL << 33 }, times[] = { 1, 7, 100, 3600000 };

@@ -4,7 +4,7 @@
 
 #define TOTAL (1 << 20)
 
-/* An interrupt-driven guest and a reader that stands still: it waits, for ever, and goes on at half. */
+/* An interrupt-driven guest and a reader that stalls: it waits, without limit, and continues at half. */
 static void test_stalled_reader_holds_an_interrupt_driven_guest(void **state)
 {
 	size_t sent = 0, half;
@@ -82,7 +82,7 @@ static void test_stalled_reader_drops_polled_output(void **state)
 	assert_int_equal(in(IIR), 0x02);
 }
 
-/* A reader that takes nothing does not begin the time anew. */
+/* A reader that takes nothing does not restart the time. */
 static void test_no_progress_is_a_stall(void **state)
 {
 	const uint8_t *data;

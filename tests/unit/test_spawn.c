@@ -1,4 +1,4 @@
-/* Programs of the host: what they inherit, and how their end is told. */
+/* Programs of the host: what they inherit, and how their end is reported. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

@@ -69,7 +69,7 @@ void crash_thread(void)
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
 {
 	(void)c;
-	assert_int_equal(confined.crash_threads, 1); /* or its crash could not be told */
+	assert_int_equal(confined.crash_threads, 1); /* otherwise its crash would go unreported */
 	confined.kind = kind;
 	confined.own = *own;
 	return confined.fails ? err_set(e, -EPERM, "no filter") : 0;

@@ -115,7 +115,7 @@ static void test_cancel_of_a_due_one(void **state)
 	assert_int_equal(fired[2], 2);
 }
 
-/* A timer that sets itself for a time that has passed fires in the next turn, not for ever in this one. */
+/* A timer that sets itself for a time that has passed fires in the next turn, and only once in this one. */
 static void test_set_for_the_past(void **state)
 {
 	(void)state;

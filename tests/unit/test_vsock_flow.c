@@ -346,7 +346,7 @@ static void test_end_of_stream_comes_behind_the_buffer(void **state)
 	close(fd);
 }
 
-/* The guest has closed: it is told so at once and may use the ports again; the host gets all that was sent. */
+/* The guest has closed: it gets an RST at once and may reuse the ports; the host gets all that was sent. */
 static void test_guest_closes_before_the_host_has_read(void **state)
 {
 	struct fix *f = *state;
@@ -374,7 +374,7 @@ static void test_guest_closes_before_the_host_has_read(void **state)
 	close(listener);
 }
 
-/* And the host that never reads goes: nobody is left, and nobody is told. */
+/* And the host that never reads goes: no peer is left to notify. */
 static void test_host_goes_while_the_buffer_drains(void **state)
 {
 	struct fix *f = *state;
@@ -452,7 +452,7 @@ static void test_host_goes_mid_stream(void **state)
 	expect(f, OP(RST));
 }
 
-/* EPIPE: what the guest sends is lost, and it is told so, but it still gets what the host has to say. */
+/* EPIPE: what the guest sends is lost, and it is notified, but it still gets what the host has to say. */
 static void test_host_stops_listening(void **state)
 {
 	struct fix *f = *state;

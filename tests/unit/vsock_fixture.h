@@ -1,6 +1,6 @@
 /*
- * What the tests of vsock share: a device with real Unix sockets in a directory of its own, a driver that sends what it is
- * told to, and a loop that turns when the test says so; with FIXTURE_REAL_LOOP defined, one with a thread, of the engine
+ * What the tests of vsock share: a device with real Unix sockets in a directory of its own, a driver that sends what the
+ * test asks for, and a loop that turns when the test says so; with FIXTURE_REAL_LOOP defined, one with a thread, of the engine
  * fixture_engine. Include it once, in the test.
  */
 #ifndef MF_TESTS_UNIT_VSOCK_FIXTURE_H

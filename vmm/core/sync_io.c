@@ -12,7 +12,7 @@
 
 #include "vmm/base/util.h"
 
-static int open_anew(int fd)
+static int reopen(int fd)
 {
 	char path[sizeof("/proc/self/fd/") + 12];
 	int flags = fcntl(fd, F_GETFL);
@@ -26,7 +26,7 @@ struct sync_file sync_file_of(int fd)
 	struct sync_file f = { .fd = fd, .kind = SYNC_BLOCKING };
 	struct stat st;
 	bool is_tty;
-	int anew;
+	int reopened;
 
 	if (fstat(fd, &st) < 0) /* its operations report the error */
 		return f;
@@ -37,9 +37,9 @@ struct sync_file sync_file_of(int fd)
 		f.kind = SYNC_SOCKET;
 	} else if (is_tty || S_ISFIFO(st.st_mode)) {
 		f.write_max = is_tty ? 1 : PIPE_BUF;
-		anew = open_anew(fd);
-		if (anew >= 0)
-			f = (struct sync_file){ .fd = anew, .kind = SYNC_NONBLOCK, .own = true };
+		reopened = reopen(fd);
+		if (reopened >= 0)
+			f = (struct sync_file){ .fd = reopened, .kind = SYNC_NONBLOCK, .own = true };
 	} else if (fcntl(fd, F_GETFL) & O_NONBLOCK) {
 		f.kind = SYNC_NONBLOCK;
 	}

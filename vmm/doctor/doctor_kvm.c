@@ -63,11 +63,11 @@ void doctor_check_kvm(const struct doctor_host *h, struct doctor_finding *f)
 	case -EPERM:
 		kvm_group(h, group);
 		if (*group)
-			doctor_advise(f, "as root: usermod -aG %s USER; then log in anew", group);
+			doctor_advise(f, "as root: usermod -aG %s USER; then log in again", group);
 		else
 			doctor_advise(
 				f,
-				"as root: chgrp kvm /dev/kvm; chmod 660 /dev/kvm; usermod -aG kvm USER; then log in anew");
+				"as root: chgrp kvm /dev/kvm; chmod 660 /dev/kvm; usermod -aG kvm USER; then log in again");
 		break;
 	case -EBUSY:
 		doctor_advise(f,

@@ -90,7 +90,7 @@ struct filter_rule {
 /* Calls that every thread needs to wait for others and to exit. */
 #define DEATH                                                                                                          \
 	FUTEX("locks and conditions"),                                                                                 \
-		ALLOW(tgkill, "a crash is told to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),         \
+		ALLOW(tgkill, "reports a crash to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),         \
 		      SLOT(3, SLOT_CRASH_SIGNAL)),                                                                     \
 		ALLOW(exit_group, "the end, if the main thread does not answer")
 
@@ -196,7 +196,7 @@ static const struct filter_rule io_worker_rules[] = {
 	ALLOW(pwritev2, "a drive is written", INT(6, 0)),
 	ALLOW(fdatasync, "a drive is flushed"),
 	ALLOW(fallocate, "discard, and write zeroes"),
-	ALLOW(write, "the io loop is told", SLOT(1, SLOT_OWN), LEN(3, 8)),
+	ALLOW(write, "wakes the io loop", SLOT(1, SLOT_OWN), LEN(3, 8)),
 	DEATH,
 	THREAD_EXIT,
 };
@@ -212,7 +212,7 @@ static const struct filter_rule pump_rules[] = {
 	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),
 	ALLOW(poll, "a stream that somebody has made non-blocking; a terminal"),
 	ALLOW(ioctl, "is the terminal ours", SLOT(1, SLOT_OWN), INT(2, TIOCGPGRP)),
-	ALLOW(write, "the main thread is told of its end", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
+	ALLOW(write, "reports its end to the main thread", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
 	ALLOW(shutdown, "the end of stdin"),
 	LOG,
 	COUNTER,
@@ -317,7 +317,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(brk, "malloc"),
 	ALLOW(munmap, "rings, large blocks and pages of keepers are given back"),
 	ALLOW(close, "what the VM had"),
-	ALLOW(ioctl, "whether a vCPU is halted for ever", INT(2, KVM_GET_MP_STATE)),
+	ALLOW(ioctl, "whether a vCPU is halted for good", INT(2, KVM_GET_MP_STATE)),
 	ALLOW(ioctl, "the terminal: is it ours", INT(2, TIOCGPGRP)),
 	ALLOW(ioctl, "the terminal: its mode", INT(2, TCGETS)),
 	ALLOW(ioctl, "the terminal: its mode", INT(2, TCSETS)),

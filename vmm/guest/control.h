@@ -19,7 +19,7 @@ struct control_client {
 	int fd;		 /* non-blocking; or -1: it has gone, or there is none */
 	unsigned number; /* of its command, fixed */
 	bool running;	 /* the guest has that, whether the client is here or not */
-	bool hung_up;	 /* the client has gone, and the guest was told */
+	bool hung_up;	 /* the client has gone, and the guest was notified */
 };
 
 /*

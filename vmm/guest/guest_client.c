@@ -11,8 +11,8 @@
  *	            <- INIT_MSG_STARTED, INIT_MSG_EXIT --               <- the same --           init
  *	            -- INIT_MSG_SIGNAL, INIT_MSG_SIZE -->               -- the same -->          init
  *
- * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. Whoever
- * finds out closes it; hang_up tells the guest, of each command that runs without its client. Its number stays in use until
+ * Between mayfly and `mayfly exec` a message is a packet (SOCK_SEQPACKET). A client that goes away hangs up: SIGHUP. The first
+ * to notice closes it; hang_up tells the guest, of each command that runs without its client. Its number stays in use until
  * init says that the command is over.
  *
  * Command 0 is over when init has said so and all of its output is written; the streams and the control connection are

@@ -45,7 +45,7 @@ void guest_client_free(struct guest_client *a);
 unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds);
 void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsigned num);
 
-/* How long poll(2) may wait, max_ms at most (-1: for ever). Accepts NULL. */
+/* How long poll(2) may wait, max_ms at most (-1: no limit). Accepts NULL. */
 int guest_client_timeout(const struct guest_client *a, int max_ms);
 
 /* For the command: a signal; its terminal has a new size. False: it does not run yet, or any more. */

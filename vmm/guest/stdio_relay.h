@@ -25,7 +25,7 @@ struct stdio_relay;
 struct stdio_relay_pump {
 	struct stdio_relay *relay;
 	int from, to;
-	bool is_input; /* watched for the keys that end a terminal session; its end is told by shutdown(2) */
+	bool is_input; /* watched for the keys that end a terminal session; EOF is forwarded with shutdown(2) */
 	bool is_tty;   /* and is read in the foreground alone */
 	bool started;
 	pthread_t thread;

@@ -420,7 +420,7 @@ static int status_of(const struct outer *o)
 	if (signo == SIGKILL && jail_group_had_oom(&o->group))
 		report_line("the jail has used up its memory (memory-max), so its VM was killed");
 	else if (signo == SIGKILL)
-		report_line("the VM in the jail was killed (SIGKILL: by a user, or for want of memory)");
+		report_line("the VM in the jail was killed (SIGKILL: by a user, or for lack of memory)");
 	else if (signo != SIGSEGV && signo != SIGBUS && signo != SIGILL && signo != SIGFPE && signo != SIGABRT)
 		report_line("the VM in the jail was ended by a signal (%s)", strsignal(signo));
 	return STATUS_SIGNAL_BASE + signo;

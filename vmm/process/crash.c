@@ -4,7 +4,7 @@
  * Theory of operation. The thread that it happens to may do next to nothing: its filter lets a vCPU thread write to
  * eventfds alone. So its handler leaves a note, signals the main thread (CRASH_SIGNAL, which interrupts whatever that
  * does: waiting for a lock, for a thread, in poll) and waits for the end; the main thread's handler restores the terminal
- * and writes the line. Only the first crash is told. If the main thread does not answer within CRASH_WAIT_MS, the process
+ * and writes the line. Only the first crash is reported. If the main thread does not answer within CRASH_WAIT_MS, the process
  * ends with the same status and no line.
  *
  * Handlers call async-signal-safe functions only, take no lock, and access the record by

@@ -60,7 +60,7 @@ static int vm_report_guest(const struct vm *vm)
 		return vm_report_say(vm, STATUS_GUEST_CRASH, "the guest crashed");
 	if (g->halted)
 		return vm_report_say(vm, STATUS_OK, "the guest halted");
-	return vm_report_say(vm, STATUS_GUEST_HALT, "the guest stopped for ever");
+	return vm_report_say(vm, STATUS_GUEST_HALT, "the guest stopped for good");
 }
 
 static int vm_report_reason(const struct vm *vm)

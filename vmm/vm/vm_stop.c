@@ -12,7 +12,7 @@
  *	stopping -> ended	init reports the command's end, the time is over, or there is a second request; and by
  *				vm_end as above
  *
- * Whoever asks first decides the exit status, whatever the command's own. SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2 are the
+ * The first request decides the exit status, whatever the command's own. SIGINT, SIGQUIT, SIGUSR1 and SIGUSR2 are the
  * command's while it runs. How long closing the VM may take is up to ending.c.
  */
 #include "vmm/vm/vm.h"
