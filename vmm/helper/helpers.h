@@ -24,7 +24,7 @@ struct helpers {
  */
 int helpers_start(struct helpers *c, const struct config *config, struct err *e);
 
-/* Waits until all are ready. Returns 0, or -errno with e set: one has ended, as for want of a port. */
+/* Waits until all are ready. Returns 0, or -errno with e set: one has ended, as for lack of a port. */
 int helpers_await(struct helpers *c, struct err *e);
 
 /* Whether a passt has ended: -ECHILD with e set to what it said, or 0. After SIGCHLD. */
