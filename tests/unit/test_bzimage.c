@@ -232,12 +232,12 @@ static const struct bad {
 static void refused(const char *message)
 {
 	struct kernel_image k = { .entry = 42 };
-	char want[ERR_TEXT_MAX];
 
 	write_image();
-	snprintf(want, sizeof(want), "kernel '%s': %s", path, message);
 	assert_true(kernel_load(&k, &ram, path, &err) < 0);
-	assert_string_equal(err.text, want);
+	assert_non_null(strstr(err.text, path));
+	if (!strstr(err.text, message))
+		fail_msg("'%s' has no '%s'", err.text, message);
 	assert_true(err.code < 0);
 	assert_int_equal(k.entry, 42);
 }
