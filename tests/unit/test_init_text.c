@@ -1,4 +1,4 @@
-/* What init in the guest is told about drives, names and networks. */
+/* The text that tells init in the guest about drives, names and networks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
