@@ -504,3 +504,31 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	run "$PYTHON" "$root/perf/timeline"
 	assert_equal "$status" 1
 }
+
+@test "cli: help and version, as words too" {
+	assert_equal "$("$MAYFLY" help)" "$("$MAYFLY" --help)"
+	assert_equal "$("$MAYFLY" help run)" "$("$MAYFLY" run --help)"
+	assert_equal "$("$MAYFLY" version)" "$("$MAYFLY" --version)"
+	run "$MAYFLY" help nothing
+	assert_equal "$status" 125
+}
+
+@test "exec: the command may follow the name without --, with options of its own" {
+	local words
+	for words in 'ls -l' '-- ls -l' 'sh -c exit'; do
+		# shellcheck disable=SC2086 # words
+		run --separate-stderr "$MAYFLY" exec ./none $words
+		assert_equal "$status" 125
+		assert_one_line "no guest listens at './none'"
+	done
+	run --separate-stderr "$MAYFLY" exec -w relative ./none ls
+	assert_equal "$status" 125
+	assert_one_line "--workdir relative"
+}
+
+@test "run: mayfly's own kernel without a root is refused" {
+	cp good "$BATS_TEST_TMPDIR/kernel"
+	MAYFLY_KERNEL=$BATS_TEST_TMPDIR/kernel run --separate-stderr "$MAYFLY" run -- true
+	assert_equal "$status" 125
+	assert_one_line "no root: .*-r DIR"
+}

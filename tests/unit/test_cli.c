@@ -114,6 +114,12 @@ static void test_mistakes(void **state)
 	(void)state;
 	refuses("unknown option '--kernl'; did you mean '--kernel'? try 'mayfly run --help'", "--kernl", "K");
 	refuses("unknown option '--memory'; did you mean '--mem'? try 'mayfly run --help'", "--memory=1G");
+	refuses("unknown option '--rm': what a guest changes is lost at its end, unless a drive keeps it; leave it out",
+		"--rm");
+	refuses("unknown option '-p': -n user,tcp=HOST_PORT:GUEST_PORT forwards a port", "-p", "80:80");
+	refuses("option '--cpus 0.5': must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time "
+		"for a VM in a jail",
+		"-c", "0.5");
 	refuses("unknown option '--hugepages'; try 'mayfly run --help'", "--hugepages", "none");
 	refuses("unknown option '--'; try 'mayfly run --help'", "--=x");
 	refuses("unknown option '-Z'; try 'mayfly run --help'", "-Z");

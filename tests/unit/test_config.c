@@ -352,6 +352,9 @@ static void test_default_kernel(void **state)
 	unlink(path); /* of a run that failed */
 
 	setenv("MAYFLY_KERNEL", "/etc/hostname", 1);
+	assert_int_equal(config_check(&conf, &err), -EINVAL); /* Linux, and no root for it */
+	assert_non_null(strstr(err.text, "-r DIR"));
+	assert_int_equal(config_set(&conf, "initrd", "i", &err), 0);
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.kernel, "/etc/hostname");
 	assert_int_equal(config_set(&conf, "kernel", "mine", &err), 0);
@@ -360,6 +363,7 @@ static void test_default_kernel(void **state)
 
 	teardown(NULL);
 	setup(NULL);
+	assert_int_equal(config_set(&conf, "initrd", "i", &err), 0);
 	setenv("MAYFLY_KERNEL", "/nowhere", 1);
 	assert_int_equal(config_check(&conf, &err), -ENOENT);
 	assert_string_equal(err.text, "kernel '/nowhere' from $MAYFLY_KERNEL: No such file or directory");
@@ -383,6 +387,7 @@ static void test_default_kernel(void **state)
 	assert_string_equal(conf.kernel, share);
 	teardown(NULL);
 	setup(NULL);
+	assert_int_equal(config_set(&conf, "initrd", "i", &err), 0);
 	/* What is beside the program comes first. */
 	make_file(path);
 	assert_int_equal(config_check(&conf, &err), 0);

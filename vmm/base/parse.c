@@ -93,19 +93,31 @@ int parse_duration(const char *text, uint64_t *ret_ms)
 		const char *name;
 		uint64_t ms;
 	} units[] = { { "", 1000 }, { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 } };
-	const char *end;
-	uint64_t value;
-	int r = parse_digits(text, &value, &end);
+	uint64_t total = 0, value, smallest = UINT64_MAX;
+	int range = 0;
 
-	if (r == -EINVAL)
-		return r;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (strcmp(end, units[i].name) != 0)
-			continue;
-		if (r < 0 || __builtin_mul_overflow(value, units[i].ms, &value))
-			return -ERANGE;
-		*ret_ms = value;
-		return 0;
-	}
-	return -EINVAL;
+	do {
+		const char *end;
+		size_t i = 0, len;
+		int r = parse_digits(text, &value, &end);
+
+		if (r == -EINVAL)
+			return r;
+		len = strcspn(end, "0123456789");
+		while (i < sizeof(units) / sizeof(units[0]) &&
+		       (strlen(units[i].name) != len || strncmp(end, units[i].name, len) != 0))
+			i++;
+		/* "1h30m": the larger units first; a number without one stands alone. */
+		if (i == sizeof(units) / sizeof(units[0]) || units[i].ms >= smallest ||
+		    (i == 0 && smallest != UINT64_MAX))
+			return -EINVAL;
+		smallest = units[i].ms;
+		if (r < 0 || __builtin_mul_overflow(value, units[i].ms, &value) ||
+		    __builtin_add_overflow(total, value, &total))
+			range = -ERANGE;
+		text = end + len;
+	} while (*text);
+	if (!range)
+		*ret_ms = total;
+	return range;
 }

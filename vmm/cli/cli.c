@@ -76,11 +76,23 @@ static const struct cli_option *find_option(const struct cli_option *options, in
 	return options->help ? options : NULL;
 }
 
+/* What to type in place of an option of another program, or NULL. */
+static const char *find_foreign(const struct cli_usage *u, const char *name, size_t len)
+{
+	for (const struct cli_foreign *f = u->foreign; f && f->name; f++)
+		if (strlen(f->name) == len && strncmp(f->name, name, len) == 0)
+			return f->hint;
+	return NULL;
+}
+
 static int unknown_option(const struct cli_usage *u, const char *given, struct err *e)
 {
 	struct suggest n = { .word = given + 2, .len = strcspn(given + 2, "=") };
 	int shown = (int)MF_MIN(n.len + 2, (size_t)VALUE_SHOWN);
+	const char *hint = find_foreign(u, n.word, n.len);
 
+	if (hint)
+		return err_set(e, -EINVAL, "unknown option '%.*s': %s", shown, given, hint);
 	for (const struct cli_option *o = u->options; o->help; o++) {
 		if (o->long_name)
 			suggest_try(&n, o->long_name);
@@ -97,7 +109,10 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
 static int refuse(const struct cli_usage *u, int c, const char *given, struct err *e)
 {
 	const struct cli_option *o = find_option(u->options, optopt);
+	const char *hint = find_foreign(u, (const char[]){ (char)optopt }, 1);
 
+	if (c == '?' && optopt && optopt < LONG_BASE && hint)
+		return err_set(e, -EINVAL, "unknown option '-%c': %s", optopt, hint);
 	if (c == ':' && o)
 		return err_set(e, -EINVAL, "option '--%s' needs a value (%s); try 'mayfly %s --help'", o->long_name,
 			       o->value_name, u->command);
@@ -137,6 +152,7 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 {
 	struct getopt_tables tables;
 	const struct cli_option *o;
+	unsigned operands = 0;
 	int at, val;
 
 	fill_tables(u->options, &tables);
@@ -146,6 +162,10 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 		val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
 		if (val == -1)
 			break;
+		if (val == 1 && u->operand && u->argument && operands++ == 1) {
+			optind--; /* the command begins here, without "--" */
+			break;
+		}
 		if (val == 1) {
 			if (take_operand(u, first, target, optarg, e) < 0)
 				return e->code;
@@ -282,6 +302,8 @@ static int unknown_command(const struct cli_command *commands, const char *given
 
 int cli_main(int argc, char **argv, const struct cli_command *commands)
 {
+	static char help_option[] = "--help";
+	char *help[] = { argv[0], NULL, help_option, NULL };
 	struct err e;
 
 	if (argc < 2) {
@@ -290,8 +312,14 @@ int cli_main(int argc, char **argv, const struct cli_command *commands)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
 		return print_commands(commands);
-	if (!strcmp(argv[1], "--version"))
+	if (!strcmp(argv[1], "--version") || (!strcmp(argv[1], "version") && argc == 2))
 		return print_version();
+	if (!strcmp(argv[1], "help") && argc == 2)
+		return print_commands(commands);
+	if (!strcmp(argv[1], "help") && argc == 3) {
+		help[1] = argv[2];
+		argv = help;
+	}
 	for (const struct cli_command *c = commands; c->name; c++) {
 		if (!strcmp(argv[1], c->name))
 			return c->run(argc - 1, argv + 1);

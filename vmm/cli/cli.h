@@ -78,6 +78,12 @@ struct cli_option {
 	{ 0, "no-seccomp", NULL, "the same as --seccomp off", .key = "seccomp", .fixed = "off" }
 /* clang-format on */
 
+/* An option of other programs that fingers type, and what to type here. One without name ends the table. */
+struct cli_foreign {
+	const char *name; /* without the dashes */
+	const char *hint;
+};
+
 /* The help of a command, and what its parser accepts. */
 struct cli_usage {
 	const char *command;
@@ -85,8 +91,10 @@ struct cli_usage {
 	const char *about;    /* whole lines */
 	const struct cli_option *options;
 	cli_setter *argument; /* called for each argument after "--"; NULL: none may follow */
-	cli_setter *operand;  /* called for each other operand; NULL: none is accepted */
+	/* Called for each other operand; NULL: none is accepted. With argument, there is one; the next begins the arguments. */
+	cli_setter *operand;
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
+	const struct cli_foreign *foreign;						/* or NULL */
 	const char *operands; /* for completion: the words that are accepted as operands, or NULL */
 };
 

@@ -37,8 +37,6 @@ static int exec_set_guest(void *target, const char *text, struct err *e)
 {
 	struct exec_options *o = target;
 
-	if (o->guest)
-		return err_set(e, -EINVAL, "there can be only one NAME or PATH; a command stands behind '--'");
 	if (!*text)
 		return err_set(e, -EINVAL, "must not be empty");
 	if (strlen(text) > CONFIG_CONTROL_MAX)
@@ -67,7 +65,7 @@ static const struct cli_option exec_options[] = {
 
 const struct cli_usage cli_exec_usage = {
 	.command = "exec",
-	.synopsis = "[options] NAME|PATH -- COMMAND [ARG...]",
+	.synopsis = "[options] NAME|PATH [--] COMMAND [ARG...]",
 	.about = "Runs COMMAND in the guest of `mayfly run --name NAME`, or `--control PATH` (a\n"
 		 "PATH has a slash), with this stdin, stdout and stderr, and returns its status.\n",
 	.options = exec_options,

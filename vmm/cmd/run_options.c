@@ -1,4 +1,8 @@
 /* The options of `mayfly run`. A new one is a line here that names a key of vmm/config/config_fields.c. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "vmm/base/err.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
@@ -18,16 +22,48 @@ static int run_read_file(void *target, const char *path, struct err *e)
 	return config_read_file(target, path, e);
 }
 
+/* docker's. */
+static const struct cli_foreign run_foreign[] = {
+	{ "rm", "what a guest changes is lost at its end, unless a drive keeps it; leave it out" },
+	{ "interactive", "stdin is always the command's; leave it out" },
+	{ "p", "-n user,tcp=HOST_PORT:GUEST_PORT forwards a port" },
+	{ "publish", "-n user,tcp=HOST_PORT:GUEST_PORT forwards a port" },
+	{ "network", "-n user, or -n tap=NAME" },
+	{ "hostname", "--name NAME" },
+	{ "mount", "-v HOST:/GUEST, or --tmpfs /GUEST" },
+	{ "privileged", "the command is root of a machine of its own; leave it out" },
+	{ "entrypoint", "the program and its arguments stand behind '--'" },
+	{ "detach", "a shell runs it in the background: mayfly run ... &" },
+	{ NULL, NULL },
+};
+
+static int run_set_initrd(void *target, const char *text, struct err *e)
+{
+	if (!strcmp(text, "t") && access(text, F_OK) < 0)
+		return err_set(e, -ENOENT,
+			       "-i is the initrd; for a terminal -t alone, since stdin is always the command's");
+	return cli_set_config_key(target, "initrd", text, e);
+}
+
+static int run_set_cpus(void *target, const char *text, struct err *e)
+{
+	if (strchr(text, '.'))
+		return err_set(
+			e, -EINVAL,
+			"must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time for a VM in a jail");
+	return cli_set_config_key(target, "cpus", text, e);
+}
+
 static const struct cli_option run_options[] = {
 	{ .help = "Guest" },
 	{ 'k', "kernel", "FILE",
 	  "an ELF vmlinux or a bzImage; default: $MAYFLY_KERNEL,\nvmlinux beside mayfly, or in share/mayfly",
 	  .key = "kernel" },
-	{ 'i', "initrd", "FILE", "initial RAM disk", .key = "initrd" },
+	{ 'i', "initrd", "FILE", "initial RAM disk", .key = "initrd", .set = run_set_initrd },
 	{ 'a', "append", "TEXT", "add TEXT to the kernel command line", .key = "append" },
 	{ 0, "cmdline", "TEXT", "TEXT is the whole kernel command line", .key = "cmdline" },
 	{ 0, "entry", "HOW", "auto, linux64 or pvh; default: auto", .key = "entry" },
-	{ 'c', "cpus", "N", "vCPUs, 1 to 32; default: 1", .key = "cpus" },
+	{ 'c', "cpus", "N", "vCPUs, 1 to 32; default: 1", .key = "cpus", .set = run_set_cpus },
 	{ 'm', "mem", "SIZE", "memory: 128M, 2G, ...; default: 128M", .key = "mem" },
 
 	{ .help = "Devices" },
@@ -97,6 +133,7 @@ const struct cli_usage cli_run_usage = {
 	.options = run_options,
 	.argument = cli_add_command_argument,
 	.set_key = cli_set_config_key,
+	.foreign = run_foreign,
 };
 
 int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)

@@ -124,5 +124,12 @@ int config_check(struct config *c, struct err *e)
 	config_complete_command(&c->command);
 	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
-	return c->kernel ? 0 : config_find_kernel(c, e);
+	if (c->kernel)
+		return 0;
+	if (config_find_kernel(c, e) < 0)
+		return e->code;
+	/* A Linux without one panics; another kernel may need none. */
+	if (!c->num_drives && !c->initrd)
+		return err_set(e, -EINVAL, "no root: give -r DIR, -r IMAGE, -d IMAGE or -i INITRD");
+	return 0;
 }
