@@ -350,6 +350,8 @@ fresh_is_gone() {
 	wait_said caught
 	sleep 3
 	kill -INT "$pid"
+	# shellcheck disable=SC2016 # it is the other shell that expands it
+	wait_for bash -c '[ "$(grep -c caught "$0")" = 2 ]' "$BATS_TEST_TMPDIR/out"
 	kill -INT "$pid"
 	sleep 0.3
 	kill -INT "$pid" 2> /dev/null || true

@@ -16,10 +16,11 @@ load helper
 
 @test "end: poweroff and halt are 0" {
 	local word
+	# Our kernel has no ACPI, so it halts instead of powering off; debian.bats has one that powers off.
 	for word in poweroff halt; do
 		run_linux -- "$word -f"
 		assert_equal "$status" 0
-		assert_one_line 'the guest (halted|powered off)'
+		assert_one_line 'the guest halted'
 	done
 }
 
@@ -226,6 +227,7 @@ ended_by() {
 	start_flat echo
 	wait_said '^echo'
 	kill -STOP "$pid"
+	wait_for grep -q '^State:.T' "/proc/$pid/status"
 	kill -CONT "$pid"
 	tell 'still here'
 	wait_said 'still here'
