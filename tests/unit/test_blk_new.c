@@ -157,18 +157,57 @@ static void test_lock_of_a_killed_process(void **state)
 	unlink(path);
 }
 
+/* Pages mapped, and the next descriptor that would be used. */
+static void measure(long *ret_pages, int *ret_fd)
+{
+	char text[128] = "";
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	*ret_pages = strtol(text, NULL, 10);
+	*ret_fd = fd;
+}
+
+/* A drive of each kind leaves nothing behind. */
+static void test_leaves_nothing(void **state)
+{
+	static const struct blk_params kinds[] = { { 0 }, { .direct = true }, { .overlay = true } };
+	struct fix *f = *state;
+	long pages[2];
+	int fd[2];
+	struct err e;
+
+	f->dev->ops->free(f->dev); /* its image is locked */
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(kinds); i++) {
+		struct blk_params params = kinds[i];
+
+		params.id = "data";
+		params.path = f->path;
+		for (unsigned k = 0; k < 3; k++) { /* the first fills what the allocator keeps */
+			mock_init();
+			assert_int_equal(blk_new(&f->dev, &params, mock.loop, &f->d.mem, &e), 0);
+			f->dev->ops->free(f->dev);
+			if (k > 0)
+				measure(&pages[k - 1], &fd[k - 1]);
+		}
+		assert_int_equal(pages[0], pages[1]);
+		assert_int_equal(fd[0], fd[1]);
+	}
+	mock_init();
+	assert_int_equal(blk_new(&f->dev, &(struct blk_params){ .id = "data", .path = f->path }, mock.loop, &f->d.mem,
+				 &e),
+			 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_config),
-		T_RO(test_features),
-		cmocka_unit_test_setup_teardown(test_features, setup_unsafe, teardown),
-		T(test_new_errors),
-		T(test_empty_image),
-		T(test_lock),
-		T_RO(test_lock),
-		T(test_lock_ends),
-		T(test_lock_of_a_killed_process),
+		T(test_leaves_nothing), T(test_config),
+		T_RO(test_features),	cmocka_unit_test_setup_teardown(test_features, setup_unsafe, teardown),
+		T(test_new_errors),	T(test_empty_image),
+		T(test_lock),		T_RO(test_lock),
+		T(test_lock_ends),	T(test_lock_of_a_killed_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
