@@ -4,7 +4,7 @@
  * Theory of operation. The file is hostile. Its header, the program headers and the notes are read once, each bounded,
  * and everything is checked on the copies before guest memory is touched: each PT_LOAD lies within the file and, by its
  * physical address, in RAM between 1 MiB (below it are our own structures) and 3 GiB; no two overlap; the entry points
- * lie in what is loaded. Sections and symbols are not looked at. What a kernel then does is the guest's business.
+ * lie in what is loaded. Sections and symbols are not looked at. mayfly checks nothing else of a kernel.
  *
  * A PVH note (XEN_ELFNOTE_PHYS32_ENTRY) makes a kernel of any ELF file, since nothing else is needed to start it:
  * FreeBSD's has an interpreter and a virtual e_entry, and a file of class 32 has no 64-bit entry point. Without the note

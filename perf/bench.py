@@ -125,7 +125,7 @@ def measure(name, spec, seconds=LAB_SECONDS_MAX, tries=1):
         if not left or done.returncode not in (LAB_TIMED_OUT, LAB_FAILED):
             break
         # Seen in a few of a hundred, of guests that do much work, whatever their monitor.
-        print("perf: the lab did not get to its end: once more", file=sys.stderr)
+        print("perf: the lab did not get to its end: again", file=sys.stderr)
     sys.exit(f"{name}-measure.py failed ({done.returncode})")
 
 

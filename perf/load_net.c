@@ -1,6 +1,7 @@
 /*
- * The streams of perf/net, both ends. What the other end does depends on the first 16 bytes of a connection, which say
- * how long the stream is, and on its port, or the last number of its path:
+ * The streams of perf/net, both ends. The other end acts by the first 16 bytes of a
+ * connection, which give the length of the stream, and by its port, or the last number of
+ * its path:
  *
  *	7001	reads it all, and answers with one byte
  *	7002	sends it

@@ -188,7 +188,7 @@ static const struct net_backend_ops tap_ops = {
 	.free = tap_free,
 };
 
-/* What the kernel can do in both directions. tap_start switches it on. */
+/* Offloads that the kernel has in both directions. tap_start switches them on. */
 static uint64_t tap_offered(int fd)
 {
 	const unsigned tso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;

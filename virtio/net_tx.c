@@ -60,7 +60,7 @@ void net_tx_run(struct net *n)
 		int got;
 
 		if (n->num_free == 0)
-			return; /* net_sent goes on */
+			return; /* net_sent continues */
 		got = virtq_pop(q, &n->chain, &why);
 		if (got == 0) {
 			if (virtq_enable_notify(q))

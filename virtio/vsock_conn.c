@@ -249,7 +249,7 @@ static void conn_read_line(struct vsock_conn *c)
 	}
 }
 
-/* A poll has ended. Returns whether the connection goes on. */
+/* A poll has ended. Returns whether the connection continues. */
 static bool conn_polled(struct vsock_conn *c, struct vsock_poll *poll, int res)
 {
 	vsock_poll_ended(c->v, poll);

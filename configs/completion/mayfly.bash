@@ -11,7 +11,7 @@ _mayfly() {
 		line=${line%%$'\t'*}
 		[ -z "$line" ] || COMPREPLY+=("$line")
 	done <<< "$answer"
-	# A word that goes on.
+	# A word that continues.
 	[ "${#COMPREPLY[@]}" -ne 1 ] || [ "${COMPREPLY[0]}" = "${COMPREPLY[0]%=}" ] || compopt -o nospace
 }
 complete -F _mayfly mayfly

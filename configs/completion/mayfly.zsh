@@ -13,7 +13,7 @@ _mayfly() {
 		word=${line%%$'\t'*}
 		word=${word//:/\\:}:${line#*$'\t'}
 		if [[ $line == *=$'\t'* ]]; then
-			open+=("$word") # a word that goes on
+			open+=("$word") # a word that continues
 		else
 			whole+=("$word")
 		fi

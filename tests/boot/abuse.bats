@@ -458,7 +458,7 @@ full_pipe() {
 	exec {full}>&-
 }
 
-@test "abuse: no space for the log, the timeline, an overlay and a drive: the guest goes on, and it is said" {
+@test "abuse: no space for the log, the timeline, an overlay and a drive: the guest continues, and it is said" {
 	local script=$BATS_TEST_TMPDIR/script
 	truncate -s 32M "$BATS_TEST_TMPDIR/disk"
 	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" fill --rounds 2 > "$script"
@@ -536,7 +536,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$MAYFLY" run --log-level debug -k "$GUESTS
 	said '^done'
 }
 
-@test "abuse: stopped for 3 seconds under load, it goes on where it was" {
+@test "abuse: stopped for 3 seconds under load, it continues where it was" {
 	local dir=$BATS_TEST_TMPDIR
 	truncate -s 32M "$dir/disk"
 	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/../hostile/flood" disk --rounds 400 > "$dir/script"

@@ -128,7 +128,7 @@ $last"
 @test "boot: 5 GiB of RAM, on both sides of the gap below 4 GiB" {
 	local entry
 	for entry in linux64 pvh; do
-		# What the guest takes first is above 4 GiB.
+		# The guest first uses memory above 4 GiB.
 		run_linux -m 5G --entry "$entry" -- 'head -1 /proc/meminfo; cat /proc/iomem | grep RAM;' \
 			'mount -t tmpfs t /tmp; yes | head -c 8388608 > /tmp/y; sha256sum < /tmp/y'
 		assert_equal "$status" 0
@@ -208,7 +208,7 @@ start = ticks()
 time.sleep(2)
 used = ticks() - start
 got = 0
-while got < now + 1000: # and goes on when there is room
+while got < now + 1000: # and continues when there is room
     got += len(ours.recv(65536))
 guest.terminate()
 print("ticks", used, "status", guest.wait())

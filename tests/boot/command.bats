@@ -117,7 +117,7 @@ mf_exec() {
 	mf_run_root -d "$ROOTFS:ro" -- sh -c 'echo x > /new && cat /new; grep " / " /proc/mounts | cut -d" " -f1,3'
 	assert_equal "$status" 0
 	assert_regex "$output" $'^x\n.*overlay'
-	# What is written to one that may be written to is there afterwards.
+	# Writes to a writable one are there afterwards.
 	cp --sparse=always "$ROOTFS" "$BATS_TEST_TMPDIR/root.ext4"
 	mf_run_root -d "$BATS_TEST_TMPDIR/root.ext4" -- sh -c 'mkdir -p /srv; echo kept > /srv/kept'
 	assert_equal "$status" 0
@@ -318,7 +318,7 @@ fresh_is_gone() {
 	assert_equal "$(grep -c '^mayfly: ' <<< "$stderr")" 1
 	assert_regex "$stderr" 'the guest ended before the command had'
 	assert_regex "$stderr" $'(^|\n)guest: why\n'
-	# What was on the console is not said twice.
+	# Text of the console is not repeated.
 	mf_run --console -- reboot -f < /dev/null
 	assert_equal "$status" 125
 	assert_regex "$stderr" 'the guest ended before the command had'

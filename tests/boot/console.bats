@@ -79,7 +79,7 @@ rss_kib() {
 	kill $! 2> /dev/null || true
 }
 
-@test "console: a guest that reads nothing, and does not stop the sender, goes on" {
+@test "console: a guest that reads nothing, and does not stop the sender, continues" {
 	start_linux -- 'stty raw -echo; echo ready; sleep 2; echo alive'
 	wait_said ready
 	yes 0123456789abcdef 2> /dev/null > "$BATS_TEST_TMPDIR/in" 3>&- &

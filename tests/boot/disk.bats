@@ -213,7 +213,7 @@ is_read_only() {
 	wait_end
 }
 
-@test "disk: an image that shrinks under the guest is an I/O error there, and mayfly goes on" {
+@test "disk: an image that shrinks under the guest is an I/O error there, and mayfly continues" {
 	image disk 8M 8388608
 	start_linux -d "$img" -- 'dd if=/dev/vda of=/dev/null bs=4k count=1 2>/dev/null && echo ready; read x;' \
 		'dd if=/dev/vda of=/dev/null bs=4k skip=1500 count=1 || echo failed; dd if=/dev/vda bs=4k skip=100 count=1' \

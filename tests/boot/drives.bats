@@ -2,7 +2,7 @@
 # shellcheck disable=SC2016,SC2030,SC2031,SC2054,SC2153,SC2154 # tests are subshells, variables are of
 # helper.bash, the guest expands what is in single quotes
 #
-# What drives can do beyond reading and writing: overlays, discard, direct I/O, limits, and trouble on the host.
+# Drives, beyond reading and writing: overlays, discard, direct I/O, limits, and trouble on the host.
 
 load helper
 

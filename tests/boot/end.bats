@@ -285,7 +285,7 @@ ended_by() {
 }
 
 # bats test_tags=flat
-@test "end: a guest without a reader goes on to its end" {
+@test "end: a guest without a reader continues to its end" {
 	status=0
 	"$MAYFLY" run -k "$GUESTS/hello.elf" < /dev/null >&- 2> "$BATS_TEST_TMPDIR/err" || status=$?
 	assert_equal "$status" 0

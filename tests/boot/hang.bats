@@ -2,7 +2,7 @@
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 #
 # A VM of which something hangs ends all the same, in time, with its status, the terminal's modes and nothing left behind.
-# What hangs is a thread of the probe (tests/probe/probe.c), or a program of the host.
+# A thread of the probe (tests/probe/probe.c) hangs, or a program of the host.
 
 # bats file_tags=flat
 load helper

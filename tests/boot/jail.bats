@@ -144,7 +144,7 @@ run_as() {
 @test "jail: the open files are those that the VM needs" {
 	need_root
 	truncate -s 1M disk
-	# What the caller has left open is not taken along, least of all a directory.
+	# Files that the caller has left open are not inherited, least of all a directory.
 	exec 60< / 61< /etc/passwd
 	truncate -s 1M disk2
 	start_jailed idle -d disk -d disk2:overlay:overlay-dir=. --vsock v --log log --timeline times
@@ -396,7 +396,7 @@ group=/sys/fs/cgroup/mayfly/test
 @test "jail: a memory limit, or one of threads, that is too small" {
 	MAYFLY=${TRACED:-$MAYFLY} # strace is a process of the group
 	need_controllers
-	# What runs is in memory already, on nobody's account. From a disk it would be dropped and read again without end, which
+	# The program is in memory already, charged to no group. From a disk it would be dropped and read again without end, which
 	# is very slow, but not the end.
 	local dir
 	dir=$(mktemp -d /dev/shm/jail.XXXXXX)

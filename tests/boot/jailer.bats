@@ -43,7 +43,7 @@ start_jail() {
 	started+=("$pid")
 }
 
-# run_apart ARG...: one that goes on when the jailer has ended, and so must not hold the pipe that `run` reads. Sets $status,
+# run_apart ARG...: one that continues when the jailer has ended, and so must not hold the pipe that `run` reads. Sets $status,
 # $stderr, $pid by the pid file, and $output to what the program says.
 run_apart() {
 	status=0

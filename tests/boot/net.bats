@@ -328,7 +328,7 @@ boot_user() {
 	wait_for has_ended "$(< "$BATS_TEST_TMPDIR/passt")"
 }
 
-@test "net: passt dies, the guest goes on; mayfly dies, passt ends" {
+@test "net: passt dies, the guest continues; mayfly dies, passt ends" {
 	boot_user user
 	local passt
 	passt=$(pgrep -P "$pid" -x 'passt.*')

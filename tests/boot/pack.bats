@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 #
-# Packing: directories and archives that become images, and the cache of those. What is packed is read from the image, so
+# Packing: directories and archives that become images, and the cache of those. The packed files are read from the image, so
 # no guest has to run; what a guest sees is in command.bats.
 
 load helper

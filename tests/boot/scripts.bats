@@ -23,7 +23,7 @@ stand_in() {
 	chmod +x "bin/$1"
 }
 
-# A machine that has gcc, and whose apt knows and installs everything but UNKNOWN. What was installed is in the file asked.
+# A machine that has gcc, and whose apt knows and installs everything but UNKNOWN. The file "asked" lists what was installed.
 machine() {
 	stand_in dpkg-query <<< 'for p; do case $p in gcc) echo "installed gcc" ;; -*) ;; *) false ;; esac || lost=1; done; exit ${lost:-0}'
 	stand_in sudo <<< 'exec "$@"'

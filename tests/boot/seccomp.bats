@@ -16,7 +16,7 @@ run_probe() {
 	shift
 	[[ " $sync_kinds " != *" ${what%%:*} "* ]] || set -- --io-engine=sync "$@"
 	[ "${what%%:*}" != outer ] || set -- --jail "$@"
-	# What log and off let pass is in no list.
+	# No list has the calls that log and off allow.
 	if [ -n "${TRACE_DIR:-}" ] && [[ "$*" != *seccomp* ]]; then
 		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$MAYFLY" \
 			run -k "$GUESTS/spin.elf" --vsock "$BATS_TEST_TMPDIR/vsock" "$@" < /dev/null

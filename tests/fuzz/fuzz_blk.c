@@ -42,7 +42,7 @@ static void reset(struct virtio_dev *dev)
 	virtq_stop(&dev->vq[0]);
 }
 
-/* What a discard or a writing of zeroes is of, wherever its data may begin. */
+/* The range of a discard or a writing of zeroes, wherever its data may begin. */
 static void put_ranges(struct input *in)
 {
 	struct virtio_blk_discard_write_zeroes range = { 0 };

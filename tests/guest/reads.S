@@ -1,4 +1,4 @@
-# Reads what arrives, as an interrupt handler does that goes on until there is nothing, and does nothing else: LSR and RBR.
+# Reads what arrives, as an interrupt handler does that continues until there is nothing, and does nothing else: LSR and RBR.
 # The end of that must come: "wrong" after LIMIT bytes without one. Says "read" and resets at ^D.
 .include "flat.inc"
 .set END, 4

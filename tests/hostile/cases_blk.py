@@ -277,7 +277,7 @@ def from_outside(suite, dev):
     with suite.case(dev, "its image is deleted", "H4", ("alone",)) as d:
         d.up().b.hook(lambda vm: os.unlink(image(vm)))
         dev.good(d)
-    with suite.case(dev, "the monitor is stopped and goes on", "H20", ("alone",)) as d:
+    with suite.case(dev, "the monitor is stopped and continues", "H20", ("alone",)) as d:
         d.up().header(Drive.IN, 0).chain(d.buffers(Drive.IN, 0x20000)).send(0)
         d.b.hook(lambda vm: vm.stop_and_go())
         d.completed().answered(Drive.OK)

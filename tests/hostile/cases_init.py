@@ -124,7 +124,7 @@ def failures(suite, dev):
 
 @family(Vsock)
 def connections(suite, dev):
-    """What was lent to init is for it alone, once: its connection goes on."""
+    """A connection lent to init is for it alone, once: it continues."""
     with pretends(suite, dev, "connects twice", {5}) as (init, control):
         init.connect(CONTROL_PORT, RST)
         init.say(control, message(EXIT, value=5))

@@ -100,7 +100,7 @@ class VM:
                 for seconds, name in used if seconds > SPIN_MAX * SPIN_SECONDS]
         return "; ".join(over) or None
 
-    # What the host does in the middle of a case. They return what was wrong, or None.
+    # Actions of the host in the middle of a case. They return the error, or None.
 
     def stop_and_go(self):
         self.process.send_signal(signal.SIGSTOP)

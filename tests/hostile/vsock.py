@@ -57,7 +57,7 @@ class Vsock(Device):
         return ["--vsock", f"{self.name}.sock,cid={GUEST}"]
 
     def receive(self, b, length=4096):
-        """Offers the one buffer of rx, once more."""
+        """Offers the one buffer of rx, again."""
         b.write(self.rx.desc, self.rx.data, 8).write(self.rx.desc + 8, length | WRITE << 32, 8)
         b.write(self.rx.data + 28, 0, 4).add(self.rx.avail + 2, 1, 2).write(self.reg(QUEUE_NOTIFY), 0)
 

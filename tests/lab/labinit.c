@@ -122,7 +122,7 @@ static void loopback_up(void)
 		(void)close(fd);
 }
 
-/* What a machine has before anything of the host is visible on it. */
+/* The machine before any of the host is visible on it. */
 static void boot(void)
 {
 	static const char *const links[][2] = {

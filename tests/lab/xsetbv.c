@@ -1,6 +1,6 @@
 /*
  * xsetbv: whether this host's processor intercepts XSETBV for KVM, as AMD-V and VT-x must. A guest sets XCR0, and asks for
- * it and for the size of the XSAVE area (CPUID 0xd) afterwards, and once more after an exit. It needs nothing of mayfly's:
+ * it and for the size of the XSAVE area (CPUID 0xd) afterwards, and again after an exit. It needs nothing of mayfly's:
  *
  *	gcc -O2 -o /tmp/xsetbv tests/lab/xsetbv.c && /tmp/xsetbv
  *

@@ -1,5 +1,5 @@
 /*
- * What a thread of mayfly that an attacker has taken over would try. Linked into a build of mayfly of its own
+ * Tries what a compromised thread of mayfly would try. Linked into a build of mayfly of its own
  * (build/mayfly-probe), in which each thread calls probe_confined as the first thing behind its filter.
  *
  *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, outer, ...
@@ -46,7 +46,7 @@ int __wrap_io_uring_enable_rings(struct io_uring *r)
 	return __real_io_uring_enable_rings(r);
 }
 
-/* What is submitted, past all filters, is done by the kernel, or refused by the ring. */
+/* Filters do not see submissions: the kernel performs them, or the ring refuses them. */
 static long try_ring(const struct io_uring_sqe *what)
 {
 	struct io_uring_sqe *sqe = ring ? io_uring_get_sqe(ring) : NULL;

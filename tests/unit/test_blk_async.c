@@ -3,7 +3,7 @@
 
 #include "virtio/blk_priv.h"
 
-/* A transfer that goes on byte by byte, over descriptors of odd sizes. */
+/* A transfer that continues byte by byte, over descriptors of odd sizes. */
 static void test_short_transfers(void **state)
 {
 	static const size_t steps[] = { 1, 7, 100, 511, 512, 1000, 4096 };

@@ -125,7 +125,7 @@ static void test_unwritable(void **state)
 	(void)state;
 	assert_true(full >= 0);
 	log_setup(LOG_LEVEL_INFO, full);
-	log_info("lost"); /* and the caller goes on */
+	log_info("lost"); /* and the caller continues */
 	log_setup(LOG_LEVEL_INFO, log_pipe[1]);
 	log_info("kept");
 	assert_non_null(strstr(logged(), "kept\n"));

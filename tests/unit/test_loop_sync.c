@@ -110,7 +110,7 @@ static int write_all(void *arg)
 	return 0;
 }
 
-/* What fd[0] has no room for waits, while the loop goes on, and comes in order; fd[0] is as blocking as before. */
+/* What fd[0] has no room for waits, while the loop continues, and comes in order; fd[0] is as blocking as before. */
 static void check_full(void)
 {
 	int flags = fcntl(fd[0], F_GETFL), last = -1;
@@ -270,7 +270,7 @@ static void test_cancel_what_the_worker_has(void **state)
 	}
 	assert_true(cancelled > 0);
 	assert_int_equal(res[OPS - 1], -ECANCELED);
-	/* And all goes on. */
+	/* And all continues. */
 	loop_call(loop, read_all, NULL);
 	loop_call(loop, drain, NULL);
 	for (unsigned i = 0; i < OPS; i++)

@@ -83,7 +83,7 @@ static void test_queue_registers_frozen(void **state)
 	put_queue(f, 0, 8, DRV_DESC, DRV_AVAIL, DRV_USED);
 	rewrite_queue(f, 0);
 	assert_int_equal(f->note.dev.vq[0].size, 8);
-	/* Ready once more changes nothing; not ready opens the registers again. */
+	/* Ready again changes nothing; not ready opens the registers again. */
 	put(f, VIRTIO_MMIO_QUEUE_READY, 1);
 	put(f, VIRTIO_MMIO_QUEUE_READY, 2);
 	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_READY), 1);

@@ -119,7 +119,7 @@ static void test_numbers(void **state)
 		assert_int_equal(check(&grid[i].h, grid[i].len, all), grid[i].good);
 }
 
-/* What goes on has nothing in it that was not judged. */
+/* What continues has nothing in it that was not judged. */
 static void test_only_checked_fields_pass(void **state)
 {
 	struct virtio_net_hdr_v1 h = {

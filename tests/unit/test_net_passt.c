@@ -345,7 +345,7 @@ static void test_reset_twice(void **state)
 	assert_peer_gets(f, 200); /* of the second frame nothing had been sent */
 }
 
-/* The ring is full at each step: it goes on when there is room. */
+/* The ring is full at each step: it continues when there is room. */
 static void test_ring_full(void **state)
 {
 	struct fix *f = *state;

@@ -326,7 +326,7 @@ static void test_pool_is_full(void **state)
 		drv_desc(&f->q[0], i, BUF(0) + 16U * i, 16, WRITE | (i % 128 < 127 ? NEXT : 0), (uint16_t)(i + 1));
 	drv_publish(&f->q[0], 0);
 	drv_publish(&f->q[0], 128);
-	drv_publish(&f->q[0], 252); /* the last pieces of the second once more: the driver may do so */
+	drv_publish(&f->q[0], 252); /* the last pieces of the second again: the driver may do so */
 	kick(f, NET_RX);
 	assert_int_equal(broken_calls, 0);
 	assert_int_equal(f->fake.num, NET_RX_IOV_MAX);

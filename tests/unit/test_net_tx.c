@@ -205,7 +205,7 @@ static void test_limits(void **state)
 	sent(f, 0, 0);
 	mock_run_tasks();
 	assert_int_equal(f->fake.num_sent, 0);
-	net_set_limit(f->dev, NET_TX, &off, NULL); /* what waits goes on at once */
+	net_set_limit(f->dev, NET_TX, &off, NULL); /* what waits continues at once */
 	mock_time(20000002);
 	assert_int_equal(f->fake.num_sent, 1);
 	sent(f, 0, 0);

@@ -213,7 +213,7 @@ static void test_keys_without_a_terminal(void **state)
 	assert_false(atomic_load(&relay.left));
 }
 
-/* The end of stdin is the command's, and its output goes on. */
+/* The end of stdin is the command's, and its output continues. */
 static void test_end_of_input(void **state)
 {
 	(void)state;

@@ -45,7 +45,7 @@ static void test_pause(void **state)
 	for (unsigned i = 0; i < 20; i++) {
 		await_waits();
 		pause_vcpu();
-		assert_int_equal(w->run->immediate_exit, 0); /* it is not ended once more for nothing */
+		assert_int_equal(w->run->immediate_exit, 0); /* it is not ended again for nothing */
 		gate_open(&w->gate);
 	}
 	await_waits();

@@ -51,7 +51,7 @@ static int open_log(const char *path, struct err *e)
 
 /*
  * The threads of devices log, so a pipe or terminal that nobody reads must not block them. Other
- * processes share the open file of stderr: it is opened once more, non-blocking, for the log
+ * processes share the open file of stderr: it is opened again, non-blocking, for the log
  * alone. Returns the fd, or -1 to log to stderr itself.
  */
 static int reopen_stderr(void)

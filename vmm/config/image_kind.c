@@ -1,4 +1,4 @@
-/* What a file is, by its first bytes; see image_kind.h. */
+/* The kind of a file, by its first bytes; see image_kind.h. */
 #include "vmm/config/image_kind.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* What a file is that stands for a root or a volume, by its first bytes. */
+/* The kind of a file that is used as a root or a volume, by its first bytes. */
 #ifndef MF_CONFIG_IMAGE_KIND_H
 #define MF_CONFIG_IMAGE_KIND_H
 

@@ -241,7 +241,7 @@ static const struct filter_rule unpack_rules[] = {
 	ALLOW(exit_group, "the end"),
 };
 
-/* What a main thread does when it crashes: it dies of the signal, with a core file. */
+/* A crashing main thread dies of the signal, with a core file. */
 #define MAIN_CRASH                                                                                                     \
 	ALLOW(rt_sigaction, "a crash: its signal gets its own action back", INT(1, SIGSEGV)),                          \
 		ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)), ALLOW(rt_sigaction, "the same", INT(1, SIGILL)),      \
@@ -258,7 +258,7 @@ static const struct filter_rule unpack_rules[] = {
 	ALLOW(poll, "the main loop; room for a line on stderr"),                                                       \
 		ALLOW(write, "the handler of a signal notes it", SLOT(1, SLOT_SIGNALS), LEN(3, 1)),                    \
 		ALLOW(write, "messages to the user", INT(1, STDERR_FILENO)), LOG, CLOCK, TERMINAL,                     \
-		RARELY(restart_syscall, "poll goes on after the machine, or the control group, was frozen"),           \
+		RARELY(restart_syscall, "poll continues after the machine, or the control group, was frozen"),         \
 		ALLOW(rt_sigreturn, "a signal handler returns"),                                                       \
 		ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)), MAIN_CRASH,                      \
 		ALLOW(tgkill, "the end by a crash's signal", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID)),               \
@@ -309,7 +309,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(write, "messages to the user, to init and to loops"),
 	FUTEX("locks and conditions"),
 	CLOCK,
-	ALLOW(restart_syscall, "poll goes on after SIGSTOP and SIGCONT"),
+	ALLOW(restart_syscall, "poll continues after SIGSTOP and SIGCONT"),
 	ALLOW(rt_sigreturn, "a signal handler returns"),
 	ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)),
 	ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),

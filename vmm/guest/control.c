@@ -117,7 +117,7 @@ static int send_packet(int fd, const struct init_msg *msg, const void *payload, 
 	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
 }
 
-/* What cannot be sent is for a client that has gone, or does not read: it is closed, and hears of it so. */
+/* A message that cannot be sent means that the client has gone or does not read: its connection is closed. */
 static void answer(struct control_client *c, const struct init_msg *msg, const void *payload, const int *fds,
 		   unsigned num)
 {

@@ -195,7 +195,7 @@ static void take_of_client(struct guest_client *a, const struct init_msg *msg, c
 	}
 }
 
-/* What the channel has no room for is sent when there is some. */
+/* Messages that the channel has no room for are sent when there is room. */
 static void hang_up(struct guest_client *a)
 {
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {

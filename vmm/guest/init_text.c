@@ -15,7 +15,7 @@
 
 _Static_assert(CONFIG_DRIVES_MAX <= 26, "drives are /dev/vda to /dev/vdz");
 
-/* An entry: a letter, its text, and a NUL. What fails is seen by finish. */
+/* An entry: a letter, its text, and a NUL. finish reports failures. */
 static void __attribute__((format(printf, 2, 3))) put(FILE *f, const char *format, ...)
 {
 	va_list args;

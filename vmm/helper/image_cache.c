@@ -22,7 +22,7 @@
 #define SOURCE_CHARS 17 /* of a name: the hash of the source, and '-' */
 #define PART_TRIES 100
 
-/* What an image may be; templates and snapshots will be others. */
+/* The kinds of cached images; templates and snapshots will be others. */
 static const char *const kinds[] = { ".erofs", ".squashfs" };
 
 /* Keys. */
@@ -211,7 +211,7 @@ static bool remove_unused(const struct image_cache *c, const char *name)
 	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_file_of(c, name, fd) && unlinkat(c->fd, name, 0) == 0;
 }
 
-/* Opens the directory once more, to be read from its beginning; NULL with e set. */
+/* Opens the directory again, to be read from its beginning; NULL with e set. */
 static DIR *begin_reading(const struct image_cache *c, struct err *e)
 {
 	int fd = openat(c->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -27,7 +27,7 @@ struct err;
 #define IMAGE_CACHE_MAX_ENV "MAYFLY_CACHE_MAX" /* a size, as parse_size reads it */
 #define IMAGE_KEY_TEXT_MAX 64
 
-/* What the name of an image is made of. The hash (FNV-1a) finds changes; it is no defence against forged ones. */
+/* The parts of the name of an image. The hash (FNV-1a) finds changes; it is no defence against forged ones. */
 struct image_key {
 	uint64_t source, state[2];
 };

@@ -2,7 +2,7 @@
  * Directories and tar archives as images; see image_pack.h.
  *
  * A directory is not quiet while it is packed. When mkfs.erofs fails, and the directory has changed since it was walked
- * through, it is packed once more; else the next walk opens every file, and finds the one that cannot be read.
+ * through, it is packed again; else the next walk opens every file, and finds the one that cannot be read.
  */
 #include "vmm/helper/image_pack.h"
 
@@ -217,7 +217,7 @@ static void say_left_out(const struct pack *p, const struct tree *t)
 			    t->num_left_out > NAMES_SHOWN ? ", and more" : "");
 }
 
-/* What is known of a tree that cannot be packed and does not change. */
+/* Explains why a tree that does not change cannot be packed. */
 static int explain(const struct tree *t, struct err *e)
 {
 	if (t->long_name)
@@ -227,7 +227,7 @@ static int explain(const struct tree *t, struct err *e)
 	return e->code;
 }
 
-/* What the last attempt has left. */
+/* The outcome of the last attempt. */
 struct attempt {
 	bool again;
 	uint64_t state; /* of the tree that could not be packed, or 0, */

@@ -7,7 +7,7 @@
  * (--pid) into a pipe, its stdout: by then it has bound all ports, or it has ended, and no guest runs before that is known.
  *
  * What it says goes into a pipe, of which the last line is quoted when it ends by itself. The pipe is non-blocking: of a
- * passt that says more than a pipe holds, the rest is lost, and it goes on.
+ * passt that says more than a pipe holds, the rest is lost, and it continues.
  */
 #include "vmm/helper/passt.h"
 

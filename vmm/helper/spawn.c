@@ -48,7 +48,7 @@ become(char *const argv[], const int fd[SPAWN_FDS], int report, pid_t parent, in
 		if (!put_fd(high[i], i))
 			_exit(1);
 	(void)fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC); /* cannot fail */
-	/* What our own caller has handed down need not have CLOEXEC: a tap (fd=N), or what a shell has left open. */
+	/* Inherited files may lack CLOEXEC: a tap (fd=N), or a file that a shell has left open. */
 	closefrom(REPORT_FD + 1);
 	execvp(argv[0], argv);
 	code = errno;

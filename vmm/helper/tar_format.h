@@ -19,7 +19,7 @@ struct tar_field {
 	char at[12], len[12];
 };
 
-/* What the rest of the header of a sparse file is, and a block behind it. */
+/* The rest of a sparse file's header, and a block after it. */
 struct tar_sparse {
 	char times[36], unused[5];
 	struct tar_field piece[4];

@@ -39,7 +39,7 @@ struct tree {
 };
 
 /*
- * Walks through it. What vanishes meanwhile is not there. Returns 0, or -errno with e set to what cannot be packed, by its
+ * Walks through it. Files that vanish meanwhile are ignored. Returns 0, or -errno with e set to what cannot be packed, by its
  * name, and what to do about it. tree_done is to be called in any case.
  */
 int tree_scan(struct tree *t, struct err *e);

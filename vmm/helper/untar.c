@@ -53,7 +53,7 @@ struct untar {
 	char buffer[BUFFER_SIZE];
 };
 
-/* What the next member is, checked. */
+/* The header of the next member, checked. */
 struct member {
 	char kind;
 	mode_t mode;

@@ -286,7 +286,7 @@ static const char *directory_of(char *path)
 
 /*
  * Drops the rights that are no longer needed: only names of sockets and groups are still to be
- * removed. Without Landlock it goes on with capabilities and filter. Returns 0, or -errno with e
+ * removed. Without Landlock it continues with capabilities and filter. Returns 0, or -errno with e
  * set if there is no filter.
  */
 static int confine_outer(const struct outer *o, struct err *e)

@@ -22,7 +22,7 @@ static int vm_report_command(const struct vm *vm)
 	return (int)vm->outcome.status;
 }
 
-/* What the guest has said last, if nobody has seen it: the console of a command is not shown. */
+/* The last lines of the guest, if they were not shown: the console of a command is not. */
 static void vm_report_last_lines(const struct vm *vm)
 {
 	const char *line;
