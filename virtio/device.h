@@ -35,8 +35,8 @@ struct virtio_ops {
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *buf, uint32_t len);
 
 	/*
-	 * DRIVER_OK: features are in dev->features and the ready queues are started (virtq_pop finds nothing in the
-	 * others). Returns 0 or -errno, and then there is nothing to reset. Ready queues are kicked after it.
+	 * DRIVER_OK: dev->features is set and the ready queues are started; virtq_pop finds nothing in the
+	 * others. Returns 0, or -errno and there is nothing to reset. The transport then kicks ready queues.
 	 */
 	int (*activate)(struct virtio_dev *dev);
 
@@ -44,12 +44,12 @@ struct virtio_ops {
 	void (*kick)(struct virtio_dev *dev, unsigned index);
 
 	/*
-	 * End of activity: stop taking requests, cancel and wait until nothing is in flight. When it returns, the device
-	 * touches no guest memory and calls nothing. Queues are stopped by the transport afterwards.
+	 * Stops taking requests, cancels those in flight and waits for them. Afterwards the device touches
+	 * no guest memory and makes no call. The transport then stops the queues.
 	 */
 	void (*reset)(struct virtio_dev *dev);
 
-	/* Frees the device, which is not active. NULL is not passed. */
+	/* Frees the device, which is not active and not NULL. */
 	void (*free)(struct virtio_dev *dev);
 };
 
@@ -58,7 +58,7 @@ struct virtio_dev {
 	struct loop *loop;
 	const struct mem *mem;
 	struct mmio *mmio; /* set by mmio_new */
-	uint64_t offered;  /* feature bits of the device's own; the transport adds those of ring and transport */
+	uint64_t offered;  /* the device's feature bits; the transport adds its own and the ring's */
 	uint64_t features; /* what the driver accepted */
 	const char *id;	   /* the user's name for it, in messages */
 	struct virtq vq[VIRTIO_QUEUES_MAX];

@@ -1,10 +1,10 @@
 /*
- * The virtio-mmio transport, version 2 (virtio 1.2 §4.2); see mmio.h. This file has the loop's side: notifications,
- * interrupts, activation and reset; mmio_regs.c has the vCPUs' side, the registers.
+ * The virtio-mmio transport, version 2 (virtio 1.2 §4.2); see mmio.h. This file is the loop's side:
+ * notifications, interrupts, activation and reset. mmio_regs.c is the vCPUs' side, the registers.
  *
- * Theory of operation. Each device has a window of MMIO_WINDOW_SIZE bytes: control registers of 32 bits below 0x100,
- * the device's configuration space from there. A guest access ends KVM_RUN on some vCPU thread and comes in through
- * mmio_access; what the device does about it happens on the device's loop.
+ * Theory of operation. Each device has a window of MMIO_WINDOW_SIZE bytes: 32-bit control registers
+ * below 0x100, then the device's configuration space. A guest access is an exit from KVM_RUN on a
+ * vCPU thread, which calls mmio_access. The device itself works on its loop.
  *
  *                  ACKNOWLEDGE    DRIVER     FEATURES_OK        DRIVER_OK
  *   0 (after reset) ---------> A ------> AD -----------> ADF -------------> active
@@ -86,7 +86,7 @@ void mmio_config_changed(struct virtio_dev *dev)
 {
 	struct mmio *m = dev->mmio;
 
-	/* Release: the new contents are there before the new number. Pairs with the acquire in mmio_read. */
+	/* Release: the new contents are visible before the new number. Pairs with the acquire in mmio_read. */
 	__atomic_fetch_add(&m->generation, 1, __ATOMIC_RELEASE);
 	if (!(mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK))
 		return; /* §2.1.2: no notification before DRIVER_OK */

@@ -29,7 +29,7 @@ struct mmio_irq {
 int mmio_new(struct mmio **ret, struct virtio_dev *dev, const struct kvm *kvm, uint64_t gpa, struct mmio_irq irq,
 	     struct err *e);
 
-/* The device is reset or its loop has stopped. Before ops->free of the device. NULL is fine. */
+/* Call it after the device's reset or the end of its loop, and before ops->free. Accepts NULL. */
 void mmio_free(struct mmio *mmio);
 
 /* A guest access to the window; a bus_handler with ctx = the struct mmio. vCPU threads, several at once. */

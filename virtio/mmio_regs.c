@@ -18,11 +18,11 @@
 #define MMIO_MAGIC 0x74726976U	/* "virt" */
 #define MMIO_VENDOR 0x796c664dU /* "Mfly" */
 
-/* What the transport offers for every device. Not: ACCESS_PLATFORM, IN_ORDER, NOTIFICATION_DATA, RING_RESET. */
+/* Offered for every device. Not offered: ACCESS_PLATFORM, IN_ORDER, NOTIFICATION_DATA, RING_RESET. */
 #define MMIO_FEATURES                                                                                                  \
 	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC)
 
-/* The driver's progress (§3.1.1), without DEVICE_NEEDS_RESET, which is the device's. */
+/* The driver's progress (§3.1.1). DEVICE_NEEDS_RESET is not part of it: the device sets that. */
 #define STATE_RESET 0U
 #define STATE_A VIRTIO_CONFIG_S_ACKNOWLEDGE
 #define STATE_AD (STATE_A | VIRTIO_CONFIG_S_DRIVER)
@@ -31,7 +31,7 @@
 #define FAILED VIRTIO_CONFIG_S_FAILED
 #define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
 
-/* The legal writes to Status, but for 0, which is always legal. Each only adds bits. */
+/* The legal writes to Status, besides 0. Each only adds bits. */
 static const struct {
 	uint8_t from, to;
 } mmio_transitions[] = {
@@ -293,8 +293,8 @@ static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:
 		/*
-		 * Only where KVM could not take the ioeventfd; which the thread, by its filter, could not write. A race
-		 * with reset does no harm: the loop, which decides, ignores what comes while it is not active.
+		 * Only where KVM has no ioeventfd. The thread's filter forbids writing to that eventfd, hence the
+		 * call. A race with reset is harmless: the loop ignores notifications while the device is inactive.
 		 */
 		if (value < m->dev->ops->num_queues && mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK) {
 			struct mmio_notify n = { .m = m, .index = value };
@@ -354,7 +354,7 @@ void mmio_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsig
 		mmio_access_config(m, (uint32_t)(offset - VIRTIO_MMIO_CONFIG), is_write, data, len);
 		return;
 	}
-	/* §4.2.2.2: control registers are accessed with aligned 32 bits, nothing else. */
+	/* §4.2.2.2: control registers take aligned 32-bit accesses only. */
 	if (len != sizeof(value) || offset % sizeof(value)) {
 		if (!is_write)
 			memset(data, 0, len);

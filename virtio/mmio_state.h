@@ -53,7 +53,7 @@ static inline uint32_t mmio_status(const struct mmio *m)
 	return __atomic_load_n(&m->status, __ATOMIC_ACQUIRE);
 }
 
-/* Release: pairs with mmio_status. An or: the loop's NEEDS_RESET and a vCPU's step do not undo each other. */
+/* Release: pairs with mmio_status. An atomic or, so that the loop's NEEDS_RESET and a vCPU's step both stay. */
 static inline void mmio_status_add(struct mmio *m, uint32_t bits)
 {
 	__atomic_fetch_or(&m->status, bits, __ATOMIC_RELEASE);

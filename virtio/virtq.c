@@ -7,20 +7,20 @@
  * virtq_push puts the head into the used ring (§2.7.8) and raises used->idx. Both indices run freely from 0 to 65535 and
  * wrap there, not at the queue size.
  *
- * States: stopped (all zero) -> virtq_start -> working -> broken, after the driver has lied -> virtq_stop -> stopped. A
- * broken queue gives nothing more, but what is in flight may still be pushed.
+ * States: stopped (all zero) -> virtq_start -> working -> broken, on a protocol error -> virtq_stop ->
+ * stopped. virtq_pop fails on a broken queue, but requests in flight may still be pushed.
  *
- * The other side runs at the same time, on a vCPU, and may be hostile:
- *  - Each ring word is one __atomic access of its natural size, each descriptor is copied once and only the copy is
- *    judged, so that a second vCPU that rewrites a descriptor changes nothing that was checked.
- *  - A chain is bounded three times: no table is walked for more steps than it has entries (a loop), no chain has more
- *    than VIRTQ_CHAIN_MAX descriptors (the iovec), no chain has more than 4 GiB (§2.7.4.1). Indirect tables (§2.7.5.3)
+ * The driver runs at the same time, on a vCPU, and may be hostile:
+ *  - Each ring word is one __atomic access of its natural size. Each descriptor is copied once and
+ *    only the copy is checked, so another vCPU cannot change it after the check.
+ *  - A chain has three bounds: the steps through a table are at most its entries (a loop), descriptors
+ *    at most VIRTQ_CHAIN_MAX (the iovec), bytes at most 4 GiB (§2.7.4.1). Indirect tables (§2.7.5.3)
  *    neither nest nor chain on.
- *  - A head that is in flight cannot be taken again, so no more than size requests exist, and each is completed once.
+ *  - A head in flight cannot be taken again. So at most size requests exist, and each completes once.
  *
- * Notifications are suppressed both ways, with a flag (§2.7.7, §2.7.10) or, with EVENT_IDX, with an index in the last
- * word of the other ring. Both need a full barrier: each side first publishes its own word and then reads the other's,
- * so at least one of the two sees the other's new value.
+ * Each side can suppress the other's notifications, by a flag (§2.7.7, §2.7.10) or, with EVENT_IDX, by
+ * an index in the last word of the other ring. Both need a full barrier: each side publishes its own
+ * word, then reads the other's, so at least one of the two sees the other's new value.
  */
 #include "virtio/virtq.h"
 

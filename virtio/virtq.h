@@ -23,7 +23,7 @@ struct virtq_used;
 #define VIRTQ_CHAIN_MAX 128 /* descriptors in a chain; a longer one is a protocol error (devices say so: seg_max) */
 
 struct virtq {
-	/* Set through the transport's registers while the queue is not ready. */
+	/* Registers, written while the queue is not ready. */
 	uint16_t size;
 	bool ready;
 	uint64_t desc_gpa, avail_gpa, used_gpa;
@@ -62,27 +62,27 @@ int virtq_start(struct virtq *q, const struct mem *mem, bool event_idx, bool ind
 void virtq_stop(struct virtq *q);
 
 /*
- * Takes the next available chain. 1: *chain is filled. 0: none, or the queue is not started. -EPROTO: the driver broke
- * the protocol, *ret_why is a phrase for the log and the queue is broken.
+ * Takes the next available chain. 1: *chain is filled. 0: there is none, or the queue is not started.
+ * -EPROTO: the driver broke the protocol; *ret_why is a phrase for the log, and the queue is broken.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why);
 
-/* Gives back the chain popped last, as if it had not been taken. Nothing may have been popped or pushed since. */
+/* Undoes the last virtq_pop. Nothing may have been popped or pushed since. */
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
 
 /* Returns a popped head to the driver; len is how many bytes of its in buffers were written. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t len);
 
-/* The two halves of virtq_push, for several heads that the driver must see at once: virtq_fill for each, virtq_flush. */
+/* The two halves of virtq_push: virtq_fill for each head, then virtq_flush shows all to the driver at once. */
 void virtq_fill(struct virtq *q, uint16_t head, uint32_t len);
 void virtq_flush(struct virtq *q);
 
-/* Whether the driver wants an interrupt for what was pushed since this was last asked (§2.7.7, §2.7.10). */
+/* Whether the driver wants an interrupt for what was pushed since the last call (§2.7.7, §2.7.10). */
 bool virtq_needs_interrupt(struct virtq *q);
 
 /*
- * Asks the driver to notify on the next available buffer. True: there is one already, pop again, the notification may
- * not come. Call it when virtq_pop has returned 0.
+ * Asks the driver to notify on the next available buffer. Call it when virtq_pop has returned 0. True:
+ * a buffer has come meanwhile, perhaps without a notification; pop again.
  */
 bool virtq_enable_notify(struct virtq *q);
 

@@ -1,25 +1,29 @@
 /*
  * virtio-vsock (virtio 1.2 §5.10); see vsock.h.
  *
- * Theory of operation. Three queues: what the guest is sent (rx), what it sends (tx), and events, of which there are none.
- * Each packet is a header and perhaps data. This file takes packets out of tx and gives them to their connection, and
- * gives buffers of rx to the connections that have something to say, one packet each in turn.
+ * Theory of operation. There are three queues: rx (packets for the guest), tx (packets of the guest)
+ * and events, which is never used. A packet is a header and perhaps data. This file takes packets
+ * out of tx and hands them to their connection. It gives buffers of rx to connections in the ready
+ * list, one packet each in turn.
  *
- *   kick(tx), kick(rx), a poll of a socket (vsock_conn.c, vsock_unix.c), a tick -> run, mostly at the end of the turn (vsock_run):
- *        run_writable: what waits in buffers ... sendmsg                  (vsock_flow.c)
- *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg        (vsock_conn.c)
+ *   kick(tx), kick(rx) -> run
+ *   a poll of a socket, a tick -> vsock_wake -> run, at the end of the loop's turn
+ *        run_writable: vsock_next_writable -> conn_flush ... sendmsg
+ *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg -> virtq_push
  *        run_rx: virtq_pop -> conn_next ... recvmsg, or a control packet -> virtq_push
  *
- * Guest memory is touched only between pop and push, in this thread: no operation of the ring holds a buffer of the
- * guest. The ring only polls, so reset has nothing to wait for but polls that it has cancelled.
+ * Guest memory is touched only between pop and push, on this thread: no operation of the ring holds
+ * a buffer of the guest. The ring only polls, so reset waits for nothing but cancelled polls.
  *
- * Memory. Answers must not need room in rx, because the guest may wait for us to take packets before it gives buffers
- * (§5.10.6.1). What connections have to say are bits in them (vsock_due). What belongs to no connection is refused by
- * RST; there is room for VSOCK_REFUSALS_MAX of these, and when that is used up, tx waits for rx, as the specification
- * allows. Connections and their buffers are mapped once and touched when they are used.
+ * Memory. Answers must not need room in rx, because the guest may wait for us to take packets before
+ * it gives buffers (§5.10.6.1). A connection keeps the packets that it owes as bits (vsock_due). A
+ * packet without a connection is refused by RST. At most VSOCK_REFUSALS_MAX of these are queued; then
+ * tx waits for rx, as the specification allows. Connections and their buffers are mapped once, and
+ * their pages are touched when they are used.
  *
- * Hostile packets. A header that is cut short or not from the guest's own address is dropped. Any other nonsense is
- * answered with RST and ends the connection that it names. A buffer in rx without room for data breaks the device.
+ * Hostile packets. A short header, or one with another source than the guest's CID, is dropped. Any
+ * other nonsense is answered with RST and ends the connection that it names. An rx buffer without
+ * room for data breaks the device.
  */
 #include "virtio/vsock.h"
 
@@ -61,7 +65,7 @@ static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 	struct virtio_vsock_hdr h;
 	struct vsock_conn *c;
 
-	/* Not from where the guest is: there is nobody to answer. */
+	/* A false source has nobody to answer to. */
 	if (virtq_copy_out(chain, 0, &h, sizeof(h)) < sizeof(h) || h.src_cid != v->cid)
 		return;
 	if (h.dst_cid == VSOCK_HOST_CID && h.type == VIRTIO_VSOCK_TYPE_STREAM) {
@@ -80,7 +84,7 @@ static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 	vsock_refuse(v, &h);
 }
 
-/* Takes packets while there are any, and room for refusals. Returns whether it has to go on in another turn. */
+/* Takes packets while there are any, and room for refusals. Returns whether another turn is needed. */
 static bool run_tx(struct vsock *v)
 {
 	struct virtq *q = &v->dev.vq[TX];
@@ -101,7 +105,7 @@ static bool run_tx(struct vsock *v)
 			take_packet(v, &chain);
 			virtq_push(q, chain.head, 0);
 			mmio_used(&v->dev, TX);
-			bytes += MF_MIN(chain.out_len, VSOCK_BUF_SIZE); /* of more it has taken none */
+			bytes += MF_MIN(chain.out_len, VSOCK_BUF_SIZE); /* of a longer packet nothing was taken */
 			if (bytes >= VSOCK_BYTES_MAX)
 				break;
 		} else if (!virtq_enable_notify(q)) {
@@ -120,7 +124,7 @@ static bool give_packet(struct vsock *v, struct virtio_vsock_hdr *h, const struc
 	return vsock_next_refusal(v, h) || conn_next(vsock_next_ready(v), h, chain);
 }
 
-/* Fills buffers while there are any, and something to put in. Returns whether it has to go on in another turn. */
+/* Fills buffers while there are any, and packets for them. Returns whether another turn is needed. */
 static bool run_rx(struct vsock *v)
 {
 	struct virtq *q = &v->dev.vq[RX];
@@ -156,7 +160,7 @@ static bool run_rx(struct vsock *v)
 	return true;
 }
 
-/* To the host: what waits in buffers. Returns whether it has to go on in another turn. */
+/* Writes buffers to the host. Returns whether another turn is needed. */
 static bool run_writable(struct vsock *v)
 {
 	struct vsock_conn *c;
@@ -167,14 +171,14 @@ static bool run_writable(struct vsock *v)
 	return !TAILQ_EMPTY(&v->writable);
 }
 
-/* Moves what can be moved, both ways. */
+/* Moves packets and data, both ways. */
 static void run(struct vsock *v)
 {
 	bool more = run_writable(v);
 
 	more = (v->tx_more && run_tx(v)) || more;
 	more = run_rx(v) || more;
-	/* Room for refusals may have come only now. */
+	/* run_rx may have made room for refusals. */
 	if (more || (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX))
 		vsock_wake(v);
 }
@@ -249,7 +253,7 @@ static void vsock_kick(struct virtio_dev *dev, unsigned index)
 
 	if (index == TX)
 		v->tx_more = true;
-	run(v); /* the guest waits; with the end of the turn that is three times in one, at most */
+	run(v); /* at once, since the guest waits; three times in a turn at most, with the task */
 }
 
 static int vsock_activate(struct virtio_dev *dev)
@@ -287,7 +291,7 @@ static void vsock_config_read(struct virtio_dev *dev, uint32_t offset, void *buf
 	memcpy(buf, (const char *)&config + offset, len);
 }
 
-/* On the loop: takes what the guest has sent without a notification. */
+/* On the loop: takes packets that the guest did not notify us of. */
 static int vsock_look_again(void *arg)
 {
 	struct vsock *v = arg;
@@ -299,7 +303,7 @@ static int vsock_look_again(void *arg)
 	return 0;
 }
 
-/* On the loop: whether the host has not taken all yet. What waits for room for refusals is not for the host. */
+/* On the loop: whether data for the host is left. Packets that wait for room for refusals are none. */
 static int vsock_unfinished(void *arg)
 {
 	const struct vsock *v = arg;
@@ -319,7 +323,7 @@ void vsock_finish(struct virtio_dev *dev, unsigned timeout_ms)
 	struct vsock *v = to_vsock(dev);
 
 	(void)loop_call(dev->loop, vsock_look_again, v);		   /* returns 0 */
-	(void)loop_call_until(dev->loop, vsock_unfinished, v, timeout_ms); /* what is left then is lost */
+	(void)loop_call_until(dev->loop, vsock_unfinished, v, timeout_ms); /* the rest is lost */
 }
 
 static void vsock_free(struct virtio_dev *dev)
@@ -346,7 +350,7 @@ static void *map_lazily(size_t size)
 
 	if (map == MAP_FAILED)
 		return NULL;
-	/* A hint: a huge page would cost what the untouched part saves. A kernel without them refuses, rightly. */
+	/* A hint: huge pages would touch what is to stay untouched. A kernel without them returns an error. */
 	(void)madvise(map, size, MADV_NOHUGEPAGE);
 	return map;
 }

@@ -16,7 +16,6 @@
  * its socket (POLLHUP after EOF), the guest gets SHUTDOWN both ways if no data was lost, else RST.
  * A host that reads no more (EPIPE) causes SHUTDOWN(RCV), and RST once its own stream has ended.
  */
-#define MF_LOG_MODULE "vsock"
 #include <errno.h>
 #include <poll.h>
 #include <string.h>

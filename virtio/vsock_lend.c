@@ -1,7 +1,8 @@
 /*
- * Sockets of mayfly itself that the guest reaches by a port number: each for one connection. They come before the names
- * in the file system (vsock_unix.c), and are what init in the guest talks through. The guest's kernel gives ports below
- * VSOCK_PRIVILEGED_PORTS to no program without CAP_NET_BIND_SERVICE, so nobody else in the guest can take them.
+ * Sockets that mayfly lends to the guest under a port number, each for one connection. The guest's
+ * init talks through them. They take precedence over names in the file system (vsock_unix.c). A
+ * program in the guest needs CAP_NET_BIND_SERVICE to connect from a port below
+ * VSOCK_PRIVILEGED_PORTS, so other programs cannot take them.
  */
 #include <errno.h>
 #include <unistd.h>
