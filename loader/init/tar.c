@@ -308,7 +308,7 @@ static void tar_directory(struct tar *tar, int fd)
 	char entries[ENTRIES_BYTES] __attribute__((aligned(8)));
 	size_t len = tar->len;
 	struct statfs statfs;
-	long n;
+	long n = 0;
 
 	if (fstatfs(fd, &statfs) == 0 &&
 	    (statfs.f_type == PROC_MAGIC || statfs.f_type == SYSFS_MAGIC || statfs.f_type == CGROUP2_MAGIC))
