@@ -271,6 +271,25 @@ static void test_write_across_a_hole(void **state)
 }
 
 /* Many share the image, and nobody may write to it meanwhile. */
+/* A write beside the hole is none to it: the room of the hole is free again. */
+static void test_write_beside_a_hole(void **state)
+{
+	struct virtio_blk_discard_write_zeroes range = { .sector = 0, .num_sectors = 8 };
+	struct fix *f = *state;
+
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 0, 8), VIRTIO_BLK_S_OK);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 8, 8), VIRTIO_BLK_S_OK);
+	memcpy(data(f, 1), &range, sizeof(range));
+	request(f, 1, VIRTIO_BLK_T_DISCARD, 0, sizeof(range));
+	drv_desc(&f->d, 4, DATA(1), sizeof(range), NEXT, 5);
+	request(f, 0, VIRTIO_BLK_T_OUT, 8, 4096);
+	kick(f);
+	assert_int_equal(mock.num, 2);
+	mock_do(1);
+	mock_do(0);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 24, 1), VIRTIO_BLK_S_OK);
+}
+
 static void test_shares_the_image(void **state)
 {
 	struct fix *f = *state;
@@ -298,6 +317,7 @@ int main(void)
 		T_WITH(test_reset_keeps_the_count, setup_small),
 		T_WITH(test_failed_discard_grants_nothing, setup_small),
 		T_WITH(test_write_across_a_hole, setup_small),
+		T_WITH(test_write_beside_a_hole, setup_small),
 		T_WITH(test_shares_the_image, setup_overlay),
 	};
 

@@ -194,6 +194,16 @@ static void test_clock_goes_back(void **state)
 	assert_true(take(&r, 1, 1001 * MS));
 }
 
+/* A refill time beyond what nanoseconds can count is a very long one, not a short one. */
+static void test_longest_refill(void **state)
+{
+	struct ratelimit r = limiter(1, 0, UINT64_MAX / MS + 2, 0);
+
+	(void)state;
+	assert_true(take(&r, 1, 0));
+	assert_false(take(&r, 1, UINT64_MAX / 2));
+}
+
 /* A bucket that is full does not save up a part of a token. */
 static void test_full_has_no_fraction(void **state)
 {
@@ -258,6 +268,7 @@ int main(void)
 		cmocka_unit_test(test_charge_without_asking),
 		cmocka_unit_test(test_both_buckets),
 		cmocka_unit_test(test_clock_goes_back),
+		cmocka_unit_test(test_longest_refill),
 		cmocka_unit_test(test_full_has_no_fraction),
 		cmocka_unit_test(test_set_at_run_time),
 		cmocka_unit_test(test_edges),
