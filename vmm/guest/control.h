@@ -16,7 +16,7 @@ struct unix_socket;
 
 /* One client, as the monitor has it. */
 struct control_client {
-	int fd;		 /* non-blocking; or -1: it has gone, or there is none */
+	int fd;		 /* non-blocking; or -1: not connected */
 	unsigned number; /* of its command, fixed */
 	bool running;	 /* the guest has that, whether the client is here or not */
 	bool hung_up;	 /* the client has gone, and the guest was notified */
@@ -28,7 +28,7 @@ struct control_client {
  */
 int control_listen(struct unix_socket *name, const char *path, struct err *e);
 
-/* Takes a client that waits, if there is one; or closes it, with a sentence. Returns 0 or accept4(2)'s -errno. */
+/* Accept a waiting client; the second one refuses it and closes it. Return 0 or accept4(2)'s -errno. */
 int control_client_open(struct control_client *c, int listen_fd);
 int control_turn_away(int listen_fd);
 void control_client_close(struct control_client *c);
@@ -40,7 +40,7 @@ void control_client_close(struct control_client *c);
  */
 int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload);
 
-/* Answers INIT_MSG_RUN: with the streams, which stay the caller's; or INIT_MSG_FAILED. Then a message of the guest. */
+/* Answer INIT_MSG_RUN with the streams, which stay the caller's, or with INIT_MSG_FAILED; forward a message of the guest. */
 void control_client_accept(struct control_client *c, const int fd[STDIO_RELAY_STREAMS]);
 void control_client_refuse(struct control_client *c, const char *text);
 void control_client_tell(struct control_client *c, const struct init_msg *msg, const char *payload);

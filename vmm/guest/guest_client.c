@@ -1,10 +1,11 @@
 /*
- * The monitor's talk with its init in the guest; see guest_client.h.
+ * The monitor's client of init in the guest; see guest_client.h.
  *
- * Theory of operation. init connects by vsock to ports for which the device was lent one end of a socket pair each; the
- * other end of the control connection is here (init_conn.c), those of the streams of command 0 are in the session
- * (stdio_relay.c). For each further command, `mayfly exec` connects to the control socket and gets its ends of the streams as
- * descriptors, so that its data never passes through here:
+ * Theory of operation. init connects by vsock. For each port that it may connect to, the
+ * device has been lent one end of a socket pair. The other end of the control connection is
+ * here (init_conn.c). Those of the streams of command 0 are in the relay (stdio_relay.c).
+ * For each further command, `mayfly exec` connects to the control socket and receives its
+ * ends of the streams as descriptors. Its data never passes through here:
  *
  *	mayfly exec -- INIT_MSG_RUN --> mayfly: pairs made, lent to the guest -- INIT_MSG_RUN --> init
  *	            <- INIT_MSG_RUN + ends of the streams --
@@ -50,7 +51,7 @@ struct guest_client {
 	struct stdio_relay relay; /* of command 0 */
 	struct unix_socket name;  /* the control socket; without a path: there is none */
 	bool hello, started, exited, told, accept_warned;
-	uint64_t accept_after_ms; /* until when nobody is accepted; or 0 */
+	uint64_t accept_after_ms; /* no client is accepted before; or 0 */
 	unsigned status, flags;
 	char text[TEXT_MAX]; /* printable */
 	char *payload;	     /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
@@ -68,7 +69,7 @@ static int send_msg(struct guest_client *a, enum init_msg_type type, unsigned nu
 	return r;
 }
 
-/* Lends a descriptor, which is gone then in any case. */
+/* Lends a descriptor, which is the device's or closed on return. */
 static int lend(struct guest_client *a, uint32_t port, int fd, struct err *e)
 {
 	int r = vsock_lend(a->vsock, port, fd);
@@ -154,7 +155,7 @@ void guest_client_free(struct guest_client *a)
 	unix_socket_done(&a->name);
 	free(a->payload);
 	a->payload = NULL;
-	/* The session's threads may be at work until the process ends, in a: it stays. */
+	/* The relay's threads use a until the process ends, so it is not freed. */
 }
 
 static void tell_if_over(struct guest_client *a)
@@ -181,13 +182,13 @@ static struct control_client *client_of(struct guest_client *a, uint32_t number)
 	return number >= 1 && number <= MF_ARRAY_SIZE(a->client) ? &a->client[number - 1] : NULL;
 }
 
-/* A command of `mayfly exec` has started or is over. */
+/* A command of `mayfly exec` has started or ended. */
 static void take_of_client(struct guest_client *a, const struct init_msg *msg, const char *payload)
 {
 	struct control_client *c = client_of(a, msg->number);
 
 	if (!c || !c->running)
-		return; /* a guest that makes something up */
+		return; /* the guest invents a command */
 	control_client_tell(c, msg, payload);
 	if (msg->type == INIT_MSG_EXIT) {
 		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
@@ -242,7 +243,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 	}
 }
 
-/* A client wants a command: makes its streams, and tells the guest. */
+/* Makes the streams of a client's command, and asks the guest to run it. */
 static void run_for_client(struct guest_client *a, struct control_client *c, const struct init_msg *msg,
 			   const char *payload)
 {
@@ -284,7 +285,7 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		return;
 	if (r < 0) {
 		control_client_close(c);
-		a->accept_after_ms = 0; /* there is a descriptor now */
+		a->accept_after_ms = 0; /* a descriptor is free */
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {
 		run_for_client(a, c, &msg, a->payload);
 	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {
@@ -302,7 +303,7 @@ static void accept_client(struct guest_client *a)
 			free_one = &a->client[i];
 	r = free_one ? control_client_open(free_one, a->name.fd) : control_turn_away(a->name.fd);
 	if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -ENOBUFS)
-		return; /* what else can be is a client that has gone again */
+		return; /* with any other error, the client has disconnected already */
 	if (!a->accept_warned)
 		log_warn("a client of the control socket has to wait: %s; continuing", strerror(-r));
 	a->accept_warned = true;
@@ -325,7 +326,7 @@ int guest_client_timeout(const struct guest_client *a, int max_ms)
 
 unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds)
 {
-	/* Who cannot be accepted would keep poll(2) from waiting: nobody is listened to for a while. */
+	/* A client that cannot be accepted would keep poll(2) from waiting: it waits instead. */
 	bool paused = accept_pause_ms(a) > 0;
 	unsigned n = 0;
 
@@ -365,7 +366,7 @@ void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsign
 			}
 		}
 	}
-	/* Behind them, so that no descriptor of fds has become another's. */
+	/* Last, so that no descriptor in fds has been reused. */
 	if (fds[2].revents)
 		accept_client(a);
 	hang_up(a);

@@ -1,6 +1,6 @@
 /*
- * The control connection to the guest's init: messages (loader/init/proto.h) over a stream. What comes from there is
- * the guest's word, and checked for its form here.
+ * The control connection to the guest's init: messages (loader/init/proto.h) over a stream.
+ * The guest is hostile: the form of its messages is checked here, their meaning by handle.
  */
 #ifndef MF_GUEST_INIT_CONN_H
 #define MF_GUEST_INIT_CONN_H
@@ -14,14 +14,14 @@
 #define INIT_CONN_OUT_MAX (2 * INIT_COMMAND_MAX) /* bytes that wait for a guest that does not read */
 
 struct init_conn {
-	int fd; /* non-blocking, owned; or -1: there is none, or none any more */
+	int fd; /* non-blocking, owned; or -1: not connected */
 	uint8_t *in;
 	size_t in_len;
 	uint8_t *out;
 	size_t out_len;
 };
 
-/* A message that came: its payload has len bytes and a NUL behind them. */
+/* A message that was received; its payload has len bytes, followed by a NUL. */
 typedef void init_conn_handler(void *ctx, const struct init_msg *msg, const char *payload);
 
 /* Returns 0, or -ENOMEM; init_conn_done accepts either. */
@@ -35,8 +35,8 @@ int init_conn_send(struct init_conn *c, const struct init_msg *msg, const void *
 short init_conn_events(const struct init_conn *c);
 
 /*
- * What can be sent and read now. Each message goes to handle. Returns 0, or -EPIPE once the connection is at its end, or
- * -EPROTO after a message without form; c->fd is closed then.
+ * Sends and reads what is possible without waiting, and passes each message to handle.
+ * Returns 0; or -EPIPE at EOF, or -EPROTO after a malformed message, and closes c->fd.
  */
 int init_conn_serve(struct init_conn *c, init_conn_handler *handle, void *ctx);
 

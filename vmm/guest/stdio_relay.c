@@ -86,14 +86,14 @@ static bool wants_to_leave(const char *data, size_t len, unsigned *presses, uint
 	return false;
 }
 
-/* What the guest sends when nobody takes it any more: its end must not wait for us. */
+/* Reads what has no reader any more: the guest's end must not wait for us. */
 static void discard(int fd, char *buf)
 {
 	while (read(fd, buf, PUMP_SIZE) > 0)
 		;
 }
 
-/* read(2), also from a file that somebody has set to non-blocking. */
+/* read(2), also from a file that another process has set to non-blocking. */
 static ssize_t pump_read(int fd, char *buf)
 {
 	struct pollfd wait = { .fd = fd, .events = POLLIN };

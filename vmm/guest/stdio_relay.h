@@ -1,10 +1,11 @@
 /*
- * The host's side of a command that runs in a guest: its streams, joined to mayfly's stdin, stdout and stderr, and its
- * terminal. The same for `mayfly run -- COMMAND`, whose monitor has the other ends, and for `mayfly exec`, which got its
- * ends from the monitor.
+ * The host's side of a command that runs in a guest: its terminal, and its streams, which
+ * are relayed to mayfly's stdin, stdout and stderr. `mayfly run -- COMMAND` and `mayfly
+ * exec` share it; the latter receives its ends of the streams from the monitor.
  *
- * Each stream has a thread that does nothing but read and write. So a reader of stdout who is slow stops stdout, and
- * neither stderr nor signals; and nobody's file is switched to non-blocking, which its other users would notice.
+ * Each stream has a thread that only reads and writes. A slow reader of stdout therefore
+ * stops stdout, but neither stderr nor signals. No file is switched to non-blocking, which
+ * its other users would notice.
  */
 #ifndef MF_GUEST_STDIO_RELAY_H
 #define MF_GUEST_STDIO_RELAY_H
@@ -75,7 +76,7 @@ int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_
  */
 int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e);
 
-/* Whether all output has been written, or given up. */
+/* Whether all output is written or dropped. */
 bool stdio_relay_is_done(const struct stdio_relay *s);
 
 /*
