@@ -1,7 +1,7 @@
 /*
- * What a device asks before each operation that has a limit: a rate limiter (ratelimit.h) with the timer that ends the
- * wait. While the timer is set nothing passes; when it fires, the owner tries again. On the loop's thread, but for
- * throttle_init and throttle_set.
+ * Limits the rate of a device's operations: a rate limiter (ratelimit.h) with the timer
+ * that ends the wait. While the timer is set nothing passes; when it fires, the owner
+ * tries again. On the loop's thread, except for throttle_init and throttle_set.
  */
 #ifndef MF_VIRTIO_THROTTLE_H
 #define MF_VIRTIO_THROTTLE_H
@@ -37,8 +37,8 @@ void throttle_pause(struct throttle *t, uint64_t ns);
 void throttle_cancel(struct throttle *t);
 
 /*
- * Changes the limits at once; a bucket whose params are NULL stays as it is. What waits tries again. On any thread but
- * the loop's, or before the loop runs.
+ * Changes the limits at once; a bucket whose params are NULL keeps its limits. Waiting
+ * operations try again. On any thread but the loop's, or before the loop runs.
  */
 void throttle_set(struct throttle *t, const struct ratelimit_params *bytes, const struct ratelimit_params *ops);
 

@@ -34,9 +34,9 @@ int control_turn_away(int listen_fd);
 void control_client_close(struct control_client *c);
 
 /*
- * A message of the client: payload has INIT_COMMAND_MAX + 1 bytes. One of more than INIT_PAYLOAD_MAX is in a memfd that
- * comes with the packet, which has no payload then. Returns 0, -EAGAIN when there is none, or another -errno when the
- * client has gone or sends nonsense.
+ * Receives a message of the client: payload has INIT_COMMAND_MAX + 1 bytes. A payload of
+ * more than INIT_PAYLOAD_MAX comes in a memfd with an otherwise empty packet. Returns 0,
+ * -EAGAIN when there is none, or another -errno on EOF or an invalid message.
  */
 int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload);
 

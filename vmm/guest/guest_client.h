@@ -29,7 +29,7 @@ struct guest_client_ops {
 	void (*exited)(void *ctx, unsigned status, unsigned flags, const char *text);
 	void (*failed)(void *ctx, const char *text);
 	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e); /* see stdio_relay.h */
-	void (*foreground)(void *ctx); /* the terminal is ours again: its mode is to be set */
+	void (*foreground)(void *ctx); /* the terminal is ours again: set its mode */
 	void (*left)(void *ctx);       /* the user has typed the keys to leave */
 };
 

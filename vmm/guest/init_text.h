@@ -1,4 +1,4 @@
-/* The texts that tell init in the guest what to do; loader/init/proto.h says what is in them. */
+/* The texts that instruct init in the guest; loader/init/proto.h has their format. */
 #ifndef MF_GUEST_INIT_TEXT_H
 #define MF_GUEST_INIT_TEXT_H
 
@@ -7,7 +7,10 @@
 struct config;
 struct config_command;
 
-/* What to mount, to name and to send. Returns the text, which the caller frees, or NULL: out of memory. */
+/*
+ * The mounts, names and files to send. Returns the text, which the caller frees, or NULL:
+ * out of memory.
+ */
 char *init_text_boot(const struct config *c, size_t *ret_len);
 
 /* A command; tty is the size of its terminal as ROWSxCOLUMNS, or "", or NULL without one. Returns as above. */

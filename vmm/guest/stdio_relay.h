@@ -34,8 +34,9 @@ struct stdio_relay_pump {
 
 struct stdio_relay {
 	/*
-	 * What each thread calls before it serves its stream, to give up all else; or NULL. 0, or -errno with e set, on
-	 * which the thread ends. Set before stdio_relay_start.
+	 * Each thread calls it before it serves its stream, to drop privileges; or NULL.
+	 * Returns 0, or -errno with e set, on which the thread ends. Set before
+	 * stdio_relay_start.
 	 */
 	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e);
 	void (*on_output)(
@@ -46,7 +47,7 @@ struct stdio_relay {
 	int changed_fd;		/* eventfd: counts up when output has ended, and when foreground or left are set */
 	atomic_uint outputs;	/* that have not ended yet */
 	atomic_bool seen;	/* output has come */
-	atomic_bool foreground; /* a terminal is ours that was not: its mode is to be set */
+	atomic_bool foreground; /* a terminal became ours: set its mode */
 	atomic_bool left;	/* Ctrl-] was typed three times within a second */
 	atomic_bool lost;	/* output could not be written, though somebody reads it */
 };
@@ -80,8 +81,8 @@ int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confin
 bool stdio_relay_is_done(const struct stdio_relay *s);
 
 /*
- * Waits until it is, for timeout_ms at most, if the guest's ends are closed; what is not written by then is lost, too. Threads
- * that are left end with the process.
+ * Waits for that, for timeout_ms at most, if the guest's ends are closed. Output that is
+ * not written by then is lost. Threads that are left end with the process.
  */
 void stdio_relay_end(struct stdio_relay *s, unsigned timeout_ms);
 

@@ -1,6 +1,7 @@
 /*
- * What is copied out of the guest at the end: mayfly's init sends a tar archive, which two processes of their own, forked
- * from the one that the user has started, unpack. The archive is the guest's word; see artifact.c for what holds it.
+ * Copies files out of the guest at the end. mayfly's init sends a tar archive, which two
+ * processes, forked from the one that the user has started, unpack. The guest may send
+ * anything; artifact.c says what confines the unpacking.
  */
 #ifndef MF_HELPER_ARTIFACT_H
 #define MF_HELPER_ARTIFACT_H
@@ -23,9 +24,9 @@ struct artifact {
 };
 
 /*
- * Makes the directory if it is missing, and starts the processes; when it returns they are confined and the fresh directory
- * is there. Returns 0 or -errno with e set. On a thread that is the only one; the socket has to be closed here for them to
- * end.
+ * Makes the directory if it is missing, and starts the processes. When it returns, they
+ * are confined and the fresh directory exists. Returns 0 or -errno with e set. The
+ * calling process has one thread; it must close the socket here for them to end.
  */
 int artifact_start(struct artifact *a, const struct config_artifact *config, struct err *e);
 

@@ -1,6 +1,7 @@
 /*
- * Where an artifact goes: HOSTDIR, which is opened once, and a fresh directory in it, where the artifact is unpacked before
- * what was asked for is moved to its place. Nothing here follows a link, or leaves the file system of HOSTDIR.
+ * The destination of an artifact: HOSTDIR, which is opened once, and a fresh directory in
+ * it. The artifact is unpacked there and then moved to its place. Nothing here follows a
+ * link, or leaves the file system of HOSTDIR.
  */
 #ifndef MF_HELPER_ARTIFACT_DIR_H
 #define MF_HELPER_ARTIFACT_DIR_H
@@ -17,7 +18,7 @@ struct artifact_dir {
 	int host;  /* HOSTDIR */
 	int fresh; /* locked, so that others see that it is in use; mode 0700 */
 	char fresh_name[sizeof(ARTIFACT_DIR_PREFIX) + 8];
-	char name[NAME_MAX + 1]; /* of what was asked for; ".": what is in it */
+	char name[NAME_MAX + 1]; /* of the requested path; ".": its contents */
 };
 
 /*
@@ -27,10 +28,12 @@ struct artifact_dir {
 int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *config, struct err *e);
 
 /*
- * Moves what was asked for from the fresh directory to HOSTDIR, if it is a file or a directory, and there are only files
- * with all of their names, directories and symbolic links in it, without set-id bits, and no more than so many and so much. It takes
- * the place of what is there, in one step where the file system can do that; that is in the fresh directory then. Of a "."
- * HOSTDIR gets what is in it, and must have nothing else. Returns 0 or -errno with e set; names from the guest may be in e.
+ * Moves the requested file or directory from the fresh directory to HOSTDIR, after
+ * checks. It may contain only directories, symlinks, and files with all of their names,
+ * without set-id bits, within the limits of number and size. It replaces the file that
+ * has its place, in one step where the file system can do that; the old file is in the
+ * fresh directory then. For ".", the contents go to HOSTDIR, which must be empty
+ * otherwise. Returns 0 or -errno with e set; e may contain names from the guest.
  */
 int artifact_dir_move(const struct artifact_dir *d, uint64_t max_members, uint64_t max_bytes, struct err *e);
 

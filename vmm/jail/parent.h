@@ -1,4 +1,7 @@
-/* What the VM has from the process that the user started: its own, or that outside of its jail. */
+/*
+ * What the VM gets from the process that the user started: its own process, or the one
+ * outside of its jail.
+ */
 #ifndef MF_JAIL_PARENT_H
 #define MF_JAIL_PARENT_H
 
