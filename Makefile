@@ -68,7 +68,7 @@ PROBE := $(B)/kvm-runs-kernels
 .SUFFIXES:
 .SECONDARY:
 .PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants fresh-trixie \
-	unit-bins fuzz-bins guests install uninstall deb clean help
+	unit-bins fuzz-bins guests install uninstall deb dist clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -199,7 +199,7 @@ MAN_DIR := $(PREFIX)/share/man
 DOC_DIR := $(PREFIX)/share/doc/mayfly
 DOCS := README.md LICENSE $(wildcard docs/*.md)
 INSTALLED := $(PREFIX)/bin/mayfly $(MAN_DIR)/man1/mayfly.1 $(MAN_DIR)/man5/mayfly.5 $(MAN_DIR)/man1/mayfly-jailer.1 \
-	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%)
+	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%) $(PREFIX)/lib/mayfly/jailer
 put = $(Q)install -D -m $(1) $(2) '$(DESTDIR)$(3)'
 
 PAGES := $(B)/mayfly.1 $(B)/mayfly.5 $(B)/mayfly.jailer
@@ -217,13 +217,17 @@ install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), the guest kernel wit
 	$(call put,644,configs/completion/mayfly.fish,$(word 7,$(INSTALLED)))
 	$(Q)install -d '$(DESTDIR)$(DOC_DIR)/docs'
 	$(Q)for doc in $(DOCS); do install -m 644 $$doc '$(DESTDIR)$(DOC_DIR)/'$$doc; done
+	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/mayfly'
+	$(Q)ln -sf ../../bin/mayfly '$(DESTDIR)$(PREFIX)/lib/mayfly/jailer'
 	$(if $(wildcard $(B)/vmlinux),$(call put,644,$(B)/vmlinux,$(PREFIX)/share/mayfly/vmlinux))
 
 uninstall: ## remove what was installed to PREFIX
 	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux'
 	$(Q)rmdir '$(DESTDIR)$(DOC_DIR)/docs' '$(DESTDIR)$(DOC_DIR)' \
-		'$(DESTDIR)$(PREFIX)/share/mayfly' 2> /dev/null || true
+		'$(DESTDIR)$(PREFIX)/share/mayfly' '$(DESTDIR)$(PREFIX)/lib/mayfly' 2> /dev/null || true
 
+dist: $(BIN) $(B)/vmlinux ## make a tar of all that is installed, and its checksum, in the build directory
+	$(Q)configs/dist $(B) $(B)
 deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
 	$(Q)configs/debian/build $(B) $(B)
 

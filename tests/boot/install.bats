@@ -147,12 +147,13 @@ complete_bash() {
 	make -s -C "$root" install B="$B" DESTDIR="$to" PREFIX=/opt/x
 	mkdir -p "$to/opt/x/share/mayfly"
 	[ -e "$to/opt/x/share/mayfly/vmlinux" ] || cp "$GUESTS/hello.elf" "$to/opt/x/share/mayfly/vmlinux"
-	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly run --dry-run
+	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly run --dry-run -i initrd
 	assert_equal "$status" 0
 	assert_line --partial "\"kernel\": \"$to/opt/x/share/mayfly/vmlinux\""
 	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly doctor
 	assert_line --regexp "^(ok|warn) +kernel .*$to/opt/x/share/mayfly/vmlinux"
 	[ -s "$to/opt/x/share/man/man5/mayfly.5" ]
+	assert_equal "$(readlink -f "$to/opt/x/lib/mayfly/jailer")" "$(readlink -f "$to/opt/x/bin/mayfly")"
 	grep -o '](docs/[^)#]*' "$root/README.md" | cut -c 3- | while read -r file; do
 		[ -s "$to/opt/x/share/doc/mayfly/$file" ] || fail "the README's $file is not installed"
 	done
@@ -161,7 +162,7 @@ complete_bash() {
 	cmp "$to/opt/x/share/fish/vendor_completions.d/mayfly.fish" <("$MAYFLY" completion fish)
 	make -s -C "$root" uninstall B="$B" DESTDIR="$to" PREFIX=/opt/x
 	make -s -C "$root" uninstall B="$B" DESTDIR="$to" PREFIX=/opt/x
-	assert_equal "$(find "$to" -type f -o -name mayfly)" ''
+	assert_equal "$(find "$to" ! -type d -o -name mayfly)" ''
 }
 
 @test "deb: it installs, runs, goes, and lintian finds no error" {
@@ -190,4 +191,18 @@ complete_bash() {
 	[ "$(id -u)" = 0 ] || return 0
 	dpkg --root="$to" --log=/dev/null -P mayfly
 	[ ! -e "$to/usr/bin/mayfly" ] || fail "it did not go"
+}
+
+@test "dist: a tar of all that is installed, the same bytes each time, and its checksum" {
+	local tar
+	mkdir "$BATS_TEST_TMPDIR/one" "$BATS_TEST_TMPDIR/two"
+	tar=$("$root/configs/dist" "$B" "$BATS_TEST_TMPDIR/one")
+	"$root/configs/dist" "$B" "$BATS_TEST_TMPDIR/two"
+	cmp "$tar" "$BATS_TEST_TMPDIR/two/${tar##*/}"
+	cd "$BATS_TEST_TMPDIR/one"
+	sha256sum -c "$tar.sha256"
+	tar -xf "$tar"
+	cd "$(basename "$tar" .tar.gz)"
+	assert_equal "$(./bin/mayfly --version)" "$("$MAYFLY" --version)"
+	[ -s share/man/man1/mayfly.1 ]
 }

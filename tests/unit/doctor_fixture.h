@@ -125,7 +125,7 @@ static void put_memlock(const char *soft)
 /* A host on which all is well. */
 static int setup(void **state)
 {
-	char passt[256];
+	char program[256];
 
 	(void)state;
 	remove_tree();
@@ -147,8 +147,11 @@ static int setup(void **state)
 	put("/dev/net/tun", "");
 	put("/dev/kvm", "");
 	put("/usr/bin/passt", "");
-	snprintf(passt, sizeof(passt), "%s/usr/bin/passt", root);
-	chmod(passt, 0700);
+	snprintf(program, sizeof(program), "%s/usr/bin/passt", root);
+	chmod(program, 0700);
+	put("/usr/bin/mkfs.erofs", "");
+	snprintf(program, sizeof(program), "%s/usr/bin/mkfs.erofs", root);
+	chmod(program, 0700);
 	kvm_says = native_says = io_uring_says = user_namespace_says = kernel_says = 0;
 	landlock_says = 4;
 	rootfs_says = "/usr/share/mayfly/rootfs.ext4";

@@ -15,6 +15,7 @@ static void test_all_is_well(void **state)
 	expect("memlock", DOCTOR_OK, "8192 KiB", "");
 	expect("landlock", DOCTOR_OK, "ABI 4", "");
 	expect("passt", DOCTOR_OK, "/usr/bin/passt", "");
+	expect("erofs", DOCTOR_OK, "/usr/bin/mkfs.erofs", "");
 	expect("kernel", DOCTOR_OK, "/boot/vmlinux", "");
 	expect("rootfs", DOCTOR_OK, "/usr/share/mayfly/rootfs.ext4", "");
 }
@@ -194,8 +195,10 @@ static void test_networks_and_files(void **state)
 	expect("tun", DOCTOR_WARN, "No such file", "modprobe tun");
 	host.path = "/usr/bin/x::/sbin";
 	expect("passt", DOCTOR_WARN, "not in $PATH", "apt install passt");
+	expect("erofs", DOCTOR_WARN, "not in $PATH", "apt install erofs-utils");
 	host.path = "";
 	expect("passt", DOCTOR_WARN, "not in $PATH", "apt install passt");
+	expect("erofs", DOCTOR_WARN, "not in $PATH", "apt install erofs-utils");
 	kernel_says = -ENOEXEC;
 	expect("kernel", DOCTOR_WARN, "kernel: ", "make kernel");
 	rootfs_says = NULL;

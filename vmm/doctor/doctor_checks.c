@@ -34,21 +34,35 @@ static void check_tun(const struct doctor_host *h, struct doctor_finding *f)
 		    "no taps (-n tap=NAME): /dev/net/tun: %s", strerror(-fd));
 }
 
-static void check_passt(const struct doctor_host *h, struct doctor_finding *f)
+/* Whether a program of package is in PATH: what there is with it, and what not without. */
+static void check_program(const struct doctor_host *h, struct doctor_finding *f, const char *name, const char *package,
+			  const char *use)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], fix[64];
 	MF_FREE char *copy = strdup(h->path ? h->path : "");
 	char *rest = copy, *dir;
 
 	while (copy && (dir = strsep(&rest, ":"))) {
-		int len = snprintf(path, sizeof(path), "%s%s/passt", h->root, dir);
+		int len = snprintf(path, sizeof(path), "%s%s/%s", h->root, dir, name);
 
 		if (*dir && len > 0 && (size_t)len < sizeof(path) && access(path, X_OK) == 0) {
-			doctor_ok(f, "%s: guests can have a network without privileges (-n user)", path);
+			doctor_ok(f, "%s: %s", path, use);
 			return;
 		}
 	}
-	doctor_warn(f, "apt install passt", "passt is not in $PATH: no network without privileges (-n user)");
+	snprintf(fix, sizeof(fix), "apt install %s", package);
+	doctor_warn(f, fix, "%s is not in $PATH; with it, %s", name, use);
+}
+
+static void check_passt(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "passt", "passt", "guests can have a network without privileges (-n user)");
+}
+
+static void check_erofs(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "mkfs.erofs", "erofs-utils",
+		      "directories can be roots and volumes (-r DIR, -v DIR:/GUEST)");
 }
 
 static void check_hugepages(const struct doctor_host *h, struct doctor_finding *f)
@@ -142,6 +156,8 @@ const struct doctor_check doctor_checks[] = {
 	/* networks */
 	{ "tun", check_tun },
 	{ "passt", check_passt },
+	/* directories */
+	{ "erofs", check_erofs },
 	/* files to boot */
 	{ "kernel", check_kernel },
 	{ "rootfs", check_rootfs },
