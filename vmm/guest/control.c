@@ -22,8 +22,8 @@
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
 /*
- * Whether dir is a directory, and no symbolic link, of this user's (or root's) in which nobody else can exchange a socket for
- * another. One that is not there will do.
+ * Whether dir is a directory, not a symlink, of this user (or root), in which no other
+ * user can replace a socket. A missing directory is accepted.
  */
 static int check_directory(const char *dir, struct err *e)
 {
@@ -78,7 +78,7 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 	r = own_directory(path, true, e);
 	if (r < 0)
 		return r;
-	mask = umask(0177); /* who may connect may run commands in the guest; no other thread makes files now */
+	mask = umask(0177); /* clients can run commands in the guest; no other thread makes files now */
 	r = unix_socket_listen(name, path, SOCK_SEQPACKET, e);
 	umask(mask);
 	return r;
@@ -145,8 +145,8 @@ void control_client_refuse(struct control_client *c, const char *text)
 }
 
 /*
- * Takes a packet, and the descriptors that come with it, at most *num_fds. Returns 0 or -errno, and then there are none;
- * -EPIPE: the other side has gone.
+ * Receives a packet and its descriptors, at most *num_fds. Returns 0 or -errno, without
+ * descriptors; -EPIPE at EOF.
  */
 static int receive_packet(int fd, struct init_msg *ret, char *payload, int *fds, unsigned *num_fds)
 {

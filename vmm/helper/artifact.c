@@ -1,18 +1,18 @@
 /*
- * What is copied out of the guest; see artifact.h.
+ * Copies files out of the guest; see artifact.h.
  *
- * Theory of operation. Nothing that unpacks is trusted to confine what it unpacks. For each artifact there are two
- * processes:
+ * Theory of operation. The unpacking code is not trusted to confine itself. For each
+ * artifact there are two processes:
  *
- *	keeper		has HOSTDIR and the fresh directory in it, never the archive. Waits for the unpacker; if all has arrived,
- *			and mayfly is still there, looks at what there is, and moves it to its place (artifact_dir.c).
+ *	keeper		has HOSTDIR and the fresh directory in it, never the archive. Waits for the unpacker. If all has arrived,
+ *			and mayfly is still there, checks the result, and moves it to its place (artifact_dir.c).
  *			In any case it removes the fresh directory: also when mayfly was killed, which closes the socket.
  *	unpacker	reads the archive (untar.c). Has the socket and the fresh directory, and nothing else: Landlock lets it
  *			make files, directories and links below, or else its root is there; no capabilities, a seccomp
  *			filter, a limit for each file, for all of them, and for their number
  *
- * They have a page in common with the process that has started them, for the sentence that tells what went wrong, which the
- * unpacker must be expected to fill with anything.
+ * They share a page with the process that has started them, for the error message. A
+ * compromised unpacker may write anything there.
  */
 #include "vmm/helper/artifact.h"
 
@@ -178,7 +178,9 @@ run_keeper(struct artifact_dir *d, int from, uint64_t max_bytes, pid_t parent, s
 
 /* In the process that starts them. */
 
-/* Waits for the keeper. Returns 0, or -ECHILD with e set to what has been said, made printable. */
+/*
+ * Waits for the keeper. Returns 0, or -ECHILD with e set to its message, made printable.
+ */
 static int wait_for_keeper(struct artifact *a, struct err *e)
 {
 	int r = spawn_wait(a->pid, "its keeper", e);

@@ -74,7 +74,10 @@ static int remove_one(int dir, const char *name, void *ctx, struct err *e)
 	return unlinkat(dir, name, AT_REMOVEDIR) < 0 ? err_sys(e, "remove directory '%s'", name) : 0;
 }
 
-/* Of a process that was killed: nobody holds its lock. What is not ours, or cannot be removed, stays. */
+/*
+ * Left by a process that was killed: its lock is free. Files of other users, or that
+ * cannot be removed, stay.
+ */
 static int remove_left(int dir, const char *name, void *ctx, struct err *e)
 {
 	MF_CLOSE int fd = -1;

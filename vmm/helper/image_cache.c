@@ -92,7 +92,7 @@ static int try_place(struct image_cache *c, const char *base, const char *below,
 	return 0;
 }
 
-/* Others write to TMPDIR, too: what is there by that name must be ours alone. */
+/* Other users can write to TMPDIR: a file of that name must be ours alone. */
 static int try_temporary(struct image_cache *c, struct err *e)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -225,7 +225,10 @@ static DIR *begin_reading(const struct image_cache *c, struct err *e)
 	return dir;
 }
 
-/* Removes what dead processes were making, and what is left of images that others have removed. */
+/*
+ * Removes unfinished images of dead processes, and leftovers of images that others have
+ * removed.
+ */
 static int sweep(const struct image_cache *c, struct err *e)
 {
 	DIR *dir = begin_reading(c, e);
