@@ -287,7 +287,7 @@ print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$outpu
 	export PATH=$BATS_TEST_TMPDIR/bin:$PATH XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
 	for jail in '' --jail; do
 		# shellcheck disable=SC2086 # no word, or one
-		refused "drive 'drive1': .*'directory'.* 1000 bytes" -k good -d disk -d directory:ro $jail
+		refused "drive 'drive1': .*'directory'.* 1000 bytes" -k good --quiet -d disk -d directory:ro $jail
 		refute_regex "$stderr" "cache|erofs|images"
 	done
 }
