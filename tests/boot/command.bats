@@ -153,6 +153,23 @@ root_dir() {
 	assert_equal "$status:$output" '0:changed'
 }
 
+@test "command: a tar archive is the root, with one owner; a volume of an image keeps what is written with :rw" {
+	command -v sqfstar > /dev/null || skip "no sqfstar here"
+	root_dir
+	cd "$BATS_TEST_TMPDIR"
+	export XDG_CACHE_HOME=$PWD/cache
+	tar --owner 1001 --group 1001 -C root -cf root.tar .
+	truncate -s 4M vol
+	mkfs.ext4 -q vol 2> /dev/null
+	mkdir in
+	printf data | dd of=in/sparse bs=1 seek=50000000 conv=notrunc status=none
+	with_tar() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -r root.tar --all-root -v vol:/vol:rw -v in:/in "$@" < /dev/null; }
+	with_tar -- sh -c 'read -r x < /file; echo "$x"; echo kept > /vol/file; echo changed > /file; busybox stat -c "%u %s" /file /in/sparse; busybox tail -c 4 /in/sparse'
+	assert_equal "$status:$output" $'0:of the host\n0 8\n0 50000004\ndata'
+	with_tar -- sh -c 'read -r x < /vol/file; echo "$x"; read -r x < /file; echo "$x"'
+	assert_equal "$status:$output" $'0:kept\nof the host'
+}
+
 @test "command: directories go in, artifacts come out" {
 	mkdir "$BATS_TEST_TMPDIR/in"
 	echo data > "$BATS_TEST_TMPDIR/in/file"
