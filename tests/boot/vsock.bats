@@ -144,7 +144,7 @@ is_socket() {
 	done
 	assert_output --partial 'vsock: connect: Connection reset by peer'
 	refute_output --partial 'timed out'
-	assert_regex "$stderr" '\[vsock(-sync)?\] vsock: connection of the guest to port 60'
+	assert_regex "$stderr" '\[vsock(-sync)?\] vsock_conn: connection of the guest to port 60'
 	kill "$host_pid"
 }
 
