@@ -272,6 +272,20 @@ for i in range(30):
 	assert_equal "$(grep -c "packing 'dir'" <<< "$stderr")" 1
 }
 
+@test "pack: on a terminal it shows how far it is" {
+	stand_in mkfs.erofs <<- END
+		head -c 2M /dev/zero > "\$2"
+		while [ ! -e "$PWD/go" ]; do sleep 0.1; done
+		exec /usr/bin/mkfs.erofs "\$@"
+	END
+	head -c 8M /dev/urandom > dir/data
+	(sleep 2; touch go) 3>&- &
+	run "$PYTHON" "$BATS_TEST_DIRNAME/on-tty" --limit 30 'expect=packing: 2.0 of 8.' 'expect=done' -- \
+		"$MAYFLY" run -k "$GUESTS/hello.elf" -d dir:ro
+	[ "$status" -ne 97 ] || fail "$output"
+	wait
+}
+
 @test "pack: --time books it as itself" {
 	need_kvm
 	run_mayfly run -k "$GUESTS/hello.elf" -d dir:ro --time
