@@ -57,7 +57,7 @@ start_exec() {
 @test "exec: signals that the caller ignores are ignored" {
 	local signal
 	# shellcheck disable=SC2034 # for start_mayfly
-	local DEFAULT_SIGNALS=(env '--ignore-signal=HUP,INT')
+	local DEFAULT_SIGNALS=(env '--default-signal=TERM' '--ignore-signal=HUP,INT')
 	start_monitor silent
 	start_exec
 	for signal in HUP INT HUP INT; do
