@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "loader/init/fd.h"
+#include "loader/init/tar_block.h"
 
-#define BLOCK 512
 #define PATH_BYTES 4096
 #define NAMED_BYTES 200
 #define BUFFER_BYTES (1U << 16)
@@ -33,30 +33,6 @@
 #define LINKS_MAX 8192U		    /* a power of 2 */
 #define LINK_NAMES_BYTES (1U << 20) /* of them */
 #define PIECES_MAX 1024U	    /* of a file with holes; the rest is one */
-
-struct header {
-	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], sum[8], kind, link[100];
-	char magic[8], user[32], group[32], major[8], minor[8], rest[167];
-};
-_Static_assert(sizeof(struct header) == BLOCK, "a header is a block");
-
-/* A part of a file that is no hole, as a header has it. */
-struct field {
-	char at[12], len[12];
-};
-
-/* The rest of a sparse file's header, and a block after it. */
-struct sparse {
-	char times[36], unused[5];
-	struct field piece[4];
-	char more, size[12];
-};
-struct pieces {
-	struct field piece[21];
-	char more, unused[7];
-};
-_Static_assert(sizeof(struct sparse) <= sizeof(((struct header *)0)->rest) && sizeof(struct pieces) == BLOCK,
-	       "old GNU");
 
 /* As getdents64 has it. */
 struct entry {
@@ -116,10 +92,10 @@ static void tar_put(struct tar *tar, const void *data, size_t len)
 
 static void tar_pad(struct tar *tar, uint64_t len)
 {
-	static char zero[BLOCK];
+	static char zero[TAR_BLOCK];
 
-	if (len % BLOCK != 0)
-		tar_put(tar, zero, BLOCK - len % BLOCK);
+	if (len % TAR_BLOCK != 0)
+		tar_put(tar, zero, TAR_BLOCK - len % TAR_BLOCK);
 }
 
 /* In octal, or, if it does not fit, in binary with the first bit set. */
@@ -132,7 +108,7 @@ static void tar_number(char *field, size_t size, int64_t number)
 		field[i + !octal] = (char)(octal ? '0' + (number & 7) : number & 0xff);
 }
 
-static void tar_put_header(struct tar *tar, struct header *header)
+static void tar_put_header(struct tar *tar, struct tar_header *header)
 {
 	unsigned sum = 0;
 
@@ -148,7 +124,7 @@ static void tar_put_header(struct tar *tar, struct header *header)
 /* A name that may be too long for its field: then whole, in front of the header that it belongs to. */
 static void tar_put_name(struct tar *tar, char kind, const char *name, char *field)
 {
-	struct header header = { .name = "././@LongLink", .kind = kind };
+	struct tar_header header = { .name = "././@LongLink", .kind = kind };
 	size_t len = strlen(name);
 
 	memcpy(field, name, len < 100 ? len : 100);
@@ -166,9 +142,9 @@ static void tar_put_name(struct tar *tar, char kind, const char *name, char *fie
 
 /* Its header, with rest in it, and size bytes to come. */
 static void tar_put_file(struct tar *tar, const struct stat *stat, char kind, const char *link, uint64_t size,
-			 const struct sparse *rest)
+			 const struct tar_sparse *rest)
 {
-	struct header header = { .kind = kind };
+	struct tar_header header = { .kind = kind };
 
 	tar_put_name(tar, 'K', link, header.link);
 	tar_put_name(tar, 'L', tar->path + tar->skip, header.name);
@@ -232,7 +208,7 @@ static unsigned tar_find_pieces(int fd, uint64_t size, uint64_t *ret_bytes)
 	return count;
 }
 
-static void tar_put_piece(struct field *field, unsigned piece)
+static void tar_put_piece(struct tar_field *field, unsigned piece)
 {
 	tar_number(field->at, sizeof(field->at), (int64_t)pieces[piece].at);
 	tar_number(field->len, sizeof(field->len), (int64_t)pieces[piece].len);
@@ -240,7 +216,7 @@ static void tar_put_piece(struct field *field, unsigned piece)
 
 static void tar_put_sparse(struct tar *tar, int fd, const struct stat *stat, unsigned count, uint64_t bytes)
 {
-	struct sparse rest = { .more = count > 4 };
+	struct tar_sparse rest = { .more = count > 4 };
 	unsigned put = 0;
 
 	for (; put < 4 && put < count; put++)
@@ -248,7 +224,7 @@ static void tar_put_sparse(struct tar *tar, int fd, const struct stat *stat, uns
 	tar_number(rest.size, sizeof(rest.size), stat->st_size);
 	tar_put_file(tar, stat, 'S', "", bytes, &rest);
 	while (put < count) {
-		struct pieces block = { .more = count - put > 21 };
+		struct tar_pieces block = { .more = count - put > 21 };
 
 		for (unsigned i = 0; i < 21 && put < count; i++, put++)
 			tar_put_piece(&block.piece[i], put);
@@ -392,7 +368,7 @@ static void tar_walk(struct tar *tar, int in, const char *name)
 
 bool tar_send(const char *path, int to, struct text *why)
 {
-	static char end[2 * BLOCK];
+	static char end[2 * TAR_BLOCK];
 	struct tar tar = { .to = to, .good = true, .why = why };
 	size_t len = strlen(path);
 	struct stat stat;
