@@ -288,15 +288,14 @@ static int pack_directory(const struct pack *p, struct err *e)
 
 static int pack_tar(const struct pack *p, struct err *e)
 {
-	/* An archive may say nothing of the root. */
-	const char *argv[ARGS_MAX] = { "sqfstar",   "-quiet", "-no-progress", "-force", "-root-mode", "755",
-				       "-root-uid", "0",      "-root-gid",    "0" };
+	/* sqfstar 4.5.1 takes nothing of the root from the archive, and makes it the caller's, whatever -root-uid says. */
+	const char *argv[ARGS_MAX] = { "sqfstar", "-quiet", "-no-progress", "-force", "-root-mode", "755" };
 	const int flags = O_RDONLY | (p->drive->direct ? O_DIRECT : 0);
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	char name[IMAGE_KEY_TEXT_MAX];
 	struct image_key key;
 	struct amount a = { .files = 1 };
-	unsigned args = 10;
+	unsigned args = 6;
 	struct stat st;
 	int fd;
 
