@@ -227,7 +227,7 @@ ended_by() {
 	start_flat echo
 	wait_said '^echo'
 	kill -STOP "$pid"
-	wait_for grep -q '^State:.T' "/proc/$pid/status"
+	wait_for grep -q '^State:.[Tt]' "/proc/$pid/status" # t: below strace
 	kill -CONT "$pid"
 	tell 'still here'
 	wait_said 'still here'
