@@ -159,6 +159,8 @@ static void test_end_waits_for_output(void **state)
 	close_output(1);
 	assert_int_equal(told.exited, 0);
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 4, .flags = INIT_LOST }, "second");
+	guest_says((struct init_msg){ .type = INIT_MSG_FAILED }, "it has not run");
+	assert_int_equal(told.failed, 0);
 	assert_int_equal(told.exited, 0);
 	close_output(2);
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 5 }, "third");

@@ -235,6 +235,8 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 			take_exit(a, msg, payload);
 		break;
 	case INIT_MSG_FAILED:
+		if (a->exited)
+			break; /* the command has run: its status stands, whenever its output ends */
 		printable_guest(a->text, sizeof(a->text), payload);
 		a->ops->failed(a->ctx, a->text);
 		break;
