@@ -60,8 +60,6 @@ static void test_level_is_evaluated_once(void **state)
 
 static void test_levels(void **state)
 {
-	enum log_level level = LOG_LEVEL_INFO;
-
 	(void)state;
 	log_setup(LOG_LEVEL_WARN, log_pipe[1]);
 	log_info("not this");
@@ -74,13 +72,6 @@ static void test_levels(void **state)
 	log_setup(LOG_LEVEL_DEBUG, -1);
 	log_debug("this");
 	assert_non_null(strstr(logged(), " debug "));
-
-	assert_true(log_level_parse("debug", &level));
-	assert_int_equal(level, LOG_LEVEL_DEBUG);
-	assert_false(log_level_parse("DEBUG", &level));
-	assert_false(log_level_parse("", &level));
-	assert_int_equal(level, LOG_LEVEL_DEBUG);
-	assert_string_equal(log_level_name(LOG_LEVEL_WARN), "warn");
 }
 
 static void test_line(void **state)

@@ -56,22 +56,6 @@ int log_fd(void)
 	return log_state.fd;
 }
 
-bool log_level_parse(const char *word, enum log_level *ret)
-{
-	for (size_t i = 0; i < MF_ARRAY_SIZE(level_names); i++) {
-		if (!strcmp(word, level_names[i])) {
-			*ret = (enum log_level)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *log_level_name(enum log_level level)
-{
-	return level_names[level];
-}
-
 bool log_enabled(enum log_level level)
 {
 	return level <= log_state.level;

@@ -27,13 +27,6 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  */
 void log_setup(enum log_level level, int fd);
 
-/*
- * Parses a level's name on the command line ("error", ...). Returns false for any other
- * word.
- */
-bool log_level_parse(const char *word, enum log_level *ret);
-const char *log_level_name(enum log_level level);
-
 /* Sets the calling thread's name in its lines (kept, not copied); "main" until then. */
 void log_set_thread(const char *name);
 const char *log_thread(void);
