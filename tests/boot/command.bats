@@ -97,6 +97,28 @@ mf_exec() {
 	assert_regex "$output" ' 1024 '
 }
 
+@test "command: a signal that comes to mayfly and ends the command ends mayfly, and exec, too" {
+	local dir=$BATS_TEST_TMPDIR
+	watch_mayfly run -k "$KERNEL" -i "$INITRAMFS" --control "$dir/control" -- sh -c 'echo ready; exec sleep 1000'
+	wait_said ready
+	local main=$pid watching=$watcher
+	mv "$dir/how" "$dir/how-main"
+	watch_mayfly exec "$dir/control" -- sh -c 'echo go; exec sleep 1000'
+	wait_said go
+	watched_ends 'signal 2' INT
+	watch_mayfly exec "$dir/control" -- sh -c 'trap "exit 5" INT; echo trapped; while :; do sleep 1; done'
+	wait_said trapped
+	watched_ends 'exit 5' INT
+	watch_mayfly exec "$dir/control" -- sh -c 'trap "" TERM; echo deaf; while :; do sleep 1; done'
+	wait_said deaf
+	watched_ends 'signal 15' TERM TERM
+	watch_mayfly exec "$dir/control" -- sh -c 'kill -INT $$'
+	watched_ends 'exit 130' # by itself
+	mv "$dir/how-main" "$dir/how"
+	pid=$main watcher=$watching
+	watched_ends 'signal 2' INT
+}
+
 @test "command: arguments as many as Linux takes, and no more" {
 	local words
 	# Of 131,071 bytes each, as long as one may be; xargs makes commands of 128 KiB.

@@ -162,6 +162,24 @@ ended_by() {
 }
 
 # bats test_tags=flat
+@test "end: mayfly dies of the signal that asked for its end, with a jail too, without a core file" {
+	local jail signal
+	cd "$BATS_TEST_TMPDIR"
+	ulimit -c unlimited
+	for jail in '' --jail; do
+		for signal in TERM=15 INT=2 HUP=1 QUIT=3; do
+			watch_mayfly run -k "$GUESTS/spin.elf" $jail
+			wait_said spinning
+			watched_ends "signal ${signal#*=}" "${signal%=*}"
+			assert_one_line 'ended by a signal'
+		done
+		watch_mayfly run -k "$GUESTS/spin.elf" $jail --timeout 2s
+		watched_ends 'exit 124'
+	done
+	assert_equal "$(find . -name 'core*')" ''
+}
+
+# bats test_tags=flat
 @test "end: signals that the caller ignores are ignored, with a jail too" {
 	local jail signal
 	# shellcheck disable=SC2034 # for start_mayfly

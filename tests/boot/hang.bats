@@ -77,6 +77,18 @@ options_of() {
 	done
 }
 
+@test "hang: a VM that hangs dies of the signal that asked for its end, all the same" {
+	local what jail
+	for what in main:hang: vcpu:hang: main:hang:deaf--jail vcpu:hang:--jail; do
+		jail=${what##*:}
+		jail=${jail#deaf}
+		MAYFLY_PROBE=${what%--jail} MAYFLY=$PROBED watch_mayfly run -k "$GUESTS/flood.elf" ${jail:+--jail}
+		wait_for has_vcpu "$pid"
+		watched_ends 'signal 1' HUP
+		assert_one_line 'did not end in time'
+	done
+}
+
 @test "hang: a second signal cuts it short" {
 	local kind jail
 	for jail in '' --jail; do
@@ -184,10 +196,10 @@ options_of() {
 	END
 	chmod +x bin/mkfs.erofs
 	local signal
-	for signal in TERM=143 INT=130; do
-		PATH=$PWD/bin:$PATH XDG_CACHE_HOME=$PWD/cache start_mayfly run -k "$GUESTS/hello.elf" -d dir:ro
+	for signal in TERM=15 INT=2; do
+		PATH=$PWD/bin:$PATH XDG_CACHE_HOME=$PWD/cache watch_mayfly run -k "$GUESTS/hello.elf" -d dir:ro
 		wait_for test -s packer
-		ends_within "$CUT" "${signal#*=}" "${signal%=*}"
+		watched_ends "signal ${signal#*=}" "${signal%=*}"
 		assert_one_line 'ended by a signal'
 		wait_for has_ended "$(< packer)"
 		assert_equal "$(find cache -type f)" ''

@@ -87,6 +87,30 @@ start_mayfly() {
 	started+=("$pid")
 }
 
+# watch_mayfly ARG...: the same, below tests/boot/how-it-ends, which tells a death by a signal from the status of one.
+watch_mayfly() {
+	local how=$BATS_TEST_TMPDIR/how monitor=$MAYFLY
+	rm -f "$how"
+	MAYFLY=$PYTHON start_mayfly -I -S "${BASH_SOURCE[0]%/*}/how-it-ends" "$how" "$monitor" "$@"
+	watcher=$pid
+	wait_for test -s "$how"
+	read -r pid < "$how"
+	started+=("$pid")
+}
+
+# watched_ends HOW [SIGNAL...]: what watch_mayfly has started gets the signals, and ends as "exit N" or "signal N".
+watched_ends() {
+	local how=$1 signal
+	shift
+	for signal; do
+		kill "-$signal" "$pid"
+	done
+	wait_for has_ended "$watcher"
+	wait "$watcher" # its own status is 0
+	assert_equal "$(tail -n +2 "$BATS_TEST_TMPDIR/how")" "$how"
+	stderr=$(< "$BATS_TEST_TMPDIR/err")
+}
+
 start_flat() {
 	start_mayfly run -k "$GUESTS/$1.elf" "${@:2}"
 }

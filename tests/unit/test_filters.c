@@ -266,6 +266,14 @@ static bool opens_a_name(enum thread_kind kind, const struct filter_rule *rule)
 	       rule->arg[0].value == (O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
+/* The main threads may make the process not dumpable, and nothing else by prctl(2). */
+static bool leaves_no_core(enum thread_kind kind, const struct filter_rule *rule)
+{
+	return (kind == THREAD_MAIN || kind == THREAD_OUTER || kind == THREAD_EXEC) && rule->nr == SYS_prctl &&
+	       rule->arg[0].number == 1 && rule->arg[0].mask == UINT32_MAX && rule->arg[0].value == PR_SET_DUMPABLE &&
+	       rule->arg[1].number == 2 && rule->arg[1].mask == UINT64_MAX && rule->arg[1].value == 0;
+}
+
 /* What no list may have, whatever else is put into one. */
 static void test_never(void **state)
 {
@@ -301,6 +309,7 @@ static void test_never(void **state)
 					lists[kind].rules[i].nr != never[j] ||
 					gives_up_files(kind, &lists[kind].rules[i]) ||
 					opens_a_name(kind, &lists[kind].rules[i]) ||
+					leaves_no_core(kind, &lists[kind].rules[i]) ||
 					(kind == THREAD_UNPACK && never[j] == SYS_openat)); /* below its directory */
 }
 

@@ -153,9 +153,9 @@ static void test_signal_without_command(void **state)
 		set_up(state);
 		vm_stop_signal(&vm, signals[i]);
 		assert_int_equal(vm_end_reason(&vm.end), VM_END_SIGNAL);
-		assert_int_equal(world.asked_status, STATUS_SIGNAL_BASE + signals[i]);
+		assert_int_equal(world.asked_status, -signals[i]);
 		assert_int_equal(world.cuts, 0);
-		expect_report(STATUS_SIGNAL_BASE + signals[i]);
+		expect_report(-signals[i]);
 	}
 }
 
@@ -177,7 +177,7 @@ static void test_command_is_asked_first(void **state)
 	assert_int_equal(vm_stop_timeout(&vm, 100000), 0);
 	vm_stop_check(&vm);
 	assert_true(has_ended());
-	expect_report(143);
+	expect_report(-SIGTERM);
 }
 
 static void test_second_request(void **state)
@@ -195,7 +195,7 @@ static void test_second_request(void **state)
 		assert_int_equal(world.cuts, 1);
 		assert_int_equal(world.stops, 1);
 		assert_int_equal(world.signals, 0);
-		expect_report(143); /* the first one's */
+		expect_report(-SIGTERM); /* the first one's */
 	}
 }
 
@@ -206,7 +206,7 @@ static void test_guest_that_cannot_be_asked(void **state)
 	world.hears_stop = false;
 	vm_stop_signal(&vm, SIGTERM);
 	assert_true(has_ended());
-	expect_report(143);
+	expect_report(-SIGTERM);
 }
 
 static void test_time_limit(void **state)
@@ -267,7 +267,30 @@ static void test_interrupts(void **state)
 	assert_int_equal(world.signals, 2);
 	assert_int_equal(world.stops, 0); /* at once */
 	assert_true(has_ended());
-	expect_report(130);
+	expect_report(-SIGINT);
+}
+
+/* A SIGINT or SIGQUIT that came to mayfly, and ended the command, has ended mayfly, too; no other status means that. */
+static void test_command_that_a_signal_ends(void **state)
+{
+	static const struct {
+		int signo;
+		unsigned status;
+		int report;
+	} cases[] = {
+		{ 0, 130, 130 },  { SIGINT, 130, -SIGINT },   { SIGINT, 131, 131 },
+		{ SIGINT, 0, 0 }, { SIGQUIT, 131, -SIGQUIT }, { SIGUSR1, 138, 138 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tear_down(state);
+		set_up(state);
+		with_command();
+		if (cases[i].signo)
+			vm_stop_signal(&vm, cases[i].signo);
+		vm_guest_ops.exited(&vm, cases[i].status, 0, "");
+		expect_report(cases[i].report);
+	}
 }
 
 static void test_interrupt_that_no_command_hears(void **state)
@@ -277,7 +300,7 @@ static void test_interrupt_that_no_command_hears(void **state)
 	world.hears_signals = false;
 	vm_stop_signal(&vm, SIGINT);
 	assert_true(has_ended());
-	expect_report(130);
+	expect_report(-SIGINT);
 }
 
 static void test_signals_of_the_command(void **state)
@@ -449,6 +472,7 @@ int main(void)
 		ONE(test_time_limit_of_a_command),
 		ONE(test_no_limit),
 		ONE(test_interrupts),
+		ONE(test_command_that_a_signal_ends),
 		ONE(test_interrupt_that_no_command_hears),
 		ONE(test_signals_of_the_command),
 		ONE(test_statuses),

@@ -12,8 +12,11 @@
  *	105     a thread of mayfly made a system call that its seccomp filter forbids; mayfly ended without making it
  *	124     the time limit passed
  *	125     mayfly failed, before the guest ran or while it ran; or the guest ended before the COMMAND did
- *	128+n   mayfly ended on signal n (143: SIGTERM, 130: SIGINT). If something did not end in time, the line on
+ *	128+n   signal n ended mayfly (143: SIGTERM, 130: SIGINT). If something did not end in time, the line on
  *		stderr says so
+ *
+ * mayfly dies of that signal itself, so that a supervisor sees it, and a shell shows 128+n.
+ * Inside of mayfly such a status is -n.
  *
  * Every status but 0 comes with one line on stderr that starts with "mayfly: " and gives
  * the reason.

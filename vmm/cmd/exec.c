@@ -80,6 +80,7 @@ struct exec {
 	struct confine confine;
 	bool exited;
 	unsigned status;
+	int passed;    /* the last request to end that the command got; 0: none */
 	int ended_by;  /* a signal; 0: none */
 	char *payload; /* of a message, INIT_COMMAND_MAX + 1 bytes */
 };
@@ -109,10 +110,12 @@ static int exec_take_signal(struct exec *x, struct err *e)
 		return 0;
 	}
 	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
-		x->ended_by = ending_status() ? ending_status() - STATUS_SIGNAL_BASE : signo;
+		x->ended_by = ending_status() ? -ending_status() : signo;
 		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
 	}
 	exec_tell(x, INIT_MSG_SIGNAL, (uint32_t)signo);
+	if (signo != SIGUSR1 && signo != SIGUSR2)
+		x->passed = signo;
 	return 0;
 }
 
@@ -242,7 +245,10 @@ int exec_command(int argc, char **argv)
 	if (r < 0) {
 		err_wrap(&e, "exec");
 		(void)report_err(&e);
-		return x.ended_by ? STATUS_SIGNAL_BASE + x.ended_by : STATUS_FAILED;
+		return x.ended_by ? ending_status_of(-x.ended_by) : STATUS_FAILED;
 	}
+	/* A signal that came to us, and ended the command, ends us, too: a shell's loop ends by SIGINT. */
+	if (x.passed && x.status == (unsigned)(STATUS_SIGNAL_BASE + x.passed))
+		return ending_status_of(-x.passed);
 	return x.status == STATUS_OK && atomic_load(&x.relay.lost) ? STATUS_FAILED : (int)x.status;
 }

@@ -183,5 +183,5 @@ int run_command(int argc, char **argv)
 		return STATUS_OK;
 	r = run_config(&c, &timeline);
 	async_teardown_start();
-	return r;
+	return ending_status_of(r);
 }

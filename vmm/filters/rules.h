@@ -32,6 +32,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -247,6 +248,14 @@ static const struct filter_rule unpack_rules[] = {
 		ALLOW(rt_sigaction, "the same", INT(1, SIGBUS)), ALLOW(rt_sigaction, "the same", INT(1, SIGILL)),      \
 		ALLOW(rt_sigaction, "the same", INT(1, SIGFPE)), ALLOW(rt_sigaction, "the same", INT(1, SIGABRT))
 
+/* A main thread that a signal asked to end dies of it (ending_status_of). */
+#define MAIN_END                                                                                                       \
+	ALLOW(rt_sigaction, "the end by a signal: it gets its own action back", INT(1, SIGTERM)),                      \
+		ALLOW(rt_sigaction, "the same", INT(1, SIGINT)), ALLOW(rt_sigaction, "the same", INT(1, SIGHUP)),      \
+		ALLOW(rt_sigaction, "the same", INT(1, SIGQUIT)),                                                      \
+		ALLOW(rt_sigprocmask, "the same: it is unblocked", INT(1, SIG_UNBLOCK)),                               \
+		ALLOW(prctl, "the same: no core file", INT(1, PR_SET_DUMPABLE), LEN(2, 0))
+
 /* The terminal that mayfly was started on. */
 #define TERMINAL                                                                                                       \
 	ALLOW(ioctl, "the terminal: its foreground group", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP)),                   \
@@ -260,7 +269,7 @@ static const struct filter_rule unpack_rules[] = {
 		ALLOW(write, "messages to the user", INT(1, STDERR_FILENO)), LOG, CLOCK, TERMINAL,                     \
 		RARELY(restart_syscall, "poll continues after the machine, or the control group, was frozen"),         \
 		ALLOW(rt_sigreturn, "a signal handler returns"),                                                       \
-		ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)), MAIN_CRASH,                      \
+		ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)), MAIN_CRASH, MAIN_END,            \
 		ALLOW(tgkill, "the end by a crash's signal", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID)),               \
 		ALLOW(exit_group, "the end")
 
@@ -335,6 +344,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),
 	MAIN_CRASH,
+	MAIN_END,
 	ALLOW(exit_group, "the end"),
 };
 

@@ -21,9 +21,8 @@
  * control group, and exits with the VM's status. EOF on the pipe "life", whose write end it has,
  * ends PID 1 of the jail, and so everything in the jail: its SIGKILL leaves no process behind.
  *
- * The VM is not trusted to end when it is asked to, nor at its time limit. The process outside
- * has a clock of its own (ending.c), and kills the jail shortly before that clock runs out. A
- * process that the kernel cannot kill, because a file of the host hangs, is left behind.
+ * The VM is not trusted to end when it is asked to. The process outside has a clock of its own
+ * (ending.c), and kills the jail shortly before that runs out; what the kernel cannot kill stays.
  */
 #include "vmm/jail/supervise.h"
 
@@ -407,7 +406,7 @@ static void supervise_watch(struct outer *o)
 	}
 }
 
-/* The exit status. Reports a death that the VM's process could not report itself. */
+/* The exit status, as vm_main has it. Reports a death that the VM's process could not report itself. */
 static int status_of(const struct outer *o)
 {
 	int signo;
@@ -417,6 +416,8 @@ static int status_of(const struct outer *o)
 	signo = WTERMSIG(o->status);
 	if (signo == SIGKILL && o->killed)
 		return ending_report(true);
+	if (ending_is_request(signo))
+		return -signo; /* it has reported that itself */
 	if (signo == SIGKILL && jail_group_had_oom(&o->group))
 		report_line("the jail has used up its memory (memory-max), so its VM was killed");
 	else if (signo == SIGKILL)

@@ -28,6 +28,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -178,9 +180,9 @@ int ending_report(bool late)
 	if (!status)
 		status = ending.close_ms ? STATUS_FAILED : STATUS_TIMEOUT;
 	last_words_put(&line, "mayfly: ");
-	if (status > STATUS_SIGNAL_BASE) {
+	if (status < 0) {
 		last_words_put(&line, "ended by a signal (");
-		last_words_put(&line, sigdescr_np(status - STATUS_SIGNAL_BASE));
+		last_words_put(&line, sigdescr_np(-status));
 		last_words_put(&line, ")");
 	} else {
 		last_words_put(&line, status == STATUS_TIMEOUT ? "the time limit has passed" : "the VM has ended");
@@ -207,6 +209,21 @@ void ending_clean(void)
 		unix_socket_remove_all(); /* they belong to the process outside */
 }
 
+int ending_status_of(int status)
+{
+	sigset_t set;
+
+	if (status >= 0)
+		return status;
+	(void)prctl(PR_SET_DUMPABLE, 0); /* cannot fail: SIGQUIT asked for the end, not for a core file */
+	(void)signal(-status, SIG_DFL);	 /* cannot fail */
+	sigemptyset(&set);
+	sigaddset(&set, -status);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	(void)syscall(SYS_tgkill, ending.pid, ending.pid, -status); /* returns to PID 1 of a namespace */
+	return STATUS_SIGNAL_BASE - status;
+}
+
 /* Handlers. */
 
 static void ending_on_alarm(int sig)
@@ -221,10 +238,10 @@ static void ending_on_alarm(int sig)
 	tty_restore();
 	status = ending_report(true);
 	ending_clean();
-	_exit(status);
+	_exit(ending_status_of(status));
 }
 
-static bool is_request(int sig)
+bool ending_is_request(int sig)
 {
 	for (size_t i = 0; i < MF_ARRAY_SIZE(requests); i++)
 		if (requests[i] == sig)
@@ -256,7 +273,7 @@ static void __attribute__((noreturn)) end_at_once(void)
 	tty_restore();
 	status = ending_report(false);
 	ending_clean();
-	_exit(status);
+	_exit(ending_status_of(status));
 }
 
 static void on_signal(int sig)
@@ -266,15 +283,15 @@ static void on_signal(int sig)
 
 	if (ending.phase == PHASE_SETUP && getpid() != ending.pid)
 		_exit(STATUS_FAILED); /* a child that is about to exec */
-	if (ending.phase == PHASE_SETUP && is_request(sig)) {
-		ending_ask(STATUS_SIGNAL_BASE + sig);
+	if (ending.phase == PHASE_SETUP && ending_is_request(sig)) {
+		ending_ask(-sig);
 		end_at_once();
 	}
 	if (ending.phase == PHASE_SERVE) {
-		if (is_request(sig) && ending_was_asked())
+		if (ending_is_request(sig) && ending_was_asked())
 			ending_cut();
-		else if (is_request(sig) && asks(sig))
-			ending_ask(STATUS_SIGNAL_BASE + sig);
+		else if (ending_is_request(sig) && asks(sig))
+			ending_ask(-sig);
 		/* A full pipe: its reader, the loop, hangs. */
 		(void)!write(ending.fd, &number, sizeof(number));
 	}
@@ -288,7 +305,7 @@ static bool stays_ignored(int sig)
 {
 	struct sigaction old;
 
-	if (!is_request(sig) && sig != SIGUSR1 && sig != SIGUSR2)
+	if (!ending_is_request(sig) && sig != SIGUSR1 && sig != SIGUSR2)
 		return false;
 	return sigaction(sig, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
 }

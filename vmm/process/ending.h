@@ -71,8 +71,9 @@ void ending_child(pid_t pid, const char *file);
 
 /*
  * The clock. ending_limit: the time limit ends at limit_ms of clock_now_ms. ending_ask:
- * the end was requested, with this status; the first one counts. ending_cut: it was
- * requested again. ending_close: the VM has ended and is being closed.
+ * the end was requested, with this status (exit_status.h; -n is signal n); the first one
+ * counts. ending_cut: it was requested again. ending_close: the VM has ended and is being
+ * closed.
  */
 void ending_limit(uint64_t limit_ms);
 void ending_ask(int status);
@@ -102,5 +103,16 @@ void ending_clean(void);
 
 /* Disables the handlers, except for the clock: for a process that shares our memory. */
 void ending_over(void);
+
+/* Whether the signal is one that asks for the end. */
+bool ending_is_request(int sig);
+
+/*
+ * The status to return from main: status itself, unless it is -n. Then the process dies
+ * of signal n, which asked for the end, without a core file. PID 1 of a namespace, which
+ * no signal of its own ends, exits with 128 + n. Main thread, after all other work.
+ * Async-signal-safe.
+ */
+int ending_status_of(int status);
 
 #endif

@@ -69,6 +69,7 @@ struct vm {
 		int signal;		  /* the one that asked, for VM_END_SIGNAL */
 		uint64_t grace_ms;	  /* when the guest's time to end by itself is over; 0: it was not asked to */
 		uint64_t int_ms;	  /* when the last SIGINT came */
+		int passed;		  /* the last SIGINT or SIGQUIT that the command got from us; or 0 */
 	} stop;
 	struct vm_outcome {
 		unsigned status; /* of the command, with VM_END_COMMAND */
@@ -79,7 +80,7 @@ struct vm {
 
 /*
  * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
- * mayfly (exit_status.h). Main thread.
+ * mayfly (exit_status.h; -n if signal n has ended it). Main thread.
  */
 int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent);
 
@@ -102,7 +103,7 @@ int vm_stop_timeout(const struct vm *vm, int max_ms);
 void vm_stop_check(struct vm *vm);
 void vm_stop_signal(struct vm *vm, int signo);
 
-/* Says on stderr why the VM has ended (vm_report.c). Returns the exit status of mayfly (exit_status.h). Main thread. */
+/* Says on stderr why the VM has ended (vm_report.c). Returns what vm_main returns. Main thread. */
 int vm_report(const struct vm *vm);
 
 /* Called for what the guest's init reports (vm_stop.c). */

@@ -6,7 +6,7 @@
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
 
-static int vm_report_say(const struct vm *vm, enum status status, const char *what)
+static int vm_report_say(const struct vm *vm, int status, const char *what)
 {
 	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
 		report_line("%s (%s)", what, vm->end.text);
@@ -19,6 +19,9 @@ static int vm_report_command(const struct vm *vm)
 		report_line("%s", vm->end.text);
 	if (vm->outcome.oom)
 		report_line("the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)");
+	/* A SIGINT that came to mayfly, and ended the command, has ended both: a shell's loop ends by it. */
+	if (vm->stop.passed && vm->outcome.status == (unsigned)(STATUS_SIGNAL_BASE + vm->stop.passed))
+		return -vm->stop.passed;
 	return (int)vm->outcome.status;
 }
 
@@ -69,7 +72,7 @@ static int vm_report_reason(const struct vm *vm)
 	case VM_END_QUIT:
 		return vm_report_say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
 	case VM_END_SIGNAL:
-		return vm_report_say(vm, STATUS_SIGNAL_BASE + vm->stop.signal, "ended by a signal");
+		return vm_report_say(vm, -vm->stop.signal, "ended by a signal");
 	case VM_END_TIMEOUT:
 		return vm_report_say(vm, STATUS_TIMEOUT, "the time limit has passed");
 	case VM_END_KVM:

@@ -65,7 +65,7 @@ static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, boo
 	}
 	vm->stop.asked = reason;
 	vm->stop.signal = signo;
-	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : STATUS_SIGNAL_BASE + signo);
+	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : -signo);
 	/* Half of it for processes that ignore SIGTERM, half for artifacts. */
 	if (gently && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
 		vm->stop.grace_ms = clock_now_ms() + VM_GRACE_MS;
@@ -86,13 +86,22 @@ void vm_stop_check(struct vm *vm)
 		vm_stop_ask(vm, VM_END_TIMEOUT, 0, true);
 }
 
+/* To the command, if it runs. It may end by the signal. */
+static bool vm_stop_pass(struct vm *vm, int signo)
+{
+	if (!vm->guest || !guest_client_signal(vm->guest, signo))
+		return false;
+	vm->stop.passed = signo;
+	return true;
+}
+
 static void vm_stop_interrupt(struct vm *vm)
 {
 	uint64_t now = clock_now_ms();
 	bool second = vm->stop.int_ms && now - vm->stop.int_ms < ENDING_INT_MS;
 
 	vm->stop.int_ms = now;
-	if (second || vm->stop.asked != VM_RUNNING || !vm->guest || !guest_client_signal(vm->guest, SIGINT))
+	if (second || vm->stop.asked != VM_RUNNING || !vm_stop_pass(vm, SIGINT))
 		vm_stop_ask(vm, VM_END_SIGNAL, SIGINT, false);
 }
 
@@ -110,7 +119,7 @@ void vm_stop_signal(struct vm *vm, int signo)
 		(void)guest_client_signal(vm->guest, signo); /* lost if no command runs yet */
 		break;
 	case SIGQUIT:
-		if (vm->stop.asked == VM_RUNNING && vm->guest && guest_client_signal(vm->guest, signo))
+		if (vm->stop.asked == VM_RUNNING && vm_stop_pass(vm, signo))
 			break;
 		__attribute__((fallthrough));
 	default:
