@@ -39,6 +39,7 @@
 #include "loader/init/command.h"
 #include "loader/init/control.h"
 #include "loader/init/fd.h"
+#include "loader/init/leave.h"
 #include "loader/init/net.h"
 #include "loader/init/proto.h"
 #include "loader/init/root.h"
@@ -122,7 +123,7 @@ static void init_fail(const struct text *why)
 {
 	struct text drives = { 0 };
 
-	root_leave(boot.s, boot.len, &drives);
+	leave_drives(boot.s, boot.len, &drives);
 	if (!control_is_open())
 		init_say("mayfly-init: ", why->s);
 	control_send(INIT_MSG_FAILED, 0, 0, 0, why->s);
@@ -329,7 +330,7 @@ static void init_finish(void)
 	struct command_end end = *command_first();
 	struct text drives = { 0 };
 
-	root_leave(boot.s, boot.len, &drives);
+	leave_drives(boot.s, boot.len, &drives);
 	init_lost(&end, "artifacts: ", &life.artifacts);
 	init_lost(&end, "drives: ", &drives);
 	if (life.console) {

@@ -1,4 +1,4 @@
-/* Mounts, and unmounts in the end. */
+/* Mounts. */
 #ifndef MF_INIT_ROOT_H
 #define MF_INIT_ROOT_H
 
@@ -24,12 +24,6 @@ bool root_is_ephemeral(void);
 void root_mount_usual(void);
 /* Mounts the other drives of the boot text. */
 bool root_mount_drives(const char *boot, size_t len, struct text *why);
-/*
- * Makes writes permanent: syncs all drives and makes their file systems read-only, except
- * for drives whose changes are lost, as the boot text says. Adds to why what could not be
- * written.
- */
-void root_leave(const char *boot, size_t len, struct text *why);
 /* Makes a directory and its parents; 0 or -errno. */
 int root_make_path(const char *path);
 

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "loader/init/root.h"
+#include "loader/init/leave.h"
 
 static const char *mounts;
 static char calls[2048]; /* what was done, in order */
@@ -92,7 +92,7 @@ static void test_leave(void **state)
 		 "/dev/vdc1 /lost ext4 rw 0 0\n"
 		 "tmpfs /tmp tmpfs rw 0 0\n"
 		 "/dev/vdd /a\\040b ext4 rw 0 0\n";
-	root_leave(boot, sizeof(boot), &why);
+	leave_drives(boot, sizeof(boot), &why);
 	assert_string_equal(calls, "sync ;open /;syncfs ;read-only /;open /a b;syncfs ;read-only /a b;");
 	assert_int_equal(why.len, 0);
 }
@@ -104,7 +104,7 @@ static void test_leave_what_is_lost(void **state)
 	(void)state;
 	mounts = "/dev/vda / ext4 rw 0 0\n/dev/vdb /data ext4 rw 0 0\n";
 	bad_file_system = "/data";
-	root_leave("", 0, &why);
+	leave_drives("", 0, &why);
 	assert_int_equal(strncmp(why.s, "/data: ", 7), 0);
 	assert_non_null(strstr(calls, "read-only /data"));
 }
@@ -115,7 +115,7 @@ static void test_leave_nothing(void **state)
 
 	(void)state;
 	mounts = "proc /proc proc rw 0 0\n/dev/vda / erofs ro 0 0\noverlay /x overlay rw 0 0";
-	root_leave("", 0, &why);
+	leave_drives("", 0, &why);
 	assert_string_equal(calls, "");
 	assert_int_equal(why.len, 0);
 }
