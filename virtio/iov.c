@@ -40,6 +40,15 @@ uint64_t iov_get(const struct iovec *iov, unsigned num, uint64_t skip, void *to,
 	return iov_copy(iov, num, skip, to, NULL, len);
 }
 
+uint64_t iov_len(const struct iovec *iov, unsigned num)
+{
+	uint64_t len = 0;
+
+	for (unsigned i = 0; i < num; i++)
+		len += iov[i].iov_len;
+	return len;
+}
+
 unsigned iov_slice(struct iovec *to, const struct iovec *iov, unsigned num, uint64_t skip, uint64_t len)
 {
 	unsigned used = 0;

@@ -11,6 +11,9 @@ uint64_t iov_put(const struct iovec *iov, unsigned num, uint64_t skip, const voi
 /* The same out of the buffers. */
 uint64_t iov_get(const struct iovec *iov, unsigned num, uint64_t skip, void *to, uint64_t len);
 
+/* The bytes of all buffers. */
+uint64_t iov_len(const struct iovec *iov, unsigned num);
+
 /*
  * Describes the buffers' bytes [skip, skip + len), or what there is of them, in `to`, which has room for num entries.
  * Returns the entries used.

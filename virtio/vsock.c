@@ -4,13 +4,13 @@
  * Theory of operation. There are three queues: rx (packets for the guest), tx (packets of the guest)
  * and events, which is never used. A packet is a header and perhaps data. This file takes packets
  * out of tx and hands them to their connection. It gives buffers of rx to connections in the ready
- * list, one packet each in turn.
+ * list, each in turn: one buffer, or as many as the connection has filled before (conn_batch).
  *
  *   kick(tx), kick(rx) -> run
  *   a poll of a socket, a tick -> vsock_wake -> run, at the end of the loop's turn
  *        run_writable: vsock_next_writable -> conn_flush ... sendmsg
  *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg -> virtq_push
- *        run_rx: virtq_pop -> conn_next ... recvmsg, or a control packet -> virtq_push
+ *        run_rx: virtq_pop -> conn_next ... recvmsg, or a control packet -> virtq_fill, virtq_flush
  *
  * Guest memory is touched only between pop and push, on this thread: no operation of the ring holds
  * a buffer of the guest. The ring only polls, so reset waits for nothing but cancelled polls.
@@ -118,44 +118,83 @@ static bool run_tx(struct vsock *v)
 
 /* To the guest. */
 
-/* One packet into chain. False: the connection at the head of the ready list had none. */
-static bool give_packet(struct vsock *v, struct virtio_vsock_hdr *h, const struct virtq_chain *chain)
+/*
+ * Pops at most max receive buffers into v->rx. Returns how many: 0 when the guest has given none,
+ * or -1 when the device is broken.
+ */
+static int pop_buffers(struct vsock *v, unsigned max)
 {
-	return vsock_next_refusal(v, h) || conn_next(vsock_next_ready(v), h, chain);
+	struct vsock_rx *rx = &v->rx;
+	const char *why = "receive buffer without room for data";
+
+	for (rx->num = 0; rx->num < max; rx->num++) {
+		struct virtq_chain *chain = &rx->chain[rx->num];
+		int got = virtq_pop(&v->dev.vq[RX], chain, &why);
+
+		if (got == 0)
+			break;
+		if (got < 0 || chain->in_len <= sizeof(struct virtio_vsock_hdr)) {
+			mmio_broken(&v->dev, why);
+			return -1;
+		}
+	}
+	return (int)rx->num;
+}
+
+/* Returns the buffers that have a packet to the guest, and the others to the queue. */
+static void push_buffers(struct vsock *v, struct virtio_vsock_hdr *h)
+{
+	struct virtq *q = &v->dev.vq[RX];
+	struct vsock_rx *rx = &v->rx;
+
+	while (rx->num > rx->filled)
+		virtq_unpop(q, &rx->chain[--rx->num]);
+	for (unsigned i = 0; i < rx->filled; i++) {
+		h->len = rx->len[i];
+		virtq_copy_in(&rx->chain[i], 0, h, sizeof(*h));
+		virtq_fill(q, rx->chain[i].head, (uint32_t)sizeof(*h) + h->len);
+	}
+	if (rx->filled) {
+		virtq_flush(q);
+		mmio_used(&v->dev, RX);
+	}
+}
+
+/* Puts a refusal, or the next packets of a connection, into v->rx. Returns how many bytes of data. */
+static uint32_t give_packets(struct vsock *v, struct virtio_vsock_hdr *h)
+{
+	struct vsock_rx *rx = &v->rx;
+	uint32_t bytes = 0;
+
+	rx->filled = 0;
+	if ((vsock_next_refusal(v, h) || conn_next(vsock_next_ready(v), h, rx)) && !rx->filled) {
+		rx->filled = 1;
+		rx->len[0] = 0;
+	}
+	for (unsigned i = 0; i < rx->filled; i++)
+		bytes += rx->len[i];
+	return bytes;
 }
 
 /* Fills buffers while there are any, and packets for them. Returns whether another turn is needed. */
 static bool run_rx(struct vsock *v)
 {
-	struct virtq *q = &v->dev.vq[RX];
-	struct virtq_chain chain;
 	struct virtio_vsock_hdr h;
 	uint64_t bytes = 0;
 
-	for (unsigned budget = VSOCK_PACKETS_MAX; budget > 0 && bytes < VSOCK_BYTES_MAX; budget--) {
-		const char *why = "receive buffer without room for data";
+	for (unsigned packets = 0; packets < VSOCK_PACKETS_MAX && bytes < VSOCK_BYTES_MAX;) {
 		int got;
 
 		if (!v->num_refusals && TAILQ_EMPTY(&v->ready))
 			return false;
-		got = virtq_pop(q, &chain, &why);
-		if (got == 0) {
-			if (!virtq_enable_notify(q))
-				return false;
-			continue;
-		}
-		if (got < 0 || chain.in_len <= sizeof(h)) {
-			mmio_broken(&v->dev, why);
+		got = pop_buffers(v, v->num_refusals ? 1 : conn_batch(TAILQ_FIRST(&v->ready)));
+		if (got < 0 || (got == 0 && !virtq_enable_notify(&v->dev.vq[RX])))
 			return false;
+		if (got > 0) {
+			bytes += give_packets(v, &h);
+			push_buffers(v, &h);
 		}
-		if (!give_packet(v, &h, &chain)) {
-			virtq_unpop(q, &chain);
-			continue;
-		}
-		virtq_copy_in(&chain, 0, &h, sizeof(h));
-		virtq_push(q, chain.head, (uint32_t)sizeof(h) + h.len);
-		mmio_used(&v->dev, RX);
-		bytes += h.len;
+		packets += MF_MAX(v->rx.filled, 1U);
 	}
 	return true;
 }

@@ -457,17 +457,24 @@ static uint16_t op_of(unsigned due)
 	return VIRTIO_VSOCK_OP_INVALID; /* does not happen */
 }
 
-bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct virtq_chain *chain)
-{
-	/* Packets that open or end the connection go before data, the others after it. */
-	unsigned due = conn_take_due(c, DUE_RST | DUE_REQUEST | DUE_RESPONSE);
-	uint32_t len = 0;
+/* Packets that open or end the connection go before data, the others after it. */
+#define DUE_BEFORE_DATA (DUE_RST | DUE_REQUEST | DUE_RESPONSE)
 
+unsigned conn_batch(const struct vsock_conn *c)
+{
+	return c->readable && !(c->due & DUE_BEFORE_DATA) ? MF_MAX(c->batch, 1U) : 1;
+}
+
+bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, struct vsock_rx *rx)
+{
+	unsigned due = conn_take_due(c, DUE_BEFORE_DATA);
+
+	rx->filled = 0;
 	if (!due && c->state == CONN_OPEN)
-		conn_follow(c, flow_read(c, chain, &len));
-	if (!due && !len && c->state != CONN_RESET)
+		conn_follow(c, flow_read(c, rx));
+	if (!due && !rx->filled && c->state != CONN_RESET)
 		due = conn_take_due(c, ~0U);
-	if (!due && !len)
+	if (!due && !rx->filled)
 		return false;
 	c->due &= ~(unsigned)DUE_CREDIT_UPDATE; /* every packet carries fwd_cnt */
 	c->told_fwd = c->fwd_cnt;
@@ -476,9 +483,8 @@ bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct vi
 		.dst_cid = c->v->cid,
 		.src_port = c->host_port,
 		.dst_port = c->guest_port,
-		.len = len,
 		.type = VIRTIO_VSOCK_TYPE_STREAM,
-		.op = len ? VIRTIO_VSOCK_OP_RW : op_of(due),
+		.op = due ? op_of(due) : VIRTIO_VSOCK_OP_RW,
 		.flags = due == DUE_SHUTDOWN ? c->host_shut : 0,
 		.buf_alloc = VSOCK_BUF_SIZE,
 		.fwd_cnt = c->fwd_cnt,

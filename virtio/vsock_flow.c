@@ -3,8 +3,9 @@
  *
  * From host to guest nothing is stored. A socket is read when three things have come together:
  * a poll has reported data, the guest's queue holds a buffer, and the guest has granted credit
- * (§5.10.6.3). recvmsg puts the bytes straight into that buffer. Until then the bytes stay in
- * the kernel's socket buffer, and the host's program waits once that is full.
+ * (§5.10.6.3). recvmsg puts the bytes straight into that buffer. A connection whose data has filled
+ * all of its buffers gets twice as many for the next recvmsg. Until then the bytes stay in the
+ * kernel's socket buffer, and the host's program waits once that is full.
  *
  * From guest to host, sendmsg takes the bytes straight out of the guest's buffer. What the
  * socket does not take goes to the connection's own buffer. The guest's credit is exactly that
@@ -97,25 +98,54 @@ uint32_t flow_credit(const struct vsock_conn *c)
 	return used >= c->peer_alloc ? 0 : c->peer_alloc - used;
 }
 
-unsigned flow_read(struct vsock_conn *c, const struct virtq_chain *chain, uint32_t *ret_len)
+/*
+ * Describes the parts of the buffers behind their headers, in all at most room bytes, in iov. Returns
+ * the entries used.
+ */
+static unsigned flow_scatter(struct iovec iov[VIRTQ_CHAIN_MAX], const struct vsock_rx *rx, uint32_t room)
 {
-	uint64_t room = MF_MIN(chain->in_len - HEADER_SIZE, VSOCK_READ_MAX);
+	unsigned num = 0;
+
+	for (unsigned i = 0; i < rx->num && room > 0; i++) {
+		const struct virtq_chain *chain = &rx->chain[i];
+		uint32_t len = (uint32_t)MF_MIN(chain->in_len - HEADER_SIZE, room);
+
+		if (num + chain->num_in > VIRTQ_CHAIN_MAX)
+			break;
+		num += iov_slice(iov + num, chain->iov + chain->num_out, chain->num_in, HEADER_SIZE, len);
+		room -= len;
+	}
+	return num;
+}
+
+/* The buffers were filled in turn with len bytes: says with how many each, in how many. */
+static void flow_filled(struct vsock_rx *rx, uint32_t len)
+{
+	for (rx->filled = 0; len > 0; rx->filled++) {
+		uint32_t *part = &rx->len[rx->filled];
+
+		*part = (uint32_t)MF_MIN(rx->chain[rx->filled].in_len - HEADER_SIZE, len);
+		len -= *part;
+	}
+}
+
+unsigned flow_read(struct vsock_conn *c, struct vsock_rx *rx)
+{
 	uint32_t credit = flow_credit(c);
 	struct iovec iov[VIRTQ_CHAIN_MAX];
 	bool asked = c->asked;
 	unsigned num;
 	ssize_t n;
 
-	*ret_len = 0;
+	rx->filled = 0;
 	if (!c->readable)
 		return FLOW_OK;
 	c->asked = !credit;
 	if (!credit)
 		return asked ? FLOW_OK : FLOW_NO_CREDIT;
-	room = MF_MIN(room, credit);
-	num = iov_slice(iov, chain->iov + chain->num_out, chain->num_in, HEADER_SIZE, room);
+	num = flow_scatter(iov, rx, MF_MIN(credit, VSOCK_READ_MAX));
 	n = vsock_unix_recv(c, iov, num, 0);
-	c->readable = n > 0 && (uint64_t)n == room;
+	c->readable = n > 0 && (uint64_t)n == iov_len(iov, num);
 	if (n == 0)
 		return FLOW_EOF;
 	if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -124,7 +154,8 @@ unsigned flow_read(struct vsock_conn *c, const struct virtq_chain *chain, uint32
 		vsock_poll(c->v, &c->in, c->fd, POLLIN);
 	if (n > 0) {
 		c->tx_cnt += (uint32_t)n;
-		*ret_len = (uint32_t)n;
+		flow_filled(rx, (uint32_t)n);
 	}
+	c->batch = (uint8_t)(c->readable ? MF_MIN(2 * rx->num, VSOCK_BATCH_MAX) : MF_MAX(rx->filled, 1U));
 	return FLOW_OK;
 }

@@ -28,7 +28,8 @@
 #define VSOCK_SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
 #define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 #define VSOCK_BUF_SIZE 65536U  /* the buffer of a connection, and the guest's credit */
-#define VSOCK_READ_MAX 262144U /* bytes of data in one packet to the guest */
+#define VSOCK_READ_MAX 262144U /* bytes of data for the guest in one recvmsg */
+#define VSOCK_BATCH_MAX 32U    /* buffers of the guest for one recvmsg */
 #define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its newline */
 #define VSOCK_TICK_MS 250
 #define VSOCK_WAIT_MS 5000	   /* limit for a client's line, and for the guest's answer */
@@ -93,6 +94,7 @@ struct vsock_conn {
 	bool eof;	     /* fd is not read any more: it has ended, or the guest wants no more */
 	bool asked;	     /* a credit request was sent or is due, since credit ran out */
 	uint8_t host_shut;   /* VSOCK_SHUT_* flags of our SHUTDOWN, sent or due */
+	uint8_t batch;	     /* buffers for the next read; 0 is 1 */
 	uint32_t tx_cnt;     /* §5.10.6.3: bytes sent to the guest, */
 	uint32_t peer_alloc; /* the size of its buffer, */
 	uint32_t peer_fwd;   /* and how many of tx_cnt it has taken out of it */
@@ -121,6 +123,13 @@ struct vsock_refusal {
 	uint64_t src_cid;
 	uint32_t src_port, dst_port;
 	uint16_t type;
+};
+
+/* Buffers of the guest for packets, each with room for a header and at least a byte. */
+struct vsock_rx {
+	unsigned num, filled;	       /* buffers; with how many of them something happened */
+	uint32_t len[VSOCK_BATCH_MAX]; /* bytes of data in each of the latter */
+	struct virtq_chain chain[VSOCK_BATCH_MAX];
 };
 
 struct vsock {
@@ -159,6 +168,8 @@ struct vsock {
 
 	unsigned refusal_head, num_refusals;
 	struct vsock_refusal refusal[VSOCK_REFUSALS_MAX];
+
+	struct vsock_rx rx; /* of run_rx; large, and touched as far as it is used */
 };
 
 static inline uint8_t *vsock_buf(const struct vsock_conn *c)
@@ -180,12 +191,16 @@ void conn_accept(struct vsock *v, int fd);
 /* A packet of the guest for this connection; h->len is within chain. */
 void conn_take(struct vsock_conn *c, const struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
 
+/* How many buffers the connection's next packets may fill: 1 to VSOCK_BATCH_MAX. */
+unsigned conn_batch(const struct vsock_conn *c);
+
 /*
- * The next packet for the guest: fills *h, and the part of chain behind the header, which has
- * room for at least a byte. Returns false when there is none. The connection is not in the
- * ready list; it enters the list again if it has more.
+ * The next packets for the guest: a control packet for the first buffer of rx, or data in
+ * rx->filled buffers behind their headers. Fills *h, the header of all of them but for len, and
+ * returns true; or false when there is none. The connection is not in the ready list; it enters
+ * the list again if it has more.
  */
-bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
+bool conn_next(struct vsock_conn *c, struct virtio_vsock_hdr *h, struct vsock_rx *rx);
 
 /* Writes what is in the buffer. Returns how many bytes the host took. */
 uint32_t conn_flush(struct vsock_conn *c);
@@ -204,8 +219,8 @@ unsigned flow_flush(struct vsock_conn *c);
 /* Data of the guest: len bytes of chain, behind the header. */
 unsigned flow_take(struct vsock_conn *c, uint32_t len, const struct virtq_chain *chain);
 
-/* Reads from the host into chain, behind the header. *ret_len: the bytes read, perhaps 0. */
-unsigned flow_read(struct vsock_conn *c, const struct virtq_chain *chain, uint32_t *ret_len);
+/* Reads from the host into the buffers of rx, behind their headers; rx->filled may be 0. */
+unsigned flow_read(struct vsock_conn *c, struct vsock_rx *rx);
 
 /* How many bytes may be sent to the guest. */
 uint32_t flow_credit(const struct vsock_conn *c);
