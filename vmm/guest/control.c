@@ -14,6 +14,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/own_dir.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -21,33 +22,12 @@
 
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
-/*
- * Whether dir is a directory, not a symlink, of this user (or root), in which no other
- * user can replace a socket. A missing directory is accepted.
- */
-static int check_directory(const char *dir, struct err *e)
-{
-	MF_CLOSE int fd = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0 && errno == ENOENT)
-		return 0;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_sys(e, "open '%s'", dir);
-	if (!S_ISDIR(st.st_mode))
-		return err_set(e, -ENOTDIR, "'%s' is no directory: remove it", dir);
-	if ((st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
-		return err_set(e, -EPERM,
-			       "directory '%s' is user %u's, mode %04o: others could exchange the socket; remove it",
-			       dir, st.st_uid, st.st_mode & 07777);
-	return 0;
-}
-
-/* Makes path's directory and looks at it, if it is one that config_control_path has chosen. */
+/* Checks path's directory, and makes it, if it is one that config_control_path has chosen. */
 static int own_directory(const char *path, bool make, struct err *e)
 {
 	MF_FREE char *dir = strdup(path);
 	char *slash;
+	int fd;
 
 	if (!dir)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -57,15 +37,11 @@ static int own_directory(const char *path, bool make, struct err *e)
 	*slash = '\0';
 	if (!config_is_control_dir(dir))
 		return 0;
-	if (make) {
-		mode_t mask = umask(0077); /* one that is stricter would lock us out; no other thread makes files now */
-		bool failed = mkdir(dir, 0700) < 0 && errno != EEXIST;
-
-		umask(mask); /* does not touch errno */
-		if (failed)
-			return err_sys(e, "make directory '%s'", dir);
-	}
-	return check_directory(dir, e);
+	fd = own_dir_open(AT_FDCWD, dir, make, e);
+	if (fd < 0)
+		return fd == -ENOENT && !make ? 0 : fd;
+	close(fd);
+	return 0;
 }
 
 int control_listen(struct unix_socket *name, const char *path, struct err *e)
