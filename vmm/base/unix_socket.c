@@ -176,6 +176,20 @@ static int open_directory(const char *path)
 	return open(len ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+void unix_socket_remove_stale(const char *path, int type)
+{
+	struct unix_socket u = UNIXNAME_INIT;
+	struct err e;
+
+	if (!*path || strlen(path) > UNIXNAME_MAX)
+		return;
+	u.dir_fd = open_directory(path);
+	if (u.dir_fd < 0)
+		return;
+	(void)replace(&u, path, type, &e); /* another process listens, or it is no socket: it stays */
+	close(u.dir_fd);
+}
+
 static int bind_name(const struct unix_socket *u, const char *path, int type, struct err *e)
 {
 	struct sockaddr_un addr = address(path);

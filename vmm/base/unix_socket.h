@@ -56,6 +56,12 @@ void unix_socket_remove(struct unix_socket *u);
  */
 void unix_socket_remove_all(void);
 
+/*
+ * Removes the socket at path, of that type, if nobody listens at it: what a process that was killed
+ * has left. Everything else stays.
+ */
+void unix_socket_remove_stale(const char *path, int type);
+
 /* As unix_socket_remove, and closes the socket. */
 void unix_socket_done(struct unix_socket *u);
 

@@ -246,6 +246,9 @@ int config_print(const struct config *c, FILE *out, struct err *e);
  */
 int config_control_path(char **ret, const char *name, struct err *e);
 
+/* The directory of such sockets; for one with a long name, it may be another. The caller frees it. */
+int config_run_dir(char **ret, struct err *e);
+
 /* Whether dir is one of these: only its owner may have rights there. */
 bool config_is_control_dir(const char *dir);
 

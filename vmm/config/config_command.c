@@ -205,3 +205,11 @@ int config_control_path(char **ret, const char *name, struct err *e)
 	*ret = strdup(path);
 	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
+
+int config_run_dir(char **ret, struct err *e)
+{
+	if (config_control_path(ret, "x", e) < 0)
+		return e->code;
+	*strrchr(*ret, '/') = '\0';
+	return 0;
+}
