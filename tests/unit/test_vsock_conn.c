@@ -1,15 +1,6 @@
 /* vsock: a connection's states, and what is left of it: ports, credit, memory. */
 #include "tests/unit/vsock_fixture.h"
 
-static int connected(struct fix *f)
-{
-	int listener = host_listen(f, "_52", 8), fd;
-
-	post(f, 64);
-	fd = guest_connects(f, listener);
-	return close(listener) ? -1 : fd;
-}
-
 static void test_line_of_the_greatest_length(void **state)
 {
 	struct fix *f = *state;

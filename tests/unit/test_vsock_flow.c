@@ -1,29 +1,6 @@
 /* vsock: the data of a connection, credit both ways (G46), half-close, and hosts that stall or go (V5). */
 #include "tests/unit/vsock_fixture.h"
 
-static uint8_t pattern(uint32_t at)
-{
-	return (uint8_t)(at * 31 + at / 251);
-}
-
-static struct vsock_conn *conn_of(struct fix *f)
-{
-	assert_int_equal(vsock_of(f)->num_conns, 1);
-	for (unsigned i = 0; i < vsock_of(f)->num_touched; i++)
-		if (vsock_of(f)->conn[i].state != CONN_FREE)
-			return &vsock_of(f)->conn[i];
-	return NULL;
-}
-
-static int connected(struct fix *f)
-{
-	int listener = host_listen(f, "_52", 8), fd;
-
-	post(f, 64);
-	fd = guest_connects(f, listener);
-	return close(listener) ? -1 : fd;
-}
-
 static void send_pattern(struct fix *f, uint32_t at, uint32_t len)
 {
 	static uint8_t data[BUF];
@@ -296,104 +273,6 @@ static void test_data_waits_for_receive_buffers(void **state)
 	close(listener);
 }
 
-/* Reads packets of data, which continue at, and gives their credit and buffers back. Returns the bytes. */
-static uint32_t take_pattern(struct fix *f, uint32_t at)
-{
-	struct virtio_vsock_hdr h;
-	const uint8_t *data;
-	uint32_t got = 0;
-	unsigned n = 0;
-
-	for (; next_packet(f, &h, &data); n++) {
-		if (h.op == OP(CREDIT_REQUEST))
-			continue;
-		assert_int_equal(h.op, OP(RW));
-		for (uint32_t i = 0; i < h.len; i++, got++)
-			assert_int_equal(data[i], pattern(at + got));
-	}
-	f->base.fwd_cnt += got;
-	send_op(f, OP(CREDIT_UPDATE));
-	post(f, n);
-	return got;
-}
-
-/* Data that fills its buffers gets more of them for each read, up to a limit; less data gets fewer. */
-static void test_stream_grows_its_batch(void **state)
-{
-	static uint8_t data[300000];
-	struct fix *f = *state;
-	int fd = connected(f), size = 400000;
-	uint32_t got = 0, n;
-
-	post(f, 64);
-	for (uint32_t i = 0; i < sizeof(data); i++)
-		data[i] = pattern(i);
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-	f->base.buf_alloc = 200000;
-	send_op(f, OP(CREDIT_UPDATE));
-	assert_int_equal(write(fd, data, 1), 1);
-	turn();
-	got += take_pattern(f, got);
-	assert_int_equal(conn_batch(conn_of(f)), 1);
-	while (got < sizeof(data)) {
-		ssize_t put = write(fd, data + got, MF_MIN(sizeof(data) - got, 150000U));
-
-		assert_true(put > 0);
-		turn();
-		for (ssize_t left = put; left > 0; left -= n, got += n) {
-			n = take_pattern(f, got);
-			assert_true(n > 0 && n <= left);
-		}
-	}
-	assert_true(conn_of(f)->batch > 8);
-	assert_int_equal(write(fd, data, 1), 1);
-	turn();
-	expect(f, OP(RW));
-	assert_int_equal(conn_of(f)->batch, 1);
-	close(fd);
-}
-
-/* Buffers of other sizes, of many descriptors, and credit for a part of them, in one read. */
-static void test_batch_of_odd_buffers(void **state)
-{
-	static uint8_t data[200];
-	struct fix *f = *state;
-	int listener = host_listen(f, "_52", 8), fd;
-	uint32_t got = 0;
-
-	for (uint32_t i = 0; i < sizeof(data); i++)
-		data[i] = pattern(i);
-	post(f, 1);
-	fd = guest_connects(f, listener);
-	conn_of(f)->batch = VSOCK_BATCH_MAX;
-	f->base.buf_alloc = 150;
-	send_op(f, OP(CREDIT_UPDATE));
-	assert_int_equal(write(fd, data, sizeof(data)), sizeof(data));
-	turn();
-	for (uint32_t i = 0; i < 4; i++) /* all at once: the device is told behind the last */
-		drv_desc_at(&f->d, RX_DESC, (uint16_t)(10 + i), RX_BUF(10 + i), HDR_SIZE + 1 + 40 * i, WRITE, 0);
-	for (uint32_t i = 0; i < 4; i++)
-		drv_put16(&f->d, RX_AVAIL + 4 + 2U * (f->rx_posted++ % 256), (uint16_t)(10 + i));
-	drv_put16(&f->d, RX_AVAIL + 2, f->rx_posted);
-	tell_device(f, 0);
-	turn();
-	for (uint32_t i = 0; i < 4; i++) {
-		static const uint32_t want[] = { 1, 41, 81, 27 };
-		struct virtio_vsock_hdr h;
-		const uint8_t *at;
-
-		assert_true(next_packet(f, &h, &at));
-		assert_int_equal(h.len, want[i]);
-		for (uint32_t j = 0; j < h.len; j++, got++)
-			assert_int_equal(at[j], pattern(got));
-	}
-	assert_true(silent(f)); /* the request for credit waits for a buffer */
-	post(f, 1);
-	expect(f, OP(CREDIT_REQUEST));
-	close(fd);
-	close(listener);
-}
-
 static void test_guest_ends_its_stream(void **state)
 {
 	struct fix *f = *state;
@@ -582,8 +461,6 @@ int main(void)
 		T(test_guest_counts_ahead),
 		T(test_counters_wrap),
 		T(test_data_waits_for_receive_buffers),
-		T(test_stream_grows_its_batch),
-		T(test_batch_of_odd_buffers),
 		T(test_guest_ends_its_stream),
 		T(test_end_of_stream_comes_behind_the_buffer),
 		T(test_guest_closes_before_the_host_has_read),

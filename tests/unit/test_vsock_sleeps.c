@@ -7,7 +7,7 @@
 
 static int listener;
 
-static int connected(struct fix *f)
+static int accepted(struct fix *f)
 {
 	listener = host_listen(f, "_52", 8);
 	post(f, 16);
@@ -40,7 +40,7 @@ static int no_connection(struct fix *f)
 
 static int idle(struct fix *f)
 {
-	return connected(f);
+	return accepted(f);
 }
 
 static int client_without_a_line(struct fix *f)
@@ -74,7 +74,7 @@ static int no_buffer_for_the_request(struct fix *f)
 
 static int host_half_closes(struct fix *f)
 {
-	int fd = connected(f);
+	int fd = accepted(f);
 
 	shutdown(fd, SHUT_WR);
 	return fd;
@@ -82,7 +82,7 @@ static int host_half_closes(struct fix *f)
 
 static int guest_takes_no_more(struct fix *f)
 {
-	int fd = connected(f);
+	int fd = accepted(f);
 
 	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_RCV);
 	return fd;
@@ -106,7 +106,7 @@ static int guest_takes_no_more_and_host_half_closes(struct fix *f)
 
 static int guest_half_closes(struct fix *f)
 {
-	int fd = connected(f);
+	int fd = accepted(f);
 
 	send_flags(f, OP(SHUTDOWN), VSOCK_SHUT_SEND);
 	return fd;
@@ -114,7 +114,7 @@ static int guest_half_closes(struct fix *f)
 
 static int host_does_not_read(struct fix *f)
 {
-	int fd = connected(f);
+	int fd = accepted(f);
 
 	fill(f);
 	return fd;
@@ -165,7 +165,7 @@ static int guest_has_no_credit(struct fix *f)
 	int fd;
 
 	f->base.buf_alloc = 4;
-	fd = connected(f);
+	fd = accepted(f);
 	assert_int_equal(write(fd, "more than four", 14), 14);
 	return fd;
 }
@@ -214,7 +214,7 @@ static int guest_has_no_buffers_and_host_goes(struct fix *f)
 
 static int host_takes_no_more(struct fix *f)
 {
-	int fd = connected(f);
+	int fd = accepted(f);
 
 	shutdown(fd, SHUT_RD);
 	send_data(f, OP(RW), "lost", 4);

@@ -354,6 +354,32 @@ static inline int host_connects(struct fix *f, const char *more)
 	return fd;
 }
 
+/* The byte of a stream at this place. */
+static inline uint8_t pattern(uint32_t at)
+{
+	return (uint8_t)(at * 31 + at / 251);
+}
+
+/* The only connection. */
+static inline struct vsock_conn *conn_of(struct fix *f)
+{
+	assert_int_equal(vsock_of(f)->num_conns, 1);
+	for (unsigned i = 0; i < vsock_of(f)->num_touched; i++)
+		if (vsock_of(f)->conn[i].state != CONN_FREE)
+			return &vsock_of(f)->conn[i];
+	return NULL;
+}
+
+/* A connection of the guest to port 52, with 64 receive buffers; returns the host's end. */
+static inline int connected(struct fix *f)
+{
+	int listener = host_listen(f, "_52", 8), fd;
+
+	post(f, 64);
+	fd = guest_connects(f, listener);
+	return close(listener) ? -1 : fd;
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 #define T_INACTIVE(fn) cmocka_unit_test_setup_teardown(fn, setup_inactive, teardown)
 
