@@ -41,8 +41,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "jailer/cgroup.h"
-#include "jailer/jail.h"
 #include "jailer/landlock.h"
 #include "jailer/namespaces.h"
 #include "jailer/privileges.h"
@@ -56,41 +54,13 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
-#include "vmm/jail/jail_files.h"
-#include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
+#include "vmm/jail/supervise_parts.h"
 #include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
-
-#define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
-
-enum start { START_MAP, START_DONE };
-
-struct start_msg {
-	enum start what;
-	int result;
-	struct jail_pids pids;
-};
-
-/* Ends of pipes and socket pairs. */
-enum { OUTSIDE, INSIDE };
-
-struct outer {
-	const struct config *config;
-	struct jail_parent *parent;
-	uid_t uid; /* in the jail */
-	gid_t gid;
-	struct jail_names names;
-	struct jail_group group;
-	int start[2], life[2], signals[2], tty[2], vsock[2];
-	pid_t child; /* enters the jail */
-	struct jail_pids pids;
-	bool tty_raw, killed;
-	int status; /* from wait(2) */
-};
 
 static int pick(const struct config_ids *ids, unsigned own)
 {
@@ -139,86 +109,6 @@ static void close_ends(struct outer *o, int which)
 		if (pairs[i][which] >= 0)
 			close(mf_take_fd(&pairs[i][which]));
 	}
-}
-
-/* Inside. */
-
-static int compare(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
-}
-
-/* Lists the descriptors that the jail needs, in ascending order. Returns their number. */
-static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_keep, int fds[KEEP_MAX])
-{
-	const struct config *c = o->config;
-	const int ends[] = { o->start[INSIDE], o->life[INSIDE], o->signals[INSIDE], o->tty[INSIDE], o->vsock[INSIDE] };
-	unsigned num = fdstore_list(fds);
-
-	for (size_t i = 0; i < MF_ARRAY_SIZE(ends); i++)
-		fds[num++] = ends[i];
-	for (unsigned i = 0; i < num_keep; i++)
-		fds[num++] = keep[i];
-	for (unsigned i = 0; i < c->num_nets; i++)
-		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->parent->helpers->passt[i].socket;
-	for (unsigned i = 0; i < c->num_artifacts; i++)
-		fds[num++] = o->parent->helpers->artifact[i].socket;
-	qsort(fds, num, sizeof(*fds), compare);
-	return num;
-}
-
-static int ask_for_map(void *ctx, struct err *e)
-{
-	struct outer *o = ctx;
-	struct start_msg msg = { .what = START_MAP };
-
-	if (send(o->start[INSIDE], &msg, sizeof(msg), MSG_NOSIGNAL) != (ssize_t)sizeof(msg) ||
-	    recv(o->start[INSIDE], &msg, sizeof(msg), 0) != (ssize_t)sizeof(msg) || msg.result < 0)
-		return err_set(e, -EPERM, "no user in the user namespace"); /* why is logged outside */
-	return 0;
-}
-
-/* Runs in the child, and returns in the jailed process. */
-static void go_inside(struct outer *o, const int *keep, unsigned num_keep)
-{
-	const struct config_jail *j = &o->config->jail;
-	struct start_msg done = { .what = START_DONE };
-	int kept[KEEP_MAX];
-	unsigned num = list_kept(o, keep, num_keep, kept), first = 0;
-	struct jail_params params = {
-		.strict = j->strict,
-		.is_root = geteuid() == 0,
-		.uid = o->uid,
-		.gid = o->gid,
-		.cgroup = o->group.made ? &o->group.cgroup : NULL,
-		.nofile = j->nofile,
-		.fsize = j->fsize,
-		.map_ids = ask_for_map,
-		.ctx = o,
-	};
-	bool own_pids;
-	struct err e;
-	int r;
-
-	while (first < num && kept[first] <= STDERR_FILENO) /* -1, or a log on stderr */
-		first++;
-	params.keep = kept + first;
-	params.num_keep = num - first;
-	if (jail_enter(&params, &own_pids, &e) < 0 || (r = jail_fork(&done.pids, own_pids, o->life[INSIDE], &e)) < 0) {
-		err_wrap(&e, "jail");
-		_exit(report_err(&e));
-	}
-	if (r == 0) {
-		(void)send(o->start[INSIDE], &done, sizeof(done), MSG_NOSIGNAL); /* or EOF on "life" ends us */
-		_exit(STATUS_OK);
-	}
-	ending_inside();
-	close(mf_take_fd(&o->start[INSIDE]));
-	fdstore_use();
-	helpers_leave_processes(o->parent->helpers);
-	o->parent->signal_fd = o->signals[INSIDE];
-	o->parent->tty_fd = o->tty[INSIDE];
-	o->parent->vsock_fd = o->vsock[INSIDE];
 }
 
 /* Outside. */
@@ -486,7 +376,7 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 		(void)prctl(PR_SET_PDEATHSIG,
 			    SIGKILL); /* cannot fail; a change of the user clears it, and jail_fork sets it again */
 		close_ends(&o, OUTSIDE);
-		go_inside(&o, keep, num_keep);
+		inside_enter(&o, keep, num_keep);
 		return true;
 	}
 	*ret_status = o.child < 0 ? report_err(&e) : go_outside(&o);
