@@ -457,7 +457,7 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	local forbid=("$PYTHON" -I -S "$BATS_TEST_DIRNAME/without-io-uring" EPERM) value
 	run --separate-stderr "${forbid[@]}" "$MAYFLY" doctor
 	ran_doctor
-	assert_line --regexp '^warn +io_uring .*not allowed here \(EPERM.*seccomp.*; or mayfly run --io-engine=sync$'
+	assert_line --regexp '^warn +io_uring .*not allowed here \(EPERM.*--io-engine=sync.*fix: .*seccomp'
 	[ -e /proc/sys/kernel/io_uring_disabled ] || skip "this kernel has no kernel.io_uring_disabled"
 	for value in 1 2; do
 		echo "$value" > "$BATS_TEST_TMPDIR/value"
@@ -465,7 +465,7 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 		with_mounts 'mount --bind "$1" /proc/sys/kernel/io_uring_disabled; shift; exec "$@"' \
 			"$BATS_TEST_TMPDIR/value" "${forbid[@]}" "$MAYFLY" doctor
 		ran_doctor
-		assert_line --regexp "^warn +io_uring .*kernel.io_uring_disabled = $value.*; or mayfly run --io-engine=sync$"
+		assert_line --regexp "^warn +io_uring .*kernel.io_uring_disabled = $value.*--io-engine=sync.*fix: "
 	done
 }
 

@@ -10,16 +10,29 @@ without_io_uring() {
 }
 
 # bats test_tags=flat
-@test "sync: where io_uring is forbidden, mayfly says what to do, and that works" {
-	local error
-	for error in EPERM ENOSYS; do
-		without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf"
-		assert_equal "$status" 125
-		assert_one_line "io ring: io_uring is not allowed here \($error;.*, or use --io-engine=sync"
-		without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf" --io-engine=sync
+@test "sync: where io_uring is forbidden, guests run without it, and --io-engine=ring is an error" {
+	local error options
+	for error in EPERM ENOSYS EACCES; do
+		for options in '' --jail '-n none'; do
+			# shellcheck disable=SC2086 # words
+			without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf" $options
+			assert_equal "$status" 0
+			assert_output --partial hello
+			refute_regex "$stderr" uring
+		done
+		without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf" --vsock "$BATS_TEST_TMPDIR/vsock" --log-level info
 		assert_equal "$status" 0
-		assert_output --partial hello
+		assert_equal "$(grep -c 'info .*io_uring.*--io-engine=sync' <<< "$stderr")" 1
+		without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf" --io-engine=ring
+		assert_equal "$status" 125
+		assert_one_line 'io ring: .*io_uring.*--io-engine=auto'
+		without_io_uring "$error" "$MAYFLY" run -k "$GUESTS/hello.elf" --dry-run
+		assert_output --partial '"io_engine": "sync"'
 	done
+	run_flat hello --dry-run
+	assert_output --partial '"io_engine": "ring"'
+	run_flat hello --dry-run --io-engine=sync
+	assert_output --partial '"io_engine": "sync"'
 }
 
 # bats test_tags=flat

@@ -79,13 +79,13 @@ static void test_words(void **state)
 	assert_int_equal(conf.entry, CONFIG_ENTRY_PVH);
 	refuses("entry", "PVH", "must be auto, linux64 or pvh");
 	refuses("entry", "", "must be auto, linux64 or pvh");
-	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
+	assert_int_equal(conf.io_engine, LOOP_ENGINE_AUTO);
 	accepts("io_engine", "sync");
 	assert_int_equal(conf.io_engine, LOOP_ENGINE_SYNC);
 	accepts("io_engine", "ring");
 	assert_int_equal(conf.io_engine, LOOP_ENGINE_RING);
-	refuses("io_engine", "", "must be ring or sync");
-	refuses("io_engine", "Sync", "must be ring or sync");
+	refuses("io_engine", "", "must be auto, ring or sync");
+	refuses("io_engine", "Sync", "must be auto, ring or sync");
 	accepts("log_level", "debug");
 	assert_int_equal(conf.log_level, LOG_LEVEL_DEBUG);
 	refuses("log_level", "loud", "must be error, warn, info or debug");

@@ -157,7 +157,7 @@ static const struct {
 	{ "{\"mem\": 0}", "key 'mem': must be 16M to 1T (a number alone is bytes)" },
 	{ "{\"mem\": -1}", "key 'mem': must be a size such as 128M or 2G" },
 	{ "{\"mem\": \"128MM\"}", "key 'mem': must be a size such as 128M or 2G" },
-	{ "{\"io_engine\": \"uring\"}", "key 'io_engine': must be ring or sync" },
+	{ "{\"io_engine\": \"uring\"}", "key 'io_engine': must be auto, ring or sync" },
 	{ "{\"entry\": \"\"}", "key 'entry': must be auto, linux64 or pvh" },
 	{ "{\"kernel\": \"\"}", "key 'kernel': must not be empty" },
 	{ "{\"vsock\": []}", "key 'vsock': must be an object, not an array" },

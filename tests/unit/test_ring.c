@@ -38,7 +38,8 @@ static void test_ring_refuses_what_is_not_listed(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(ring_make(&ring, "test", LOOP_FIXED, 8, files, 1, &e), 0);
+	assert_int_equal(ring_make(&ring, "test", LOOP_FIXED, 8, &e), 0);
+	assert_int_equal(ring_set_files(&ring, "test", files, 1, &e), 0);
 	assert_int_equal(io_uring_enable_rings(&ring), 0);
 
 	sqe = io_uring_get_sqe(&ring);
@@ -74,7 +75,7 @@ static void test_socket_ring_refuses_what_is_not_listed(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(ring_make(&ring, "test", LOOP_SOCKETS, 8, NULL, 0, &e), 0);
+	assert_int_equal(ring_make(&ring, "test", LOOP_SOCKETS, 8, &e), 0);
 	assert_int_equal(io_uring_enable_rings(&ring), 0);
 
 	sqe = io_uring_get_sqe(&ring);
@@ -111,7 +112,8 @@ static void test_ring_that_may_replace_does_no_more(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(ring_make(&ring, "test", LOOP_EXCHANGEABLE, 8, files, 1, &e), 0);
+	assert_int_equal(ring_make(&ring, "test", LOOP_EXCHANGEABLE, 8, &e), 0);
+	assert_int_equal(ring_set_files(&ring, "test", files, 1, &e), 0);
 	assert_int_equal(io_uring_enable_rings(&ring), 0);
 	assert_int_equal(io_uring_register_files_update(&ring, 0, files, 1), 1);
 	assert_int_equal(io_uring_register_restrictions(&ring, &more, 1), -EACCES);

@@ -17,6 +17,7 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
+#include "vmm/core/ring.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/helper/image_pack.h"
 #include "vmm/jail/parent.h"
@@ -135,8 +136,11 @@ static int run_config(struct config *c, struct timeline *timeline)
 	struct err e;
 	int status, packed;
 
-	if (c->dry_run)
+	if (c->dry_run) {
+		if (c->io_engine == LOOP_ENGINE_AUTO)
+			c->io_engine = ring_engine_here();
 		return config_print(c, stdout, &e) < 0 ? report_err(&e) : STATUS_OK;
+	}
 	parent.signal_fd = ending_setup(&kind, &e);
 	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);

@@ -21,7 +21,7 @@
 #define JAIL(member) AT(struct config_jail, member)
 
 static const char *const entry_words[] = { "auto", "linux64", "pvh", NULL };
-static const char *const io_engine_words[] = { "ring", "sync", NULL };
+static const char *const io_engine_words[] = { "auto", "ring", "sync", NULL };
 static const char *const seccomp_words[] = { "kill", "log", "off", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const cache_words[] = { "writeback", "unsafe", NULL };

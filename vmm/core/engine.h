@@ -28,6 +28,8 @@ enum engine_wait {
 struct engine_ops {
 	size_t size;
 	const char *suffix; /* suffix of the thread's name, for a kind with another filter */
+	/* In loop_new, or NULL. Returns 0 or -errno with e set; done is called either way. */
+	int (*open)(struct loop *loop, struct err *e);
 	/*
 	 * On the set-up thread, when all files are known. Returns 0 or -errno with e set;
 	 * done is called either way.

@@ -1,8 +1,9 @@
 /*
  * The engine of a loop that has an io_uring.
  *
- * The set-up thread makes the ring, disabled and restricted (ring.c). The loop's own
- * thread enables it. With IORING_SETUP_SINGLE_ISSUER, that makes it the only thread that
+ * The set-up thread makes the ring, disabled and restricted (ring.c), when it makes the
+ * loop: a caller that cannot have it takes the other engine. The loop's own thread enables
+ * it. With IORING_SETUP_SINGLE_ISSUER, that makes it the only thread that
  * may submit.
  *
  * A turn submits and waits in one io_uring_enter(2), and then takes all completions off
@@ -43,7 +44,7 @@
 struct ring_loop {
 	struct loop loop;
 	struct io_uring ring;
-	bool made;
+	bool has_files;
 	bool lets_go;	   /* of the loop's files, for when it ends */
 	uint8_t sqe_flags; /* of every operation */
 	struct op_list quiet;
@@ -86,13 +87,22 @@ static bool polls_sockets(const struct loop *loop)
 	return loop->kind == LOOP_SOCKETS;
 }
 
-static int ring_make_loop(struct loop *loop, struct err *e)
+static int ring_open(struct loop *loop, struct err *e)
 {
 	struct ring_loop *r = to_ring(loop);
-	struct err why;
 
 	STAILQ_INIT(&r->quiet);
 	r->sqe_flags = loop->kind != LOOP_SOCKETS ? IOSQE_FIXED_FILE : 0;
+	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, e) < 0)
+		return e->code;
+	loop->ring_fd = r->ring.ring_fd;
+	return 0;
+}
+
+static int ring_make_loop(struct loop *loop, struct err *e)
+{
+	struct ring_loop *r = to_ring(loop);
+
 	if (polls_sockets(loop)) {
 		loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 		if (loop->epoll_fd < 0)
@@ -101,13 +111,12 @@ static int ring_make_loop(struct loop *loop, struct err *e)
 		if (r->epoll_file < 0)
 			return err_neg(e, r->epoll_file, "add the epoll set of the %s loop", loop->name);
 	}
-	if (ring_make(&r->ring, loop->name, loop->kind, LOOP_ENTRIES, loop->file, loop->num_files, &why) < 0)
-		return err_set(e, why.code, "%s, or use --io-engine=sync", why.text);
-	r->made = true;
+	if (loop->kind != LOOP_SOCKETS && ring_set_files(&r->ring, loop->name, loop->file, loop->num_files, e) < 0)
+		return e->code;
+	r->has_files = true;
 	r->lets_go = r->ring.features & FEAT_LINUX_6_3;
 	for (unsigned i = 0; !r->lets_go && i < loop->num_files; i++)
 		r->lets_go = is_awaited(loop->file[i]);
-	loop->ring_fd = r->ring.ring_fd;
 	return 0;
 }
 
@@ -378,7 +387,7 @@ static int ring_replace(struct loop *loop, int file, int fd)
 {
 	struct ring_loop *r = to_ring(loop);
 
-	return r->made ? MF_MIN(io_uring_register_files_update(&r->ring, (unsigned)file, &fd, 1), 0) : 0;
+	return r->has_files ? MF_MIN(io_uring_register_files_update(&r->ring, (unsigned)file, &fd, 1), 0) : 0;
 }
 
 static void ring_end(struct loop *loop)
@@ -391,7 +400,7 @@ static void ring_end(struct loop *loop)
 
 static void ring_done(struct loop *loop)
 {
-	if (to_ring(loop)->made)
+	if (loop->ring_fd >= 0)
 		io_uring_queue_exit(&to_ring(loop)->ring);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
@@ -400,6 +409,7 @@ static void ring_done(struct loop *loop)
 const struct engine_ops engine_ring = {
 	.size = sizeof(struct ring_loop),
 	.suffix = "",
+	.open = ring_open,
 	.make = ring_make_loop,
 	.begin = ring_begin,
 	.start = ring_start,

@@ -41,6 +41,7 @@ int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *en
 		struct err *e)
 {
 	struct loop *loop = calloc(1, engine->size);
+	int r;
 
 	if (!loop)
 		return err_neg(e, -ENOMEM, "make the %s loop", name);
@@ -56,13 +57,14 @@ int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *en
 	(void)pthread_mutex_init(&loop->lock, NULL);
 	(void)pthread_cond_init(&loop->changed, NULL);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (loop->wake_fd >= 0) {
+	r = loop->wake_fd < 0 ? err_sys(e, "make the %s loop's eventfd", name) : 0;
+	if (!r && engine->open)
+		r = engine->open(loop, e);
+	if (r < 0)
+		loop_free(loop);
+	else
 		*ret = loop;
-		return 0;
-	}
-	err_sys(e, "make the %s loop's eventfd", name);
-	loop_free(loop);
-	return e->code;
+	return r;
 }
 
 void loop_free(struct loop *loop)

@@ -45,6 +45,7 @@ enum loop_kind {
 };
 
 enum loop_engine {
+	LOOP_ENGINE_AUTO, /* the user's: LOOP_ENGINE_RING, unless the host forbids that. For loop_new the same as that. */
 	LOOP_ENGINE_RING,
 	LOOP_ENGINE_SYNC, /* one more thread, the worker, for operations that can only block (engine_sync.c) */
 };

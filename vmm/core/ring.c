@@ -126,17 +126,32 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum loop_kind
 	return 0;
 }
 
-int ring_make(struct io_uring *ring, const char *name, enum loop_kind kind, unsigned entries, const int *files,
-	      unsigned num_files, struct err *e)
+int ring_make(struct io_uring *ring, const char *name, enum loop_kind kind, unsigned entries, struct err *e)
 {
 	int r = ring_setup(ring, name, entries, e);
 
 	if (r < 0)
 		return r;
-	if (kind != LOOP_SOCKETS)
-		r = io_uring_register_files(ring, files, num_files);
-	r = r < 0 ? err_neg(e, r, "register the files of the %s ring", name) : ring_restrict(ring, name, kind, e);
+	r = ring_restrict(ring, name, kind, e);
 	if (r < 0)
 		io_uring_queue_exit(ring);
 	return r;
+}
+
+int ring_set_files(struct io_uring *ring, const char *name, const int *files, unsigned num, struct err *e)
+{
+	int r = io_uring_register_files(ring, files, num);
+
+	return r < 0 ? err_neg(e, r, "register the files of the %s ring", name) : 0;
+}
+
+enum loop_engine ring_engine_here(void)
+{
+	struct io_uring ring;
+	struct err e;
+
+	if (ring_make(&ring, "io", LOOP_SOCKETS, LOOP_ENTRIES, &e) < 0)
+		return LOOP_ENGINE_SYNC;
+	io_uring_queue_exit(&ring);
+	return LOOP_ENGINE_RING;
 }

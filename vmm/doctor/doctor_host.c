@@ -28,7 +28,7 @@ static int try_kvm(struct err *e)
 static int try_io_uring(struct err *e)
 {
 	struct io_uring ring;
-	int r = ring_make(&ring, "doctor's", LOOP_SOCKETS, 8, NULL, 0, e);
+	int r = ring_make(&ring, "doctor's", LOOP_SOCKETS, 8, e);
 
 	if (r == 0)
 		io_uring_queue_exit(&ring);

@@ -152,8 +152,6 @@ void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 			  doctor_cpu_has(cpuinfo, "x2apic") ? ", x2APIC" : "");
 }
 
-#define OR_SYNC "; or mayfly run --io-engine=sync"
-
 void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char disabled[DOCTOR_LINE_MAX], group[DOCTOR_LINE_MAX];
@@ -163,7 +161,7 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 	doctor_read_line(h, "/proc/sys/kernel/io_uring_disabled", disabled);
 	doctor_read_line(h, "/proc/sys/kernel/io_uring_group", group);
 	if (h->io_uring(&e) == 0) {
-		doctor_ok(f, "rings can be made and restricted%s%s%s%s",
+		doctor_ok(f, "rings can be made and restricted (--io-engine=ring)%s%s%s%s",
 			  *disabled ? "; kernel.io_uring_disabled = " : "", disabled,
 			  !strcmp(disabled, "1") ? ", kernel.io_uring_group = " :
 			  !strcmp(disabled, "0") ? ": for every user (1: for one group)" :
@@ -172,15 +170,15 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 		return;
 	}
 	if (!strcmp(disabled, "1"))
-		fix = "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group" OR_SYNC;
+		fix = "sysctl kernel.io_uring_disabled=0; or join the group of kernel.io_uring_group";
 	else if (*disabled && strcmp(disabled, "0") != 0)
-		fix = "sysctl kernel.io_uring_disabled=0" OR_SYNC;
+		fix = "sysctl kernel.io_uring_disabled=0";
 	else if (e.code == -ENOMEM)
-		fix = "raise the limit of locked memory: ulimit -l 8192" OR_SYNC;
+		fix = "raise the limit of locked memory: ulimit -l 8192";
 	else if (e.code == -EPERM || e.code == -ENOSYS)
 		fix = "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile "
-		      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING" OR_SYNC;
+		      "(docker run --security-opt seccomp=...), or use a kernel with CONFIG_IO_URING";
 	else
-		fix = "use a newer kernel: Linux 5.11 at least, better 6.1" OR_SYNC;
-	doctor_warn(f, fix, "%s", e.text);
+		fix = "use a newer kernel: Linux 5.11 at least, better 6.1";
+	doctor_warn(f, fix, "%s; guests run without io_uring (--io-engine=sync)", e.text);
 }

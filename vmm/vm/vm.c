@@ -58,6 +58,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 	*vm = (struct vm){ .config = config,
 			   .timeline = timeline,
 			   .parent = parent,
+			   .engine = config->io_engine,
 			   .kvm = KVM_INIT,
 			   .scan = CONSOLE_SCAN_INIT,
 			   .gate = GATE_INIT };

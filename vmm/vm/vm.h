@@ -40,6 +40,7 @@ struct vm {
 	struct mem mem;
 	struct bus ports;
 	struct bus mmio;
+	enum loop_engine engine; /* of its loops; not LOOP_ENGINE_AUTO if the host forbids io_uring */
 	struct loop *io;	 /* the loop of serial port, drives and networks */
 	struct loop *vsock_loop; /* that of the vsock, whose files come and go; or NULL */
 	struct ioapic *ioapic;

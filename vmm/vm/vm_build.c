@@ -257,6 +257,22 @@ static int vm_connect_outside(void *ctx, uint32_t port)
 	return privsep_ask(vm->parent->vsock_fd, PRIVSEP_CONNECT, port);
 }
 
+/* If the host forbids io_uring, "auto" becomes "sync" here, for this loop and the next. */
+static int vm_new_loop(struct vm *vm, struct loop **ret, const char *name, enum loop_kind kind, struct err *e)
+{
+	struct err why;
+	int r = loop_new(ret, name, vm->engine, kind, &why);
+
+	if (r == 0)
+		return 0;
+	if (vm->engine != LOOP_ENGINE_AUTO)
+		return err_set(e, r, "%s%s", why.text,
+			       vm->engine == LOOP_ENGINE_RING ? ", or use --io-engine=auto" : "");
+	log_info("%s; continuing with --io-engine=sync", why.text);
+	vm->engine = LOOP_ENGINE_SYNC;
+	return loop_new(ret, name, vm->engine, kind, e);
+}
+
 static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = {
@@ -267,7 +283,7 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 		.ctx = vm,
 	};
 	struct artifact *artifact = vm->parent->helpers->artifact;
-	int r = loop_new(&vm->vsock_loop, "vsock", vm->config->io_engine, LOOP_SOCKETS, e);
+	int r = vm_new_loop(vm, &vm->vsock_loop, "vsock", LOOP_SOCKETS, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_VSOCK_WAKE] = loop_wake_fd(vm->vsock_loop);
@@ -289,7 +305,7 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 
 static int vm_build_devices(struct vm *vm, struct err *e)
 {
-	int r = loop_new(&vm->io, "io", vm->config->io_engine, LOOP_FIXED, e);
+	int r = vm_new_loop(vm, &vm->io, "io", LOOP_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);
