@@ -118,7 +118,7 @@ static int set_up(void **state)
 	memset(&world, 0, sizeof(world));
 	memset(&vm, 0, sizeof(vm));
 	memset(&config, 0, sizeof(config));
-	parent = (struct jail_parent){ .signal_fd = -1 };
+	parent = (struct jail_parent){ .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	world.now_ms = START_MS;
 	vm.config = &config;
 	vm.parent = &parent;

@@ -24,6 +24,7 @@
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
 #include "vmm/process/ending.h"
+#include "vmm/records/record.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
 
@@ -127,10 +128,39 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 	return true;
 }
 
-static int run_config(struct config *c, struct timeline *timeline)
+/* Static: a signal handler uses it, and the VM. */
+static struct record_writer run_record = RECORD_WRITER_INIT;
+
+/* status: as vm_main has it. */
+static void run_note_end(enum end_cause cause, int status)
 {
-	static struct helpers helpers; /* static as those of run_command */
-	static struct jail_parent parent = { .helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
+	if (status < 0)
+		cause = END_SIGNAL;
+	else if (status == STATUS_TIMEOUT && cause == END_FAILED)
+		cause = END_TIMEOUT;
+	record_end(&run_record, cause, status);
+}
+
+/* In a signal handler that ends the process. */
+static void run_at_last(int status)
+{
+	run_note_end(END_FAILED, status);
+}
+
+/* A VM without a name does without a record, where none can be made. */
+static int run_begin_record(const struct config *c, struct err *e)
+{
+	if (record_begin(&run_record, c, e) < 0) {
+		if (c->name)
+			return err_wrap(e, "name '%s'", c->name);
+		log_info("record: %s; continuing without, so `mayfly ps` does not show this VM", e->text);
+	}
+	ending_at_last(run_at_last);
+	return 0;
+}
+
+static int run_config(struct config *c, struct timeline *timeline, struct jail_parent *parent)
+{
 	const struct ending_kind kind = { .command = c->command.args.num > 0, .asked_ms = ENDING_ASKED_MS };
 	MF_CLOSE int timeline_fd = -1;
 	struct err e;
@@ -141,8 +171,9 @@ static int run_config(struct config *c, struct timeline *timeline)
 			c->io_engine = ring_engine_here();
 		return config_print(c, stdout, &e) < 0 ? report_err(&e) : STATUS_OK;
 	}
-	parent.signal_fd = ending_setup(&kind, &e);
-	if (parent.signal_fd < 0 || start_log(c, &e) < 0 || open_timeline(c, &timeline_fd, &e) < 0)
+	parent->signal_fd = ending_setup(&kind, &e);
+	if (parent->signal_fd < 0 || start_log(c, &e) < 0 || run_begin_record(c, &e) < 0 ||
+	    open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);
 	packed = image_pack_drives(c, &e);
 	if (packed < 0)
@@ -151,9 +182,9 @@ static int run_config(struct config *c, struct timeline *timeline)
 		timeline_mark(timeline, TIMELINE_PACK);
 	if (c->time || c->timeline_file)
 		timeline_count_instructions(timeline);
-	if (!run_enter(c, timeline, &parent, timeline_fd, &status))
+	if (!run_enter(c, timeline, parent, timeline_fd, &status))
 		return status;
-	status = vm_main(c, timeline, &parent);
+	status = vm_main(c, timeline, parent);
 	if (c->time)
 		timeline_print(timeline);
 	if (timeline_fd >= 0) {
@@ -174,6 +205,10 @@ int run_command(int argc, char **argv)
 	/* Static and never freed: threads of the VM use them until the process ends. */
 	static struct timeline timeline;
 	static struct config c;
+	static struct helpers helpers;
+	static struct jail_parent parent = {
+		.helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1, .record = &run_record
+	};
 	struct err e;
 	int r;
 
@@ -185,7 +220,8 @@ int run_command(int argc, char **argv)
 		return report_err(&e);
 	if (r > 0)
 		return STATUS_OK;
-	r = run_config(&c, &timeline);
+	r = run_config(&c, &timeline, &parent);
+	run_note_end(parent.cause, r);
 	async_teardown_start();
 	return ending_status_of(r);
 }

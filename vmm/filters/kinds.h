@@ -28,6 +28,7 @@ enum filter_slot {
 	SLOT_LOG,	 /* where the log goes */
 	SLOT_SIGNALS,	 /* a pipe: what signal handlers note */
 	SLOT_CHILD,	 /* the process that runs the VM, as the one outside of its jail knows it */
+	SLOT_RECORD,	 /* the VM's record, of the process outside of a jail */
 	SLOT_EVENTS,	 /* memory.events of the jail's control group */
 	SLOT_WAKE,	 /* eventfd: wakes the main thread */
 	SLOT_IO_WAKE,	 /* eventfd: calls the io loop */

@@ -281,6 +281,7 @@ static const struct filter_rule outer_rules[] = {
 	ATTENDS,
 	ALLOW(read, "signals that were noted; what a passt that has ended said"),
 	ALLOW(write, "a signal for the VM", SLOT(1, SLOT_TO), LEN(3, 1)),
+	ALLOW(write, "the VM's record: it runs, it has ended", SLOT(1, SLOT_RECORD)),
 	ALLOW(recvfrom, "the VM asks for the terminal's mode", SLOT(1, SLOT_WATCH0), INT(4, MSG_DONTWAIT)),
 	ALLOW(recvfrom, "the VM asks for a connection", SLOT(1, SLOT_WATCH1), INT(4, MSG_DONTWAIT)),
 	ALLOW(sendmsg, "the answer", SLOT(1, SLOT_WATCH0), INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
@@ -297,7 +298,7 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(brk, "malloc"),
 	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
 	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
-	ALLOW(unlinkat, "it is removed", INT(3, 0)),
+	ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)),
 	RARELY(rmdir, "where there are control groups: the jail's is removed"),
 };
 
@@ -315,7 +316,7 @@ static const struct filter_rule exec_rules[] = {
 static const struct filter_rule main_rules[] = {
 	ALLOW(poll, "THE main loop"),
 	ALLOW(read, "signals, eventfds, init's messages"),
-	ALLOW(write, "messages to the user, to init and to loops"),
+	ALLOW(write, "messages to the user, to init and to loops; the VM's record"),
 	FUTEX("locks and conditions"),
 	CLOCK,
 	ALLOW(restart_syscall, "poll continues after SIGSTOP and SIGCONT"),
@@ -339,7 +340,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),
 	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
 	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
-	ALLOW(unlinkat, "it is removed", INT(3, 0)),
+	ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)),
 	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),

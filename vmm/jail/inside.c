@@ -16,6 +16,7 @@
 #include "vmm/jail/supervise.h"
 #include "vmm/jail/supervise_parts.h"
 #include "vmm/process/ending.h"
+#include "vmm/records/record.h"
 
 #define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
 
@@ -94,4 +95,5 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 	o->parent->signal_fd = o->signals[INSIDE];
 	o->parent->tty_fd = o->tty[INSIDE];
 	o->parent->vsock_fd = o->vsock[INSIDE];
+	*o->parent->record = (struct record_writer)RECORD_WRITER_INIT;
 }

@@ -7,15 +7,20 @@
 
 #include <stdint.h>
 
+#include "vmm/base/end_cause.h"
+
 struct helpers;
+struct record_writer;
 
 /* Filled in by run.c, and in a jail by supervise.c. */
 struct jail_parent {
 	struct helpers *helpers;
-	int signal_fd;	   /* signals, for ending_take */
-	uint64_t limit_ms; /* when the time limit ends, by clock_now_ms; 0: no limit */
-	int tty_fd;	   /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */
-	int vsock_fd;	   /* the same, for connections to the host; -1: we connect ourselves */
+	int signal_fd;		      /* signals, for ending_take */
+	uint64_t limit_ms;	      /* when the time limit ends, by clock_now_ms; 0: no limit */
+	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */
+	int vsock_fd;		      /* the same, for connections to the host; -1: we connect ourselves */
+	struct record_writer *record; /* or NULL; in a jail it has no file, since the process outside writes it */
+	enum end_cause cause;	      /* why the VM has ended, set at its end; in a jail, by the VM's word */
 };
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * The requests of a jailed VM to the process outside: to connect to a program of the host that
- * listens for its vsock, and to set the terminal's mode. There are no other requests, and none
- * carries a path: the process outside knows the vsock's path, and appends the port.
+ * listens for its vsock, to set the terminal's mode, and to note its course in the VM's record.
+ * There are no other requests, and none carries a path: the process outside knows the vsock's
+ * path, and appends the port.
  *
  * A channel is a pair of SOCK_SEQPACKET sockets. One thread asks through each, and waits for the
  * answer.
@@ -15,6 +16,8 @@ enum privsep_call {
 	PRIVSEP_TTY_RAW,     /* 1: it is raw now; 0: in the background, or no terminal */
 	PRIVSEP_TTY_RESTORE, /* 0 */
 	PRIVSEP_CONNECT,     /* to a port: a connected, non-blocking socket */
+	PRIVSEP_STARTED,     /* 0: the guest's command runs, or the guest itself */
+	PRIVSEP_ENDED,	     /* for an enum end_cause: 0 */
 };
 
 /*

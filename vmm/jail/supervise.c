@@ -61,6 +61,7 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
+#include "vmm/records/record.h"
 
 static int pick(const struct config_ids *ids, unsigned own)
 {
@@ -96,6 +97,8 @@ static int supervise_prepare(struct outer *o, struct err *e)
 	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
 	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
+	if (o->group.made)
+		record_add_text(o->parent->record, "cgroup", o->group.cgroup.dir);
 	/* A VM that does not read its signals must not block us. */
 	(void)fcntl(o->signals[OUTSIDE], F_SETFL, O_NONBLOCK); /* cannot fail */
 	return 0;
@@ -189,10 +192,9 @@ static int confine_outer(const struct outer *o, struct err *e)
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
 	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
 	const struct landlock_dir dirs[] = {
-		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
-		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
-		{ o->group.parent, LANDLOCK_REMOVE_DIRS },
-		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
+		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },   { directory_of(control), LANDLOCK_REMOVE_SOCKETS },
+		{ o->group.parent, LANDLOCK_REMOVE_DIRS },	    { directory_of(group), LANDLOCK_REMOVE_DIRS },
+		{ o->parent->record->path, LANDLOCK_REMOVE_FILES },
 	};
 	struct confine_own own = CONFINE_OWN_NONE;
 	struct confine confine;
@@ -205,6 +207,7 @@ static int confine_outer(const struct outer *o, struct err *e)
 	confine_init(&confine, c->seccomp);
 	confine.capabilities = mask;
 	confine.value[SLOT_CHILD] = o->pids.main;
+	confine.value[SLOT_RECORD] = o->parent->record->fd;
 	confine.value[SLOT_EVENTS] = o->group.made ? o->group.events_fd : -1;
 	own.to = o->signals[OUTSIDE];
 	own.watch[0] = o->tty[OUTSIDE];
@@ -226,6 +229,12 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 		return 0;
 	case PRIVSEP_CONNECT:
 		return o->config->vsock.path ? vsock_connect_host(o->config->vsock.path, value) : -ECONNREFUSED;
+	case PRIVSEP_STARTED:
+		record_started(o->parent->record);
+		return 0;
+	case PRIVSEP_ENDED:
+		o->parent->cause = (enum end_cause)value;
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -304,6 +313,7 @@ static int status_of(const struct outer *o)
 	if (WIFEXITED(o->status))
 		return WEXITSTATUS(o->status);
 	signo = WTERMSIG(o->status);
+	o->parent->cause = signo == SIGKILL ? END_KILLED : END_FAILED;
 	if (signo == SIGKILL && o->killed)
 		return ending_report(true);
 	if (ending_is_request(signo))

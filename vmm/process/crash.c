@@ -108,7 +108,7 @@ static void __attribute__((noreturn)) crash_tell(void)
 	else
 		put_crash(&line);
 	last_words_say(&line);
-	ending_clean();
+	ending_clean(exit_status());
 	if (crash.call < 0) {
 		(void)signal(crash.sig, SIG_DFL); /* not earlier: another crash must not end us here */
 		(void)syscall(SYS_tgkill, crash.pid, crash.main_tid, crash.sig);

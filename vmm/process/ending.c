@@ -60,6 +60,7 @@ static struct {
 	_Atomic uint64_t int_ms;				  /* when the last SIGINT came */
 	volatile pid_t child;
 	const char *volatile file;
+	void (*volatile last)(int status);
 } ending = { .fd = -1, .step = "the main thread" };
 
 static const int requests[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
@@ -199,8 +200,15 @@ int ending_report(bool late)
 	return status;
 }
 
-void ending_clean(void)
+void ending_at_last(void (*last)(int status))
 {
+	ending.last = last;
+}
+
+void ending_clean(int status)
+{
+	if (ending.last)
+		ending.last(status);
 	if (ending.child > 0)
 		(void)kill(ending.child, SIGKILL); /* it may have ended */
 	if (ending.file)
@@ -237,7 +245,7 @@ static void ending_on_alarm(int sig)
 	}
 	tty_restore();
 	status = ending_report(true);
-	ending_clean();
+	ending_clean(status);
 	_exit(ending_status_of(status));
 }
 
@@ -272,7 +280,7 @@ static void __attribute__((noreturn)) end_at_once(void)
 
 	tty_restore();
 	status = ending_report(false);
-	ending_clean();
+	ending_clean(status);
 	_exit(ending_status_of(status));
 }
 

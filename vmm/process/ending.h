@@ -96,10 +96,11 @@ void ending_step(const char *what, const char *id);
 int ending_report(bool late);
 
 /*
- * The work done however the process ends: removes the names of sockets and kills the
- * child. Async-signal-safe.
+ * The work done however the process ends: removes the names of sockets, kills the child, and calls
+ * the function that ending_at_last has set, with the status. Async-signal-safe.
  */
-void ending_clean(void);
+void ending_clean(int status);
+void ending_at_last(void (*last)(int status));
 
 /* Disables the handlers, except for the clock: for a process that shares our memory. */
 void ending_over(void);

@@ -132,6 +132,7 @@ uint64_t record_start_ticks(pid_t pid);
 struct record_writer {
 	char name[RECORD_NAME_MAX + 1];
 	int dir;     /* owned, or -1 */
+	char *path;  /* of that directory, owned */
 	int fd;	     /* holds the lock; owned, or -1: there is no record */
 	bool remove; /* at the end */
 	bool ended;
@@ -154,7 +155,7 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 void record_add_text(struct record_writer *w, const char *key, const char *value);
 
 /*
- * The guest runs; the VM has ended, with mayfly's exit status. Async-signal-safe, for a thread
+ * The guest runs; the VM has ended, with mayfly's exit status, or -n for signal n. Async-signal-safe, for a thread
  * that may write(2) to the descriptor, and unlink. The first end counts. Without a record they do
  * nothing.
  */

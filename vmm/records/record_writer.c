@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/last_words.h"
 #include "vmm/base/log.h"
@@ -183,6 +184,17 @@ static void clean_now_and_then(int dir)
 	(void)futimens(dir, times); /* it is cleaned again then */
 }
 
+static int find_path(char **ret, struct err *e)
+{
+	MF_FREE char *run = NULL;
+
+	if (config_run_dir(&run, e) < 0)
+		return e->code;
+	if (asprintf(ret, "%s/" RECORDS_DIR, run) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	return 0;
+}
+
 int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 {
 	struct record_writer new = RECORD_WRITER_INIT;
@@ -206,6 +218,8 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	if (r == 0)
 		r = take_name(&new, aside, e);
 	(void)unlinkat(new.dir, aside, 0); /* records_clean removes what is left */
+	if (r == 0)
+		r = find_path(&new.path, e);
 	if (r < 0) {
 		close(new.dir);
 		if (new.fd >= 0)
@@ -276,7 +290,7 @@ void record_end(struct record_writer *w, enum end_cause cause, int code)
 	if (w->fd < 0 || w->ended)
 		return;
 	w->ended = true;
-	record_put_end(&line, cause, code);
+	record_put_end(&line, cause, code < 0 ? STATUS_SIGNAL_BASE - code : code);
 	(void)!write(w->fd, line.text, line.len); /* without it, the VM is listed as lost */
 	if (w->remove)
 		(void)unlinkat(w->dir, w->name, 0); /* or the next one that cleans up removes it */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/last_words.h"
 #include "vmm/base/own_dir.h"
@@ -216,7 +217,7 @@ int records_clean(int dir, struct err *e)
 		if (ended++ >= RECORD_KEEP_NUM || is_older(&st, RECORD_KEEP_S))
 			(void)record_remove(dir, list[i].name);
 		else if (!json_object_get(list[i].json, "ended"))
-			(void)record_settle(dir, list[i].name, END_LOST, 125);
+			(void)record_settle(dir, list[i].name, END_LOST, STATUS_FAILED);
 	}
 	known = (struct known){ list, num };
 	each_name(dir, clean_name, &known);

@@ -260,6 +260,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	if (r < 0)
 		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
 	gate_open(&vm->gate);
+	if (r == 0 && !vm->guest)
+		vm_tell_started(vm);
 	vm_serve(vm, signal_fd);
 	return r;
 }
@@ -309,5 +311,7 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	vm_restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);
-	return r < 0 ? report_err(&e) : vm_report(&vm);
+	r = r < 0 ? report_err(&e) : vm_report(&vm);
+	vm_tell_end(&vm, r);
+	return r;
 }

@@ -1,10 +1,13 @@
-/* What mayfly says of the end of a VM, and its exit status. */
+/* What mayfly says of the end of a VM, its exit status, and what its record gets. */
 #include "vmm/vm/vm.h"
 
 #include <stdio.h>
 
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
+#include "vmm/jail/parent.h"
+#include "vmm/jail/privsep.h"
+#include "vmm/records/record.h"
 
 static int vm_report_say(const struct vm *vm, int status, const char *what)
 {
@@ -99,4 +102,54 @@ int vm_report(const struct vm *vm)
 	int status = vm_report_reason(vm);
 
 	return vm->outcome.lost && status == STATUS_OK ? STATUS_FAILED : status;
+}
+
+void vm_tell_started(const struct vm *vm)
+{
+	if (vm->parent->tty_fd >= 0)
+		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_STARTED, 0); /* fails if the process outside is gone */
+	else if (vm->parent->record)
+		record_started(vm->parent->record);
+}
+
+static enum end_cause vm_cause(const struct vm *vm, int status)
+{
+	const struct console_scan *g = &vm->scan;
+
+	switch (vm_end_reason(&vm->end)) {
+	case VM_END_QUIT:
+		return END_USER;
+	case VM_END_SIGNAL:
+		return END_SIGNAL;
+	case VM_END_TIMEOUT:
+		return END_TIMEOUT;
+	case VM_END_KVM:
+		return END_KVM;
+	case VM_END_COMMAND:
+		return status < 0 ? END_SIGNAL : END_COMMAND;
+	case VM_END_INIT:
+	case VM_RUNNING:
+		return END_FAILED;
+	case VM_END_POWEROFF:
+	case VM_END_RESET:
+	case VM_END_TRIPLE_FAULT:
+	case VM_END_HALT:
+		break;
+	}
+	if (g->panic[0])
+		return END_PANIC;
+	if (vm->guest && g->status >= 0)
+		return END_COMMAND;
+	if (status == STATUS_GUEST_CRASH)
+		return END_CRASH;
+	if (status == STATUS_GUEST_HALT)
+		return END_HALT;
+	return vm_end_reason(&vm->end) == VM_END_POWEROFF || g->halted ? END_POWEROFF : END_REBOOT;
+}
+
+void vm_tell_end(const struct vm *vm, int status)
+{
+	vm->parent->cause = vm_cause(vm, status);
+	if (vm->parent->tty_fd >= 0)
+		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_ENDED, vm->parent->cause); /* as above */
 }

@@ -146,6 +146,7 @@ static void vm_on_started(void *ctx)
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
+	vm_tell_started(vm);
 }
 
 static void vm_on_output(void *ctx)
