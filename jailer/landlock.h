@@ -17,6 +17,7 @@ struct err;
 #define LANDLOCK_REMOVE_SOCKETS (1ULL << 5 | 1ULL << 9) /* remove files; make sockets, to rename them */
 #define LANDLOCK_REMOVE_FILES (1ULL << 5)
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
+#define LANDLOCK_RENAME_FILES (1ULL << 5 | 1ULL << 8) /* remove and make files */
 #define LANDLOCK_UNPACK                                                                                                \
 	(1ULL << 1 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 12 | /* write; list; make what init sends */          \
 	 1ULL << 13 | 1ULL << 14)				      /* link to another directory; truncate */

@@ -367,9 +367,12 @@ void command_reaped(pid_t pid, int status)
 	while (c->report >= 0)
 		command_listen(c);
 	c->ended = true;
-	if (c->started)
-		c->end.status = WIFSIGNALED(status) ? SIGNAL_BASE + (uint32_t)WTERMSIG(status) :
-						      (uint32_t)WEXITSTATUS(status);
+	if (c->started && WIFSIGNALED(status)) {
+		c->end.status = SIGNAL_BASE + (uint32_t)WTERMSIG(status);
+		c->end.flags = INIT_SIGNALLED;
+	} else if (c->started) {
+		c->end.status = (uint32_t)WEXITSTATUS(status);
+	}
 	pump_close(&c->pumps[0]);
 	for (unsigned i = 1; i < COMMAND_STREAMS; i++) {
 		const struct pollfd none[PUMP_POLLS] = { 0 };

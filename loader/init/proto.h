@@ -74,7 +74,7 @@ enum init_msg_type {
 	/*
 	 * number is over, and its streams are closed. value is its exit status, or 128 +
 	 * the signal that ended it; or 126 or 127 with a payload, a sentence, if it could
-	 * not be started. flags: INIT_OOM. For number 0: the artifacts are sent, and all
+	 * not be started. flags: INIT_OOM, INIT_SIGNALLED. For number 0: the artifacts are sent, and all
 	 * writes to drives are on them. If not, flags has INIT_LOST, and the payload has
 	 * sentences that begin with "artifacts: " or "drives: ", after "; " if another
 	 * precedes them.
@@ -94,8 +94,9 @@ enum init_msg_type {
 };
 
 #define INIT_VERSION 1
-#define INIT_OOM 1U  /* the kernel killed a process for lack of memory while it ran */
-#define INIT_LOST 2U /* a part of an artifact was not sent as it is, or a write is not on its drive */
+#define INIT_OOM 1U	  /* the kernel killed a process for lack of memory while it ran */
+#define INIT_LOST 2U	  /* a part of an artifact was not sent as it is, or a write is not on its drive */
+#define INIT_SIGNALLED 4U /* status is 128 + a signal */
 
 enum init_mark { INIT_MARK_INIT, INIT_MARK_ROOT, INIT_MARK_NET };
 

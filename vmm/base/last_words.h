@@ -1,11 +1,11 @@
-/* A line on stderr from a signal handler. All of it is async-signal-safe. */
+/* A line that a signal handler writes, to stderr or to the result (result.h). All of it is async-signal-safe. */
 #ifndef MF_BASE_LAST_WORDS_H
 #define MF_BASE_LAST_WORDS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define LAST_WORDS_MAX 512
+#define LAST_WORDS_MAX 2048
 
 /* Zeroed means empty. Text that does not fit is cut off. */
 struct last_words {

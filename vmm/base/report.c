@@ -7,6 +7,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/printable.h"
+#include "vmm/base/result.h"
 
 void report_line(const char *fmt, ...)
 {
@@ -18,6 +19,7 @@ void report_line(const char *fmt, ...)
 	va_end(args);
 	printable_line(text); /* a file name or value in it may have any bytes */
 	fprintf(stderr, "mayfly: %s\n", text);
+	result_say(text);
 }
 
 int report_err(const struct err *e)

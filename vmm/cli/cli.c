@@ -191,9 +191,29 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 	return 0;
 }
 
+/* Sets the options that are early. What is wrong with them, or with others, is found by the walks. */
+static void set_early(const struct cli_usage *u, void *target, int argc, char **argv)
+{
+	struct getopt_tables tables;
+	struct err e;
+	int val;
+
+	fill_tables(u->options, &tables);
+	optind = 0;
+	while ((val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
+		const struct cli_option *o = val > 1 && val != '?' && val != ':' ? find_option(u->options, val) : NULL;
+
+		if (o && o->early)
+			(void)apply(u, o, target, optarg, &e);
+	}
+}
+
 int cli_parse(const struct cli_usage *usage, void *target, int argc, char **argv, struct err *e)
 {
-	int r = walk(usage, true, target, argc, argv, e);
+	int r;
+
+	set_early(usage, target, argc, argv);
+	r = walk(usage, true, target, argc, argv, e);
 
 	if (r == 0)
 		return walk(usage, false, target, argc, argv, e);

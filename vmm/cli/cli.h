@@ -48,6 +48,7 @@ struct cli_option {
 	cli_setter *set;
 	const char *fixed;
 	bool first; /* processed before all others, wherever it is: a file, which they override */
+	bool early; /* also set before anything is refused, so that the caller knows it when the rest is wrong */
 	/*
 	 * For completion: the beginning of a value ("tap="). Without it: files if it is a
 	 * FILE, else the key's words.

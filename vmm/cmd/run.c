@@ -14,6 +14,7 @@
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
 #include "vmm/base/report.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/config/config.h"
@@ -200,6 +201,16 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	return status;
 }
 
+/* The last that a run does. Returns its exit status. */
+static int run_end(const struct config *c, int status)
+{
+	int r = result_end(status == STATUS_OK ? END_COMMAND : END_FAILED, status);
+
+	if (r < 0)
+		report_line("result '%s': %s", c->result_file, strerror(-r));
+	return r < 0 && status == STATUS_OK ? STATUS_FAILED : status;
+}
+
 int run_command(int argc, char **argv)
 {
 	/* Static and never freed: threads of the VM use them until the process ends. */
@@ -209,19 +220,21 @@ int run_command(int argc, char **argv)
 	static struct jail_parent parent = {
 		.helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1, .record = &run_record
 	};
-	struct err e;
+	struct err e, late;
 	int r;
 
 	timeline_init(&timeline); /* first: it takes the time from the start to main() */
+	result_init();
 	config_init(&c);
 	r = cli_parse_run(&c, argc, argv, &e);
 	timeline_mark(&timeline, TIMELINE_CONFIG);
-	if (r < 0)
-		return report_err(&e);
 	if (r > 0)
 		return STATUS_OK;
-	r = run_config(&c, &timeline, &parent);
+	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
+		r = -EINVAL;
+	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);
 	run_note_end(parent.cause, r);
+	r = run_end(&c, r);
 	async_teardown_start();
 	return ending_status_of(r);
 }

@@ -115,6 +115,8 @@ static const struct cli_option run_options[] = {
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
 	{ 0, "time", NULL, "print the boot time line at exit", .key = "time", .fixed = "true" },
 	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
+	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true,
+	  .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 
 	CLI_SAFETY_OPTIONS,

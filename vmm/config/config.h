@@ -169,6 +169,7 @@ struct config {
 	char *log_file; /* or NULL: stderr */
 	bool time;
 	char *timeline_file; /* or NULL: none */
+	char *result_file;   /* or NULL: none */
 	bool dry_run;
 	struct config_jail jail;
 };

@@ -69,6 +69,7 @@ const struct config_field config_fields[] = {
 	{ "log_file", &config_type_text, ROOT(log_file), PATH },
 	{ "time", &config_type_bool, ROOT(time) },
 	{ "timeline", &config_type_text, ROOT(timeline_file), PATH },
+	{ "result", &config_type_text, ROOT(result_file), PATH },
 	{ "dry_run", &config_type_bool, ROOT(dry_run), .flags = CONFIG_NOT_JSON },
 	{ .key = NULL },
 };

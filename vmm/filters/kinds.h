@@ -38,6 +38,8 @@ enum filter_slot {
 	SLOT_OUTPUT,	 /* guest output, if a regular file */
 	SLOT_COUNTER,	 /* of instructions */
 	SLOT_VM,	 /* KVM's VM */
+	SLOT_RESULT,	 /* the file of --result, */
+	SLOT_RESULT_DIR, /* and its directory */
 	/* Of the thread itself. */
 	SLOT_OWN,     /* its vCPU, its ring, its input, a connection, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */

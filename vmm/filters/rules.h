@@ -273,6 +273,9 @@ static const struct filter_rule unpack_rules[] = {
 		ALLOW(tgkill, "the end by a crash's signal", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID)),               \
 		ALLOW(exit_group, "the end")
 
+#define RESULT_NAME                                                                                                    \
+	ALLOW(renameat2, "the result gets its name", SLOT(1, SLOT_RESULT_DIR), SLOT(3, SLOT_RESULT_DIR), INT(5, 0))
+
 /*
  * The process outside of a jail (supervise.c), once the VM's process runs. It opens no file; Landlock keeps what it can
  * remove below the directories of its sockets and of its control group.
@@ -291,6 +294,8 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(socket, "the guest connects", INT(1, AF_UNIX), INT(2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),
 	ALLOW(connect, "the guest connects"),
 	ALLOW(close, "a connection was sent; the end"),
+	ALLOW(write, "the result", SLOT(1, SLOT_RESULT)),
+	RESULT_NAME,
 	ALLOW(kill, "the VM does not end in time", SLOT(1, SLOT_CHILD), INT(2, SIGKILL)),
 	ALLOW(wait4, "the VM, passt, or the keeper of an artifact has ended"),
 	RARELY(pread64, "where there are control groups: did the VM use up its memory", SLOT(1, SLOT_EVENTS)),
@@ -341,6 +346,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
 	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
 	ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)),
+	RESULT_NAME,
 	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),

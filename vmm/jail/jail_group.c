@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +12,7 @@
 #include "jailer/jail.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 
@@ -75,7 +77,10 @@ bool jail_group_had_oom(const struct jail_group *g)
 	len = fdio_pread(g->events_fd, text, sizeof(text) - 1, 0); /* -1: without memory.events */
 	text[len > 0 ? len : 0] = '\0';
 	line = strstr(text, "oom_kill ");
-	return line && line[sizeof("oom_kill ") - 1] != '0';
+	if (!line || line[sizeof("oom_kill ") - 1] == '0')
+		return false;
+	result_set(END_OOM, -1, SIGKILL);
+	return true;
 }
 
 void jail_group_remove(struct jail_group *g)

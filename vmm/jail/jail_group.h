@@ -23,7 +23,7 @@ struct jail_group {
  */
 int jail_group_make(struct jail_group *ret, const struct config_jail *j, struct err *e);
 
-/* Whether the kernel has killed a process in it because of memory.max. */
+/* Whether the kernel has killed a process in it because of memory.max: then that is the result. */
 bool jail_group_had_oom(const struct jail_group *g);
 
 /* Waits until the group is empty, and removes it; also the parent, if no other group is left there. */

@@ -51,6 +51,7 @@
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
 #include "vmm/base/report.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
@@ -185,16 +186,17 @@ static int confine_outer(const struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
 	/* The root of cgroup v2 is not writable, not even for its owner. */
-	bool has_names = c->vsock.path || o->names.control.bound || o->group.made;
+	bool has_names = c->vsock.path || o->names.control.bound || o->group.made || result_dir_fd() >= 0;
 	/* Without a PID namespace, we have to kill the VM's process, which is another user's. */
 	uint64_t mask = (has_names ? 1ULL << CAP_DAC_OVERRIDE : 0) | (o->pids.init ? 0 : 1ULL << CAP_KILL);
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
 	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
+	MF_FREE char *result = result_dir_fd() >= 0 ? strdup(c->result_file) : NULL;
 	const struct landlock_dir dirs[] = {
 		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },   { directory_of(control), LANDLOCK_REMOVE_SOCKETS },
 		{ o->group.parent, LANDLOCK_REMOVE_DIRS },	    { directory_of(group), LANDLOCK_REMOVE_DIRS },
-		{ o->parent->record->path, LANDLOCK_REMOVE_FILES },
+		{ o->parent->record->path, LANDLOCK_REMOVE_FILES }, { directory_of(result), LANDLOCK_RENAME_FILES },
 	};
 	struct confine_own own = CONFINE_OWN_NONE;
 	struct confine confine;
@@ -324,6 +326,7 @@ static int status_of(const struct outer *o)
 		report_line("the VM in the jail was killed (SIGKILL: by a user, or for lack of memory)");
 	else if (signo != SIGSEGV && signo != SIGBUS && signo != SIGILL && signo != SIGFPE && signo != SIGABRT)
 		report_line("the VM in the jail was ended by a signal (%s)", strsignal(signo));
+	result_set(END_KILLED, -1, signo);
 	return STATUS_SIGNAL_BASE + signo;
 }
 
@@ -383,9 +386,10 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 			ending_hold(false);
 	}
 	if (o.child == 0) {
-		(void)prctl(PR_SET_PDEATHSIG,
-			    SIGKILL); /* cannot fail; a change of the user clears it, and jail_fork sets it again */
+		/* Cannot fail. A change of the user clears it, and jail_fork sets it again. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close_ends(&o, OUTSIDE);
+		result_leave();
 		inside_enter(&o, keep, num_keep);
 		return true;
 	}

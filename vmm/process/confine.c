@@ -9,6 +9,7 @@
 #include "jailer/privileges.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
@@ -41,6 +42,8 @@ void confine_init(struct confine *c, enum seccomp_policy policy)
 	c->value[SLOT_CRASH_SIGNAL] = CRASH_SIGNAL;
 	c->value[SLOT_LOG] = log_fd();
 	c->value[SLOT_SIGNALS] = ending_handlers_fd();
+	c->value[SLOT_RESULT] = result_fd();
+	c->value[SLOT_RESULT_DIR] = result_dir_fd();
 	probe_start();
 }
 

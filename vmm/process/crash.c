@@ -31,6 +31,7 @@
 #include "vmm/base/exit_status.h"
 #include "vmm/base/last_words.h"
 #include "vmm/base/log.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/process/confine.h"
 #include "vmm/process/ending.h"
@@ -108,6 +109,7 @@ static void __attribute__((noreturn)) crash_tell(void)
 	else
 		put_crash(&line);
 	last_words_say(&line);
+	result_set(END_KILLED, -1, crash.sig);
 	ending_clean(exit_status());
 	if (crash.call < 0) {
 		(void)signal(crash.sig, SIG_DFL); /* not earlier: another crash must not end us here */

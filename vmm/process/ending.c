@@ -37,6 +37,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/last_words.h"
+#include "vmm/base/result.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/process/tty.h"
@@ -197,6 +198,10 @@ int ending_report(bool late)
 	}
 	last_words_put(&line, "\n");
 	last_words_say(&line);
+	if (status < 0)
+		result_set(END_SIGNAL, -1, -status);
+	else
+		result_set(status == STATUS_TIMEOUT ? END_TIMEOUT : END_FAILED, -1, 0);
 	return status;
 }
 
@@ -209,6 +214,7 @@ void ending_clean(int status)
 {
 	if (ending.last)
 		ending.last(status);
+	(void)result_end(END_FAILED, status); /* what fails here has no place to be reported */
 	if (ending.child > 0)
 		(void)kill(ending.child, SIGKILL); /* it may have ended */
 	if (ending.file)

@@ -77,8 +77,8 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 		return e->code;
 	log_relay_init(vm->end.wake_fd);
 	confine_init(&vm->confine, config->seccomp);
-	/* For sockets in directories of other users: to connect to them, and to remove ours. */
-	if (config->vsock.path || config->control)
+	/* For sockets in directories of other users: to connect to them, and to remove ours; and to rename the result. */
+	if (config->vsock.path || config->control || config->result_file)
 		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
 	confine_warn(config->seccomp);
 	vm->confine.value[SLOT_WAKE] = vm->end.wake_fd;

@@ -74,6 +74,7 @@ struct vm {
 	} stop;
 	struct vm_outcome {
 		unsigned status; /* of the command, with VM_END_COMMAND */
+		bool signalled;	 /* a signal has ended it */
 		bool lost;	 /* output, an artifact or written data was lost; a line has said so */
 		bool oom;	 /* the guest's kernel has killed a process for lack of memory */
 	} outcome;

@@ -13,6 +13,7 @@
 #include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
 #include "vmm/guest/guest_client.h"
@@ -111,6 +112,8 @@ static void vm_on_serial_event(void *ctx, enum serial_event event)
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, event == SERIAL_EVENT_OPENED ? TIMELINE_PID1 : TIMELINE_OUTPUT);
+	if (event == SERIAL_EVENT_OPENED)
+		result_at(RESULT_BOOTED);
 }
 
 static const struct serial_ops vm_serial_ops = {

@@ -7,6 +7,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/result.h"
 #include "vmm/vm/timeline.h"
 
 int vm_end_init(struct vm_end *end, struct timeline *timeline, struct err *e)
@@ -23,6 +24,7 @@ void vm_end(struct vm_end *end, enum vm_end_reason reason, const char *fmt, ...)
 	pthread_mutex_lock(&end->lock);
 	if (vm_end_reason(end) == VM_RUNNING) {
 		timeline_mark(end->timeline, TIMELINE_END);
+		result_at(RESULT_ENDED);
 		va_start(ap, fmt);
 		vsnprintf(end->text, sizeof(end->text), fmt, ap);
 		va_end(ap);

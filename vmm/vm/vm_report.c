@@ -1,23 +1,40 @@
 /* What mayfly says of the end of a VM, its exit status, and what its record gets. */
 #include "vmm/vm/vm.h"
 
+#include <signal.h>
 #include <stdio.h>
 
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
+#include "vmm/base/result.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
 #include "vmm/records/record.h"
 
-static int vm_report_say(const struct vm *vm, int status, const char *what)
+static int vm_report_say(const struct vm *vm, enum end_cause cause, int status, const char *what)
 {
+	result_set(cause, -1, cause == END_SIGNAL ? vm->stop.signal : 0);
 	if (status != STATUS_OK || vm->config->log_level >= LOG_LEVEL_WARN)
 		report_line("%s (%s)", what, vm->end.text);
 	return status;
 }
 
+static void vm_note_command(const struct vm *vm)
+{
+	const int status = (int)vm->outcome.status;
+
+	if (vm->outcome.oom)
+		result_had_oom();
+	if (!vm->outcome.signalled)
+		result_set(END_COMMAND, status, 0);
+	else
+		result_set(vm->outcome.oom && status == STATUS_SIGNAL_BASE + SIGKILL ? END_OOM : END_SIGNALLED, status,
+			   status - STATUS_SIGNAL_BASE);
+}
+
 static int vm_report_command(const struct vm *vm)
 {
+	vm_note_command(vm);
 	if (vm->end.text[0])
 		report_line("%s", vm->end.text);
 	if (vm->outcome.oom)
@@ -49,38 +66,42 @@ static int vm_report_guest(const struct vm *vm)
 	if (g->panic[0]) {
 		vm_report_last_lines(vm);
 		report_line("the guest kernel panicked: %s (%s)", g->panic, vm->end.text);
+		result_set(END_PANIC, -1, 0);
 		return STATUS_GUEST_PANIC;
 	}
 	if (vm->guest && (reset || g->halted || reason == VM_END_POWEROFF)) {
-		if (g->status >= 0)
+		if (g->status >= 0) {
+			result_set(END_COMMAND, g->status, 0);
 			return g->status;
+		}
 		vm_report_last_lines(vm);
-		return vm_report_say(vm, STATUS_FAILED, "the guest ended before the command had");
+		return vm_report_say(vm, reset ? END_REBOOT : END_POWEROFF, STATUS_FAILED,
+				     "the guest ended before the command had");
 	}
 	if (reason == VM_END_POWEROFF)
-		return vm_report_say(vm, STATUS_OK, "the guest powered off");
+		return vm_report_say(vm, END_POWEROFF, STATUS_OK, "the guest powered off");
 	if (reset)
-		return vm_report_say(vm, STATUS_OK, "the guest rebooted, so it has ended");
+		return vm_report_say(vm, END_REBOOT, STATUS_OK, "the guest rebooted, so it has ended");
 	vm_report_last_lines(vm);
 	if (reason == VM_END_TRIPLE_FAULT)
-		return vm_report_say(vm, STATUS_GUEST_CRASH, "the guest crashed");
+		return vm_report_say(vm, END_CRASH, STATUS_GUEST_CRASH, "the guest crashed");
 	if (g->halted)
-		return vm_report_say(vm, STATUS_OK, "the guest halted");
-	return vm_report_say(vm, STATUS_GUEST_HALT, "the guest stopped for good");
+		return vm_report_say(vm, END_POWEROFF, STATUS_OK, "the guest halted");
+	return vm_report_say(vm, END_HALT, STATUS_GUEST_HALT, "the guest stopped for good");
 }
 
 static int vm_report_reason(const struct vm *vm)
 {
 	switch (vm_end_reason(&vm->end)) {
 	case VM_END_QUIT:
-		return vm_report_say(vm, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
+		return vm_report_say(vm, END_USER, vm->guest ? STATUS_FAILED : STATUS_OK, "ended by the user");
 	case VM_END_SIGNAL:
-		return vm_report_say(vm, -vm->stop.signal, "ended by a signal");
+		return vm_report_say(vm, END_SIGNAL, -vm->stop.signal, "ended by a signal");
 	case VM_END_TIMEOUT:
-		return vm_report_say(vm, STATUS_TIMEOUT, "the time limit has passed");
+		return vm_report_say(vm, END_TIMEOUT, STATUS_TIMEOUT, "the time limit has passed");
 	case VM_END_KVM:
 		vm_report_last_lines(vm);
-		return vm_report_say(vm, STATUS_KVM_EXIT, "KVM ended the guest");
+		return vm_report_say(vm, END_KVM, STATUS_KVM_EXIT, "KVM ended the guest");
 	case VM_END_COMMAND:
 		return vm_report_command(vm);
 	case VM_END_INIT:

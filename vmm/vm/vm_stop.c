@@ -22,6 +22,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/stdio_relay.h"
@@ -139,6 +140,8 @@ static void vm_on_mark(void *ctx, enum init_mark mark)
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, steps[mark]);
+	if (mark == INIT_MARK_INIT)
+		result_at(RESULT_BOOTED);
 }
 
 static void vm_on_started(void *ctx)
@@ -147,6 +150,7 @@ static void vm_on_started(void *ctx)
 
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 	vm_tell_started(vm);
+	result_at(RESULT_COMMAND);
 }
 
 static void vm_on_output(void *ctx)
@@ -161,7 +165,12 @@ static void vm_on_exited(void *ctx, unsigned status, unsigned flags, const char 
 	struct vm *vm = ctx;
 
 	timeline_mark(vm->timeline, TIMELINE_EXIT);
-	vm->outcome = (struct vm_outcome){ .status = status, .oom = flags & INIT_OOM, .lost = flags & INIT_LOST };
+	vm->outcome = (struct vm_outcome){
+		.status = status,
+		.signalled = flags & INIT_SIGNALLED,
+		.oom = flags & INIT_OOM,
+		.lost = flags & INIT_LOST,
+	};
 	if (vm->stop.asked == VM_RUNNING)
 		vm_end(&vm->end, VM_END_COMMAND, "%s", text);
 	else
