@@ -11,12 +11,22 @@
 #include "vmm/cmd/cache.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/jailer.h"
+#include "vmm/cmd/kill.h"
+#include "vmm/cmd/ps.h"
+#include "vmm/cmd/rm.h"
 #include "vmm/cmd/run.h"
+#include "vmm/cmd/stop.h"
+#include "vmm/cmd/wait.h"
 #include "vmm/doctor/doctor.h"
 
 const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
+	{ "ps", "list VMs", ps_command, &ps_usage },
+	{ "stop", "end VMs gently", stop_command, &stop_usage },
+	{ "kill", "kill VMs, or send them a signal", kill_command, &kill_usage },
+	{ "wait", "wait for the end of VMs, and return their status", wait_command, &wait_usage },
+	{ "rm", "remove what is kept of VMs that have ended", rm_command, &rm_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },

@@ -97,6 +97,8 @@ struct cli_usage {
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
 	const struct cli_foreign *foreign;						/* or NULL */
 	const char *operands; /* for completion: the words that are accepted as operands, or NULL */
+	/* The same for words that come from elsewhere, or NULL: calls each with every one of them. */
+	void (*list_operands)(void (*each)(void *ctx, const char *word), void *ctx);
 };
 
 /* The commands of mayfly, in main.c. */

@@ -101,6 +101,18 @@ static void offer_value(const struct cli_option *o, const char *word, const char
 		offer_key_words(word, prefix, o, out);
 }
 
+struct word_offer {
+	const char *word;
+	FILE *out;
+};
+
+static void offer_listed(void *ctx, const char *name)
+{
+	const struct word_offer *o = ctx;
+
+	offer(o->word, "", name, (int)strlen(name), "", o->out);
+}
+
 static void offer_options(const struct cli_usage *u, const char *word, FILE *out)
 {
 	for (const struct cli_option *o = u->options; o->help; o++) {
@@ -140,6 +152,8 @@ static void offer_word(const struct cli_usage *u, const char *word, FILE *out)
 	}
 	if (u->operands && word[0] != '-')
 		offer_words(word, "", u->operands, u->about, out);
+	else if (u->list_operands && word[0] != '-')
+		u->list_operands(offer_listed, &(struct word_offer){ word, out });
 	else if (word[0] == '-' || !*word)
 		offer_options(u, word, out);
 }

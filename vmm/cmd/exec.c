@@ -17,6 +17,7 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
+#include "vmm/cmd/vms.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
@@ -72,6 +73,7 @@ const struct cli_usage cli_exec_usage = {
 	.argument = exec_add_argument,
 	.set_key = exec_set_key,
 	.operand = exec_set_guest,
+	.list_operands = vms_list,
 };
 
 struct exec {

@@ -9,6 +9,7 @@
  *	{"mayfly": 1, "name": ..., "pid": ..., ...}		when the VM is being made; it appears complete
  *	{"cgroup": "/sys/fs/cgroup/..."}			with limits of a jail
  *	{"started": 1764350000.123}				the command runs; without one, the vCPUs do
+ *	{"killing": true}					`mayfly kill` is about to
  *	{"ended": 1764350009.456, "cause": "command", "code": 0}	see end_cause.h
  *
  * So a thread that may only write(2) can complete it, and a signal handler, too. A line that is
@@ -112,10 +113,16 @@ int records_clean(int dir, struct err *e);
  * For a VM that is dead: adds how it ended, if it has not said so itself, and removes its sockets
  * and control group. Returns 0 or -errno: -EBUSY if it lives, -EAGAIN if another process is at it.
  */
-int record_settle(int dir, const char *name, enum end_cause cause, int code);
+int record_settle(int dir, const char *name, enum end_cause cause);
 
 /* Removes the record and the logs of a dead VM. Returns as record_settle. */
 int record_remove(int dir, const char *name);
+
+/* Before SIGKILL is sent: record_settle then knows the cause. */
+void record_note_kill(struct record *r);
+
+/* The exit status of a VM that has ended: that of SIGKILL if it could not say so. */
+int record_status(const struct record *r);
 
 /*
  * A descriptor of the VM's process (pidfd_open(2)), which the caller owns. Returns it, or -errno

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "vmm/records/record.h"
 #include "vmm/records/record_parts.h"
 
+#define STATUS_KILLED (STATUS_SIGNAL_BASE + SIGKILL)
 #define JUNK_S 60 /* the age of a file that no record explains */
 
 int record_lock(int fd, off_t byte)
@@ -93,7 +95,7 @@ static void remove_left(const struct record *r)
 		(void)rmdir(cgroup); /* another one may have it */
 }
 
-int record_settle(int dir, const char *name, enum end_cause cause, int code)
+int record_settle(int dir, const char *name, enum end_cause cause)
 {
 	struct last_words line = { .len = 0 };
 	struct record r;
@@ -103,12 +105,21 @@ int record_settle(int dir, const char *name, enum end_cause cause, int code)
 		return result;
 	if (!json_object_get(r.json, "ended")) {
 		remove_left(&r);
-		record_put_end(&line, cause, code);
+		if (json_is_true(json_object_get(r.json, "killing")))
+			cause = END_KILLED;
+		record_put_end(&line, cause, STATUS_KILLED);
 		/* A torn line would hide this one. */
 		result = ftruncate(r.fd, r.good) < 0 ? -errno : fdio_write_all(r.fd, line.text, line.len);
 	}
 	record_done(&r);
 	return result;
+}
+
+void record_note_kill(struct record *r)
+{
+	static const char line[] = "{\"killing\":true}\n";
+
+	(void)fdio_write_all(r->fd, line, sizeof(line) - 1); /* without it, the cause is "lost" */
 }
 
 int record_remove(int dir, const char *name)
@@ -124,6 +135,11 @@ int record_remove(int dir, const char *name)
 	result = unlinkat(dir, name, 0) < 0 ? -errno : 0;
 	record_done(&r);
 	return result;
+}
+
+int record_status(const struct record *r)
+{
+	return json_object_get(r->json, "code") ? (int)record_number(r, "code") & 0xff : STATUS_KILLED;
 }
 
 /* Cleaning. */
@@ -217,7 +233,7 @@ int records_clean(int dir, struct err *e)
 		if (ended++ >= RECORD_KEEP_NUM || is_older(&st, RECORD_KEEP_S))
 			(void)record_remove(dir, list[i].name);
 		else if (!json_object_get(list[i].json, "ended"))
-			(void)record_settle(dir, list[i].name, END_LOST, STATUS_FAILED);
+			(void)record_settle(dir, list[i].name, END_LOST);
 	}
 	known = (struct known){ list, num };
 	each_name(dir, clean_name, &known);
