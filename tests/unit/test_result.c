@@ -98,6 +98,12 @@ static int files(void)
 	return atoi(line);
 }
 
+static int ends(enum end_cause cause, int status)
+{
+	result_set(cause, -1, 0);
+	return result_end(status);
+}
+
 static void text_body(void)
 {
 	struct last_words l;
@@ -145,10 +151,10 @@ static void file_body(void)
 	REQUIRE(result_open(path, &e) == 0 && result_fd() >= 0 && result_dir_fd() >= 0);
 	REQUIRE(access(path, F_OK) < 0); /* neither the old one, nor a part of the new one */
 	result_set(END_COMMAND, STATUS, 0);
-	REQUIRE(result_end(END_FAILED, STATUS) == 0);
+	REQUIRE(ends(END_FAILED, STATUS) == 0);
 	REQUIRE(!strcmp(string(file_of(), "cause"), "command"));
 	REQUIRE(files() == 1); /* nothing is left beside it */
-	REQUIRE(truncate(path, 0) == 0 && result_end(END_FAILED, 0) == 0);
+	REQUIRE(truncate(path, 0) == 0 && ends(END_FAILED, 0) == 0);
 	REQUIRE(files() == 1 && access(path, F_OK) == 0);
 }
 
@@ -172,10 +178,10 @@ static void two_body(void)
 	if (pid == 0) {
 		REQUIRE(result_open(path, &e) == 0);
 		raise(SIGSTOP);
-		_exit(result_end(END_PANIC, STATUS) == 0 ? 0 : 1);
+		_exit(ends(END_PANIC, STATUS) == 0 ? 0 : 1);
 	}
 	REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
-	REQUIRE(result_end(END_TIMEOUT, STATUS) < 0);
+	REQUIRE(ends(END_TIMEOUT, STATUS) < 0);
 	REQUIRE(access(path, F_OK) < 0);
 	REQUIRE(kill(pid, SIGCONT) == 0 && waitpid(pid, &status, 0) == pid && status == 0);
 	REQUIRE(!strcmp(string(file_of(), "cause"), "timeout") && files() == 1); /* they share the memory */
@@ -201,11 +207,11 @@ static void inside_body(void)
 		result_leave();
 		result_at(RESULT_COMMAND);
 		result_set(END_COMMAND, STATUS, 0);
-		_exit(result_end(END_FAILED, STATUS));
+		_exit(ends(END_FAILED, STATUS));
 	}
 	REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
 	REQUIRE(access(path, F_OK) < 0);
-	REQUIRE(result_end(END_KILLED, STATUS) == 0);
+	REQUIRE(ends(END_KILLED, STATUS) == 0);
 	REQUIRE(!strcmp(string(file_of(), "cause"), "command") && *string(file_of(), "command_started"));
 }
 
@@ -227,7 +233,7 @@ static void pipe_body(void)
 	REQUIRE(pipe(fd) == 0);
 	snprintf(name, sizeof(name), "/dev/fd/%d", fd[1]);
 	REQUIRE(result_open(name, &e) == 0 && result_dir_fd() < 0);
-	REQUIRE(result_end(END_TIMEOUT, STATUS) == 0);
+	REQUIRE(ends(END_TIMEOUT, STATUS) == 0);
 	n = read(fd[0], text, sizeof(text));
 	REQUIRE(n > 0 && !strcmp(string(parse(text, (size_t)n), "cause"), "timeout"));
 }
@@ -244,7 +250,7 @@ static void full_pipe_body(void)
 	snprintf(name, sizeof(name), "/dev/fd/%d", fd[1]);
 	REQUIRE(result_open(name, &e) == 0);
 	alarm(10);
-	REQUIRE(result_end(END_TIMEOUT, STATUS) < 0);
+	REQUIRE(ends(END_TIMEOUT, STATUS) < 0);
 }
 
 static void test_pipe(void **state)
@@ -269,7 +275,7 @@ static void refused_body(void)
 	REQUIRE(result_open(dir, &e) < 0);
 	REQUIRE(result_open("/dev/fd/999", &e) == -EBADF);
 	REQUIRE(result_open("", &e) < 0);
-	REQUIRE(result_end(END_FAILED, 1) == 0 && files() == 0);
+	REQUIRE(ends(END_FAILED, 1) == 0 && files() == 0);
 }
 
 static void test_what_is_refused(void **state)

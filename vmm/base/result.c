@@ -165,11 +165,11 @@ void result_set(enum end_cause cause, int code, int signo)
 	atomic_store(&result.shared->signo, signo);
 }
 
-enum end_cause result_cause(enum end_cause otherwise)
+enum end_cause result_cause(void)
 {
 	unsigned cause = (unsigned)atomic_load(&result.shared->cause);
 
-	return cause ? (enum end_cause)(cause - 1) : otherwise;
+	return cause ? (enum end_cause)(cause - 1) : END_FAILED;
 }
 
 void result_had_oom(void)
@@ -256,7 +256,7 @@ void result_text(struct last_words *ret, int status)
 
 	ret->len = 0;
 	last_words_put(ret, "{\"version\": 1, \"cause\": ");
-	put_string(ret, over ? end_cause_name(result_cause(END_FAILED)) : "", SIZE_MAX);
+	put_string(ret, over ? end_cause_name(result_cause()) : "", SIZE_MAX);
 	put_number(ret, "status", !over ? -1 : status < 0 ? STATUS_SIGNAL_BASE - status : status);
 	put_number(ret, "code", atomic_load(&s->code));
 	put_number(ret, "signal", signo > 0 ? signo : -1);
@@ -309,13 +309,12 @@ static int write_file(const struct last_words *l)
 	return r;
 }
 
-int result_end(enum end_cause cause, int status)
+int result_end(int status)
 {
 	static struct last_words text; /* too large for the stack of a signal */
 
 	if (atomic_exchange(&result.ended, true))
 		return 0;
-	result_set(cause, -1, 0);
 	result_at(RESULT_ENDED);
 	if (result.fd < 0)
 		return 0;

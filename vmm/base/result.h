@@ -45,8 +45,8 @@ void result_at(enum result_time what);
 /* Notes the cause, unless there is one already. code is -1, or the command's status; signo is 0, or a signal. Main thread. */
 void result_set(enum end_cause cause, int code, int signo);
 
-/* The cause that was noted, or otherwise. */
-enum end_cause result_cause(enum end_cause otherwise);
+/* The cause that was noted; or END_FAILED. */
+enum end_cause result_cause(void);
 
 /* Notes that the guest's kernel killed a process for lack of memory. */
 void result_had_oom(void);
@@ -61,9 +61,9 @@ void result_say(const char *line);
 void result_text(struct last_words *ret, int status);
 
 /*
- * Ends it: with cause, if none was noted, writes what result_open has prepared. The first call counts. Async-signal-safe.
+ * Ends it: writes what result_open has prepared. The first call counts. Async-signal-safe.
  * Returns 0 or -errno.
  */
-int result_end(enum end_cause cause, int status);
+int result_end(int status);
 
 #endif

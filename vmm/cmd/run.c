@@ -132,20 +132,21 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 /* Static: a signal handler uses it, and the VM. */
 static struct record_writer run_record = RECORD_WRITER_INIT;
 
-/* status: as vm_main has it. */
-static void run_note_end(enum end_cause cause, int status)
+/* Notes how it ended, in the result and in the record. status: as vm_main has it. Returns 0, or -errno of the result. */
+static int run_note_end(int status)
 {
-	if (status < 0)
-		cause = END_SIGNAL;
-	else if (status == STATUS_TIMEOUT && cause == END_FAILED)
-		cause = END_TIMEOUT;
-	record_end(&run_record, cause, status);
+	int r;
+
+	result_set(status == STATUS_TIMEOUT ? END_TIMEOUT : END_FAILED, -1, 0); /* if nothing else has ended it */
+	r = result_end(status);
+	record_end(&run_record, result_cause(), status);
+	return r;
 }
 
 /* In a signal handler that ends the process. */
 static void run_at_last(int status)
 {
-	run_note_end(END_FAILED, status);
+	(void)run_note_end(status); /* what fails here has no place to be reported */
 }
 
 /* A VM without a name does without a record, where none can be made. */
@@ -156,7 +157,6 @@ static int run_begin_record(const struct config *c, struct err *e)
 			return err_wrap(e, "name '%s'", c->name);
 		log_info("record: %s; continuing without, so `mayfly ps` does not show this VM", e->text);
 	}
-	ending_at_last(run_at_last);
 	return 0;
 }
 
@@ -172,6 +172,7 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 			c->io_engine = ring_engine_here();
 		return config_print(c, stdout, &e) < 0 ? report_err(&e) : STATUS_OK;
 	}
+	ending_at_last(run_at_last);
 	parent->signal_fd = ending_setup(&kind, &e);
 	if (parent->signal_fd < 0 || start_log(c, &e) < 0 || run_begin_record(c, &e) < 0 ||
 	    open_timeline(c, &timeline_fd, &e) < 0)
@@ -204,7 +205,7 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 /* The last that a run does. Returns its exit status. */
 static int run_end(const struct config *c, int status)
 {
-	int r = result_end(status == STATUS_OK ? END_COMMAND : END_FAILED, status);
+	int r = run_note_end(status);
 
 	if (r < 0)
 		report_line("result '%s': %s", c->result_file, strerror(-r));
@@ -233,7 +234,6 @@ int run_command(int argc, char **argv)
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);
-	run_note_end(parent.cause, r);
 	r = run_end(&c, r);
 	async_teardown_start();
 	return ending_status_of(r);

@@ -7,8 +7,6 @@
 
 #include <stdint.h>
 
-#include "vmm/base/end_cause.h"
-
 struct helpers;
 struct record_writer;
 
@@ -20,7 +18,6 @@ struct jail_parent {
 	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */
 	int vsock_fd;		      /* the same, for connections to the host; -1: we connect ourselves */
 	struct record_writer *record; /* or NULL; in a jail it has no file, since the process outside writes it */
-	enum end_cause cause;	      /* why the VM has ended, set at its end; in a jail, by the VM's word */
 };
 
 #endif

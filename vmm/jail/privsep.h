@@ -17,7 +17,6 @@ enum privsep_call {
 	PRIVSEP_TTY_RESTORE, /* 0 */
 	PRIVSEP_CONNECT,     /* to a port: a connected, non-blocking socket */
 	PRIVSEP_STARTED,     /* 0: the guest's command runs, or the guest itself */
-	PRIVSEP_ENDED,	     /* for an enum end_cause: 0 */
 };
 
 /*

@@ -234,9 +234,6 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 	case PRIVSEP_STARTED:
 		record_started(o->parent->record);
 		return 0;
-	case PRIVSEP_ENDED:
-		o->parent->cause = (enum end_cause)value;
-		return 0;
 	}
 	return -EINVAL;
 }
@@ -315,7 +312,6 @@ static int status_of(const struct outer *o)
 	if (WIFEXITED(o->status))
 		return WEXITSTATUS(o->status);
 	signo = WTERMSIG(o->status);
-	o->parent->cause = signo == SIGKILL ? END_KILLED : END_FAILED;
 	if (signo == SIGKILL && o->killed)
 		return ending_report(true);
 	if (ending_is_request(signo))

@@ -214,7 +214,6 @@ void ending_clean(int status)
 {
 	if (ending.last)
 		ending.last(status);
-	(void)result_end(END_FAILED, status); /* what fails here has no place to be reported */
 	if (ending.child > 0)
 		(void)kill(ending.child, SIGKILL); /* it may have ended */
 	if (ending.file)

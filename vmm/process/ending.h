@@ -96,7 +96,7 @@ void ending_step(const char *what, const char *id);
 int ending_report(bool late);
 
 /*
- * The work done however the process ends: writes the result, removes the names of sockets, kills the child, and calls
+ * The work done however the process ends: removes the names of sockets, kills the child, and calls
  * the function that ending_at_last has set, with the status. Async-signal-safe.
  */
 void ending_clean(int status);

@@ -311,7 +311,5 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	vm_restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);
-	r = r < 0 ? report_err(&e) : vm_report(&vm);
-	vm_tell_end(&vm, r);
-	return r;
+	return r < 0 ? report_err(&e) : vm_report(&vm);
 }

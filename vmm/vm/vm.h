@@ -113,9 +113,6 @@ int vm_report(const struct vm *vm);
  */
 void vm_tell_started(const struct vm *vm);
 
-/* Notes why the VM has ended, with what vm_report has returned. Main thread. */
-void vm_tell_end(const struct vm *vm, int status);
-
 /* Called for what the guest's init reports (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;
 void vm_on_foreground(void *ctx); /* one of these */

@@ -19,13 +19,16 @@ static int vm_report_say(const struct vm *vm, enum end_cause cause, int status, 
 	return status;
 }
 
-static void vm_note_command(const struct vm *vm)
+/* passed: the signal that mayfly passed on, and that ended the command. */
+static void vm_note_command(const struct vm *vm, int passed)
 {
 	const int status = (int)vm->outcome.status;
 
 	if (vm->outcome.oom)
 		result_had_oom();
-	if (!vm->outcome.signalled)
+	if (passed)
+		result_set(END_SIGNAL, status, passed);
+	else if (!vm->outcome.signalled)
 		result_set(END_COMMAND, status, 0);
 	else
 		result_set(vm->outcome.oom && status == STATUS_SIGNAL_BASE + SIGKILL ? END_OOM : END_SIGNALLED, status,
@@ -34,15 +37,15 @@ static void vm_note_command(const struct vm *vm)
 
 static int vm_report_command(const struct vm *vm)
 {
-	vm_note_command(vm);
+	/* A SIGINT that came to mayfly, and ended the command, has ended both: a shell's loop ends by it. */
+	const int passed = vm->outcome.status == (unsigned)(STATUS_SIGNAL_BASE + vm->stop.passed) ? vm->stop.passed : 0;
+
+	vm_note_command(vm, passed);
 	if (vm->end.text[0])
 		report_line("%s", vm->end.text);
 	if (vm->outcome.oom)
 		report_line("the guest's memory was used up: its kernel has killed a process (-m SIZE gives it more)");
-	/* A SIGINT that came to mayfly, and ended the command, has ended both: a shell's loop ends by it. */
-	if (vm->stop.passed && vm->outcome.status == (unsigned)(STATUS_SIGNAL_BASE + vm->stop.passed))
-		return -vm->stop.passed;
-	return (int)vm->outcome.status;
+	return passed ? -passed : (int)vm->outcome.status;
 }
 
 /* The last lines of the guest, if they were not shown: the console of a command is not. */
@@ -131,46 +134,4 @@ void vm_tell_started(const struct vm *vm)
 		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_STARTED, 0); /* fails if the process outside is gone */
 	else if (vm->parent->record)
 		record_started(vm->parent->record);
-}
-
-static enum end_cause vm_cause(const struct vm *vm, int status)
-{
-	const struct console_scan *g = &vm->scan;
-
-	switch (vm_end_reason(&vm->end)) {
-	case VM_END_QUIT:
-		return END_USER;
-	case VM_END_SIGNAL:
-		return END_SIGNAL;
-	case VM_END_TIMEOUT:
-		return END_TIMEOUT;
-	case VM_END_KVM:
-		return END_KVM;
-	case VM_END_COMMAND:
-		return status < 0 ? END_SIGNAL : END_COMMAND;
-	case VM_END_INIT:
-	case VM_RUNNING:
-		return END_FAILED;
-	case VM_END_POWEROFF:
-	case VM_END_RESET:
-	case VM_END_TRIPLE_FAULT:
-	case VM_END_HALT:
-		break;
-	}
-	if (g->panic[0])
-		return END_PANIC;
-	if (vm->guest && g->status >= 0)
-		return END_COMMAND;
-	if (status == STATUS_GUEST_CRASH)
-		return END_CRASH;
-	if (status == STATUS_GUEST_HALT)
-		return END_HALT;
-	return vm_end_reason(&vm->end) == VM_END_POWEROFF || g->halted ? END_POWEROFF : END_REBOOT;
-}
-
-void vm_tell_end(const struct vm *vm, int status)
-{
-	vm->parent->cause = vm_cause(vm, status);
-	if (vm->parent->tty_fd >= 0)
-		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_ENDED, vm->parent->cause); /* as above */
 }
