@@ -67,6 +67,28 @@ load helper
 	assert_equal "$status" 104
 }
 
+# bats test_tags=flat
+@test "end: a guest that does not start its command in time is 125, with its last words" {
+	local jail
+	for jail in '' --jail; do
+		SECONDS=0
+		run_flat spin $jail --boot-timeout 2s -- command
+		assert_equal "$status" 125
+		assert_regex "$stderr" $'^guest: spinning\nmayfly: .*--boot-timeout'
+		[ "$SECONDS" -lt 20 ]
+	done
+	# Of a line that has no end, too.
+	run_flat bytes --boot-timeout 1s -- command
+	assert_regex "$stderr" 'guest: [^'$'\n'']*wxyz[^'$'\n'']*'$'\n''mayfly: '
+	MAYFLY_BOOT_TIMEOUT=1s run_flat spin -- command
+	assert_equal "$status" 125
+	# Neither another limit, nor a guest without a command.
+	run_flat spin --timeout 2s --boot-timeout none -- command
+	assert_equal "$status" 124
+	MAYFLY_BOOT_TIMEOUT=1s run_flat spin --timeout 2s
+	assert_equal "$status" 124
+}
+
 # switches: sets $switches, a line for each thread of $pid but the vCPUs': its name and how often it was switched.
 count_switches() {
 	switches=$(for task in "/proc/$pid/task"/*; do

@@ -77,7 +77,7 @@ static void test_refused(void **state)
 {
 	static const char env[] = "must be NAME=VALUE, or NAME, which takes the value from mayfly's environment";
 	static const char user[] = "must be USER or USER:GROUP, names or numbers, 127 bytes at most";
-	static const char time[] = "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most";
+	static const char time[] = "must be a time such as 30s, 500ms, 5m or 1h30m, 24 days at most, or none";
 
 	(void)state;
 	refuses("command", "", "the command must not be empty");
@@ -88,11 +88,51 @@ static void test_refused(void **state)
 	refuses("user", ":g", user);
 	refuses("user", "u:", user);
 	refuses("user", "u:g:h", user);
-	refuses("timeout", "0", time);
+	refuses("timeout", "-1", time);
+	refuses("timeout", "", time);
+	refuses("boot_timeout", "never", time);
 	refuses("timeout", "25d", time);
 	refuses("timeout", "1000h", time);
 	refuses("name", "a/b", "must be 1 to 63 letters, digits, '_' or '-'");
 	refuses("tty", "yes", "must be true or false");
+}
+
+/* No limit is what the user says, and for a boot it is not what nobody has said. */
+static void test_time_limits(void **state)
+{
+	static const char *const none[] = { "0", "0s", "none" };
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(none); i++) {
+		teardown(state);
+		setup_kernel(state);
+		accepts("timeout", "5s");
+		accepts("timeout", none[i]);
+		accepts("boot_timeout", none[i]);
+		accepts("command", "x");
+		assert_int_equal(config_check(&conf, &err), 0);
+		assert_int_equal(conf.timeout_ms, 0);
+		assert_true(conf.boot_timeout_ms == CONFIG_NO_LIMIT);
+	}
+	teardown(state);
+	setup_kernel(state);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_int_equal(conf.boot_timeout_ms, 0); /* no command */
+	accepts("command", "x");
+	unsetenv("MAYFLY_BOOT_TIMEOUT");
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_int_equal(conf.boot_timeout_ms, 30000);
+	accepts("boot_timeout", "2m");
+	setenv("MAYFLY_BOOT_TIMEOUT", "3m", 1);
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_int_equal(conf.boot_timeout_ms, 120000);
+	conf.boot_timeout_ms = 0;
+	assert_int_equal(config_check(&conf, &err), 0);
+	assert_int_equal(conf.boot_timeout_ms, 180000);
+	conf.boot_timeout_ms = 0;
+	setenv("MAYFLY_BOOT_TIMEOUT", "soon", 1);
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "MAYFLY_BOOT_TIMEOUT"));
+	unsetenv("MAYFLY_BOOT_TIMEOUT");
 }
 
 static void test_too_much(void **state)
@@ -332,6 +372,7 @@ int main(void)
 		T(test_text),
 		T(test_env_of_ours),
 		T(test_refused),
+		T(test_time_limits),
 		T(test_too_much),
 		T(test_what_needs_a_command),
 		T(test_user_network_has_addresses),

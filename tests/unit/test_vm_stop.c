@@ -1,148 +1,5 @@
-/* How a VM is made to end: what signals and the time limit come to, on a clock that the tests set, and the exit status. */
-#include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "loader/init/proto.h"
-#include "vmm/base/err.h"
-#include "vmm/base/exit_status.h"
-#include "vmm/config/config.h"
-#include "vmm/guest/guest_client.h"
-#include "vmm/guest/stdio_relay.h"
-#include "vmm/jail/parent.h"
-#include "vmm/process/crash.h"
-#include "vmm/process/ending.h"
-#include "vmm/vm/timeline.h"
-#include "vmm/vm/vm.h"
-
-#define START_MS 5000U
-
-/* What vm_stop.c calls. */
-
-static struct {
-	uint64_t now_ms;
-	bool hears_stop, hears_signals;
-	unsigned stops, signals, resizes, asked, cuts, marked;
-	int last_signal, asked_status;
-	const struct stdio_relay_pump *pump;
-	const struct confine *confine;
-	bool confine_fails;
-} world;
-
-int clock_gettime(clockid_t clock, struct timespec *ts)
-{
-	if (clock != CLOCK_MONOTONIC) /* cmocka's, which takes any time */
-		*ts = (struct timespec){ 0 };
-	else
-		*ts = (struct timespec){ (time_t)(world.now_ms / 1000), (long)(world.now_ms % 1000) * 1000000 };
-	return 0;
-}
-
-bool guest_client_stop(struct guest_client *a, unsigned ms)
-{
-	(void)a;
-	assert_in_range(ms, 1, ENDING_ASKED_MS / 2);
-	world.stops++;
-	return world.hears_stop;
-}
-
-bool guest_client_signal(struct guest_client *a, int signo)
-{
-	(void)a;
-	world.signals++;
-	world.last_signal = signo;
-	return world.hears_signals;
-}
-
-void guest_client_resize(struct guest_client *a)
-{
-	(void)a;
-	world.resizes++;
-}
-
-void ending_ask(int status)
-{
-	world.asked++;
-	world.asked_status = status;
-}
-
-void ending_cut(void)
-{
-	world.cuts++;
-}
-
-void vm_on_foreground(void *ctx)
-{
-	(void)ctx;
-}
-
-void timeline_mark(struct timeline *t, enum timeline_step step)
-{
-	(void)t;
-	world.marked |= 1U << step;
-}
-
-int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
-{
-	world.pump = pump;
-	world.confine = confine;
-	return world.confine_fails ? err_set(e, -EPERM, "no filter") : 0;
-}
-
-/* The VM. */
-
-static struct vm vm;
-static struct config config;
-static struct jail_parent parent;
-static struct err err;
-
-static int tear_down(void **state)
-{
-	(void)state;
-	close(vm.end.wake_fd);
-	return 0;
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	memset(&world, 0, sizeof(world));
-	memset(&vm, 0, sizeof(vm));
-	memset(&config, 0, sizeof(config));
-	parent = (struct jail_parent){ .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
-	world.now_ms = START_MS;
-	vm.config = &config;
-	vm.parent = &parent;
-	vm.scan.status = -1;
-	assert_int_equal(vm_end_init(&vm.end, NULL, &err), 0);
-	return 0;
-}
-
-/* With a command, that has started: hears_stop and hears_signals. */
-static void with_command(void)
-{
-	vm.guest = (struct guest_client *)&world;
-	world.hears_stop = world.hears_signals = true;
-}
-
-static bool has_ended(void)
-{
-	return vm_end_reason(&vm.end) != VM_RUNNING;
-}
-
-static void expect_report(int status)
-{
-	assert_int_equal(vm_report(&vm), status);
-}
+/* How a VM is made to end: what signals and the time limits come to. */
+#include "tests/unit/vm_stop_fixture.h"
 
 static void test_signal_without_command(void **state)
 {
@@ -243,6 +100,47 @@ static void test_time_limit_of_a_command(void **state)
 	expect_report(STATUS_TIMEOUT);
 }
 
+/* Of a command only, until it has started, and also if nobody could report that. */
+static void test_boot_that_hangs(void **state)
+{
+	enum { BEFORE, STARTED, ON_CONSOLE, NO_COMMAND, NO_LIMIT, NUM };
+
+	for (int what = BEFORE; what < NUM; what++) {
+		const bool limited = what == BEFORE || what == ON_CONSOLE;
+
+		tear_down(state);
+		set_up(state);
+		if (what != NO_COMMAND)
+			with_command();
+		config.boot_timeout_ms = what == NO_LIMIT ? CONFIG_NO_LIMIT : 2000;
+		parent.limit_ms = what == BEFORE ? START_MS + 3000 : 0;
+		vm_stop_begin(&vm);
+		vm_guest_ops.mark(&vm, INIT_MARK_INIT); /* does not count */
+		if (what == STARTED)
+			vm_guest_ops.started(&vm);
+		if (what == ON_CONSOLE)
+			vm.console_shown = true;
+		assert_int_equal(vm_stop_timeout(&vm, 100000), limited ? 2000 : 100000);
+		world.now_ms += 1999;
+		vm_stop_check(&vm);
+		assert_false(has_ended());
+		world.now_ms++;
+		vm_stop_check(&vm);
+		assert_int_equal(has_ended(), what == BEFORE);
+		assert_int_equal(vm_stop_timeout(&vm, 100000), what == BEFORE ? 1000 : 100000);
+	}
+	tear_down(state);
+	set_up(state);
+	with_command();
+	config.boot_timeout_ms = 2000;
+	vm_stop_begin(&vm);
+	world.now_ms += 2000;
+	vm_stop_check(&vm);
+	assert_int_equal(vm_end_reason(&vm.end), VM_END_BOOT);
+	assert_int_equal(world.stops, 0); /* nobody is there to ask */
+	expect_report(STATUS_FAILED);
+}
+
 static void test_no_limit(void **state)
 {
 	(void)state;
@@ -268,29 +166,6 @@ static void test_interrupts(void **state)
 	assert_int_equal(world.stops, 0); /* at once */
 	assert_true(has_ended());
 	expect_report(-SIGINT);
-}
-
-/* A SIGINT or SIGQUIT that came to mayfly, and ended the command, has ended mayfly, too; no other status means that. */
-static void test_command_that_a_signal_ends(void **state)
-{
-	static const struct {
-		int signo;
-		unsigned status;
-		int report;
-	} cases[] = {
-		{ 0, 130, 130 },  { SIGINT, 130, -SIGINT },   { SIGINT, 131, 131 },
-		{ SIGINT, 0, 0 }, { SIGQUIT, 131, -SIGQUIT }, { SIGUSR1, 138, 138 },
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		tear_down(state);
-		set_up(state);
-		with_command();
-		if (cases[i].signo)
-			vm_stop_signal(&vm, cases[i].signo);
-		vm_guest_ops.exited(&vm, cases[i].status, 0, "");
-		expect_report(cases[i].report);
-	}
 }
 
 static void test_interrupt_that_no_command_hears(void **state)
@@ -321,83 +196,6 @@ static void test_signals_of_the_command(void **state)
 	assert_false(has_ended());
 	vm_stop_signal(&vm, SIGQUIT);
 	assert_int_equal(world.stops, 1);
-}
-
-static void test_statuses(void **state)
-{
-	(void)state;
-	with_command();
-	vm_guest_ops.exited(&vm, 7, INIT_OOM, "");
-	assert_int_equal(vm_end_reason(&vm.end), VM_END_COMMAND);
-	assert_true(vm.outcome.oom);
-	expect_report(7);
-	/* What did not arrive is a failure, unless there is another. */
-	vm.outcome.lost = true;
-	expect_report(7);
-	vm.outcome.status = 0;
-	expect_report(STATUS_FAILED);
-	vm.outcome.lost = false;
-	/* It was left by keys, or has ended before its command. */
-	vm.end.reason = VM_END_QUIT;
-	expect_report(STATUS_FAILED);
-	vm.end.reason = VM_END_HALT;
-	expect_report(STATUS_GUEST_HALT);
-	vm.scan.halted = true;
-	expect_report(STATUS_FAILED);
-	vm.guest = NULL;
-	expect_report(STATUS_OK);
-	vm.end.reason = VM_END_QUIT;
-	expect_report(STATUS_OK);
-}
-
-/* Each way to end, and what the console and the command say of it. */
-static void test_reasons(void **state)
-{
-	static const struct {
-		enum vm_end_reason reason;
-		int alone, with_command, status;
-	} cases[] = {
-		{ VM_END_RESET, STATUS_OK, STATUS_FAILED, 7 },
-		{ VM_END_POWEROFF, STATUS_OK, STATUS_FAILED, 7 },
-		{ VM_END_TRIPLE_FAULT, STATUS_GUEST_CRASH, STATUS_GUEST_CRASH, STATUS_GUEST_CRASH },
-		{ VM_END_HALT, STATUS_GUEST_HALT, STATUS_GUEST_HALT, STATUS_GUEST_HALT },
-		{ VM_END_KVM, STATUS_KVM_EXIT, STATUS_KVM_EXIT, STATUS_KVM_EXIT },
-		{ VM_END_INIT, STATUS_FAILED, STATUS_FAILED, STATUS_FAILED },
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		tear_down(state);
-		set_up(state);
-		vm_end(&vm.end, cases[i].reason, "a reason");
-		expect_report(cases[i].alone);
-		with_command();
-		expect_report(cases[i].with_command);
-		vm.scan.status = 7; /* init told it by the console */
-		expect_report(cases[i].status);
-	}
-}
-
-/* A panic is one however the guest ends after it; a restart that the console announced is no crash. */
-static void test_what_the_console_said(void **state)
-{
-	static const enum vm_end_reason reasons[] = { VM_END_RESET, VM_END_TRIPLE_FAULT, VM_END_HALT, VM_END_POWEROFF };
-
-	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
-		tear_down(state);
-		set_up(state);
-		vm_end(&vm.end, reasons[i], "a reason");
-		strcpy(vm.scan.panic, "Fatal exception");
-		expect_report(STATUS_GUEST_PANIC);
-		with_command();
-		expect_report(STATUS_GUEST_PANIC);
-	}
-	tear_down(state);
-	set_up(state);
-	vm_end(&vm.end, VM_END_TRIPLE_FAULT, "a reason");
-	vm.scan.restarting = true;
-	expect_report(STATUS_OK);
-	with_command();
-	expect_report(STATUS_FAILED);
 }
 
 static void test_init_reports(void **state)
@@ -462,7 +260,6 @@ static void test_guest_that_ends_while_it_stops(void **state)
 
 int main(void)
 {
-#define ONE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		ONE(test_signal_without_command),
 		ONE(test_command_is_asked_first),
@@ -470,14 +267,11 @@ int main(void)
 		ONE(test_guest_that_cannot_be_asked),
 		ONE(test_time_limit),
 		ONE(test_time_limit_of_a_command),
+		ONE(test_boot_that_hangs),
 		ONE(test_no_limit),
 		ONE(test_interrupts),
-		ONE(test_command_that_a_signal_ends),
 		ONE(test_interrupt_that_no_command_hears),
 		ONE(test_signals_of_the_command),
-		ONE(test_statuses),
-		ONE(test_reasons),
-		ONE(test_what_the_console_said),
 		ONE(test_init_reports),
 		ONE(test_threads_of_streams),
 		ONE(test_guest_that_ends_while_it_stops),

@@ -9,6 +9,7 @@ const char *end_cause_name(enum end_cause cause)
 		[END_PANIC] = "panic",	 [END_CRASH] = "crash",	      [END_HALT] = "halt",
 		[END_KVM] = "kvm",	 [END_TIMEOUT] = "timeout",   [END_SIGNAL] = "signal",
 		[END_USER] = "user",	 [END_KILLED] = "killed",     [END_LOST] = "lost",
+		[END_BOOT] = "boot",
 	};
 
 	return names[(unsigned)cause < END_NUM_CAUSES ? cause : END_FAILED];

@@ -13,6 +13,7 @@ enum end_cause {
 	END_CRASH,     /* "crash": a triple fault */
 	END_HALT,      /* "halt": every vCPU halted with interrupts off */
 	END_KVM,       /* "kvm": KVM ended the guest */
+	END_BOOT,      /* "boot": the guest did not start the command in time (--boot-timeout) */
 	END_TIMEOUT,   /* "timeout": of --timeout */
 	END_SIGNAL,    /* "signal": mayfly ended on one */
 	END_USER,      /* "user": keys on a terminal */

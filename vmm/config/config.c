@@ -110,6 +110,20 @@ int config_find_kernel(struct config *c, struct err *e)
 		       beside ? beside : "?", in_prefix ? in_prefix : "?");
 }
 
+static int config_complete_times(struct config *c, struct err *e)
+{
+	const char *from_env = getenv(CONFIG_BOOT_TIMEOUT_ENV);
+
+	if (c->timeout_ms == CONFIG_NO_LIMIT)
+		c->timeout_ms = 0;
+	if (!c->command.args.num || c->boot_timeout_ms)
+		return 0;
+	c->boot_timeout_ms = CONFIG_BOOT_TIMEOUT_MS;
+	if (!from_env || !*from_env || config_set(c, "boot_timeout", from_env, e) == 0)
+		return 0;
+	return err_wrap(e, "$" CONFIG_BOOT_TIMEOUT_ENV);
+}
+
 int config_check(struct config *c, struct err *e)
 {
 	if (c->append && c->cmdline)
@@ -122,6 +136,8 @@ int config_check(struct config *c, struct err *e)
 	if (config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
 		return e->code;
 	config_complete_command(&c->command);
+	if (config_complete_times(c, e) < 0)
+		return e->code;
 	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
 	if (c->kernel)

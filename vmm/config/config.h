@@ -33,7 +33,10 @@ struct err;
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
 #define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* the largest timeout of poll(2) */
-#define CONFIG_SERIAL_MAX 20				 /* bytes: VIRTIO_BLK_ID_BYTES */
+#define CONFIG_NO_LIMIT UINT64_MAX			 /* a time that the user has set to "none" */
+#define CONFIG_BOOT_TIMEOUT_MS 30000U			 /* unless it is set, by an option or by */
+#define CONFIG_BOOT_TIMEOUT_ENV "MAYFLY_BOOT_TIMEOUT"
+#define CONFIG_SERIAL_MAX 20 /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
 #define CONFIG_MEM_DEFAULT (128ULL << 20)
@@ -160,9 +163,11 @@ struct config {
 	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */
 	uint64_t timeout_ms;   /* or 0: none */
-	char *name;	       /* or NULL: the guest's host name, and where `mayfly exec` finds it */
-	char *control;	       /* or NULL: the path of that socket */
-	bool console;	       /* the guest's console goes to stderr while a command has stdin and stdout */
+	/* From the guest's first instruction to the start of the command: 0: no command; or CONFIG_NO_LIMIT. */
+	uint64_t boot_timeout_ms;
+	char *name;    /* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *control; /* or NULL: the path of that socket */
+	bool console;  /* the guest's console goes to stderr while a command has stdin and stdout */
 	enum loop_engine io_engine;
 	enum seccomp_policy seccomp;
 	enum log_level log_level;

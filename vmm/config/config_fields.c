@@ -57,6 +57,7 @@ const struct config_field config_fields[] = {
 	{ "scratch", &config_type_size, ROOT(scratch), .flags = CONFIG_SPARSE },
 	{ "artifact_max", &config_type_size, ROOT(artifact_max), .flags = CONFIG_SPARSE },
 	{ "timeout", &config_type_duration, ROOT(timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
+	{ "boot_timeout", &config_type_duration, ROOT(boot_timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
 	{ "name", &config_type_text, ROOT(name), ID },
 	{ "control", &config_type_text, ROOT(control), TEXT(CONFIG_CONTROL_MAX, config_check_control) },
 	{ "console", &config_type_bool, ROOT(console), .flags = CONFIG_SPARSE },

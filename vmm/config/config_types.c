@@ -218,11 +218,11 @@ const struct config_type config_type_size = { .json = STRING | INTEGER, .set = s
 
 static int set_duration(void *object, const struct config_field *f, const char *text, struct err *e)
 {
-	uint64_t ms;
+	uint64_t ms = 0;
 
-	if (parse_duration(text, &ms) < 0 || ms == 0 || ms > f->max)
-		return err_set(e, -EINVAL, "must be a time such as 30s, 500ms, 5m or 1h, 24 days at most");
-	store(object, f, ms);
+	if (strcmp(text, "none") != 0 && (parse_duration(text, &ms) < 0 || ms > f->max))
+		return err_set(e, -EINVAL, "must be a time such as 30s, 500ms, 5m or 1h30m, 24 days at most, or none");
+	store(object, f, ms ? ms : CONFIG_NO_LIMIT);
 	return 0;
 }
 
@@ -230,6 +230,8 @@ static bool print_duration(const void *object, const struct config_field *f, jso
 {
 	uint64_t ms = load(object, f);
 
+	if (ms == CONFIG_NO_LIMIT)
+		return config_put(to, f->key, json_string("none"));
 	return !ms || config_put(to, f->key, json_sprintf("%" PRIu64 "ms", ms));
 }
 

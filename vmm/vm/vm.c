@@ -124,6 +124,7 @@ static void vm_close(struct vm *vm)
 	console_stop(vm->console); /* else it could start I/O again and keep the loop from stopping */
 	if (vm->io)
 		loop_stop(vm->io);
+	console_scan(&vm->scan, "\n", 1); /* its last line may have no end */
 	if (vm->vsock_loop)
 		loop_stop(vm->vsock_loop);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
@@ -225,6 +226,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 	bool settles = true;
 
 	halt_begin(&vm->halt, clock_now_ms());
+	vm_stop_begin(vm);
 	while (vm_end_reason(&vm->end) == VM_RUNNING) {
 		unsigned num = vm->guest ? guest_client_poll_fds(vm->guest, fds + 2) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());

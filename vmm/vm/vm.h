@@ -4,6 +4,7 @@
 #ifndef MF_VM_VM_H
 #define MF_VM_VM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,8 +47,8 @@ struct vm {
 	struct ioapic *ioapic;
 	struct serial *serial;
 	struct console *console;
-	struct console_scan scan; /* written by the io loop, until output is drained */
-	bool console_shown;	  /* io loop: the command's output is on the console */
+	struct console_scan scan;  /* written by the io loop, until output is drained */
+	atomic_bool console_shown; /* set by the io loop: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
 	struct guest_client *guest; /* the talk with init, if there is a command; or NULL */
@@ -69,6 +70,7 @@ struct vm {
 		enum vm_end_reason asked; /* VM_RUNNING: nobody has asked for the end */
 		int signal;		  /* the one that asked, for VM_END_SIGNAL */
 		uint64_t grace_ms;	  /* when the guest's time to end by itself is over; 0: it was not asked to */
+		uint64_t boot_ms;	  /* when the command has to have started; 0: no limit, or it has */
 		uint64_t int_ms;	  /* when the last SIGINT came */
 		int passed;		  /* the last SIGINT or SIGQUIT that the command got from us; or 0 */
 	} stop;
@@ -96,11 +98,12 @@ int vm_build(struct vm *vm, struct err *e);
 void vm_active(struct vm *vm);
 
 /*
- * The way to the end of a VM when a signal or the time limit asks for it (vm_stop.c). Main thread.
+ * The way to the end of a VM when a signal or a time limit asks for it (vm_stop.c). Main thread.
  *
- * vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does what is due by now. vm_stop_signal: a
+ * vm_stop_begin: the guest runs from now on. vm_stop_timeout: how long poll(2) may wait, max_ms at most. vm_stop_check: does what is due by now. vm_stop_signal: a
  * signal to mayfly has come: passes it to the command, or ends the VM.
  */
+void vm_stop_begin(struct vm *vm);
 int vm_stop_timeout(const struct vm *vm, int max_ms);
 void vm_stop_check(struct vm *vm);
 void vm_stop_signal(struct vm *vm, int signo);

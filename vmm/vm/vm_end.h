@@ -24,6 +24,7 @@ enum vm_end_reason {
 	VM_END_TIMEOUT,	     /* the time limit has passed */
 	VM_END_COMMAND,	     /* the command has ended */
 	VM_END_INIT,	     /* init in the guest could not do its work */
+	VM_END_BOOT,	     /* the command did not start in time */
 };
 
 struct vm_end {

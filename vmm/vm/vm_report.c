@@ -48,7 +48,7 @@ static int vm_report_command(const struct vm *vm)
 	return passed ? -passed : (int)vm->outcome.status;
 }
 
-/* The last lines of the guest, if they were not shown: the console of a command is not. */
+/* The last lines of the guest, if they were not shown: those of a command's VM are not. */
 static void vm_report_last_lines(const struct vm *vm)
 {
 	const char *line;
@@ -111,6 +111,12 @@ static int vm_report_reason(const struct vm *vm)
 		vm_report_last_lines(vm);
 		report_line("the guest could not run the command: %s", vm->end.text);
 		return STATUS_FAILED;
+	case VM_END_BOOT:
+		vm_report_last_lines(vm);
+		return vm_report_say(vm, END_BOOT, STATUS_FAILED,
+				     vm->scan.lines ? "the guest has not started the command" :
+						      "the guest has not started the command, and printed nothing; "
+						      "--append ignore_loglevel shows its kernel's messages");
 	case VM_END_POWEROFF:
 	case VM_END_RESET:
 	case VM_END_TRIPLE_FAULT:

@@ -8,7 +8,7 @@
  *	running -> stopping	by a signal or the time limit, if a command's init hears of it: it sends SIGTERM to everything
  *	running -> ended	by the same, if there is no such init; by SIGINT, if no command hears that or it is the second
  *				within ENDING_INT_MS; and without being asked, by vm_end on any thread: the guest's own
- *				end, its command's, KVM, keys
+ *				end, its command's, KVM, keys, a boot that hangs
  *	stopping -> ended	init reports the command's end, the time is over, or there is a second request; and by
  *				vm_end as above
  *
@@ -35,10 +35,20 @@
 
 _Static_assert(VM_GRACE_MS < ENDING_ASKED_MS, "the rest is for closing the VM");
 
+void vm_stop_begin(struct vm *vm)
+{
+	const uint64_t limit_ms = vm->config->boot_timeout_ms;
+
+	if (vm->guest && limit_ms && limit_ms != CONFIG_NO_LIMIT)
+		vm->stop.boot_ms = clock_now_ms() + limit_ms;
+}
+
 int vm_stop_timeout(const struct vm *vm, int max_ms)
 {
 	uint64_t due = vm->stop.grace_ms ? vm->stop.grace_ms : vm->parent->limit_ms, now;
 
+	if (vm->stop.boot_ms && (!due || vm->stop.boot_ms < due))
+		due = vm->stop.boot_ms;
 	if (!due)
 		return max_ms;
 	now = clock_now_ms();
@@ -74,17 +84,30 @@ static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, boo
 		vm_stop_end(vm);
 }
 
+/* The boot has had its time. A command that runs on the console has started, though init could not report it. */
+static void vm_stop_boot(struct vm *vm)
+{
+	const unsigned long long limit_ms = vm->config->boot_timeout_ms;
+
+	vm->stop.boot_ms = 0;
+	if (!atomic_load(&vm->console_shown))
+		vm_end(&vm->end, VM_END_BOOT, "after %llu.%03llu s; --boot-timeout TIME allows more", limit_ms / 1000,
+		       limit_ms % 1000);
+}
+
 void vm_stop_check(struct vm *vm)
 {
 	uint64_t now;
 
-	if (!vm->parent->limit_ms && !vm->stop.grace_ms)
+	if (!vm->parent->limit_ms && !vm->stop.grace_ms && !vm->stop.boot_ms)
 		return;
 	now = clock_now_ms();
 	if (vm->stop.grace_ms && now >= vm->stop.grace_ms)
 		vm_stop_end(vm);
-	else if (vm->stop.asked == VM_RUNNING && now >= vm->parent->limit_ms)
+	else if (vm->stop.asked == VM_RUNNING && vm->parent->limit_ms && now >= vm->parent->limit_ms)
 		vm_stop_ask(vm, VM_END_TIMEOUT, 0, true);
+	if (vm->stop.boot_ms && now >= vm->stop.boot_ms)
+		vm_stop_boot(vm);
 }
 
 /* To the command, if it runs. It may end by the signal. */
@@ -148,6 +171,7 @@ static void vm_on_started(void *ctx)
 {
 	struct vm *vm = ctx;
 
+	vm->stop.boot_ms = 0;
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 	vm_tell_started(vm);
 	result_at(RESULT_COMMAND);
