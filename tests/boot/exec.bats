@@ -69,7 +69,7 @@ start_exec() {
 	kill_started
 }
 
-@test "exec: signals are the command's; a second SIGTERM, and a third SIGINT, are not" {
+@test "exec: signals are the command's; a second SIGTERM or SIGINT is not" {
 	start_monitor deaf
 	start_exec
 	exec_ends 143 TERM TERM
@@ -77,9 +77,82 @@ start_exec() {
 	kill_started
 	start_monitor deaf
 	start_exec
-	exec_ends 130 INT INT INT
+	exec_ends 130 INT INT
 	wait_for grep -q 'signal 2' took
 	kill_started
+	start_monitor deaf
+	start_exec
+	kill -INT "$pid"
+	sleep 2.5 # longer than two of `mayfly run` may be apart
+	exec_ends 130 INT
+	kill_started
+	start_monitor deaf
+	start_exec
+	exec_ends 130 INT TERM
+	kill_started
+}
+
+@test "exec: a signal ends it while the guest has not started the command" {
+	start_monitor hung
+	start_exec
+	exec_ends 143 TERM
+	kill_started
+}
+
+@test "exec: --timeout ends the command, and then exec, with status 124" {
+	start_monitor deaf
+	now_ms
+	began=$ms
+	run_mayfly exec --timeout 300ms ./socket -- command
+	now_ms
+	assert_equal "$status" 124
+	assert_one_line 'time limit'
+	[ $((ms - began)) -ge 300 ]
+	[ $((ms - began)) -lt $((CUT + 1500)) ] || fail "it took $((ms - began)) ms"
+	run grep signal took
+	assert_output $'signal 15\nsignal 9'
+	kill_started
+	# A command that heeds SIGTERM: nothing more is sent.
+	start_monitor heeds
+	run_mayfly exec --timeout 300ms ./socket -- command
+	assert_equal "$status" 124
+	assert_one_line 'time limit'
+	run grep signal took
+	assert_output 'signal 15'
+	# One that has ended in time.
+	kill_started
+	start_monitor over
+	run_mayfly exec --timeout 1h ./socket -- command
+	assert_equal "$status" 7
+	kill_started
+}
+
+@test "exec: --wait waits for the monitor and its guest, for so long" {
+	now_ms
+	began=$ms
+	run_mayfly exec --wait=300ms ./socket -- command
+	now_ms
+	assert_equal "$status" 125
+	[ $((ms - began)) -ge 300 ]
+	start_mayfly exec --wait ./socket -- command
+	sleep 0.3
+	start_monitor late
+	wait_end
+	assert_equal "$status" 7
+	# A monitor whose guest never comes.
+	kill_started
+	start_monitor silent
+	run_mayfly exec --wait=300ms ./socket -- command
+	assert_equal "$status" 125
+	assert_one_line 'not ready'
+	start_mayfly exec --wait ./socket -- command
+	sleep 0.3
+	exec_ends 143 TERM
+	kill_started
+	for time in 0 -1 x 1001h; do
+		run_mayfly exec "--wait=$time" ./socket -- command
+		assert_equal "$status" 125
+	done
 }
 
 @test "exec: a signal ends it when the command is over, and its output's reader is not there" {

@@ -25,6 +25,19 @@ static int a_listener(void)
 	return fd;
 }
 
+/* The client's side: the connection, or -errno. */
+static int request(const char *target, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e)
+{
+	static const char text[] = "acommand";
+	int fd = control_connect(target, 0, e);
+
+	if (fd >= 0 && control_request(fd, text, sizeof(text), tty, ret_fd, e) < 0) {
+		close(fd);
+		return e->code;
+	}
+	return fd;
+}
+
 static void test_too_early_and_too_many(void **state)
 {
 	int fd = client(), many[INIT_COMMANDS_MAX - 1];
@@ -51,6 +64,78 @@ static void test_too_early_and_too_many(void **state)
 	assert_true(run(many[5]) > 0);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(many); i++)
 		close(many[i]);
+}
+
+static void ask_to_wait(int fd)
+{
+	const struct init_msg msg = { .type = CONTROL_MSG_WAIT };
+
+	assert_int_equal(send(fd, &msg, sizeof(msg), MSG_NOSIGNAL), sizeof(msg));
+}
+
+/* Clients that wait for the guest are answered when it is there, and not before; one has gone by then. */
+static void test_clients_that_wait(void **state)
+{
+	int fd = client(), gone = client(), late;
+	struct init_msg msg;
+
+	(void)state;
+	turn();
+	turn();
+	ask_to_wait(fd);
+	ask_to_wait(gone);
+	turn();
+	assert_int_equal(recv(fd, &msg, sizeof(msg), MSG_DONTWAIT), -1);
+	close(gone);
+	turn();
+	hello();
+	assert_int_equal(answered(fd), INIT_MSG_HELLO);
+	assert_true(run(fd) > 0);
+	assert_int_equal(answered(fd), INIT_MSG_RUN);
+	/* One that is in the place of another that has waited. */
+	late = client();
+	turn();
+	ask_to_wait(late);
+	turn();
+	assert_int_equal(answered(late), INIT_MSG_HELLO);
+	assert_int_equal(recv(late, &msg, sizeof(msg), MSG_DONTWAIT), -1);
+	close(late);
+	close(fd);
+}
+
+static void *listen_later(void *arg)
+{
+	(void)poll(NULL, 0, 100);
+	*(int *)arg = a_listener();
+	return NULL;
+}
+
+/* The client's side: until something listens, for so long and no longer. */
+static void test_waits_for_a_listener(void **state)
+{
+	struct unix_socket name = UNIXNAME_INIT;
+	int listener = -1, fd;
+	pthread_t thread;
+	struct err e;
+
+	(void)state;
+	snprintf(other, sizeof(other), "%s/other", dir);
+	assert_int_equal(control_connect(other, 50, &e), -ENOENT);
+	/* A socket that a killed monitor has left, and then one that makes no event after listen(2). */
+	listener = a_listener();
+	close(listener);
+	assert_int_equal(control_connect(other, 50, &e), -ECONNREFUSED);
+	assert_int_equal(unlink(other), 0);
+	assert_int_equal(pthread_create(&thread, NULL, listen_later, &listener), 0);
+	fd = control_connect(other, 1000, &e);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(fd == -ECONNREFUSED || fd == -ETIMEDOUT); /* it answers nothing */
+	close(listener);
+	/* A real one, which a client finds whenever it looks. */
+	assert_int_equal(unix_socket_listen(&name, other, SOCK_SEQPACKET, &e), 0);
+	assert_int_equal(control_connect(other, 50, &e), -ETIMEDOUT);
+	unix_socket_done(&name);
+	(void)unlink(other);
 }
 
 /* What a client sends that no `mayfly exec` would: it is closed, and the others are served. */
@@ -204,7 +289,7 @@ static void test_exec_without_descriptors(void **state)
 		getrlimit(RLIMIT_NOFILE, &limit);
 		limit.rlim_cur = (rlim_t)spare + 2; /* the connection, and one of three */
 		setrlimit(RLIMIT_NOFILE, &limit);
-		_exit(control_request(path, &config, false, fd, &e) == -EMFILE ? 7 : 1);
+		_exit(request(path, false, fd, &e) == -EMFILE ? 7 : 1);
 	}
 	for (unsigned i = 0; i < 5000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
 		turn();
@@ -273,7 +358,7 @@ static int request_answered(enum init_msg_type type, uint32_t len, unsigned fds,
 	answer.msg = (struct init_msg){ .type = type, .len = len };
 	answer.fds = fds;
 	assert_int_equal(pthread_create(&thread, NULL, answer_once, NULL), 0);
-	r = control_request(other, &config, tty, fd, &e);
+	r = request(other, tty, fd, &e);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	for (unsigned i = 0; r >= 0 && i < STDIO_RELAY_STREAMS; i++)
 		if (fd[i] >= 0)
@@ -313,9 +398,9 @@ static void test_longest_path(void **state)
 	(void)state;
 	memset(longest + len, 'x', sizeof(longest) - (size_t)len - 1);
 	longest[UNIXNAME_MAX + 1] = '\0';
-	assert_int_equal(control_request(longest, &config, false, fd, &e), -ENAMETOOLONG);
+	assert_int_equal(request(longest, false, fd, &e), -ENAMETOOLONG);
 	longest[UNIXNAME_MAX] = '\0';
-	assert_int_equal(control_request(longest, &config, false, fd, &e), -ENOENT);
+	assert_int_equal(request(longest, false, fd, &e), -ENOENT);
 	assert_int_equal(control_listen(&name, longest, &e), 0);
 	unix_socket_done(&name);
 }
@@ -364,12 +449,12 @@ static void test_directory_of_others(void **state)
 	sprintf(own, "%s/mayfly/x.sock", dir);
 	assert_int_equal(control_listen(&name, own, &e), 0);
 	unix_socket_done(&name);
-	assert_int_equal(control_request(own, &config, false, fd, &e), -ENOENT);
+	assert_int_equal(request(own, false, fd, &e), -ENOENT);
 	*strrchr(own, '/') = '\0';
 	assert_int_equal(chmod(own, 0777), 0);
 	own[strlen(own)] = '/';
 	assert_int_equal(control_listen(&name, own, &e), -EPERM);
-	assert_int_equal(control_request(own, &config, false, fd, &e), -EPERM);
+	assert_int_equal(request(own, false, fd, &e), -EPERM);
 	*strrchr(own, '/') = '\0';
 	assert_int_equal(chmod(own, 0700), 0);
 	sprintf(link, "%s/elsewhere", dir);
@@ -384,6 +469,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_too_early_and_too_many),
+		T(test_clients_that_wait),
+		T(test_waits_for_a_listener),
 		T(test_nonsense_of_a_client),
 		T(test_long_command),
 		T(test_long_command_that_is_none),

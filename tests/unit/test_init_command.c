@@ -198,7 +198,7 @@ static void test_kills_for_want_of_memory(void **state)
 	oom_kills = 6;
 	command_signal(1, SIGKILL);
 	turn_until(0);
-	assert_int_equal(told.flags, INIT_OOM);
+	assert_int_equal(told.flags, INIT_OOM | INIT_SIGNALLED);
 	close_streams();
 }
 

@@ -243,7 +243,11 @@ int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct
 	u->dev = st.st_dev;
 	u->ino = st.st_ino;
 	set_bound(NULL, u);
-	return listen(u->fd, BACKLOG) < 0 ? err_sys(e, "listen") : 0;
+	if (listen(u->fd, BACKLOG) < 0)
+		return err_sys(e, "listen");
+	/* For those who watch the directory: it accepts connections from now on. That it may fail matters to them alone. */
+	(void)utimensat(u->dir_fd, name_in(path), NULL, AT_SYMLINK_NOFOLLOW);
+	return 0;
 }
 
 void unix_socket_remove(struct unix_socket *u)

@@ -2,6 +2,7 @@
 #include "vmm/cmd/exec.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,9 +11,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
@@ -21,17 +24,21 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
+#include "vmm/guest/init_text.h"
 #include "vmm/guest/stdio_relay.h"
 #include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
 
-#define END_MS 1000U /* for output that is not written when the command has ended */
+#define EXEC_TIME_MAX_MS (1000ULL * 3600 * 1000)
+#define EXEC_GRACE_MS 600U /* from SIGTERM to SIGKILL, and from that until nothing is waited for */
+#define END_MS 1000U	   /* for output that is not written when the command has ended */
 
 struct exec_options {
 	struct config config; /* only the command's keys and seccomp are used */
 	const char *guest;    /* NAME or PATH, an argument of main; NULL: none was given */
+	uint64_t wait_ms, timeout_ms;
 };
 
 static int exec_set_guest(void *target, const char *text, struct err *e)
@@ -51,6 +58,23 @@ static int exec_set_key(void *target, const char *key, const char *text, struct 
 	return config_set(&((struct exec_options *)target)->config, key, text, e);
 }
 
+static int exec_set_time(uint64_t *ret_ms, const char *text, struct err *e)
+{
+	if (parse_duration(text, ret_ms) < 0 || !*ret_ms || *ret_ms > EXEC_TIME_MAX_MS)
+		return err_set(e, -EINVAL, "must be a time of up to 1000h: 30s, 500ms, 5m, 1h30m");
+	return 0;
+}
+
+static int exec_set_wait(void *target, const char *text, struct err *e)
+{
+	return exec_set_time(&((struct exec_options *)target)->wait_ms, text, e);
+}
+
+static int exec_set_timeout(void *target, const char *text, struct err *e)
+{
+	return exec_set_time(&((struct exec_options *)target)->timeout_ms, text, e);
+}
+
 static int exec_add_argument(void *target, const char *text, struct err *e)
 {
 	return exec_set_key(target, "command", text, e);
@@ -59,6 +83,9 @@ static int exec_add_argument(void *target, const char *text, struct err *e)
 static const struct cli_option exec_options[] = {
 	{ .help = "Command" },
 	CLI_COMMAND_OPTIONS,
+	{ 0, "wait", "TIME", "wait until the guest takes commands, if it does not\nyet; default: for 30s",
+	  .set = exec_set_wait, .fixed = "30s" },
+	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = exec_set_timeout },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	CLI_SAFETY_OPTIONS,
 	{ 0 },
@@ -80,8 +107,11 @@ struct exec {
 	int fd, signal_fd;
 	struct stdio_relay relay;
 	struct confine confine;
-	bool exited;
+	bool started, exited;
 	unsigned status;
+	/* The time limit: what is due next, and when by clock_now_ms; 0: there is none. */
+	enum exec_limit { EXEC_TERM, EXEC_KILL, EXEC_LEAVE } limit;
+	uint64_t due_ms;
 	int passed;    /* the last request to end that the command got; 0: none */
 	int ended_by;  /* a signal; 0: none */
 	char *payload; /* of a message, INIT_COMMAND_MAX + 1 bytes */
@@ -96,8 +126,8 @@ static void exec_tell(struct exec *x, enum init_msg_type type, uint32_t value)
 }
 
 /*
- * Forwards a signal to the command. A second request to end is ours, as is the first one when the
- * command has ended and only its output is waited for. Returns 0, or -errno with e set.
+ * Forwards a signal to the command. A second request to end is ours, as is the first one while the
+ * guest has not started it, and when only its output is waited for. Returns 0, or -errno with e set.
  */
 static int exec_take_signal(struct exec *x, struct err *e)
 {
@@ -111,7 +141,7 @@ static int exec_take_signal(struct exec *x, struct err *e)
 		tty_again(x->relay.tty);
 		return 0;
 	}
-	if (ending_is_cut() || (x->exited && signo != SIGUSR1 && signo != SIGUSR2)) {
+	if (ending_is_cut() || ((x->exited || !x->started) && signo != SIGUSR1 && signo != SIGUSR2)) {
 		x->ended_by = ending_status() ? -ending_status() : signo;
 		return err_set(e, -EINTR, "ended by a signal (%s)", strsignal(x->ended_by));
 	}
@@ -129,6 +159,7 @@ static int exec_take_message(struct exec *x, struct err *e)
 
 	if (control_client_receive(&monitor, &msg, x->payload) < 0)
 		return err_set(e, -EPIPE, "the guest has ended");
+	x->started |= msg.type == INIT_MSG_STARTED;
 	if (msg.type == INIT_MSG_STARTED && x->relay.tty)
 		exec_tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
 	if (msg.type != INIT_MSG_EXIT)
@@ -142,6 +173,23 @@ static int exec_take_message(struct exec *x, struct err *e)
 	return 0;
 }
 
+/* Does what the time limit has due. Returns the timeout for poll(2), or -errno with e set. */
+static int exec_check_limit(struct exec *x, struct err *e)
+{
+	uint64_t now_ms = x->due_ms ? clock_now_ms() : 0;
+
+	if (!x->due_ms)
+		return -1;
+	if (now_ms >= x->due_ms) {
+		if (x->limit == EXEC_LEAVE)
+			return err_set(e, -ETIME, "the time limit has passed, and the command has not ended");
+		exec_tell(x, INIT_MSG_SIGNAL, x->limit == EXEC_TERM ? SIGTERM : SIGKILL);
+		x->limit++;
+		x->due_ms = now_ms + EXEC_GRACE_MS;
+	}
+	return (int)MF_MIN(x->due_ms - now_ms, (uint64_t)INT_MAX);
+}
+
 static int exec_serve(struct exec *x, struct err *e)
 {
 	struct pollfd fds[] = {
@@ -152,7 +200,11 @@ static int exec_serve(struct exec *x, struct err *e)
 	uint64_t count;
 
 	while (!x->exited || !stdio_relay_is_done(&x->relay)) {
-		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
+		int wait_ms = exec_check_limit(x, e);
+
+		if (wait_ms < -1)
+			return wait_ms;
+		if (poll(fds, MF_ARRAY_SIZE(fds), wait_ms) < 0)
 			continue; /* EINTR */
 		if (fds[1].revents && exec_take_signal(x, e) < 0)
 			return e->code;
@@ -194,22 +246,27 @@ static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 	const struct ending_kind kind = { .command = true };
 	const struct config *c = &o->config;
 	const bool tty = c->command.terminal;
+	char size[STDIO_RELAY_TTY_TEXT_MAX];
+	MF_FREE char *text = NULL;
 	int streams[STDIO_RELAY_STREAMS], r;
+	size_t len = 0;
 
 	x->signal_fd = ending_setup(&kind, e);
 	log_set_thread("exec");
 	if (x->signal_fd < 0 || crash_setup(e) < 0 || seccomp_no_new_privs(e) < 0)
 		return e->code;
 	x->payload = malloc(INIT_COMMAND_MAX + 1);
-	if (!x->payload)
+	text = init_text_command(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
+	if (!x->payload || !text)
 		return err_set(e, -ENOMEM, "out of memory");
 	confine_warn(c->seccomp);
 	confine_init(&x->confine, c->seccomp);
 	x->relay.guard = exec_on_pump;
 	x->relay.ctx = x;
-	x->fd = control_request(o->guest, c, tty, streams, e);
-	if (x->fd < 0)
-		return x->fd;
+	x->fd = control_connect(o->guest, o->wait_ms, e);
+	if (x->fd < 0 || control_request(x->fd, text, len, tty, streams, e) < 0)
+		return e->code;
+	x->due_ms = o->timeout_ms ? clock_now_ms() + o->timeout_ms : 0;
 	tty_keep_group();
 	if (tty)
 		tty_raw(STDIN_FILENO);
@@ -219,8 +276,8 @@ static int exec_run(struct exec *x, const struct exec_options *o, struct err *e)
 		r = exec_confine(x, e);
 	if (!r)
 		r = exec_serve(x, e);
-	/* A user who leaves does not wait for output. */
-	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED ? 0 : END_MS);
+	/* A user who leaves does not wait for output, nor does the time limit. */
+	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED || r == -ETIME ? 0 : END_MS);
 	tty_restore();
 	return r;
 }
@@ -247,7 +304,14 @@ int exec_command(int argc, char **argv)
 	if (r < 0) {
 		err_wrap(&e, "exec");
 		(void)report_err(&e);
+		if (r == -ETIME)
+			return STATUS_TIMEOUT;
 		return x.ended_by ? ending_status_of(-x.ended_by) : STATUS_FAILED;
+	}
+	if (x.limit != EXEC_TERM) {
+		report_line("exec: the time limit has passed (%llu.%03llu s)", (unsigned long long)o.timeout_ms / 1000,
+			    (unsigned long long)o.timeout_ms % 1000);
+		return STATUS_TIMEOUT;
 	}
 	/* A signal that came to us, and ended the command, ends us, too: a shell's loop ends by SIGINT. */
 	if (x.passed && x.status == (unsigned)(STATUS_SIGNAL_BASE + x.passed))

@@ -3,22 +3,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/own_dir.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
-#include "vmm/guest/init_text.h"
 
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
@@ -62,6 +65,7 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 
 int control_client_open(struct control_client *c, int listen_fd)
 {
+	c->waits = false;
 	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return c->fd < 0 ? -errno : 0;
 }
@@ -191,19 +195,16 @@ static int send_text(int fd, struct init_msg *msg, const char *text, size_t len)
 	return send_packet(fd, msg, NULL, &file, 1);
 }
 
-/* Also for `mayfly exec`, whose connection it is then. */
-static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e)
+int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e)
 {
 	struct init_msg msg = { .type = INIT_MSG_RUN, .value = tty };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
-	MF_FREE char *text = NULL;
-	char size[STDIO_RELAY_TTY_TEXT_MAX];
 	unsigned num = STDIO_RELAY_STREAMS;
-	size_t len = 0;
 	int r;
 
-	text = init_text_command(&c->command, tty ? stdio_relay_tty_text(size) : NULL, &len);
-	if (!text || !payload)
+	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
+		ret_fd[i] = -1;
+	if (!payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = send_text(fd, &msg, text, len);
 	if (r == 0)
@@ -219,14 +220,74 @@ static int request(int fd, const struct config *c, bool tty, int ret_fd[STDIO_RE
 	return err_set(e, -EPROTO, "what answers is not mayfly");
 }
 
-int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],
-		    struct err *e)
+/* Watches path's directory. Returns an inotify descriptor, or -errno with e set. */
+static int watch_directory(const char *path, struct err *e)
 {
+	const char *slash = strrchr(path, '/');
+	MF_FREE char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	MF_CLOSE int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+
+	if (!dir || fd < 0 || inotify_add_watch(fd, dir, IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE) < 0)
+		return err_sys(e, "wait for a socket in '%s'", dir ? dir : path);
+	return mf_take_fd(&fd);
+}
+
+/* Waits for an event at fd, until deadline_ms. Returns 0 or -ETIMEDOUT. */
+static int await(int fd, uint64_t deadline_ms)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	uint64_t now_ms = clock_now_ms();
+	int n = 0;
+
+	for (; now_ms < deadline_ms && n <= 0; now_ms = clock_now_ms())
+		n = poll(&wait, 1, (int)MF_MIN(deadline_ms - now_ms, (uint64_t)INT_MAX)); /* EINTR: again */
+	return n > 0 ? 0 : -ETIMEDOUT;
+}
+
+/* Connects as soon as something listens at path. unix_socket_listen makes an event when it does. */
+static int connect_later(const char *path, uint64_t deadline_ms, struct err *e)
+{
+	MF_CLOSE int events = watch_directory(path, e);
+	char some[4096];
+	int fd = events;
+
+	while (events >= 0) {
+		fd = unix_socket_connect(path, SOCK_SEQPACKET);
+		if ((fd != -ENOENT && fd != -ECONNREFUSED) || await(events, deadline_ms) < 0)
+			return fd;
+		while (read(events, some, sizeof(some)) > 0)
+			;
+	}
+	return fd;
+}
+
+/* Waits until the guest of the monitor at fd takes commands. */
+static int await_guest(int fd, uint64_t deadline_ms, struct err *e)
+{
+	struct init_msg msg = { .type = CONTROL_MSG_WAIT };
+	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
+	unsigned num = 0;
+	int r = send_packet(fd, &msg, NULL, NULL, 0);
+
+	if (!payload)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = await(fd, deadline_ms);
+	if (r == -ETIMEDOUT)
+		return err_set(e, r, "the guest is not ready yet, and the time of --wait is over");
+	if (r == 0)
+		r = receive_packet(fd, &msg, payload, NULL, &num);
+	if (r < 0)
+		return r == -EPIPE ? err_set(e, r, "the guest has ended") : err_neg(e, r, "wait for the guest");
+	return msg.type == INIT_MSG_HELLO ? 0 : err_set(e, -EBUSY, "%s", payload);
+}
+
+int control_connect(const char *target, uint64_t wait_ms, struct err *e)
+{
+	const uint64_t deadline_ms = clock_now_ms() + wait_ms;
 	MF_FREE char *path = NULL;
 	MF_CLOSE int fd = -1;
 
-	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
-		ret_fd[i] = -1;
 	if (strchr(target, '/'))
 		path = strdup(target);
 	else if (config_control_path(&path, target, e) < 0)
@@ -235,13 +296,18 @@ int control_request(const char *target, const struct config *c, bool tty, int re
 		return err_set(e, -ENOMEM, "out of memory");
 	if (strlen(path) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "'%s' is longer than a socket's name can be", path);
-	if (own_directory(path, false, e) < 0)
+	if (own_directory(path, wait_ms > 0, e) < 0)
 		return e->code;
-	fd = unix_socket_connect(path, SOCK_SEQPACKET);
+	*e = (struct err){ 0 };
+	fd = wait_ms ? connect_later(path, deadline_ms, e) : unix_socket_connect(path, SOCK_SEQPACKET);
+	if (fd < 0 && e->code)
+		return e->code;
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return err_set(e, fd, "no guest listens at '%s'", path);
 	if (fd < 0)
 		return err_neg(e, fd, "connect to '%s'", path);
 	(void)fcntl(fd, F_SETFL, 0); /* cannot fail */
-	return request(fd, c, tty, ret_fd, e) < 0 ? e->code : mf_take_fd(&fd);
+	if (wait_ms && await_guest(fd, deadline_ms, e) < 0)
+		return e->code;
+	return mf_take_fd(&fd);
 }

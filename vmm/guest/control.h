@@ -6,19 +6,26 @@
 #define MF_GUEST_CONTROL_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "loader/init/proto.h"
 #include "vmm/guest/stdio_relay.h"
 
-struct config;
 struct err;
 struct unix_socket;
+
+/* Messages of a client beside those of proto.h. */
+enum control_msg_type {
+	CONTROL_MSG_WAIT = 64, /* answered by INIT_MSG_HELLO when the guest takes commands, or by INIT_MSG_FAILED */
+};
 
 /* One client, as the monitor has it. */
 struct control_client {
 	int fd;		 /* non-blocking; or -1: not connected */
 	unsigned number; /* of its command, fixed */
 	bool running;	 /* the guest has that, whether the client is here or not */
+	bool waits;	 /* for the guest to take commands */
 	bool hung_up;	 /* the client has gone, and the guest was notified */
 };
 
@@ -46,10 +53,13 @@ void control_client_refuse(struct control_client *c, const char *text);
 void control_client_tell(struct control_client *c, const struct init_msg *msg, const char *payload);
 
 /*
- * The client's side: connects to target, a name or a path with a slash, asks for c's command and gets its streams.
- * Returns the connection, blocking, or -errno with e set.
+ * The client's side. control_connect connects to target, a name or a path with a slash. wait_ms: waits so long, if need be,
+ * until something listens there and its guest takes commands; 0: does not wait. Returns the connection, blocking, or -errno
+ * with e set.
  */
-int control_request(const char *target, const struct config *c, bool tty, int ret_fd[STDIO_RELAY_STREAMS],
-		    struct err *e);
+int control_connect(const char *target, uint64_t wait_ms, struct err *e);
+
+/* Asks for a command, the text of proto.h, and gets its streams. Returns 0 or -errno with e set. */
+int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e);
 
 #endif

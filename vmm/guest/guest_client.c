@@ -196,6 +196,18 @@ static void take_of_client(struct guest_client *a, const struct init_msg *msg, c
 	}
 }
 
+/* Tells a client that the guest takes commands, once it does. */
+static void answer_waiting(struct guest_client *a, struct control_client *c)
+{
+	static const struct init_msg ready = { .type = INIT_MSG_HELLO };
+
+	c->waits = !a->hello && !a->exited;
+	if (a->exited)
+		control_client_refuse(c, "the guest is about to end");
+	else if (a->hello)
+		control_client_tell(c, &ready, NULL);
+}
+
 /* Messages that the channel has no room for are sent when there is room. */
 static void hang_up(struct guest_client *a)
 {
@@ -214,6 +226,9 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 	switch (msg->type) {
 	case INIT_MSG_HELLO:
 		a->hello = true;
+		for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+			if (a->client[i].waits)
+				answer_waiting(a, &a->client[i]);
 		break;
 	case INIT_MSG_MARK:
 		if (msg->value <= INIT_MARK_NET)
@@ -255,7 +270,8 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 	int r;
 
 	if (!a->hello || a->exited) {
-		control_client_refuse(c, a->exited ? "the guest is about to end" : "the guest is not ready yet");
+		control_client_refuse(c, a->exited ? "the guest is about to end" :
+						     "the guest is not ready yet (--wait waits for it)");
 		return;
 	}
 	r = stdio_relay_make_pairs(fd, others, msg->value, &e);
@@ -288,6 +304,8 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 	if (r < 0) {
 		control_client_close(c);
 		a->accept_after_ms = 0; /* a descriptor is free */
+	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
+		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {
 		run_for_client(a, c, &msg, a->payload);
 	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {

@@ -264,7 +264,8 @@ bool ending_is_request(int sig)
 
 /*
  * Whether this signal alone asks for the end. With a command, the first SIGINT and each
- * SIGQUIT are the command's.
+ * SIGQUIT are the command's. Of `mayfly exec`, a second request cuts it short: the first
+ * SIGINT is one.
  */
 static bool asks(int sig)
 {
@@ -272,7 +273,7 @@ static bool asks(int sig)
 
 	if (sig == SIGQUIT)
 		return !ending.kind.command;
-	if (sig != SIGINT)
+	if (sig != SIGINT || !ending.kind.asked_ms)
 		return true;
 	last_ms = atomic_exchange(&ending.int_ms, now_ms);
 	return !ending.kind.command || (last_ms && now_ms - last_ms < ENDING_INT_MS);
