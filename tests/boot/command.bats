@@ -119,6 +119,20 @@ mf_exec() {
 	watched_ends 'signal 2' INT
 }
 
+@test "command: a supervisor hears that the command has started, on the console, too" {
+	local dir=$BATS_TEST_TMPDIR
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/notified" "$dir/notify" "$dir/told" < /dev/null 3>&- &
+	started+=("$!")
+	wait_for test -s "$dir/told"
+	NOTIFY_SOCKET=$dir/notify start_command -- sh -c 'echo ready; sleep 1000'
+	wait_for grep -q "^$pid READY=1" "$dir/told"
+	wait_said ready
+	kill -TERM "$pid"
+	wait_end
+	wait_for grep -q "^$pid STOPPING=1" "$dir/told"
+	kill_started
+}
+
 @test "command: arguments as many as Linux takes, and no more" {
 	local words
 	# Of 131,071 bytes each, as long as one may be; xargs makes commands of 128 KiB.

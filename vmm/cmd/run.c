@@ -25,6 +25,7 @@
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 #include "vmm/records/record.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
@@ -108,6 +109,7 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 		parent->limit_ms = clock_now_ms() + c->timeout_ms;
 		ending_limit(parent->limit_ms);
 	}
+	notify_status("booting");
 	if (helpers_start(parent->helpers, c, &e) < 0) {
 		helpers_end(parent->helpers);
 		*ret_status = report_err(&e);
@@ -177,6 +179,7 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	if (parent->signal_fd < 0 || start_log(c, &e) < 0 || run_begin_record(c, &e) < 0 ||
 	    open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);
+	notify_open();
 	packed = image_pack_drives(c, &e);
 	if (packed < 0)
 		return report_err(&e);

@@ -29,13 +29,13 @@ static const struct list {
 	size_t num;
 	unsigned max; /* different calls */
 } lists[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = { "main", LIST(main_rules), 29 },
+	[THREAD_MAIN] = { "main", LIST(main_rules), 30 },
 	[THREAD_IO] = { "io", LIST(io_rules), 15 },
 	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 22 },
 	[THREAD_VCPU] = { "vcpu", LIST(vcpu_rules), 10 },
 	[THREAD_PUMP] = { "pump", LIST(pump_rules), 13 },
 	[THREAD_UNPACK] = { "unpack", LIST(unpack_rules), 11 },
-	[THREAD_OUTER] = { "outer", LIST(outer_rules), 31 },
+	[THREAD_OUTER] = { "outer", LIST(outer_rules), 32 },
 	[THREAD_EXEC] = { "exec", LIST(exec_rules), 19 },
 	[THREAD_IO_SYNC] = { "io_sync", LIST(io_sync_rules), 15 },
 	[THREAD_IO_WORKER] = { "io_worker", LIST(io_worker_rules), 11 },

@@ -27,6 +27,7 @@ enum filter_slot {
 	SLOT_CRASH_SIGNAL,
 	SLOT_LOG,	 /* where the log goes */
 	SLOT_SIGNALS,	 /* a pipe: what signal handlers note */
+	SLOT_NOTIFY,	 /* systemd's socket */
 	SLOT_CHILD,	 /* the process that runs the VM, as the one outside of its jail knows it */
 	SLOT_RECORD,	 /* the VM's record, of the process outside of a jail */
 	SLOT_EVENTS,	 /* memory.events of the jail's control group */

@@ -256,6 +256,9 @@ static const struct filter_rule unpack_rules[] = {
 		ALLOW(rt_sigprocmask, "the same: it is unblocked", INT(1, SIG_UNBLOCK)),                               \
 		ALLOW(prctl, "the same: no core file", INT(1, PR_SET_DUMPABLE), LEN(2, 0))
 
+#define NOTIFY                                                                                                         \
+	ALLOW(sendto, "systemd: ready, stopping", SLOT(1, SLOT_NOTIFY), INT(4, MSG_DONTWAIT | MSG_NOSIGNAL), LEN(5, 0))
+
 /* The terminal that mayfly was started on. */
 #define TERMINAL                                                                                                       \
 	ALLOW(ioctl, "the terminal: its foreground group", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP)),                   \
@@ -282,6 +285,7 @@ static const struct filter_rule unpack_rules[] = {
  */
 static const struct filter_rule outer_rules[] = {
 	ATTENDS,
+	NOTIFY,
 	ALLOW(read, "signals that were noted; what a passt that has ended said"),
 	ALLOW(write, "a signal for the VM", SLOT(1, SLOT_TO), LEN(3, 1)),
 	ALLOW(write, "the VM's record: it runs, it has ended", SLOT(1, SLOT_RECORD)),
@@ -352,6 +356,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),
 	MAIN_CRASH,
 	MAIN_END,
+	NOTIFY,
 	ALLOW(exit_group, "the end"),
 };
 

@@ -30,6 +30,7 @@
 #include "vmm/helper/spawn.h"
 #include "vmm/helper/tree.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 
 #define TRIES_MAX 5
 #define SAY_MS 1000 /* packing that takes longer says so meanwhile, else at its end */
@@ -124,6 +125,7 @@ static int run_program(const struct pack *p, const char *const argv[], int stdin
 	if (said < 0)
 		return err_sys(e, "make a file for what %s says", argv[0]);
 	log_info("packing '%s'", p->source);
+	notify_status("packing a directory");
 	ending_hold(true);
 	pid = spawn_start(argv, fd, SIGKILL, package, e);
 	ending_child(MF_MAX(pid, 0), part->path);

@@ -16,6 +16,7 @@
 #include "vmm/jail/supervise.h"
 #include "vmm/jail/supervise_parts.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 #include "vmm/records/record.h"
 
 #define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
@@ -92,6 +93,7 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 	close(mf_take_fd(&o->start[INSIDE]));
 	fdstore_use();
 	helpers_leave_processes(o->parent->helpers);
+	notify_leave();
 	o->parent->signal_fd = o->signals[INSIDE];
 	o->parent->tty_fd = o->tty[INSIDE];
 	o->parent->vsock_fd = o->vsock[INSIDE];

@@ -61,6 +61,7 @@
 #include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 #include "vmm/process/tty.h"
 #include "vmm/records/record.h"
 
@@ -233,6 +234,7 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 		return o->config->vsock.path ? vsock_connect_host(o->config->vsock.path, value) : -ECONNREFUSED;
 	case PRIVSEP_STARTED:
 		record_started(o->parent->record);
+		notify_ready();
 		return 0;
 	}
 	return -EINVAL;
@@ -256,6 +258,8 @@ static bool supervise_take_signal(struct outer *o)
 		return true;
 	default:
 		supervise_forward(o, signo);
+		if (ending_was_asked())
+			notify_stopping();
 		return true;
 	}
 }
@@ -346,6 +350,7 @@ static int go_outside(struct outer *o)
 		return report_err(&e);
 	}
 	supervise_watch(o);
+	notify_stopping();
 	tty_restore(); /* however the VM has ended */
 	status = status_of(o);
 	ending_close();

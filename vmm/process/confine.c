@@ -13,6 +13,7 @@
 #include "vmm/base/util.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 
 struct filter_code {
 	const char *name;
@@ -42,6 +43,7 @@ void confine_init(struct confine *c, enum seccomp_policy policy)
 	c->value[SLOT_CRASH_SIGNAL] = CRASH_SIGNAL;
 	c->value[SLOT_LOG] = log_fd();
 	c->value[SLOT_SIGNALS] = ending_handlers_fd();
+	c->value[SLOT_NOTIFY] = notify_fd();
 	c->value[SLOT_RESULT] = result_fd();
 	c->value[SLOT_RESULT_DIR] = result_dir_fd();
 	probe_start();

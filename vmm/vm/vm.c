@@ -44,6 +44,7 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/log_relay.h"
+#include "vmm/process/notify.h"
 #include "vmm/process/tty.h"
 #include "vmm/vm/timeline.h"
 
@@ -103,6 +104,7 @@ static void vm_close(struct vm *vm)
 	const unsigned drain_ms = ending_was_asked() ? VM_DRAIN_ASKED_MS : VM_DRAIN_MS;
 
 	ending_close();
+	notify_stopping();
 	ending_step("a vCPU", NULL);
 	vm_kick_vcpus(vm);
 	gate_open(&vm->gate);
@@ -195,6 +197,8 @@ static void vm_take_wake(struct vm *vm)
 
 	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* only clears it: the caller checks for all of them */
 	log_relay_flush();
+	if (vm->guest && atomic_exchange(&vm->console_began, false))
+		vm_guest_ops.started(vm);
 }
 
 /*

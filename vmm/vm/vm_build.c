@@ -135,6 +135,8 @@ static void vm_on_console(void *ctx, const uint8_t *data, size_t len)
 	console_scan(&vm->scan, data, len);
 	if (vm->guest && vm->scan.on_console && !vm->console_shown) {
 		vm->console_shown = true;
+		atomic_store(&vm->console_began, true);
+		vm_end_wake(&vm->end);
 		log_warn("the guest's kernel has no virtio-vsock: the command runs on the console, where stdout and "
 			 "stderr are one stream and stdin is empty; continuing");
 		console_unmute(vm->console);

@@ -9,6 +9,7 @@
 #include "vmm/base/result.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
+#include "vmm/process/notify.h"
 #include "vmm/records/record.h"
 
 static int vm_report_say(const struct vm *vm, enum end_cause cause, int status, const char *what)
@@ -140,4 +141,5 @@ void vm_tell_started(const struct vm *vm)
 		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_STARTED, 0); /* fails if the process outside is gone */
 	else if (vm->parent->record)
 		record_started(vm->parent->record);
+	notify_ready();
 }

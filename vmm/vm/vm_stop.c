@@ -29,6 +29,7 @@
 #include "vmm/jail/parent.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
+#include "vmm/process/notify.h"
 #include "vmm/vm/timeline.h"
 
 #define VM_GRACE_MS 1200U
@@ -76,6 +77,7 @@ static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, boo
 	}
 	vm->stop.asked = reason;
 	vm->stop.signal = signo;
+	notify_stopping();
 	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : -signo);
 	/* Half of it for processes that ignore SIGTERM, half for artifacts. */
 	if (gently && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
@@ -84,19 +86,9 @@ static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, boo
 		vm_stop_end(vm);
 }
 
-/* The boot has had its time. A command that runs on the console has started, though init could not report it. */
-static void vm_stop_boot(struct vm *vm)
-{
-	const unsigned long long limit_ms = vm->config->boot_timeout_ms;
-
-	vm->stop.boot_ms = 0;
-	if (!atomic_load(&vm->console_shown))
-		vm_end(&vm->end, VM_END_BOOT, "after %llu.%03llu s; --boot-timeout TIME allows more", limit_ms / 1000,
-		       limit_ms % 1000);
-}
-
 void vm_stop_check(struct vm *vm)
 {
+	const unsigned long long limit_ms = vm->config->boot_timeout_ms;
 	uint64_t now;
 
 	if (!vm->parent->limit_ms && !vm->stop.grace_ms && !vm->stop.boot_ms)
@@ -106,8 +98,9 @@ void vm_stop_check(struct vm *vm)
 		vm_stop_end(vm);
 	else if (vm->stop.asked == VM_RUNNING && vm->parent->limit_ms && now >= vm->parent->limit_ms)
 		vm_stop_ask(vm, VM_END_TIMEOUT, 0, true);
-	if (vm->stop.boot_ms && now >= vm->stop.boot_ms)
-		vm_stop_boot(vm);
+	else if (vm->stop.boot_ms && now >= vm->stop.boot_ms)
+		vm_end(&vm->end, VM_END_BOOT, "after %llu.%03llu s; --boot-timeout TIME allows more", limit_ms / 1000,
+		       limit_ms % 1000);
 }
 
 /* To the command, if it runs. It may end by the signal. */
