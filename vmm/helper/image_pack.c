@@ -8,14 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,15 +23,10 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/image_cache.h"
-#include "vmm/helper/spawn.h"
+#include "vmm/helper/image_make.h"
 #include "vmm/helper/tree.h"
-#include "vmm/process/ending.h"
-#include "vmm/process/notify.h"
 
 #define TRIES_MAX 5
-#define SAY_MS 1000 /* packing that takes longer says so meanwhile, else at its end */
-#define SHOW_MS 200 /* between two states of the progress on a terminal */
-#define SAID_MAX 4096
 #define ARGS_MAX (12 + TREE_LEFT_OUT_MAX)
 #define NAMES_SHOWN 8 /* of what is left out */
 /*
@@ -52,112 +43,6 @@ struct pack {
 	const char *options; /* all that the image depends on beside its source */
 	char *source;	     /* the absolute path of the directory or the archive */
 };
-
-/* What is packed, in words. */
-struct amount {
-	uint64_t files, bytes;
-};
-
-/* Says that it packs, on the terminal how far it is; at the end, and there only if it was not said before. */
-static void say(const struct pack *p, const struct amount *a, uint64_t done, bool end, bool *said)
-{
-	bool terminal = isatty(STDERR_FILENO) == 1;
-
-	if (!log_enabled(LOG_LEVEL_WARN))
-		return;
-	if (terminal && *said)
-		fprintf(stderr, "\r\033[K");
-	if (terminal && !end)
-		fprintf(stderr, "mayfly: packing: %.1f of %.1f MiB", (double)MF_MIN(done, a->bytes) / (double)MIB,
-			(double)a->bytes / (double)MIB);
-	else if (terminal || !*said)
-		report_line("packing '%s': %llu files, %.1f MiB%s", p->drive->path, (unsigned long long)a->files,
-			    (double)a->bytes / (double)MIB, end ? ", done" : "");
-	*said = true;
-}
-
-/* Waits for the program's end, and says how far it is. */
-static int wait_saying(const struct pack *p, const struct amount *a, pid_t pid, const char *name, int part_fd,
-		       struct err *e)
-{
-	MF_CLOSE int pidfd = pidfd_open(pid, 0); /* -1, before Linux 5.3: nothing is said until the end */
-	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
-	int wait_ms = SAY_MS, r;
-	bool said = false;
-	struct stat st;
-
-	while (pidfd >= 0 && (r = poll(&poll_fd, 1, wait_ms)) <= 0) {
-		if (r < 0)
-			continue; /* a signal: its handler has seen to it */
-		if (fstat(part_fd, &st) == 0)
-			say(p, a, (uint64_t)st.st_blocks * 512, false, &said);
-		wait_ms = isatty(STDERR_FILENO) == 1 ? SHOW_MS : -1;
-	}
-	r = spawn_wait(pid, name, e);
-	if (r == 0 || said)
-		say(p, a, a->bytes, true, &said);
-	return r;
-}
-
-/* The last words of the program, in place of its status. */
-static int quote(const char *name, const struct image_cache *cache, int said_fd, struct err *e)
-{
-	static const char *const skip[] = { "usage", " ", "\t", "Available", NULL };
-	char said[SAID_MAX];
-	ssize_t len = fdio_pread(said_fd, said, sizeof(said) - 1, 0);
-
-	if (len <= 0)
-		return err_wrap(e, "pack it");
-	said[len] = '\0';
-	return err_set(e, -ECHILD, "%s has failed: %s (its image would be in '%s')", name, spawn_last_line(said, skip),
-		       cache->path);
-}
-
-/* Runs the program that writes to part. */
-static int run_program(const struct pack *p, const char *const argv[], int stdin_fd, const char *package,
-		       const struct amount *a, struct image_cache_part *part, struct err *e)
-{
-	MF_CLOSE int said = memfd_create("mayfly-said", MFD_CLOEXEC);
-	const int fd[SPAWN_FDS] = { stdin_fd, -1, said, -1 };
-	pid_t pid;
-	int r;
-
-	if (said < 0)
-		return err_sys(e, "make a file for what %s says", argv[0]);
-	log_info("packing '%s'", p->source);
-	notify_status("packing a directory");
-	ending_hold(true);
-	pid = spawn_start(argv, fd, SIGKILL, package, e);
-	ending_child(MF_MAX(pid, 0), part->path);
-	ending_hold(false);
-	if (pid < 0)
-		return pid;
-	r = wait_saying(p, a, pid, argv[0], part->fd, e);
-	ending_child(0, part->path);
-	return r == -ECHILD ? quote(argv[0], p->cache, said, e) : r;
-}
-
-/* Makes the image of that name. *out, one of argv, becomes the file to write to. */
-static int make_image(const struct pack *p, const char *name, const char *argv[], const char **out, int stdin_fd,
-		      const char *package, const struct amount *a, struct err *e)
-{
-	struct image_cache_part part;
-	struct err none;
-	int r = image_cache_begin(p->cache, name, &part, e);
-
-	if (r < 0)
-		return r;
-	*out = part.path;
-	r = run_program(p, argv, stdin_fd, package, a, &part, e);
-	ending_hold(true); /* the handlers know part.path */
-	ending_child(0, NULL);
-	if (r == 0)
-		r = image_cache_end(p->cache, &part, p->source, e);
-	else
-		(void)image_cache_end(p->cache, &part, NULL, &none); /* e says what is wrong */
-	ending_hold(false);
-	return r;
-}
 
 /* Directories. */
 
@@ -182,7 +67,15 @@ static char *exclude_below(const char *path)
 static int make_of_tree(const struct pack *p, const struct tree *t, const char *name, struct err *e)
 {
 	const char *argv[ARGS_MAX] = { "mkfs.erofs", "--quiet", NULL, p->source };
-	const struct amount a = { t->files, t->bytes };
+	struct image_make m = { .cache = p->cache,
+				.shown = p->drive->path,
+				.source = p->source,
+				.files = t->files,
+				.bytes = t->bytes,
+				.argv = argv,
+				.out = &argv[2],
+				.package = "erofs-utils",
+				.stdin_fd = -1 };
 	char *excluded[TREE_LEFT_OUT_MAX + 1] = { NULL };
 	unsigned args = 4, num = 0;
 	int r = 0;
@@ -201,7 +94,7 @@ static int make_of_tree(const struct pack *p, const struct tree *t, const char *
 			r = err_set(e, -ENOMEM, "out of memory");
 	}
 	if (r == 0)
-		r = make_image(p, name, argv, &argv[2], -1, "erofs-utils", &a, e);
+		r = image_make(&m, name, e);
 	for (unsigned i = 0; i < num; i++)
 		free(excluded[i]);
 	return r;
@@ -296,16 +189,22 @@ static int pack_tar(const struct pack *p, struct err *e)
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	char name[IMAGE_KEY_TEXT_MAX];
 	struct image_key key;
-	struct amount a = { .files = 1 };
+	struct image_make m = { .cache = p->cache,
+				.shown = p->drive->path,
+				.source = p->source,
+				.files = 1,
+				.argv = argv,
+				.package = "squashfs-tools" };
 	unsigned args = 6;
 	struct stat st;
 	int fd;
 
 	if (tar < 0 || fstat(tar, &st) < 0)
 		return err_sys(e, "open it");
-	a.bytes = (uint64_t)st.st_size;
+	m.bytes = (uint64_t)st.st_size;
+	m.stdin_fd = tar;
 	image_key_begin(&key, p->source, p->options);
-	image_key_add(&key, &(uint64_t[]){ st.st_dev, st.st_ino, a.bytes }, 3 * sizeof(uint64_t));
+	image_key_add(&key, &(uint64_t[]){ st.st_dev, st.st_ino, m.bytes }, 3 * sizeof(uint64_t));
 	image_key_add(&key, &st.st_mtim, sizeof(st.st_mtim));
 	image_key_add(&key, &st.st_ctim, sizeof(st.st_ctim));
 	image_key_name(&key, ".squashfs", name);
@@ -314,7 +213,8 @@ static int pack_tar(const struct pack *p, struct err *e)
 		return fd;
 	if (*p->options)
 		argv[args++] = p->options + 1; /* it has one dash */
-	if (make_image(p, name, argv, &argv[args], tar, "squashfs-tools", &a, e) < 0)
+	m.out = &argv[args];
+	if (image_make(&m, name, e) < 0)
 		return e->code;
 	return image_cache_take(p->cache, name, flags, e);
 }

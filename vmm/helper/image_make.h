@@ -1,0 +1,28 @@
+/* Programs of the host that make an image. */
+#ifndef MF_HELPER_IMAGE_MAKE_H
+#define MF_HELPER_IMAGE_MAKE_H
+
+#include <stdint.h>
+
+struct err;
+struct image_cache;
+
+struct image_make {
+	const struct image_cache *cache;
+	const char *shown;     /* the source, as messages have it, */
+	const char *source;    /* and as the cache's list has it */
+	uint64_t files, bytes; /* that are packed */
+	const char **argv;     /* of the program that writes the image, */
+	const char **out;      /* the one of them that becomes the file to write to, */
+	int stdin_fd;	       /* and what it reads, or -1 */
+	const char *package;   /* to install if it is missing */
+};
+
+/*
+ * Makes the image of that name, and puts it into the cache. Says on stderr that it packs: if that takes long meanwhile, else
+ * at the end. Returns 0 or -errno with e set: -ECHILD if the program has failed, with its last line. Main thread, before the
+ * process has others.
+ */
+int image_make(const struct image_make *m, const char *name, struct err *e);
+
+#endif
