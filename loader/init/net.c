@@ -1,6 +1,7 @@
 /*
- * The network, as the boot text has it: addresses by ioctl; and names, by files of the root: a name server that was asked
- * for wins over the root's own, and the guest finds itself and localhost in /etc/hosts.
+ * The network of the boot text. Addresses are set by ioctl. For names, files of the root
+ * are replaced: resolv.conf, if a name server was requested, and hosts, whose own lines
+ * stay behind ours.
  */
 #include "loader/init/net.h"
 
@@ -21,6 +22,13 @@
 #include "loader/init/root.h"
 
 #define HOSTS_MAX 65536 /* of the root; a larger one stays as it is */
+
+/* linux/ipv6.h, whose other names are also those of netinet/in.h. */
+struct in6_ifreq {
+	struct in6_addr ifr6_addr;
+	uint32_t ifr6_prefixlen;
+	int ifr6_ifindex;
+};
 
 static int net_control(int fd, unsigned long request, void *arg)
 {
@@ -116,17 +124,59 @@ static int net_set_gateway(int fd, char *name, const char *text)
 	return ret;
 }
 
+/* Returns the text after 32 hexadecimal digits, or NULL. */
+static const char *net_parse6(const char *s, struct in6_addr *ret)
+{
+	for (unsigned i = 0; i < 32; i++, s++) {
+		unsigned digit = (unsigned)*s - '0';
+
+		if (digit > 9)
+			digit = (unsigned)*s - 'a' + 10;
+		if (digit > 15)
+			return NULL;
+		ret->s6_addr[i / 2] = (uint8_t)(ret->s6_addr[i / 2] << 4 | digit);
+	}
+	return s;
+}
+
+/*
+ * Without duplicate address detection, which would take a second or two: until then
+ * nothing can be bound to an address, and passt learns the link-local one only later.
+ */
+static int net_set_ipv6(int fd, int fd6, const char *name, const char *address, const char *gateway)
+{
+	struct ifreq request = net_request(name);
+	struct in6_ifreq local = { 0 };
+	struct in6_rtmsg way = { .rtmsg_flags = RTF_UP | RTF_GATEWAY, .rtmsg_metric = 1024 };
+	const char *slash = net_parse6(address, &local.ifr6_addr);
+	unsigned long prefix;
+	int ret;
+
+	if (slash == NULL || *slash != '/' || !text_number(slash + 1, 128, &prefix) ||
+	    (gateway != NULL && net_parse6(gateway, &way.rtmsg_gateway) == NULL))
+		return -EINVAL;
+	(void)fd_write_file("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0");
+	ret = net_up(fd, name);
+	if (ret == 0)
+		ret = net_control(fd, SIOCGIFINDEX, &request);
+	local.ifr6_prefixlen = (uint32_t)prefix;
+	local.ifr6_ifindex = way.rtmsg_ifindex = request.ifr_ifindex;
+	if (ret == 0)
+		ret = net_control(fd6, SIOCSIFADDR, &local);
+	return ret < 0 || gateway == NULL ? ret : net_control(fd6, SIOCADDRT, &way);
+}
+
 bool net_is_wanted(const char *boot, size_t len)
 {
-	return text_find(boot, len, 'n') != NULL;
+	return text_find(boot, len, 'n') != NULL || text_find(boot, len, 'N') != NULL;
 }
 
 bool net_start(const char *boot, size_t len, struct text *why)
 {
 	const char *host = text_find(boot, len, 'h'), *address = text_find(boot, len, 'n');
-	const char *gateway = text_find(boot, len, 'g');
+	const char *gateway = text_find(boot, len, 'g'), *address6 = text_find(boot, len, 'N');
 	char name[] = "eth0";
-	int fd, ret = 0;
+	int fd, fd6, ret = 0;
 
 	if (host != NULL && sethostname(host, strlen(host)) < 0) {
 		text_add(why, "host name '", host, "'", NULL);
@@ -135,8 +185,18 @@ bool net_start(const char *boot, size_t len, struct text *why)
 	}
 	/* Without a network in the kernel, only the boot text can require one. */
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	(void)net_up(fd, "lo");
-	if (address != NULL) {
+	/* First, since it sets up what has to be before the interface is. */
+	if (address6 != NULL && fd6 >= 0) {
+		ret = net_set_ipv6(fd, fd6, name, address6, text_find(boot, len, 'G'));
+		/* ipv6.disable_ipv6=1, or none on this interface. */
+		if (ret == -EACCES)
+			ret = 0;
+		if (ret < 0)
+			text_add(why, "eth0: address or gateway of IPv6", NULL);
+	}
+	if (ret == 0 && address != NULL) {
 		ret = fd < 0 ? -EAFNOSUPPORT : net_set_address(fd, name, address);
 		if (ret < 0)
 			text_add(why, "eth0: address ", address, NULL);
@@ -147,16 +207,19 @@ bool net_start(const char *boot, size_t len, struct text *why)
 			text_add(why, "eth0: gateway ", gateway, NULL);
 	}
 	fd_close(&fd);
+	fd_close(&fd6);
 	if (ret < 0)
 		text_add_error(why, -ret);
 	return ret == 0;
 }
 
-static int net_write_new(const char *path, const char *s)
+static int net_write_new(const char *path, const char *s, const char *more, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	int ret = fd < 0 ? -errno : fd_write(fd, s, strlen(s));
 
+	if (ret == 0)
+		ret = fd_write(fd, more, len);
 	fd_close(&fd);
 	return ret;
 }
@@ -175,12 +238,13 @@ static const char *net_link_to_run(const char *path, char *to, size_t size)
 }
 
 /*
- * Replaces the root's file at path, below /etc. A root that ends with the machine gets a
+ * Replaces the root's file at path, below /etc, by s and len bytes more. A root that ends with the machine gets a
  * new file. In a root that stays, no file is changed: a link into /run leads to a new
  * file there, and over a file ours is mounted. Only if there is none at all is an empty
  * file made for the mount.
  */
-static void net_put_file(const char *path, const char *ours, const char *content, bool root_is_ephemeral)
+static void net_put_file(const char *path, const char *ours, bool root_is_ephemeral, const char *s, const char *more,
+			 size_t len)
 {
 	char to[256];
 	const char *in_run = net_link_to_run(path, to, sizeof(to));
@@ -195,12 +259,12 @@ static void net_put_file(const char *path, const char *ours, const char *content
 		*slash = '\0';
 		(void)root_make_path(in_run);
 		*slash = '/';
-		(void)net_write_new(in_run, content);
+		(void)net_write_new(in_run, s, more, len);
 	} else if (root_is_ephemeral) {
 		(void)mkdir("/etc", 0755);
 		(void)unlink(path);
-		(void)net_write_new(path, content);
-	} else if (net_write_new(ours, content) == 0) {
+		(void)net_write_new(path, s, more, len);
+	} else if (net_write_new(ours, s, more, len) == 0) {
 		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 
 		fd_close(&fd);
@@ -210,23 +274,13 @@ static void net_put_file(const char *path, const char *ours, const char *content
 
 void net_set_names(const char *boot, size_t len, bool root_is_ephemeral)
 {
-	static char hosts[HOSTS_MAX + 512];
-	const char *server = text_find(boot, len, 'd'), *host = text_find(boot, len, 'h');
-	struct text lines = { 0 };
-	long old;
+	static char old[HOSTS_MAX];
+	const char *resolver = text_find(boot, len, 'd'), *hosts = text_find(boot, len, 'k');
+	long own = fd_read_file("/etc/hosts", old, sizeof(old));
 
-	if (server != NULL) {
-		text_add(&lines, "nameserver ", server, "\n", NULL);
-		net_put_file("/etc/resolv.conf", "/run/mayfly-resolv.conf", lines.s, root_is_ephemeral);
-	}
-	/* The root's own lines stay, behind ours. */
-	lines = (struct text){ 0 };
-	text_add(&lines, "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", NULL);
-	if (host != NULL)
-		text_add(&lines, "127.0.1.1 ", host, "\n", NULL);
-	memcpy(hosts, lines.s, lines.len);
-	old = fd_read_file("/etc/hosts", hosts + lines.len, HOSTS_MAX);
-	hosts[lines.len + (old > 0 ? (size_t)old : 0)] = '\0';
-	if (old >= 0 || old == -ENOENT)
-		net_put_file("/etc/hosts", "/run/mayfly-hosts", hosts, root_is_ephemeral);
+	if (resolver != NULL)
+		net_put_file("/etc/resolv.conf", "/run/mayfly-resolv.conf", root_is_ephemeral, resolver, NULL, 0);
+	if (hosts != NULL && (own >= 0 || own == -ENOENT))
+		net_put_file("/etc/hosts", "/run/mayfly-hosts", root_is_ephemeral, hosts, old,
+			     own > 0 ? (size_t)own : 0);
 }

@@ -12,7 +12,10 @@
  *	hNAME		host name
  *	nADDRESS/PREFIX	of eth0 (IPv4), which is brought up
  *	gADDRESS	the default gateway
- *	dADDRESS	the name server, for /etc/resolv.conf; it replaces what the root has there
+ *	NADDRESS/PREFIX	the same for IPv6, its 16 bytes as 32 lower-case hexadecimal digits; ignored by a kernel without IPv6
+ *	GADDRESS	the default gateway, written the same way
+ *	dTEXT		/etc/resolv.conf, in place of what the root has there
+ *	kTEXT		lines of /etc/hosts, in front of what the root has there
  *	sSIZE		bytes of memory that layers, /tmp, /run and /dev/shm may take together; default: half of the memory
  *	m*OPTIONS:PATH	a tmpfs with these mount options, mounted at PATH of the root
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only

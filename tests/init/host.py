@@ -247,6 +247,7 @@ class Here(Guest):
         shutil.copy(BUILD / "tests/init/init", self.root / ".mayfly/init")
         self.prefix = f"{self.root}/.mayfly/v_"
         self.process = None
+        self.before = ":"  # a shell command, in its namespaces
 
     def start(self, boot, first):
         (self.root / ".mayfly/boot").write_bytes(boot)
@@ -256,7 +257,7 @@ class Here(Guest):
             f"mount --bind /dev/{n} '{self.root}/dev/{n}'" for n in ("null", "zero", "full", "tty")
         )
         # So that it is seen that commands have 0.
-        enter = f"read go; {binds}; echo 500 > /proc/self/oom_score_adj; exec chroot '{self.root}' /.mayfly/init"
+        enter = f"read go; {binds}; {self.before}; echo 500 > /proc/self/oom_score_adj; exec chroot '{self.root}' /.mayfly/init"
         as_root = os.geteuid() == 0
         self.process = subprocess.Popen(
             ["unshare", *(["-U"] if as_root else USER_NAMESPACE), "-mpnui", "--fork", "--kill-child", "sh", "-ec", enter],

@@ -116,7 +116,6 @@ static void test_mistakes(void **state)
 	refuses("unknown option '--memory'; did you mean '--mem'? try 'mayfly run --help'", "--memory=1G");
 	refuses("unknown option '--rm': what a guest changes is lost at its end, unless a drive keeps it; leave it out",
 		"--rm");
-	refuses("unknown option '-p': -n user,tcp=HOST_PORT:GUEST_PORT forwards a port", "-p", "80:80");
 	refuses("option '--cpus 0.5': must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time "
 		"for a VM in a jail",
 		"-c", "0.5");

@@ -38,9 +38,10 @@ static void test_specs(void **state)
 	assert_int_equal(n->kind, CONFIG_NET_USER);
 	assert_string_equal(n->id, "net2");
 	assert_int_equal(n->num_forwards, 4);
-	assert_string_equal(n->forward[0].ports, "2222:22");
+	assert_string_equal(n->forward[0].text, "2222:22");
+	assert_int_equal(n->forward[1].guest, 53);
 	assert_true(n->forward[1].udp);
-	assert_string_equal(n->forward[3].ports, "::1/1:65535");
+	assert_string_equal(n->forward[3].address, "::1");
 	n = add("tap=x,rx_bandwidth=1M+512K/1000,rx_ops=5/1,tx_bandwidth=7/18446744073709551615,tx_ops=8+9/10");
 	assert_int_equal(n->limit[NET_RX].bytes.size, MIB);
 	assert_int_equal(n->limit[NET_RX].bytes.one_time_burst, 512 * KIB);
@@ -92,7 +93,18 @@ static void test_refused(void **state)
 		{ "user,tcp=1:2:3", "must be HOST_PORT:GUEST_PORT" },
 		{ "user,tcp=host/1:2", "must be HOST_PORT:GUEST_PORT" },
 		{ "user,tcp=all", "must be HOST_PORT:GUEST_PORT" },
-		{ "user,tcp=1-9", "must be HOST_PORT:GUEST_PORT" },
+		{ "user,tcp=9-1", "must be HOST_PORT:GUEST_PORT" },
+		{ "user,tcp=1-9:1-8", "must be HOST_PORT:GUEST_PORT" },
+		{ "user,tcp=1:2/tcp", "must be HOST_PORT:GUEST_PORT" },
+		{ "user,tcp=127.0.0.1::2", "must be HOST_PORT:GUEST_PORT" },
+		{ "tap=a,gw=10.0.0.1", "gw needs an ip" },
+		{ "tap=a,gw6=fd00::1,ip=10.0.0.2/24", "gw6 an ip6" },
+		{ "tap=a,ip6=fd00::1", "must be an IPv6 address with its prefix" },
+		{ "tap=a,ip6=10.0.0.2/24", "must be an IPv6 address with its prefix" },
+		{ "tap=a,ip6=fd00::1/129", "must be an IPv6 address with its prefix" },
+		{ "tap=a,ip6=fd00::1/0", "must be an IPv6 address with its prefix" },
+		{ "tap=a,ip6=fd00::2/64,gw6=10.0.0.1", "must be an IPv6 address" },
+		{ "tap=a,dns=resolver", "must be an IPv4 or IPv6 address" },
 		{ "tap=a,tcp=1:2", "only user networks forward ports" },
 		{ "user,rx_ops=5", "must be SIZE/MILLISECONDS" },
 		{ "user,rx_ops=0/5", "must be SIZE/MILLISECONDS" },
@@ -155,7 +167,8 @@ static void test_json(void **state)
 	static const char text[] =
 		"{\"nets\": [{\"tap\": \"t0\", \"mac\": \"02:00:00:00:00:0a\", \"rx_bandwidth\": \"1M/5\"},"
 		"{\"fd\": 9, \"mtu\": 9000, \"tx_ops\": \"5+6/7\"},"
-		"{\"user\": true, \"tcp\": [\"1:2\", \"3\"], \"udp\": [\"4:5\"], \"id\": \"u\"}]}";
+		"{\"user\": true, \"tcp\": [\"1:2\", \"3\"], \"udp\": [\"4:5\"], \"id\": \"u\", \"ip6\": \"fd00::2/64\","
+		"\"gw6\": \"fd00::1\"}]}";
 	struct config again;
 	char *printed = NULL, *printed_again = NULL;
 	size_t len;

@@ -62,14 +62,19 @@ static void assert_has(const char *letters, const char *const *entries, unsigned
 		assert_has(letters, entries, sizeof(entries) / sizeof(entries[0]));                                    \
 	} while (0)
 
+#define LOCAL_HOSTS                                                                                                    \
+	"k127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"                     \
+	"ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+
 static void test_nothing_given(void **state)
 {
+	static const char expected[] = "hmayfly\0" LOCAL_HOSTS "127.0.1.1\tmayfly\n";
 	size_t len = 0;
 	char *text = init_text_boot(&c, &len);
 
 	(void)state;
-	assert_int_equal(len, sizeof("hmayfly"));
-	assert_memory_equal(text, "hmayfly", len);
+	assert_int_equal(len, sizeof(expected));
+	assert_memory_equal(text, expected, len);
 	free(text);
 }
 
@@ -111,7 +116,47 @@ static void test_net(void **state)
 	teardown(state);
 	setup(state);
 	set("nets", "tap=a,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.3");
-	ASSERT_HAS("ngd", "n10.0.0.2/24", "g10.0.0.1", "d10.0.0.3");
+	ASSERT_HAS("ngdNG", "n10.0.0.2/24", "g10.0.0.1", "dnameserver 10.0.0.3\n");
+	teardown(state);
+	setup(state);
+	set("nets", "tap=a,ip6=fd00:12::ab/64,gw6=fd00:12::1,dns=fd00:12::3");
+	ASSERT_HAS("ngdNG", "Nfd0000120000000000000000000000ab/64", "Gfd000012000000000000000000000001",
+		   "dnameserver fd00:12::3\n");
+}
+
+/* --dns wins over the interface's; without any, the root's own file stays. */
+static void test_resolver(void **state)
+{
+	(void)state;
+	set("nets", "tap=a,dns=10.0.0.3");
+	set("dns_search", "a.example");
+	set("dns_search", "b.example");
+	ASSERT_HAS("d", "dnameserver 10.0.0.3\nsearch a.example b.example\n");
+	set("dns", "192.0.2.1");
+	set("dns", "fd00::53");
+	ASSERT_HAS("d", "dnameserver 192.0.2.1\nnameserver fd00::53\nsearch a.example b.example\n");
+	teardown(state);
+	setup(state);
+	set("dns", "192.0.2.1");
+	set("dns_search", ".");
+	ASSERT_HAS("d", "dnameserver 192.0.2.1\n");
+}
+
+/* The guest's own name is that of its address; one with dots has its first part as another. */
+static void test_hosts(void **state)
+{
+	(void)state;
+	set("nets", "tap=a,ip=10.0.0.2/24,gw=10.0.0.1");
+	set("add_host", "db:192.0.2.9");
+	set("add_host", "six=[fd00::9]");
+	set("add_host", "seven:fd00::7");
+	set("add_host", "host.docker.internal:host-gateway");
+	ASSERT_HAS("k", LOCAL_HOSTS "10.0.0.2\tmayfly\n192.0.2.9\tdb\nfd00::9\tsix\nfd00::7\tseven\n"
+				    "10.0.0.1\thost.docker.internal\n");
+	teardown(state);
+	setup(state);
+	c.name = strdup("web.example.org");
+	ASSERT_HAS("hk", "hweb.example.org", LOCAL_HOSTS "127.0.1.1\tweb.example.org web\n");
 }
 
 static void test_names_and_artifacts(void **state)
@@ -128,7 +173,8 @@ static void test_names_and_artifacts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_nothing_given), T(test_drives), T(test_root), T(test_net), T(test_names_and_artifacts),
+		T(test_nothing_given),	     T(test_drives), T(test_root), T(test_net), T(test_resolver), T(test_hosts),
+		T(test_names_and_artifacts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

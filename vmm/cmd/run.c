@@ -21,6 +21,7 @@
 #include "vmm/core/ring.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/helper/image_pack.h"
+#include "vmm/helper/publish.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
@@ -99,7 +100,7 @@ static int open_timeline(const struct config *c, int *ret, struct err *e)
  * Returns true if this process has to run the VM. Else the VM has run in another process, or could
  * not start; its exit status is in *ret_status.
  */
-static bool run_enter(const struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
+static bool run_enter(struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
 		      int *ret_status)
 {
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
@@ -110,7 +111,7 @@ static bool run_enter(const struct config *c, struct timeline *timeline, struct 
 		ending_limit(parent->limit_ms);
 	}
 	notify_status("booting");
-	if (helpers_start(parent->helpers, c, &e) < 0) {
+	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0) {
 		helpers_end(parent->helpers);
 		*ret_status = report_err(&e);
 		return false;

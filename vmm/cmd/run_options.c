@@ -26,8 +26,6 @@ static int run_read_file(void *target, const char *path, struct err *e)
 static const struct cli_foreign run_foreign[] = {
 	{ "rm", "what a guest changes is lost at its end, unless a drive keeps it; leave it out" },
 	{ "interactive", "stdin is always the command's; leave it out" },
-	{ "p", "-n user,tcp=HOST_PORT:GUEST_PORT forwards a port" },
-	{ "publish", "-n user,tcp=HOST_PORT:GUEST_PORT forwards a port" },
 	{ "network", "-n user, or -n tap=NAME" },
 	{ "hostname", "--name NAME" },
 	{ "mount", "-v HOST:/GUEST, or --tmpfs /GUEST" },
@@ -78,6 +76,10 @@ static const struct cli_option run_options[] = {
 	  "none, tap=NAME, fd=N or user (passt), then\n[,mac=MAC][,mtu=N], user also [,tcp=HOST:GUEST]\n"
 	  "[,udp=HOST:GUEST]; may be repeated; default: none",
 	  .key = "nets", .words = "none tap= fd= user" },
+	{ 'p', "publish", "PORTS",
+	  "[ADDRESS:]HOST:GUEST[/udp]: port HOST of the host, on\nADDRESS or 127.0.0.1, leads to port GUEST; ranges\n"
+	  "too; GUEST alone picks a free port; implies -n user",
+	  .key = "publish" },
 	{ 0, "vsock", "SPEC",
 	  "PATH[,cid=N]: sockets between guest and host, which\nhas PATH and PATH_PORT; default: cid=3", .key = "vsock",
 	  .words = CLI_FILES },
@@ -97,6 +99,13 @@ static const struct cli_option run_options[] = {
 	  .words = CLI_FILES },
 	{ 0, "artifact-max", "SIZE", "how much each may be; default: 8G", .key = "artifact_max" },
 	{ 0, "name", "NAME", "host name, and how `mayfly exec` finds it", .key = "name" },
+	{ 0, "dns", "ADDRESS",
+	  "name server of the guest; repeatable; default: the\nhost's with -n user, otherwise the root's own",
+	  .key = "dns" },
+	{ 0, "dns-search", "DOMAIN", "search domain, or '.' for none; repeatable", .key = "dns_search" },
+	{ 0, "add-host", "SPEC",
+	  "NAME:ADDRESS, a line of the guest's /etc/hosts; the\nADDRESS host-gateway is its gateway; repeatable",
+	  .key = "add_host" },
 	{ 0, "control", "PATH", "the socket for `mayfly exec`; default: by NAME", .key = "control",
 	  .words = CLI_FILES },
 	{ 0, "console", NULL, "show the guest's console on stderr", .key = "console", .fixed = "true" },

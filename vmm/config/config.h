@@ -6,6 +6,7 @@
 #ifndef MF_CONFIG_CONFIG_H
 #define MF_CONFIG_CONFIG_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +29,8 @@ struct err;
 #define CONFIG_PATH_MAX 4095	/* bytes: PATH_MAX without the NUL */
 #define CONFIG_ID_MAX 63	/* bytes */
 #define CONFIG_ARTIFACTS_MAX 16
+#define CONFIG_TEXTS_MAX 64   /* of each list of names, addresses or ports */
+#define CONFIG_DOMAIN_MAX 253 /* bytes of a name in DNS */
 #define CONFIG_TMPFS_MAX 16
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
@@ -71,9 +74,24 @@ struct config_vsock {
 
 enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER };
 
+/*
+ * What mayfly's init and passt give the guest of a user network. The IPv4 addresses are
+ * QEMU's, which users know. The prefix of the IPv6 ones is a unique local one (RFC 4193).
+ */
+#define CONFIG_USER_IP "10.0.2.15/24"
+#define CONFIG_USER_IP_OTHER "10.0.2.16/24" /* on a host that has the first itself */
+#define CONFIG_USER_GATEWAY "10.0.2.2"
+#define CONFIG_USER_DNS "10.0.2.3" /* passt forwards it to the host's resolver, as the next one */
+#define CONFIG_USER_IP6 "fd6d:6179:666c::15/64"
+#define CONFIG_USER_GATEWAY6 "fd6d:6179:666c::2"
+#define CONFIG_USER_DNS6 "fd6d:6179:666c::3"
+
+/* Consecutive ports of the host that passt forwards to as many of the guest. */
 struct config_forward {
-	bool udp;
-	char *ports; /* [ADDRESS/]HOST_PORT[:GUEST_PORT], checked */
+	char *text;			/* as the user wrote it */
+	bool udp, published;		/* published: by --publish, not by the interface's SPEC */
+	char address[INET6_ADDRSTRLEN]; /* of the host; "": all */
+	unsigned host, guest, num;	/* host 0: helper/publish.h picks one */
 };
 
 struct config_net {
@@ -83,9 +101,10 @@ struct config_net {
 	int fd;
 	bool has_mac;
 	uint8_t mac[NET_MAC_LEN];
-	unsigned mtu;	     /* 0: not given */
-	char *ip;	     /* or NULL: ADDRESS/PREFIX, IPv4, which mayfly's init gives the guest's interface; */
-	char *gateway, *dns; /* and these, or NULL */
+	unsigned mtu;	      /* 0: not given */
+	char *ip;	      /* or NULL: ADDRESS/PREFIX, IPv4, which mayfly's init gives the guest's interface; */
+	char *gateway, *dns;  /* and these, or NULL; */
+	char *ip6, *gateway6; /* the same for IPv6 */
 	struct config_forward forward[CONFIG_FORWARDS_MAX];
 	unsigned num_forwards;
 	struct net_limit limit[2]; /* by enum net_queue */
@@ -154,6 +173,9 @@ struct config {
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];
 	unsigned num_nets;
+	bool no_net;		    /* "none" was the last that was said about them */
+	struct config_list publish; /* ports, as config_forward_parse reads them */
+	struct config_list dns, dns_search, add_host;
 	struct config_command command;
 	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
 	unsigned num_artifacts;

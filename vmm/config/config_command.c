@@ -17,31 +17,15 @@
 /* Of the text that the guest's init gets; what else is in there is short, and checked by itself. */
 #define TEXT_MAX (INIT_COMMAND_MAX - 16 * KIB)
 
-static void list_done(struct config_list *l)
-{
-	for (unsigned i = 0; i < l->num; i++)
-		free(l->text[i]);
-	free(l->text);
-	*l = (struct config_list){ 0 };
-}
-
 static int list_add(struct config_command *cmd, struct config_list *l, const char *text, struct err *e)
 {
 	size_t len = strlen(text) + 2;
-	char **more;
-	char *copy;
 
 	if (len > TEXT_MAX - cmd->text_len)
 		return err_set(e, -E2BIG, "command and environment together exceed %llu KiB",
 			       (unsigned long long)(TEXT_MAX / KIB));
-	more = reallocarray(l->text, l->num + 1, sizeof(*more));
-	if (!more)
-		return err_sys(e, "copy it");
-	l->text = more;
-	copy = strdup(text);
-	if (!copy)
-		return err_sys(e, "copy it");
-	l->text[l->num++] = copy;
+	if (config_texts_add(l, text, e) < 0)
+		return e->code;
 	cmd->text_len += len;
 	return 0;
 }
@@ -53,7 +37,7 @@ static int add_arg(void *object, const struct config_field *f, const char *text,
 	if (cmd->args_of_file) {
 		for (unsigned i = 0; i < cmd->args.num; i++)
 			cmd->text_len -= strlen(cmd->args.text[i]) + 2;
-		list_done(&cmd->args);
+		config_texts_done(&cmd->args);
 		cmd->args_of_file = false;
 	}
 	if (cmd->args.num == 0 && !*text)
@@ -82,24 +66,12 @@ static int add_env(void *object, const struct config_field *f, const char *text,
 	return list_add(cmd, config_at(object, f), both, e);
 }
 
-static bool print_list(const void *object, const struct config_field *f, json_t *to)
-{
-	const struct config_list *l = config_at(object, f);
-
-	return !l->num || config_put(to, f->key, config_strings(l->text, l->num));
-}
-
-static void free_list(void *object, const struct config_field *f)
-{
-	list_done(config_at(object, f));
-}
-
 const struct config_type config_type_args = {
-	.json = 1U << JSON_ARRAY, .set = add_arg, .print = print_list, .done = free_list
+	.json = 1U << JSON_ARRAY, .set = add_arg, .print = config_print_texts, .done = config_free_texts
 };
 
 const struct config_type config_type_env = {
-	.json = 1U << JSON_ARRAY, .set = add_env, .print = print_list, .done = free_list
+	.json = 1U << JSON_ARRAY, .set = add_env, .print = config_print_texts, .done = config_free_texts
 };
 
 int config_check_workdir(const char *text, const struct config_field *f, struct err *e)

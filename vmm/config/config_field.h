@@ -14,6 +14,7 @@
 
 struct config;
 struct config_field;
+struct config_list;
 struct err;
 struct json_t;
 
@@ -133,8 +134,15 @@ int config_copy_bool(bool *to, const char *text, struct err *e);
 bool config_print_text(const void *object, const struct config_field *f, struct json_t *to);
 void config_free_text(void *object, const struct config_field *f);
 
+/* The same for a struct config_list; config_texts_add copies text to its end. */
+int config_texts_add(struct config_list *l, const char *text, struct err *e);
+void config_texts_done(struct config_list *l);
+bool config_print_texts(const void *object, const struct config_field *f, struct json_t *to);
+void config_free_texts(void *object, const struct config_field *f);
+
 /* config_types.c */
-extern const struct config_type config_type_text; /* char *, up to max bytes, and as check has it */
+extern const struct config_type config_type_text;  /* char *, up to max bytes, and as check has it */
+extern const struct config_type config_type_texts; /* a struct config_list of such, CONFIG_TEXTS_MAX at most */
 extern const struct config_type config_type_bool;
 extern const struct config_type config_type_number; /* unsigned or uint64_t, min to max */
 extern const struct config_type config_type_word;   /* an enum */
@@ -159,7 +167,8 @@ extern const struct config_type config_type_args, config_type_env, config_type_t
 
 typedef int config_check_text(const char *text, const struct config_field *f, struct err *e);
 config_check_text config_check_not_empty, config_check_id, config_check_serial, config_check_mount, config_check_ip,
-	config_check_ipv4, config_check_vsock_path, config_check_cpu_max, config_check_workdir, config_check_user,
-	config_check_control;
+	config_check_ip6, config_check_ipv4, config_check_ipv6, config_check_address, config_check_domain,
+	config_check_add_host, config_check_publish, config_check_vsock_path, config_check_cpu_max,
+	config_check_workdir, config_check_user, config_check_control;
 
 #endif

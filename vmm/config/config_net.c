@@ -13,9 +13,7 @@
 #include "vmm/config/config.h"
 #include "vmm/config/config_field.h"
 #include "vmm/config/config_parts.h"
-
-#define PORTS_TEXT_MAX 63U
-#define NET_MTU_USER 65520U /* passt's own default */
+#include "vmm/config/config_publish.h"
 
 #define STRING (1U << JSON_STRING)
 #define INTEGER (1U << JSON_INTEGER)
@@ -121,48 +119,19 @@ static bool print_mac(const void *object, const struct config_field *f, json_t *
 
 const struct config_type config_type_mac = { .json = STRING, .set = set_mac, .print = print_mac };
 
-static bool is_port(const char *text)
-{
-	uint64_t port;
-
-	return parse_u64(text, &port) == 0 && port >= 1 && port <= UINT16_MAX;
-}
-
-static bool is_address(const char *text)
-{
-	struct in6_addr addr;
-
-	return inet_pton(AF_INET, text, &addr) == 1 || inet_pton(AF_INET6, text, &addr) == 1;
-}
-
-/* Checks [ADDRESS/]HOST_PORT[:GUEST_PORT], of which it makes pieces. */
-static bool is_forward(char *text)
-{
-	char *slash = strchr(text, '/'), *host = slash ? slash + 1 : text, *guest = strchr(host, ':');
-
-	if (slash)
-		*slash = '\0';
-	if (guest)
-		*guest++ = '\0';
-	return is_port(host) && (!guest || is_port(guest)) && (!slash || is_address(text));
-}
-
 static int add_forward(struct config_net *n, bool udp, const char *text, struct err *e)
 {
-	MF_FREE char *pieces = strdup(text);
-	char *ports = NULL;
+	struct config_forward f;
 
-	if (!pieces)
-		return err_sys(e, "copy it");
-	if (strlen(text) > PORTS_TEXT_MAX || !is_forward(pieces))
-		return err_set(e, -EINVAL,
-			       "must be HOST_PORT:GUEST_PORT, each 1 to 65535, or ADDRESS/HOST_PORT:GUEST_PORT");
-	if (n->num_forwards == CONFIG_FORWARDS_MAX)
-		return err_set(e, -EINVAL, "there can be at most %d ports", CONFIG_FORWARDS_MAX);
-	if (config_copy_text(&ports, text, PORTS_TEXT_MAX, e) < 0)
+	if (config_forward_parse(&f, udp, text, e) < 0)
 		return e->code;
-	n->forward[n->num_forwards++] = (struct config_forward){ .udp = udp, .ports = ports };
-	return 0;
+	f.text = strdup(text);
+	if (!f.text)
+		return err_sys(e, "copy it");
+	if (config_forward_add(n, &f, e) == 0)
+		return 0;
+	free(f.text);
+	return e->code;
 }
 
 static int add_tcp(void *object, const struct config_field *f, const char *text, struct err *e)
@@ -183,8 +152,8 @@ static bool print_forwards(const struct config_net *n, const struct config_field
 	unsigned num = 0;
 
 	for (unsigned i = 0; i < n->num_forwards; i++) {
-		if (n->forward[i].udp == udp)
-			ports[num++] = n->forward[i].ports;
+		if (n->forward[i].udp == udp && !n->forward[i].published)
+			ports[num++] = n->forward[i].text;
 	}
 	return n->kind != CONFIG_NET_USER || config_put(to, f->key, config_strings(ports, num));
 }
@@ -202,39 +171,65 @@ static bool print_udp(const void *object, const struct config_field *f, json_t *
 const struct config_type config_type_tcp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_tcp, .print = print_tcp };
 const struct config_type config_type_udp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_udp, .print = print_udp };
 
-static bool is_ipv4(const char *text)
+static bool is_address(int family, const char *text)
 {
-	struct in_addr addr;
+	struct in6_addr addr;
 
-	return inet_pton(AF_INET, text, &addr) == 1;
+	return inet_pton(family, text, &addr) == 1;
 }
 
-int config_check_ip(const char *text, const struct config_field *f, struct err *e)
+static int check_prefix(int family, unsigned max, const char *example, const char *text, struct err *e)
 {
 	MF_FREE char *address = strdup(text);
 	char *slash = address ? strchr(address, '/') : NULL;
 	uint64_t prefix = 0;
 
-	(void)f; /* no two are longer */
 	if (!address)
 		return err_sys(e, "copy it");
 	if (slash)
 		*slash = '\0';
-	if (!slash || !is_ipv4(address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 || prefix > 32)
-		return err_set(e, -EINVAL, "must be an IPv4 address with its prefix, such as 10.0.0.2/24");
+	if (!slash || !is_address(family, address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 || prefix > max)
+		return err_set(e, -EINVAL, "must be an IPv%d address with its prefix, such as %s",
+			       family == AF_INET ? 4 : 6, example);
 	return 0;
+}
+
+int config_check_ip(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* none is longer */
+	return check_prefix(AF_INET, 32, "10.0.0.2/24", text, e);
+}
+
+int config_check_ip6(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* none is longer */
+	return check_prefix(AF_INET6, 128, "fd00::2/64", text, e);
 }
 
 int config_check_ipv4(const char *text, const struct config_field *f, struct err *e)
 {
 	(void)f; /* none is longer */
-	return is_ipv4(text) ? 0 : err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
+	return is_address(AF_INET, text) ? 0 : err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
+}
+
+int config_check_ipv6(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* none is longer */
+	return is_address(AF_INET6, text) ? 0 : err_set(e, -EINVAL, "must be an IPv6 address, such as fd00::1");
+}
+
+int config_check_address(const char *text, const struct config_field *f, struct err *e)
+{
+	(void)f; /* none is longer */
+	return is_address(AF_INET, text) || is_address(AF_INET6, text) ?
+		       0 :
+		       err_set(e, -EINVAL, "must be an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1");
 }
 
 static void net_done(struct config_net *n)
 {
 	for (unsigned i = 0; i < n->num_forwards; i++)
-		free(n->forward[i].ports);
+		free(n->forward[i].text);
 	config_fields_done(config_net_fields, n);
 	*n = (struct config_net){ .fd = -1 };
 }
@@ -257,8 +252,8 @@ static int end_net(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "needs one of tap, fd and user");
 	if (n->num_forwards && n->kind != CONFIG_NET_USER)
 		return err_set(e, -EINVAL, "only user networks forward ports");
-	if (!n->ip && (n->gateway || n->dns))
-		return err_set(e, -EINVAL, "gw and dns need an ip");
+	if (n->kind != CONFIG_NET_USER && ((n->gateway && !n->ip) || (n->gateway6 && !n->ip6)))
+		return err_set(e, -EINVAL, "gw needs an ip, and gw6 an ip6");
 	if (!n->id && asprintf(&n->id, "net%u", c->num_nets) < 0) {
 		n->id = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
@@ -273,7 +268,8 @@ static int add_net(void *object, const struct config_field *f, const char *spec,
 	struct config_net *n;
 
 	(void)f; /* one of an array */
-	if (!strcmp(spec, "none")) {
+	c->no_net = !strcmp(spec, "none");
+	if (c->no_net) {
 		c->num_nets = 0;
 		return 0;
 	}
@@ -309,21 +305,6 @@ const struct config_type config_type_nets = {
 	.json = ARRAY, .set = add_net, .read = read_nets, .print = print_nets, .done = free_nets
 };
 
-/*
- * The defaults of a user network; passt and the guest get the same. They are QEMU's,
- * which users know.
- */
-static int set_user_addresses(struct config_net *n, struct err *e)
-{
-	if (n->kind != CONFIG_NET_USER || n->ip)
-		return 0;
-	if (config_copy_text(&n->ip, "10.0.2.15/24", CONFIG_ID_MAX, e) < 0 ||
-	    config_copy_text(&n->gateway, "10.0.2.2", CONFIG_ID_MAX, e) < 0 ||
-	    config_copy_text(&n->dns, "10.0.2.3", CONFIG_ID_MAX, e) < 0)
-		return e->code;
-	return 0;
-}
-
 static int check_nets(const struct config *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->num_nets; i++) {
@@ -344,18 +325,17 @@ static int check_nets(const struct config *c, struct err *e)
 
 int config_complete_nets(struct config *c, struct err *e)
 {
-	if (check_nets(c, e) < 0)
+	if (config_complete_publish(c, e) < 0 || check_nets(c, e) < 0)
 		return e->code;
 	for (unsigned i = 0; i < c->num_nets; i++) {
 		struct config_net *n = &c->net[i];
 
-		if (n->ip && n->kind != CONFIG_NET_USER && !c->command.args.num)
-			return err_set(e, -EINVAL, "net '%s': its ip needs a command: mayfly run ... -- COMMAND",
+		if ((n->ip || n->ip6 || n->dns) && n->kind != CONFIG_NET_USER && !c->command.args.num)
+			return err_set(e, -EINVAL,
+				       "net '%s': its ip, ip6 and dns need a command: mayfly run ... -- COMMAND",
 				       n->id);
-		if (n->kind == CONFIG_NET_USER && !n->mtu)
-			n->mtu = NET_MTU_USER;
-		if (c->command.args.num && set_user_addresses(n, e) < 0)
-			return e->code;
+		if (n->kind == CONFIG_NET_USER && config_complete_user_net(n, c, e) < 0)
+			return err_wrap(e, "net '%s'", n->id);
 	}
-	return 0;
+	return config_complete_names(c, e);
 }

@@ -88,6 +88,58 @@ const struct config_type config_type_text = {
 	.json = STRING, .set = set_text, .print = config_print_text, .done = config_free_text
 };
 
+/* Lists of texts. */
+
+int config_texts_add(struct config_list *l, const char *text, struct err *e)
+{
+	char **more = reallocarray(l->text, l->num + 1, sizeof(*more));
+	char *copy;
+
+	if (!more)
+		return err_sys(e, "copy it");
+	l->text = more;
+	copy = strdup(text);
+	if (!copy)
+		return err_sys(e, "copy it");
+	l->text[l->num++] = copy;
+	return 0;
+}
+
+void config_texts_done(struct config_list *l)
+{
+	for (unsigned i = 0; i < l->num; i++)
+		free(l->text[i]);
+	free(l->text);
+	*l = (struct config_list){ 0 };
+}
+
+static int add_text(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	struct config_list *l = config_at(object, f);
+
+	if (f->check(text, f, e) < 0)
+		return e->code;
+	if (l->num == CONFIG_TEXTS_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d", CONFIG_TEXTS_MAX);
+	return config_texts_add(l, text, e);
+}
+
+bool config_print_texts(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config_list *l = config_at(object, f);
+
+	return !l->num || config_put(to, f->key, config_strings(l->text, l->num));
+}
+
+void config_free_texts(void *object, const struct config_field *f)
+{
+	config_texts_done(config_at(object, f));
+}
+
+const struct config_type config_type_texts = {
+	.json = 1U << JSON_ARRAY, .set = add_text, .print = config_print_texts, .done = config_free_texts
+};
+
 /* Booleans. */
 
 int config_copy_bool(bool *to, const char *text, struct err *e)

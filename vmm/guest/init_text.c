@@ -1,6 +1,7 @@
 /* The texts that tell init in the guest what to do; see init_text.h. */
 #include "vmm/guest/init_text.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -10,12 +11,13 @@
 
 #include "loader/init/proto.h"
 #include "vmm/config/config.h"
+#include "vmm/config/config_names.h"
 
 #define HOST_NAME "mayfly"
 
 _Static_assert(CONFIG_DRIVES_MAX <= 26, "drives are /dev/vda to /dev/vdz");
 
-/* An entry: a letter, its text, and a NUL. finish reports failures. */
+/* An entry: a letter, its text, and a NUL. finish reports all failures to write. */
 static void __attribute__((format(printf, 2, 3))) put(FILE *f, const char *format, ...)
 {
 	va_list args;
@@ -57,16 +59,77 @@ static void put_tmpfs(FILE *f, const struct config_tmpfs *t)
 		put(f, "mmode=%o:%s", t->mode, t->path);
 }
 
+/* An IPv6 address, checked, as the digits that init reads; and what follows it. */
+static void put_ipv6(FILE *f, char letter, const char *text)
+{
+	const size_t len = strcspn(text, "/");
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr addr = { 0 };
+
+	snprintf(address, sizeof(address), "%.*s", (int)len, text);
+	(void)inet_pton(AF_INET6, address, &addr);
+	(void)fputc(letter, f);
+	for (size_t i = 0; i < sizeof(addr); i++)
+		(void)fprintf(f, "%02x", addr.s6_addr[i]);
+	put(f, "%s", text + len);
+}
+
 /* Of the first interface; others are the command's affair. */
 static void put_net(FILE *f, const struct config_net *n)
 {
-	if (!n->ip)
-		return;
-	put(f, "n%s", n->ip);
-	if (n->gateway)
+	if (n->ip)
+		put(f, "n%s", n->ip);
+	if (n->ip && n->gateway)
 		put(f, "g%s", n->gateway);
-	if (n->dns)
-		put(f, "d%s", n->dns);
+	if (n->ip6)
+		put_ipv6(f, 'N', n->ip6);
+	if (n->ip6 && n->gateway6)
+		put_ipv6(f, 'G', n->gateway6);
+}
+
+/* /etc/resolv.conf, if there is a name server. */
+static void put_resolver(FILE *f, const struct config *c)
+{
+	const char *dns = NULL;
+	unsigned num = 0;
+
+	for (unsigned i = 0; i < c->num_nets && !dns; i++)
+		dns = c->net[i].dns;
+	if (!dns && !c->dns.num)
+		return;
+	(void)fputc('d', f);
+	for (unsigned i = 0; i < c->dns.num; i++)
+		(void)fprintf(f, "nameserver %s\n", c->dns.text[i]);
+	if (!c->dns.num)
+		(void)fprintf(f, "nameserver %s\n", dns);
+	for (unsigned i = 0; i < c->dns_search.num; i++) {
+		if (strcmp(c->dns_search.text[i], ".") != 0)
+			(void)fprintf(f, "%s %s", num++ ? "" : "search", c->dns_search.text[i]);
+	}
+	put(f, "%s", num ? "\n" : "");
+}
+
+/* What precedes the root's own lines in /etc/hosts: as docker has it, the guest's name is that of its address. */
+static void put_hosts(FILE *f, const struct config *c)
+{
+	const char *ip = c->num_nets && c->net[0].ip ? c->net[0].ip : "127.0.1.1";
+	const char *name = c->name ? c->name : HOST_NAME;
+
+	(void)fputs("k127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+		    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+		    f);
+	(void)fprintf(f, "%.*s\t%s", (int)strcspn(ip, "/"), ip, name);
+	if (strchr(name, '.'))
+		(void)fprintf(f, " %.*s", (int)strcspn(name, "."), name);
+	for (unsigned i = 0; i < c->add_host.num; i++) {
+		char address[INET6_ADDRSTRLEN];
+		bool gateway = false;
+		size_t len = 0;
+
+		(void)config_split_host(c->add_host.text[i], &len, address, &gateway); /* checked */
+		(void)fprintf(f, "\n%s\t%.*s", gateway ? config_gateway(c) : address, (int)len, c->add_host.text[i]);
+	}
+	put(f, "\n");
 }
 
 char *init_text_boot(const struct config *c, size_t *ret_len)
@@ -88,6 +151,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 	put(f, "h%s", c->name ? c->name : HOST_NAME);
 	if (c->num_nets)
 		put_net(f, &c->net[0]);
+	put_resolver(f, c);
+	put_hosts(f, c);
 	for (unsigned i = 0; i < c->num_artifacts; i++)
 		put(f, "o%s", c->artifact[i].guest);
 	return finish(f, &text);

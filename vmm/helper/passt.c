@@ -30,83 +30,51 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/config/config_names.h"
+#include "vmm/helper/publish.h"
 #include "vmm/helper/spawn.h"
 
-#define PASST_ARGS_MAX (22 + 2 * CONFIG_FORWARDS_MAX)
+#define PASST_ARGS_MAX (24 + 2 * CONFIG_FORWARDS_MAX)
 #define PASST_SAID_MAX 4096
 #define PASST_READY_MS 10000
 
-/* The guest's addresses, if they are given, instead of the host's. Returns how many arguments they are. */
-static int put_addresses(const char **argv, const struct config_net *n, char address[INET_ADDRSTRLEN + 4], char mask[4])
-{
-	int args = 0;
-	size_t len;
+/* The arguments of passt, with room for the texts that are composed here. */
+struct passt_args {
+	const char *argv[PASST_ARGS_MAX];
+	unsigned num;
+	char fd[16], mtu[16];
+	char address[INET_ADDRSTRLEN], mask[4], address6[INET6_ADDRSTRLEN];
+	char ports[CONFIG_FORWARDS_MAX][PUBLISH_ARGUMENT_MAX];
+};
 
-	if (!n->ip)
-		return 0;
-	len = strcspn(n->ip, "/"); /* checked: ADDRESS/PREFIX */
-	snprintf(address, INET_ADDRSTRLEN + 4, "%.*s", (int)len, n->ip);
-	snprintf(mask, 4, "%s", n->ip + len + 1);
-	argv[args++] = "--address";
-	argv[args++] = address;
-	argv[args++] = "--netmask";
-	argv[args++] = mask;
-	if (n->gateway) {
-		argv[args++] = "--gateway";
-		argv[args++] = n->gateway;
-	}
-	if (n->dns) {
-		argv[args++] = "--dns-forward";
-		argv[args++] = n->dns;
-	}
-	return args;
+static void put(struct passt_args *a, const char *name, const char *value)
+{
+	a->argv[a->num++] = name;
+	if (value)
+		a->argv[a->num++] = value;
 }
 
-/* Whether a port of the host is free for family; so is one of a family that this host has not. Returns 0 or -errno. */
-static int try_port(int family, const char *address, unsigned port, bool udp)
+/* What the guest gets instead of the host's own addresses. */
+static void put_addresses(struct passt_args *a, const struct config_net *n)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
-	MF_CLOSE int fd = socket(family, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
-	const int on = 1;
-	int r;
+	if (n->ip) {
+		size_t len = strcspn(n->ip, "/"); /* checked: ADDRESS/PREFIX */
 
-	if (fd < 0)
-		return 0;
-	if (address)
-		(void)inet_pton(family, address, family == AF_INET ? (void *)&in.sin_addr : (void *)&in6.sin6_addr);
-	/* As passt does it. Without these, what is free is refused, which would be seen. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (family == AF_INET6)
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-	r = family == AF_INET ? bind(fd, (const struct sockaddr *)&in, sizeof(in)) :
-				bind(fd, (const struct sockaddr *)&in6, sizeof(in6));
-	/* Two may be bound to a TCP port, of which one listens. */
-	if (r == 0 && !udp)
-		r = listen(fd, 1);
-	return r < 0 && errno == EADDRINUSE ? -errno : 0;
-}
-
-/* passt takes a port that is free for one family only, and says nothing. Other errors are its own to tell. */
-static int check_ports(const struct config_net *n, struct err *e)
-{
-	for (unsigned i = 0; i < n->num_forwards; i++) {
-		const struct config_forward *f = &n->forward[i];
-		const char *slash = strchr(f->ports, '/');
-		char address[INET6_ADDRSTRLEN] = "";
-		unsigned port = (unsigned)strtoul(slash ? slash + 1 : f->ports, NULL, 10);
-		int r = 0;
-
-		if (slash)
-			snprintf(address, sizeof(address), "%.*s", (int)(slash - f->ports), f->ports);
-		if (!strchr(address, ':'))
-			r = try_port(AF_INET, slash ? address : NULL, port, f->udp);
-		if (!r && (!slash || strchr(address, ':')))
-			r = try_port(AF_INET6, slash ? address : NULL, port, f->udp);
-		if (r < 0)
-			return err_neg(e, r, "%s port %u of the host (%s)", f->udp ? "UDP" : "TCP", port, f->ports);
+		snprintf(a->address, sizeof(a->address), "%.*s", (int)len, n->ip);
+		snprintf(a->mask, sizeof(a->mask), "%s", n->ip + len + 1);
+		put(a, "--address", a->address);
+		put(a, "--netmask", a->mask);
 	}
-	return 0;
+	if (n->gateway)
+		put(a, "--gateway", n->gateway);
+	if (n->ip6) {
+		snprintf(a->address6, sizeof(a->address6), "%.*s", (int)strcspn(n->ip6, "/"), n->ip6);
+		put(a, "--address", a->address6);
+	}
+	if (n->gateway6)
+		put(a, "--gateway", n->gateway6);
+	if (n->dns)
+		put(a, config_is_host_resolver(n->dns) ? "--dns-forward" : "--dns", n->dns);
 }
 
 int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struct err *e)
@@ -115,19 +83,20 @@ int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struc
 	MF_CLOSE int child_socket = -1;
 	MF_CLOSE int err_write = -1;
 	MF_CLOSE int ready_write = -1;
-	char mtu_text[16], fd_text[16], address[INET_ADDRSTRLEN + 4], mask[4];
-	const char *argv[PASST_ARGS_MAX] = { "passt", "--foreground", "--quiet", "--stderr", "--fd",
-					     fd_text, "--mtu",	      mtu_text,	 "--pid",    "/proc/self/fd/1" };
-	int pair[2], said[2], ready[2], args = 10;
+	struct passt_args a = { .argv = { "passt", "--foreground", "--quiet", "--stderr" }, .num = 4 };
+	int pair[2], said[2], ready[2];
 
-	snprintf(fd_text, sizeof(fd_text), "%d", SPAWN_FDS - 1);
-	snprintf(mtu_text, sizeof(mtu_text), "%u", mtu);
-	args += put_addresses(argv + args, n, address, mask);
+	snprintf(a.fd, sizeof(a.fd), "%d", SPAWN_FDS - 1);
+	snprintf(a.mtu, sizeof(a.mtu), "%u", mtu);
+	put(&a, "--fd", a.fd);
+	put(&a, "--mtu", a.mtu);
+	put(&a, "--pid", "/proc/self/fd/1");
+	put_addresses(&a, n);
 	for (unsigned i = 0; i < n->num_forwards; i++) {
-		argv[args++] = n->forward[i].udp ? "--udp-ports" : "--tcp-ports";
-		argv[args++] = n->forward[i].ports;
+		publish_argument(a.ports[i], &n->forward[i]);
+		put(&a, n->forward[i].udp ? "--udp-ports" : "--tcp-ports", a.ports[i]);
 	}
-	if (check_ports(n, e) < 0)
+	if (publish_check(n, e) < 0)
 		return e->code;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_sys(e, "make a socket pair");
@@ -144,8 +113,8 @@ int passt_start(struct passt *p, const struct config_net *n, unsigned mtu, struc
 	p->ready_fd = ready[0];
 	ready_write = ready[1];
 	(void)fchmod(ready_write, 0622); /* root's passt opens it as another user; if it cannot, it says so and ends */
-	p->pid = spawn_start(argv, (const int[SPAWN_FDS]){ -1, ready_write, err_write, child_socket }, SIGTERM, "passt",
-			     e);
+	p->pid = spawn_start(a.argv, (const int[SPAWN_FDS]){ -1, ready_write, err_write, child_socket }, SIGTERM,
+			     "passt", e);
 	if (p->pid < 0) {
 		p->pid = 0;
 		close(p->err_fd);
