@@ -117,7 +117,7 @@ static const struct cli_option run_options[] = {
 	  .key = "jail", .fixed = "true", .words = CLI_SPEC },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
 	{ 0, "boot-timeout", "TIME",
-	  "how long the guest may take to start COMMAND, or\nnone; status 125; default: $MAYFLY_BOOT_TIMEOUT, or 30s",
+	  "how long the guest may take to start COMMAND, or\nnone; then 125; default: $MAYFLY_BOOT_TIMEOUT, or 30s",
 	  .key = "boot_timeout" },
 	{ 0, "io-engine", "HOW",
 	  "ring (io_uring), sync (system calls), or auto: ring,\nor sync where the host forbids that; default: auto",
