@@ -119,7 +119,7 @@ mf_exec() {
 	watched_ends 'signal 2' INT
 }
 
-@test "command: a supervisor hears that the command has started, on the console, too" {
+@test "command: a supervisor hears that the command has started" {
 	local dir=$BATS_TEST_TMPDIR
 	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/notified" "$dir/notify" "$dir/told" < /dev/null 3>&- &
 	started+=("$!")

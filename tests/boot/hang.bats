@@ -207,6 +207,22 @@ options_of() {
 	done
 }
 
+@test "hang: the time limit holds for the packing of a directory, too" {
+	mkdir bin dir cache
+	# shellcheck disable=SC2016 # the script expands it
+	printf '#!/bin/bash\necho half > "$2"; echo $$ > %q\nwhile :; do sleep 0.1; done\n' "$PWD/packer" > bin/mkfs.erofs
+	chmod +x bin/mkfs.erofs
+	local jail
+	for jail in '' --jail; do
+		PATH=$PWD/bin:$PATH XDG_CACHE_HOME=$PWD/cache start_flat hello -d dir:ro --timeout 2s $jail
+		ends_within $((2000 + IN_TIME)) 124
+		assert_regex "$stderr" 'time limit has passed$'
+		wait_for has_ended "$(< packer)"
+		assert_equal "$(find cache -type f)" ''
+		rm packer
+	done
+}
+
 # Not even SIGKILL ends a process that waits for it; only in a jail there is another one, which need not wait.
 @test "hang: a file of the host that hangs does not hold up the process outside of a jail" {
 	[ "$EUID" -eq 0 ] || skip "only root may mount"

@@ -66,6 +66,22 @@ assert_told() {
 	done
 }
 
+@test "notify: a command that runs on the console, without a vsock, has started as well" {
+	local jail
+	listen "$PWD/socket"
+	for jail in '' --jail; do
+		start_flat console $jail --boot-timeout 2s --timeout 4s -- command
+		wait_told READY=1
+		wait_end
+		assert_equal "$status" 124
+		assert_told READY=1 STOPPING=1
+		kill "$listener"
+		wait_for has_ended "$listener"
+		rm socket
+		listen "$PWD/socket"
+	done
+}
+
 @test "notify: programs that mayfly starts have no such socket" {
 	mkdir bin dir
 	cat > bin/mkfs.erofs <<- 'END'

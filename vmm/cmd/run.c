@@ -106,10 +106,6 @@ static bool run_enter(struct config *c, struct timeline *timeline, struct jail_p
 	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
 	struct err e;
 
-	if (c->timeout_ms) {
-		parent->limit_ms = clock_now_ms() + c->timeout_ms;
-		ending_limit(parent->limit_ms);
-	}
 	notify_status("booting");
 	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0) {
 		helpers_end(parent->helpers);
@@ -181,6 +177,10 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	    open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);
 	notify_open();
+	if (c->timeout_ms) {
+		parent->limit_ms = clock_now_ms() + c->timeout_ms;
+		ending_limit(parent->limit_ms);
+	}
 	packed = image_pack_drives(c, &e);
 	if (packed < 0)
 		return report_err(&e);

@@ -12,7 +12,7 @@
  *
  *	asked	a signal asks for the end, or vm_stop.c does	ENDING_ASKED_MS later
  *	cut	the same a second time				ENDING_CUT_MS later
- *	limit	--timeout is over, and the loop has not noticed	ENDING_ASKED_MS later
+ *	limit	--timeout is over, and the loop has not noticed	ENDING_ASKED_MS later; before there is a loop, at once
  *	close	the guest has ended by itself			ENDING_CLOSE_MS later
  *
  * In a jail, the process inside runs its own clock. The clock of the process outside ends
@@ -84,7 +84,7 @@ uint64_t ending_due_ms(void)
 	} causes[] = {
 		{ ending.kind.asked_ms ? ending.asked_ms : 0, ending.kind.asked_ms },
 		{ ending.cut_at_ms, ending.cut_ms },
-		{ ending.limit_ms, ending.kind.asked_ms },
+		{ ending.limit_ms, ending.phase == PHASE_SETUP ? 0 : ending.kind.asked_ms },
 		{ ending.close_ms, ENDING_CLOSE_MS },
 	};
 	uint64_t due_ms = UINT64_MAX;
@@ -249,7 +249,7 @@ static void ending_on_alarm(int sig)
 		return;
 	}
 	tty_restore();
-	status = ending_report(true);
+	status = ending_report(ending.phase != PHASE_SETUP);
 	ending_clean(status);
 	_exit(ending_status_of(status));
 }
