@@ -200,9 +200,9 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 	if (err < 0)
 		return err;
 	b->dev.offered = blk_features(b);
-	b->file = loop_add_file(b->dev.loop, b->image.fd);
+	b->file = blk_file_add(b, b->image.fd, e);
 	if (b->file < 0)
-		return err_set(e, b->file, "its loop has too many files");
+		return b->file;
 	return b->backend->open ? b->backend->open(b, params, e) : 0;
 }
 

@@ -49,7 +49,10 @@ struct blk_backend {
 
 extern const struct blk_backend blk_file, blk_overlay, blk_direct;
 
-/* blk_file.c, for the other kinds: a plain file's operations, */
+/* blk_file.c. Adds fd (not owned) to the drive's loop. Returns its index, or -errno with e set. */
+int blk_file_add(const struct blk *b, int fd, struct err *e);
+
+/* For the other kinds: a plain file's operations, */
 int blk_file_start(struct blk_slot *slot);
 int blk_file_end(struct blk_slot *slot, int res, uint64_t *ret_moved);
 

@@ -16,6 +16,7 @@
 #include "virtio/blk_priv.h"
 #include "virtio/overlay.h"
 #include "vmm/base/err.h"
+#include "vmm/base/util.h"
 
 struct layer {
 	struct overlay *overlay;
@@ -89,8 +90,8 @@ static int layer_open(struct blk *b, const struct blk_params *params, struct err
 		return err_set(e, -ENOMEM, "out of memory");
 	if (overlay_new(&l->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e) < 0)
 		return e->code;
-	l->file = loop_add_file(b->dev.loop, overlay_fd(l->overlay));
-	return l->file < 0 ? err_set(e, l->file, "its loop has too many files") : 0;
+	l->file = blk_file_add(b, overlay_fd(l->overlay), e);
+	return MF_MIN(l->file, 0);
 }
 
 const struct blk_backend blk_overlay = {

@@ -73,6 +73,8 @@ struct loop {
 	int ring_fd, done_fd, epoll_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
+	int in_memory[LOOP_MEMORY_FILES_MAX]; /* indexes of such files */
+	unsigned num_in_memory;
 	struct watch *watches;
 	uint64_t turns;
 	unsigned inflight; /* operations that were started and whose done was not called */

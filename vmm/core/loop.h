@@ -30,7 +30,8 @@ struct loop;
 struct timers;
 
 #define LOOP_FILES_MAX 128 /* eventfds included */
-#define LOOP_ENTRIES 256   /* submission queue; a full one is a result (false), not an error */
+#define LOOP_MEMORY_FILES_MAX 2
+#define LOOP_ENTRIES 256 /* submission queue; a full one is a result (false), not an error */
 
 enum loop_kind {
 	LOOP_FIXED, /* reads, writes, fsync, fallocate, poll and cancel, on files that are fixed when the loop starts */
@@ -134,6 +135,16 @@ void loop_free(struct loop *loop);
  * Returns its index for the operations below, or -EMFILE. Before loop_start.
  */
 int loop_add_file(struct loop *loop, int fd);
+
+/*
+ * Before loop_start: file is in memory, where no access waits for a device. Its writes are
+ * done at once, by system calls of the loop's thread, and complete in the same turn, as do syncs,
+ * which do nothing. For LOOP_MEMORY_FILES_MAX files; the call has no effect on more.
+ */
+void loop_set_in_memory(struct loop *loop, int file);
+
+/* For the guard: the descriptor of the i-th file in memory, or -1 if there are fewer. */
+int loop_memory_fd(const struct loop *loop, unsigned i);
 
 /*
  * On the loop's thread, or before it runs: makes file index refer to fd from here on. No

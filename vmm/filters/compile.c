@@ -30,7 +30,7 @@ static const struct list {
 	unsigned max; /* different calls */
 } lists[THREAD_NUM_KINDS] = {
 	[THREAD_MAIN] = { "main", LIST(main_rules), 30 },
-	[THREAD_IO] = { "io", LIST(io_rules), 15 },
+	[THREAD_IO] = { "io", LIST(io_rules), 16 },
 	[THREAD_VSOCK] = { "vsock", LIST(vsock_rules), 22 },
 	[THREAD_VCPU] = { "vcpu", LIST(vcpu_rules), 10 },
 	[THREAD_PUMP] = { "pump", LIST(pump_rules), 13 },

@@ -47,7 +47,9 @@ enum filter_slot {
 	SLOT_TO,      /* output of a relay thread; signals for a VM in a jail */
 	SLOT_CHANGED, /* eventfd: a session has changed */
 	SLOT_EPOLL,   /* its loop's epoll set */
-	SLOT_WATCH0,  /* eventfds: the vsock's queues, and calls to its loop; sockets of privsep.h, outside */
+	SLOT_MEMORY0, /* drives' files in memory, LOOP_MEMORY_FILES_MAX of them */
+	SLOT_MEMORY1,
+	SLOT_WATCH0, /* eventfds: the vsock's queues, and calls to its loop; sockets of privsep.h, outside */
 	SLOT_WATCH1,
 	SLOT_WATCH2,
 	SLOT_WATCH3,

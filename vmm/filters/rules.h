@@ -134,8 +134,12 @@ static const struct filter_rule vcpu_rules[] = {
 	ALLOW(epoll_ctl, "a socket of whose peer only the stream has ended", SLOT(1, SLOT_EPOLL)),                     \
 		ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0))
 
+#define IN_MEMORY(slot) ALLOW(pwritev2, "a drive's file in memory is written", SLOT(1, slot))
+
 static const struct filter_rule io_rules[] = {
-	ALLOW(io_uring_enter, "all I/O", SLOT(1, SLOT_OWN)),
+	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)),
+	IN_MEMORY(SLOT_MEMORY0),
+	IN_MEMORY(SLOT_MEMORY1),
 	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
 	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
 	QUIET,

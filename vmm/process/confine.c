@@ -77,6 +77,8 @@ int confine_thread(const struct confine *c, enum thread_kind kind, const struct 
 	value[SLOT_EPOLL] = (uint32_t)own->epoll;
 	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
 		value[SLOT_WATCH0 + i] = (uint32_t)own->watch[i];
+	for (unsigned i = 0; i < CONFINE_MEMORY_FILES; i++)
+		value[SLOT_MEMORY0 + i] = (uint32_t)own->memory[i];
 	if (privileges_keep(names ? c->capabilities : 0, e) < 0)
 		return err_wrap(e, "thread %s", filter_codes[kind].name);
 	if (seccomp_load(&code, value, FILTER_NUM_SLOTS, c->policy, e) < 0)

@@ -30,16 +30,21 @@ void confine_init(struct confine *c, enum seccomp_policy policy);
 void confine_warn(enum seccomp_policy policy);
 
 #define CONFINE_WATCHES (FILTER_NUM_SLOTS - SLOT_WATCH0)
+#define CONFINE_MEMORY_FILES (SLOT_WATCH0 - SLOT_MEMORY0)
 
 /* The values of the calling thread; see kinds.h. */
 struct confine_own {
 	int own, listen, to, changed, epoll;
-	int watch[CONFINE_WATCHES];
+	int watch[CONFINE_WATCHES], memory[CONFINE_MEMORY_FILES];
 };
 
 #define CONFINE_OWN_NONE                                                                                               \
 	{                                                                                                              \
-		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 }             \
+		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 },            \
+		.memory = {                                                                                            \
+			-1,                                                                                            \
+			-1                                                                                             \
+		}                                                                                                      \
 	}
 
 /*

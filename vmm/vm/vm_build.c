@@ -66,6 +66,8 @@ static int vm_confine_io(void *ctx, enum loop_thread which)
 
 	own.own = loop_ring_fd(vm->io);
 	own.epoll = loop_epoll_fd(vm->io);
+	for (unsigned i = 0; i < CONFINE_MEMORY_FILES; i++)
+		own.memory[i] = loop_memory_fd(vm->io, i);
 	if (own.own >= 0)
 		return vm_confine_loop(vm, THREAD_IO, &own);
 	own.own = loop_done_fd(vm->io);
