@@ -241,6 +241,11 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 	return 0;
 }
 
+bool blk_has_lost(struct virtio_dev *dev)
+{
+	return atomic_load(&to_blk(dev)->lost);
+}
+
 void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,
 		    const struct ratelimit_params *ops)
 {

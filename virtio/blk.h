@@ -42,6 +42,12 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 int blk_update(struct virtio_dev *dev, const char *path, struct err *e);
 
 /*
+ * Whether a write to its layer has failed. The guest may not know: Linux reports an I/O error to a program that syncs, and
+ * there is no need to sync what is lost in any case. Any thread.
+ */
+bool blk_has_lost(struct virtio_dev *dev);
+
+/*
  * Changes the limits of a drive (throttle_set). Any thread but the loop's.
  */
 void blk_set_limits(struct virtio_dev *dev, const struct ratelimit_params *bandwidth,

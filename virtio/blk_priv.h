@@ -6,6 +6,7 @@
 #define MF_VIRTIO_BLK_PRIV_H
 
 #include <linux/virtio_blk.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -77,6 +78,7 @@ struct blk {
 	const struct blk_backend *backend;
 	void *store; /* backend's */
 	bool read_only, sync, active, paused;
+	atomic_bool lost;		     /* a write has failed, to a layer that nobody checks */
 	bool sync_failed;		     /* data of the guest is lost: every FLUSH fails until a reset */
 	uint64_t turn;			     /* of the loop, */
 	uint32_t turn_left;		     /* in which so many bytes may still be started */

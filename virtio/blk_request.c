@@ -87,6 +87,8 @@ static void blk_warn(struct blk *b, const struct blk_slot *slot, int res)
 			       slot->type == VIRTIO_BLK_T_OUT ? FAULT_WRITE :
 								FAULT_READ;
 
+	if (fault != FAULT_READ && slot->type != VIRTIO_BLK_T_DISCARD && b->backend->keeps_image)
+		atomic_store(&b->lost, true);
 	log_at(blk_level(b, fault), "drive '%s': %s at byte %" PRIu64 ": %s; continuing, the guest sees an I/O error",
 	       b->dev.id, verb[fault], slot->offset, res == -ENODATA ? "end of file" : loop_strerror(res));
 }

@@ -143,6 +143,33 @@ static void test_failed_write_shows_the_image(void **state)
 	assert_int_equal(data(f, 0)[0], 6);
 }
 
+/* What the guest believes to be written is not there. A read or a discard that fails loses nothing. */
+static void test_loss(void **state)
+{
+	struct fix *f = *state;
+
+	request(f, 0, VIRTIO_BLK_T_IN, 5, 512);
+	kick(f);
+	mock_complete(0, -EIO);
+	assert_int_equal(trim(f, VIRTIO_BLK_T_DISCARD, 30, 1, 0, -EIO), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(now(f, VIRTIO_BLK_T_OUT, 3, 2), VIRTIO_BLK_S_OK);
+	assert_false(blk_has_lost(f->dev));
+	request(f, 0, VIRTIO_BLK_T_OUT, 5, 512);
+	kick(f);
+	mock_complete(0, -ENOSPC);
+	assert_true(blk_has_lost(f->dev));
+}
+
+static void test_lost_zeroes(void **state)
+{
+	struct fix *f = *state;
+
+	assert_int_equal(trim(f, VIRTIO_BLK_T_WRITE_ZEROES, 30, 1, 0, -EOPNOTSUPP), VIRTIO_BLK_S_UNSUPP);
+	assert_false(blk_has_lost(f->dev));
+	assert_int_equal(trim(f, VIRTIO_BLK_T_WRITE_ZEROES, 30, 1, 0, -EIO), VIRTIO_BLK_S_IOERR);
+	assert_true(blk_has_lost(f->dev));
+}
+
 static void test_trims_are_zeros(void **state)
 {
 	struct fix *f = *state;
@@ -312,6 +339,8 @@ int main(void)
 		T_WITH(test_reads_and_writes, setup_file),
 		T_WITH(test_odd_descriptors, setup_overlay),
 		T_WITH(test_failed_write_shows_the_image, setup_overlay),
+		T_WITH(test_loss, setup_overlay),
+		T_WITH(test_lost_zeroes, setup_overlay),
 		T_WITH(test_trims_are_zeros, setup_overlay),
 		T_WITH(test_full, setup_small),
 		T_WITH(test_reset_keeps_the_count, setup_small),

@@ -24,6 +24,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
 #include "virtio/vsock.h"
@@ -129,6 +130,8 @@ static void vm_close(struct vm *vm)
 	console_scan(&vm->scan, "\n", 1); /* its last line may have no end */
 	if (vm->vsock_loop)
 		loop_stop(vm->vsock_loop);
+	for (unsigned i = 0; vm->guest && i < vm->config->num_drives && i < vm->num_devs; i++)
+		vm->outcome.lost = vm->outcome.lost || blk_has_lost(vm->dev[i]);
 	for (unsigned i = 0; i < vm->num_devs; i++) {
 		mmio_free(vm->transport[i]);
 		vm->dev[i]->ops->free(vm->dev[i]);
