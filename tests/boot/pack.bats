@@ -317,6 +317,13 @@ for i in range(30):
 		'[True, False]'
 }
 
+@test "pack: an image is on the disk before it gets its name" {
+	command -v strace > /dev/null || skip "no strace here"
+	strace -f -qq -y -e trace=fdatasync,fsync,renameat,renameat2,rename -o trace "$MAYFLY" run -k "$GUESTS/hello.elf" \
+		-v dir:/in -- true < /dev/null || true
+	assert_regex "$(< trace)" "sync\([0-9]+<[^>]*\.erofs\.[0-9.]+>\) += 0.*rename.*\.erofs"
+}
+
 @test "cache: it keeps to its size: the image that was not used for longest goes" {
 	local i
 	for i in 1 2 3 4; do

@@ -370,6 +370,11 @@ int image_cache_end(const struct image_cache *c, struct image_cache_part *part, 
 
 	if (part->fd < 0)
 		return 0;
+	/* A crash of the host must not leave an image with zeros by this name, which the next run would take. */
+	if (source && fdatasync(part->fd) < 0) {
+		r = err_sys(e, "write '%s'", part->path);
+		source = NULL;
+	}
 	if (!source || renameat(AT_FDCWD, part->path, c->fd, part->name) < 0) {
 		if (source)
 			r = err_sys(e, "rename '%s'", part->path);
