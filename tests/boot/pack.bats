@@ -317,6 +317,43 @@ for i in range(30):
 		'[True, False]'
 }
 
+@test "pack: compressed archives" {
+	command -v sqfstar > /dev/null || skip "no sqfstar here"
+	local way name
+	for way in gzip:tar.gz gzip:tgz xz:tar.xz zstd:tar.zst bzip2:tar.bz2; do
+		name=root.${way#*:}
+		command -v "${way%:*}" > /dev/null || continue
+		tar -C dir -c ./file | "${way%:*}" -c > "$name"
+		pack "$name"
+		assert_equal "$(unsquashfs -cat "$(last_image)" file)" one
+		"$MAYFLY" cache prune > /dev/null
+	done
+	head -c 100 root.tar.gz > part.tar.gz
+	refused "archive 'part.tar.gz'.*gzip" -r part.tar.gz
+	echo text | gzip > text.tar.gz
+	refused "archive 'text.tar.gz'.*sqfstar" -r text.tar.gz
+	assert_equal "$(count_images '*.squashfs*')" 0
+	without_programs "apt install gzip" -r root.tar.gz
+	cp root.tar.gz root.gz
+	refused "'root.gz'.*gzip" -r root.gz
+	# Whoever reads it ends first.
+	stand_in sqfstar <<< 'echo no >&2; exit 1'
+	refused "sqfstar.*no" -r root.tgz
+}
+
+@test "pack: an archive that is being packed when mayfly is killed leaves no process" {
+	stand_in gzip <<- END
+		echo \$\$ > "$PWD/feeder"
+		while :; do sleep 0.1; done
+	END
+	tar -C dir -c ./file | /bin/gzip > root.tar.gz
+	start_mayfly run -k "$GUESTS/hello.elf" -r root.tar.gz -- true
+	wait_for test -s feeder
+	kill -KILL "$pid"
+	wait_for has_ended "$pid"
+	wait_for has_ended "$(< feeder)"
+}
+
 @test "pack: an image is on the disk before it gets its name" {
 	command -v strace > /dev/null || skip "no strace here"
 	strace -f -qq -y -e trace=fdatasync,fsync,renameat,renameat2,rename -o trace "$MAYFLY" run -k "$GUESTS/hello.elf" \

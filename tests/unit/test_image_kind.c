@@ -7,8 +7,10 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -64,6 +66,45 @@ static void test_named(void **state)
 	}
 }
 
+/* A compressed file is an archive if its name says so. */
+static void test_compressed(void **state)
+{
+	static const struct {
+		const char *name, *magic, *program; /* NULL: it is no archive */
+	} cases[] = {
+		{ "root.tar.gz", "\x1f\x8b", "gzip" },
+		{ "a.b.tgz", "\x1f\x8b", "gzip" },
+		{ "root.tar.xz", "\xfd\x37zXZ", "xz" },
+		{ "root.tar.zst", "\x28\xb5\x2f\xfd", "zstd" },
+		{ "root.tbz2", "BZh", "bzip2" },
+		{ "disk.raw.gz", "\x1f\x8b", NULL },
+		{ "tgz", "\x1f\x8b", NULL },
+		{ "dir.tgz/disk", "\x1f\x8b", NULL },
+	};
+	char dir[] = "/tmp/mayfly-kind-XXXXXX";
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	assert_int_equal(mkdir("dir.tgz", 0700), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(cases); i++) {
+		MF_CLOSE int fd = open(cases[i].name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		const char *package = NULL, *program;
+
+		assert_true(write(fd, cases[i].magic, strlen(cases[i].magic) + 1) >
+			    0); /* the NUL is of the magic of xz */
+		program = image_kind_decompressor(fd, &package);
+		assert_int_equal(image_kind_look(cases[i].name, &e), cases[i].program ? IMAGE_USE_TAR : IMAGE_USE_NONE);
+		assert_non_null(package);
+		if (cases[i].program)
+			assert_string_equal(program, cases[i].program);
+		assert_int_equal(unlink(cases[i].name), 0);
+	}
+	assert_int_equal(rmdir("dir.tgz"), 0);
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 /* A partition table has a partition; a boot sector alone is that of a file system. */
 static void test_partition_table(void **state)
 {
@@ -90,9 +131,8 @@ static void test_no_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_file_systems),
-		cmocka_unit_test(test_named),
-		cmocka_unit_test(test_partition_table),
+		cmocka_unit_test(test_file_systems), cmocka_unit_test(test_named),
+		cmocka_unit_test(test_compressed),   cmocka_unit_test(test_partition_table),
 		cmocka_unit_test(test_no_file),
 	};
 

@@ -19,7 +19,6 @@
 
 #define MOUNTED "mayfly's init mounts ext4, erofs and squashfs"
 #define CONVERT "convert it: qemu-img convert -O raw", " disk.raw"
-#define DECOMPRESS(program) "decompress it: " program, ""
 #define LOSETUP "give one partition of it: losetup -P --show -f"
 #define EACH " makes a device of each"
 
@@ -44,18 +43,22 @@ static const struct kind {
 	{ 0x40, 4, "\x7f\x10\xda\xbe", IMAGE_USE_NONE, "a VDI image", CONVERT },
 	{ 0, 8, "vhdxfile", IMAGE_USE_NONE, "a VHDX image", CONVERT },
 	{ 0, 8, "conectix", IMAGE_USE_NONE, "a VHD image", CONVERT },
-	{ 0, 2, "\x1f\x8b", IMAGE_USE_NONE, "compressed by gzip", DECOMPRESS("gzip -d") },
-	{ 0, 6,
-	  "\xfd"
-	  "7zXZ",
-	  IMAGE_USE_NONE, "compressed by xz", DECOMPRESS("xz -d") },
-	{ 0, 4, "\x28\xb5\x2f\xfd", IMAGE_USE_NONE, "compressed by zstd", DECOMPRESS("zstd -d") },
-	{ 0, 3, "BZh", IMAGE_USE_NONE, "compressed by bzip2", DECOMPRESS("bzip2 -d") },
 	{ 0, 4, "PK\3\4", IMAGE_USE_NONE, "a zip archive", "give a directory with its files: unzip -d DIR", "" },
 	{ 0, 6, "070701", IMAGE_USE_NONE, "a cpio archive", "give it as an initrd: -i", "" },
 	{ 0x8001, 5, "CD001", IMAGE_USE_NONE, "an ISO 9660 image", "give a directory with its files: bsdtar -C DIR -xf",
 	  "" },
 	{ 512, 8, "EFI PART", IMAGE_USE_NONE, "a disk with a partition table (GPT)", LOSETUP, EACH },
+};
+
+static const struct compression {
+	const char *magic;
+	unsigned len;
+	const char *program, *package;
+} compressions[] = {
+	{ "\x1f\x8b", 2, "gzip", "gzip" },
+	{ "\xfd\x37zXZ", 6, "xz", "xz-utils" },
+	{ "\x28\xb5\x2f\xfd", 4, "zstd", "zstd" },
+	{ "BZh", 3, "bzip2", "bzip2" },
 };
 
 static const struct kind mbr_kind = {
@@ -86,10 +89,46 @@ static const struct kind *find_kind(const uint8_t *head, size_t len)
 	return len >= 512 && has_mbr(head) ? &mbr_kind : NULL;
 }
 
+static const struct compression *find_compression(const uint8_t *head, size_t len)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(compressions); i++)
+		if (compressions[i].len <= len && !memcmp(head, compressions[i].magic, compressions[i].len))
+			return &compressions[i];
+	return NULL;
+}
+
+/* As tar(1) names them: NAME.tar.gz, NAME.tgz and so on. */
+static bool is_archive_name(const char *path)
+{
+	static const char *const suffixes[] = { ".tgz", ".txz", ".tzst", ".tbz2", ".tbz" };
+	const char *name = strrchr(path, '/'), *suffix;
+
+	name = name ? name + 1 : path;
+	if (strstr(name, ".tar."))
+		return true;
+	suffix = strrchr(name, '.');
+	for (size_t i = 0; suffix && i < MF_ARRAY_SIZE(suffixes); i++)
+		if (!strcmp(suffix, suffixes[i]))
+			return true;
+	return false;
+}
+
+const char *image_kind_decompressor(int fd, const char **ret_package)
+{
+	uint8_t head[8];
+	ssize_t len = fdio_pread(fd, head, sizeof(head), 0);
+	const struct compression *c = len > 0 ? find_compression(head, (size_t)len) : NULL;
+
+	if (c)
+		*ret_package = c->package;
+	return c ? c->program : NULL;
+}
+
 enum image_use image_kind_look(const char *path, struct err *e)
 {
 	MF_FREE uint8_t *head = malloc(HEAD_BYTES);
 	MF_CLOSE int fd = -1;
+	const struct compression *compression;
 	const struct kind *kind;
 	struct stat st;
 	ssize_t len;
@@ -100,6 +139,16 @@ enum image_use image_kind_look(const char *path, struct err *e)
 	len = fd < 0 ? -1 : fdio_pread(fd, head, HEAD_BYTES, 0);
 	if (len < 0)
 		return IMAGE_USE_UNKNOWN;
+	compression = find_compression(head, (size_t)len);
+	if (compression && is_archive_name(path))
+		return IMAGE_USE_TAR;
+	if (compression) {
+		err_set(e, -EINVAL,
+			"'%s' is compressed by %s; decompress it: %s -d '%s' (an archive needs a name such as "
+			"ROOT.tar.gz)",
+			path, compression->program, compression->program, path);
+		return IMAGE_USE_NONE;
+	}
 	kind = find_kind(head, (size_t)len);
 	if (!kind) {
 		err_set(e, -EINVAL,

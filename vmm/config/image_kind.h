@@ -21,4 +21,7 @@ enum image_use {
  */
 enum image_use image_kind_look(const char *path, struct err *e);
 
+/* The program that decompresses the file at fd by -dc, and the package that has it; NULL: it is not compressed. */
+const char *image_kind_decompressor(int fd, const char **ret_package);
+
 #endif

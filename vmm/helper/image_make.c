@@ -2,6 +2,7 @@
 #include "vmm/helper/image_make.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -30,7 +31,7 @@ static void say(const struct image_make *m, uint64_t done, bool end, bool *said)
 {
 	bool terminal = isatty(STDERR_FILENO) == 1;
 
-	if (!log_enabled(LOG_LEVEL_WARN))
+	if (!m->files || !log_enabled(LOG_LEVEL_WARN))
 		return;
 	if (terminal && *said)
 		fprintf(stderr, "\r\033[K");
@@ -43,63 +44,116 @@ static void say(const struct image_make *m, uint64_t done, bool end, bool *said)
 	*said = true;
 }
 
-/* Waits for the program's end, and says how far it is. */
-static int wait_saying(const struct image_make *m, pid_t pid, int part_fd, struct err *e)
+/* Waits for the program's end, and says how far it is: *said. */
+static int wait_saying(const struct image_make *m, pid_t pid, int part_fd, bool *said, struct err *e)
 {
 	MF_CLOSE int pidfd = pidfd_open(pid, 0); /* -1, before Linux 5.3: nothing is said until the end */
 	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
 	int wait_ms = SAY_MS, r;
-	bool said = false;
 	struct stat st;
 
 	while (pidfd >= 0 && (r = poll(&poll_fd, 1, wait_ms)) <= 0) {
 		if (r < 0)
 			continue; /* a signal: its handler has seen to it */
 		if (fstat(part_fd, &st) == 0)
-			say(m, (uint64_t)st.st_blocks * 512, false, &said);
+			say(m, (uint64_t)st.st_blocks * 512, false, said);
 		wait_ms = isatty(STDERR_FILENO) == 1 ? SHOW_MS : -1;
 	}
-	r = spawn_wait(pid, m->argv[0], e);
-	if (r == 0 || said)
-		say(m, m->bytes, true, &said);
-	return r;
+	return spawn_wait(pid, m->argv[0], e);
 }
 
-/* The last words of the program, in place of its status. */
-static int quote(const char *name, const struct image_cache *cache, int said_fd, struct err *e)
+static void close_file(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+struct program {
+	const char *name;
+	pid_t pid; /* 0: none */
+	int said;  /* a file, or -1 */
+};
+
+/* in, out: -1 is /dev/null. */
+static int start(struct program *p, const char *const argv[], int in, int out, const char *package, struct err *e)
+{
+	const int fd[SPAWN_FDS] = { in, out, memfd_create("mayfly-said", MFD_CLOEXEC), -1 };
+
+	p->name = argv[0];
+	p->said = fd[2];
+	p->pid = 0;
+	if (p->said < 0)
+		return err_sys(e, "make a file for what %s says", argv[0]);
+	p->pid = spawn_start(argv, fd, SIGKILL, package, e);
+	return p->pid < 0 ? (p->pid = 0, e->code) : 0;
+}
+
+/* Its last words, in place of its status. Returns false if there are none. */
+static bool quote(const struct program *p, const struct image_cache *cache, struct err *e)
 {
 	static const char *const skip[] = { "usage", " ", "\t", "Available", NULL };
 	char said[SAID_MAX];
-	ssize_t len = fdio_pread(said_fd, said, sizeof(said) - 1, 0);
+	ssize_t len = fdio_pread(p->said, said, sizeof(said) - 1, 0);
 
 	if (len <= 0)
-		return err_wrap(e, "pack it");
+		return false;
 	said[len] = '\0';
-	return err_set(e, -ECHILD, "%s has failed: %s (its image would be in '%s')", name, spawn_last_line(said, skip),
-		       cache->path);
+	err_set(e, -ECHILD, "%s has failed: %s (its image would be in '%s')", p->name, spawn_last_line(said, skip),
+		cache->path);
+	return true;
 }
 
-/* Runs the program, which writes to part. */
-static int run_program(const struct image_make *m, struct image_cache_part *part, struct err *e)
+/* Starts both programs, or the only one. A feeder without a reader ends by SIGPIPE. */
+static int start_all(const struct image_make *m, struct program *maker, struct program *feeder, const char *part,
+		     struct err *e)
 {
-	MF_CLOSE int said = memfd_create("mayfly-said", MFD_CLOEXEC);
-	const int fd[SPAWN_FDS] = { m->stdin_fd, -1, said, -1 };
-	pid_t pid;
-	int r;
+	int r = 0, in = m->stdin_fd, ends[2] = { -1, -1 };
 
-	if (said < 0)
-		return err_sys(e, "make a file for what %s says", m->argv[0]);
+	if (m->feeder) {
+		r = pipe2(ends, O_CLOEXEC) < 0 ? err_sys(e, "make a pipe") :
+						 start(feeder, m->feeder, in, ends[1], m->feeder_package, e);
+		in = ends[0];
+	}
+	if (r == 0) {
+		ending_hold(true);
+		r = start(maker, m->argv, in, -1, m->package, e);
+		ending_child(maker->pid, part);
+		ending_hold(false);
+	}
+	close_file(ends[0]);
+	close_file(ends[1]);
+	return r;
+}
+
+/* Runs the programs, of which the last writes to part. */
+static int run_programs(const struct image_make *m, struct image_cache_part *part, struct err *e)
+{
+	struct program maker = { .said = -1 }, feeder = { .said = -1 };
+	struct err feeder_e;
+	bool said = false;
+	int r, fed = 0;
+
 	log_info("packing '%s'", m->source);
 	notify_status("packing a directory");
-	ending_hold(true);
-	pid = spawn_start(m->argv, fd, SIGKILL, m->package, e);
-	ending_child(MF_MAX(pid, 0), part->path);
-	ending_hold(false);
-	if (pid < 0)
-		return pid;
-	r = wait_saying(m, pid, part->fd, e);
-	ending_child(0, part->path);
-	return r == -ECHILD ? quote(m->argv[0], m->cache, said, e) : r;
+	r = start_all(m, &maker, &feeder, part->path, e);
+	if (maker.pid) {
+		r = wait_saying(m, maker.pid, part->fd, &said, e);
+		ending_child(0, part->path);
+		if (r == -ECHILD && !quote(&maker, m->cache, e))
+			r = err_wrap(e, "pack it");
+	}
+	if (feeder.pid)
+		fed = spawn_wait(feeder.pid, feeder.name, &feeder_e);
+	/* If the feeder fails by itself, the other one's complaint is a consequence. */
+	if (fed < 0 && (quote(&feeder, m->cache, &feeder_e) || r == 0)) {
+		*e = feeder_e;
+		r = e->code;
+	}
+	if (r == 0 || said)
+		say(m, m->bytes, true, &said);
+	close_file(maker.said);
+	close_file(feeder.said);
+	return r;
 }
 
 int image_make(const struct image_make *m, const char *name, struct err *e)
@@ -111,7 +165,7 @@ int image_make(const struct image_make *m, const char *name, struct err *e)
 	if (r < 0)
 		return r;
 	*m->out = part.path;
-	r = run_program(m, &part, e);
+	r = run_programs(m, &part, e);
 	ending_hold(true); /* the handlers know part.path */
 	ending_child(0, NULL);
 	if (r == 0)

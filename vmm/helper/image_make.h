@@ -13,14 +13,17 @@ struct image_make {
 	const char *source;    /* and as the cache's list has it */
 	uint64_t files, bytes; /* that are packed */
 	const char **argv;     /* of the program that writes the image, */
-	const char **out;      /* the one of them that becomes the file to write to, */
-	int stdin_fd;	       /* and what it reads, or -1 */
+	const char **out;      /* and the one of them that becomes the file to write to */
 	const char *package;   /* to install if it is missing */
+	/* Of a program whose output is the other's input, or NULL: */
+	const char *const *feeder;
+	const char *feeder_package;
+	int stdin_fd; /* of the first program, or -1 */
 };
 
 /*
- * Makes the image of that name, and puts it into the cache. Says on stderr that it packs: if that takes long meanwhile, else
- * at the end. Returns 0 or -errno with e set: -ECHILD if the program has failed, with its last line. Main thread, before the
+ * Makes the image of that name, and puts it into the cache. Says on stderr that it packs, if there are files: if that takes
+ * long meanwhile, else at the end. Returns 0 or -errno with e set: -ECHILD if a program has failed, with its last line. Main thread, before the
  * process has others.
  */
 int image_make(const struct image_make *m, const char *name, struct err *e);

@@ -22,6 +22,7 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/config/image_kind.h"
 #include "vmm/helper/image_cache.h"
 #include "vmm/helper/image_make.h"
 #include "vmm/helper/tree.h"
@@ -186,6 +187,7 @@ static int pack_tar(const struct pack *p, struct err *e)
 	/* sqfstar 4.5.1 takes nothing of the root from the archive, and makes it the caller's, whatever -root-uid says. */
 	const char *argv[ARGS_MAX] = { "sqfstar", "-quiet", "-no-progress", "-force", "-root-mode", "755" };
 	const int flags = O_RDONLY | (p->drive->direct ? O_DIRECT : 0);
+	const char *feeder[] = { NULL, "-dc", NULL };
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	char name[IMAGE_KEY_TEXT_MAX];
 	struct image_key key;
@@ -203,6 +205,9 @@ static int pack_tar(const struct pack *p, struct err *e)
 		return err_sys(e, "open it");
 	m.bytes = (uint64_t)st.st_size;
 	m.stdin_fd = tar;
+	feeder[0] = image_kind_decompressor(tar, &m.feeder_package);
+	if (feeder[0])
+		m.feeder = feeder;
 	image_key_begin(&key, p->source, p->options);
 	image_key_add(&key, &(uint64_t[]){ st.st_dev, st.st_ino, m.bytes }, 3 * sizeof(uint64_t));
 	image_key_add(&key, &st.st_mtim, sizeof(st.st_mtim));
