@@ -166,9 +166,9 @@ extern const struct config_type config_type_jail, config_type_ids, config_type_m
 extern const struct config_type config_type_args, config_type_env, config_type_tty;
 
 typedef int config_check_text(const char *text, const struct config_field *f, struct err *e);
-config_check_text config_check_not_empty, config_check_id, config_check_serial, config_check_mount, config_check_ip,
-	config_check_ip6, config_check_ipv4, config_check_ipv6, config_check_address, config_check_domain,
-	config_check_add_host, config_check_publish, config_check_vsock_path, config_check_cpu_max,
+config_check_text config_check_not_empty, config_check_id, config_check_name, config_check_serial, config_check_mount,
+	config_check_ip, config_check_ip6, config_check_ipv4, config_check_ipv6, config_check_address,
+	config_check_domain, config_check_add_host, config_check_publish, config_check_vsock_path, config_check_cpu_max,
 	config_check_workdir, config_check_user, config_check_control;
 
 #endif

@@ -14,6 +14,7 @@
 #define TEXT(max_len, checker) .max = (max_len), .check = (checker)
 #define PATH TEXT(CONFIG_PATH_MAX, config_check_not_empty)
 #define ID TEXT(CONFIG_ID_MAX, config_check_id)
+#define NAME TEXT(CONFIG_ID_MAX, config_check_name)
 #define ROOT(member) AT(struct config, member)
 #define DRIVE(member) AT(struct config_drive, member)
 #define NET(member) AT(struct config_net, member)
@@ -59,7 +60,7 @@ const struct config_field config_fields[] = {
 	{ "artifact_max", &config_type_size, ROOT(artifact_max), .flags = CONFIG_SPARSE },
 	{ "timeout", &config_type_duration, ROOT(timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
 	{ "boot_timeout", &config_type_duration, ROOT(boot_timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
-	{ "name", &config_type_text, ROOT(name), ID },
+	{ "name", &config_type_text, ROOT(name), NAME },
 	{ "dns", &config_type_texts, ROOT(dns), .check = config_check_address },
 	{ "dns_search", &config_type_texts, ROOT(dns_search), .check = config_check_domain },
 	{ "add_host", &config_type_texts, ROOT(add_host), .check = config_check_add_host },
@@ -162,7 +163,7 @@ const struct config_field config_vsock_fields[] = {
 const struct config_field config_jail_fields[] = {
 	{ "strict", &config_type_bool, JAIL(strict), .spec = "strict",
 	  .help = "whether a protection that is unavailable is an error; default: false" },
-	{ "id", &config_type_text, JAIL(id), ID, .spec = "id",
+	{ "id", &config_type_text, JAIL(id), NAME, .spec = "id",
 	  .help = "the name of its control group; default: derived from the process id" },
 	{ "uid", &config_type_ids, JAIL(uid), .spec = "uid",
 	  .help = "the user that it runs as, or a range FIRST-LAST with one user for each VM; for root only; "

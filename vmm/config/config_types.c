@@ -69,6 +69,18 @@ int config_check_id(const char *text, const struct config_field *f, struct err *
 	return err_set(e, -EINVAL, "must be 1 to %d letters, digits, '_' or '-'", (int)f->max);
 }
 
+int config_check_name(const char *text, const struct config_field *f, struct err *e)
+{
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.";
+	size_t len = strlen(text);
+
+	if (len >= 1 && len <= f->max && strspn(text, allowed) == len && *text != '.' && *text != '-')
+		return 0;
+	return err_set(e, -EINVAL,
+		       "must be 1 to %d letters, digits, '_', '-' or '.', and begin with none of the last two",
+		       (int)f->max);
+}
+
 bool config_print_text(const void *object, const struct config_field *f, json_t *to)
 {
 	char *const *text = config_at(object, f);
