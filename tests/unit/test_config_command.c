@@ -93,11 +93,11 @@ static void test_refused(void **state)
 	refuses("boot_timeout", "never", time);
 	refuses("timeout", "25d", time);
 	refuses("timeout", "1000h", time);
-	refuses("name", "a/b", "must be 1 to 63");
-	refuses("name", ".", "must be 1 to 63");
-	refuses("name", ".a", "must be 1 to 63");
-	refuses("name", "-a", "must be 1 to 63");
-	refuses("name", "", "must be 1 to 63");
+	refuses("name", "a/b", "must be 1 to 63 letters, digits, '_', '-' or '.', and begin with none of the last two");
+	refuses("name", ".", "must be 1 to 63 letters, digits, '_', '-' or '.', and begin with none of the last two");
+	refuses("name", ".a", "must be 1 to 63 letters, digits, '_', '-' or '.', and begin with none of the last two");
+	refuses("name", "-a", "must be 1 to 63 letters, digits, '_', '-' or '.', and begin with none of the last two");
+	refuses("name", "", "must be 1 to 63 letters, digits, '_', '-' or '.', and begin with none of the last two");
 	accepts("name", "web.1-a_b..c");
 	refuses("tty", "yes", "must be true or false");
 }

@@ -57,19 +57,17 @@ int vms_parse(const struct cli_usage *usage, void *target, int argc, char **argv
 }
 
 /* Calls work for all records that are still good, and gives up those for which it fails. */
-static int work_all(int dir, struct record *list, unsigned num, vms_work *work, void *ctx)
+static void work_all(int dir, struct record *list, unsigned num, vms_work *work, void *ctx, int *ret_status)
 {
-	int status = STATUS_OK;
 	struct err e;
 
 	for (unsigned i = 0; i < num; i++) {
 		if (list[i].fd < 0 || work(dir, &list[i], ctx, &e) == 0)
 			continue;
 		err_wrap(&e, "'%s'", list[i].name);
-		status = report_err(&e);
+		*ret_status = report_err(&e);
 		record_done(&list[i]);
 	}
-	return status;
 }
 
 int vms_each(const struct vms *v, vms_work *begin, vms_work *finish, void *ctx)
@@ -85,9 +83,9 @@ int vms_each(const struct vms *v, vms_work *begin, vms_work *finish, void *ctx)
 			status = report_err(&e);
 	}
 	if (list && begin)
-		status = MF_MAX(work_all(dir, list, v->num, begin, ctx), status);
+		work_all(dir, list, v->num, begin, ctx, &status);
 	if (list)
-		status = MF_MAX(work_all(dir, list, v->num, finish, ctx), status);
+		work_all(dir, list, v->num, finish, ctx, &status);
 	else
 		status = STATUS_FAILED;
 	records_free(list, list ? v->num : 0);
