@@ -18,6 +18,7 @@
 struct err;
 struct net;
 struct net_backend;
+struct net_filter;
 
 /* Since Linux 6.2, and not in the headers of Debian 12. */
 #define NET_F_GUEST_USO4 54
@@ -48,6 +49,12 @@ struct net_backend_ops {
 
 	/* A driver uses the device, with these features. */
 	void (*start)(struct net_backend *b, uint64_t features);
+
+	/*
+	 * Whether the frame may leave; false: it is dropped. Before send, in the same turn. May replace
+	 * the first bytes of the frame in tx by a copy of its own. NULL: every frame may.
+	 */
+	bool (*admit)(struct net_backend *b, struct net_tx *tx);
 
 	/* Starts sending. False: nothing was started, the ring is full. Otherwise net_sent follows. */
 	bool (*send)(struct net_backend *b, struct net_tx *tx);
@@ -94,7 +101,10 @@ int net_tap_provide(const char *name, struct err *e);
  */
 int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e);
 
-/* The same for a stream socket. */
-int net_passt_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e);
+/*
+ * The same for a stream socket. filter decides about each frame of the guest (net_filter.h), and
+ * belongs to the backend from now on, even on failure; NULL: all pass.
+ */
+int net_passt_open(struct net_backend **ret, int fd, struct net_filter *filter, struct loop *loop, struct err *e);
 
 #endif

@@ -329,7 +329,7 @@ int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err 
 	int r;
 
 	if (is_stream_socket(fd))
-		return net_passt_open(ret, fd, loop, e);
+		return net_passt_open(ret, fd, NULL, loop, e);
 	if (ioctl(fd, TUNGETIFF, &req) < 0) {
 		r = errno == EBADF ? err_set(e, -EBADF, "fd %d is not open", fd) :
 				     err_set(e, -EINVAL, "fd %d is neither a tap nor a stream socket", fd);

@@ -2,8 +2,9 @@
  * virtio-net: frames from the guest; see net.c.
  *
  * The header is copied, checked against the negotiated features, and sent as checked
- * (net_check.c). The frame behind it goes from guest memory to the backend without a copy. A
- * frame that fails is dropped and counted, as networks do.
+ * (net_check.c). The frame behind it goes from guest memory to the backend without a copy, but
+ * for the bytes by which a backend decides whether it may leave. A frame that fails is dropped
+ * and counted, as networks do.
  */
 #include "virtio/iov.h"
 #include "virtio/mmio.h"
@@ -38,6 +39,11 @@ static enum net_next net_tx_begin(struct net *n)
 	if (!throttle_may(&n->throttle[NET_TX], tx->len)) {
 		virtq_unpop(&n->dev.vq[NET_TX], c);
 		return NEXT_STOP;
+	}
+	if (n->backend->ops->admit && !n->backend->ops->admit(n->backend, tx)) {
+		n->stats[NET_TX].dropped++;
+		net_tx_return(n, c->head);
+		return NEXT_MORE;
 	}
 	if (!n->backend->ops->send(n->backend, tx)) {
 		virtq_unpop(&n->dev.vq[NET_TX], c);

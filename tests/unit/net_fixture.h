@@ -34,6 +34,7 @@ struct fake {
 	unsigned num_sent;
 	bool full; /* the ring is */
 	unsigned starts, stops, frees, receives;
+	unsigned refuse; /* frames that may not leave: the next so many */
 	uint64_t features;
 };
 
@@ -72,6 +73,16 @@ static void fake_start(struct net_backend *b, uint64_t features)
 	(void)b;
 	fix->fake.features = features;
 	fix->fake.starts++;
+}
+
+static bool fake_admit(struct net_backend *b, struct net_tx *tx)
+{
+	(void)b;
+	assert_true(tx->len >= NET_FRAME_MIN);
+	if (fix->fake.refuse == 0)
+		return true;
+	fix->fake.refuse--;
+	return false;
 }
 
 static bool fake_send(struct net_backend *b, struct net_tx *tx)
@@ -118,6 +129,7 @@ static void fake_free(struct net_backend *b)
 static const struct net_backend_ops fake_ops = {
 	.tx_max = TX_MAX,
 	.start = fake_start,
+	.admit = fake_admit,
 	.send = fake_send,
 	.receive = fake_receive,
 	.stop = fake_stop,

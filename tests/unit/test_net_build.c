@@ -55,8 +55,9 @@ int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err 
 	return opened(ret, e);
 }
 
-int net_passt_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+int net_passt_open(struct net_backend **ret, int fd, struct net_filter *filter, struct loop *loop, struct err *e)
 {
+	(void)filter;
 	made.loop = loop;
 	snprintf(made.opened, sizeof(made.opened), "passt %d", fd);
 	return opened(ret, e);

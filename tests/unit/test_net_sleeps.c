@@ -78,7 +78,7 @@ static void setup(struct fix *f)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	f->host = pair[1];
 	f->loop = fixture_loop_new();
-	assert_int_equal(net_passt_open(&b, pair[0], f->loop, &e), 0);
+	assert_int_equal(net_passt_open(&b, pair[0], NULL, f->loop, &e), 0);
 	assert_int_equal(net_new(&f->dev, &params, b, f->loop, NULL, &e), 0);
 	fixture_loop_start(f->loop);
 	for (unsigned i = 0; i < 2; i++) {

@@ -39,6 +39,26 @@ static void test_send(void **state)
 	assert_int_equal(stats(f, NET_TX).bytes, 60);
 }
 
+/* A frame that the backend does not let out is counted, comes back, and costs the limit nothing. */
+static void test_refused(void **state)
+{
+	static const struct ratelimit_params one = { .size = 1, .refill_ms = 1000 };
+	struct fix *f = *state;
+
+	activate(f, 0);
+	net_set_limit(f->dev, NET_TX, &(const struct ratelimit_params){ 0 }, &one);
+	f->fake.refuse = 2;
+	for (unsigned i = 0; i < 3; i++)
+		transmit(f, i, &plain, 60);
+	kick(f, NET_TX);
+	assert_int_equal(drv_used_idx(&f->q[1]), 2);
+	assert_int_equal(drv_used_id(&f->q[1], 1), 1);
+	assert_int_equal(stats(f, NET_TX).dropped, 2);
+	assert_int_equal(f->fake.num_sent, 1);
+	sent(f, 0, 0);
+	assert_int_equal(stats(f, NET_TX).frames, 1);
+}
+
 /* Every length of chain around each bound, and each buffer comes back. */
 static void test_lengths(void **state)
 {
@@ -259,6 +279,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_send),
+		T(test_refused),
 		T(test_lengths),
 		T(test_nothing_leaks),
 		T(test_writable_buffer_breaks),

@@ -52,7 +52,7 @@ static int net_build_backend(struct net_backend **ret, const struct config_net *
 	case CONFIG_NET_FD:
 		return net_fd_open(ret, n->fd, loop, e);
 	case CONFIG_NET_USER:
-		return net_passt_open(ret, passt_fd, loop, e);
+		return net_passt_open(ret, passt_fd, NULL, loop, e);
 	case CONFIG_NET_UNSET:
 		break;
 	}
