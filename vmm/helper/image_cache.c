@@ -23,7 +23,7 @@
 #define PART_TRIES 100
 
 /* The kinds of cached images; templates and snapshots will be others. */
-static const char *const kinds[] = { ".erofs", ".squashfs" };
+static const char *const kinds[] = { ".erofs", ".squashfs", ".ext4" };
 
 /* Keys. */
 

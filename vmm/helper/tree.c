@@ -117,7 +117,7 @@ static bool looks_readable(const struct statx *st)
 }
 
 /* Adds up the holes of the file at fd. */
-static int count_holes(struct tree *t, int fd, uint64_t size, struct err *e)
+static void count_holes(struct tree *t, int fd, uint64_t size)
 {
 	uint64_t data = 0;
 	off_t at = 0, start;
@@ -125,16 +125,10 @@ static int count_holes(struct tree *t, int fd, uint64_t size, struct err *e)
 	for (unsigned i = 0; i < EXTENTS_MAX && (start = lseek(fd, at, SEEK_DATA)) >= 0; i++) {
 		at = lseek(fd, start, SEEK_HOLE);
 		if (at < 0)
-			return 0; /* it has become smaller */
+			return; /* it has become smaller */
 		data += (uint64_t)(at - start);
 	}
 	t->holes += data < size ? size - data : 0;
-	if (t->holes > TREE_HOLES_MAX)
-		return err_set(e, -EFBIG,
-			       "'%s' in it is a sparse file of %llu GiB: mkfs.erofs would read all of it; move it out of "
-			       "the directory",
-			       relative(t), (unsigned long long)(size / GIB));
-	return 0;
 }
 
 static int look_into_file(struct tree *t, int dir, const char *name, const struct statx *st, struct err *e)
@@ -148,7 +142,9 @@ static int look_into_file(struct tree *t, int dir, const char *name, const struc
 	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : refuse(t, e);
-	return sparse ? count_holes(t, fd, st->stx_size, e) : 0;
+	if (sparse)
+		count_holes(t, fd, st->stx_size);
+	return 0;
 }
 
 static int leave_out(struct tree *t, struct err *e)

@@ -14,7 +14,6 @@ struct err;
 
 #define TREE_LEFT_OUT_MAX 256
 #define TREE_NAME_MAX (NAME_MAX - 1) /* bytes of a name, which erofs-utils 1.5 can pack */
-#define TREE_HOLES_MAX (64 * GIB)    /* of all files: erofs-utils 1.5 reads them, 0.3 GB in a second */
 
 /* Names are relative to the directory. */
 struct tree {

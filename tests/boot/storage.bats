@@ -1,0 +1,43 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
+# Where a guest's changes go, in real guests: memory, a disk of the host, and directories for overlays of the guest.
+
+load helper
+
+setup() {
+	# shellcheck disable=SC2034 # end_test uses it
+	started=()
+	cd "$BATS_TEST_TMPDIR" || return 1
+	export XDG_CACHE_HOME=$PWD/cache TMPDIR=$PWD
+	mkdir -p root/{bin,proc,tmp,srv} dir
+	cp "$(command -v busybox)" root/bin/busybox
+	local name
+	for name in sh mkdir mount umount cat df dd rm ls stat sync tail; do
+		ln -s busybox "root/bin/$name"
+	done
+	echo data > dir/file
+}
+
+teardown() {
+	end_test
+	! mountpoint -q "$BATS_TEST_TMPDIR/small" || umount -l "$BATS_TEST_TMPDIR/small"
+}
+
+# In a guest with root/ as its root: OPTION... -- SHELL WORDS
+with_root() {
+	local options=()
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	run_mayfly run -k "$KERNEL" -r root "${options[@]}" -- sh -c "$2"
+}
+
+@test "storage: large holes are read as zeros" {
+	mkdir root/log
+	truncate -s 400G root/log/lastlog
+	printf data | dd of=root/log/lastlog bs=1 seek=300G conv=notrunc status=none
+	with_root -- 'stat -c %s /log/lastlog; dd if=/log/lastlog bs=4 skip=$((300 << 28)) count=1 2> /dev/null; echo x > /log/new; cat /log/new'
+	assert_equal "$status:$output" $'0:429496729600\ndatax'
+}
