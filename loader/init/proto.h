@@ -20,6 +20,7 @@
  *	m*OPTIONS:PATH	a tmpfs with these mount options, mounted at PATH of the root
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
+ *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
  *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
  *			in it begin with the last component of PATH ("." for "/"). If PATH does not exist, nothing is sent
@@ -58,6 +59,8 @@
 #define INIT_PATH "/.mayfly/init"
 #define INIT_BOOT_PATH "/.mayfly/boot"
 #define INIT_COMMAND_PATH "/.mayfly/command"
+
+#define INIT_FILE_NAME "file"
 
 #define INIT_CONTROL_PORT 0x6d660000U
 #define INIT_ARTIFACT_PORT 0x6d670000U

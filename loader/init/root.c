@@ -45,22 +45,27 @@ bool root_is_ephemeral(void)
 	return root_ephemeral;
 }
 
-int root_make_path(const char *path)
+/* Makes the directories that the first len bytes of a path name. */
+static int root_make_directories(const char *path, size_t len)
 {
 	char part[PATH_BYTES];
-	size_t len = strlen(path);
 	int ret = 0;
 
 	if (len >= sizeof(part))
 		return -ENAMETOOLONG;
 	for (size_t i = 1; i <= len; i++) {
-		if (path[i] != '/' && path[i] != '\0')
+		if (path[i] != '/' && i < len)
 			continue;
 		memcpy(part, path, i);
 		part[i] = '\0';
 		ret = mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
 	}
 	return ret;
+}
+
+int root_make_path(const char *path)
+{
+	return root_make_directories(path, strlen(path));
 }
 
 /* The kernel finds drives before it starts init, but for those whose driver takes its time. */
@@ -151,16 +156,25 @@ static struct text root_new_name(const char *suffix)
 	return name;
 }
 
-/* Mounts a layer in memory over the directory lower, at a place. In root_memory. 0 or -errno. */
+/* A new directory that looks like another one. 0 or -errno. */
+static int root_make_like(const char *path, const char *model)
+{
+	struct stat stat;
+
+	return lstat(model, &stat) < 0 || mkdir(path, 0755) < 0 || chown(path, stat.st_uid, stat.st_gid) < 0 ||
+			       chmod(path, stat.st_mode & 07777) < 0 ?
+		       -errno :
+		       0;
+}
+
+/* Mounts a layer over the directory lower, at a place. The layer is in the working directory. 0 or -errno. */
 static int root_mount_overlay(const char *lower, const char *at, unsigned long flags)
 {
 	struct text upper = root_new_name(".upper"), work = root_new_name(".work"), options = { 0 };
-	struct stat stat;
+	int ret = root_make_like(upper.s, lower);
 
-	/* Its root is seen as that of the overlay. */
-	if (lstat(lower, &stat) < 0 || mkdir(upper.s, 0755) < 0 || mkdir(work.s, 0755) < 0 ||
-	    chown(upper.s, stat.st_uid, stat.st_gid) < 0 || chmod(upper.s, stat.st_mode & 07777) < 0)
-		return -errno;
+	if (ret < 0 || mkdir(work.s, 0755) < 0)
+		return ret < 0 ? ret : -errno;
 	text_add(&options, "lowerdir=", lower, ",upperdir=", upper.s, ",workdir=", work.s, NULL);
 	return mount("overlay", at, "overlay", flags, options.s) < 0 ? -errno : 0;
 }
@@ -315,46 +329,70 @@ void root_mount_usual(void)
 		(void)chmod("/run/lock", 01777);
 }
 
-/* DEVICE:PATH: with an overlay ('v'), read-only without one ('V'), or for writing ('w'); OPTIONS:PATH: a tmpfs ('m'). */
+/* The file of a drive at a path. 0 or -errno; or 1, and why is set. */
+static int root_mount_file(const char *device, const char *path, bool writable, struct text *why)
+{
+	struct text file = root_new_name(".file");
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	bool layered;
+
+	/* It may be another kind of file, or its file system read-only: what matters is that it is there. */
+	fd_close(&fd);
+	if (fchdir(root_memory) < 0 || mkdir(file.s, 0755) < 0)
+		return -errno;
+	if (writable ? !root_mount(device, file.s, LAYER_ALWAYS, &layered, why) :
+		       !root_mount_plain(device, file.s, false, why))
+		return 1;
+	text_add(&file, "/" INIT_FILE_NAME, NULL);
+	return fchdir(root_memory) < 0 || mount(file.s, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+}
+
+/* Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB. */
+static const char *root_path_of(const char *spec)
+{
+	while (spec[0] != '\0' && (spec[0] != ':' || spec[1] != '/'))
+		spec++;
+	return spec[0] == '\0' ? spec : spec + 1;
+}
+
+/* See the mounts of the boot text in proto.h. */
 static bool root_mount_one(const char *spec, struct text *why)
 {
-	const char *colon = strchr(spec, ':'), *path = colon + 1;
+	const char *path = root_path_of(spec);
+	bool is_file = (spec[0] | 0x20) == 'f', layered;
 	struct text from = { 0 };
-	bool done, layered;
-	int error;
+	int ret;
 
-	text_add_bytes(&from, spec + 1, (size_t)(colon - spec - 1));
-	error = -root_make_path(path);
-	if (error != 0) {
+	text_add_bytes(&from, spec + 1, (size_t)(path - spec - 2));
+	ret = root_make_directories(path, is_file ? (size_t)(strrchr(path, '/') - path) : strlen(path));
+	if (ret == 0 && spec[0] == 'm')
+		ret = mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, from.s) < 0 ? -errno : 0;
+	else if (ret == 0 && is_file)
+		ret = root_mount_file(from.s, path, spec[0] == 'f', why);
+	else if (ret == 0 && spec[0] == 'v')
+		ret = !root_mount(from.s, path, LAYER_ALWAYS, &layered, why);
+	else if (ret == 0)
+		ret = !root_mount_plain(from.s, path, spec[0] == 'w', why);
+	(void)chdir("/");
+	if (ret < 0) {
 		text_add(why, spec[0] == 'm' ? "tmpfs " : "drive ", from.s, NULL);
-		if (error == EROFS)
+		if (ret == -EROFS)
 			text_add(why, ": the file system there is read-only, and has no place for it", NULL);
 		else
-			text_add_error(why, error);
-		done = false;
-	} else if (spec[0] == 'm') {
-		done = mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, from.s) == 0;
-		if (!done) {
-			text_add(why, "tmpfs ", from.s, NULL);
-			text_add_error(why, errno);
-		}
-	} else if (spec[0] == 'v') {
-		done = root_mount(from.s, path, LAYER_ALWAYS, &layered, why);
-	} else {
-		done = root_mount_plain(from.s, path, spec[0] == 'w', why);
+			text_add_error(why, -ret);
 	}
-	if (!done)
+	if (ret != 0)
 		text_add(why, " (for ", path, ")", NULL);
-	return done;
+	return ret == 0;
 }
 
 /* How many directories a mount is below the root; 0: it is no mount. */
 static unsigned root_depth(const char *spec)
 {
-	const char *path = strchr("vVwm", spec[0]) != NULL ? strchr(spec, ':') : NULL;
+	const char *path = strchr("vVwmfF", spec[0]) != NULL ? root_path_of(spec) : "";
 	unsigned depth = 0;
 
-	for (; path != NULL && *path != '\0'; path++)
+	for (; *path != '\0'; path++)
 		depth += path[0] != '/' && (path[1] == '/' || path[1] == '\0');
 	return depth;
 }

@@ -395,6 +395,27 @@ for i in range(30):
 	wait_for has_ended "$(< feeder)"
 }
 
+@test "pack: a file is a volume" {
+	command -v sqfstar > /dev/null || skip "no sqfstar here"
+	echo content > "a file"
+	chmod 640 "a file"
+	ln -s "a file" link
+	local name
+	for name in "a file" link; do
+		pack "$name"
+		run unsquashfs -lln "$(last_image)"
+		assert_regex "$output" '-rw-r-----.*squashfs-root/file'
+		assert_equal "$(unsquashfs -cat "$(last_image)" file)" content
+	done
+	assert_equal "$(count_images '*.squashfs')" 1
+	truncate -s 3G holes
+	pack holes
+	[ "$(stat -c %s "$(last_image)")" -lt $((1 << 20)) ]
+	refused "artifact" -v "a file:/x:rw"
+	refused "'a file'" -r "a file"
+	refused "0: .*file 'gone'|'gone'" -v gone:/x
+}
+
 @test "pack: an image is on the disk before it gets its name" {
 	command -v strace > /dev/null || skip "no strace here"
 	strace -f -qq -y -e trace=fdatasync,fsync,renameat,renameat2,rename -o trace "$MAYFLY" run -k "$GUESTS/hello.elf" \
@@ -510,7 +531,7 @@ for i in range(30):
 	for words in rx RO ro:rw rw,ro '' /y 'ro '; do
 		refused "':$words'" -v "ext4:/x:$words"
 	done
-	refused "'dir/file' is" -v dir/file:/x
+	refused "dir/file:x" -v dir/file:x
 }
 
 # kind FILE REGEX: neither a root nor a volume, for what it is and with what to do.

@@ -34,6 +34,20 @@ with_root() {
 	run_mayfly run -k "$KERNEL" -r root "${options[@]}" -- sh -c "$2"
 }
 
+@test "storage: a file is mounted as a file; what the guest writes to it is lost" {
+	command -v sqfstar > /dev/null || skip "no sqfstar here"
+	echo content > 'a: file'
+	with_root -v 'a: file:/srv/new/file' -v 'a: file:/etc/fixed:ro' -- '
+		cat /srv/new/file; echo more >> /srv/new/file && cat /srv/new/file
+		echo more >> /etc/fixed || cat /etc/fixed'
+	assert_equal "$status:$output" $'0:content\ncontent\nmore\ncontent'
+	assert_equal "$(< 'a: file')" content
+	# Over a file that the root has.
+	echo old > root/srv/file
+	with_root -v 'a: file:/srv/file' -- 'cat /srv/file'
+	assert_equal "$status:$output" 0:content
+}
+
 @test "storage: large holes are read as zeros" {
 	mkdir root/log
 	truncate -s 400G root/log/lastlog

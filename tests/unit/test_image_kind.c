@@ -43,10 +43,10 @@ static void test_file_systems(void **state)
 	assert_non_null(strstr(e.text, "XFS"));
 	assert_int_equal(use_of(MIB, 0x10040, "_BHRfS_M", 8), IMAGE_USE_KERNEL);
 	/* Nothing in it, also of no length. */
-	assert_int_equal(use_of(MIB, 0, "text", 4), IMAGE_USE_KERNEL);
-	assert_int_equal(use_of(4, 0, "text", 4), IMAGE_USE_KERNEL);
+	assert_int_equal(use_of(MIB, 0, "text", 4), IMAGE_USE_FILE);
+	assert_int_equal(use_of(4, 0, "text", 4), IMAGE_USE_FILE);
 	/* Cut off within what would tell. */
-	assert_int_equal(use_of(0x439, 0x438, "\x53", 1), IMAGE_USE_KERNEL);
+	assert_int_equal(use_of(0x439, 0x438, "\x53", 1), IMAGE_USE_FILE);
 }
 
 static void test_named(void **state)
@@ -111,13 +111,13 @@ static void test_partition_table(void **state)
 	uint8_t sector[512] = { [510] = 0x55, [511] = 0xaa };
 
 	(void)state;
-	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_KERNEL);
+	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_FILE);
 	sector[446 + 16 + 4] = 0x83;
-	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_KERNEL);
+	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_FILE);
 	sector[446 + 16 + 9] = 8; /* the first sector */
 	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_NONE);
 	sector[446 + 16] = 0x12; /* neither active nor not */
-	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_KERNEL);
+	assert_int_equal(use_of(MIB, 0, sector, sizeof(sector)), IMAGE_USE_FILE);
 }
 
 static void test_no_file(void **state)

@@ -5,11 +5,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "loader/init/text.h"
 #include "vmm/base/err.h"
+#include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/init_text.h"
 
@@ -93,6 +95,26 @@ static void test_drives(void **state)
 	ASSERT_HAS("V", "V/dev/vdc:/c");
 }
 
+/* A file is not an image. */
+static void test_volumes(void **state)
+{
+	char file[] = "/tmp/mayfly-text-XXXXXX", image[] = "/tmp/mayfly-text-XXXXXX", spec[64];
+	MF_CLOSE int file_fd = mkstemp(file);
+	MF_CLOSE int image_fd = mkstemp(image);
+
+	(void)state;
+	assert_true(file_fd >= 0);
+	assert_int_equal(pwrite(image_fd, "\x53\xef", 2, 0x438), 2);
+	snprintf(spec, sizeof(spec), "%s:/x", file);
+	set("volumes", spec);
+	snprintf(spec, sizeof(spec), "%s:/y:ro", file);
+	set("volumes", spec);
+	snprintf(spec, sizeof(spec), "%s:/z", image);
+	set("volumes", spec);
+	ASSERT_HAS("fFvVwl", "f/dev/vda:/x", "F/dev/vdb:/y", "v/dev/vdc:/z");
+	assert_int_equal(unlink(file) | unlink(image), 0);
+}
+
 /* A guest with an initrd of its own, or whose first drive is mounted elsewhere, has no root drive. */
 static void test_root(void **state)
 {
@@ -173,8 +195,8 @@ static void test_names_and_artifacts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_nothing_given),	     T(test_drives), T(test_root), T(test_net), T(test_resolver), T(test_hosts),
-		T(test_names_and_artifacts),
+		T(test_nothing_given), T(test_drives),	 T(test_volumes), T(test_root),
+		T(test_net),	       T(test_resolver), T(test_hosts),	  T(test_names_and_artifacts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,8 @@ enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 struct config_drive {
 	char *path;
 	bool directory; /* path is a directory: the guest gets an image of it (image_pack.h); */
-	bool tar;	/* or it is a tar archive, and the same */
+	bool tar;	/* or it is a tar archive, and the same; */
+	bool file;	/* or a file, which is mounted as a file */
 	char *id;	/* "drive0", ... when not given */
 	char *serial;	/* or NULL */
 	bool read_only;
@@ -66,6 +67,12 @@ struct config_drive {
 	bool mount_read_only;  /* and whether it feels writable there */
 	struct ratelimit_params bandwidth, ops;
 };
+
+/* Whether the guest gets an image that mayfly makes. */
+static inline bool config_drive_is_made(const struct config_drive *d)
+{
+	return d->directory || d->tar || d->file;
+}
 
 struct config_vsock {
 	char *path; /* or NULL: none */

@@ -170,6 +170,8 @@ int config_end_drive(struct config *c, struct err *e)
 	d->directory = d->read_only && config_is_directory(d->path);
 	if (d->tar && (d->directory || !d->read_only))
 		return err_set(e, -EINVAL, "is a tar archive only if it is a file, and read-only");
+	if (d->file && (d->directory || d->tar || !d->read_only || !d->mount))
+		return err_set(e, -EINVAL, "is mounted as a file only if it is one, read-only, and with a mount path");
 	if (d->overlay && d->read_only)
 		return err_set(e, -EINVAL,
 			       "read-only and overlay exclude each other: with an overlay the image is only read");

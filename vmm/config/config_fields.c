@@ -92,6 +92,8 @@ const struct config_field config_drive_fields[] = {
 	  .help = "whether the guest may only read it; default: false" },
 	{ "tar", &config_type_bool, DRIVE(tar), .spec = "tar", .flags = CONFIG_SPARSE,
 	  .help = "whether it is a tar archive, and the guest gets an image of its files; read-only; default: false" },
+	{ "file", &config_type_bool, DRIVE(file), .flags = CONFIG_SPARSE,
+	  .help = "whether it is mounted as that file, and not as a file system; read-only; default: false" },
 	/* how it is done */
 	{ "direct", &config_type_bool, DRIVE(direct), .spec = "direct",
 	  .help = "whether the host's page cache is bypassed (O_DIRECT); not with an overlay; default: false" },

@@ -44,9 +44,15 @@ static int set_kind(struct config_drive *d, bool writable, bool volume, struct e
 		return err_set(e, -EINVAL,
 			       "a directory is copied, and what the guest writes would be lost: leave out ':rw', and "
 			       "fetch results by --artifact, or give an image");
-	use = d->directory ? IMAGE_USE_UNKNOWN : image_kind_look(d->path, e);
+	use = d->directory ? IMAGE_USE_READ_ONLY : image_kind_look(d->path, e);
+	d->file = volume && use == IMAGE_USE_FILE;
 	if (use == IMAGE_USE_NONE || (use == IMAGE_USE_KERNEL && volume))
 		return e->code;
+	if (d->file && writable)
+		return err_set(e, -EINVAL,
+			       "'%s' is copied, and what the guest writes would be lost: leave out ':rw', and fetch "
+			       "results by --artifact",
+			       d->path);
 	if (writable && (use == IMAGE_USE_READ_ONLY || use == IMAGE_USE_TAR))
 		return err_set(e, -EINVAL,
 			       "'%s' cannot be written to, by its kind: leave out ':rw', or give an ext4 image",

@@ -153,7 +153,7 @@ enum image_use image_kind_look(const char *path, struct err *e)
 	if (!kind) {
 		err_set(e, -EINVAL,
 			"'%s' is a file with no file system in it; give a directory, or an image (" MOUNTED ")", path);
-		return IMAGE_USE_KERNEL;
+		return S_ISREG(st.st_mode) ? IMAGE_USE_FILE : IMAGE_USE_KERNEL;
 	}
 	if (kind->after)
 		err_set(e, -EINVAL, "'%s' is %s; %s '%s'%s", path, kind->is, kind->hint, path, kind->after);

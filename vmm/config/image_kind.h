@@ -10,13 +10,14 @@ enum image_use {
 	IMAGE_USE_WRITABLE,  /* a file system that mayfly's init mounts, and that can be written to */
 	IMAGE_USE_READ_ONLY, /* one that cannot */
 	IMAGE_USE_TAR,	     /* an archive that is packed into one */
+	IMAGE_USE_FILE,	     /* a file with no file system in it */
 	IMAGE_USE_KERNEL,    /* a file system that a kernel may know, but not init */
 	IMAGE_USE_NONE,	     /* no disk as a guest reads it */
 	IMAGE_USE_UNKNOWN,   /* it may be anything, or cannot be read: whoever opens it will say so */
 };
 
 /*
- * Looks at a regular file or block device. With IMAGE_USE_NONE or IMAGE_USE_KERNEL, e is set to what it is, and how to make of
+ * Looks at a regular file or block device. With IMAGE_USE_NONE, IMAGE_USE_KERNEL or IMAGE_USE_FILE, e is set to what it is, and how to make of
  * it what can be used ("'disk' is a qcow2 image; ...").
  */
 enum image_use image_kind_look(const char *path, struct err *e);

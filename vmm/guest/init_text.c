@@ -45,6 +45,8 @@ static void put_drive(FILE *f, const struct config_drive *d, unsigned i)
 {
 	char letter = d->mount_read_only ? 'V' : d->read_only ? 'v' : 'w';
 
+	if (d->file)
+		letter = d->mount_read_only ? 'F' : 'f';
 	if (d->mount)
 		put(f, "%c/dev/vd%c:%s", letter, 'a' + (int)i, d->mount);
 	if (d->overlay)

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "loader/init/proto.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/fdstore.h"
@@ -56,7 +57,7 @@ struct pack {
 	const struct config_drive *drive;
 	const struct image_cache *cache;
 	bool all_root;
-	char *source; /* the absolute path of the directory or the archive */
+	char *source; /* the absolute path of the directory, the archive or the file */
 };
 
 /* Directories. */
@@ -277,7 +278,7 @@ static int pack_directory(const struct pack *p, struct err *e)
 	return fd;
 }
 
-/* Archives. */
+/* Archives and files. */
 
 static void key_of_file(const struct pack *p, const char *options, const struct stat *st, struct image_key *key)
 {
@@ -332,6 +333,36 @@ static int pack_tar(const struct pack *p, struct err *e)
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }
 
+/* By tar(1), which keeps holes, into an image in which it has a name that init knows. */
+static int pack_file(const struct pack *p, struct err *e)
+{
+	const char *argv[ARGS_MAX] = { SQFSTAR };
+	const char *feeder[] = {
+		TAR, "--absolute-names", "--transform=s,.*," INIT_FILE_NAME ",", "--", p->source, NULL
+	};
+	struct image_make m = { .cache = p->cache,
+				.shown = p->drive->path,
+				.source = p->source,
+				.files = 1,
+				.argv = argv,
+				.package = "squashfs-tools",
+				.feeder = feeder,
+				.feeder_package = "tar",
+				.stdin_fd = -1 };
+	unsigned args = SQFSTAR_ARGS;
+	struct image_key key;
+	struct stat st;
+
+	if (stat(p->source, &st) < 0)
+		return err_sys(e, "find it");
+	m.bytes = (uint64_t)st.st_blocks * 512;
+	if (p->all_root)
+		argv[args++] = "-all-root";
+	m.out = &argv[args];
+	key_of_file(p, p->all_root ? "file --all-root" : "file", &st, &key);
+	return take_or_make(p, &key, ".squashfs", &m, e);
+}
+
 static int pack_drive(const struct config *c, const struct config_drive *d, const struct image_cache *cache,
 		      struct err *e)
 {
@@ -341,7 +372,7 @@ static int pack_drive(const struct config *c, const struct config_drive *d, cons
 
 	if (!source)
 		return err_sys(e, "find it");
-	fd = d->tar ? pack_tar(&p, e) : pack_directory(&p, e);
+	fd = d->tar ? pack_tar(&p, e) : d->file ? pack_file(&p, e) : pack_directory(&p, e);
 	return fd < 0 ? fd : fdstore_provide(d->path, O_RDONLY | (d->direct ? O_DIRECT : 0), fd, e);
 }
 
@@ -353,12 +384,16 @@ int image_pack_drives(const struct config *c, struct err *e)
 	for (unsigned i = 0; r >= 0 && i < c->num_drives; i++) {
 		const struct config_drive *d = &c->drive[i];
 
-		if (!d->directory && !d->tar)
+		if (!config_drive_is_made(d))
 			continue;
 		if (!any++)
 			r = image_cache_open(&cache, e);
 		if (r >= 0 && pack_drive(c, d, &cache, e) < 0)
-			r = err_wrap(e, "drive '%s': %s '%s'", d->id, d->tar ? "archive" : "directory", d->path);
+			r = err_wrap(e, "drive '%s': %s '%s'", d->id,
+				     d->tar	  ? "archive" :
+				     d->directory ? "directory" :
+						    "file",
+				     d->path);
 	}
 	image_cache_close(&cache);
 	return r < 0 ? r : any > 0;

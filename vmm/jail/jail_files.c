@@ -29,9 +29,8 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 {
 	int fd;
 
-	if (d->directory || d->tar)
-		return 0; /* image_pack_drives has stored its image */
-	if (image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
+	/* image_pack_drives has stored the image that it has made. */
+	if (!config_drive_is_made(d) && image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
 		return e->code;
 	if (!d->overlay || !d->overlay_dir)
 		return 0;
