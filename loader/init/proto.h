@@ -21,6 +21,7 @@
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
  *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
+ *	b*:PATH		a new directory where layers are, at PATH, which is empty in the root
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
  *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
  *			in it begin with the last component of PATH ("." for "/"). If PATH does not exist, nothing is sent

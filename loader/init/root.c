@@ -12,6 +12,9 @@
  * gets ENOSPC before the guest is out of memory. The tmpfs is mounted on a directory of
  * the initramfs, open as root_memory, and its directories are reached from there: below
  * another root they are not visible.
+ *
+ * An overlay cannot be the upper layer of another one. Directories in which programs have
+ * overlays of their own are therefore bind mounts from root_memory.
  */
 #include "loader/init/root.h"
 
@@ -291,6 +294,37 @@ static void root_mount_in_memory(const char *at, mode_t mode)
 	(void)mount(NULL, at, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, NULL);
 }
 
+/* A new directory of root_memory at a place: no overlay, so programs can have upper layers in it. 0 or -errno. */
+static int root_mount_own(const char *at)
+{
+	struct text name = root_new_name(".own");
+	int ret = root_is_empty(at) ? root_make_path(at) : -ENOTEMPTY;
+
+	if (ret == 0)
+		ret = fchdir(root_memory) < 0 ? -errno : root_make_like(name.s, at);
+	if (ret == 0 && mount(name.s, at, NULL, MS_BIND, NULL) < 0)
+		ret = -errno;
+	(void)chdir("/");
+	return ret;
+}
+
+/* Where programs that the root has keep containers. */
+static void root_mount_containers(void)
+{
+	static const struct {
+		const char *has, *at;
+	} programs[] = {
+		{ "/etc/containers", "/var/lib/containers" },
+		{ "/usr/bin/docker", "/var/lib/docker" },
+		{ "/usr/sbin/dockerd", "/var/lib/docker" },
+	};
+
+	/* If it fails, or has something already, the programs find it as the root has it. */
+	for (size_t i = 0; root_ephemeral && i < sizeof(programs) / sizeof(programs[0]); i++)
+		if (access(programs[i].has, F_OK) == 0)
+			(void)root_mount_own(programs[i].at);
+}
+
 void root_mount_usual(void)
 {
 	static const struct {
@@ -324,6 +358,7 @@ void root_mount_usual(void)
 		root_mount_in_memory("/run", 0755);
 	}
 	(void)chdir("/");
+	root_mount_containers();
 	/* Where /var/lock leads. */
 	if (mkdir("/run/lock", 01777) == 0)
 		(void)chmod("/run/lock", 01777);
@@ -367,6 +402,8 @@ static bool root_mount_one(const char *spec, struct text *why)
 	ret = root_make_directories(path, is_file ? (size_t)(strrchr(path, '/') - path) : strlen(path));
 	if (ret == 0 && spec[0] == 'm')
 		ret = mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, from.s) < 0 ? -errno : 0;
+	else if (ret == 0 && spec[0] == 'b')
+		ret = root_mount_own(path);
 	else if (ret == 0 && is_file)
 		ret = root_mount_file(from.s, path, spec[0] == 'f', why);
 	else if (ret == 0 && spec[0] == 'v')
@@ -389,7 +426,7 @@ static bool root_mount_one(const char *spec, struct text *why)
 /* How many directories a mount is below the root; 0: it is no mount. */
 static unsigned root_depth(const char *spec)
 {
-	const char *path = strchr("vVwmfF", spec[0]) != NULL ? root_path_of(spec) : "";
+	const char *path = strchr("vVwmbfF", spec[0]) != NULL ? root_path_of(spec) : "";
 	unsigned depth = 0;
 
 	for (; *path != '\0'; path++)

@@ -34,6 +34,43 @@ with_root() {
 	run_mayfly run -k "$KERNEL" -r root "${options[@]}" -- sh -c "$2"
 }
 
+stack='
+# An overlay whose upper layer is in directory $1.
+stack() {
+	mkdir -p $1/lower $1/upper $1/work /merged || return
+	echo low > $1/lower/file
+	mount -t overlay none -o lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work /merged || return
+	echo up >> /merged/file
+	echo "$1: $(cat $1/lower/file) $(tail -n 1 $1/upper/file)"
+	umount /merged
+}
+'
+
+@test "storage: the guest has overlays in /tmp, where containers are, in volumes of its own, and on ext4 images" {
+	mkdir -p root/etc/containers
+	echo ours > root/srv/kept
+	truncate -s 16M vol
+	mke2fs -q -F -t ext4 vol
+	local before
+	before=$(sha256sum < vol)
+	with_root -v vol:/vol -v /own/deep -v /new -- "$stack
+		for at in /tmp /var/lib/containers/storage /own/deep /new /vol; do stack \$at; done; stack / 2> /dev/null || echo none"
+	assert_equal "$status:$output" "0:/tmp: low up
+/var/lib/containers/storage: low up
+/own/deep: low up
+/new: low up
+/vol: low up
+none"
+	assert_equal "$(sha256sum < vol)" "$before"
+	# Where something is, it would be hidden; and what the root does not have is not made.
+	rm -r root/etc
+	with_root -v /srv -- 'cat /srv/kept'
+	assert_equal "$status" 125
+	assert_regex "$stderr" '/srv'
+	with_root -- 'ls /var/lib'
+	refute_regex "$output" containers
+}
+
 @test "storage: a file is mounted as a file; what the guest writes to it is lost" {
 	command -v sqfstar > /dev/null || skip "no sqfstar here"
 	echo content > 'a: file'

@@ -95,7 +95,7 @@ static void test_drives(void **state)
 	ASSERT_HAS("V", "V/dev/vdc:/c");
 }
 
-/* A file is not an image. */
+/* An image that is copied has its layer below its file system; other volumes have theirs in the guest. */
 static void test_volumes(void **state)
 {
 	char file[] = "/tmp/mayfly-text-XXXXXX", image[] = "/tmp/mayfly-text-XXXXXX", spec[64];
@@ -111,7 +111,8 @@ static void test_volumes(void **state)
 	set("volumes", spec);
 	snprintf(spec, sizeof(spec), "%s:/z", image);
 	set("volumes", spec);
-	ASSERT_HAS("fFvVwl", "f/dev/vda:/x", "F/dev/vdb:/y", "v/dev/vdc:/z");
+	set("volumes", "/own/deep");
+	ASSERT_HAS("fFvVwlb", "f/dev/vda:/x", "F/dev/vdb:/y", "w/dev/vdc:/z", "l/dev/vdc", "b:/own/deep");
 	assert_int_equal(unlink(file) | unlink(image), 0);
 }
 

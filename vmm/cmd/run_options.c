@@ -87,7 +87,8 @@ static const struct cli_option run_options[] = {
 	{ .help = "Command, run in the guest by mayfly's own init" },
 	CLI_COMMAND_OPTIONS,
 	{ 'v', "volume", "SPEC",
-	  "HOST:/GUEST[:ro|:rw]: a directory or image of the\nhost at /GUEST; changes are lost, unless it is\nIMAGE:/GUEST:rw; repeatable",
+	  "HOST:/GUEST[:ro|:rw]: a directory, file or image of\nthe host at /GUEST; changes are lost, unless it is\n"
+	  "IMAGE:/GUEST:rw; or /GUEST: an empty directory, for\noverlays of the guest; repeatable",
 	  .key = "volumes", .words = CLI_FILES },
 	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
 	  .key = "tmpfs" },

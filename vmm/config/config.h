@@ -32,6 +32,7 @@ struct err;
 #define CONFIG_TEXTS_MAX 64   /* of each list of names, addresses or ports */
 #define CONFIG_DOMAIN_MAX 253 /* bytes of a name in DNS */
 #define CONFIG_TMPFS_MAX 16
+#define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
@@ -188,7 +189,9 @@ struct config {
 	unsigned num_artifacts;
 	struct config_tmpfs tmpfs[CONFIG_TMPFS_MAX];
 	unsigned num_tmpfs;
-	bool all_root;	       /* all files of packed directories and archives belong to root */
+	bool all_root;		   /* all files of packed directories and archives belong to root */
+	char *own[CONFIG_OWN_MAX]; /* paths in the guest of volumes that are empty, and end with it */
+	unsigned num_own;
 	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */
 	uint64_t timeout_ms;   /* or 0: none */

@@ -58,6 +58,10 @@ static int set_kind(struct config_drive *d, bool writable, bool volume, struct e
 			       "'%s' cannot be written to, by its kind: leave out ':rw', or give an ext4 image",
 			       d->path);
 	d->tar = use == IMAGE_USE_TAR;
+	/* A layer below its file system, so that the guest can have overlays on that. */
+	d->overlay = !writable && !d->mount_read_only &&
+		     (volume ? use == IMAGE_USE_WRITABLE : !config_drive_is_made(d));
+	d->read_only = !writable && !d->overlay;
 	return 0;
 }
 
@@ -77,8 +81,6 @@ static int set_rootfs(void *object, const struct config_field *f, const char *sp
 		config_drive_done(&root);
 		return e->code;
 	}
-	root.read_only = root.directory || root.tar;
-	root.overlay = !writable && !root.read_only;
 	config_drive_done(d);
 	*d = root;
 	return 0;
@@ -101,7 +103,18 @@ static int set_volume_word(struct config_drive *d, const char *word, struct err 
 	return 0;
 }
 
-/* HOSTPATH:/GUESTPATH[:ro|:copy|:rw] */
+/* /GUESTPATH, as docker has it. */
+static int add_own(struct config *c, const struct config_field *mount, const char *path, struct err *e)
+{
+	if (c->num_own == CONFIG_OWN_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d that are only in the guest", CONFIG_OWN_MAX);
+	if (mount->check(path, mount, e) < 0 || config_copy_path(&c->own[c->num_own], path, e) < 0)
+		return e->code;
+	c->num_own++;
+	return 0;
+}
+
+/* HOSTPATH:/GUESTPATH[:ro|:copy|:rw], or /GUESTPATH */
 static int add_volume(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
 	MF_FREE char *text = strdup(spec);
@@ -112,9 +125,12 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 	(void)f; /* it becomes one of the drives */
 	if (!text)
 		return err_sys(e, "copy it");
+	if (*text == '/' && !strchr(text, ':'))
+		return add_own(object, mount, text, e);
 	guest = strstr(text, ":/");
 	if (!guest || guest == text)
-		return err_set(e, -EINVAL, "must be HOSTPATH:/GUESTPATH, and ':ro', ':copy' or ':rw' may follow");
+		return err_set(e, -EINVAL,
+			       "must be HOSTPATH:/GUESTPATH, and ':ro', ':copy' or ':rw' may follow; or /GUESTPATH");
 	*guest++ = '\0';
 	word = strchr(guest, ':');
 	if (word)
@@ -126,7 +142,26 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 	return config_end_drive(object, e);
 }
 
-const struct config_type config_type_volume = { .set = add_volume };
+/* Those with a HOSTPATH are among the drives. */
+static bool print_own(const void *object, const struct config_field *f, json_t *to)
+{
+	const struct config *c = object;
+
+	return !c->num_own || config_put(to, f->key, config_strings(c->own, c->num_own));
+}
+
+static void free_own(void *object, const struct config_field *f)
+{
+	struct config *c = object;
+
+	(void)f; /* an array */
+	while (c->num_own)
+		free(c->own[--c->num_own]);
+}
+
+const struct config_type config_type_volume = {
+	.json = 1U << JSON_ARRAY, .set = add_volume, .print = print_own, .done = free_own
+};
 
 const char *config_artifact_name(const struct config_artifact *a)
 {

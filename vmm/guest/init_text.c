@@ -148,6 +148,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put_drive(f, &c->drive[i], i);
 	for (unsigned i = 0; i < c->num_tmpfs; i++)
 		put_tmpfs(f, &c->tmpfs[i]);
+	for (unsigned i = 0; i < c->num_own; i++)
+		put(f, "b:%s", c->own[i]);
 	if (c->scratch)
 		put(f, "s%" PRIu64, c->scratch);
 	put(f, "h%s", c->name ? c->name : HOST_NAME);
