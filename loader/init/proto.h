@@ -16,6 +16,7 @@
  *	GADDRESS	the default gateway, written the same way
  *	dTEXT		/etc/resolv.conf, in place of what the root has there
  *	kTEXT		lines of /etc/hosts, in front of what the root has there
+ *	DDEVICE		a drive with an empty file system, for layers and /tmp; otherwise they are in memory
  *	sSIZE		bytes of memory that layers, /tmp, /run and /dev/shm may take together; default: half of the memory
  *	m*OPTIONS:PATH	a tmpfs with these mount options, mounted at PATH of the root
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only

@@ -9,12 +9,13 @@
  *
  * One tmpfs holds everything that is kept in memory: these layers, /tmp, /run and
  * /dev/shm. So one limit applies to them together, and a program that fills one of them
- * gets ENOSPC before the guest is out of memory. The tmpfs is mounted on a directory of
- * the initramfs, open as root_memory, and its directories are reached from there: below
- * another root they are not visible.
+ * gets ENOSPC before the guest is out of memory. With a drive for them, layers and /tmp
+ * are on that instead. Both are mounted on directories of the initramfs, open as
+ * root_memory and root_store, and their directories are reached from there: below another
+ * root they are not visible.
  *
  * An overlay cannot be the upper layer of another one. Directories in which programs have
- * overlays of their own are therefore bind mounts from root_memory.
+ * overlays of their own are therefore bind mounts from root_store.
  */
 #include "loader/init/root.h"
 
@@ -37,10 +38,11 @@
 #define HEAD_BYTES 2048
 #define PATH_BYTES 4096
 #define MEMORY "/" INIT_DIR "/memory"
+#define STORE "/" INIT_DIR "/store"
 #define ROOT_AT "/" INIT_DIR "/root"
 
 static bool root_ephemeral = true;
-static int root_memory = -1;
+static int root_memory = -1, root_store = -1;
 static unsigned root_count;
 
 bool root_is_ephemeral(void)
@@ -103,8 +105,8 @@ static const char *root_kind(const uint8_t *head)
 	return NULL;
 }
 
-/* Mounts a file system, for writing if that is wanted and possible. */
-static bool root_mount_plain(const char *device, const char *at, bool writable, struct text *why)
+/* Mounts a file system, for writing if that is wanted and possible. options are for writing. */
+static bool root_mount_plain(const char *device, const char *at, bool writable, const char *options, struct text *why)
 {
 	static uint8_t head[HEAD_BYTES];
 	int fd = root_open_device(device), ret = -1;
@@ -124,7 +126,7 @@ static bool root_mount_plain(const char *device, const char *at, bool writable, 
 		return false;
 	}
 	if (writable)
-		ret = mount(device, at, kind, 0, NULL);
+		ret = mount(device, at, kind, 0, options);
 	if (ret < 0 && (!writable || errno == EACCES || errno == EROFS))
 		ret = mount(device, at, kind, MS_RDONLY, NULL);
 	/* One that was not unmounted, on a drive that cannot be written to: its journal stays where it is. */
@@ -149,7 +151,7 @@ static bool root_is_read_only(const char *path)
 	return statvfs(path, &stat) == 0 && (stat.f_flag & ST_RDONLY) != 0;
 }
 
-/* A new name in root_memory, which is the working directory. */
+/* A new name in root_memory or root_store, which is the working directory. */
 static struct text root_new_name(const char *suffix)
 {
 	struct text name = { 0 };
@@ -190,12 +192,12 @@ static bool root_mount(const char *device, const char *at, enum layer layer, boo
 	struct text lower = root_new_name(".lower");
 	int ret;
 
-	if (fchdir(root_memory) < 0 || mkdir(lower.s, 0755) < 0) {
+	if (fchdir(root_store) < 0 || mkdir(lower.s, 0755) < 0) {
 		text_add(why, "drive ", device, ": " MEMORY, NULL);
 		text_add_error(why, errno);
 		return false;
 	}
-	if (!root_mount_plain(device, lower.s, layer == LAYER_IF_READ_ONLY, why))
+	if (!root_mount_plain(device, lower.s, layer == LAYER_IF_READ_ONLY, NULL, why))
 		return false;
 	*ret_layered = layer == LAYER_ALWAYS || root_is_read_only(lower.s);
 	if (*ret_layered)
@@ -203,7 +205,7 @@ static bool root_mount(const char *device, const char *at, enum layer layer, boo
 	else
 		ret = mount(lower.s, at, NULL, MS_MOVE, NULL) < 0 ? -errno : 0;
 	if (chdir("/") < 0 || ret < 0) {
-		text_add(why, "drive ", device, ": an overlay in memory", NULL);
+		text_add(why, "drive ", device, ": an overlay", NULL);
 		text_add_error(why, -ret);
 		if (ret == -ENODEV)
 			text_add(why, "; the kernel has no overlayfs", NULL);
@@ -228,17 +230,31 @@ static bool root_mount_memory(const char *size, bool has_drive, struct text *why
 		text_add(why, "a tmpfs of ", options.s, NULL);
 		text_add_error(why, errno);
 	}
+	root_store = root_memory;
 	return root_memory >= 0;
+}
+
+/* A drive in place of the tmpfs for layers and /tmp. What is deleted there is given back to the host. */
+static bool root_mount_store(const char *device, struct text *why)
+{
+	(void)root_make_path(STORE);
+	if (!root_mount_plain(device, STORE, true, "discard", why))
+		return false;
+	root_store = open(STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root_store < 0)
+		text_add_error(why, errno);
+	return root_store >= 0;
 }
 
 bool root_enter(const char *boot, size_t len, struct text *why)
 {
-	const char *device = text_find(boot, len, 'r');
+	const char *device = text_find(boot, len, 'r'), *store = text_find(boot, len, 'D');
 
 	/* The kernel has mounted it if it has CONFIG_DEVTMPFS_MOUNT and no initramfs. */
 	(void)mkdir("/dev", 0755);
 	(void)mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
-	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL, why))
+	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL, why) ||
+	    (store != NULL && !root_mount_store(store, why)))
 		return false;
 	if (device == NULL)
 		return true;
@@ -274,12 +290,12 @@ static bool root_is_empty(const char *path)
 }
 
 /*
- * A directory that is kept in memory. One that has something already keeps that: as it is if the root is in memory, too,
- * else below a layer, so that nothing of this run stays in it. In root_memory.
+ * A directory whose changes are lost. One that has something already keeps that: as it is if changes to the root are lost,
+ * too, else below a layer. In root_memory or root_store.
  */
-static void root_mount_in_memory(const char *at, mode_t mode)
+static void root_mount_lost(const char *at, mode_t mode)
 {
-	struct text name = root_new_name(".memory");
+	struct text name = root_new_name(".lost");
 
 	/* A program that needs one of them reports it; many need none. */
 	if (!root_is_empty(at)) {
@@ -294,14 +310,14 @@ static void root_mount_in_memory(const char *at, mode_t mode)
 	(void)mount(NULL, at, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, NULL);
 }
 
-/* A new directory of root_memory at a place: no overlay, so programs can have upper layers in it. 0 or -errno. */
+/* A new directory of root_store at a place: no overlay, so programs can have upper layers in it. 0 or -errno. */
 static int root_mount_own(const char *at)
 {
 	struct text name = root_new_name(".own");
 	int ret = root_is_empty(at) ? root_make_path(at) : -ENOTEMPTY;
 
 	if (ret == 0)
-		ret = fchdir(root_memory) < 0 ? -errno : root_make_like(name.s, at);
+		ret = fchdir(root_store) < 0 ? -errno : root_make_like(name.s, at);
 	if (ret == 0 && mount(name.s, at, NULL, MS_BIND, NULL) < 0)
 		ret = -errno;
 	(void)chdir("/");
@@ -346,17 +362,18 @@ void root_mount_usual(void)
 	};
 
 	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
-		/* The same as in root_mount_in_memory. */
+		/* The same as in root_mount_lost. */
 		(void)mkdir(usual[i].at, 0755);
 		(void)mount(usual[i].kind, usual[i].at, usual[i].kind, usual[i].flags, usual[i].options);
 	}
 	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
 		(void)symlink(links[i].to, links[i].name);
 	if (fchdir(root_memory) == 0) {
-		root_mount_in_memory("/dev/shm", 01777);
-		root_mount_in_memory("/tmp", 01777);
-		root_mount_in_memory("/run", 0755);
+		root_mount_lost("/dev/shm", 01777);
+		root_mount_lost("/run", 0755);
 	}
+	if (fchdir(root_store) == 0)
+		root_mount_lost("/tmp", 01777);
 	(void)chdir("/");
 	root_mount_containers();
 	/* Where /var/lock leads. */
@@ -373,13 +390,13 @@ static int root_mount_file(const char *device, const char *path, bool writable, 
 
 	/* It may be another kind of file, or its file system read-only: what matters is that it is there. */
 	fd_close(&fd);
-	if (fchdir(root_memory) < 0 || mkdir(file.s, 0755) < 0)
+	if (fchdir(root_store) < 0 || mkdir(file.s, 0755) < 0)
 		return -errno;
 	if (writable ? !root_mount(device, file.s, LAYER_ALWAYS, &layered, why) :
-		       !root_mount_plain(device, file.s, false, why))
+		       !root_mount_plain(device, file.s, false, NULL, why))
 		return 1;
 	text_add(&file, "/" INIT_FILE_NAME, NULL);
-	return fchdir(root_memory) < 0 || mount(file.s, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
+	return fchdir(root_store) < 0 || mount(file.s, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
 /* Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB. */
@@ -409,7 +426,7 @@ static bool root_mount_one(const char *spec, struct text *why)
 	else if (ret == 0 && spec[0] == 'v')
 		ret = !root_mount(from.s, path, LAYER_ALWAYS, &layered, why);
 	else if (ret == 0)
-		ret = !root_mount_plain(from.s, path, spec[0] == 'w', why);
+		ret = !root_mount_plain(from.s, path, spec[0] == 'w', NULL, why);
 	(void)chdir("/");
 	if (ret < 0) {
 		text_add(why, spec[0] == 'm' ? "tmpfs " : "drive ", from.s, NULL);

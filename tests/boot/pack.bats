@@ -423,6 +423,36 @@ for i in range(30):
 	assert_regex "$(< trace)" "sync\([0-9]+<[^>]*\.erofs\.[0-9.]+>\) += 0.*rename.*\.erofs"
 }
 
+@test "disk: one empty image for each size, a file for each run" {
+	need_kvm
+	export TMPDIR=$PWD/tmp
+	mkdir tmp
+	run_mayfly run -k "$GUESTS/hello.elf" --disk 8G -v dir:/in -- true
+	run_mayfly run -k "$GUESTS/hello.elf" --disk 8G -v dir:/in -- true
+	run_mayfly run -k "$GUESTS/hello.elf" --disk 1G -v dir:/in -- true
+	assert_equal "$(count_images '*.ext4')" 2
+	refute_regex "$stderr" packing
+	local image
+	for image in "$images"/*.ext4; do
+		e2fsck -fn "$image" > /dev/null
+	done
+	assert_equal "$(find tmp -mindepth 1)" ''
+	without_programs "apt install e2fsprogs" --disk 2G -v dir:/in
+	TMPDIR=/nowhere refused "disk.*/nowhere" --disk 1G -v dir:/in
+	local size
+	for size in 1M 100T 0 much; do
+		refused disk --disk "$size" -v dir:/in
+	done
+	run_mayfly run -k "$GUESTS/hello.elf" --disk 1G
+	assert_equal "$status" 125
+	assert_one_line command
+	# What --dry-run prints is the same configuration.
+	run_mayfly run -k "$GUESTS/hello.elf" --dry-run --disk 1G -v dir:/in -v /own -r dir -- true
+	printf '%s\n' "$output" > first.json
+	run_mayfly run --config first.json --dry-run
+	assert_equal "$output" "$(< first.json)"
+}
+
 @test "cache: it keeps to its size: the image that was not used for longest goes" {
 	local i
 	for i in 1 2 3 4; do

@@ -51,16 +51,18 @@ stack() {
 	echo ours > root/srv/kept
 	truncate -s 16M vol
 	mke2fs -q -F -t ext4 vol
-	local before
+	local before disk
 	before=$(sha256sum < vol)
-	with_root -v vol:/vol -v /own/deep -v /new -- "$stack
-		for at in /tmp /var/lib/containers/storage /own/deep /new /vol; do stack \$at; done; stack / 2> /dev/null || echo none"
-	assert_equal "$status:$output" "0:/tmp: low up
+	for disk in '' '--disk=64M'; do
+		with_root $disk -v vol:/vol -v /own/deep -v /new -- "$stack
+			for at in /tmp /var/lib/containers/storage /own/deep /new /vol; do stack \$at; done; stack / 2> /dev/null || echo none"
+		assert_equal "$status:$output" "0:/tmp: low up
 /var/lib/containers/storage: low up
 /own/deep: low up
 /new: low up
 /vol: low up
 none"
+	done
 	assert_equal "$(sha256sum < vol)" "$before"
 	# Where something is, it would be hidden; and what the root does not have is not made.
 	rm -r root/etc
@@ -83,6 +85,42 @@ none"
 	echo old > root/srv/file
 	with_root -v 'a: file:/srv/file' -- 'cat /srv/file'
 	assert_equal "$status:$output" 0:content
+}
+
+@test "storage: --disk is larger than memory, has its size, and gives back what is deleted" {
+	with_root --disk 1G -m 96M -v dir:/dir -- '
+		dd if=/dev/zero of=/big bs=1M count=150 2> /dev/null && dd if=/dev/zero of=/dir/big bs=1M count=150 2> /dev/null
+		cat /dir/file; stat -c %s /big /dir/big'
+	assert_equal "$status:$output" $'0:data\n157286400\n157286400'
+	assert_equal "$(find . -maxdepth 1 -name 'mayfly*')" ''
+	with_root --disk 64M -- 'dd if=/dev/zero of=/big bs=1M count=70 2> /dev/null; echo $?; df -k / | tail -n 1; echo x > /tmp/y'
+	assert_regex "$output" $'^1\n'
+	mkdir small
+	mount -t tmpfs -o size=100M none small
+	TMPDIR=$PWD/small start_mayfly run -k "$KERNEL" -r root --disk 90M -- sh -c '
+		dd if=/dev/zero of=/big bs=1M count=60 conv=fsync 2> /dev/null && rm /big && sync && echo freed; read -r x'
+	wait_said freed
+	is_free() { [ "$(df --output=used -m small | tail -n 1)" -lt 30 ]; }
+	wait_for is_free
+	kill "$pid"
+	wait_end
+}
+
+@test "storage: a host without space: the guest has an I/O error, and its command has not succeeded" {
+	mkdir small
+	mount -t tmpfs -o size=20M none small
+	TMPDIR=$PWD/small with_root --disk 200M -- 'dd if=/dev/zero of=/big bs=1M count=40 2> /dev/null; sync; rm -f /big; echo end'
+	assert_equal "$output" end
+	assert_equal "$status" 125
+	assert_regex "$stderr" "drive 'disk'.*No space"
+	assert_equal "$(find small -mindepth 1)" ''
+}
+
+@test "storage: --disk in a jail, and with an image as the root" {
+	with_root --disk 64M --jail -- 'echo new > /file; cat /file; df -k / | tail -n 1'
+	assert_regex "$status:$output" $'^0:new\n.* [56][0-9]{4} '
+	run_mayfly run -k "$KERNEL" -r "$ROOTFS" --disk 256M -- sh -c 'echo new > /file; cat /file; df -k / | tail -n 1'
+	assert_regex "$status:$output" $'^0:new\n.* 2[0-9]{5} '
 }
 
 @test "storage: large holes are read as zeros" {

@@ -116,6 +116,29 @@ static void test_volumes(void **state)
 	assert_int_equal(unlink(file) | unlink(image), 0);
 }
 
+/* The disk is the last drive. The layer of the root is there, that of another image in a file beside it. */
+static void test_disk(void **state)
+{
+	char image[] = "/tmp/mayfly-text-XXXXXX", spec[64];
+	MF_CLOSE int fd = mkstemp(image);
+	struct err e;
+
+	(void)state;
+	assert_int_equal(pwrite(fd, "\x53\xef", 2, 0x438), 2);
+	set("rootfs", image);
+	snprintf(spec, sizeof(spec), "%s:/z", image);
+	set("volumes", spec);
+	set("disk", "1G");
+	set("kernel", "/k");
+	set("command", "true");
+	assert_int_equal(config_check(&c, &e), 0);
+	ASSERT_HAS("rDvVwl", "r/dev/vda", "w/dev/vdb:/z", "l/dev/vdb", "D/dev/vdc", "l/dev/vdc");
+	assert_true(c.drive[0].read_only);
+	assert_non_null(c.drive[1].overlay_dir);
+	assert_non_null(c.drive[2].overlay_dir);
+	assert_int_equal(unlink(image), 0);
+}
+
 /* A guest with an initrd of its own, or whose first drive is mounted elsewhere, has no root drive. */
 static void test_root(void **state)
 {
@@ -196,8 +219,9 @@ static void test_names_and_artifacts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_nothing_given), T(test_drives),	 T(test_volumes), T(test_root),
-		T(test_net),	       T(test_resolver), T(test_hosts),	  T(test_names_and_artifacts),
+		T(test_nothing_given), T(test_drives), T(test_volumes),
+		T(test_disk),	       T(test_root),   T(test_net),
+		T(test_resolver),      T(test_hosts),  T(test_names_and_artifacts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

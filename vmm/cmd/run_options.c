@@ -92,6 +92,9 @@ static const struct cli_option run_options[] = {
 	  .key = "volumes", .words = CLI_FILES },
 	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
 	  .key = "tmpfs" },
+	{ 0, "disk", "SIZE",
+	  "changes to the root and volumes, and /tmp, go to a\nsparse file of SIZE on the host, not to memory",
+	  .key = "disk" },
 	{ 0, "scratch", "SIZE",
 	  "how much of the guest's memory the changes to its\nroot and volumes, /tmp, /run and /dev/shm may take\n"
 	  "together; default: half of it",

@@ -32,6 +32,8 @@ struct err;
 #define CONFIG_TEXTS_MAX 64   /* of each list of names, addresses or ports */
 #define CONFIG_DOMAIN_MAX 253 /* bytes of a name in DNS */
 #define CONFIG_TMPFS_MAX 16
+#define CONFIG_DISK_MIN (16ULL << 20)
+#define CONFIG_DISK_MAX (4ULL << 40)
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
@@ -55,7 +57,8 @@ struct config_drive {
 	char *path;
 	bool directory; /* path is a directory: the guest gets an image of it (image_pack.h); */
 	bool tar;	/* or it is a tar archive, and the same; */
-	bool file;	/* or a file, which is mounted as a file */
+	bool file;	/* or a file, which is mounted as a file; */
+	uint64_t empty; /* or there is none: the guest gets an empty ext4 of so many bytes for its layers */
 	char *id;	/* "drive0", ... when not given */
 	char *serial;	/* or NULL */
 	bool read_only;
@@ -72,7 +75,7 @@ struct config_drive {
 /* Whether the guest gets an image that mayfly makes. */
 static inline bool config_drive_is_made(const struct config_drive *d)
 {
-	return d->directory || d->tar || d->file;
+	return d->directory || d->tar || d->file || d->empty;
 }
 
 struct config_vsock {
@@ -192,6 +195,7 @@ struct config {
 	bool all_root;		   /* all files of packed directories and archives belong to root */
 	char *own[CONFIG_OWN_MAX]; /* paths in the guest of volumes that are empty, and end with it */
 	unsigned num_own;
+	uint64_t disk;	       /* bytes of a drive for layers and /tmp; 0: they are in the guest's memory */
 	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */
 	uint64_t timeout_ms;   /* or 0: none */

@@ -136,8 +136,9 @@ int config_check_command(const struct config *c, struct err *e)
 			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
 	if (c->num_artifacts)
 		return err_set(e, -EINVAL, "artifacts need a command: mayfly run ... -- COMMAND");
-	if (c->num_tmpfs || c->num_own || c->scratch)
-		return err_set(e, -EINVAL, "volumes, tmpfs and scratch need a command: mayfly run ... -- COMMAND");
+	if (c->num_tmpfs || c->num_own || c->scratch || c->disk)
+		return err_set(e, -EINVAL,
+			       "volumes, tmpfs, scratch and disk need a command: mayfly run ... -- COMMAND");
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		if (c->drive[i].mount)
 			return err_set(e, -EINVAL,

@@ -216,7 +216,12 @@ static bool print_drives(const void *object, const struct config_field *f, json_
 {
 	const struct config *c = object;
 
-	return config_print_list(f, config_drive_fields, c->drive, sizeof(c->drive[0]), c->num_drives, to);
+	unsigned num = c->num_drives;
+
+	/* disk implies the last one. */
+	while (num && c->drive[num - 1].empty)
+		num--;
+	return config_print_list(f, config_drive_fields, c->drive, sizeof(c->drive[0]), num, to);
 }
 
 static void free_drives(void *object, const struct config_field *f)

@@ -43,6 +43,7 @@ const struct config_field config_fields[] = {
 	{ "drives", &config_type_drives, ROOT(drive),
 	  .help = "the drives, each an object; the first is the root, /dev/vda; those of the command line follow" },
 	{ "volumes", &config_type_volume, .flags = CONFIG_SPARSE },
+	{ "disk", &config_type_size, ROOT(disk), .flags = CONFIG_SPARSE },
 	{ "nets", &config_type_nets, ROOT(net),
 	  .help = "the network interfaces, each an object; those of the command line follow" },
 	{ "publish", &config_type_texts, ROOT(publish), .check = config_check_publish },

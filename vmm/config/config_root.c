@@ -236,13 +236,38 @@ const struct config_type config_type_artifacts = {
 	.json = 1U << JSON_ARRAY, .set = add_artifact, .print = print_artifacts, .done = free_artifacts
 };
 
+/* The last of the drives is for the layers. A volume that is an image keeps its own, in a file beside. */
+static int add_disk(struct config *c, struct err *e)
+{
+	struct config_drive *d = &c->drive[c->num_drives];
+	const char *tmp = getenv("TMPDIR"), *dir = tmp && *tmp == '/' ? tmp : "/var/tmp";
+
+	if (c->disk < CONFIG_DISK_MIN || c->disk > CONFIG_DISK_MAX)
+		return err_set(e, -EINVAL, "disk: must be 16M to 4T");
+	if (c->num_drives == CONFIG_DRIVES_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d drives, including the disk", CONFIG_DRIVES_MAX);
+	config_drive_done(d); /* it may be half described */
+	*d = (struct config_drive){ .empty = mf_align_up(c->disk, MF_PAGE_SIZE),
+				    .overlay = true,
+				    .cache = CONFIG_CACHE_UNSAFE };
+	if (config_copy_text(&d->id, "disk", CONFIG_ID_MAX, e) < 0 ||
+	    config_copy_path(&d->path, "an empty ext4", e) < 0)
+		return e->code;
+	c->num_drives++;
+	for (unsigned i = 0; i < c->num_drives; i++)
+		if (c->drive[i].overlay && !c->drive[i].overlay_dir &&
+		    config_copy_path(&c->drive[i].overlay_dir, dir, e) < 0)
+			return e->code;
+	return 0;
+}
+
 /* The root becomes the first of the drives. */
 int config_complete_root(struct config *c, struct err *e)
 {
 	for (unsigned i = 0; i < c->num_artifacts; i++)
 		c->artifact[i].max_bytes = c->artifact_max;
 	if (!c->rootfs.path)
-		return 0;
+		return c->disk ? add_disk(c, e) : 0;
 	if (c->num_drives == CONFIG_DRIVES_MAX)
 		return err_set(e, -EINVAL, "there can be at most %d drives, including the root", CONFIG_DRIVES_MAX);
 	if (c->initrd)
@@ -251,8 +276,13 @@ int config_complete_root(struct config *c, struct err *e)
 		return e->code;
 	config_drive_done(&c->drive[c->num_drives]); /* it may be half described */
 	memmove(c->drive + 1, c->drive, c->num_drives * sizeof(c->drive[0]));
+	/* A layer below its file system would be bounded by that, not by the disk. */
+	if (c->disk && c->rootfs.overlay) {
+		c->rootfs.read_only = true;
+		c->rootfs.overlay = false;
+	}
 	c->drive[0] = c->rootfs;
 	c->num_drives++;
 	c->rootfs = (struct config_drive){ 0 };
-	return 0;
+	return c->disk ? add_disk(c, e) : 0;
 }

@@ -49,6 +49,8 @@ static void put_drive(FILE *f, const struct config_drive *d, unsigned i)
 		letter = d->mount_read_only ? 'F' : 'f';
 	if (d->mount)
 		put(f, "%c/dev/vd%c:%s", letter, 'a' + (int)i, d->mount);
+	if (d->empty)
+		put(f, "D/dev/vd%c", 'a' + (int)i);
 	if (d->overlay)
 		put(f, "l/dev/vd%c", 'a' + (int)i);
 }

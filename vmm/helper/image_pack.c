@@ -57,7 +57,7 @@ struct pack {
 	const struct config_drive *drive;
 	const struct image_cache *cache;
 	bool all_root;
-	char *source; /* the absolute path of the directory, the archive or the file */
+	char *source; /* the absolute path of the directory, the archive or the file; NULL: there is none */
 };
 
 /* Directories. */
@@ -278,7 +278,7 @@ static int pack_directory(const struct pack *p, struct err *e)
 	return fd;
 }
 
-/* Archives and files. */
+/* Archives, files, and nothing. */
 
 static void key_of_file(const struct pack *p, const char *options, const struct stat *st, struct image_key *key)
 {
@@ -363,16 +363,39 @@ static int pack_file(const struct pack *p, struct err *e)
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }
 
+/* One image for all disks of a size: each guest writes to a layer of its own. 8G takes 0.7 MB, and 10 ms once. */
+static int pack_empty(const struct pack *p, struct err *e)
+{
+	char size[32], source[64];
+	const char *argv[] = { MKE2FS, NULL, size, NULL };
+	struct image_make m = { .cache = p->cache,
+				.shown = p->drive->path,
+				.source = source,
+				.argv = argv,
+				.out = &argv[MKE2FS_ARGS],
+				.package = "e2fsprogs",
+				.stdin_fd = -1 };
+	struct image_key key;
+
+	snprintf(size, sizeof(size), "%lluk", (unsigned long long)(p->drive->empty / KIB));
+	snprintf(source, sizeof(source), "an empty ext4 of %s", size);
+	image_key_begin(&key, source, "");
+	return take_or_make(p, &key, ".ext4", &m, e);
+}
+
 static int pack_drive(const struct config *c, const struct config_drive *d, const struct image_cache *cache,
 		      struct err *e)
 {
-	MF_FREE char *source = realpath(d->path, NULL);
+	MF_FREE char *source = d->empty ? NULL : realpath(d->path, NULL);
 	const struct pack p = { d, cache, c->all_root, source };
 	int fd;
 
-	if (!source)
+	if (!source && !d->empty)
 		return err_sys(e, "find it");
-	fd = d->tar ? pack_tar(&p, e) : d->file ? pack_file(&p, e) : pack_directory(&p, e);
+	fd = d->empty ? pack_empty(&p, e) :
+	     d->tar   ? pack_tar(&p, e) :
+	     d->file  ? pack_file(&p, e) :
+			pack_directory(&p, e);
 	return fd < 0 ? fd : fdstore_provide(d->path, O_RDONLY | (d->direct ? O_DIRECT : 0), fd, e);
 }
 
