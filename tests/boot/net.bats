@@ -291,17 +291,12 @@ iperf() {
 	end_guest
 }
 
-# The guest's address is the host's, its gateway is the host.
+# The guest's own addresses, as passt's DHCP would give them; its gateway is the host.
 boot_user() {
 	command -v passt > /dev/null || skip "passt is not installed"
 	boot_net "$@"
-	local route address gateway
-	route=$(ip route show default)
-	gateway=$(sed -n 's/.*via \([0-9.]*\).*/\1/p' <<< "$route")
-	address=$(ip -4 -o address show dev "$(sed -n 's/.*dev \([^ ]*\).*/\1/p' <<< "$route")" |
-		sed -n 's/.* inet \([0-9.]*\).*/\1/p')
-	do_guest "ifconfig eth0 $address netmask 255.255.255.0 up; route add default gw $gateway"
-	host=$gateway
+	do_guest 'ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up; route add default gw 10.0.2.2'
+	host=10.0.2.2
 }
 
 # 64 MiB; in the lab, where passt is an emulated process beside an emulated guest and moves less than 1 MiB a second, 8.
