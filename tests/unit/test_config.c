@@ -400,6 +400,69 @@ static void test_default_kernel(void **state)
 	rmdir(share);
 }
 
+/* Asks for a kernel by text, in the configuration or else in the environment. */
+static int check_kernel(const char *text, bool from_env)
+{
+	teardown(NULL);
+	setup(NULL);
+	accepts("initrd", "i");
+	setenv("MAYFLY_KERNEL", from_env ? text : "", 1);
+	if (!from_env && *text)
+		accepts("kernel", text);
+	return config_check(&conf, &err);
+}
+
+static void test_kernel_names(void **state)
+{
+	static const char *const names[] = { "minimal", "microvm" };
+	char own[3800] = "", path[4096];
+	ssize_t len = readlink("/proc/self/exe", own, sizeof(own) - 1);
+
+	(void)state;
+	assert_true(len > 0);
+	*strrchr(own, '/') = '\0';
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/vmlinux-%s", own, names[i]);
+		unlink(path);
+		for (int from_env = 0; from_env < 2; from_env++) {
+			assert_int_equal(check_kernel(names[i], from_env), -ENOENT);
+			assert_non_null(strstr(err.text, path));
+			assert_non_null(strstr(err.text, "make kernel"));
+		}
+		make_file(path);
+		for (int from_env = 0; from_env < 2; from_env++) {
+			assert_int_equal(check_kernel(names[i], from_env), 0);
+			assert_string_equal(conf.kernel, path);
+			assert_int_equal(config_check(&conf, &err), 0); /* it is a file now */
+			assert_string_equal(conf.kernel, path);
+		}
+		/* The project's kernels are Linux, which needs a root. */
+		teardown(NULL);
+		setup(NULL);
+		accepts("kernel", names[i]);
+		assert_int_equal(config_check(&conf, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "-r DIR"));
+	}
+	assert_int_equal(check_kernel("./minimal", false), 0);
+	assert_string_equal(conf.kernel, "./minimal");
+	assert_int_equal(check_kernel("minimal2", false), 0);
+	assert_string_equal(conf.kernel, "minimal2");
+	/* microvm is the default, after vmlinux, of each place; minimal never is. */
+	assert_int_equal(check_kernel("", false), 0);
+	assert_string_equal(conf.kernel, path);
+	snprintf(path, sizeof(path), "%s/vmlinux", own);
+	make_file(path);
+	assert_int_equal(check_kernel("", false), 0);
+	assert_string_equal(conf.kernel, path);
+	unlink(path);
+	strcat(path, "-microvm");
+	unlink(path);
+	if (access("/usr/share/mayfly/vmlinux", R_OK) < 0 && access("/usr/share/mayfly/vmlinux-microvm", R_OK) < 0)
+		assert_int_equal(check_kernel("", false), -ENOENT);
+	snprintf(path, sizeof(path), "%s/vmlinux-minimal", own);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +480,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_too_many_drives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_default_kernel, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kernel_names, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

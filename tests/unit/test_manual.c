@@ -89,7 +89,7 @@ static void test_templates(void **state)
 			 " \"x\"\nlast\n");
 	free(text);
 	text = print("@keys@\n@keys vsock@\n");
-	assert_has(text, ".TP\n\\fBkernel\\fR (a string)\nan ELF vmlinux");
+	assert_has(text, ".TP\n\\fBkernel\\fR (a string)\nmicrovm, minimal, or");
 	assert_has(text, ".TP\n\\fBcid\\fR (an integer)\nthe guest's address");
 	again = print("@keys nothing@\n");
 	assert_string_equal(again, "");

@@ -55,7 +55,7 @@ static int run_set_cpus(void *target, const char *text, struct err *e)
 static const struct cli_option run_options[] = {
 	{ .help = "Guest" },
 	{ 'k', "kernel", "FILE",
-	  "an ELF vmlinux or a bzImage; default: $MAYFLY_KERNEL,\nvmlinux beside mayfly, or in share/mayfly",
+	  "microvm, minimal, or the file of an ELF vmlinux or a\nbzImage; default: $MAYFLY_KERNEL, else microvm",
 	  .key = "kernel" },
 	{ 'i', "initrd", "FILE", "initial RAM disk", .key = "initrd", .set = run_set_initrd },
 	{ 'a', "append", "TEXT", "add TEXT to the kernel command line", .key = "append" },

@@ -13,6 +13,8 @@
 #include "vmm/config/config_parts.h"
 
 #define OWN_PLACES 3
+#define KERNEL_DEFAULT "microvm"
+#define KERNEL_MINIMAL "minimal"
 
 void config_init(struct config *c)
 {
@@ -75,39 +77,70 @@ static char *own_path(unsigned i, const char *name)
 	return len < 0 ? NULL : path;
 }
 
-char *config_find_file(const char *name)
+/* The first of these files, where each place is searched for all of them; or NULL. */
+static char *find_first(const char *const *names)
 {
 	for (unsigned i = 0; i < OWN_PLACES; i++) {
-		char *path = own_path(i, name);
+		for (const char *const *name = names; *name; name++) {
+			char *path = own_path(i, *name);
 
-		if (path && access(path, R_OK) == 0)
-			return path;
-		free(path);
+			if (path && access(path, R_OK) == 0)
+				return path;
+			free(path);
+		}
 	}
 	return NULL;
+}
+
+char *config_find_file(const char *name)
+{
+	return find_first((const char *const[]){ name, NULL });
+}
+
+/* Whether text names one of the project's kernels, whose file is vmlinux-NAME. */
+static bool kernel_is_name(const char *text)
+{
+	return strcmp(text, KERNEL_DEFAULT) == 0 || strcmp(text, KERNEL_MINIMAL) == 0;
+}
+
+static int kernel_missing(const char *whose, const char *file, struct err *e)
+{
+	MF_FREE char *beside = own_path(0, file);
+	MF_FREE char *in_prefix = own_path(1, file);
+
+	return err_set(e, -ENOENT,
+		       "%s there is neither '%s' nor '%s' nor '/usr/share/mayfly/%s'; run `make kernel`, or name a "
+		       "kernel with -k FILE",
+		       whose, beside ? beside : "?", in_prefix ? in_prefix : "?", file);
+}
+
+static int find_named_kernel(struct config *c, struct err *e)
+{
+	char whose[32], file[32];
+	MF_FREE char *found = NULL;
+
+	snprintf(whose, sizeof(whose), "kernel '%s':", c->kernel);
+	snprintf(file, sizeof(file), "vmlinux-%s", c->kernel);
+	found = config_find_file(file);
+	return found ? config_copy_path(&c->kernel, found, e) : kernel_missing(whose, file, e);
 }
 
 int config_find_kernel(struct config *c, struct err *e)
 {
 	const char *from_env = getenv("MAYFLY_KERNEL");
 	MF_FREE char *found = NULL;
-	MF_FREE char *beside = NULL;
-	MF_FREE char *in_prefix = NULL;
 
-	if (from_env && *from_env) {
-		if (access(from_env, R_OK) < 0)
+	if (!c->kernel && from_env && *from_env) {
+		if (!kernel_is_name(from_env) && access(from_env, R_OK) < 0)
 			return err_sys(e, "kernel '%s' from $MAYFLY_KERNEL", from_env);
-		return config_copy_path(&c->kernel, from_env, e);
+		if (config_copy_path(&c->kernel, from_env, e) < 0)
+			return e->code;
 	}
-	found = config_find_file("vmlinux");
-	if (found)
-		return config_copy_path(&c->kernel, found, e);
-	beside = own_path(0, "vmlinux");
-	in_prefix = own_path(1, "vmlinux");
-	return err_set(e, -ENOENT,
-		       "no kernel: $MAYFLY_KERNEL is not set and there is neither '%s' nor '%s' nor "
-		       "'/usr/share/mayfly/vmlinux'; name one with -k FILE",
-		       beside ? beside : "?", in_prefix ? in_prefix : "?");
+	if (c->kernel)
+		return kernel_is_name(c->kernel) ? find_named_kernel(c, e) : 0;
+	found = find_first((const char *const[]){ "vmlinux", "vmlinux-" KERNEL_DEFAULT, NULL });
+	return found ? config_copy_path(&c->kernel, found, e) :
+		       kernel_missing("no kernel: $MAYFLY_KERNEL is not set, and", "vmlinux", e);
 }
 
 static int config_complete_times(struct config *c, struct err *e)
@@ -140,7 +173,7 @@ int config_check(struct config *c, struct err *e)
 		return e->code;
 	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
-	if (c->kernel)
+	if (c->kernel && !kernel_is_name(c->kernel))
 		return 0;
 	if (config_find_kernel(c, e) < 0)
 		return e->code;

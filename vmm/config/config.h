@@ -263,7 +263,11 @@ int config_read_text(struct config *c, const char *text, size_t len, const char 
  */
 int config_check(struct config *c, struct err *e);
 
-/* Sets the kernel to the default one: $MAYFLY_KERNEL, or vmlinux. Returns 0 or -errno. */
+/*
+ * Makes the kernel a file's path: that of "microvm" or "minimal", which are looked up as
+ * config_find_file does. If there is none, it is $MAYFLY_KERNEL, which may be such a name,
+ * or vmlinux, or microvm. Returns 0 or -errno.
+ */
 int config_find_kernel(struct config *c, struct err *e);
 
 /*
