@@ -239,8 +239,10 @@ static int make(struct work *w, struct err *e)
 {
 	const char *part = w->p->parent;
 
-	if (cgroup_find_tree(w->p->mountinfo, &w->dir, e) < 0)
+	if (!w->p->base && cgroup_find_tree(w->p->mountinfo, &w->dir, e) < 0)
 		return e->code;
+	if (w->p->base && !(w->dir = strdup(w->p->base)))
+		return err_set(e, -ENOMEM, "no memory for a path");
 	while (part) {
 		size_t len = strcspn(part, "/");
 

@@ -23,7 +23,8 @@ struct cgroup_setting {
 };
 
 struct cgroup_params {
-	const char *parent; /* below the tree's root, may be of several parts ("a/b"); made if it is missing */
+	const char *base;   /* the directory of a group; NULL: the tree's root */
+	const char *parent; /* below base, may be of several parts ("a/b"); made if it is missing */
 	const char *name;   /* of the group itself: one part */
 	bool fresh;	    /* a group of that name is removed and made again, without its limits and counters */
 	struct cgroup_setting setting[CGROUP_SETTINGS_MAX];
@@ -48,7 +49,7 @@ int cgroup_check_setting(const struct cgroup_setting *s, struct err *e);
  */
 int cgroup_make(struct cgroup *ret, const struct cgroup_params *p, struct err *e);
 
-/* Moves a process into it. Returns 0 or -errno with e set. */
+/* Moves a process into it; 0: this one. Returns 0 or -errno with e set. */
 int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e);
 
 /*

@@ -2,7 +2,9 @@
 #include "jailer/cgroup_mount.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
@@ -42,12 +44,12 @@ static void unescape(char *text)
 }
 
 /*
- * Whether a line of mountinfo is the tree, and where. If it is mounted more than once, mounts of all of it (*ret_whole)
- * go before mounts of a part.
+ * Whether a line of mountinfo is the tree: where, and which part of it, by the root of the
+ * caller's cgroup namespace.
  */
-static bool parse_mount(char *line, char **ret_point, bool *ret_whole)
+static bool parse_mount(char *line, char **ret_point, char **ret_part)
 {
-	enum { ROOT = 3, POINT = 4, BEFORE_DASH = 5 };
+	enum { PART = 3, POINT = 4, BEFORE_DASH = 5 };
 	char *field[BEFORE_DASH], *save = NULL, *word, *type;
 	int num = 0;
 
@@ -59,42 +61,106 @@ static bool parse_mount(char *line, char **ret_point, bool *ret_whole)
 	if (!word || !type || num < BEFORE_DASH || strcmp(type, "cgroup2") != 0)
 		return false;
 	unescape(field[POINT]);
+	unescape(field[PART]);
 	*ret_point = field[POINT];
-	*ret_whole = !strcmp(field[ROOT], "/");
+	*ret_part = field[PART];
 	return true;
 }
 
-int cgroup_find_tree(const char *mountinfo, char **ret, struct err *e)
+/* The rest of a group's path below part, with its '/'; "" if they are the same; NULL if it is not below. */
+static const char *below(const char *group, const char *part)
 {
-	MF_FREE char *line = NULL, *found = NULL;
-	bool whole = false;
+	size_t len = strlen(part);
+
+	if (!strcmp(part, "/"))
+		return !strncmp(group, "/..", 3) ? NULL : group[1] ? group : "";
+	return !strncmp(group, part, len) && (group[len] == '/' || !group[len]) ? group + len : NULL;
+}
+
+/*
+ * If the tree is mounted more than once, a mount of all of it goes first, then one of a part that
+ * has the group, which may be NULL; of equals the first. But a later mount hides an earlier one at
+ * the same place. *ret_own is the group's directory there, or NULL.
+ */
+static int find_mount(const char *mountinfo, const char *group, char **ret, char **ret_own, struct err *e)
+{
+	MF_FREE char *line = NULL, *found = NULL, *own = NULL;
+	bool failed = false;
+	char *point, *part;
 	size_t size = 0;
-	char *point;
+	int best = 0;
 	FILE *f;
-	int r = 0;
 
-	f = fopen(mountinfo ? mountinfo : MOUNTINFO, "re");
+	f = fopen(mountinfo, "re");
 	if (!f)
-		return err_sys(e, "open '%s'", mountinfo ? mountinfo : MOUNTINFO);
-	while (!whole && getline(&line, &size, f) >= 0) {
-		bool all;
+		return err_sys(e, "open '%s'", mountinfo);
+	while (!failed && getline(&line, &size, f) >= 0) {
+		const char *rest;
+		int rank;
 
-		if (!parse_mount(line, &point, &all) || (found && !all))
+		if (!parse_mount(line, &point, &part))
 			continue;
+		rest = group ? below(group, part) : NULL;
+		rank = !strcmp(part, "/") ? 3 : rest ? 2 : 1;
+		if (rank <= best && strcmp(point, found) != 0)
+			continue;
+		best = rank;
 		free(found);
+		free(own);
 		found = strdup(point);
-		whole = all;
-		if (!found) {
-			r = err_set(e, -ENOMEM, "no memory for a path");
-			break;
-		}
+		if (!rest || asprintf(&own, "%s%s", point, rest) < 0)
+			own = NULL;
+		failed = !found || (rest && !own);
 	}
 	fclose(f);
-	if (r < 0)
-		return r;
+	if (failed)
+		return err_set(e, -ENOMEM, "no memory for a path");
 	if (!found)
 		return err_set(e, -ENOENT,
 			       "cgroup v2 is not mounted: mount it (mount -t cgroup2 cgroup2 /sys/fs/cgroup)");
 	*ret = mf_take_ptr(&found);
+	*ret_own = mf_take_ptr(&own);
 	return 0;
+}
+
+int cgroup_find_tree(const char *mountinfo, char **ret, struct err *e)
+{
+	char *own;
+
+	return find_mount(mountinfo ? mountinfo : MOUNTINFO, NULL, ret, &own, e);
+}
+
+/* The group in version 2 of the process whose /proc/PID/cgroup that is. */
+static int read_group(const char *path, char **ret, struct err *e)
+{
+	MF_FREE char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f;
+
+	f = fopen(path, "re");
+	if (!f)
+		return err_sys(e, "open '%s'", path);
+	while (!found && getline(&line, &size, f) >= 0)
+		found = !strncmp(line, "0::/", 4); /* version 1 has a name between the colons */
+	fclose(f);
+	if (!found)
+		return err_set(
+			e, -ENOENT,
+			"this host has no cgroup v2: boot it with systemd.unified_cgroup_hierarchy=1, if it has systemd");
+	line[strcspn(line, "\n")] = '\0';
+	*ret = strdup(line + 3);
+	return *ret ? 0 : err_set(e, -ENOMEM, "no memory for a path");
+}
+
+int cgroup_find_own(const char *proc, char **ret_own, char **ret_tree, struct err *e)
+{
+	char cgroup[PATH_MAX], mountinfo[PATH_MAX];
+	MF_FREE char *group = NULL;
+
+	snprintf(cgroup, sizeof(cgroup), "%s/cgroup", proc); /* a path that was cut does not exist */
+	snprintf(mountinfo, sizeof(mountinfo), "%s/mountinfo", proc);
+	if (read_group(cgroup, &group, e) < 0)
+		return e->code;
+	return find_mount(mountinfo, group, ret_tree, ret_own, e);
 }

@@ -14,6 +14,13 @@ struct err;
 int cgroup_find_tree(const char *mountinfo, char **ret, struct err *e);
 
 /*
+ * Finds the tree, and in it the directory of the group of the process with the files "cgroup"
+ * and "mountinfo" in proc. *ret_own is NULL if the mount does not show that group. Returns 0
+ * with paths that the caller frees, or -errno with e set: -ENOENT without cgroup v2.
+ */
+int cgroup_find_own(const char *proc, char **ret_own, char **ret_tree, struct err *e);
+
+/*
  * Whether a list has this word. Spaces or commas separate words, and a newline may end
  * the list.
  */

@@ -111,6 +111,14 @@ watched_ends() {
 	stderr=$(< "$BATS_TEST_TMPDIR/err")
 }
 
+# As user 1234 without groups but those of --groups, who may open /dev/kvm in a mount namespace: it has mode $KVM_MODE (666)
+# and group $KVM_GROUP (0).
+# shellcheck disable=SC2016 # for the inner shell
+with_kvm=(unshare -m bash -c 'node=$(mktemp -u /dev/shm/kvm.XXXXXX); mknod -m "${KVM_MODE:-666}" "$node" c 10 232
+	chgrp "${KVM_GROUP:-0}" "$node"; mount --bind "$node" /dev/kvm; rm "$node"; exec "$@"' bash
+	setpriv --reuid 1234 --regid 1234)
+as_nobody=("${with_kvm[@]}" --clear-groups)
+
 start_flat() {
 	start_mayfly run -k "$GUESTS/$1.elf" "${@:2}"
 }

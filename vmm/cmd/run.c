@@ -22,6 +22,7 @@
 #include "vmm/helper/helpers.h"
 #include "vmm/helper/image_pack.h"
 #include "vmm/helper/publish.h"
+#include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/supervise.h"
 #include "vmm/process/async_teardown.h"
@@ -107,20 +108,18 @@ static bool run_enter(struct config *c, struct timeline *timeline, struct jail_p
 	struct err e;
 
 	notify_status("booting");
-	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0) {
+	if ((c->jail.on && jail_group_enter(parent->group, &c->jail, &e) < 0) || publish_pick(c, &e) < 0 ||
+	    helpers_start(parent->helpers, c, &e) < 0 ||
+	    /* They are not the children of the process in the jail, which could not ask. */
+	    (c->jail.on && helpers_await(parent->helpers, &e) < 0)) {
 		helpers_end(parent->helpers);
+		jail_group_remove(parent->group);
 		*ret_status = report_err(&e);
 		return false;
 	}
 	if (!c->jail.on) {
 		fdstore_use(); /* images of directories */
 		return true;
-	}
-	/* They are not the children of the process in the jail, which could not ask. */
-	if (helpers_await(parent->helpers, &e) < 0) {
-		helpers_end(parent->helpers);
-		*ret_status = report_err(&e);
-		return false;
 	}
 	if (!supervise(c, parent, keep, MF_ARRAY_SIZE(keep), ret_status))
 		return false;
@@ -222,9 +221,13 @@ int run_command(int argc, char **argv)
 	static struct timeline timeline;
 	static struct config c;
 	static struct helpers helpers;
-	static struct jail_parent parent = {
-		.helpers = &helpers, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1, .record = &run_record
-	};
+	static struct jail_group group;
+	static struct jail_parent parent = { .helpers = &helpers,
+					     .group = &group,
+					     .signal_fd = -1,
+					     .tty_fd = -1,
+					     .vsock_fd = -1,
+					     .record = &run_record };
 	struct err e, late;
 	int r;
 

@@ -51,8 +51,8 @@ enum filter_slot {
 	SLOT_MEMORY1,
 	SLOT_WATCH0, /* eventfds: the vsock's queues, and calls to its loop; sockets of privsep.h, outside */
 	SLOT_WATCH1,
-	SLOT_WATCH2,
-	SLOT_WATCH3,
+	SLOT_WATCH2, /* the same eventfds; outside of a jail, the base's cgroup.subtree_control */
+	SLOT_WATCH3, /* the same; cgroup.procs */
 	FILTER_NUM_SLOTS,
 };
 

@@ -313,6 +313,9 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
 	ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)),
 	RARELY(rmdir, "where there are control groups: the jail's is removed"),
+	RARELY(pread64, "where a control group is delegated: its controllers", SLOT(1, SLOT_WATCH2)),
+	RARELY(write, "where a control group is delegated: its controllers are disabled", SLOT(1, SLOT_WATCH2)),
+	RARELY(write, "where a control group is delegated: we return to it", SLOT(1, SLOT_WATCH3), LEN(3, 1)),
 };
 
 /* `mayfly exec`, once the command's streams have their threads (pump_rules). */

@@ -12,6 +12,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/supervise.h"
 #include "vmm/jail/supervise_parts.h"
@@ -59,6 +60,7 @@ static int ask_for_map(void *ctx, struct err *e)
 void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 {
 	const struct config_jail *j = &o->config->jail;
+	const struct jail_group *group = o->parent->group;
 	struct start_msg done = { .what = START_DONE };
 	int kept[KEEP_MAX];
 	unsigned num = list_kept(o, keep, num_keep, kept), first = 0;
@@ -67,7 +69,7 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 		.is_root = geteuid() == 0,
 		.uid = o->uid,
 		.gid = o->gid,
-		.cgroup = o->group.made ? &o->group.cgroup : NULL,
+		.cgroup = group->made ? &group->cgroup : NULL,
 		.nofile = j->nofile,
 		.fsize = j->fsize,
 		.map_ids = ask_for_map,

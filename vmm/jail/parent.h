@@ -8,11 +8,13 @@
 #include <stdint.h>
 
 struct helpers;
+struct jail_group;
 struct record_writer;
 
 /* Filled in by run.c, and in a jail by supervise.c. */
 struct jail_parent {
 	struct helpers *helpers;
+	struct jail_group *group;     /* entered; with a jail only */
 	int signal_fd;		      /* signals, for ending_take */
 	uint64_t limit_ms;	      /* when the time limit ends, by clock_now_ms; 0: no limit */
 	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */

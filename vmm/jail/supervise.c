@@ -55,6 +55,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/jail/privsep.h"
 #include "vmm/jail/supervise_parts.h"
@@ -92,15 +93,16 @@ static int make_pipe(int pair[2], struct err *e)
 static int supervise_prepare(struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
+	struct jail_group *g = o->parent->group;
 
 	if (jail_files_provide(c, &o->names, e) < 0)
 		return e->code;
 	ending_serve(); /* a signal handler could not undo what follows */
-	if (jail_group_make(&o->group, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
+	if (jail_group_make(g, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
 	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
-	if (o->group.made)
-		record_add_text(o->parent->record, "cgroup", o->group.cgroup.dir);
+	if (g->made)
+		record_add_text(o->parent->record, "cgroup", g->cgroup.dir);
 	/* A VM that does not read its signals must not block us. */
 	(void)fcntl(o->signals[OUTSIDE], F_SETFL, O_NONBLOCK); /* cannot fail */
 	return 0;
@@ -185,19 +187,23 @@ static const char *directory_of(char *path)
  */
 static int confine_outer(const struct outer *o, struct err *e)
 {
+	const struct jail_group *g = o->parent->group;
 	const struct config *c = o->config;
 	/* The root of cgroup v2 is not writable, not even for its owner. */
-	bool has_names = c->vsock.path || o->names.control.bound || o->group.made || result_dir_fd() >= 0;
+	bool has_names = c->vsock.path || o->names.control.bound || g->made || result_dir_fd() >= 0;
 	/* Without a PID namespace, we have to kill the VM's process, which is another user's. */
 	uint64_t mask = (has_names ? 1ULL << CAP_DAC_OVERRIDE : 0) | (o->pids.init ? 0 : 1ULL << CAP_KILL);
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
-	MF_FREE char *group = o->group.parent ? strdup(o->group.parent) : NULL;
+	MF_FREE char *group = g->parent ? strdup(g->parent) : NULL;
 	MF_FREE char *result = result_dir_fd() >= 0 ? strdup(c->result_file) : NULL;
 	const struct landlock_dir dirs[] = {
-		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },   { directory_of(control), LANDLOCK_REMOVE_SOCKETS },
-		{ o->group.parent, LANDLOCK_REMOVE_DIRS },	    { directory_of(group), LANDLOCK_REMOVE_DIRS },
-		{ o->parent->record->path, LANDLOCK_REMOVE_FILES }, { directory_of(result), LANDLOCK_RENAME_FILES },
+		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
+		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
+		{ g->parent, LANDLOCK_REMOVE_DIRS },
+		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
+		{ o->parent->record->path, LANDLOCK_REMOVE_FILES },
+		{ directory_of(result), LANDLOCK_RENAME_FILES },
 	};
 	struct confine_own own = CONFINE_OWN_NONE;
 	struct confine confine;
@@ -211,10 +217,14 @@ static int confine_outer(const struct outer *o, struct err *e)
 	confine.capabilities = mask;
 	confine.value[SLOT_CHILD] = o->pids.main;
 	confine.value[SLOT_RECORD] = o->parent->record->fd;
-	confine.value[SLOT_EVENTS] = o->group.made ? o->group.events_fd : -1;
+	confine.value[SLOT_EVENTS] = g->made ? g->events_fd : -1;
 	own.to = o->signals[OUTSIDE];
 	own.watch[0] = o->tty[OUTSIDE];
 	own.watch[1] = o->vsock[OUTSIDE];
+	if (g->base.leaf) {
+		own.watch[2] = g->base.control_fd;
+		own.watch[3] = g->base.procs_fd;
+	}
 	return confine_thread(&confine, THREAD_OUTER, &own, e);
 }
 
@@ -320,7 +330,7 @@ static int status_of(const struct outer *o)
 		return ending_report(true);
 	if (ending_is_request(signo))
 		return -signo; /* it has reported that itself */
-	if (signo == SIGKILL && jail_group_had_oom(&o->group))
+	if (signo == SIGKILL && jail_group_had_oom(o->parent->group))
 		report_line("the jail has used up its memory (memory-max), so its VM was killed");
 	else if (signo == SIGKILL)
 		report_line("the VM in the jail was killed (SIGKILL: by a user, or for lack of memory)");
@@ -400,6 +410,6 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 	unix_socket_remove(&o.names.control);
 	helpers_end(parent->helpers);
 	ending_step("the control group", NULL);
-	jail_group_remove(&o.group);
+	jail_group_remove(parent->group);
 	return false;
 }

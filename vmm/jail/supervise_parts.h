@@ -7,7 +7,6 @@
 
 #include "jailer/jail.h"
 #include "vmm/jail/jail_files.h"
-#include "vmm/jail/jail_group.h"
 
 struct config;
 struct jail_parent;
@@ -29,7 +28,6 @@ struct outer {
 	uid_t uid; /* in the jail */
 	gid_t gid;
 	struct jail_names names;
-	struct jail_group group;
 	int start[2], life[2], signals[2], tty[2], vsock[2];
 	pid_t child; /* enters the jail */
 	struct jail_pids pids;
