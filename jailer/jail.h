@@ -21,6 +21,7 @@ struct jail_params {
 	bool is_root; /* switches to another user; otherwise uid and gid are its own and stay */
 	uid_t uid;
 	gid_t gid;
+	gid_t harmless_gid;	     /* a supplementary group that gives no right beyond what the jail has; 0: none */
 	const struct cgroup *cgroup; /* or NULL */
 	uint64_t nofile, fsize;	     /* limits; 0: JAIL_FILES_DEFAULT, and none */
 	const int *keep;	     /* the fds that stay open, ascending; standard streams always stay */

@@ -227,6 +227,26 @@ run_as() {
 }
 
 # bats test_tags=flat
+@test "jail: the group that opens /dev/kvm is no finding of a strict one, any other is" {
+	export KVM_MODE=660 KVM_GROUP=5 # for with_kvm
+	run_as "${with_kvm[@]}" --groups 5 "$MAYFLY" run --jail=strict -k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	assert_output hello
+	run_as "${with_kvm[@]}" --groups 5,1234 "$MAYFLY" run --jail -k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	[[ $stderr != *groups* ]] || fail "$stderr"
+	run_as "${with_kvm[@]}" --groups 4,5 "$MAYFLY" run --jail=strict -k "$GUESTS/hello.elf"
+	assert_equal "$status" 125
+	assert_one_line 'jail: supplementary groups .*4'
+	run_as "${with_kvm[@]}" --groups 4,5 "$MAYFLY" run --jail -k "$GUESTS/hello.elf"
+	assert_equal "$status" 0
+	[[ $stderr == *'supplementary groups'*'continuing without'* ]] || fail "$stderr"
+	# Group 0 opens more than that.
+	KVM_GROUP=0 run_as "${with_kvm[@]}" --groups 0 "$MAYFLY" run --jail=strict -k "$GUESTS/hello.elf"
+	assert_equal "$status" 125
+}
+
+# bats test_tags=flat
 @test "jail: as root without user namespaces" {
 	need_root
 	mkdir -p root

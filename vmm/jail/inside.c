@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "jailer/jail.h"
@@ -11,6 +12,7 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/core/kvm.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
@@ -57,6 +59,14 @@ static int ask_for_map(void *ctx, struct err *e)
 	return 0;
 }
 
+/* The group that is there for /dev/kvm alone, which the jail has open; 0: none. */
+static gid_t kvm_group(void)
+{
+	struct stat st;
+
+	return stat(KVM_PATH, &st) == 0 && S_ISCHR(st.st_mode) && st.st_mode & S_IWGRP ? st.st_gid : 0;
+}
+
 void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 {
 	const struct config_jail *j = &o->config->jail;
@@ -69,6 +79,7 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 		.is_root = geteuid() == 0,
 		.uid = o->uid,
 		.gid = o->gid,
+		.harmless_gid = kvm_group(),
 		.cgroup = group->made ? &group->cgroup : NULL,
 		.nofile = j->nofile,
 		.fsize = j->fsize,
