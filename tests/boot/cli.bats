@@ -118,6 +118,62 @@ with_mounts() {
 	done
 }
 
+# What fingers that know other programs type, and a word of what the message tells them to type here.
+@test "cli: options and commands of docker and others are answered by those of mayfly" {
+	local line typed
+	mkdir d
+	while IFS='|' read -r typed line; do
+		# shellcheck disable=SC2086 # words
+		run --separate-stderr "$MAYFLY" $typed < /dev/null
+		assert_equal "$status" 125
+		assert_equal "$output" ''
+		assert_one_line "$line"
+	done <<- 'END' # typed|what the message has
+		|mayfly run .*--help
+		ls|ps
+		list|ps
+		ssh vm1|exec
+		pull debian|run -r
+		run -it -r d -- sh|-t
+		run -ti -r d -- sh|-t
+		run -i -t -r d -- sh|-t
+		run -d -r d -- sh|--detach
+		run -kernel good|--kernel
+		run -net user|--net
+		run -n bridge -r d|tap=NAME
+		run -n user,8080:80 -r d|-p
+		run --memory 512M -r d|-m
+		run --cpus 0.5 -r d|cpu-max
+		run --env-file x -r d|-e
+		run --cidfile x -r d|--name
+		run --mount type=bind -r d|-v
+		run --network host -r d|-n
+		run --read-only -r d|leave it out
+		run --shm-size 1G -r d|--tmpfs
+		run --restart always -r d|systemd
+		run -m 512 -r d|512M
+		run -d d -k good|-r d
+		run -r d:overlay=2G -k good|--drive
+		run -v missing:/x -r d -- sh|volume.*missing
+		run -v d:/x:z -r d -- sh|:copy
+		run -- uname|-r DIR
+		exec vm1|COMMAND
+	END
+}
+
+@test "cli: a kernel that only its owner may read is named" {
+	[ "$EUID" -eq 0 ] || skip 'only root can change its user'
+	mkdir -m 755 bin
+	mkdir -m 700 home
+	cp "$MAYFLY" bin/mayfly
+	touch home/vmlinux
+	ln -s "$PWD/home/vmlinux" bin/vmlinux
+	chmod 755 "$BATS_TEST_TMPDIR" . bin bin/mayfly
+	run --separate-stderr env -u MAYFLY_KERNEL setpriv --reuid 65534 --regid 65534 --clear-groups bin/mayfly run -d /dev/null
+	assert_equal "$status" 125
+	assert_one_line "bin/vmlinux': Permission denied"
+}
+
 @test "cli: no command, and a command that does not exist" {
 	local args
 	for args in '' 'rum' '--vers' '-k x'; do
@@ -262,7 +318,7 @@ print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$outpu
 @test "drive: missing, directory, odd size, unreadable, FIFO" {
 	need_kvm
 	refused "drive 'drive0': .*'missing'.*No such file" -k good -d missing
-	refused "drive 'drive1': .*'directory'" -k good -d disk -d directory
+	refused "drive directory': 'directory' is a directory" -k good -d disk -d directory
 	refused "drive 'a': .*'odd_disk'.* 1000 bytes.*512" -k good -d odd_disk:id=a
 	refused "drive 'drive0': .*'fifo'" -k good -d fifo
 	cd "$BATS_FILE_TMPDIR" || return 1

@@ -113,7 +113,9 @@ static void test_mistakes(void **state)
 {
 	(void)state;
 	refuses("unknown option '--kernl'; did you mean '--kernel'? try 'mayfly run --help'", "--kernl", "K");
-	refuses("unknown option '--memory'; did you mean '--mem'? try 'mayfly run --help'", "--memory=1G");
+	refuses("unknown option '--memoy'; did you mean '--mem'? try 'mayfly run --help'", "--memoy=1G");
+	refuses("unknown option '--memory': -m SIZE", "--memory=1G");
+	refuses("unknown option '-kernel': a long option has two dashes, --kernel", "-kernel", "K");
 	refuses("unknown option '--rm': what a guest changes is lost at its end, unless a drive keeps it; leave it out",
 		"--rm");
 	refuses("option '--cpus 0.5': must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time "
@@ -247,7 +249,7 @@ static void test_commands(void **state)
 	assert_int_equal(run_main("--help", NULL, text, sizeof(text)), 0);
 	assert_non_null(strstr(text, "\n  run         boot a VM\n"));
 	assert_int_equal(run_main(NULL, NULL, text, sizeof(text)), STATUS_FAILED);
-	assert_string_equal(text, "mayfly: no command given; try 'mayfly --help'\n");
+	assert_string_equal(text, "mayfly: no command given; try 'mayfly run -r DIR -- COMMAND', or 'mayfly --help'\n");
 	assert_int_equal(run_main("rum", NULL, text, sizeof(text)), STATUS_FAILED);
 	assert_string_equal(text, "mayfly: unknown command 'rum'; did you mean 'run'? try 'mayfly --help'\n");
 	assert_int_equal(run_main("--versoin", NULL, text, sizeof(text)), STATUS_FAILED);

@@ -55,7 +55,7 @@ static void test_cpus(void **state)
 
 static void test_mem(void **state)
 {
-	static const char *const out_of_range[] = { "0",      "1K",    "128",	    "9223372036854775808",
+	static const char *const out_of_range[] = { "0",      "1K",    "15",	    "9223372036854775808",
 						    "16383K", "1025G", "16777216T", "99999999999999999999" };
 	static const char *const no_size[] = { "-1", "", "128MM", "M", "128 M", "lots", "1.5G" };
 
@@ -64,6 +64,7 @@ static void test_mem(void **state)
 		refuses("mem", out_of_range[i], "must be 16M to 1T (a number alone is bytes)");
 	for (size_t i = 0; i < MF_ARRAY_SIZE(no_size); i++)
 		refuses("mem", no_size[i], "must be a size such as 128M or 2G");
+	refuses("mem", "128", "must be 16M to 1T; a number alone is bytes: did you mean 128M?");
 	accepts("mem", "16M");
 	assert_int_equal(conf.mem, 16 * MIB);
 	accepts("mem", "16777217"); /* rounded up to a page */
@@ -250,11 +251,11 @@ static void test_directories(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(spec, sizeof(spec), "%s:ro", dir);
 	assert_true(added(spec)->directory);
-	assert_false(added(dir)->directory); /* it cannot be written to: an error, when it is opened */
+	assert_int_equal(config_set(&conf, "drives", dir, &err), -EISDIR);
 	assert_false(added("/dev/null:ro")->directory);
 	snprintf(spec, sizeof(spec), "%s:/mnt", dir);
 	accepts("volumes", spec);
-	assert_true(conf.drive[3].directory && conf.drive[3].read_only);
+	assert_true(conf.drive[2].directory && conf.drive[2].read_only);
 	accepts("kernel", "k");
 	accepts("rootfs", dir);
 	accepts("command", "true"); /* whose init mounts the volume */

@@ -77,9 +77,9 @@ static const struct cli_option *find_option(const struct cli_option *options, in
 }
 
 /* What to type in place of an option of another program, or NULL. */
-static const char *find_foreign(const struct cli_usage *u, const char *name, size_t len)
+static const char *find_foreign(const struct cli_foreign *f, const char *name, size_t len)
 {
-	for (const struct cli_foreign *f = u->foreign; f && f->name; f++)
+	for (; f && f->name; f++)
 		if (strlen(f->name) == len && strncmp(f->name, name, len) == 0)
 			return f->hint;
 	return NULL;
@@ -89,7 +89,7 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
 {
 	struct suggest n = { .word = given + 2, .len = strcspn(given + 2, "=") };
 	int shown = (int)MF_MIN(n.len + 2, (size_t)VALUE_SHOWN);
-	const char *hint = find_foreign(u, n.word, n.len);
+	const char *hint = find_foreign(u->foreign, n.word, n.len);
 
 	if (hint)
 		return err_set(e, -EINVAL, "unknown option '%.*s': %s", shown, given, hint);
@@ -109,7 +109,7 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
 static int refuse(const struct cli_usage *u, int c, const char *given, struct err *e)
 {
 	const struct cli_option *o = find_option(u->options, optopt);
-	const char *hint = find_foreign(u, (const char[]){ (char)optopt }, 1);
+	const char *hint = find_foreign(u->foreign, (const char[]){ (char)optopt }, 1);
 
 	if (c == '?' && optopt && optopt < LONG_BASE && hint)
 		return err_set(e, -EINVAL, "unknown option '-%c': %s", optopt, hint);
@@ -122,6 +122,27 @@ static int refuse(const struct cli_usage *u, int c, const char *given, struct er
 	if (optopt)
 		return err_set(e, -EINVAL, "unknown option '-%c'; try 'mayfly %s --help'", optopt, u->command);
 	return unknown_option(u, given, e);
+}
+
+/*
+ * Reports a long option that was given with one dash: "-kernel" would be -k with the value "ernel", and docker's "-it" an
+ * initrd. Returns 0 if it is none.
+ */
+static int refuse_one_dash(const struct cli_usage *u, const char *given, struct err *e)
+{
+	size_t len = strcspn(given, "=");
+	const char *hint;
+
+	if (given[0] != '-' || given[1] == '-' || len < 3)
+		return 0;
+	hint = find_foreign(u->foreign, given + 1, len - 1);
+	if (hint)
+		return err_set(e, -EINVAL, "unknown option '%.*s': %s", (int)len, given, hint);
+	for (const struct cli_option *o = u->options; o->help; o++)
+		if (o->long_name && strlen(o->long_name) == len - 1 && !strncmp(o->long_name, given + 1, len - 1))
+			return err_set(e, -EINVAL, "unknown option '%.*s': a long option has two dashes, --%s",
+				       (int)len, given, o->long_name);
+	return 0;
 }
 
 static int apply(const struct cli_usage *u, const struct cli_option *o, void *target, const char *value, struct err *e)
@@ -141,8 +162,10 @@ static int apply(const struct cli_usage *u, const struct cli_option *o, void *ta
 /* An argument that is no option, in front of "--". */
 static int take_operand(const struct cli_usage *u, bool first, void *target, const char *text, struct err *e)
 {
+	if (first)
+		return 0; /* an option before it may be wrong */
 	if (u->operand)
-		return first ? 0 : u->operand(target, text, e);
+		return u->operand(target, text, e);
 	return err_set(e, -EINVAL, "unexpected argument '%.*s'%s; try 'mayfly %s --help'", VALUE_SHOWN, text,
 		       u->argument ? " (put '--' before a command)" : "", u->command);
 }
@@ -159,6 +182,8 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 	optind = 0; /* GNU: restarts the scan */
 	for (;;) {
 		at = optind ? optind : 1;
+		if (at < argc && refuse_one_dash(u, argv[at], e) < 0)
+			return e->code;
 		val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
 		if (val == -1)
 			break;
@@ -302,8 +327,27 @@ static int print_version(void)
 	return cli_check_stdout(&e) < 0 ? report_err(&e) : STATUS_OK;
 }
 
+/* What docker and others call it. */
+static const struct cli_foreign foreign_commands[] = {
+	{ "ls", "'mayfly ps' lists VMs" },
+	{ "list", "'mayfly ps' lists VMs" },
+	{ "start", "'mayfly run' boots a VM" },
+	{ "create", "'mayfly run' boots a VM" },
+	{ "attach", "'mayfly exec NAME -- sh' runs a shell in a VM" },
+	{ "ssh", "'mayfly exec NAME -- sh' runs a shell in a VM" },
+	{ "shell", "'mayfly exec NAME -- sh' runs a shell in a VM" },
+	{ "console", "'mayfly exec NAME -- sh' runs a shell in a VM" },
+	{ "pull", "a root is a directory, image or tar archive: 'mayfly run -r ROOT'" },
+	{ "build", "a root is a directory, image or tar archive: 'mayfly run -r ROOT'" },
+	{ "images", "'mayfly cache ls' lists the images of packed directories" },
+	{ "prune", "'mayfly cache prune' removes the images of packed directories" },
+	{ "man", "'mayfly manual' prints the manual page" },
+	{ NULL, NULL },
+};
+
 static int unknown_command(const struct cli_command *commands, const char *given)
 {
+	const char *hint = find_foreign(foreign_commands, given, strlen(given));
 	struct suggest n = { .word = given, .len = strlen(given) };
 	const char *what = given[0] == '-' ? "option" : "command";
 	struct err e;
@@ -312,7 +356,9 @@ static int unknown_command(const struct cli_command *commands, const char *given
 		suggest_try(&n, c->name);
 	suggest_try(&n, "--help");
 	suggest_try(&n, "--version");
-	if (n.best)
+	if (hint)
+		err_set(&e, -EINVAL, "unknown command '%s'; %s", given, hint);
+	else if (n.best)
 		err_set(&e, -EINVAL, "unknown %s '%.*s'; did you mean '%s'? try 'mayfly --help'", what, VALUE_SHOWN,
 			given, n.best);
 	else
@@ -327,7 +373,7 @@ int cli_main(int argc, char **argv, const struct cli_command *commands)
 	struct err e;
 
 	if (argc < 2) {
-		err_set(&e, -EINVAL, "no command given; try 'mayfly --help'");
+		err_set(&e, -EINVAL, "no command given; try 'mayfly run -r DIR -- COMMAND', or 'mayfly --help'");
 		return report_err(&e);
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))

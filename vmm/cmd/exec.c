@@ -296,7 +296,7 @@ int exec_command(int argc, char **argv)
 	if (r == 0 && !o.guest)
 		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
 	if (r == 0 && !o.config.command.args.num)
-		r = err_set(&e, -EINVAL, "no command; try 'mayfly exec --help'");
+		r = err_set(&e, -EINVAL, "no COMMAND; try 'mayfly exec --help'");
 	if (r == 0) {
 		config_complete_command(&o.config.command);
 		r = exec_run(&x, &o, &e);

@@ -26,10 +26,24 @@ static int run_read_file(void *target, const char *path, struct err *e)
 static const struct cli_foreign run_foreign[] = {
 	{ "rm", "what a guest changes is lost at its end, unless a drive keeps it; leave it out" },
 	{ "interactive", "stdin is always the command's; leave it out" },
+	{ "it", "-t gives the command a terminal; stdin is always the command's" },
+	{ "ti", "-t gives the command a terminal; stdin is always the command's" },
+	{ "memory", "-m SIZE" },
+	{ "env-file", "-e NAME=VALUE for each variable, or the key env of --config" },
+	{ "cidfile", "--name NAME; 'mayfly ps' lists VMs by name" },
 	{ "network", "-n user, or -n tap=NAME" },
+	{ "link", "-n tap=NAME for each guest, on a bridge of the host" },
 	{ "hostname", "--name NAME" },
 	{ "mount", "-v HOST:/GUEST, or --tmpfs /GUEST" },
 	{ "privileged", "the command is root of a machine of its own; leave it out" },
+	{ "cap-add", "the command is root of a machine of its own; leave it out" },
+	{ "security-opt", "the command is root of a machine of its own; leave it out" },
+	{ "read-only", "what a guest changes is lost at its end; leave it out" },
+	{ "shm-size", "--tmpfs /dev/shm:size=SIZE, or --scratch SIZE" },
+	{ "init", "PID 1 of the guest is an init already; leave it out" },
+	{ "restart", "a unit of systemd restarts it: Restart=; see mayfly(1)" },
+	{ "device", "-d FILE for a block device; no other devices are passed on" },
+	{ "gpus", "no devices of the host are passed on, but block devices by -d FILE" },
 	{ "entrypoint", "the program and its arguments stand behind '--'" },
 	{ "detach", "a shell runs it in the background: mayfly run ... &" },
 	{ NULL, NULL },
@@ -37,10 +51,17 @@ static const struct cli_foreign run_foreign[] = {
 
 static int run_set_initrd(void *target, const char *text, struct err *e)
 {
-	if (!strcmp(text, "t") && access(text, F_OK) < 0)
+	if (*text == '-' && access(text, F_OK) < 0)
 		return err_set(e, -ENOENT,
 			       "-i is the initrd; for a terminal -t alone, since stdin is always the command's");
 	return cli_set_config_key(target, "initrd", text, e);
+}
+
+static int run_add_drive(void *target, const char *text, struct err *e)
+{
+	if (*text == '-' && access(text, F_OK) < 0)
+		return err_set(e, -ENOENT, "-d is a drive; --detach runs the VM in the background");
+	return cli_set_config_key(target, "drives", text, e);
 }
 
 static int run_set_cpus(void *target, const char *text, struct err *e)
@@ -67,7 +88,7 @@ static const struct cli_option run_options[] = {
 	{ .help = "Devices" },
 	{ 'd', "drive", "SPEC",
 	  "PATH[:ro|:rw][:overlay[=SIZE]][:id=ID][:serial=S]...;\nsee mayfly(1); may be repeated; the first is the root",
-	  .key = "drives", .words = CLI_FILES },
+	  .key = "drives", .set = run_add_drive, .words = CLI_FILES },
 	{ 'r', "rootfs", "ROOT",
 	  "directory, image or tar archive as the root; changes\nare lost, unless it is IMAGE:rw", .key = "rootfs",
 	  .words = CLI_FILES },

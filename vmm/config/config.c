@@ -108,6 +108,13 @@ static int kernel_missing(const char *whose, const char *file, struct err *e)
 	MF_FREE char *beside = own_path(0, file);
 	MF_FREE char *in_prefix = own_path(1, file);
 
+	for (unsigned i = 0; i < OWN_PLACES; i++) {
+		MF_FREE char *path = own_path(i, file);
+
+		/* It may be a link into the home of the user who built it. */
+		if (path && access(path, R_OK) < 0 && errno == EACCES)
+			return err_sys(e, "kernel '%s'", path);
+	}
 	return err_set(e, -ENOENT,
 		       "%s there is neither '%s' nor '%s' nor '/usr/share/mayfly/%s'; run `make kernel`, or name a "
 		       "kernel with -k FILE",

@@ -168,6 +168,10 @@ int config_end_drive(struct config *c, struct err *e)
 	if (!d->path)
 		return err_set(e, -EINVAL, "needs a path");
 	d->directory = d->read_only && config_is_directory(d->path);
+	if (!d->read_only && config_is_directory(d->path))
+		return err_set(e, -EISDIR,
+			       "'%s' is a directory, of which a guest gets a copy: '%s:ro', or as its root '-r %s'",
+			       d->path, d->path, d->path);
 	if (d->tar && (d->directory || !d->read_only))
 		return err_set(e, -EINVAL, "is a tar archive only if it is a file, and read-only");
 	if (d->file && (d->directory || d->tar || !d->read_only || !d->mount))

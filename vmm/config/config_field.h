@@ -117,6 +117,9 @@ bool config_put(struct json_t *to, const char *key, struct json_t *value);
  */
 int config_take_spec(const struct config_field *fields, void *object, const char *text, const char *others,
 		     struct err *e);
+
+/* Whether the first part of a SPEC with commas is one that fields have. */
+bool config_has_spec(const struct config_field *fields, const char *spec);
 int config_cut_spec(const struct config_field *fields, void *object, char *text, struct err *e);
 
 /* The place of a field's value. */

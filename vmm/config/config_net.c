@@ -262,6 +262,23 @@ static int end_net(struct config *c, struct err *e)
 	return 0;
 }
 
+/* What other programs' options look like: a network by its name, and a port without more. */
+static int check_spec(const char *spec, struct err *e)
+{
+	size_t len = strcspn(spec, ",");
+
+	if (len && strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len &&
+	    !config_has_spec(config_net_fields, spec))
+		return err_set(e, -EINVAL, "unknown network '%.*s'; use user, tap=NAME, fd=N or none", (int)len, spec);
+	for (; spec[len]; len += strcspn(spec + len, ",")) {
+		len++;
+		if (spec[len] >= '0' && spec[len] <= '9')
+			return err_set(e, -EINVAL, "'%.*s' has no name; a port is published by -p HOST:GUEST",
+				       (int)strcspn(spec + len, ","), spec + len);
+	}
+	return 0;
+}
+
 static int add_net(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
 	struct config *c = object;
@@ -273,6 +290,8 @@ static int add_net(void *object, const struct config_field *f, const char *spec,
 		c->num_nets = 0;
 		return 0;
 	}
+	if (check_spec(spec, e) < 0)
+		return e->code;
 	n = begin_net(c, e);
 	if (!n || config_take_spec(config_net_fields, n, spec, "none", e) < 0)
 		return e->code;

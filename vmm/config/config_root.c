@@ -70,11 +70,22 @@ static int set_rootfs(void *object, const struct config_field *f, const char *sp
 {
 	struct config_drive *d = config_at(object, f), root = { .path = NULL };
 	MF_FREE char *path = strdup(spec);
+	char *options;
 	bool writable;
 
 	if (!path)
 		return err_sys(e, "copy it");
 	writable = cut_word(path, "rw");
+	options = strchr(path, ':');
+	if (options && access(path, F_OK) < 0) {
+		*options = '\0';
+		if (access(path, F_OK) == 0)
+			return err_set(e, -EINVAL,
+				       "'%s' exists, but a root takes no ':%s', only ':rw' for an image; the other options "
+				       "are those of --drive",
+				       path, options + 1);
+		*options = ':';
+	}
 	if (config_copy_path(&root.path, path, e) < 0)
 		return e->code;
 	if (set_kind(&root, writable, false, e) < 0) {
@@ -132,6 +143,8 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 		return err_set(e, -EINVAL,
 			       "must be HOSTPATH:/GUESTPATH, and ':ro', ':copy' or ':rw' may follow; or /GUESTPATH");
 	*guest++ = '\0';
+	if (access(text, F_OK) < 0)
+		return err_sys(e, "'%s'", text);
 	word = strchr(guest, ':');
 	if (word)
 		*word++ = '\0';

@@ -28,6 +28,14 @@ static const struct config_field *find(const struct config_field *fields, const 
 	return NULL;
 }
 
+bool config_has_spec(const struct config_field *fields, const char *spec)
+{
+	char part[NAMES_MAX];
+
+	snprintf(part, sizeof(part), "%.*s", (int)strcspn(spec, ","), spec);
+	return find(fields, part) != NULL;
+}
+
 /* Sets what a part says. *seen has a bit for each row that was set before. */
 static int take(const struct config_field *fields, const struct config_field *f, void *object, const char *part,
 		unsigned *seen, struct err *e)

@@ -252,6 +252,9 @@ static int set_mem(void *object, const struct config_field *f, const char *text,
 	if (r < 0 || mem < f->min || mem > f->max) {
 		parse_format_size(f->min, min);
 		parse_format_size(f->max, max);
+		if (r == 0 && mem >= f->min >> 20 && mem <= f->max >> 20 && !text[strspn(text, "0123456789")])
+			return err_set(e, -EINVAL, "must be %s to %s; a number alone is bytes: did you mean %sM?", min,
+				       max, text);
 		return err_set(e, -EINVAL, "must be %s to %s (a number alone is bytes)", min, max);
 	}
 	store(object, f, mf_align_up(mem, MF_PAGE_SIZE));

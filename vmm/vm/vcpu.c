@@ -86,8 +86,9 @@ static void vcpu_handle_exit(struct vcpu *v)
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		vm_end(end, VM_END_KVM,
-		       "vCPU %u: KVM_EXIT_INTERNAL_ERROR, suberror %u (the guest did what KVM cannot emulate)", v->id,
-		       run->internal.suberror);
+		       "vCPU %u: KVM_EXIT_INTERNAL_ERROR, suberror %u: an instruction that KVM cannot emulate; "
+		       "'mayfly doctor' says whether this host can run guests",
+		       v->id, run->internal.suberror);
 		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

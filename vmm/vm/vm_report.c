@@ -85,7 +85,7 @@ static int vm_report_guest(const struct vm *vm)
 	if (reason == VM_END_POWEROFF)
 		return vm_report_say(vm, END_POWEROFF, STATUS_OK, "the guest powered off");
 	if (reset)
-		return vm_report_say(vm, END_REBOOT, STATUS_OK, "the guest rebooted, so it has ended");
+		return vm_report_say(vm, END_REBOOT, STATUS_OK, "the guest rebooted, which ends the VM");
 	vm_report_last_lines(vm);
 	if (reason == VM_END_TRIPLE_FAULT)
 		return vm_report_say(vm, END_CRASH, STATUS_GUEST_CRASH, "the guest crashed");
