@@ -157,12 +157,34 @@ static int choose(struct cgroup_base *b, const char *own, const char *top, uid_t
 	return 0;
 }
 
+/* Whether version 2 has any controller that limits need; on hosts in hybrid mode, version 1 has them. */
+static bool has_controllers(const char *top)
+{
+	static const char *const needed[] = { "cpu", "io", "memory", "pids" };
+	MF_CLOSE int fd = open_in(top, "cgroup.controllers", O_RDONLY);
+	char text[LIST_MAX];
+	ssize_t n = fd < 0 ? fd : fdio_pread(fd, text, sizeof(text) - 1, 0);
+
+	text[n > 0 ? n : 0] = '\0';
+	for (size_t i = 0; i < MF_ARRAY_SIZE(needed); i++)
+		if (cgroup_list_has(text, needed[i]))
+			return true;
+	return false;
+}
+
 int cgroup_base_find(struct cgroup_base *ret, const char *proc, uid_t uid, struct err *e)
 {
 	MF_FREE char *own = NULL, *top = NULL;
 	struct cgroup_base b = { .procs_fd = -1, .control_fd = -1 };
 
-	if (cgroup_find_own(proc, &own, &top, e) < 0 || choose(&b, own, top, uid, e) < 0)
+	if (cgroup_find_own(proc, &own, &top, e) < 0)
+		return e->code;
+	if (!has_controllers(top))
+		return err_set(e, -ENOENT,
+			       "cgroup v2 at '%s' has no controllers: version 1 has them (boot with "
+			       "systemd.unified_cgroup_hierarchy=1), or they are not delegated",
+			       top);
+	if (choose(&b, own, top, uid, e) < 0)
 		return e->code;
 	*ret = b;
 	return 0;

@@ -22,7 +22,7 @@ struct cgroup_base {
 /*
  * Finds it for a process of user uid. proc is the directory with its files "cgroup" and
  * "mountinfo". Returns 0, and the caller calls cgroup_base_leave; or -errno with e set:
- * -ENOENT without cgroup v2, -EACCES if nothing is delegated to that user.
+ * -ENOENT without cgroup v2 or its controllers, -EACCES if nothing is delegated to that user.
  */
 int cgroup_base_find(struct cgroup_base *ret, const char *proc, uid_t uid, struct err *e);
 

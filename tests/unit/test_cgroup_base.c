@@ -43,13 +43,15 @@ static void put(const char *path, const char *text)
 /* A group with these processes, all of whose files may be written. */
 static void group(const char *name, const char *processes)
 {
-	static const char *const files[] = { "cgroup.procs", "cgroup.subtree_control", "cgroup.type" };
+	static const char *const files[] = { "cgroup.procs", "cgroup.subtree_control", "cgroup.type",
+					     "cgroup.controllers" };
+	const char *texts[] = { processes, "", "domain\n", "cpuset memory\n" };
 	char path[200];
 
 	(void)mkdir(in_tmp(name), 0700);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++) {
 		snprintf(path, sizeof(path), "%s/%s", name, files[i]);
-		put(path, i ? "" : processes);
+		put(path, texts[i]);
 	}
 }
 
@@ -193,8 +195,7 @@ static void test_views(void **state)
 	found(USER, "v2/user.slice/c", true);
 	place("/user.slice", "/user.slice/my.scope", "c", "/", "v2");
 	found(USER, "v2/user.slice", true);
-	place("/user.slicer", "/user.slice", "c", NULL, NULL);
-	put("proc/mountinfo", "1 2 3:4 /user.slice /nowhere rw - cgroup2 cgroup2 rw\n");
+	place("/user.slicer", "/user.slice", "c", "/user.slice", "c");
 	refused(USER, -EACCES, "does not show");
 	/* A later mount hides the one at its place. */
 	place("/x/y", "/", "c", "/x/y", "c");
@@ -216,6 +217,11 @@ static void test_no_version_2(void **state)
 	put("proc/cgroup", "0::/\n");
 	put("proc/mountinfo", "31 24 0:28 / /c rw - cgroup cgroup rw,pids\n");
 	refused(0, -ENOENT, "not mounted");
+	/* Hybrid: version 1 has the controllers. */
+	place("/user.slice/my.scope", "/", "v2", NULL, NULL);
+	put("v2/cgroup.controllers", "hugetlb cpuset\n");
+	refused(USER, -ENOENT, "no controllers");
+	refused(0, -ENOENT, "no controllers");
 }
 
 /* A step that fails leaves nothing behind. */
