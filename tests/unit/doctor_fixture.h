@@ -122,6 +122,22 @@ static void put_memlock(const char *soft)
 	put("/proc/self/limits", text);
 }
 
+/* A control group, and where the tree is mounted. */
+static void put_group(const char *name, const char *processes)
+{
+	static const char *const files[] = { "cgroup.controllers", "cgroup.subtree_control", "cgroup.type",
+					     "cgroup.procs" };
+	const char *texts[] = { "cpuset cpu io memory hugetlb pids rdma\n", "", "domain\n", processes };
+	char path[256];
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "/sys/fs/cgroup%s/%s", name, files[i]);
+		put(path, texts[i]);
+	}
+	snprintf(path, sizeof(path), "42 31 0:38 / %s/sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", root);
+	put("/proc/self/mountinfo", path);
+}
+
 /* A host on which all is well. */
 static int setup(void **state)
 {
@@ -135,9 +151,11 @@ static int setup(void **state)
 	put_memlock("8388608");
 	put("/proc/sys/kernel/io_uring_disabled", "0\n");
 	put("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
-	put("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma\n");
-	put("/sys/fs/cgroup/user.slice/me/cgroup.procs", "");
-	put("/proc/self/cgroup", "4:pids:/else\n0::/user.slice/me\n");
+	put_group("", "1\n");
+	drop("/sys/fs/cgroup/cgroup.type"); /* the root of the tree */
+	put_group("/user.slice/me.scope", "");
+	put("/proc/self/cgroup", "4:pids:/else\n0::/user.slice/me.scope\n");
+	put("/proc/self/status", "Name: mayfly\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 \n");
 	put("/proc/swaps", "Filename Type Size Used Priority\n");
 	put("/sys/kernel/mm/ksm/run", "0\n");
 	put("/sys/module/kvm/parameters/nx_huge_pages", "N\n");
@@ -151,6 +169,9 @@ static int setup(void **state)
 	chmod(program, 0700);
 	put("/usr/bin/mkfs.erofs", "");
 	snprintf(program, sizeof(program), "%s/usr/bin/mkfs.erofs", root);
+	chmod(program, 0700);
+	put("/usr/bin/sqfstar", "");
+	snprintf(program, sizeof(program), "%s/usr/bin/sqfstar", root);
 	chmod(program, 0700);
 	kvm_says = native_says = io_uring_says = user_namespace_says = kernel_says = 0;
 	landlock_says = 4;

@@ -47,11 +47,6 @@ static void test_fences(void **state)
 	put("/proc/sys/user/max_user_namespaces", "0\n");
 	expect("user_namespaces", DOCTOR_WARN, "cannot be made", "max_user_namespaces=");
 
-	put("/sys/fs/cgroup/cgroup.controllers", "cpuset memory\n");
-	expect("cgroup", DOCTOR_WARN, "without cpu, io, pids", "Delegate");
-	drop("/sys/fs/cgroup/cgroup.controllers");
-	expect("cgroup", DOCTOR_WARN, "no cgroup v2", "unified_cgroup_hierarchy");
-
 	landlock_says = -EOPNOTSUPP;
 	expect("landlock", DOCTOR_WARN, "none", "lsm=landlock");
 	landlock_says = -ENOSYS;
@@ -81,27 +76,65 @@ static void test_shared_memory(void **state)
 	expect("swap", DOCTOR_OK, "none", "");
 }
 
-/* Root makes groups anywhere, a user only in his own. */
+/* What `mayfly run` would find, for this caller. */
 static void test_delegated_groups(void **state)
 {
+	char self[32];
+
 	(void)state;
-	expect("cgroup", DOCTOR_OK, "version 2, with cpuset cpu", "");
-	drop("/sys/fs/cgroup/user.slice/me/cgroup.procs");
-	expect("cgroup", DOCTOR_WARN, "not his own", "systemd-run --user");
-	host.uid = 0;
+	expect("cgroup", DOCTOR_OK, "/sys/fs/cgroup/user.slice/me.scope'", "");
+	put("/sys/fs/cgroup/user.slice/me.scope/cgroup.controllers", "cpuset memory\n");
+	expect("cgroup", DOCTOR_WARN, "without cpu, io, pids", "systemctl edit user@.service");
+	snprintf(self, sizeof(self), "%d\n", (int)getpid());
+	put_group("/user.slice/me.scope", self);
 	expect("cgroup", DOCTOR_OK, "version 2", "");
-	host.uid = 1000;
-	put("/proc/self/cgroup", "4:pids:/else\n");
-	expect("cgroup", DOCTOR_WARN, "not his own", "systemd-run --user");
+	put_group("/user.slice/me.scope", "1\n");
+	expect("cgroup", DOCTOR_WARN, "other processes", "systemd-run --user --scope -p Delegate=yes");
+	drop("/sys/fs/cgroup/user.slice/me.scope/cgroup.procs");
+	expect("cgroup", DOCTOR_WARN, "not delegated", "systemd-run --user --scope -p Delegate=yes");
+	host.uid = 0;
+	expect("cgroup", DOCTOR_OK, "/sys/fs/cgroup'", "");
+	put("/sys/fs/cgroup/cgroup.controllers", "cpuset memory\n");
+	expect("cgroup", DOCTOR_WARN, "without cpu, io, pids", "cgroup_enable");
+	for (host.uid = 0; host.uid < 2; host.uid++) {
+		put_group("/user.slice/me.scope", "");
+		put("/proc/self/cgroup", "4:pids:/else\n");
+		expect("cgroup", DOCTOR_WARN, "no cgroup v2", "unified_cgroup_hierarchy");
+		put("/proc/self/cgroup", "0::/user.slice/me.scope\n");
+		drop("/proc/self/mountinfo");
+		expect("cgroup", DOCTOR_WARN, "cannot limit", "mount cgroup2");
+	}
+}
+
+/* Supplementary groups, as strict takes them. */
+static void test_groups(void **state)
+{
+	struct stat st;
+	char text[128], kvm[64];
+
+	(void)state;
+	expect("groups", DOCTOR_OK, "none", "");
+	put("/proc/self/status", "Gid:\t7\t7\t7\t7\nGroups:\t7 27 \n");
+	expect("groups", DOCTOR_WARN, "such as 27", "setpriv");
+	snprintf(kvm, sizeof(kvm), "%s/dev/kvm", root);
+	assert_int_equal(chown(kvm, (uid_t)-1, geteuid() == 0 ? 1234 : getegid()), 0);
+	assert_int_equal(chmod(kvm, 0660), 0);
+	assert_int_equal(stat(kvm, &st), 0);
+	snprintf(text, sizeof(text), "Gid:\t7\t7\t7\t7\nGroups:\t7 %u \n", st.st_gid);
+	put("/proc/self/status", text);
+	expect("groups", DOCTOR_OK, "none", "");
+	assert_int_equal(chmod(kvm, 0600), 0);
+	expect("groups", DOCTOR_WARN, "groups", "setpriv");
+	host.uid = 0; /* who drops them */
+	expect("groups", DOCTOR_OK, "none", "");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_faults, setup),
-		cmocka_unit_test_setup(test_fences, setup),
-		cmocka_unit_test_setup(test_shared_memory, setup),
-		cmocka_unit_test_setup(test_delegated_groups, setup),
+		cmocka_unit_test_setup(test_faults, setup),	   cmocka_unit_test_setup(test_fences, setup),
+		cmocka_unit_test_setup(test_shared_memory, setup), cmocka_unit_test_setup(test_delegated_groups, setup),
+		cmocka_unit_test_setup(test_groups, setup),
 	};
 
 	return cmocka_run_group_tests(tests, make_root, drop_root);

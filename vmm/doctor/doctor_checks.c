@@ -65,10 +65,18 @@ static void check_erofs(const struct doctor_host *h, struct doctor_finding *f)
 		      "directories can be roots and volumes (-r DIR, -v DIR:/GUEST)");
 }
 
+static void check_sqfstar(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "sqfstar", "squashfs-tools", "tar archives can be roots (-r ROOT.tar)");
+}
+
 static void check_hugepages(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char modes[DOCTOR_LINE_MAX], info[DOCTOR_FILE_MAX], *mode;
 	unsigned long total, unused;
+
+	if (!doctor_shows(h, f, "/sys/kernel/mm"))
+		return;
 
 	doctor_read_text(h, "/proc/meminfo", info, sizeof(info));
 	total = strtoul(doctor_value_of(info, "HugePages_Total"), NULL, 10);
@@ -152,12 +160,14 @@ const struct doctor_check doctor_checks[] = {
 	{ "swap", doctor_check_swap },
 	{ "user_namespaces", doctor_check_user_namespaces },
 	{ "cgroup", doctor_check_cgroup },
+	{ "groups", doctor_check_groups },
 	{ "landlock", doctor_check_landlock },
 	/* networks */
 	{ "tun", check_tun },
 	{ "passt", check_passt },
 	/* directories */
 	{ "erofs", check_erofs },
+	{ "sqfstar", check_sqfstar },
 	/* files to boot */
 	{ "kernel", check_kernel },
 	{ "rootfs", check_rootfs },

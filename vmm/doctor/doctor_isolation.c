@@ -10,9 +10,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "jailer/cgroup_base.h"
+#include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/doctor/doctor_parts.h"
 
@@ -22,6 +26,9 @@ void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_findi
 {
 	char value[DOCTOR_LINE_MAX], multihit[DOCTOR_LINE_MAX];
 	bool known, on, safe;
+
+	if (!doctor_shows(h, f, "/sys/module"))
+		return;
 
 	known = doctor_read_line(h, "/sys/module/kvm/parameters/nx_huge_pages", value) && *value;
 	on = *value == 'Y' || *value == '1';
@@ -71,6 +78,9 @@ void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char control[DOCTOR_LINE_MAX], names[DOCTOR_TEXT_MAX];
 
+	if (!doctor_shows(h, f, "/sys/devices/system/cpu"))
+		return;
+
 	if (!doctor_read_line(h, "/sys/devices/system/cpu/smt/control", control) || !*control)
 		snprintf(control, sizeof(control), "unknown");
 	if (strcmp(control, "on") != 0)
@@ -86,8 +96,11 @@ void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f)
 void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char cmdline[DOCTOR_FILE_MAX], names[DOCTOR_TEXT_MAX];
-	unsigned num = list_vulnerabilities(h, "Vulnerable", names);
+	unsigned num;
 
+	if (!doctor_shows(h, f, CPU_VULNERABILITIES))
+		return;
+	num = list_vulnerabilities(h, "Vulnerable", names);
 	doctor_read_text(h, "/proc/cmdline", cmdline, sizeof(cmdline));
 	if (doctor_has_word(cmdline, "mitigations=off", ""))
 		doctor_warn(f, "boot without mitigations=off", "switched off: a guest can read the host's memory%s%s",
@@ -102,6 +115,9 @@ void doctor_check_mitigations(const struct doctor_host *h, struct doctor_finding
 void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char run[DOCTOR_LINE_MAX];
+
+	if (!doctor_shows(h, f, "/sys/kernel/mm"))
+		return;
 
 	if (!doctor_read_line(h, "/sys/kernel/mm/ksm/run", run))
 		doctor_ok(f, "this kernel does not merge equal pages");
@@ -131,6 +147,9 @@ void doctor_check_swap(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char text[DOCTOR_FILE_MAX], *rest = text, *line;
 	unsigned num = 0;
+
+	if (!doctor_shows(h, f, "/proc/self"))
+		return;
 
 	doctor_read_text(h, "/proc/swaps", text, sizeof(text));
 	(void)strsep(&rest, "\n"); /* the heading */
@@ -174,56 +193,90 @@ void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_fin
 		doctor_warn(f, fix, "cannot be made (%s); passt and a jail without root need them", strerror(-r));
 }
 
-/* Whether this user may make groups in its own control group. Root may anywhere. */
-static bool is_delegated(const struct doctor_host *h)
-{
-	char text[DOCTOR_FILE_MAX], path[PATH_MAX], *own;
-	int fd;
-
-	if (h->uid == 0)
-		return true;
-	doctor_read_text(h, "/proc/self/cgroup", text, sizeof(text));
-	own = strstr(text, "0::"); /* version 1 has a name between the colons */
-	if (!own)
-		return false;
-	own += 3;
-	own[strcspn(own, "\n")] = '\0';
-	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/cgroup.procs", own);
-	fd = doctor_open(h, path, O_WRONLY);
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
-}
-
-void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f)
+/* Sets list to the controllers of wanted that the group at dir lacks. */
+static void list_missing(const char *dir, char list[DOCTOR_LINE_MAX])
 {
 	static const char *const wanted[] = { "cpu", "io", "memory", "pids" };
-	char controllers[DOCTOR_LINE_MAX], missing[DOCTOR_LINE_MAX] = "";
+	struct doctor_host whole = { .root = "" }; /* dir has the prefix already */
+	char path[PATH_MAX], have[DOCTOR_LINE_MAX];
+	size_t len = 0;
 
-	if (!doctor_read_line(h, "/sys/fs/cgroup/cgroup.controllers", controllers)) {
+	snprintf(path, sizeof(path), "%s/cgroup.controllers", dir);
+	doctor_read_line(&whole, path, have);
+	*list = '\0';
+	for (size_t i = 0; i < MF_ARRAY_SIZE(wanted); i++)
+		if (!doctor_has_word(have, wanted[i], ""))
+			len += (size_t)snprintf(list + len, DOCTOR_LINE_MAX - len, "%s%s", len ? ", " : "", wanted[i]);
+}
+
+/* As `mayfly run --jail=memory-max=...` would find it, if this process were it. */
+void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char proc[PATH_MAX], missing[DOCTOR_LINE_MAX];
+	struct cgroup_base base = { 0 };
+	struct err e;
+	int r;
+
+	if (!doctor_shows(h, f, "/proc/self"))
+		return;
+
+	snprintf(proc, sizeof(proc), "%s/proc/self", h->root);
+	r = cgroup_base_find(&base, proc, h->uid, &e);
+	if (!r)
+		r = cgroup_base_check(&base, &e);
+	if (!r)
+		list_missing(base.dir, missing);
+	if (r == -EACCES || r == -EBUSY)
+		doctor_warn(f, cgroup_base_advice(h->uid), "--jail cannot limit guests from here: %s", e.text);
+	else if (r)
 		doctor_warn(f, "boot with systemd.unified_cgroup_hierarchy=1 (systemd), or mount cgroup2 there",
-			    "no cgroup v2 at /sys/fs/cgroup: guests' CPU, memory and I/O cannot be limited");
-		return;
-	}
-	for (size_t i = 0; i < MF_ARRAY_SIZE(wanted); i++) {
-		size_t len = strlen(missing);
+			    "--jail cannot limit guests: %s", e.text);
+	else if (!*missing)
+		doctor_ok(f, "version 2: --jail can limit guests' CPU, I/O, memory and threads, in '%s'", base.dir);
+	else
+		doctor_warn(f,
+			    h->uid == 0 ? "take them from cgroup v1; boot with cgroup_enable=memory where that is off" :
+					  "as root: systemctl edit user@.service, with Delegate=cpu io memory pids in "
+					  "[Service]; then log in again",
+			    "version 2 in '%s', but without %s", base.dir, missing);
+	cgroup_base_leave(&base);
+}
 
-		if (!doctor_has_word(controllers, wanted[i], ""))
-			snprintf(missing + len, sizeof(missing) - len, "%s%s", len ? ", " : "", wanted[i]);
-	}
-	if (!*missing && is_delegated(h)) {
-		doctor_ok(f, "version 2, with %s", controllers);
+/* Whether gid is that of /dev/kvm, or the own one. */
+static bool is_harmless(const struct doctor_host *h, unsigned long gid, unsigned long own)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/dev/kvm", h->root);
+	return gid == own || (gid != 0 && stat(path, &st) == 0 && st.st_mode & S_IWGRP && st.st_gid == gid);
+}
+
+/* As jailer/jail.c has it. */
+void doctor_check_groups(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char status[DOCTOR_FILE_MAX], *end;
+	const char *groups;
+	unsigned long own, gid;
+
+	if (!doctor_shows(h, f, "/proc/self"))
+		return;
+
+	doctor_read_text(h, "/proc/self/status", status, sizeof(status));
+	own = strtoul(doctor_value_of(status, "Gid"), NULL, 10);
+	groups = doctor_value_of(status, "Groups");
+	for (;; groups = end) {
+		groups += strspn(groups, " \t");
+		gid = strtoul(groups, &end, 10);
+		if (h->uid == 0 || end == groups)
+			break;
+		if (is_harmless(h, gid, own))
+			continue;
+		doctor_warn(f, "as root: setpriv --reuid=USER --regid=GROUP --groups=kvm mayfly ...",
+			    "this user has supplementary groups, such as %lu: --jail=strict refuses them", gid);
 		return;
 	}
-	if (!*missing) {
-		doctor_warn(f, "begin in a group that is: systemd-run --user --scope -p Delegate=yes mayfly ...",
-			    "version 2, but this user's group is not his own: he cannot limit guests by it");
-		return;
-	}
-	doctor_warn(f,
-		    "delegate the controllers (systemd: Delegate=yes), take them from cgroup v1, and boot with "
-		    "cgroup_enable=memory where that is off",
-		    "version 2, but without %s", missing);
+	doctor_ok(f, "none that --jail=strict refuses");
 }
 
 void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f)

@@ -89,6 +89,10 @@ void doctor_check_native(const struct doctor_host *h, struct doctor_finding *f)
 			  "KVM runs kernel code natively (%d million instructions in %.0f ms; %.0f ms in user space)",
 			  KVM_NATIVE_MILLIONS, n.guest_s * 1e3, n.here_s * 1e3);
 		break;
+	case -ETIME: /* a time proves nothing: the host may be busy */
+		doctor_warn(f, "repeat it when the host has less to do; if it stays so, use bare metal",
+			    "KVM runs kernel code slowly: %s; so guests are slow, or this host is busy", e.text);
+		break;
 	case -ENOENT:
 	case -ENXIO:
 	case -ENODEV:
@@ -124,18 +128,33 @@ void doctor_check_nested(const struct doctor_host *h, struct doctor_finding *f)
 		    *vendor || *product ? ": " : "", vendor, *vendor && *product ? " " : "", product);
 }
 
+/* Whether the kernel offers KVM, to this user or to others. */
+static bool has_kvm(const struct doctor_host *h)
+{
+	struct err e;
+	int r = h->kvm(&e);
+
+	return r == 0 || r == -EACCES || r == -EPERM || r == -EBUSY;
+}
+
 void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char cpuinfo[DOCTOR_FILE_MAX], ept[DOCTOR_LINE_MAX], npt[DOCTOR_LINE_MAX];
 	bool intel, amd, steady;
 
-	doctor_read_text(h, "/proc/cpuinfo", cpuinfo, sizeof(cpuinfo));
+	if (!doctor_read_text(h, "/proc/cpuinfo", cpuinfo, sizeof(cpuinfo))) {
+		doctor_warn(f, "mount /proc", "/proc/cpuinfo cannot be read");
+		return;
+	}
 	doctor_read_line(h, "/sys/module/kvm_intel/parameters/ept", ept);
 	doctor_read_line(h, "/sys/module/kvm_amd/parameters/npt", npt);
 	intel = doctor_cpu_has(cpuinfo, "vmx");
 	amd = doctor_cpu_has(cpuinfo, "svm");
 	steady = doctor_cpu_has(cpuinfo, "constant_tsc") && doctor_cpu_has(cpuinfo, "nonstop_tsc");
-	if (!intel && !amd)
+	if (!intel && !amd && has_kvm(h))
+		doctor_ok(f,
+			  "neither VMX (Intel VT-x) nor SVM (AMD-V) is shown, but /dev/kvm is there: see kvm, native");
+	else if (!intel && !amd)
 		doctor_warn(f, "enable it in the firmware, or for a virtual machine on its host",
 			    "the CPU shows neither VMX (Intel VT-x) nor SVM (AMD-V)");
 	else if (*ept == 'N' || *npt == 'N' || *npt == '0' ||

@@ -25,6 +25,9 @@ int doctor_open(const struct doctor_host *h, const char *path, int flags);
 bool doctor_read_text(const struct doctor_host *h, const char *path, char *text, size_t size);
 bool doctor_read_line(const struct doctor_host *h, const char *path, char line[DOCTOR_LINE_MAX]);
 
+/* Whether the host shows that directory, as some containers do not; else that is the finding. */
+bool doctor_shows(const struct doctor_host *h, struct doctor_finding *f, const char *dir);
+
 /* Whether word is one of the words of text, up to the first character of end. */
 bool doctor_has_word(const char *text, const char *word, const char *end);
 
@@ -49,6 +52,7 @@ void doctor_check_ksm(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_swap(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_user_namespaces(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_cgroup(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_groups(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_landlock(const struct doctor_host *h, struct doctor_finding *f);
 
 #endif

@@ -70,6 +70,17 @@ bool doctor_read_line(const struct doctor_host *h, const char *path, char line[D
 	return there;
 }
 
+bool doctor_shows(const struct doctor_host *h, struct doctor_finding *f, const char *dir)
+{
+	MF_CLOSE int fd = doctor_open(h, dir, O_RDONLY | O_DIRECTORY);
+
+	if (fd >= 0)
+		return true;
+	doctor_warn(f, "", "not known: %s: %s", dir, strerror(-fd));
+	doctor_advise(f, "mount %.*s, or ask outside of this container", (int)strcspn(dir + 1, "/") + 1, dir);
+	return false;
+}
+
 bool doctor_has_word(const char *text, const char *word, const char *end)
 {
 	size_t len = strlen(word), stop = strcspn(text, end);

@@ -11,8 +11,9 @@ struct kvm_native {
 };
 
 /*
- * Tries it, on /dev/kvm. Returns 0 if it does, or a negative errno with e set to the reason. Takes a tenth of a second, or
- * two where KVM is slow, which it ends by SIGALRM: call it where no other thread is.
+ * Tries it, on /dev/kvm. Returns 0 if it does, or a negative errno with e set to the reason:
+ * -ETIME if KVM is slow, or the host is busy. Takes a tenth of a second; SIGALRM ends it after ten
+ * seconds, so call it where no other thread is.
  */
 int kvm_native_probe(struct kvm_native *ret, struct err *e);
 
