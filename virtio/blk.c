@@ -96,9 +96,8 @@ static void blk_retry(struct task *task)
 	blk_run(b);
 }
 
-static void blk_kick(struct virtio_dev *dev, unsigned index)
+static void blk_kick(struct virtio_dev *dev)
 {
-	(void)index; /* there is one queue */
 	blk_run(to_blk(dev));
 }
 

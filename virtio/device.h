@@ -36,12 +36,12 @@ struct virtio_ops {
 
 	/*
 	 * DRIVER_OK: dev->features is set and the ready queues are started; virtq_pop finds nothing in the
-	 * others. Returns 0, or -errno and there is nothing to reset. The transport then kicks ready queues.
+	 * others. Returns 0, or -errno and there is nothing to reset. The transport then kicks the device.
 	 */
 	int (*activate)(struct virtio_dev *dev);
 
-	/* Queue index may hold new buffers. Only between activate and reset. */
-	void (*kick)(struct virtio_dev *dev, unsigned index);
+	/* Any queue may hold new buffers. Only between activate and reset. */
+	void (*kick)(struct virtio_dev *dev);
 
 	/*
 	 * Stops taking requests, cancels those in flight and waits for them. Afterwards the device touches

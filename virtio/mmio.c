@@ -20,11 +20,12 @@
  * interrupt path is a few instructions. A reset is complete, nothing in flight, when the write of 0 returns: Linux does
  * not poll afterwards.
  *
- * Notifications. Each queue has an eventfd that the loop watches from the start. A QueueNotify write that reaches us
- * signals it; from the first DRIVER_OK on, KVM does so itself. Only then is it registered (KVM_IOEVENTFD), and kept:
- * every registration waits for an RCU grace period on some kernels (7-20 ms), and any memslot change after one, too. A
- * notification that comes while the device is not active is ignored, and all queues are kicked once at DRIVER_OK, so
- * none is lost.
+ * Notifications. A device has one eventfd that the loop watches from the start, and looks at all of its queues when it is
+ * signalled. A QueueNotify write that reaches us calls the loop; from the first DRIVER_OK on, KVM signals the eventfd
+ * instead, for a write of any value and length, which spares it decoding the instruction (VMX). Only then is it
+ * registered (KVM_IOEVENTFD), and kept: every registration waits for an RCU grace period on some kernels (7-20 ms), and
+ * any memslot change after one, too. A notification that comes while the device is not active is ignored, and the device
+ * is kicked once at DRIVER_OK, so none is lost.
  *
  * Interrupts. mmio_used and the others only record what happened. One task at the end of the loop's
  * turn sets InterruptStatus and raises the (edge-triggered) line once.
@@ -109,32 +110,29 @@ void mmio_broken(struct virtio_dev *dev, const char *why)
 	loop_defer(dev->loop, &m->irq_task);
 }
 
-void mmio_kick(struct mmio *m, unsigned index)
+void mmio_kick(struct mmio *m)
 {
-	if (m->active && !m->broken && m->dev->vq[index].ready)
-		m->dev->ops->kick(m->dev, index);
+	if (m->active && !m->broken)
+		m->dev->ops->kick(m->dev);
 }
 
 static void mmio_notified(struct watch *watch)
 {
-	struct mmio_queue *q = MF_CONTAINER_OF(watch, struct mmio_queue, watch);
-
-	mmio_kick(q->mmio, (unsigned)(q - q->mmio->queue));
+	mmio_kick(MF_CONTAINER_OF(watch, struct mmio, notified));
 }
 
-/* KVM signals the eventfds from now on. Without it, notifications come through mmio_access, slower. */
-static void mmio_add_ioeventfds(struct mmio *m)
+/* KVM signals the eventfd from now on. Without it, notifications come through mmio_access, slower. */
+static void mmio_add_ioeventfd(struct mmio *m)
 {
-	if (!m->kvm || m->has_ioeventfds)
-		return;
-	m->has_ioeventfds = true;
-	for (unsigned i = 0; i < m->dev->ops->num_queues; i++) {
-		int err = kvm_ioeventfd_add(m->kvm, m->gpa + VIRTIO_MMIO_QUEUE_NOTIFY, i, m->queue[i].eventfd);
+	int err;
 
-		if (err < 0)
-			log_warn("%s '%s': register the ioeventfd of queue %u: %s; continuing with exits",
-				 m->dev->ops->name, m->dev->id, i, strerror(-err));
-	}
+	if (!m->kvm || m->has_ioeventfd)
+		return;
+	m->has_ioeventfd = true;
+	err = kvm_ioeventfd_add(m->kvm, m->gpa + VIRTIO_MMIO_QUEUE_NOTIFY, m->notify_fd);
+	if (err < 0)
+		log_warn("%s '%s': register its ioeventfd: %s; continuing with exits", m->dev->ops->name, m->dev->id,
+			 strerror(-err));
 }
 
 int mmio_activate(void *arg)
@@ -145,7 +143,7 @@ int mmio_activate(void *arg)
 	int err = 0;
 
 	mmio_status_add(m, VIRTIO_CONFIG_S_DRIVER_OK);
-	mmio_add_ioeventfds(m);
+	mmio_add_ioeventfd(m);
 	for (unsigned i = 0; i < dev->ops->num_queues && !err; i++)
 		if (dev->vq[i].ready)
 			err = virtq_start(&dev->vq[i], dev->mem, dev->features >> VIRTIO_RING_F_EVENT_IDX & 1,
@@ -157,8 +155,7 @@ int mmio_activate(void *arg)
 		return 0;
 	}
 	m->active = true;
-	for (unsigned i = 0; i < dev->ops->num_queues; i++)
-		mmio_kick(m, i);
+	mmio_kick(m);
 	return 0;
 }
 
@@ -183,6 +180,7 @@ int mmio_new(struct mmio **ret, struct virtio_dev *dev, const struct kvm *kvm, u
 	     struct err *e)
 {
 	struct mmio *m = calloc(1, sizeof(*m));
+	int err = 0;
 
 	if (!m)
 		return err_set(e, -ENOMEM, "%s '%s': out of memory", dev->ops->name, dev->id);
@@ -193,21 +191,17 @@ int mmio_new(struct mmio **ret, struct virtio_dev *dev, const struct kvm *kvm, u
 		.irq = irq,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.irq_task.run = mmio_interrupt,
+		.notified.fire = mmio_notified,
 	};
-	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-		m->queue[i] = (struct mmio_queue){ .watch.fire = mmio_notified, .mmio = m, .eventfd = -1 };
-	for (unsigned i = 0; i < dev->ops->num_queues; i++) {
-		/* Not EFD_NONBLOCK: the ring completes a read of a non-blocking file at once, with EAGAIN. */
-		int fd = m->queue[i].eventfd = eventfd(0, EFD_CLOEXEC);
-
-		if (fd < 0)
-			err_sys(e, "%s '%s': eventfd", dev->ops->name, dev->id);
-		else if (loop_watch(dev->loop, &m->queue[i].watch, fd) < 0)
-			err_set(e, -EMFILE, "%s '%s': its loop has too many files", dev->ops->name, dev->id);
-		else
-			continue;
+	/* Not EFD_NONBLOCK: the ring completes a read of a non-blocking file at once, with EAGAIN. */
+	m->notify_fd = eventfd(0, EFD_CLOEXEC);
+	if (m->notify_fd < 0)
+		err = err_sys(e, "%s '%s': eventfd", dev->ops->name, dev->id);
+	else if (loop_watch(dev->loop, &m->notified, m->notify_fd) < 0)
+		err = err_set(e, -EMFILE, "%s '%s': its loop has too many files", dev->ops->name, dev->id);
+	if (err < 0) {
 		mmio_free(m);
-		return e->code;
+		return err;
 	}
 	dev->mmio = m;
 	*ret = m;
@@ -218,9 +212,8 @@ void mmio_free(struct mmio *m)
 {
 	if (!m)
 		return;
-	for (unsigned i = 0; i < m->dev->ops->num_queues; i++)
-		if (m->queue[i].eventfd >= 0)
-			close(m->queue[i].eventfd);
+	if (m->notify_fd >= 0)
+		close(m->notify_fd);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }

@@ -271,16 +271,9 @@ static uint32_t mmio_read(struct mmio *m, uint32_t reg)
 	}
 }
 
-struct mmio_notify {
-	struct mmio *m;
-	uint32_t index;
-};
-
 static int mmio_notify(void *arg)
 {
-	const struct mmio_notify *n = arg;
-
-	mmio_kick(n->m, n->index);
+	mmio_kick(arg);
 	return 0;
 }
 
@@ -296,11 +289,8 @@ static void mmio_write(struct mmio *m, uint32_t reg, uint32_t value)
 		 * Only where KVM has no ioeventfd. The thread's filter forbids writing to that eventfd, hence the
 		 * call. A race with reset is harmless: the loop ignores notifications while the device is inactive.
 		 */
-		if (value < m->dev->ops->num_queues && mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK) {
-			struct mmio_notify n = { .m = m, .index = value };
-
-			(void)loop_call(m->dev->loop, mmio_notify, &n); /* returns 0 */
-		}
+		if (mmio_status(m) & VIRTIO_CONFIG_S_DRIVER_OK)
+			(void)loop_call(m->dev->loop, mmio_notify, m); /* returns 0 */
 		break;
 	default:
 		pthread_mutex_lock(&m->lock);

@@ -12,12 +12,6 @@
 
 #define MMIO_WARNINGS_MAX 4 /* of broken drivers; later ones are logged at debug level */
 
-struct mmio_queue {
-	struct watch watch;
-	struct mmio *mmio;
-	int eventfd;
-};
-
 struct mmio {
 	/* Constant. */
 	struct virtio_dev *dev;
@@ -38,13 +32,14 @@ struct mmio {
 	unsigned warnings;
 
 	/* The loop's. */
-	bool active;	     /* ops->activate has succeeded; kicks go to the device */
-	bool broken;	     /* DEVICE_NEEDS_RESET since activation */
-	bool has_ioeventfds; /* registered with KVM, for good */
-	unsigned used_mask;  /* queues with something pushed in this turn */
-	bool config_irq;     /* a configuration interrupt is due */
+	bool active;	    /* ops->activate has succeeded; kicks go to the device */
+	bool broken;	    /* DEVICE_NEEDS_RESET since activation */
+	bool has_ioeventfd; /* registered with KVM, for good */
+	unsigned used_mask; /* queues with something pushed in this turn */
+	bool config_irq;    /* a configuration interrupt is due */
 	struct task irq_task;
-	struct mmio_queue queue[VIRTIO_QUEUES_MAX];
+	struct watch notified;
+	int notify_fd; /* eventfd */
 };
 
 /* Acquire: what was done to reach a status is visible with it. Pairs with the releases that set it. */
@@ -66,7 +61,7 @@ void mmio_complain(struct mmio *m, const char *why);
 int mmio_activate(void *arg);
 int mmio_deactivate(void *arg);
 
-/* On the loop: the driver has new buffers in a queue. */
-void mmio_kick(struct mmio *m, unsigned index);
+/* On the loop: the driver has new buffers in some queue. */
+void mmio_kick(struct mmio *m);
 
 #endif

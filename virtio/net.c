@@ -84,12 +84,10 @@ static void net_tx_timer(struct timer *timer)
 	net_tx_run(MF_CONTAINER_OF(timer, struct net, throttle[NET_TX].timer));
 }
 
-static void net_kick(struct virtio_dev *dev, unsigned index)
+static void net_kick(struct virtio_dev *dev)
 {
-	if (index == NET_RX)
-		net_rx_run(to_net(dev));
-	else
-		net_tx_run(to_net(dev));
+	net_tx_run(to_net(dev));
+	net_rx_run(to_net(dev));
 }
 
 static int net_activate(struct virtio_dev *dev)

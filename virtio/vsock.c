@@ -6,7 +6,7 @@
  * out of tx and hands them to their connection. It gives buffers of rx to connections in the ready
  * list, each in turn: one buffer, or as many as the connection has filled before (conn_batch).
  *
- *   kick(tx), kick(rx) -> run
+ *   kick -> run
  *   a poll of a socket, a tick -> vsock_wake -> run, at the end of the loop's turn
  *        run_writable: vsock_next_writable -> conn_flush ... sendmsg
  *        run_tx: virtq_pop -> take_packet -> conn_take ... sendmsg -> virtq_push
@@ -286,13 +286,12 @@ static void vsock_tick(struct timer *timer)
 
 /* The device. */
 
-static void vsock_kick(struct virtio_dev *dev, unsigned index)
+static void vsock_kick(struct virtio_dev *dev)
 {
 	struct vsock *v = to_vsock(dev);
 
-	if (index == TX)
-		v->tx_more = true;
-	run(v); /* at once, since the guest waits; three times in a turn at most, with the task */
+	v->tx_more = true;
+	run(v); /* at once, since the guest waits; twice in a turn at most, with the task */
 }
 
 static int vsock_activate(struct virtio_dev *dev)

@@ -108,7 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else if (what % 4 == 2 && mock.num > 0)
 			fuzz_complete(input_u8(&in) % mock.num, what >> 2 & 15);
 		else
-			dev->ops->kick(dev, 0);
+			dev->ops->kick(dev);
 		mock_run_tasks();
 		FUZZ_CHECK(used == dev->vq[0].next_used);
 	}
@@ -119,7 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	mock_run_tasks();
 	put_good_request();
 	activate(dev, REQUESTS_MAX, 0, false);
-	dev->ops->kick(dev, 0);
+	dev->ops->kick(dev);
 	fuzz_settle();
 	check_good_request();
 	reset(dev);

@@ -94,7 +94,7 @@ static void step(struct virtio_dev *dev, uint8_t what, uint8_t more)
 	uint32_t len = (uint32_t)NET_HEADER_LEN + more * 257U;
 
 	if (what % 4 < 2) {
-		dev->ops->kick(dev, what % 4);
+		dev->ops->kick(dev);
 	} else if (what % 4 == 2 && fake.num_sent > 0) {
 		net_sent(&fake.b, fake.sent[--fake.num_sent], more % 3 ? 0 : -EIO);
 	} else if (what % 4 == 3 && fake.iov) {

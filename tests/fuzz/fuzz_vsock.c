@@ -96,7 +96,7 @@ static void publish(unsigned q, uint32_t header, uint32_t len)
 	ring[2 + avail[q]++ % 256] = (uint16_t)head;
 	ring[1] = avail[q];
 	if (!dev->vq[q].broken)
-		dev->ops->kick(dev, q);
+		dev->ops->kick(dev);
 }
 
 static void guest_sends(const uint8_t *s)

@@ -140,7 +140,7 @@ static inline int teardown(void **state)
 
 static inline void kick(struct fix *f)
 {
-	f->dev->ops->kick(f->dev, 0);
+	f->dev->ops->kick(f->dev);
 }
 
 static inline void put_header(struct fix *f, unsigned i, uint32_t type, uint64_t sector)

@@ -194,9 +194,9 @@ static inline int teardown(void **state)
 	return 0;
 }
 
-static inline void kick(struct fix *f, enum net_queue queue)
+static inline void kick(struct fix *f)
 {
-	f->dev->ops->kick(f->dev, queue);
+	f->dev->ops->kick(f->dev);
 }
 
 /* Buffer i of the receive queue, len bytes at BUF(i). */

@@ -17,7 +17,7 @@ static void test_large_frames(void **state)
 		drv_desc(&f->q[NET_TX], i, BUF(0), HDR + FRAME, 0, 0);
 		drv_publish(&f->q[NET_TX], (uint16_t)i);
 	}
-	kick(f, NET_TX);
+	kick(f);
 	for (; f->fake.num_sent < FRAMES; mock_run_tasks()) {
 		assert_in_range(f->fake.num_sent - before, 1, MIB / FRAME + 1);
 		before = f->fake.num_sent;
@@ -36,7 +36,7 @@ static void test_frames_that_are_dropped(void **state)
 		drv_desc(&f->q[NET_TX], i, BUF(0), 0x40000, 0, 0);
 		drv_publish(&f->q[NET_TX], (uint16_t)i);
 	}
-	kick(f, NET_TX);
+	kick(f);
 	for (; drv_used_idx(&f->q[NET_TX]) < FRAMES; mock_run_tasks(), turns++) {
 		assert_in_range(drv_used_idx(&f->q[NET_TX]) - before, 1, MIB / FRAME + 1);
 		before = drv_used_idx(&f->q[NET_TX]);

@@ -16,7 +16,7 @@ static void test_one_buffer_per_frame(void **state)
 	activate(f, 0);
 	post(f, 0, 1526);
 	post(f, 1, 1526);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.room, 1526);
 	arrive(f, 60, 0xaa);
 	assert_int_equal(drv_used_idx(&f->q[0]), 1);
@@ -42,7 +42,7 @@ static void test_merged(void **state)
 	activate(f, F(MRG_RXBUF));
 	for (unsigned i = 0; i < 4; i++)
 		post(f, i, 512);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.room, 1536); /* no more than is needed: the others stay in the ring */
 	arrive(f, 512 - HDR + 1, 0xcc);
 	assert_int_equal(drv_used_idx(&f->q[0]), 2);
@@ -51,7 +51,7 @@ static void test_merged(void **state)
 	assert_int_equal(drv_used_len(&f->q[0], 1), 1);
 	assert_null(f->fake.iov); /* 1024 bytes are left, less than a frame may have */
 	post(f, 4, 512);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.room, 1536);
 	arrive(f, 512 - HDR, 0xdd); /* exactly one */
 	assert_int_equal(drv_used_idx(&f->q[0]), 3);
@@ -68,11 +68,11 @@ static void test_merged_gso_frame(void **state)
 	for (unsigned i = 0; i < 16; i++) {
 		assert_null(f->fake.iov);
 		post(f, i, 4096);
-		kick(f, NET_RX);
+		kick(f);
 	}
 	assert_null(f->fake.iov); /* 65536 bytes: not enough for the largest */
 	post(f, 16, 4096);
-	kick(f, NET_RX);
+	kick(f);
 	assert_non_null(f->fake.iov);
 	arrive(f, 65550, 0xee);
 	assert_int_equal(drv_used_idx(&f->q[0]), 17);
@@ -88,7 +88,7 @@ static void test_small_ring(void **state)
 	activate_sized(f, F(MRG_RXBUF) | F(GUEST_TSO4), 4);
 	for (unsigned i = 0; i < 4; i++)
 		post(f, i, 200);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.room, 800);
 	arrive(f, 800, 1);
 	assert_int_equal(stats(f, NET_RX).dropped, 1);
@@ -104,7 +104,7 @@ static void test_too_large(void **state)
 
 	activate(f, 0);
 	post(f, 0, 100);
-	kick(f, NET_RX);
+	kick(f);
 	for (unsigned i = 0; i < 1000; i++)
 		arrive(f, 89 + i, 1);
 	assert_int_equal(stats(f, NET_RX).dropped, 1000);
@@ -123,7 +123,7 @@ static void test_scattered(void **state)
 	for (unsigned i = 0; i < 13; i++)
 		drv_desc(&f->q[0], i, BUF(0) + i, i < 12 ? 1 : 3000, WRITE | (i < 12 ? NEXT : 0), i + 1);
 	drv_publish(&f->q[0], 0);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.num, 13);
 	arrive(f, 60, 7);
 	assert_int_equal(drv_used_len(&f->q[0], 0), 72);
@@ -141,7 +141,7 @@ static void test_many_pieces(void **state)
 	drv_publish(&f->q[0], 0);
 	drv_publish(&f->q[0], 128);
 	drv_publish(&f->q[0], 1); /* 127 of the first */
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(f->fake.num, 256);
 	arrive(f, 1500, 7);
 	assert_int_equal(drv_used_idx(&f->q[0]), 1);
@@ -166,13 +166,13 @@ static void test_broken_buffers(void **state)
 			broken_calls = 0;
 			drv_desc(&f->q[0], 0, bad[i].addr, bad[i].len, bad[i].flags, 0);
 			drv_publish(&f->q[0], 0);
-			kick(f, NET_RX);
+			kick(f);
 			assert_int_equal(broken_calls, 1);
 			assert_null(f->fake.iov);
 			f->dev->ops->reset(f->dev);
 			activate(f, 0);
 			post(f, 0, 2000);
-			kick(f, NET_RX);
+			kick(f);
 			arrive(f, 60, 1);
 			assert_int_equal(drv_used_idx(&f->q[0]), 1);
 			f->dev->ops->reset(f->dev);
@@ -187,7 +187,7 @@ static void test_broken_meanwhile(void **state)
 
 	activate(f, 0);
 	post(f, 0, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	mmio_broken(f->dev, "test");
 	arrive(f, 60, 1);
 	assert_int_equal(drv_used_idx(&f->q[0]), 0);
@@ -201,7 +201,7 @@ static void test_reset_while_waiting(void **state)
 	for (unsigned i = 0; i < 300; i++) {
 		activate(f, F(MRG_RXBUF));
 		post(f, 0, 2000);
-		kick(f, NET_RX);
+		kick(f);
 		assert_non_null(f->fake.iov);
 		f->dev->ops->reset(f->dev);
 		assert_null(f->fake.iov);
@@ -218,7 +218,7 @@ static void test_ring_full(void **state)
 	activate(f, 0);
 	f->fake.full = true;
 	post(f, 0, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	mock_run_tasks();
 	assert_null(f->fake.iov);
 	f->fake.full = false;
@@ -236,18 +236,18 @@ static void test_backend_lost(void **state)
 	post(f, 0, 2000);
 	f->dev->ops->config_read(f->dev, 6, &status, 2);
 	assert_int_equal(status, VIRTIO_NET_S_LINK_UP);
-	kick(f, NET_RX);
+	kick(f);
 	f->fake.iov = NULL;
 	net_received(&f->fake.b, NET_LOST);
 	f->dev->ops->config_read(f->dev, 6, &status, 2);
 	assert_int_equal(status, 0);
 	assert_int_equal(config_calls, 1);
-	kick(f, NET_RX);
+	kick(f);
 	assert_null(f->fake.iov);
 	f->dev->ops->reset(f->dev);
 	activate(f, 0);
 	post(f, 0, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	assert_null(f->fake.iov); /* and stays so */
 	assert_int_equal(f->fake.starts, 1);
 }
@@ -260,11 +260,11 @@ static void test_backend_error(void **state)
 	activate(f, 0);
 	post(f, 0, 2000);
 	mock_time(1000);
-	kick(f, NET_RX);
+	kick(f);
 	for (unsigned i = 1; i < 10; i++) {
 		f->fake.iov = NULL;
 		net_received(&f->fake.b, -ENOBUFS);
-		kick(f, NET_RX);
+		kick(f);
 		mock_run_tasks();
 		assert_null(f->fake.iov);
 		mock_time(1000 + 100000000ULL * i);
@@ -282,11 +282,11 @@ static void test_limit(void **state)
 	net_set_limit(f->dev, NET_RX, &bytes, NULL);
 	for (unsigned i = 0; i < 8; i++)
 		post(f, i, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	arrive(f, 600, 1);
 	arrive(f, 600, 1); /* 200 in debt */
 	assert_null(f->fake.iov);
-	kick(f, NET_RX);
+	kick(f);
 	assert_null(f->fake.iov);
 	mock_time(199999999);
 	assert_null(f->fake.iov);
@@ -308,7 +308,7 @@ static void test_buffer_of_a_header(void **state)
 	activate(f, F(MRG_RXBUF));
 	post(f, 0, HDR);
 	post(f, 1, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(broken_calls, 0);
 	arrive(f, 100, 7);
 	assert_int_equal(drv_used_idx(&f->q[0]), 2);
@@ -327,7 +327,7 @@ static void test_pool_is_full(void **state)
 	drv_publish(&f->q[0], 0);
 	drv_publish(&f->q[0], 128);
 	drv_publish(&f->q[0], 252); /* the last pieces of the second again: the driver may do so */
-	kick(f, NET_RX);
+	kick(f);
 	assert_int_equal(broken_calls, 0);
 	assert_int_equal(f->fake.num, NET_RX_IOV_MAX);
 	assert_int_equal(f->fake.room, 256 * 16);
@@ -348,7 +348,7 @@ static void test_number_of_buffers_comes_first(void **state)
 	drv_desc(&f->q[0], 1, DRV_USED + 2 - number, HDR, WRITE | NEXT, 2); /* idx is at 2 */
 	drv_desc(&f->q[0], 2, BUF(2), 2000, WRITE, 0);
 	drv_publish(&f->q[0], 1);
-	kick(f, NET_RX);
+	kick(f);
 	arrive(f, 60, 7);
 	arrive(f, 60, 7);
 	assert_int_equal(drv_used_idx(&f->q[0]), 2);
@@ -364,7 +364,7 @@ static void test_reset_while_limited(void **state)
 	net_set_limit(f->dev, NET_RX, NULL, &ops);
 	post(f, 0, 2000);
 	post(f, 1, 2000);
-	kick(f, NET_RX);
+	kick(f);
 	arrive(f, 60, 1);
 	assert_non_null(loop_timers(mock.loop)->first);
 	f->dev->ops->reset(f->dev);

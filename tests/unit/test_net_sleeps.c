@@ -54,7 +54,7 @@ static int on_loop(void *arg)
 		fix->dev->ops->reset(fix->dev);
 		return 0;
 	default:
-		fix->dev->ops->kick(fix->dev, (unsigned)*(int *)arg);
+		fix->dev->ops->kick(fix->dev);
 		return 0;
 	}
 }

@@ -20,7 +20,7 @@ static void test_send(void **state)
 	activate(f, 0);
 	transmit(f, 3, &plain, 60);
 	memset(drv_at(&f->q[1], BUF(3) + HDR, 60), 0xab, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 1);
 	tx = f->fake.sent[0];
 	assert_int_equal(tx->len, 60);
@@ -75,7 +75,7 @@ static void test_lengths(void **state)
 	for (uint16_t i = 0; i < MF_ARRAY_SIZE(grid); i++) {
 		drv_desc(&f->q[1], 0, BUF(0), grid[i].len, 0, 0);
 		drv_publish(&f->q[1], 0);
-		kick(f, NET_TX);
+		kick(f);
 		assert_int_equal(f->fake.num_sent, grid[i].good);
 		if (grid[i].good)
 			sent(f, 0, 0);
@@ -96,13 +96,13 @@ static void test_nothing_leaks(void **state)
 		drv_desc(&f->q[1], i % 256, BUF(0), i % 26 + (i % 26 == 0), 0, 0);
 		drv_publish(&f->q[1], (uint16_t)(i % 256));
 		if (i % 256 == 255) {
-			kick(f, NET_TX);
+			kick(f);
 			mock_run_tasks();
 		}
 	}
 	assert_int_equal(stats(f, NET_TX).dropped, 2560);
 	transmit(f, 0, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 1);
 	sent(f, 0, 0);
 }
@@ -115,7 +115,7 @@ static void test_writable_buffer_breaks(void **state)
 	drv_desc(&f->q[1], 0, BUF(0), 100, NEXT, 1);
 	drv_desc(&f->q[1], 1, BUF(1), 100, WRITE, 0);
 	drv_publish(&f->q[1], 0);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(broken_calls, 1);
 	assert_int_equal(f->fake.num_sent, 0);
 }
@@ -128,7 +128,7 @@ static void test_slots(void **state)
 	activate(f, 0);
 	for (unsigned i = 0; i < 10; i++)
 		transmit(f, i, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, TX_MAX);
 	for (unsigned i = 0; i < 10; i++) {
 		sent(f, 0, 0);
@@ -146,7 +146,7 @@ static void test_ring_full(void **state)
 	activate(f, 0);
 	f->fake.full = true;
 	transmit(f, 0, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	mock_run_tasks();
 	assert_int_equal(f->fake.num_sent, 0);
 	assert_int_equal(drv_used_idx(&f->q[1]), 0);
@@ -162,14 +162,14 @@ static void test_errors(void **state)
 	activate(f, 0);
 	for (unsigned i = 0; i < 3; i++)
 		transmit(f, i, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	sent(f, 0, -EIO); /* a tap that is down */
 	assert_int_equal(stats(f, NET_TX).dropped, 1);
 	assert_int_equal(config_calls, 0);
 	for (unsigned i = 3; i < 200; i++) { /* each gives its slot back */
 		transmit(f, i, &plain, 60);
 		mock_run_tasks();
-		kick(f, NET_TX);
+		kick(f);
 		sent(f, 2, -EIO);
 	}
 	sent(f, 0, NET_LOST);
@@ -178,7 +178,7 @@ static void test_errors(void **state)
 	assert_int_equal(drv_used_idx(&f->q[1]), 200);
 	/* From now on they come back at once. */
 	transmit(f, 0, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 0);
 	assert_int_equal(drv_used_idx(&f->q[1]), 201);
 	assert_int_equal(stats(f, NET_TX).dropped, 201);
@@ -193,7 +193,7 @@ static void test_reset_while_sending(void **state)
 		activate(f, 0);
 		for (unsigned i = 0; i < 6; i++)
 			transmit(f, i, &plain, 60);
-		kick(f, NET_TX);
+		kick(f);
 		assert_int_equal(f->fake.num_sent, TX_MAX);
 		f->dev->ops->reset(f->dev);
 		assert_int_equal(drv_used_idx(&f->q[1]), 0);
@@ -213,11 +213,11 @@ static void test_limits(void **state)
 	net_set_limit(f->dev, NET_TX, &bytes, NULL);
 	for (unsigned i = 0; i < 3; i++)
 		transmit(f, i, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 1);
 	sent(f, 0, 0);
 	mock_run_tasks();
-	kick(f, NET_TX);
+	kick(f);
 	mock_time(19999999);
 	assert_int_equal(f->fake.num_sent, 0);
 	mock_time(20000000);
@@ -233,7 +233,7 @@ static void test_limits(void **state)
 	net_set_limit(f->dev, NET_TX, NULL, &ops);
 	for (unsigned i = 0; i < 3; i++)
 		transmit(f, i, &plain, 1000);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 2);
 	mock_time(520000001);
 	assert_int_equal(f->fake.num_sent, 2);
@@ -251,7 +251,7 @@ static void test_reset_while_limited(void **state)
 	net_set_limit(f->dev, NET_TX, NULL, &ops);
 	transmit(f, 0, &plain, 60);
 	transmit(f, 1, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(f->fake.num_sent, 1);
 	assert_non_null(loop_timers(mock.loop)->first);
 	f->dev->ops->reset(f->dev);

@@ -148,7 +148,7 @@ static void test_length_of_4_gib_resets(void **state)
 	memcpy(drv_at(&f->d, HDR, HDR_SIZE), &h, HDR_SIZE);
 	drv_desc(&f->d, 0, HDR, HDR_SIZE, 0, 0);
 	drv_publish(&f->d, 0);
-	f->dev->ops->kick(f->dev, 1);
+	f->dev->ops->kick(f->dev);
 	turn();
 	expect(f, OP(RST));
 	assert_true(is_closed(fd));
@@ -179,7 +179,7 @@ static void test_any_framing(void **state)
 		drv_desc(&f->d, 0, HDR, cut, NEXT, 1);
 		drv_desc(&f->d, 1, end, (uint32_t)sizeof(packet) - cut, 0, 0);
 		drv_publish(&f->d, 0);
-		f->dev->ops->kick(f->dev, 1);
+		f->dev->ops->kick(f->dev);
 		expect_text(fd, "0123456789");
 	}
 	assert_true(is_open(fd));
@@ -196,11 +196,11 @@ static void test_short_header_is_dropped(void **state)
 	for (uint32_t len = 0; len < HDR_SIZE; len++) {
 		drv_desc(&f->d, 0, HDR, len, 0, 0);
 		drv_publish(&f->d, 0);
-		f->dev->ops->kick(f->dev, 1);
+		f->dev->ops->kick(f->dev);
 	}
 	drv_desc(&f->d, 0, HDR, HDR_SIZE, WRITE, 0); /* nothing that we may read */
 	drv_publish(&f->d, 0);
-	f->dev->ops->kick(f->dev, 1);
+	f->dev->ops->kick(f->dev);
 	assert_int_equal(drv_used_idx(&f->d), HDR_SIZE + 1);
 	assert_true(silent(f));
 	assert_int_equal(broken_calls, 0);
@@ -215,7 +215,7 @@ static void test_descriptor_beyond_ram_breaks_until_reset(void **state)
 	for (uint32_t over = 1; over <= 65536; over *= 256) {
 		drv_desc(&f->d, 0, DRV_MEM - HDR_SIZE, HDR_SIZE + over, 0, 0);
 		drv_publish(&f->d, 0);
-		f->dev->ops->kick(f->dev, 1);
+		f->dev->ops->kick(f->dev);
 		assert_int_equal(broken_calls, 1);
 		f->dev->ops->reset(f->dev);
 		broken_calls = 0;
@@ -235,8 +235,8 @@ static void test_receive_buffer_too_small_breaks(void **state)
 	assert_int_equal(broken_calls, 0); /* nobody has looked at it */
 	send_op(f, OP(RW));
 	assert_int_equal(broken_calls, 1);
-	f->dev->ops->kick(f->dev, 0);
-	f->dev->ops->kick(f->dev, 1);
+	f->dev->ops->kick(f->dev);
+	f->dev->ops->kick(f->dev);
 	turn();
 }
 
@@ -351,7 +351,7 @@ static void test_without_receive_buffers(void **state)
 		send_op(f, OP(RW));
 	for (unsigned i = 0; i < 3; i++) {
 		drv_publish(&f->d, 0); /* no more room: these wait */
-		f->dev->ops->kick(f->dev, 1);
+		f->dev->ops->kick(f->dev);
 		turn();
 	}
 	assert_int_equal((uint16_t)(f->d.avail_idx - drv_used_idx(&f->d)), 3);

@@ -87,7 +87,7 @@ static int device_call(void *arg)
 	if (c->what == RESET)
 		c->dev->ops->reset(c->dev);
 	else
-		c->dev->ops->kick(c->dev, c->what);
+		c->dev->ops->kick(c->dev);
 	return 0;
 }
 

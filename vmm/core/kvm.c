@@ -25,7 +25,7 @@ static const struct {
 	{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
 	{ KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP" },
 	{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI" },
-	{ KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD" },
+	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, "KVM_CAP_IOEVENTFD_ANY_LENGTH" },
 	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
 	{ KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER" },
 	{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR" },
@@ -136,15 +136,9 @@ int kvm_signal_msi(const struct kvm *k, uint32_t address, uint32_t data)
 	return ioctl(k->vm_fd, KVM_SIGNAL_MSI, &msi) < 0 ? -errno : 0;
 }
 
-int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, uint32_t value, int eventfd)
+int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, int eventfd)
 {
-	struct kvm_ioeventfd ioe = {
-		.datamatch = value,
-		.addr = gpa,
-		.len = sizeof(value),
-		.fd = eventfd,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
-	};
+	struct kvm_ioeventfd ioe = { .addr = gpa, .len = 0, .fd = eventfd };
 
 	return ioctl(k->vm_fd, KVM_IOEVENTFD, &ioe) < 0 ? -errno : 0;
 }

@@ -49,9 +49,9 @@ int kvm_set_split_irqchip(struct kvm *k, unsigned num_pins, struct err *e);
 int kvm_signal_msi(const struct kvm *k, uint32_t address, uint32_t data);
 
 /*
- * Makes a 4-byte guest write of value to gpa signal eventfd instead of ending KVM_RUN.
- * Any thread.
+ * Makes a guest write to gpa, of any value and length, signal eventfd instead of ending
+ * KVM_RUN. Any thread. Returns 0 or -errno.
  */
-int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, uint32_t value, int eventfd);
+int kvm_ioeventfd_add(const struct kvm *k, uint64_t gpa, int eventfd);
 
 #endif

@@ -49,10 +49,10 @@ enum filter_slot {
 	SLOT_EPOLL,   /* its loop's epoll set */
 	SLOT_MEMORY0, /* drives' files in memory, LOOP_MEMORY_FILES_MAX of them */
 	SLOT_MEMORY1,
-	SLOT_WATCH0, /* eventfds: the vsock's queues, and calls to its loop; sockets of privsep.h, outside */
+	SLOT_WATCH0, /* eventfds: notifications of the vsock, and calls to its loop; sockets of privsep.h, outside */
 	SLOT_WATCH1,
-	SLOT_WATCH2, /* the same eventfds; outside of a jail, the base's cgroup.subtree_control */
-	SLOT_WATCH3, /* the same; cgroup.procs */
+	SLOT_WATCH2, /* outside of a jail: the base's cgroup.subtree_control */
+	SLOT_WATCH3, /* the same: cgroup.procs */
 	FILTER_NUM_SLOTS,
 };
 

@@ -74,6 +74,8 @@ static int vm_confine_io(void *ctx, enum loop_thread which)
 	return vm_confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
 }
 
+#define VSOCK_WATCHES 2 /* the device's notifications, and calls: VSOCK in filters/rules.h reads two */
+
 static int vm_confine_vsock(void *ctx, enum loop_thread which)
 {
 	struct vm *vm = ctx;
@@ -83,8 +85,8 @@ static int vm_confine_vsock(void *ctx, enum loop_thread which)
 	own.own = loop_ring_fd(vm->vsock_loop);
 	own.epoll = loop_epoll_fd(vm->vsock_loop);
 	own.listen = vsock_listen_fd(vm->vsock);
-	assert(loop_file(vm->vsock_loop, CONFINE_WATCHES) < 0);
-	for (unsigned i = 0; i < CONFINE_WATCHES; i++)
+	assert(loop_file(vm->vsock_loop, VSOCK_WATCHES) < 0);
+	for (unsigned i = 0; i < VSOCK_WATCHES; i++)
 		own.watch[i] = loop_file(vm->vsock_loop, i);
 	return vm_confine_loop(vm, own.own >= 0 ? THREAD_VSOCK : THREAD_VSOCK_SYNC, &own);
 }
