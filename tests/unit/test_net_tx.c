@@ -50,7 +50,7 @@ static void test_refused(void **state)
 	f->fake.refuse = 2;
 	for (unsigned i = 0; i < 3; i++)
 		transmit(f, i, &plain, 60);
-	kick(f, NET_TX);
+	kick(f);
 	assert_int_equal(drv_used_idx(&f->q[1]), 2);
 	assert_int_equal(drv_used_id(&f->q[1], 1), 1);
 	assert_int_equal(stats(f, NET_TX).dropped, 2);
