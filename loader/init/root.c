@@ -234,11 +234,14 @@ static bool root_mount_memory(const char *size, bool has_drive, struct text *why
 	return root_memory >= 0;
 }
 
-/* A drive in place of the tmpfs for layers and /tmp. What is deleted there is given back to the host. */
+/*
+ * A drive in place of the tmpfs for layers and /tmp. What is deleted there is given back to the host. Its inode tables
+ * are zeros without a thread of the kernel that writes them.
+ */
 static bool root_mount_store(const char *device, struct text *why)
 {
 	(void)root_make_path(STORE);
-	if (!root_mount_plain(device, STORE, true, "discard", why))
+	if (!root_mount_plain(device, STORE, true, "discard,noinit_itable", why))
 		return false;
 	root_store = open(STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root_store < 0)
