@@ -26,24 +26,26 @@ struct blk_params {
 };
 
 /*
- * Opens the drive and adds its file to loop, which does not run yet. Its size, in whole sectors of
- * 512 bytes, is fixed here. Returns 0 or -errno with e set.
+ * Opens the drive and adds its file to loop, which does not run yet. Its size, in whole
+ * sectors of 512 bytes, is fixed here. Returns 0 or -errno with e set.
  */
 int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loop *loop, const struct mem *mem,
 	    struct err *e);
 
 /*
- * Exchanges the image for that at path, and reports its size to the guest. path NULL, or that of
- * the present image: only looks at its size again. Waits for all requests under way, and syncs the
- * old image. An exchange needs a loop of LOOP_EXCHANGEABLE. Not on the loop's thread, one call at a
- * time. Returns 0, or -errno with e set and the drive unchanged: -EBUSY if those requests are of
- * more than 128 MiB, -EIO if the old image has lost data.
+ * Exchanges the image for that at path, and reports its size to the guest. path NULL, or
+ * that of the present image: only looks at its size again. Waits for all requests under
+ * way, and syncs the old image. An exchange needs a loop of LOOP_EXCHANGEABLE. Not on the
+ * loop's thread, one call at a time. Returns 0, or -errno with e set and the drive
+ * unchanged: -EBUSY if those requests are of more than 128 MiB, -EIO if the old image has
+ * lost data.
  */
 int blk_update(struct virtio_dev *dev, const char *path, struct err *e);
 
 /*
- * Whether a write to its layer has failed. The guest may not know: Linux reports an I/O error to a program that syncs, and
- * there is no need to sync what is lost in any case. Any thread.
+ * Whether a write to its layer has failed. The guest may not know: Linux reports an I/O
+ * error to a program that syncs, and there is no need to sync what is lost in any case.
+ * Any thread.
  */
 bool blk_has_lost(struct virtio_dev *dev);
 

@@ -1,6 +1,6 @@
 /*
- * The guest's root and other directories of the configuration: -r, -v and --artifact. The first two are drives, in short;
- * see config.h.
+ * The guest's root and other directories of the configuration: -r, -v and --artifact. The
+ * first two are drives, in short; see config.h.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -34,7 +34,10 @@ static bool cut_word(char *text, const char *word)
 	return true;
 }
 
-/* Sets what d, of which the path is known, is. Unless it is a volume, it may be a file system that only a kernel knows. */
+/*
+ * Sets what d, of which the path is known, is. Unless it is a volume, it may be a file
+ * system that only a kernel knows.
+ */
 static int set_kind(struct config_drive *d, bool writable, bool volume, struct err *e)
 {
 	enum image_use use;
@@ -249,7 +252,10 @@ const struct config_type config_type_artifacts = {
 	.json = 1U << JSON_ARRAY, .set = add_artifact, .print = print_artifacts, .done = free_artifacts
 };
 
-/* The last of the drives is for the layers. A volume that is an image keeps its own, in a file beside. */
+/*
+ * The last of the drives is for the layers. A volume that is an image keeps its own, in a
+ * file beside.
+ */
 static int add_disk(struct config *c, struct err *e)
 {
 	struct config_drive *d = &c->drive[c->num_drives];

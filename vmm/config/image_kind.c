@@ -65,7 +65,10 @@ static const struct kind mbr_kind = {
 	.use = IMAGE_USE_NONE, .is = "a disk with a partition table (MBR)", .hint = LOSETUP, .after = EACH
 };
 
-/* A boot sector alone ends in these bytes, too; a table has an entry with a type and a first sector. */
+/*
+ * A boot sector alone ends in these bytes, too; a table has an entry with a type and a
+ * first sector.
+ */
 static bool has_mbr(const uint8_t *head)
 {
 	if (head[510] != 0x55 || head[511] != 0xaa)

@@ -17,12 +17,16 @@ enum image_use {
 };
 
 /*
- * Looks at a regular file or block device. With IMAGE_USE_NONE, IMAGE_USE_KERNEL or IMAGE_USE_FILE, e is set to what it is, and how to make of
- * it what can be used ("'disk' is a qcow2 image; ...").
+ * Looks at a regular file or block device. With IMAGE_USE_NONE, IMAGE_USE_KERNEL or
+ * IMAGE_USE_FILE, e is set to what it is, and how to make of it what can be used ("'disk'
+ * is a qcow2 image; ...").
  */
 enum image_use image_kind_look(const char *path, struct err *e);
 
-/* The program that decompresses the file at fd by -dc, and the package that has it; NULL: it is not compressed. */
+/*
+ * The program that decompresses the file at fd by -dc, and the package that has it; NULL:
+ * it is not compressed.
+ */
 const char *image_kind_decompressor(int fd, const char **ret_package);
 
 #endif

@@ -116,7 +116,10 @@ static int try_temporary(struct image_cache *c, struct err *e)
 	return try_place(c, tmp, below, e);
 }
 
-/* Not getpwuid(3), for which a static binary would load libraries. Returns a new string, or NULL. */
+/*
+ * Not getpwuid(3), for which a static binary would load libraries. Returns a new string,
+ * or NULL.
+ */
 static char *home_of_passwd(void)
 {
 	FILE *file = fopen("/etc/passwd", "re");
@@ -281,7 +284,10 @@ int image_cache_take(const struct image_cache *c, const char *name, int flags, s
 
 	if (fd < 0)
 		return err_sys(e, "open its image%s", flags & O_DIRECT ? " for direct I/O" : "");
-	/* One that looks whether it is in use has it for a moment. A file system without locks does without. */
+	/*
+	 * One that looks whether it is in use has it for a moment. A file system without
+	 * locks does without.
+	 */
 	while ((r = flock(fd, LOCK_SH | LOCK_NB)) < 0 && errno == EWOULDBLOCK && fdio_linger(&tries))
 		;
 	if ((r < 0 && errno == EWOULDBLOCK) || !is_file_of(c, name, fd))
@@ -316,7 +322,10 @@ int image_cache_begin(const struct image_cache *c, const char *name, struct imag
 	return err_set(e, -EBUSY, "'%s' is being made by too many", name);
 }
 
-/* Beside the image, for those who look into the cache. Without it the image works as well. */
+/*
+ * Beside the image, for those who look into the cache. Without it the image works as
+ * well.
+ */
 static void say_source(const struct image_cache *c, const char *name, const char *source)
 {
 	char link[NAME_MAX + 1];
@@ -338,7 +347,10 @@ static void remove_image(const struct image_cache *c, struct image_cache_entry *
 	i->bytes = 0;
 }
 
-/* Removes images until total, which is what they have, is max at most; source: NULL, or whose are removed in any case. */
+/*
+ * Removes images until total, which is what they have, is max at most; source: NULL, or
+ * whose are removed in any case.
+ */
 static int prune(const struct image_cache *c, uint64_t max, const char *source, uint64_t *ret_removed,
 		 uint64_t *ret_left, struct err *e)
 {
@@ -370,7 +382,10 @@ int image_cache_end(const struct image_cache *c, struct image_cache_part *part, 
 
 	if (part->fd < 0)
 		return 0;
-	/* A crash of the host must not leave an image with zeros by this name, which the next run would take. */
+	/*
+	 * A crash of the host must not leave an image with zeros by this name, which the
+	 * next run would take.
+	 */
 	if (source && fdatasync(part->fd) < 0) {
 		r = err_sys(e, "write '%s'", part->path);
 		source = NULL;

@@ -1,12 +1,15 @@
 /*
- * The cache of images: a directory with what mayfly has made of the user's files and can make again.
+ * The cache of images: a directory with what mayfly has made of the user's files and can
+ * make again.
  *
- * An image is the file SOURCE-STATE.KIND: two hashes, of what it was made from, and of how that was then. Beside it,
- * SOURCE-STATE.KIND.source is a symbolic link that says what it was made from. An image that is being made is
- * SOURCE-STATE.KIND.PID and is renamed when it is complete, so that nobody sees half of one.
+ * An image is the file SOURCE-STATE.KIND: two hashes, of what it was made from, and of
+ * how that was then. Beside it, SOURCE-STATE.KIND.source is a symbolic link that says
+ * what it was made from. An image that is being made is SOURCE-STATE.KIND.PID and is
+ * renamed when it is complete, so that nobody sees half of one.
  *
- * flock(2) says what is in use: who makes an image has it locked, and so has every VM that runs from one. An image that
- * nobody has locked may be removed at any time, by any process.
+ * flock(2) says what is in use: who makes an image has it locked, and so has every VM
+ * that runs from one. An image that nobody has locked may be removed at any time, by any
+ * process.
  *
  * Main thread only.
  */
@@ -27,7 +30,10 @@ struct err;
 #define IMAGE_CACHE_MAX_ENV "MAYFLY_CACHE_MAX" /* a size, as parse_size reads it */
 #define IMAGE_KEY_TEXT_MAX 64
 
-/* The parts of the name of an image. The hash (FNV-1a) finds changes; it is no defence against forged ones. */
+/*
+ * The parts of the name of an image. The hash (FNV-1a) finds changes; it is no defence
+ * against forged ones.
+ */
 struct image_key {
 	uint64_t source, state[2];
 };
@@ -45,16 +51,18 @@ struct image_cache {
 };
 
 /*
- * Opens the cache, which is made if it is not there, and removes what dead processes have left half made. It is in
- * mayfly/images of the first of these: $XDG_CACHE_HOME; .cache in $HOME, or in the user's home of /etc/passwd; or it is
- * mayfly-UID/images in $TMPDIR or /tmp. Returns 0 or -errno with e set.
+ * Opens the cache, which is made if it is not there, and removes what dead processes have
+ * left half made. It is in mayfly/images of the first of these: $XDG_CACHE_HOME; .cache
+ * in $HOME, or in the user's home of /etc/passwd; or it is mayfly-UID/images in $TMPDIR
+ * or /tmp. Returns 0 or -errno with e set.
  */
 int image_cache_open(struct image_cache *c, struct err *e);
 void image_cache_close(struct image_cache *c);
 
 /*
- * Opens an image with these flags of open(2). It is in use until all copies of the descriptor are closed, and has been used
- * now. Returns the descriptor, -ENOENT if there is none, or another -errno; e is set for each.
+ * Opens an image with these flags of open(2). It is in use until all copies of the
+ * descriptor are closed, and has been used now. Returns the descriptor, -ENOENT if there
+ * is none, or another -errno; e is set for each.
  */
 int image_cache_take(const struct image_cache *c, const char *name, int flags, struct err *e);
 
@@ -68,9 +76,10 @@ struct image_cache_part {
 int image_cache_begin(const struct image_cache *c, const char *name, struct image_cache_part *part, struct err *e);
 
 /*
- * Ends it. With source it is complete, made from the file or directory of that path: other images of that source are removed, and
- * then those that were not used for longest, until the cache keeps to its size; what is in use stays. With NULL it is
- * removed. Returns 0 or -errno with e set.
+ * Ends it. With source it is complete, made from the file or directory of that path:
+ * other images of that source are removed, and then those that were not used for longest,
+ * until the cache keeps to its size; what is in use stays. With NULL it is removed.
+ * Returns 0 or -errno with e set.
  */
 int image_cache_end(const struct image_cache *c, struct image_cache_part *part, const char *source, struct err *e);
 
@@ -82,13 +91,16 @@ struct image_cache_entry {
 	bool in_use;
 };
 
-/* All images, those used last at the end. Returns 0 or -errno with e set; image_cache_free_list frees it. */
+/*
+ * All images, those used last at the end. Returns 0 or -errno with e set;
+ * image_cache_free_list frees it.
+ */
 int image_cache_list(const struct image_cache *c, struct image_cache_entry **ret, size_t *ret_num, struct err *e);
 void image_cache_free_list(struct image_cache_entry *list, size_t num);
 
 /*
- * Removes images, those not used for longest first, until all have no more than max_bytes. Returns 0 or -errno with e set, and
- * how much was removed and is left.
+ * Removes images, those not used for longest first, until all have no more than
+ * max_bytes. Returns 0 or -errno with e set, and how much was removed and is left.
  */
 int image_cache_prune(const struct image_cache *c, uint64_t max_bytes, uint64_t *ret_removed, uint64_t *ret_left,
 		      struct err *e);

@@ -26,7 +26,10 @@
 #define SHOW_MS 200 /* between two states of the progress on a terminal */
 #define SAID_MAX 4096
 
-/* Says that it packs, on the terminal how far it is; at the end, and there only if it was not said before. */
+/*
+ * Says that it packs, on the terminal how far it is; at the end, and there only if it was
+ * not said before.
+ */
 static void say(const struct image_make *m, uint64_t done, bool end, bool *said)
 {
 	bool terminal = isatty(STDERR_FILENO) == 1;

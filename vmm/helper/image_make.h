@@ -22,9 +22,10 @@ struct image_make {
 };
 
 /*
- * Makes the image of that name, and puts it into the cache. Says on stderr that it packs, if there are files: if that takes
- * long meanwhile, else at the end. Returns 0 or -errno with e set: -ECHILD if a program has failed, with its last line. Main thread, before the
- * process has others.
+ * Makes the image of that name, and puts it into the cache. Says on stderr that it packs,
+ * if there are files: if that takes long meanwhile, else at the end. Returns 0 or -errno
+ * with e set: -ECHILD if a program has failed, with its last line. Main thread, before
+ * the process has others.
  */
 int image_make(const struct image_make *m, const char *name, struct err *e);
 

@@ -1,8 +1,9 @@
 /*
  * What becomes an image; see image_pack.h.
  *
- * A directory is not quiet while it is packed. When mkfs.erofs fails, and the directory has changed since it was walked
- * through, it is packed again; else the next walk opens every file, and finds the one that cannot be read.
+ * A directory is not quiet while it is packed. When mkfs.erofs fails, and the directory
+ * has changed since it was walked through, it is packed again; else the next walk opens
+ * every file, and finds the one that cannot be read.
  */
 #include "vmm/helper/image_pack.h"
 
@@ -20,6 +21,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -32,9 +34,10 @@
 #define ARGS_MAX (16 + TREE_LEFT_OUT_MAX)
 #define NAMES_SHOWN 8 /* of what is left out */
 /*
- * A tree with holes gets an image of chunks, of which those that are alike are kept once. 600 MiB of hole: 629 MB and 3.4 s
- * as mkfs.erofs writes it by itself, 2.1 MB with chunks of 1 MiB, 0.2 MB and 2.3 s with these. A tree without, of 1.2 GB
- * in 10,700 files, takes 10.7 s with chunks, and 6.4 s without.
+ * A tree with holes gets an image of chunks, of which those that are alike are kept once.
+ * 600 MiB of hole: 629 MB and 3.4 s as mkfs.erofs writes it by itself, 2.1 MB with chunks
+ * of 1 MiB, 0.2 MB and 2.3 s with these. A tree without, of 1.2 GB in 10,700 files, takes
+ * 10.7 s with chunks, and 6.4 s without.
  */
 #define CHUNK_OPTION "--chunksize=65536"
 #define CHUNK_HOLES_MIN MIB
@@ -48,8 +51,9 @@
 		"--xattrs", "--xattrs-include=*"
 #define TAR_ARGS 9
 /*
- * All features are listed, since mke2fs.conf has others on each system. No journal: a guest's changes are lost. With
- * uninit_bg the groups of a large disk take no space: 4T is 53 MB instead of 301.
+ * All features are listed, since mke2fs.conf has others on each system. No journal: a
+ * guest's changes are lost. With uninit_bg the groups of a large disk take no space: 4T
+ * is 53 MB instead of 301.
  */
 #define MKE2FS_FEATURES                                                                                                \
 	"none,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,uninit_bg"
@@ -65,7 +69,10 @@ struct pack {
 
 /* Directories. */
 
-/* PREFIX PATH SUFFIX, with a backslash before each character of special. A new string, or NULL. */
+/*
+ * PREFIX PATH SUFFIX, with a backslash before each character of special. A new string, or
+ * NULL.
+ */
 static char *pattern(const char *prefix, const char *path, const char *special, const char *suffix)
 {
 	char *text = malloc(strlen(prefix) + 2 * strlen(path) + strlen(suffix) + 1), *at = text;
@@ -82,7 +89,10 @@ static char *pattern(const char *prefix, const char *path, const char *special, 
 	return text;
 }
 
-/* Arguments that leave out what is not packed: all of the cache, and what is in directories with other file systems. */
+/*
+ * Arguments that leave out what is not packed: all of the cache, and what is in
+ * directories with other file systems.
+ */
 struct excluded {
 	char *text[TREE_LEFT_OUT_MAX + 1];
 	unsigned num;
@@ -134,7 +144,7 @@ static int make_erofs(const struct pack *p, const struct tree *t, struct image_m
 	return r;
 }
 
-/* tar(1) and mke2fs(8) skip holes. The image has room for all files as they would be without; it is sparse. */
+/* mke2fs skips holes. The image is sparse, so it may have room for more than all data. */
 static int make_ext4(const struct pack *p, const struct tree *t, struct image_make *m, const char *name, struct err *e)
 {
 	char size[32], inodes[32];
@@ -178,7 +188,7 @@ static int make_squashfs(const struct pack *p, const struct tree *t, struct imag
 	return r;
 }
 
-/* How trees are packed. mkfs.erofs 1.5 reads holes, 0.3 GB in a second. */
+/* The kinds of images for a tree. mkfs.erofs 1.5 reads holes, 0.3 GB in a second. */
 static const struct way {
 	const char *kind;
 	int (*make)(const struct pack *p, const struct tree *t, struct image_make *m, const char *name, struct err *e);
@@ -222,7 +232,10 @@ struct attempt {
 	struct err why; /* and why not */
 };
 
-/* Takes the image of the tree as it is, or makes it. Returns its descriptor or a negative errno. */
+/*
+ * Takes the image of the tree as it is, or makes it. Returns its descriptor or a negative
+ * errno.
+ */
 static int try_directory(const struct pack *p, struct tree *t, struct attempt *last, struct err *e)
 {
 	const int flags = O_RDONLY | (p->drive->direct ? O_DIRECT : 0);
@@ -291,7 +304,9 @@ static void key_of_file(const struct pack *p, const char *options, const struct 
 	image_key_add(key, &st->st_ctim, sizeof(st->st_ctim));
 }
 
-/* Takes the image of that key, or makes it. Returns its descriptor or a negative errno. */
+/*
+ * Takes the image of that key, or makes it. Returns its descriptor or a negative errno.
+ */
 static int take_or_make(const struct pack *p, const struct image_key *key, const char *kind, const struct image_make *m,
 			struct err *e)
 {
@@ -308,7 +323,10 @@ static int take_or_make(const struct pack *p, const struct image_key *key, const
 
 static int pack_tar(const struct pack *p, struct err *e)
 {
-	/* sqfstar 4.5.1 takes nothing of the root from the archive, and makes it the caller's, whatever -root-uid says. */
+	/*
+	 * sqfstar 4.5.1 takes nothing of the root from the archive, and makes it the
+	 * caller's, whatever -root-uid says.
+	 */
 	const char *argv[ARGS_MAX] = { SQFSTAR, "-root-mode", "755" };
 	const char *feeder[] = { NULL, "-dc", NULL };
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -366,10 +384,13 @@ static int pack_file(const struct pack *p, struct err *e)
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }
 
-/* One image for all disks of a size: each guest writes to a layer of its own. 8G takes 0.7 MB, and 10 ms once. */
+/*
+ * One image for all disks of a size: each guest writes to a layer of its own. 8G takes
+ * 0.7 MB, and 10 ms once.
+ */
 static int pack_empty(const struct pack *p, struct err *e)
 {
-	char size[32], source[64];
+	char size[32], shown[PARSE_SIZE_TEXT_MAX], source[64];
 	const char *argv[] = { MKE2FS, NULL, size, NULL };
 	struct image_make m = { .cache = p->cache,
 				.shown = p->drive->path,
@@ -381,7 +402,8 @@ static int pack_empty(const struct pack *p, struct err *e)
 	struct image_key key;
 
 	snprintf(size, sizeof(size), "%lluk", (unsigned long long)(p->drive->empty / KIB));
-	snprintf(source, sizeof(source), "an empty ext4 of %s", size);
+	parse_format_size(p->drive->empty, shown);
+	snprintf(source, sizeof(source), "an empty ext4 of %s", shown);
 	image_key_begin(&key, source, "");
 	return take_or_make(p, &key, ".ext4", &m, e);
 }

@@ -1,11 +1,12 @@
 /*
  * A walk through a directory; see tree.h.
  *
- * The types, modes, owners, sizes, inodes, and times of modification and of change of all that is in it go into a key, so that a
- * directory in which anything was written or renamed has another key.
+ * The types, modes, owners, sizes, inodes, and times of modification and of change of all
+ * that is in it go into a key, so that a directory in which anything was written or
+ * renamed has another key.
  *
- * One descriptor is open at a time: the names of subdirectories are kept until their directory is closed. The depth of
- * the recursion is bounded by the length of a path.
+ * One descriptor is open at a time: the names of subdirectories are kept until their
+ * directory is closed. The depth of the recursion is bounded by the length of a path.
  */
 #include "vmm/helper/tree.h"
 
@@ -108,7 +109,10 @@ static void add_facts(struct tree *t, const struct statx *st)
 	image_key_add(t->key, facts, sizeof(facts));
 }
 
-/* What the modes alone say; lists of access rights may say less, for which mkfs.erofs fails, and the next walk probes. */
+/*
+ * What the modes alone say; lists of access rights may say less, for which mkfs.erofs
+ * fails, and the next walk probes.
+ */
 static bool looks_readable(const struct statx *st)
 {
 	if (geteuid() == 0)
@@ -167,7 +171,9 @@ static int note_change(struct tree *t, const struct statx *st, struct err *e)
 	return keep(&t->changed, relative(t), e);
 }
 
-/* What t->path is. name: of it in the directory dir; subdirectories are added to names. */
+/*
+ * What t->path is. name: of it in the directory dir; subdirectories are added to names.
+ */
 static int visit(struct tree *t, int dir, const char *name, struct names *names, struct err *e)
 {
 	struct statx st;

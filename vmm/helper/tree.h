@@ -1,4 +1,7 @@
-/* A walk through a directory that is to be packed: what is in it, what is not to be packed, and what cannot be. */
+/*
+ * A walk through a directory that is to be packed: what is in it, what is not to be
+ * packed, and what cannot be.
+ */
 #ifndef MF_HELPER_TREE_H
 #define MF_HELPER_TREE_H
 
@@ -38,8 +41,9 @@ struct tree {
 };
 
 /*
- * Walks through it. Files that vanish meanwhile are ignored. Returns 0, or -errno with e set to what cannot be packed, by its
- * name, and what to do about it. tree_done is to be called in any case.
+ * Walks through it. Files that vanish meanwhile are ignored. Returns 0, or -errno with e
+ * set to what cannot be packed, by its name, and what to do about it. tree_done is to be
+ * called in any case.
  */
 int tree_scan(struct tree *t, struct err *e);
 void tree_done(struct tree *t);
