@@ -22,7 +22,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -30,12 +29,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "loader/init/drive.h"
 #include "loader/init/fd.h"
 #include "loader/init/proto.h"
 
-#define DEVICE_WAIT_MS 5000
-#define DEVICE_TRY_MS 5
-#define HEAD_BYTES 2048
 #define PATH_BYTES 4096
 #define MEMORY "/" INIT_DIR "/memory"
 #define STORE "/" INIT_DIR "/store"
@@ -73,77 +70,6 @@ int root_make_path(const char *path)
 	return root_make_directories(path, strlen(path));
 }
 
-/* The kernel finds drives before it starts init, but for those whose driver takes its time. */
-static int root_open_device(const char *device)
-{
-	for (int waited = 0;; waited += DEVICE_TRY_MS) {
-		int fd = open(device, O_RDONLY | O_CLOEXEC);
-
-		if (fd >= 0 || (errno != ENOENT && errno != ENXIO) || waited >= DEVICE_WAIT_MS)
-			return fd < 0 ? -errno : fd;
-		clock_sleep_ms(DEVICE_TRY_MS);
-	}
-}
-
-static bool root_has(const uint8_t *head, size_t at, uint32_t magic, size_t len)
-{
-	return memcmp(head + at, &magic, len) == 0;
-}
-
-/*
- * By the superblock: the kernel logs an error for each kind that is tried and does not
- * match.
- */
-static const char *root_kind(const uint8_t *head)
-{
-	if (root_has(head, 0x438, 0xef53, 2))
-		return "ext4";
-	if (root_has(head, 0x400, 0xe0f5e1e2, 4))
-		return "erofs";
-	if (root_has(head, 0, 0x73717368, 4))
-		return "squashfs";
-	return NULL;
-}
-
-/* Mounts a file system, for writing if that is wanted and possible. options are for writing. */
-static bool root_mount_plain(const char *device, const char *at, bool writable, const char *options, struct text *why)
-{
-	static uint8_t head[HEAD_BYTES];
-	int fd = root_open_device(device), ret = -1;
-	const char *kind;
-	ssize_t n;
-
-	if (fd < 0) {
-		text_add(why, "drive ", device, NULL);
-		text_add_error(why, -fd);
-		return false;
-	}
-	n = pread(fd, head, sizeof(head), 0);
-	fd_close(&fd);
-	kind = n == (ssize_t)sizeof(head) ? root_kind(head) : NULL;
-	if (kind == NULL) {
-		text_add(why, "drive ", device, ": has no ext4, erofs or squashfs file system", NULL);
-		return false;
-	}
-	if (writable)
-		ret = mount(device, at, kind, 0, options);
-	if (ret < 0 && (!writable || errno == EACCES || errno == EROFS))
-		ret = mount(device, at, kind, MS_RDONLY, NULL);
-	/* One that was not unmounted, on a drive that cannot be written to: its journal stays where it is. */
-	if (ret < 0 && errno == EROFS)
-		ret = mount(device, at, kind, MS_RDONLY, "noload");
-	if (ret < 0) {
-		int error = errno;
-
-		text_add(why, "drive ", device, ": mounting its ", kind, NULL);
-		text_add_error(why, error);
-		if (error == ENODEV)
-			text_add(why, "; the kernel has no ", kind, NULL);
-		return false;
-	}
-	return true;
-}
-
 static bool root_is_read_only(const char *path)
 {
 	struct statvfs stat;
@@ -172,7 +98,10 @@ static int root_make_like(const char *path, const char *model)
 		       0;
 }
 
-/* Mounts a layer over the directory lower, at a place. The layer is in the working directory. 0 or -errno. */
+/*
+ * Mounts a layer over the directory lower, at a place. The layer is in the working
+ * directory. 0 or -errno.
+ */
 static int root_mount_overlay(const char *lower, const char *at, unsigned long flags)
 {
 	struct text upper = root_new_name(".upper"), work = root_new_name(".work"), options = { 0 };
@@ -186,7 +115,10 @@ static int root_mount_overlay(const char *lower, const char *at, unsigned long f
 
 enum layer { LAYER_ALWAYS, LAYER_IF_READ_ONLY };
 
-/* With a layer if it is always wanted, or if the file system is read-only; says whether it has one. */
+/*
+ * With a layer if it is always wanted, or if the file system is read-only; says whether
+ * it has one.
+ */
 static bool root_mount(const char *device, const char *at, enum layer layer, bool *ret_layered, struct text *why)
 {
 	struct text lower = root_new_name(".lower");
@@ -197,7 +129,7 @@ static bool root_mount(const char *device, const char *at, enum layer layer, boo
 		text_add_error(why, errno);
 		return false;
 	}
-	if (!root_mount_plain(device, lower.s, layer == LAYER_IF_READ_ONLY, NULL, why))
+	if (!drive_mount(device, lower.s, layer == LAYER_IF_READ_ONLY, NULL, why))
 		return false;
 	*ret_layered = layer == LAYER_ALWAYS || root_is_read_only(lower.s);
 	if (*ret_layered)
@@ -235,13 +167,14 @@ static bool root_mount_memory(const char *size, bool has_drive, struct text *why
 }
 
 /*
- * A drive in place of the tmpfs for layers and /tmp. What is deleted there is given back to the host. Its inode tables
- * are zeros without a thread of the kernel that writes them.
+ * A drive in place of the tmpfs for layers and /tmp. What is deleted there is given back
+ * to the host. Its inode tables are zeros without a thread of the kernel that writes
+ * them.
  */
 static bool root_mount_store(const char *device, struct text *why)
 {
 	(void)root_make_path(STORE);
-	if (!root_mount_plain(device, STORE, true, "discard,noinit_itable", why))
+	if (!drive_mount(device, STORE, true, "discard,noinit_itable", why))
 		return false;
 	root_store = open(STORE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root_store < 0)
@@ -284,7 +217,9 @@ static bool root_is_empty(const char *path)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	long n, more = 0;
 
-	/* "." and ".." are the first that a directory has, and all that an empty one has. */
+	/*
+	 * "." and ".." are the first that a directory has, and all that an empty one has.
+	 */
 	n = fd < 0 ? 0 : syscall(SYS_getdents64, fd, buf, sizeof(buf));
 	for (long at = 0, count = 0; at < n && !more; at += ((struct dirent64 *)(buf + at))->d_reclen)
 		more = ++count > 2;
@@ -293,8 +228,8 @@ static bool root_is_empty(const char *path)
 }
 
 /*
- * A directory whose changes are lost. One that has something already keeps that: as it is if changes to the root are lost,
- * too, else below a layer. In root_memory or root_store.
+ * A directory whose changes are lost. One that has something already keeps that: as it is
+ * if changes to the root are lost, too, else below a layer. In root_memory or root_store.
  */
 static void root_mount_lost(const char *at, mode_t mode)
 {
@@ -313,7 +248,10 @@ static void root_mount_lost(const char *at, mode_t mode)
 	(void)mount(NULL, at, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, NULL);
 }
 
-/* A new directory of root_store at a place: no overlay, so programs can have upper layers in it. 0 or -errno. */
+/*
+ * A new directory of root_store at a place: no overlay, so programs can have upper layers
+ * in it. 0 or -errno.
+ */
 static int root_mount_own(const char *at)
 {
 	struct text name = root_new_name(".own");
@@ -338,7 +276,9 @@ static void root_mount_containers(void)
 		{ "/usr/sbin/dockerd", "/var/lib/docker" },
 	};
 
-	/* If it fails, or has something already, the programs find it as the root has it. */
+	/*
+	 * If it fails, or has something already, the programs find it as the root has it.
+	 */
 	for (size_t i = 0; root_ephemeral && i < sizeof(programs) / sizeof(programs[0]); i++)
 		if (access(programs[i].has, F_OK) == 0)
 			(void)root_mount_own(programs[i].at);
@@ -391,18 +331,23 @@ static int root_mount_file(const char *device, const char *path, bool writable, 
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 	bool layered;
 
-	/* It may be another kind of file, or its file system read-only: what matters is that it is there. */
+	/*
+	 * It may be another kind of file, or its file system read-only: what matters is
+	 * that it is there.
+	 */
 	fd_close(&fd);
 	if (fchdir(root_store) < 0 || mkdir(file.s, 0755) < 0)
 		return -errno;
 	if (writable ? !root_mount(device, file.s, LAYER_ALWAYS, &layered, why) :
-		       !root_mount_plain(device, file.s, false, NULL, why))
+		       !drive_mount(device, file.s, false, NULL, why))
 		return 1;
 	text_add(&file, "/" INIT_FILE_NAME, NULL);
 	return fchdir(root_store) < 0 || mount(file.s, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-/* Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB. */
+/*
+ * Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB.
+ */
 static const char *root_path_of(const char *spec)
 {
 	while (spec[0] != '\0' && (spec[0] != ':' || spec[1] != '/'))
@@ -429,7 +374,7 @@ static bool root_mount_one(const char *spec, struct text *why)
 	else if (ret == 0 && spec[0] == 'v')
 		ret = !root_mount(from.s, path, LAYER_ALWAYS, &layered, why);
 	else if (ret == 0)
-		ret = !root_mount_plain(from.s, path, spec[0] == 'w', NULL, why);
+		ret = !drive_mount(from.s, path, spec[0] == 'w', NULL, why);
 	(void)chdir("/");
 	if (ret < 0) {
 		text_add(why, spec[0] == 'm' ? "tmpfs " : "drive ", from.s, NULL);
