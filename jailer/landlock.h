@@ -16,6 +16,7 @@ struct err;
  */
 #define LANDLOCK_REMOVE_SOCKETS (1ULL << 5 | 1ULL << 9) /* remove files; make sockets, to rename them */
 #define LANDLOCK_REMOVE_FILES (1ULL << 5)
+#define LANDLOCK_LOG (1ULL << 1 | 1ULL << 5 | 1ULL << 8) /* write, remove and make files */
 #define LANDLOCK_REMOVE_DIRS (1ULL << 4)
 #define LANDLOCK_RENAME_FILES (1ULL << 5 | 1ULL << 8) /* remove and make files */
 #define LANDLOCK_UNPACK                                                                                                \

@@ -12,6 +12,7 @@
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
+#include "vmm/cmd/logs.h"
 #include "vmm/cmd/ps.h"
 #include "vmm/cmd/rm.h"
 #include "vmm/cmd/run.h"
@@ -23,6 +24,7 @@ const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
 	{ "ps", "list VMs", ps_command, &ps_usage },
+	{ "logs", "print what a VM in the background has said", logs_command, &logs_usage },
 	{ "stop", "end VMs gently", stop_command, &stop_usage },
 	{ "kill", "kill VMs, or send them a signal", kill_command, &kill_usage },
 	{ "wait", "wait for the end of VMs, and return their status", wait_command, &wait_usage },

@@ -116,8 +116,7 @@ static void test_mistakes(void **state)
 	refuses("unknown option '--memoy'; did you mean '--mem'? try 'mayfly run --help'", "--memoy=1G");
 	refuses("unknown option '--memory': -m SIZE", "--memory=1G");
 	refuses("unknown option '-kernel': a long option has two dashes, --kernel", "-kernel", "K");
-	refuses("unknown option '--rm': what a guest changes is lost at its end, unless a drive keeps it; leave it out",
-		"--rm");
+	refuses("unknown option '--interactive': stdin is always the command's; leave it out", "--interactive");
 	refuses("option '--cpus 0.5': must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time "
 		"for a VM in a jail",
 		"-c", "0.5");

@@ -81,7 +81,8 @@ static void test_options(void **state)
 	}
 	assert_string_equal(answer("run", "--mem"), "--mem\tmemory: 128M, 2G, ...\n");
 	assert_string_equal(answer("run", "--log"),
-			    "--log-level\terror, warn, info or debug\n--log\tappend the log to FILE\n");
+			    "--log-max\thow much of that is kept\n--log-level\terror, warn, info or debug\n"
+			    "--log\tappend the log to FILE\n");
 	assert_string_equal(answer("run", "x"), "");
 	assert_string_equal(answer("run", "--dry-run", "--qu"), "--quiet\tthe same as --log-level error\n");
 	assert_string_equal(answer("completion", "f"),

@@ -17,6 +17,7 @@
 #include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
+#include "vmm/cmd/detach.h"
 #include "vmm/config/config.h"
 #include "vmm/core/ring.h"
 #include "vmm/helper/helpers.h"
@@ -151,11 +152,17 @@ static void run_at_last(int status)
 static int run_begin_record(const struct config *c, struct err *e)
 {
 	if (record_begin(&run_record, c, e) < 0) {
-		if (c->name)
-			return err_wrap(e, "name '%s'", c->name);
+		if (c->name || c->detach)
+			return !c->name ? err_wrap(e, "detach") : err_wrap(e, "name '%s'", c->name);
 		log_info("record: %s; continuing without, so `mayfly ps` does not show this VM", e->text);
 	}
 	return 0;
+}
+
+/* The log first, or messages would keep the caller's stderr open. */
+static int run_begin_detached(const struct config *c, struct err *e)
+{
+	return run_begin_record(c, e) < 0 || detach_start_log(c, &run_record, e) < 0 ? e->code : 0;
 }
 
 static int run_config(struct config *c, struct timeline *timeline, struct jail_parent *parent)
@@ -172,8 +179,8 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	}
 	ending_at_last(run_at_last);
 	parent->signal_fd = ending_setup(&kind, &e);
-	if (parent->signal_fd < 0 || start_log(c, &e) < 0 || run_begin_record(c, &e) < 0 ||
-	    open_timeline(c, &timeline_fd, &e) < 0)
+	if (parent->signal_fd < 0 || (c->detach && run_begin_detached(c, &e) < 0) || start_log(c, &e) < 0 ||
+	    (!c->detach && run_begin_record(c, &e) < 0) || open_timeline(c, &timeline_fd, &e) < 0)
 		return report_err(&e);
 	notify_open();
 	if (c->timeout_ms) {
@@ -238,6 +245,8 @@ int run_command(int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
+	if (r == 0 && c.detach && !c.dry_run && !detach_fork(&c, &r))
+		return r;
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);

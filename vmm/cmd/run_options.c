@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/parse.h"
 #include "vmm/cli/cli.h"
+#include "vmm/cmd/detach.h"
 #include "vmm/config/config.h"
 
 int cli_set_config_key(void *target, const char *key, const char *text, struct err *e)
@@ -24,7 +26,6 @@ static int run_read_file(void *target, const char *path, struct err *e)
 
 /* docker's. */
 static const struct cli_foreign run_foreign[] = {
-	{ "rm", "what a guest changes is lost at its end, unless a drive keeps it; leave it out" },
 	{ "interactive", "stdin is always the command's; leave it out" },
 	{ "it", "-t gives the command a terminal; stdin is always the command's" },
 	{ "ti", "-t gives the command a terminal; stdin is always the command's" },
@@ -45,9 +46,17 @@ static const struct cli_foreign run_foreign[] = {
 	{ "device", "-d FILE for a block device; no other devices are passed on" },
 	{ "gpus", "no devices of the host are passed on, but block devices by -d FILE" },
 	{ "entrypoint", "the program and its arguments stand behind '--'" },
-	{ "detach", "a shell runs it in the background: mayfly run ... &" },
 	{ NULL, NULL },
 };
+
+static int run_set_log_max(void *target, const char *text, struct err *e)
+{
+	uint64_t bytes;
+
+	if (parse_size(text, &bytes) < 0 || bytes < DETACH_LOG_MIN)
+		return err_set(e, -EINVAL, "must be a size such as 2M, 128K at least");
+	return cli_set_config_key(target, "log_max", text, e);
+}
 
 static int run_set_initrd(void *target, const char *text, struct err *e)
 {
@@ -147,6 +156,10 @@ static const struct cli_option run_options[] = {
 	{ 0, "io-engine", "HOW",
 	  "ring (io_uring), sync (system calls), or auto: ring,\nor sync where the host forbids that; default: auto",
 	  .key = "io_engine" },
+	{ 0, "detach", NULL, "return when COMMAND runs, and print the VM's name;\n`mayfly logs` has its output",
+	  .key = "detach", .fixed = "true" },
+	{ 0, "log-max", "SIZE", "how much of that is kept; default: 2M", .key = "log_max", .set = run_set_log_max },
+	{ 0, "rm", NULL, "forget the VM, and its log, when it has ended", .key = "rm", .fixed = "true" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
 	  .set = run_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },

@@ -210,6 +210,9 @@ struct config {
 	char *log_file; /* or NULL: stderr */
 	bool time;
 	char *timeline_file; /* or NULL: none */
+	bool detach;	     /* runs in the background; */
+	uint64_t log_max;    /* the log of that has so many bytes at most; 0: not given */
+	bool remove;	     /* the record goes at the end */
 	char *result_file;   /* or NULL: none */
 	bool dry_run;
 	struct config_jail jail;

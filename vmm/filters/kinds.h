@@ -13,6 +13,7 @@ enum thread_kind {
 	THREAD_PUMP,
 	THREAD_UNPACK, /* of a process of its own */
 	THREAD_OUTER,  /* of the process outside of a jail, its only one */
+	THREAD_LOG,    /* of the process that writes the log of --detach */
 	THREAD_EXEC,   /* the main thread of `mayfly exec` */
 	/* Of --io-engine=sync. */
 	THREAD_IO_SYNC,
@@ -30,6 +31,7 @@ enum filter_slot {
 	SLOT_NOTIFY,	 /* systemd's socket */
 	SLOT_CHILD,	 /* the process that runs the VM, as the one outside of its jail knows it */
 	SLOT_RECORD,	 /* the VM's record, of the process outside of a jail */
+	SLOT_READY,	 /* the log of --detach, of the process outside of a jail */
 	SLOT_EVENTS,	 /* memory.events of the jail's control group */
 	SLOT_WAKE,	 /* eventfd: wakes the main thread */
 	SLOT_IO_WAKE,	 /* eventfd: calls the io loop */

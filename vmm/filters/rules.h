@@ -246,6 +246,20 @@ static const struct filter_rule unpack_rules[] = {
 	ALLOW(exit_group, "the end"),
 };
 
+/* The process that writes the log of --detach (detach_log.c). It opens files for appending only that it makes. */
+static const struct filter_rule log_rules[] = {
+	ALLOW(poll, "waiting for the VM's output"),
+	ALLOW(read, "it; the guest's command runs"),
+	ALLOW(write, "the file; the caller, until the command runs"),
+	ALLOW(renameat, "the file becomes the older half", SLOT(1, SLOT_OWN), SLOT(3, SLOT_OWN)),
+	ALLOW(openat, "a new one", SLOT(1, SLOT_OWN),
+	      INT(3, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC), INT(4, 0600)),
+	ALLOW(fcntl, "is locked: it has a writer", INT(2, F_OFD_SETLK)),
+	ALLOW(close, "the older half; what the caller waits for"),
+	ALLOW(unlinkat, "--rm: both halves", SLOT(1, SLOT_OWN), INT(3, 0)),
+	ALLOW(exit_group, "the end"),
+};
+
 /* A crashing main thread dies of the signal, with a core file. */
 #define MAIN_CRASH                                                                                                     \
 	ALLOW(rt_sigaction, "a crash: its signal gets its own action back", INT(1, SIGSEGV)),                          \
@@ -293,6 +307,7 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(read, "signals that were noted; what a passt that has ended said"),
 	ALLOW(write, "a signal for the VM", SLOT(1, SLOT_TO), LEN(3, 1)),
 	ALLOW(write, "the VM's record: it runs, it has ended", SLOT(1, SLOT_RECORD)),
+	ALLOW(write, "the log of --detach: it runs", SLOT(1, SLOT_READY), LEN(3, 1)),
 	ALLOW(recvfrom, "the VM asks for the terminal's mode", SLOT(1, SLOT_WATCH0), INT(4, MSG_DONTWAIT)),
 	ALLOW(recvfrom, "the VM asks for a connection", SLOT(1, SLOT_WATCH1), INT(4, MSG_DONTWAIT)),
 	ALLOW(sendmsg, "the answer", SLOT(1, SLOT_WATCH0), INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),

@@ -217,6 +217,7 @@ static int confine_outer(const struct outer *o, struct err *e)
 	confine.capabilities = mask;
 	confine.value[SLOT_CHILD] = o->pids.main;
 	confine.value[SLOT_RECORD] = o->parent->record->fd;
+	confine.value[SLOT_READY] = o->parent->record->ready_fd;
 	confine.value[SLOT_EVENTS] = g->made ? g->events_fd : -1;
 	own.to = o->signals[OUTSIDE];
 	own.watch[0] = o->tty[OUTSIDE];

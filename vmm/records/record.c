@@ -74,6 +74,11 @@ bool record_is_locked(int fd, off_t byte)
 	return fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
 }
 
+bool record_file_has_writer(int fd)
+{
+	return record_is_locked(fd, RECORD_LIFE);
+}
+
 static bool has_types(const json_t *json)
 {
 	for (size_t i = 0; i < MF_ARRAY_SIZE(checked); i++) {

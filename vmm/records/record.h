@@ -124,6 +124,9 @@ void record_note_kill(struct record *r);
 /* The exit status of a VM that has ended: that of SIGKILL if it could not say so. */
 int record_status(const struct record *r);
 
+/* Whether a process has the file locked: for that of a log, whether more may come. */
+bool record_file_has_writer(int fd);
+
 /*
  * A descriptor of the VM's process (pidfd_open(2)), which the caller owns. Returns it, or -errno
  * with e set: -ESRCH if the VM has ended, -EPERM if that PID is not surely its process: then
@@ -138,16 +141,18 @@ uint64_t record_start_ticks(pid_t pid);
 
 struct record_writer {
 	char name[RECORD_NAME_MAX + 1];
-	int dir;     /* owned, or -1 */
-	char *path;  /* of that directory, owned */
-	int fd;	     /* holds the lock; owned, or -1: there is no record */
-	bool remove; /* at the end */
+	char id[9];
+	int dir;      /* owned, or -1 */
+	char *path;   /* of that directory, owned */
+	int fd;	      /* holds the lock; owned, or -1: there is no record */
+	int ready_fd; /* gets a byte when the guest runs (detach.h); owned, or -1 */
+	bool remove;  /* at the end */
 	bool ended;
 };
 
 #define RECORD_WRITER_INIT                                                                                             \
 	{                                                                                                              \
-		.dir = -1, .fd = -1                                                                                    \
+		.dir = -1, .fd = -1, .ready_fd = -1                                                                    \
 	}
 
 /*
@@ -157,6 +162,12 @@ struct record_writer {
  */
 #define RECORD_CLEAN_MS 1000
 int record_begin(struct record_writer *w, const struct config *c, struct err *e);
+
+/*
+ * Opens the directory of logs, which is made if it is missing, and the path of this VM's log, which
+ * the caller frees. Returns the descriptor, or -errno with e set.
+ */
+int record_open_logs(const struct record_writer *w, char **ret_path, struct err *e);
 
 /* Adds a member. Before the thread is confined. A failure is logged. */
 void record_add_text(struct record_writer *w, const char *key, const char *value);

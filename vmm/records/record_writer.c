@@ -15,6 +15,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/last_words.h"
 #include "vmm/base/log.h"
+#include "vmm/base/own_dir.h"
 #include "vmm/config/config.h"
 #include "vmm/records/record.h"
 #include "vmm/records/record_parts.h"
@@ -97,6 +98,7 @@ static char *first_line(const struct config *c, const char *name, const char *id
 	put(json, "cpus", json_integer(c->cpus));
 	put(json, "mem", json_integer((json_int_t)c->mem));
 	put(json, "jail", json_boolean(c->jail.on));
+	put(json, "detached", json_boolean(c->detach));
 	put(json, "control", c->command.args.num ? path_json(c->control) : NULL);
 	put(json, "vsock", path_json(c->vsock.path));
 	text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15));
@@ -208,7 +210,8 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	snprintf(id, sizeof(id), "%08x", random);
 	snprintf(aside, sizeof(aside), ".new-%s", id);
 	snprintf(new.name, sizeof(new.name), "%s", c->name ? c->name : id);
-	new.remove = !c->name;
+	snprintf(new.id, sizeof(new.id), "%s", id);
+	new.remove = c->remove || (!c->name && !c->detach);
 	new.dir = records_open(true, e);
 	if (new.dir < 0)
 		return new.dir;
@@ -228,6 +231,26 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	}
 	*w = new;
 	return 0;
+}
+
+int record_open_logs(const struct record_writer *w, char **ret_path, struct err *e)
+{
+	MF_FREE char *run = NULL;
+	MF_CLOSE int parent = -1;
+	int dir;
+
+	if (config_run_dir(&run, e) < 0)
+		return e->code;
+	parent = own_dir_open(AT_FDCWD, run, false, e);
+	dir = parent < 0 ? parent : own_dir_open(parent, RECORDS_LOGS, true, e);
+	if (dir < 0)
+		return dir;
+	if (asprintf(ret_path, "%s/" RECORDS_LOGS "/%s", run, w->id) < 0) {
+		*ret_path = NULL; /* asprintf leaves it undefined */
+		close(dir);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	return dir;
 }
 
 void record_add_text(struct record_writer *w, const char *key, const char *value)
@@ -281,6 +304,8 @@ void record_started(struct record_writer *w)
 	put_time(&line, "started");
 	last_words_put(&line, "}\n");
 	(void)!write(w->fd, line.text, line.len); /* without it, the VM is listed as one that starts */
+	if (w->ready_fd >= 0)
+		(void)!write(w->ready_fd, "", 1); /* if the log has ended, nobody waits */
 }
 
 void record_end(struct record_writer *w, enum end_cause cause, int code)
