@@ -136,6 +136,8 @@ static void test_user_addresses(void **state)
 	assert_string_equal(conf.net[1].gateway, "10.0.2.7");
 	assert_string_equal(conf.net[1].dns, "192.0.2.1");
 	assert_string_equal(conf.net[2].gateway6, CONFIG_USER_GATEWAY6);
+	assert_false(conf.net[1].no_ra || conf.net[2].no_ra); /* init has the first one only */
+	assert_int_equal(conf.net[0].no_ra, conf.net[0].ip6 != NULL);
 	assert_int_equal(conf.net[1].ip6 != NULL, host_net_has_ipv6(HOST_NET_ROUTES6));
 }
 

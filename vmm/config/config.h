@@ -116,6 +116,7 @@ struct config_net {
 	char *ip;	      /* or NULL: ADDRESS/PREFIX, IPv4, which mayfly's init gives the guest's interface; */
 	char *gateway, *dns;  /* and these, or NULL; */
 	char *ip6, *gateway6; /* the same for IPv6 */
+	bool no_ra;	      /* derived: init sets ip6, and passt must not advertise a second address */
 	struct config_forward forward[CONFIG_FORWARDS_MAX];
 	unsigned num_forwards;
 	struct net_limit limit[2]; /* by enum net_queue */

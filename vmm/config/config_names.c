@@ -180,6 +180,8 @@ int config_complete_user_net(struct config_net *n, const struct config *c, struc
 		r = set_default(&n->ip6, CONFIG_USER_IP6, e);
 	if (!r && ipv6)
 		r = set_default(&n->gateway6, CONFIG_USER_GATEWAY6, e);
+	/* passt sends to the address that it has seen last, so a guest with two loses connections. */
+	n->no_ra = ipv6 && c->command.args.num && n == &c->net[0];
 	/* Without a command, the guest asks by DHCP, and passt answers with the host's own. */
 	if (!r && c->command.args.num)
 		r = set_default(&n->dns, user_dns(ipv6), e);

@@ -34,7 +34,7 @@
 #include "vmm/helper/publish.h"
 #include "vmm/helper/spawn.h"
 
-#define PASST_ARGS_MAX (24 + 2 * CONFIG_FORWARDS_MAX)
+#define PASST_ARGS_MAX (25 + 2 * CONFIG_FORWARDS_MAX)
 #define PASST_SAID_MAX 4096
 #define PASST_READY_MS 10000
 
@@ -73,6 +73,8 @@ static void put_addresses(struct passt_args *a, const struct config_net *n)
 	}
 	if (n->gateway6)
 		put(a, "--gateway", n->gateway6);
+	if (n->no_ra)
+		put(a, "--no-ra", NULL);
 	if (n->dns)
 		put(a, config_is_host_resolver(n->dns) ? "--dns-forward" : "--dns", n->dns);
 }
