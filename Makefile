@@ -51,6 +51,8 @@ ALL_LDFLAGS += -Wl,--defsym=getpwuid=0,--defsym=initgroups=0
 endif
 
 SRCS := $(filter-out vmm/filters/%,$(wildcard vmm/*.c vmm/*/*.c)) $(wildcard virtio/*.c loader/*.c jailer/*.c)
+# What init sends archives by, `mayfly cp` does, too.
+SRCS += loader/init/tar.c loader/init/text.c loader/init/fd.c
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/loader/init_blob.o
 BIN := $(B)/mayfly
 # Everything but main(), as an archive: a test links only the objects that it uses.

@@ -9,6 +9,7 @@
 #include "vmm/cli/completion.h"
 #include "vmm/cli/manual.h"
 #include "vmm/cmd/cache.h"
+#include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
@@ -23,6 +24,7 @@
 const struct cli_command cli_commands[] = {
 	{ "run", "boot a VM, and run a command in it", run_command, &cli_run_usage },
 	{ "exec", "run another command in a running VM", exec_command, &cli_exec_usage },
+	{ "cp", "copy files from or into a running VM", cp_command, &cli_cp_usage },
 	{ "ps", "list VMs", ps_command, &ps_usage },
 	{ "logs", "print what a VM in the background has said", logs_command, &logs_usage },
 	{ "stop", "end VMs gently", stop_command, &stop_usage },

@@ -47,7 +47,7 @@ static void artifact_send(const char *boot, size_t len, int to)
 			text_add(&what, s + 1, NULL);
 			text_add_error(&what, -link);
 		} else {
-			(void)tar_send(s + 1, link, &what);
+			(void)tar_send(s + 1, link, true, &what);
 		}
 		fd_close(&link);
 		if (what.len > 0)

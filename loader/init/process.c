@@ -21,11 +21,14 @@
 
 #include "loader/init/fd.h"
 #include "loader/init/proto.h"
+#include "loader/init/tar.h"
 #include "loader/init/text.h"
+#include "loader/init/unpack.h"
 #include "loader/init/user.h"
 
 #define STRINGS_MAX (INIT_COMMAND_MAX / 2 + 8)
-#define TTY_GROUP 5 /* as devpts is mounted */
+#define FILES_MAX 1024 /* of init itself */
+#define TTY_GROUP 5    /* as devpts is mounted */
 
 static char *args[STRINGS_MAX + 1]; /* and one more for the shell of a script */
 static char *vars[STRINGS_MAX];
@@ -224,6 +227,26 @@ static void process_start(const struct process *process)
 	process_fail(process, error == ENOENT || error == ENOTDIR ? PROCESS_NOT_FOUND : PROCESS_NOT_RUN, &why);
 }
 
+/* Copies files for the host, if that is what the command asks for. */
+static void process_copy(const struct process *process)
+{
+	const char *from = text_find(process->list, process->len, 'o');
+	const char *to = text_find(process->list, process->len, 'i');
+	bool owner = text_find(process->list, process->len, 'k') != NULL;
+	struct text why = { 0 };
+
+	if (from == NULL && to == NULL)
+		return;
+	/* There is no exec to close what other commands would wait for the end of. */
+	for (int fd = 3; fd < FILES_MAX; fd++) {
+		if (fd != process->report)
+			close(fd);
+	}
+	if (from != NULL ? tar_send(from, 1, true, &why) : unpack_archive(to, 0, owner, &why))
+		_exit(0);
+	process_fail(process, PROCESS_NOT_COPIED, &why);
+}
+
 void process_run(const struct process *process)
 {
 	const char *spec = text_find(process->list, process->len, 'u');
@@ -235,7 +258,8 @@ void process_run(const struct process *process)
 	if (spec == NULL && user.name[0] == '\0')
 		user = (struct user){ .name = "root", .home = "/root" };
 	process_set_all(process);
-	if (args[1] == NULL) {
+	if (args[1] == NULL && text_find(process->list, process->len, 'o') == NULL &&
+	    text_find(process->list, process->len, 'i') == NULL) {
 		text_add(&why, "the command has no words", NULL);
 		process_fail(process, PROCESS_NOT_RUN, &why);
 	}
@@ -246,6 +270,7 @@ void process_run(const struct process *process)
 	process_become(process);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	process_copy(process);
 	process_start(process);
 	_exit(PROCESS_NOT_RUN);
 }

@@ -8,6 +8,7 @@
 
 #define PROCESS_NOT_FOUND 127
 #define PROCESS_NOT_RUN 126
+#define PROCESS_NOT_COPIED 1
 
 struct process {
 	const char *list; /* of proto.h */

@@ -34,6 +34,9 @@
  *	wDIRECTORY	to run in; default: the home of the user, if one is given, otherwise /
  *	uUSER[:GROUP]	names or numbers
  *	t[ROWSxCOLUMNS]	on a pseudo terminal, of that size
+ *	oPATH		instead of arguments: sends PATH as a tar archive to its output, as an artifact
+ *	iPATH		instead of arguments: unpacks a tar archive from its input at PATH (loader/init/unpack.h)
+ *	k		with i: files belong to whom the archive says
  *
  * The connections are streams of virtio-vsock from the guest to the host (CID 2), from
  * ports below 1024. The guest's kernel gives such ports to privileged programs only, so

@@ -47,6 +47,7 @@ struct tar {
 	int to;
 	bool dead; /* nothing can be written any more */
 	bool good;
+	bool holes; /* are left out */
 	struct text *why;
 	size_t skip; /* length of the part of the path that is not in the archive's names */
 	size_t len;
@@ -239,7 +240,7 @@ static void tar_put_regular(struct tar *tar, int fd, const struct stat *stat)
 {
 	uint64_t size = (uint64_t)stat->st_size, bytes = size;
 
-	if ((uint64_t)stat->st_blocks < size / 512) {
+	if (tar->holes && (uint64_t)stat->st_blocks < size / 512) {
 		unsigned count = tar_find_pieces(fd, size, &bytes);
 
 		if (bytes < size) {
@@ -366,10 +367,10 @@ static void tar_walk(struct tar *tar, int in, const char *name)
 		tar_node(tar, in, name, &stat);
 }
 
-bool tar_send(const char *path, int to, struct text *why)
+bool tar_send(const char *path, int to, bool holes, struct text *why)
 {
 	static char end[2 * TAR_BLOCK];
-	struct tar tar = { .to = to, .good = true, .why = why };
+	struct tar tar = { .to = to, .holes = holes, .good = true, .why = why };
 	size_t len = strlen(path);
 	struct stat stat;
 

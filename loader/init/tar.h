@@ -8,11 +8,11 @@
 
 /*
  * Writes PATH, which begins with a slash, and all files below it to a blocking
- * descriptor. Names in the archive begin with PATH's last component ("." for "/").
+ * descriptor. holes: files with holes are sparse in it, otherwise holes are zeros. Names in the archive begin with PATH's last component ("." for "/").
  * Returns false in three cases: there is no such path, and nothing is written; the
  * descriptor accepts no more; or files could not be read, and the archive is valid
  * without them. why then names the first.
  */
-bool tar_send(const char *path, int to, struct text *why);
+bool tar_send(const char *path, int to, bool holes, struct text *why);
 
 #endif

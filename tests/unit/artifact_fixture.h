@@ -5,6 +5,7 @@
 #ifndef MF_TESTS_UNIT_ARTIFACT_FIXTURE_H
 #define MF_TESTS_UNIT_ARTIFACT_FIXTURE_H
 
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -14,11 +15,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "tests/unit/tar_fixture.h"
 #include "vmm/base/err.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/artifact.h"
 
 static char dir[64], out[80], home[80];
 static struct tar tar;
@@ -97,6 +101,34 @@ static inline int teardown(void **state)
 	(void)state;
 	snprintf(command, sizeof(command), "chmod -R u+rwx %s; rm -rf %s", dir, dir);
 	return system(command);
+}
+
+/* What was started is given len bytes of tar, and ends. Whether it has arrived; sets err. */
+static inline bool finish(struct artifact *a, size_t len)
+{
+	(void)fcntl(a->socket, F_SETFL, 0);
+	for (size_t at = 0; at < len;) {
+		ssize_t n = write(a->socket, tar.data + at, len - at);
+
+		if (n < 0)
+			break; /* it has been refused already */
+		at += (size_t)n;
+	}
+	err = (struct err){ 0 };
+	if (artifact_finish(a, &err) == 0)
+		return true;
+	assert_true(err.code < 0);
+	assert_non_null(strstr(err.text, a->config->guest));
+	return false;
+}
+
+static inline bool arrives_from(const struct config_artifact *config)
+{
+	struct artifact a = { 0 };
+
+	if (artifact_start(&a, config, &err) < 0)
+		fail_msg("%s", err.text);
+	return finish(&a, tar.len);
 }
 
 #endif

@@ -27,34 +27,6 @@
 
 #define LIMIT_MS 10000
 
-/* What was started is given len bytes of tar, and ends. Whether it has arrived; sets err. */
-static bool finish(struct artifact *a, size_t len)
-{
-	(void)fcntl(a->socket, F_SETFL, 0);
-	for (size_t at = 0; at < len;) {
-		ssize_t n = write(a->socket, tar.data + at, len - at);
-
-		if (n < 0)
-			break; /* it has been refused already */
-		at += (size_t)n;
-	}
-	err = (struct err){ 0 };
-	if (artifact_finish(a, &err) == 0)
-		return true;
-	assert_true(err.code < 0);
-	assert_non_null(strstr(err.text, a->config->guest));
-	return false;
-}
-
-static bool arrives_from(const struct config_artifact *config)
-{
-	struct artifact a = { 0 };
-
-	if (artifact_start(&a, config, &err) < 0)
-		fail_msg("%s", err.text);
-	return finish(&a, tar.len);
-}
-
 static bool arrives(const char *guest)
 {
 	char path[64];
@@ -287,7 +259,6 @@ static void test_what_was_there(void **state)
 	assert_int_equal(count(out), 2);
 }
 
-/* All of the guest's root, whose names are the guest's. */
 /* Whatever has unpacked it: all names of a file are in the artifact, or it is not taken. */
 static void test_hard_links(void **state)
 {
@@ -311,6 +282,7 @@ static void test_hard_links(void **state)
 	artifact_dir_close(&d);
 }
 
+/* All of the guest's root, whose names are the guest's. */
 static void test_what_is_in_a_directory(void **state)
 {
 	const struct config_artifact config = { .guest = (char[]){ "/" }, .host = out };

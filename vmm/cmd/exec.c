@@ -7,7 +7,6 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
-#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/session.h"
@@ -15,8 +14,6 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/init_text.h"
 #include "vmm/guest/stdio_relay.h"
-
-#define EXEC_TIME_MAX_MS (1000ULL * 3600 * 1000)
 
 struct exec_options {
 	struct config config; /* only the command's keys and seccomp are used */
@@ -40,21 +37,14 @@ static int exec_set_key(void *target, const char *key, const char *text, struct 
 	return config_set(&((struct exec_options *)target)->config, key, text, e);
 }
 
-static int exec_set_time(uint64_t *ret_ms, const char *text, struct err *e)
-{
-	if (parse_duration(text, ret_ms) < 0 || !*ret_ms || *ret_ms > EXEC_TIME_MAX_MS)
-		return err_set(e, -EINVAL, "must be a time of up to 1000h: 30s, 500ms, 5m, 1h30m");
-	return 0;
-}
-
 static int exec_set_wait(void *target, const char *text, struct err *e)
 {
-	return exec_set_time(&((struct exec_options *)target)->session.wait_ms, text, e);
+	return session_set_time(&((struct exec_options *)target)->session.wait_ms, text, e);
 }
 
 static int exec_set_timeout(void *target, const char *text, struct err *e)
 {
-	return exec_set_time(&((struct exec_options *)target)->session.timeout_ms, text, e);
+	return session_set_time(&((struct exec_options *)target)->session.timeout_ms, text, e);
 }
 
 static int exec_add_argument(void *target, const char *text, struct err *e)

@@ -2,6 +2,7 @@
 #include "vmm/cmd/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
@@ -22,6 +24,7 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/tty.h"
 
+#define SESSION_TIME_MAX_MS (1000ULL * 3600 * 1000)
 #define SESSION_GRACE_MS 600U /* from SIGTERM to SIGKILL, and from that until nothing is waited for */
 #define SESSION_END_MS 1000U  /* for output that is not written when the command has ended */
 
@@ -149,6 +152,13 @@ static int session_confine(const struct session *x, struct err *e)
 	return confine_thread(&x->confine, THREAD_EXEC, &own, e);
 }
 
+int session_set_time(uint64_t *ret_ms, const char *text, struct err *e)
+{
+	if (parse_duration(text, ret_ms) < 0 || !*ret_ms || *ret_ms > SESSION_TIME_MAX_MS)
+		return err_set(e, -EINVAL, "must be a time of up to 1000h: 30s, 500ms, 5m, 1h30m");
+	return 0;
+}
+
 int session_open(struct session *x, const struct session_params *p, struct err *e)
 {
 	const struct ending_kind kind = { .command = true };
@@ -175,6 +185,10 @@ int session_run(struct session *x, const char *text, size_t len, struct err *e)
 	confine_init(&x->confine, p->seccomp);
 	if (control_request(x->fd, text, len, p->tty, streams, e) < 0)
 		return e->code;
+	if (p->no_errors) {
+		close(streams[2]);
+		streams[2] = open("/dev/null", O_RDONLY | O_CLOEXEC); /* or -1, which is at its end, too */
+	}
 	x->due_ms = p->timeout_ms ? clock_now_ms() + p->timeout_ms : 0;
 	tty_keep_group();
 	if (p->tty)

@@ -14,11 +14,15 @@
 
 struct err;
 
+/* Parses a time of an option. Returns 0, or -EINVAL with e set. */
+int session_set_time(uint64_t *ret_ms, const char *text, struct err *e);
+
 struct session_params {
 	const char *guest;   /* NAME, or PATH of a control socket */
 	uint64_t wait_ms;    /* for the guest to take commands; 0: it must do so */
 	uint64_t timeout_ms; /* of the command; 0: none */
 	bool tty;
+	bool no_errors; /* the command's stderr is not shown: its only sentence comes with its status */
 	enum seccomp_policy seccomp;
 };
 

@@ -126,6 +126,12 @@ struct config_net {
 struct config_artifact {
 	char *guest, *host;
 	uint64_t max_bytes; /* maximum size of its archive; 0: ARTIFACT_BYTES_DEFAULT */
+	/*
+	 * Of `mayfly cp` only: the name that it gets in host, or NULL for that of guest; existing directories are merged
+	 * with those that arrive.
+	 */
+	const char *as;
+	bool merge;
 };
 
 /* A tmpfs that is mounted in the guest. */

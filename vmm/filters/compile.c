@@ -37,7 +37,7 @@ static const struct list {
 	[THREAD_UNPACK] = { "unpack", LIST(unpack_rules), 11 },
 	[THREAD_OUTER] = { "outer", LIST(outer_rules), 32 },
 	[THREAD_LOG] = { "mayfly_log", LIST(log_rules), 9 },
-	[THREAD_EXEC] = { "exec", LIST(exec_rules), 19 },
+	[THREAD_EXEC] = { "exec", LIST(exec_rules), 22 },
 	[THREAD_IO_SYNC] = { "io_sync", LIST(io_sync_rules), 15 },
 	[THREAD_IO_WORKER] = { "io_worker", LIST(io_worker_rules), 11 },
 	[THREAD_VSOCK_SYNC] = { "vsock_sync", LIST(vsock_sync_rules), 20 },

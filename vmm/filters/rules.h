@@ -342,6 +342,9 @@ static const struct filter_rule exec_rules[] = {
 	ALLOW(sendto, "signals, and the terminal's size, for the command", SLOT(1, SLOT_OWN), INT(4, MSG_NOSIGNAL)),
 	ALLOW(ioctl, "the terminal: its size", INT(1, STDIN_FILENO), INT(2, TIOCGWINSZ)),
 	FUTEX("the threads of streams are waited for"),
+	ALLOW(shutdown, "cp: all has come, for the process that unpacks it", INT(1, STDOUT_FILENO)),
+	ALLOW(wait4, "cp: the process that packs, or unpacks"),
+	ALLOW(munmap, "cp: the page of the latter"),
 };
 
 static const struct filter_rule main_rules[] = {

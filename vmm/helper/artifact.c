@@ -44,6 +44,7 @@
 #include "vmm/helper/untar.h"
 #include "vmm/process/confine.h"
 
+#define WHAT(config) ((config)->merge ? "copy of" : "artifact")
 #define UNPACKER_FILES 300 /* a directory for each level on the way down, and some */
 
 /* In the processes. */
@@ -189,6 +190,8 @@ static int wait_for_keeper(struct artifact *a, struct err *e)
 	a->said->text[sizeof(a->said->text) - 1] = '\0';
 	if (a->said->text[0]) {
 		printable_guest(e->text, sizeof(e->text), a->said->text);
+		if (a->config->merge)
+			r = -ECHILD; /* a part of a copy is none */
 		e->code = r < 0 ? -ECHILD : 0;
 		if (!r)
 			log_warn("artifact '%s': %s", a->config->guest, e->text);
@@ -236,7 +239,7 @@ int artifact_start(struct artifact *a, const struct config_artifact *config, str
 
 	*a = (struct artifact){ .config = config, .socket = -1 };
 	if (artifact_dir_open(&d, config, e) < 0)
-		return err_wrap(e, "artifact '%s'", config->guest);
+		return err_wrap(e, "%s '%s'", WHAT(config), config->guest);
 	real = realpath(config->host, NULL);
 	if (!real || asprintf(&a->place, "%s/%s", strcmp(real, "/") ? real : "", strcmp(d.name, ".") ? d.name : "") < 0)
 		a->place = NULL;
@@ -253,7 +256,7 @@ int artifact_start(struct artifact *a, const struct config_artifact *config, str
 		free(a->place);
 		*a = (struct artifact){ 0 };
 		artifact_dir_close(&d);
-		return err_wrap(e, "artifact '%s'", config->guest);
+		return err_wrap(e, "%s '%s'", WHAT(config), config->guest);
 	}
 	artifact_dir_close(&d);
 	(void)fcntl(guest, F_SETFL, O_NONBLOCK); /* cannot fail */
@@ -284,6 +287,6 @@ int artifact_finish(struct artifact *a, struct err *e)
 	if (a->socket >= 0)
 		close(mf_take_fd(&a->socket));
 	if (wait_for_keeper(a, e) < 0)
-		return err_wrap(e, "artifact '%s' did not arrive", a->config->guest);
+		return err_wrap(e, "%s '%s' did not arrive", WHAT(a->config), a->config->guest);
 	return 0;
 }

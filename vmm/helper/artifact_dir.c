@@ -128,6 +128,8 @@ int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *conf
 	int r = 0;
 
 	*d = (struct artifact_dir){ .host = -1, .fresh = -1 };
+	d->as = config->as;
+	d->merge = config->merge;
 	snprintf(d->name, sizeof(d->name), "%s", config_artifact_name(config));
 	d->name[strcspn(d->name, "/")] = '\0';
 	if (mkdir(config->host, 0777) < 0 && errno != EEXIST)
@@ -136,7 +138,7 @@ int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *conf
 	if (d->host < 0)
 		return err_sys(e, "open directory '%s'", config->host);
 	r = for_each(d->host, remove_left, NULL, e);
-	if (!r && !strcmp(d->name, "."))
+	if (!r && !strcmp(d->name, ".") && !d->merge)
 		r = for_each(d->host, refuse_one, NULL, e);
 	if (!r)
 		r = make_fresh(d, e);
@@ -248,6 +250,36 @@ static int place_one(int dir, const char *name, void *ctx, struct err *e)
 	return err_sys(e, "move '%s' to its place", name);
 }
 
+struct merge {
+	int to;		/* the directory that it goes to */
+	const char *as; /* or NULL: the same name */
+};
+
+/* Moves what is called name in dir, or merges it with the directory that has its place. */
+static int merge_one(int dir, const char *name, void *ctx, struct err *e)
+{
+	const struct merge *m = ctx;
+	const char *as = m->as ? m->as : name;
+	MF_CLOSE int from = -1;
+	MF_CLOSE int to = -1;
+	struct stat st, there;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys(e, "look at '%s'", name);
+	if (fstatat(m->to, as, &there, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+		return err_sys(e, "look at '%s'", as);
+	if (errno == ENOENT || (!S_ISDIR(st.st_mode) && !S_ISDIR(there.st_mode)))
+		return renameat(dir, name, m->to, as) < 0 ? err_sys(e, "move '%s' to its place", as) : 0;
+	if (!S_ISDIR(st.st_mode) || !S_ISDIR(there.st_mode))
+		return err_set(e, -EEXIST, "'%s' is %s directory there, and here it is not", as,
+			       S_ISDIR(there.st_mode) ? "a" : "no");
+	from = open_below(dir, name);
+	to = open_below(m->to, as);
+	if (from < 0 || to < 0)
+		return err_neg(e, from < 0 ? from : to, "open directory '%s'", as);
+	return for_each(from, merge_one, &(struct merge){ .to = to }, e);
+}
+
 int artifact_dir_move(const struct artifact_dir *d, uint64_t max_members, uint64_t max_bytes, struct err *e)
 {
 	struct budget left = { .members = max_members, .bytes = max_bytes };
@@ -259,10 +291,14 @@ int artifact_dir_move(const struct artifact_dir *d, uint64_t max_members, uint64
 	free(left.name);
 	if (r < 0)
 		return r;
+	if (d->merge && !strcmp(d->name, "."))
+		return for_each(d->fresh, merge_one, &(struct merge){ .to = d->host }, e);
 	if (!strcmp(d->name, "."))
 		return for_each(d->fresh, place_one, (void *)(uintptr_t)d, e);
 	if (fstatat(d->fresh, d->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return err_set(e, -ENOENT, "neither a file nor a directory '%s' has arrived", d->name);
+	if (d->merge)
+		return merge_one(d->fresh, d->name, &(struct merge){ .to = d->host, .as = d->as }, e);
 	return place(d, d->name, e);
 }
 

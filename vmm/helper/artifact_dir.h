@@ -7,6 +7,7 @@
 #define MF_HELPER_ARTIFACT_DIR_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ARTIFACT_DIR_PREFIX ".mayfly-artifact."
@@ -19,6 +20,8 @@ struct artifact_dir {
 	int fresh; /* locked, so that others see that it is in use; mode 0700 */
 	char fresh_name[sizeof(ARTIFACT_DIR_PREFIX) + 8];
 	char name[NAME_MAX + 1]; /* of the requested path; ".": its contents */
+	const char *as;		 /* its name in HOSTDIR, or NULL: the same; kept, not copied */
+	bool merge;		 /* with directories that are there */
 };
 
 /*
@@ -33,7 +36,8 @@ int artifact_dir_open(struct artifact_dir *d, const struct config_artifact *conf
  * without set-id bits, within the limits of number and size. It replaces the file that
  * has its place, in one step where the file system can do that; the old file is in the
  * fresh directory then. For ".", the contents go to HOSTDIR, which must be empty
- * otherwise. Returns 0 or -errno with e set; e may contain names from the guest.
+ * otherwise. With merge, a directory that has its place, and HOSTDIR for ".", gets what is in
+ * the one that has arrived; files replace files, and nothing replaces a directory. Returns 0 or -errno with e set; e may contain names from the guest.
  */
 int artifact_dir_move(const struct artifact_dir *d, uint64_t max_members, uint64_t max_bytes, struct err *e);
 

@@ -78,7 +78,7 @@ static int fill(struct untar *u)
 	u->len = (size_t)n;
 	u->bytes += (uint64_t)n;
 	if (u->bytes > u->params->max_bytes)
-		return err_set(u->e, -EFBIG, "more than %llu bytes (--artifact-max)",
+		return err_set(u->e, -EFBIG, "more than %llu bytes (--artifact-max, or --max of `mayfly cp`)",
 			       (unsigned long long)u->params->max_bytes);
 	return 0;
 }
@@ -302,8 +302,14 @@ static int unpack_member(struct untar *u, const struct member *m)
 	dir = u->depth ? u->level[u->depth - 1].fd : u->params->dir;
 	if (slash > base)
 		slash++;
-	if (m->kind == '2')
-		return symlinkat(u->link, dir, u->name + slash) < 0 ? err_sys(u->e, "make '%s'", u->name) : 0;
+	if (m->kind == '2') {
+		const struct timespec times[] = { m->mtime, m->mtime };
+
+		return symlinkat(u->link, dir, u->name + slash) < 0 ||
+				       utimensat(dir, u->name + slash, times, AT_SYMLINK_NOFOLLOW) < 0 ?
+			       err_sys(u->e, "make '%s'", u->name) :
+			       0;
+	}
 	if (m->kind == '1')
 		return unpack_link(u, dir, u->name + slash);
 	return unpack_file(u, dir, u->name + slash, m);
@@ -389,8 +395,8 @@ static int take_member(struct untar *u, const struct tar_header *h)
 	if (m.kind == 'S' && take_sparse(u, &m, h) < 0)
 		return u->e->code;
 	if (m.whole > u->params->max_bytes)
-		return err_set(u->e, -EFBIG, "'%s' has more than %llu bytes (--artifact-max)", u->name,
-			       (unsigned long long)u->params->max_bytes);
+		return err_set(u->e, -EFBIG, "'%s' has more than %llu bytes (--artifact-max, or --max of `mayfly cp`)",
+			       u->name, (unsigned long long)u->params->max_bytes);
 	m.mode = (mode_t)mode;
 	m.mtime.tv_sec = (time_t)mtime;
 	return unpack_member(u, &m);
