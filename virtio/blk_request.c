@@ -61,6 +61,10 @@ static void blk_finish(struct blk_slot *slot, uint8_t status)
 	uint64_t len = slot->in_done;
 
 	*slot->status = status;
+	if (status == VIRTIO_BLK_S_OK && slot->type == VIRTIO_BLK_T_IN)
+		dev_count(&b->dev, DEV_TO_GUEST, 1, len);
+	else if (status == VIRTIO_BLK_S_OK && slot->type == VIRTIO_BLK_T_OUT)
+		dev_count(&b->dev, DEV_FROM_GUEST, 1, slot->chain.out_len - sizeof(struct virtio_blk_outhdr));
 	/* §2.7.8.2: len counts from the start. The status byte counts only if all before it was written. */
 	if (len == slot->in_len - 1)
 		len = slot->in_len;

@@ -13,6 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <stdatomic.h>
+#include <stdint.h>
+
 #include "virtio/virtq.h"
 
 struct loop;
@@ -53,7 +56,15 @@ struct virtio_ops {
 	void (*free)(struct virtio_dev *dev);
 };
 
+/* What a device has done for its guest since the start. */
+enum dev_direction { DEV_TO_GUEST, DEV_FROM_GUEST };
+
+struct dev_counts {
+	_Atomic uint64_t requests, bytes; /* requests: of drives, frames of networks */
+};
+
 struct virtio_dev {
+	struct dev_counts counts[2]; /* by enum dev_direction: written by the loop alone, read by any thread; no order */
 	const struct virtio_ops *ops;
 	struct loop *loop;
 	const struct mem *mem;
@@ -63,5 +74,16 @@ struct virtio_dev {
 	const char *id;	   /* the user's name for it, in messages */
 	struct virtq vq[VIRTIO_QUEUES_MAX];
 };
+
+/* On the loop: no other thread writes, so no atomic addition is needed. */
+static inline void dev_count(struct virtio_dev *dev, enum dev_direction direction, uint64_t requests, uint64_t bytes)
+{
+	struct dev_counts *c = &dev->counts[direction];
+
+	atomic_store_explicit(&c->requests, atomic_load_explicit(&c->requests, memory_order_relaxed) + requests,
+			      memory_order_relaxed);
+	atomic_store_explicit(&c->bytes, atomic_load_explicit(&c->bytes, memory_order_relaxed) + bytes,
+			      memory_order_relaxed);
+}
 
 #endif

@@ -217,3 +217,12 @@ void mmio_free(struct mmio *m)
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }
+
+const char *mmio_state_name(const struct mmio *m)
+{
+	uint32_t status = mmio_status(m);
+
+	if (status & (VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED))
+		return "broken";
+	return status & VIRTIO_CONFIG_S_DRIVER_OK ? "active" : "idle";
+}

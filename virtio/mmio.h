@@ -52,4 +52,7 @@ void mmio_broken(struct virtio_dev *dev, const char *why);
 /* The configuration space has changed: new ConfigGeneration and a configuration interrupt. */
 void mmio_config_changed(struct virtio_dev *dev);
 
+/* What the driver makes of it: "idle", "active", or "broken" until the driver resets it. Any thread. */
+const char *mmio_state_name(const struct mmio *m);
+
 #endif

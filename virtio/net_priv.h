@@ -64,6 +64,7 @@ static inline void net_count(struct net *n, enum net_queue queue, uint32_t len)
 {
 	n->stats[queue].frames++;
 	n->stats[queue].bytes += len;
+	dev_count(&n->dev, queue == NET_RX ? DEV_TO_GUEST : DEV_FROM_GUEST, 1, len);
 }
 
 /* The backend is gone for good: takes the link down. */

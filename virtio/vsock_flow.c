@@ -32,6 +32,7 @@
 static unsigned flow_forwarded(struct vsock_conn *c, uint32_t n)
 {
 	c->fwd_cnt += n;
+	dev_count(&c->v->dev, DEV_FROM_GUEST, 0, n);
 	return c->fwd_cnt != c->told_fwd && c->rx_cnt - c->told_fwd > VSOCK_BUF_SIZE / 2 ? FLOW_UPDATE : FLOW_OK;
 }
 
@@ -154,6 +155,7 @@ unsigned flow_read(struct vsock_conn *c, struct vsock_rx *rx)
 		vsock_poll(c->v, &c->in, c->fd, POLLIN);
 	if (n > 0) {
 		c->tx_cnt += (uint32_t)n;
+		dev_count(&c->v->dev, DEV_TO_GUEST, 0, (uint64_t)n);
 		flow_filled(rx, (uint32_t)n);
 	}
 	c->batch = (uint8_t)(c->readable ? MF_MIN(2 * rx->num, VSOCK_BATCH_MAX) : MF_MAX(rx->filled, 1U));
