@@ -11,12 +11,14 @@
 #include "vmm/cmd/cache.h"
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
+#include "vmm/cmd/inspect.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
 #include "vmm/cmd/logs.h"
 #include "vmm/cmd/ps.h"
 #include "vmm/cmd/rm.h"
 #include "vmm/cmd/run.h"
+#include "vmm/cmd/stats.h"
 #include "vmm/cmd/stop.h"
 #include "vmm/cmd/wait.h"
 #include "vmm/doctor/doctor.h"
@@ -27,6 +29,8 @@ const struct cli_command cli_commands[] = {
 	{ "cp", "copy files from or into a running VM", cp_command, &cli_cp_usage },
 	{ "ps", "list VMs", ps_command, &ps_usage },
 	{ "logs", "print what a VM in the background has said", logs_command, &logs_usage },
+	{ "inspect", "print what is known of a VM, as JSON", inspect_command, &inspect_usage },
+	{ "stats", "print what VMs use", stats_command, &stats_usage },
 	{ "stop", "end VMs gently", stop_command, &stop_usage },
 	{ "kill", "kill VMs, or send them a signal", kill_command, &kill_usage },
 	{ "wait", "wait for the end of VMs, and return their status", wait_command, &wait_usage },

@@ -66,78 +66,6 @@ static void test_too_early_and_too_many(void **state)
 		close(many[i]);
 }
 
-static void ask_to_wait(int fd)
-{
-	const struct init_msg msg = { .type = CONTROL_MSG_WAIT };
-
-	assert_int_equal(send(fd, &msg, sizeof(msg), MSG_NOSIGNAL), sizeof(msg));
-}
-
-/* Clients that wait for the guest are answered when it is there, and not before; one has gone by then. */
-static void test_clients_that_wait(void **state)
-{
-	int fd = client(), gone = client(), late;
-	struct init_msg msg;
-
-	(void)state;
-	turn();
-	turn();
-	ask_to_wait(fd);
-	ask_to_wait(gone);
-	turn();
-	assert_int_equal(recv(fd, &msg, sizeof(msg), MSG_DONTWAIT), -1);
-	close(gone);
-	turn();
-	hello();
-	assert_int_equal(answered(fd), INIT_MSG_HELLO);
-	assert_true(run(fd) > 0);
-	assert_int_equal(answered(fd), INIT_MSG_RUN);
-	/* One that is in the place of another that has waited. */
-	late = client();
-	turn();
-	ask_to_wait(late);
-	turn();
-	assert_int_equal(answered(late), INIT_MSG_HELLO);
-	assert_int_equal(recv(late, &msg, sizeof(msg), MSG_DONTWAIT), -1);
-	close(late);
-	close(fd);
-}
-
-static void *listen_later(void *arg)
-{
-	(void)poll(NULL, 0, 100);
-	*(int *)arg = a_listener();
-	return NULL;
-}
-
-/* The client's side: until something listens, for so long and no longer. */
-static void test_waits_for_a_listener(void **state)
-{
-	struct unix_socket name = UNIXNAME_INIT;
-	int listener = -1, fd;
-	pthread_t thread;
-	struct err e;
-
-	(void)state;
-	snprintf(other, sizeof(other), "%s/other", dir);
-	assert_int_equal(control_connect(other, 50, &e), -ENOENT);
-	/* A socket that a killed monitor has left, and then one that makes no event after listen(2). */
-	listener = a_listener();
-	close(listener);
-	assert_int_equal(control_connect(other, 50, &e), -ECONNREFUSED);
-	assert_int_equal(unlink(other), 0);
-	assert_int_equal(pthread_create(&thread, NULL, listen_later, &listener), 0);
-	fd = control_connect(other, 1000, &e);
-	assert_int_equal(pthread_join(thread, NULL), 0);
-	assert_true(fd == -ECONNREFUSED || fd == -ETIMEDOUT); /* it answers nothing */
-	close(listener);
-	/* A real one, which a client finds whenever it looks. */
-	assert_int_equal(unix_socket_listen(&name, other, SOCK_SEQPACKET, &e), 0);
-	assert_int_equal(control_connect(other, 50, &e), -ETIMEDOUT);
-	unix_socket_done(&name);
-	(void)unlink(other);
-}
-
 /* What a client sends that no `mayfly exec` would: it is closed, and the others are served. */
 static void test_nonsense_of_a_client(void **state)
 {
@@ -469,8 +397,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_too_early_and_too_many),
-		T(test_clients_that_wait),
-		T(test_waits_for_a_listener),
 		T(test_nonsense_of_a_client),
 		T(test_long_command),
 		T(test_long_command_that_is_none),

@@ -124,6 +124,13 @@ void control_client_refuse(struct control_client *c, const char *text)
 	answer(c, &msg, text, NULL, 0);
 }
 
+void control_client_inform(struct control_client *c, const char *text, int config_fd)
+{
+	const struct init_msg msg = { .type = CONTROL_MSG_INFO, .len = (uint32_t)strlen(text) };
+
+	answer(c, &msg, text, &config_fd, config_fd >= 0);
+}
+
 /*
  * Receives a packet and its descriptors, at most *num_fds. Returns 0 or -errno, without
  * descriptors; -EPIPE at EOF.

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "loader/init/proto.h"
 #include "vmm/guest/stdio_relay.h"
@@ -18,6 +19,7 @@ struct unix_socket;
 /* Messages of a client beside those of proto.h. */
 enum control_msg_type {
 	CONTROL_MSG_WAIT = 64, /* answered by INIT_MSG_HELLO when the guest takes commands, or by INIT_MSG_FAILED */
+	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
 };
 
 /* One client, as the monitor has it. */
@@ -52,6 +54,11 @@ void control_client_accept(struct control_client *c, const int fd[STDIO_RELAY_ST
 void control_client_refuse(struct control_client *c, const char *text);
 void control_client_tell(struct control_client *c, const struct init_msg *msg, const char *payload);
 
+/* Answers CONTROL_MSG_INFO with text, and the configuration's descriptor, which stays the caller's, or -1. */
+void control_client_inform(struct control_client *c, const char *text, int config_fd);
+
+#define CONTROL_INFO_MAX 65536 /* bytes of the object, with a NUL */
+
 /*
  * The client's side. control_connect connects to target, a name or a path with a slash. wait_ms: waits so long, if need be,
  * until something listens there and its guest takes commands; 0: does not wait. Returns the connection, blocking, or -errno
@@ -61,5 +68,12 @@ int control_connect(const char *target, uint64_t wait_ms, struct err *e);
 
 /* Asks for a command, the text of proto.h, and gets its streams. Returns 0 or -errno with e set. */
 int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e);
+
+/*
+ * Asks for CONTROL_MSG_INFO. The text is the monitor's, which a guest may have taken over. ret_fd gets the descriptor of the
+ * configuration, or -1; ret_pid the process that runs the VM, as the kernel says, or 0. Returns 0 or -errno with e set, after 2
+ * seconds at most.
+ */
+int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pid, struct err *e);
 
 #endif

@@ -304,6 +304,9 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 	if (r < 0) {
 		control_client_close(c);
 		a->accept_after_ms = 0; /* a descriptor is free */
+	} else if (msg.type == CONTROL_MSG_INFO && a->ops->info) {
+		r = a->ops->info(a->ctx, a->payload, CONTROL_INFO_MAX);
+		control_client_inform(c, a->payload, r);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {

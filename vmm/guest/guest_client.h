@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "loader/init/proto.h"
@@ -31,6 +32,8 @@ struct guest_client_ops {
 	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e); /* see stdio_relay.h */
 	void (*foreground)(void *ctx); /* the terminal is ours again: set its mode */
 	void (*left)(void *ctx);       /* the user has typed the keys to leave */
+	/* Writes what is known of the VM, as an object of JSON. Returns the descriptor of its configuration, or -1. */
+	int (*info)(void *ctx, char *text, size_t size);
 };
 
 /*

@@ -116,6 +116,21 @@ void timeline_print(struct timeline *t)
 	}
 }
 
+size_t timeline_text(struct timeline *t, char *text, size_t size)
+{
+	size_t len = 0;
+
+	for (unsigned i = 0; i < TIMELINE_NUM_STEPS; i++) {
+		if (!atomic_load_explicit(&t->mark[i].set, memory_order_acquire))
+			continue;
+		len += (size_t)snprintf(text + len, size - len, "%s\"%s\": %.3f", len ? ", " : "", step_names[i],
+					timeline_to_ms(t->mark[i].ns));
+		if (len >= size)
+			return 0;
+	}
+	return len;
+}
+
 int timeline_write(struct timeline *t, int fd)
 {
 	json_t *steps = json_array(), *root;

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum timeline_step {
@@ -58,6 +59,9 @@ void timeline_mark(struct timeline *t, enum timeline_step step);
  * "instructions": N }, ... ] }, in the order of enum timeline_step. Returns 0 or -errno.
  */
 int timeline_write(struct timeline *t, int fd);
+
+/* Writes those that are set as members of an object of JSON, "STEP": MILLISECONDS. Returns the length, or 0: no room. */
+size_t timeline_text(struct timeline *t, char *text, size_t size);
 
 /* Prints the line of boot times and the table of steps to stderr, without the steps that were not reached. */
 void timeline_print(struct timeline *t);

@@ -52,6 +52,7 @@ struct vm {
 	bool console_shown;	   /* set by the io loop: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
+	int config_fd;		    /* a memfd, for `mayfly inspect`; or -1 */
 	struct guest_client *guest; /* the talk with init, if there is a command; or NULL */
 	struct virtio_dev *vsock;   /* one of dev, or NULL */
 	unsigned max_conns;	    /* of the vsock */
@@ -116,6 +117,13 @@ int vm_report(const struct vm *vm);
  * The guest's command runs, or without one, the guest: notes it in the VM's record. Main thread.
  */
 void vm_tell_started(const struct vm *vm);
+
+/*
+ * vm_info_prepare: keeps the configuration, for vm_info (vm_info.c). Before the filters. Returns 0 or -errno with e set.
+ * vm_info: see guest_client.h.
+ */
+int vm_info_prepare(struct vm *vm, struct err *e);
+int vm_info(void *ctx, char *text, size_t size);
 
 /* Called for what the guest's init reports (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;

@@ -302,6 +302,8 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
 	if (!r)
 		r = vm_place_device(vm, vm->vsock, e);
+	if (!r)
+		r = vm_info_prepare(vm, e);
 	if (!r && vm->config->command.args.num)
 		r = guest_client_new(&vm->guest, vm->vsock, vm->config, &vm_guest_ops, vm, e);
 	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {

@@ -224,5 +224,6 @@ const struct guest_client_ops vm_guest_ops = {
 	.failed = vm_on_failed,
 	.foreground = vm_on_foreground,
 	.left = vm_on_left,
+	.info = vm_info,
 	.guard = vm_on_pump,
 };
