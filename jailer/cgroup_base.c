@@ -39,7 +39,8 @@
 
 #define LEAF "mayfly-outer"
 #define LIST_MAX 1024 /* bytes of a list of controllers, or of processes that are looked at */
-#define WAIT_MS 1000
+#define ENTER_MS 1000
+#define LEAVE_MS 100
 #define POLL_MS 5
 
 const char *cgroup_base_advice(uid_t uid)
@@ -201,8 +202,10 @@ int cgroup_base_check(const struct cgroup_base *b, struct err *e)
 		       b->dir, other);
 }
 
-static int base_open(struct cgroup_base *b, struct err *e)
+int cgroup_base_open(struct cgroup_base *b, struct err *e)
 {
+	if (!b->leaf)
+		return 0;
 	b->procs_fd = open_in(b->dir, "cgroup.procs", O_WRONLY);
 	if (b->procs_fd < 0)
 		return err_neg(e, b->procs_fd, "open '%s/cgroup.procs'", b->dir);
@@ -234,13 +237,12 @@ static int move_to_leaf(struct cgroup_base *b, struct err *e)
 
 int cgroup_base_enter(struct cgroup_base *b, struct err *e)
 {
-	const uint64_t until = clock_now_ms() + WAIT_MS;
+	const uint64_t until = clock_now_ms() + ENTER_MS;
 
 	if (!b->inside)
 		return 0;
-	if (base_open(b, e) < 0 || move_to_leaf(b, e) < 0)
-		return e->code;
-	while (cgroup_base_check(b, e) < 0) {
+	/* Another mayfly may just have removed the leaf, or is yet to move, or has just returned. */
+	while ((!b->leaf && move_to_leaf(b, e) < 0) || cgroup_base_check(b, e) < 0) {
 		if (clock_now_ms() >= until)
 			return e->code;
 		(void)poll(NULL, 0, POLL_MS); /* however short it was, the clock decides */
@@ -264,20 +266,21 @@ static void disable(const struct cgroup_base *b)
 
 void cgroup_base_leave(struct cgroup_base *b)
 {
-	struct cgroup leaf = { .dir = b->leaf };
+	const uint64_t until = clock_now_ms() + LEAVE_MS;
+	struct err e;
 
-	if (b->leaf) {
+	if (b->leaf && (b->control_fd >= 0 || cgroup_base_open(b, &e) == 0)) {
 		disable(b);
-		/* Refused if another mayfly has controllers enabled. */
+		/* Refused if another mayfly has controllers enabled. A child may still be about to end. */
 		if (write(b->procs_fd, "0", 1) == 1)
-			cgroup_remove(&leaf);
-		else
-			cgroup_free(&leaf);
+			while (rmdir(b->leaf) < 0 && errno == EBUSY && clock_now_ms() < until)
+				(void)poll(NULL, 0, POLL_MS); /* however short it was, the clock decides */
 	}
 	if (b->dir && b->procs_fd >= 0)
 		close(b->procs_fd);
 	if (b->dir && b->control_fd >= 0)
 		close(b->control_fd);
 	free(b->dir);
+	free(b->leaf);
 	*b = (struct cgroup_base){ 0 };
 }

@@ -37,7 +37,13 @@ int cgroup_base_check(const struct cgroup_base *b, struct err *e);
 int cgroup_base_enter(struct cgroup_base *b, struct err *e);
 
 /*
- * Undoes both, and frees. While others have groups in it, this process stays in the group
+ * Opens the way back, for a process that will open no more files. Between cgroup_base_enter and this
+ * the base has no descriptor. Returns 0 or -errno with e set.
+ */
+int cgroup_base_open(struct cgroup_base *b, struct err *e);
+
+/*
+ * Undoes all, and frees. While others have groups in it, this process stays in the group
  * it was moved to, which the last of them removes.
  */
 void cgroup_base_leave(struct cgroup_base *b);

@@ -109,12 +109,10 @@ static bool run_enter(struct config *c, struct timeline *timeline, struct jail_p
 	struct err e;
 
 	notify_status("booting");
-	if ((c->jail.on && jail_group_enter(parent->group, &c->jail, &e) < 0) || publish_pick(c, &e) < 0 ||
-	    helpers_start(parent->helpers, c, &e) < 0 ||
+	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0 ||
 	    /* They are not the children of the process in the jail, which could not ask. */
 	    (c->jail.on && helpers_await(parent->helpers, &e) < 0)) {
 		helpers_end(parent->helpers);
-		jail_group_remove(parent->group);
 		*ret_status = report_err(&e);
 		return false;
 	}
@@ -245,11 +243,18 @@ int run_command(int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
+	/* Before any other process is started, which has to leave that group, too. */
+	if (r == 0 && c.jail.on && !c.dry_run)
+		r = jail_group_enter(&group, &c.jail, &e);
 	if (r == 0 && c.detach && !c.dry_run && !detach_fork(&c, &r))
 		return r;
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);
+	if (group.base.dir) {
+		ending_step("the control group", NULL);
+		jail_group_remove(&group);
+	}
 	r = run_end(&c, r);
 	async_teardown_start();
 	return ending_status_of(r);

@@ -111,4 +111,5 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 	o->parent->tty_fd = o->tty[INSIDE];
 	o->parent->vsock_fd = o->vsock[INSIDE];
 	*o->parent->record = (struct record_writer)RECORD_WRITER_INIT;
+	*o->parent->group = (struct jail_group){ 0 }; /* the process outside has it */
 }

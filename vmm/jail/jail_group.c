@@ -20,7 +20,7 @@
 #define PARENT "mayfly"
 #define RUN_NAME "run-%d" /* of a group without an id, with the process id */
 #define TRIES 100
-#define TRIES_GONE 3
+#define TRIES_GONE 10
 #define TRY_MS 10
 #define EVENTS_MAX 256 /* bytes of memory.events */
 
@@ -85,14 +85,14 @@ static void sweep(const char *base)
 		closedir(dir);
 }
 
-/* Retries while a previous run with this id still ends, or has just removed the parent. */
+/* Retries while a previous run with this id still ends, or when one has just removed the parent. */
 static int jail_group_wait(struct jail_group *g, const struct cgroup_params *p, struct err *e)
 {
 	static const struct timespec pause = { .tv_nsec = TRY_MS * 1000000L };
 	int r;
 
 	for (unsigned i = 0; (r = cgroup_make(&g->cgroup, p, e)) < 0; i++) {
-		if (!(r == -EBUSY && i < TRIES) && !(r == -ENOENT && i < TRIES_GONE))
+		if (i >= (r == -EBUSY ? TRIES : r == -ENOENT || r == -ENODEV ? TRIES_GONE : 0))
 			return r;
 		nanosleep(&pause, NULL);
 	}
@@ -110,6 +110,8 @@ int jail_group_make(struct jail_group *g, const struct config_jail *j, struct er
 	if (!p.num_settings)
 		return 0;
 	sweep(g->base.dir);
+	if (cgroup_base_open(&g->base, e) < 0)
+		return err_wrap(e, "limits");
 	if (jail_group_wait(g, &p, e) < 0)
 		return e->code == -EBUSY ? e->code : err_wrap(e, "limits"); /* of another run with this id */
 	g->made = true;

@@ -14,7 +14,7 @@ struct record_writer;
 /* Filled in by run.c, and in a jail by supervise.c. */
 struct jail_parent {
 	struct helpers *helpers;
-	struct jail_group *group;     /* entered; with a jail only */
+	struct jail_group *group;     /* entered by run.c, which removes it */
 	int signal_fd;		      /* signals, for ending_take */
 	uint64_t limit_ms;	      /* when the time limit ends, by clock_now_ms; 0: no limit */
 	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */

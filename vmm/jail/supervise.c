@@ -17,8 +17,8 @@
  * Then the process outside drops its privileges and loads its seccomp filter (outer_rules). It
  * forwards signals through a pipe, which the VM reads in place of its own: a terminal sends its
  * signals to both processes, and each must count once. It answers the VM's questions
- * (privsep.h), and reports a passt that has ended. When the VM has ended, it removes sockets and
- * control group, and exits with the VM's status. EOF on the pipe "life", whose write end it has,
+ * (privsep.h), and reports a passt that has ended. When the VM has ended, it removes sockets, and
+ * run.c the control group; it exits with the VM's status. EOF on the pipe "life", whose write end it has,
  * ends PID 1 of the jail, and so everything in the jail: its SIGKILL leaves no process behind.
  *
  * The VM is not trusted to end when it is asked to. The process outside has a clock of its own
@@ -410,7 +410,5 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 	unix_socket_remove(&o.names.vsock);
 	unix_socket_remove(&o.names.control);
 	helpers_end(parent->helpers);
-	ending_step("the control group", NULL);
-	jail_group_remove(parent->group);
 	return false;
 }
