@@ -81,6 +81,7 @@ DEFAULT_SIGNALS=(env '--default-signal=INT,QUIT,HUP,TERM,USR1,USR2')
 start_mayfly() {
 	local dir=$BATS_TEST_TMPDIR
 	[ -p "$dir/in" ] || mkfifo "$dir/in"
+	: > "$dir/out" # or wait_said may see what the one before has said
 	exec {to}<> "$dir/in"
 	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" "$@" < "$dir/in" > "$dir/out" 2> "$dir/err" {to}>&- 3>&- &
 	pid=$!
