@@ -1,6 +1,6 @@
 /* Ethernet frames for tests: TCP, UDP and echo requests, IPv4 or IPv6 as their addresses are, and ARP. */
-#ifndef MF_TESTS_NET_FRAMES_H
-#define MF_TESTS_NET_FRAMES_H
+#ifndef MF_TESTS_UNIT_NET_FRAMES_H
+#define MF_TESTS_UNIT_NET_FRAMES_H
 
 #include <arpa/inet.h>
 #include <stdint.h>
