@@ -22,7 +22,7 @@ static struct console_test {
 	struct console *console;
 	int master, slave; /* a terminal, for the tests that want one */
 	struct op *read_op, *write_op, *poll_op;
-	unsigned quits;
+	unsigned quits, foregrounds;
 	bool floods; /* the guest writes whenever an interrupt says that there is room */
 	size_t seen;
 } t;
@@ -103,6 +103,13 @@ static inline void on_output(void *ctx, const uint8_t *data, size_t len)
 static const struct serial_ops ops = { .raise = on_raise };
 
 static bool start_muted;
+static bool (*is_ours)(void *ctx);
+
+static inline void on_foreground(void *ctx)
+{
+	assert_ptr_equal(ctx, &t);
+	t.foregrounds++;
+}
 
 static inline void make(int in_fd, int out_fd)
 {
@@ -111,6 +118,8 @@ static inline void make(int in_fd, int out_fd)
 		.out_fd = out_fd,
 		.muted = start_muted,
 		.on_quit = on_quit,
+		.is_ours = is_ours,
+		.on_foreground = on_foreground,
 		.on_output = on_output,
 		.ctx = &t,
 	};

@@ -20,6 +20,60 @@ static void test_escapes(void **state)
 	assert_guest_reads("");
 }
 
+static bool ours;
+
+static bool says_ours(void *ctx)
+{
+	assert_ptr_equal(ctx, &t);
+	return ours;
+}
+
+/* Time goes on until the terminal is looked at again. */
+static void look_again(void)
+{
+	assert_true(!t.poll_op && !t.read_op);
+	mock_time(mock.now_ns + 1000000000);
+}
+
+/* In the background nothing is read: a poll waits for keys, and a timer for the program that they are for. */
+static void test_background(void **state)
+{
+	const int slave = t.slave, master = t.master;
+
+	(void)state;
+	is_ours = says_ours;
+	ours = false;
+	remake(slave, 101);
+	t.slave = slave;
+	t.master = master;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_null(t.read_op);
+		complete(&t.poll_op, POLLIN);
+		look_again();
+	}
+	assert_int_equal(t.foregrounds, 0);
+	ours = true;
+	complete(&t.poll_op, POLLIN);
+	assert_int_equal(t.foregrounds, 1);
+	type("ab", 2);
+	assert_guest_reads("ab");
+	/* As in a jail: only a read shows it. */
+	complete(&t.read_op, -EIO);
+	look_again();
+	complete(&t.poll_op, POLLIN);
+	assert_int_equal(t.foregrounds, 2);
+	type("c", 1);
+	assert_guest_reads("c");
+	/* A terminal that has gone is the end, and not waited for. */
+	complete(&t.read_op, -EIO);
+	look_again();
+	complete(&t.poll_op, POLLIN | POLLHUP);
+	complete(&t.read_op, -EIO);
+	mock_time(mock.now_ns + 1000000000);
+	assert_true(!t.poll_op && !t.read_op);
+	is_ours = NULL;
+}
+
 static void test_help_between_pieces(void **state)
 {
 	(void)state;
@@ -148,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TTY(test_escapes),
+		TTY(test_background),
 		TTY(test_help_between_pieces),
 		TTY(test_quit_when_the_guest_does_not_read),
 		TTY(test_read_ahead_is_full),

@@ -136,6 +136,9 @@ static const struct filter_rule vcpu_rules[] = {
 
 #define IN_MEMORY(slot) ALLOW(pwritev2, "a drive's file in memory is written", SLOT(1, slot))
 
+/* Before it reads keys that were typed while mayfly was in the background. */
+#define CONSOLE ALLOW(ioctl, "the console's terminal: is it ours", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP))
+
 static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)),
 	IN_MEMORY(SLOT_MEMORY0),
@@ -143,6 +146,7 @@ static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
 	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
 	QUIET,
+	CONSOLE,
 	DEVICE,
 	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
 	ALLOW(write, "guest output, to a regular file", SLOT(1, SLOT_OUTPUT)),
@@ -187,6 +191,7 @@ static const struct filter_rule io_sync_rules[] = {
 	ALLOW(recvmsg, "frames of passt", INT(3, MSG_DONTWAIT)),
 	ALLOW(sendmsg, "frames for passt", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
 	ALLOW(read, "io_worker has done something", SLOT(1, SLOT_OWN), LEN(3, 8)),
+	CONSOLE,
 	DEVICE,
 	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
 	ALLOW(write, "guest output, to a regular file", SLOT(1, SLOT_OUTPUT)),

@@ -27,6 +27,11 @@
  * stopped reading. Escapes exist on a terminal only; in any other input all bytes are
  * data. EOF on input does not end the guest.
  *
+ * In the background of a terminal ("behind"), keys are for another program, and to read
+ * them would stop mayfly (SIGTTIN). Nothing tells that it has come to the foreground. So the
+ * terminal is polled, and when something was typed, is_ours is asked, again after BEHIND_MS
+ * as long as it is for another. In a jail, where that cannot be seen, the read fails (EIO).
+ *
  * Output that fails: on a full disk (ENOSPC, EDQUOT) the piece is lost, and the next one
  * is tried again. On any other error (EPIPE: the reader is gone) all further output is
  * lost. Either is logged once, and the guest continues. Output that is dropped, or goes
@@ -59,6 +64,7 @@
 #define KEYS_MAX 4096	      /* terminal input that waits for the guest */
 #define ESCAPE 0x01	      /* Ctrl-A */
 #define RETRY_MS 10
+#define BEHIND_MS 100
 
 static const char help_text[] = "\r\n"
 				"Ctrl-A x  end mayfly and its guest\r\n"
@@ -86,7 +92,10 @@ struct console {
 	struct op in_op;
 	bool in_busy, in_polls;
 	bool is_tty;
-	bool escaped; /* the last key was ESCAPE */
+	bool hung_up;
+	bool behind;	   /* a terminal whose foreground is another program */
+	struct timer look; /* for when to look at that again */
+	bool escaped;	   /* the last key was ESCAPE */
 	uint8_t in[IN_MAX];
 	uint16_t keys[KEYS_MAX]; /* read and not yet taken by serial */
 	unsigned keys_len;
@@ -261,18 +270,38 @@ static void console_submit_input(struct console *c, unsigned len, bool poll)
 static void console_input(struct console *c)
 {
 	size_t taken = serial_rx_push(c->serial, c->keys, c->keys_len);
-	unsigned room;
+	unsigned room = 0;
 
 	c->keys_len -= (unsigned)taken;
 	memmove(c->keys, c->keys + taken, c->keys_len * sizeof(c->keys[0]));
-	if (c->in_busy || c->in_file < 0)
+	if (c->in_busy || c->in_file < 0 || c->look.set)
 		return;
-	if (c->is_tty)
+	if (c->behind)
+		console_submit_input(c, 0, true);
+	else if (c->is_tty)
 		room = KEYS_MAX - MF_MIN(c->keys_len + 1, KEYS_MAX); /* n bytes are n + 1 keys if an escape was none */
 	else
 		room = c->keys_len ? 0 : IN_MAX;
-	if (room)
+	if (!c->behind && room)
 		console_submit_input(c, MF_MIN(room, IN_MAX), false);
+}
+
+/* Something was typed, or could not be read: for us, or is it another's turn to read it? */
+static void console_look(struct console *c, bool failed)
+{
+	struct timers *timers = loop_timers(c->loop);
+	bool was_behind = c->behind;
+
+	c->behind = failed || (c->params.is_ours && !c->params.is_ours(c->params.ctx));
+	if (c->behind)
+		timer_set(timers, &c->look, timers->now_ns + BEHIND_MS * 1000000ULL);
+	else if (was_behind && c->params.on_foreground)
+		c->params.on_foreground(c->params.ctx);
+}
+
+static void console_look_again(struct timer *timer)
+{
+	console_input(MF_CONTAINER_OF(timer, struct console, look));
 }
 
 static void console_input_done(struct op *op, int res)
@@ -280,10 +309,19 @@ static void console_input_done(struct op *op, int res)
 	struct console *c = MF_CONTAINER_OF(op, struct console, in_op);
 
 	c->in_busy = false;
-	if (c->in_polls && res > 0)
-		res = -EINTR; /* readable: try again */
 	if (c->stopped)
 		return;
+	if (c->in_polls && res > 0) {
+		c->hung_up = res & POLLHUP;
+		if (c->hung_up)
+			c->behind = false;
+		else if (c->behind)
+			console_look(c, false);
+		res = -EINTR; /* readable: try again */
+	} else if (res == -EIO && c->is_tty && !c->hung_up) {
+		console_look(c, true);
+		res = -EINTR;
+	}
 	if (res == -EAGAIN) {
 		console_submit_input(c, 0, true);
 		return;
@@ -341,7 +379,9 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->params = *params;
 	c->again.run = console_again;
 	c->retry.fire = console_retry;
+	c->look.fire = console_look_again;
 	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
+	c->behind = c->is_tty && params->is_ours && !params->is_ours(params->ctx);
 	c->in_file = -1;
 	c->out_file = -1;
 	c->out_plain = -1;

@@ -9,7 +9,8 @@
 /* Global: a signal handler must find the terminal without an argument. */
 static struct {
 	int fd;
-	pid_t group; /* ours, or 0 */
+	pid_t group; /* ours, if it is kept; 0 in a PID namespace, outside of which it is */
+	bool kept;
 	struct termios saved;
 	atomic_bool raw; /* set after the others; cleared by the one tty_restore that acts */
 } tty;
@@ -18,12 +19,13 @@ bool tty_is_ours(int fd)
 {
 	pid_t group = tcgetpgrp(fd);
 
-	return group < 0 || group == (tty.group ? tty.group : getpgrp());
+	return group < 0 || group == (tty.kept ? tty.group : getpgrp());
 }
 
 void tty_keep_group(void)
 {
 	tty.group = getpgrp();
+	tty.kept = true;
 }
 
 bool tty_raw(int fd)

@@ -200,6 +200,8 @@ static void vm_take_wake(struct vm *vm)
 
 	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* only clears it: the caller checks for all of them */
 	log_relay_flush();
+	if (atomic_exchange(&vm->foreground, false))
+		vm_on_foreground(vm);
 	if (vm->guest && atomic_exchange(&vm->console_began, false))
 		vm_guest_ops.started(vm);
 }

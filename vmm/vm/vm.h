@@ -48,6 +48,7 @@ struct vm {
 	struct serial *serial;
 	struct console *console;
 	struct console_scan scan;  /* written by the io loop, until output is drained */
+	atomic_bool foreground;	   /* set by the io loop, which wakes the main thread: the terminal is ours again */
 	atomic_bool console_began; /* set by the io loop, which wakes the main thread: the command runs on the console */
 	bool console_shown;	   /* set by the io loop: the command's output is on the console */
 	struct i8042 i8042;

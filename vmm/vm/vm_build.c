@@ -164,12 +164,19 @@ static void vm_on_acpi_reset(void *ctx)
 	vm_end(ctx, VM_END_RESET, "ACPI reset");
 }
 
-/* None for a command, whose streams are vsock connections, nor on a terminal where we are in the background. */
-static int vm_console_input(const struct config *c)
+static bool vm_tty_is_ours(void *ctx)
 {
-	if (c->command.args.num || (isatty(STDIN_FILENO) && !tty_is_ours(STDIN_FILENO)))
-		return -1;
-	return STDIN_FILENO;
+	(void)ctx;
+	return tty_is_ours(STDIN_FILENO);
+}
+
+/* On the io loop, which may not change the terminal. */
+static void vm_on_console_foreground(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	atomic_store(&vm->foreground, true);
+	vm_end_wake(&vm->end);
 }
 
 /* A signal stack for each vCPU and for the other threads, of which there are few. */
@@ -178,10 +185,12 @@ _Static_assert(CRASH_STACKS >= CONFIG_CPUS_MAX + 16, "threads without a signal s
 static int vm_build_legacy(struct vm *vm, struct err *e)
 {
 	struct console_params params = {
-		.in_fd = vm_console_input(vm->config),
+		.in_fd = vm->config->command.args.num ? -1 : STDIN_FILENO, /* a command's streams are connections */
 		.out_fd = vm->config->console ? STDERR_FILENO : STDOUT_FILENO,
 		.muted = vm->config->command.args.num && !vm->config->console,
 		.on_quit = vm_on_quit,
+		.is_ours = vm_tty_is_ours,
+		.on_foreground = vm_on_console_foreground,
 		.on_output = vm_on_console,
 		.ctx = vm,
 	};
