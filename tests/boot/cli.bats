@@ -156,7 +156,7 @@ with_mounts() {
 		run -r d:overlay=2G -k good|--drive
 		run -v missing:/x -r d -- sh|volume.*missing
 		run -v d:/x:z -r d -- sh|:copy
-		run -- uname|-r DIR
+		run -k good -- uname|-r DIR
 		exec vm1|COMMAND
 	END
 }
