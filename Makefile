@@ -170,10 +170,14 @@ $(PROBED): $(filter-out $(B)/vmm/process/confine.o,$(OBJS)) $(B)/probe/confine.o
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,--wrap=timeline_count_instructions,--wrap=io_uring_enable_rings,--wrap=timers_run -o $@ $^ $(LIBS)
 
 # The guest.
-kernel: $(B)/vmlinux ## build the guest kernel (once: cached)
-$(B)/vmlinux: configs/kernel/build configs/kernel/mayfly.fragment configs/kernel/fast-boot.patch | $(B)/.deps-kernel
+KERNEL_INPUTS := $(wildcard configs/kernel/*)
+kernel: | $(B)/.deps-kernel ## build both guest kernels, microvm and minimal (once: cached)
+	@mkdir -p $(B)
+	$(Q)configs/kernel/build $(B) microvm minimal
+# The default one alone.
+$(B)/vmlinux: $(KERNEL_INPUTS) | $(B)/.deps-kernel
 	@mkdir -p $(@D)
-	$(Q)configs/kernel/build $@
+	$(Q)configs/kernel/build $(B) microvm
 
 rootfs: $(B)/rootfs.ext4 ## build the root file system and the initramfs
 $(B)/rootfs.ext4 $(B)/initramfs.cpio &: $(wildcard configs/rootfs/*) | $(B)/.deps-rootfs
@@ -199,6 +203,7 @@ ZSH_DIR ?= $(PREFIX)/share/zsh/site-functions
 FISH_DIR ?= $(PREFIX)/share/fish/vendor_completions.d
 MAN_DIR := $(PREFIX)/share/man
 DOC_DIR := $(PREFIX)/share/doc/mayfly
+KERNELS := vmlinux vmlinux-microvm vmlinux-minimal
 DOCS := README.md LICENSE $(wildcard docs/*.md)
 INSTALLED := $(PREFIX)/bin/mayfly $(MAN_DIR)/man1/mayfly.1 $(MAN_DIR)/man5/mayfly.5 $(MAN_DIR)/man1/mayfly-jailer.1 \
 	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%) $(PREFIX)/lib/mayfly/jailer
@@ -209,7 +214,7 @@ $(PAGES): $(B)/mayfly.%: $(BIN)
 	$(call say,MANUAL,$@)
 	$(Q)$(BIN) manual $* > $@
 
-install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), the guest kernel with it if it is built
+install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), with the guest kernels that are built
 	$(call put,755,$(BIN),$(word 1,$(INSTALLED)))
 	$(call put,644,$(B)/mayfly.1,$(word 2,$(INSTALLED)))
 	$(call put,644,$(B)/mayfly.5,$(word 3,$(INSTALLED)))
@@ -221,16 +226,18 @@ install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), the guest kernel wit
 	$(Q)for doc in $(DOCS); do install -m 644 $$doc '$(DESTDIR)$(DOC_DIR)/'$$doc; done
 	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/mayfly'
 	$(Q)ln -sf ../../bin/mayfly '$(DESTDIR)$(PREFIX)/lib/mayfly/jailer'
-	$(if $(wildcard $(B)/vmlinux),$(call put,644,$(B)/vmlinux,$(PREFIX)/share/mayfly/vmlinux))
+	$(Q)for kernel in $(wildcard $(B)/vmlinux-microvm $(B)/vmlinux-minimal); do \
+		install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/mayfly' $$kernel; done
+	$(if $(wildcard $(B)/vmlinux-microvm),$(Q)ln -sf vmlinux-microvm '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux')
 
 uninstall: ## remove what was installed to PREFIX
-	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux'
+	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') $(KERNELS:%='$(DESTDIR)$(PREFIX)/share/mayfly/%')
 	$(Q)rmdir '$(DESTDIR)$(DOC_DIR)/docs' '$(DESTDIR)$(DOC_DIR)' \
 		'$(DESTDIR)$(PREFIX)/share/mayfly' '$(DESTDIR)$(PREFIX)/lib/mayfly' 2> /dev/null || true
 
-dist: $(BIN) $(B)/vmlinux ## make a tar of all that is installed, and its checksum, in the build directory
+dist: $(BIN) kernel ## make a tar of all that is installed, and its checksum, in the build directory
 	$(Q)configs/dist $(B) $(B)
-deb: $(BIN) $(B)/vmlinux ## make a Debian package, in the build directory
+deb: $(BIN) kernel ## make a Debian package, in the build directory
 	$(Q)configs/debian/build $(B) $(B)
 
 # Where KVM cannot run kernels.
@@ -279,7 +286,7 @@ $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
 		-Wl,-Ttext=0x100000,-e,start $(GUEST_FLAGS) -o $@ $<
 $(B)/tests/guest/%32.elf: GUEST_FLAGS := -m32 -Wl,-Ttext-segment=0x400000
 $(B)/tests/guest/pvh32.elf: tests/guest/pvh.S
-# A program for Linux guests, and for the host's side of their tests; and one for jails.
+# Programs for Linux guests, of which vsock is for the host's side of their tests, too; and one for jails.
 $(B)/tests/guest/vsock $(B)/tests/guest/look: $(B)/tests/guest/%: tests/guest/%.c | $(B)/.deps-build
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
@@ -291,7 +298,7 @@ NEEDS_style := $(BIN)
 NEEDS_unit := unit-bins
 NEEDS_fuzz := fuzz-bins
 NEEDS_cli := $(BIN) $(INIT_HERE) guests
-NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
+NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests kernel $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
 NEEDS_hostile := $(BIN) guests $(B)/.kvm
 
 needs = $(sort $(foreach tier,$(1),$(NEEDS_$(tier))))

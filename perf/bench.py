@@ -30,7 +30,7 @@ def option_parser(name, text, runs):
     clock.add_argument("--icount", action="store_true", default=True)
     clock.add_argument("--wall", action="store_true")
     parser.add_argument("--progress", action="store_true", default=sys.stderr.isatty())
-    parser.add_argument("--kernel", type=Path, default=BUILD / "vmlinux")
+    parser.add_argument("--kernel", type=Path, default=BUILD / "vmlinux-minimal")
     parser.add_argument("--json", type=Path, default=WORK / f"{name}.json")
     parser.add_argument("--svg", type=Path, default=WORK / f"{name}.svg")
     return parser

@@ -150,6 +150,9 @@ complete_bash() {
 	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly run --dry-run -i initrd
 	assert_equal "$status" 0
 	assert_line --partial "\"kernel\": \"$to/opt/x/share/mayfly/vmlinux\""
+	touch "$to/opt/x/share/mayfly/vmlinux-minimal"
+	MAYFLY=$to/opt/x/bin/mayfly run_mayfly run --dry-run --kernel minimal -i initrd
+	assert_line --partial "\"kernel\": \"$to/opt/x/share/mayfly/vmlinux-minimal\""
 	MAYFLY_KERNEL='' MAYFLY=$to/opt/x/bin/mayfly run_mayfly doctor
 	assert_line --regexp "^(ok|warn) +kernel .*$to/opt/x/share/mayfly/vmlinux"
 	[ -s "$to/opt/x/share/man/man5/mayfly.5" ]
@@ -167,7 +170,7 @@ complete_bash() {
 
 @test "deb: it installs, runs, goes, and lintian finds no error" {
 	need lintian
-	local to=$BATS_TEST_TMPDIR/to deb
+	local to=$BATS_TEST_TMPDIR/to deb file
 	mkdir -p "$to/var/lib/dpkg/updates" "$to/var/lib/dpkg/info"
 	: > "$to/var/lib/dpkg/status"
 	: > "$to/var/lib/dpkg/available"
@@ -187,7 +190,9 @@ complete_bash() {
 	fi
 	assert_equal "$("$to/usr/bin/mayfly" --version)" "$("$MAYFLY" --version)"
 	assert_equal "$(zcat "$to/usr/share/man/man1/mayfly.1.gz")" "$("$MAYFLY" manual 1)"
-	[ ! -e "$B/vmlinux" ] || cmp "$B/vmlinux" "$to/usr/share/mayfly/vmlinux"
+	for file in vmlinux vmlinux-microvm vmlinux-minimal; do
+		[ ! -e "$B/$file" ] || cmp "$B/$file" "$to/usr/share/mayfly/$file"
+	done
 	[ "$(id -u)" = 0 ] || return 0
 	dpkg --root="$to" --log=/dev/null -P mayfly
 	[ ! -e "$to/usr/bin/mayfly" ] || fail "it did not go"

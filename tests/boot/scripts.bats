@@ -125,10 +125,10 @@ ended_on_its_way() { # STOP SCRIPT [ARG...]
 	stand_in gcc <<< 'echo 12'
 	mkdir kernel
 	sed 's|^tarball=.*|tarball=$PWD/source|' "$root/configs/kernel/build" > kernel/build
-	cp "$root"/configs/kernel/mayfly.fragment "$root"/configs/kernel/fast-boot.patch kernel
+	cp "$root"/configs/kernel/*.{fragment,patch} kernel
 	cp "$root/configs/cached.sh" .
 	touch source
-	ended_on_its_way tar bash kernel/build
+	ended_on_its_way tar bash kernel/build . microvm minimal
 }
 
 @test "the Debian image's build, ended on its way, leaves no process and nothing in the cache" {
