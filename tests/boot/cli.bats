@@ -156,7 +156,7 @@ with_mounts() {
 		run -r d:overlay=2G -k good|--drive
 		run -v missing:/x -r d -- sh|volume.*missing
 		run -v d:/x:z -r d -- sh|:copy
-		run -k good -- uname|-r DIR
+		run -- uname|-r DIR
 		exec vm1|COMMAND
 	END
 }
@@ -271,8 +271,8 @@ print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$outpu
 @test "kernel: none is named and none is there" {
 	cp "$MAYFLY" "$BATS_TEST_TMPDIR/mayfly"
 	[ ! -e /usr/share/mayfly/vmlinux ] || skip "this host has a kernel in /usr/share/mayfly"
-	MAYFLY=$BATS_TEST_TMPDIR/mayfly MAYFLY_KERNEL='' refused "no kernel.*MAYFLY_KERNEL.*-k FILE"
-	MAYFLY_KERNEL=missing refused "'missing' from .MAYFLY_KERNEL: No such file"
+	MAYFLY=$BATS_TEST_TMPDIR/mayfly MAYFLY_KERNEL='' refused "no kernel.*MAYFLY_KERNEL.*-k FILE" -i good
+	MAYFLY_KERNEL=missing refused "'missing' from .MAYFLY_KERNEL: No such file" -i good
 }
 
 @test "initrd: larger than RAM, missing, empty, a directory" {

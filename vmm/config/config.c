@@ -182,10 +182,8 @@ int config_check(struct config *c, struct err *e)
 		return err_wrap(e, "name");
 	if (c->kernel && !kernel_is_name(c->kernel))
 		return 0;
-	if (config_find_kernel(c, e) < 0)
-		return e->code;
 	/* A Linux without one panics; another kernel may need none. */
 	if (!c->num_drives && !c->initrd)
 		return err_set(e, -EINVAL, "no root: give -r DIR, -r IMAGE, -d IMAGE or -i INITRD");
-	return 0;
+	return config_find_kernel(c, e);
 }
