@@ -69,7 +69,7 @@ start_guest() {
 		json 'o["config"]["mem"] == "160M" and o["config"]["name"] == o["name"]'
 		json 'o["config"]["drives"][0]["id"] == "root" and "SECRET=x" in o["config"]["env"]'
 		json 'o["state"] == "running" and o["io_engine"] in ("ring", "sync") and o["steps_ms"]["command started"] > 0'
-		json '[d["state"] for d in o["devices"] if d["kind"] == "blk"] == ["active"]'
+		json '[d["state"] for d in o["devices"] if d["kind"] == "drive"] == ["active"]'
 		json 'o["vm_pid"] > 0 and (o["vm_pid"] == o["pid"]) == '"$([ -n "$jail" ] && echo False || echo True)"
 			run_mayfly stats --json "$name"
 		assert_equal "$status" 0
@@ -84,7 +84,7 @@ start_guest() {
 
 @test "stats: on a terminal a line each second, until the VM ends" {
 	start_guest -c 1
-	on_tty kill=TERM -- "$MAYFLY" stats "$name"
+	on_tty expect="$name" expect="$name" kill=TERM -- "$MAYFLY" stats "$name"
 	assert_equal "$status" 143
 	assert_output --partial "$name"
 }

@@ -97,6 +97,14 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 	world.marked |= 1U << step;
 }
 
+int vm_info(void *ctx, char *text, size_t size)
+{
+	(void)ctx;
+	(void)text;
+	(void)size;
+	return -1;
+}
+
 int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
 {
 	world.pump = pump;

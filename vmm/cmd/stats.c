@@ -35,7 +35,7 @@ enum stats_kind { STATS_DRIVES, STATS_NETS, STATS_VSOCK, STATS_KINDS };
 
 static const struct {
 	const char *device, *key; /* as the VM's device is called, and the member here */
-} stats_kinds[STATS_KINDS] = { { "blk", "drives" }, { "net", "nets" }, { "vsock", "vsock" } };
+} stats_kinds[STATS_KINDS] = { { "drive", "drives" }, { "net", "nets" }, { "vsock", "vsock" } };
 
 static const char *const stats_counts[] = { "to_guest_requests", "to_guest_bytes", "from_guest_requests",
 					    "from_guest_bytes" };
