@@ -34,8 +34,9 @@ WERROR ?= -Werror
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wsign-compare -Wwrite-strings -Wmissing-prototypes \
 	-Wstrict-prototypes -Wimplicit-fallthrough -Wvla -Wformat=2 $(WERROR)
 CFLAGS ?= -O2 -g
-ALL_CFLAGS := -std=gnu17 $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing -ffunction-sections \
-	-fdata-sections -I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
+# Without the map, the build ID would depend on the directory.
+ALL_CFLAGS := -std=gnu17 -ffile-prefix-map=$(CURDIR)=. $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing \
+	-ffunction-sections -fdata-sections -I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
 LIBS_STATIC := -luring -ljansson -lcap-ng
 ifeq ($(SAN),1)
 ALL_LDFLAGS := -pie
