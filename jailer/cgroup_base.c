@@ -13,8 +13,8 @@
  *
  * A group with processes cannot enable controllers for groups in it, except for the root of
  * the tree. So a process that is inside moves to a leaf, LEAF, which all mayflys of that group
- * share. It moves nobody else. At the end, the last of them disables the controllers, without
- * which processes cannot return, and removes the leaf. The kernel refuses to disable a
+ * share. It moves nobody else. At the end, the last of them disables the controllers, because
+ * no process can return before that, and removes the leaf. The kernel refuses to disable a
  * controller while a group below still hands it on, so no VM loses a limit.
  */
 #include "jailer/cgroup_base.h"
@@ -243,7 +243,7 @@ int cgroup_base_enter(struct cgroup_base *b, struct err *e)
 		return 0;
 	/* Another mayfly may just have removed the leaf, or is yet to move, or has just returned. */
 	while ((!b->leaf && move_to_leaf(b, e) < 0) || cgroup_base_check(b, e) < 0) {
-		if (clock_now_ms() >= until)
+		if (clock_now_ms() >= until || (e->code != -EBUSY && e->code != -ENOENT && e->code != -ENODEV))
 			return e->code;
 		(void)poll(NULL, 0, POLL_MS); /* however short it was, the clock decides */
 	}
