@@ -2,6 +2,7 @@
 #include "vmm/base/host_net.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <net/route.h>
 #include <stdio.h>
@@ -30,10 +31,16 @@ static void read_search(char *rest, struct host_net_resolver *r)
 static void read_server(char *address, struct host_net_resolver *r)
 {
 	struct in6_addr addr;
+	bool ipv4;
 
 	address[strcspn(address, "%")] = '\0'; /* the interface of a link-local one */
-	r->ipv4 |= inet_pton(AF_INET, address, &addr) == 1;
-	r->ipv6 |= inet_pton(AF_INET6, address, &addr) == 1;
+	if (!host_net_parse(&addr, address))
+		return;
+	ipv4 = !strchr(address, ':');
+	r->ipv4 |= ipv4;
+	r->ipv6 |= !ipv4;
+	if (r->num_servers < HOST_NET_SERVERS_MAX)
+		r->server[r->num_servers++] = addr;
 }
 
 void host_net_read_resolver(const char *path, struct host_net_resolver *ret)
@@ -79,27 +86,62 @@ bool host_net_has_ipv6(const char *path)
 	return found;
 }
 
+bool host_net_parse(struct in6_addr *ret, const char *address)
+{
+	struct in6_addr a = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+
+	if (inet_pton(AF_INET, address, a.s6_addr + 12) != 1 && inet_pton(AF_INET6, address, &a) != 1)
+		return false;
+	*ret = a;
+	return true;
+}
+
+/* Returns false for one of another family. */
+static bool take_address(struct in6_addr *ret, const struct sockaddr *sa)
+{
+	struct in6_addr a = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+
+	if (sa && sa->sa_family == AF_INET)
+		memcpy(a.s6_addr + 12, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
+	else if (sa && sa->sa_family == AF_INET6)
+		a = ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+	else
+		return false;
+	*ret = a;
+	return true;
+}
+
+int host_net_own(struct in6_addr **ret, unsigned *ret_num)
+{
+	struct in6_addr *own;
+	struct ifaddrs *list;
+	unsigned num = 0;
+
+	if (getifaddrs(&list) < 0)
+		return -errno;
+	for (const struct ifaddrs *i = list; i; i = i->ifa_next)
+		num++;
+	own = calloc(num + 1, sizeof(*own));
+	num = 0;
+	for (const struct ifaddrs *i = list; own && i; i = i->ifa_next)
+		num += take_address(&own[num], i->ifa_addr);
+	freeifaddrs(list);
+	if (!own)
+		return -ENOMEM;
+	*ret = own;
+	*ret_num = num;
+	return 0;
+}
+
 bool host_net_is_own(const char *address)
 {
-	struct ifaddrs *list, *i;
+	MF_FREE struct in6_addr *own = NULL;
 	struct in6_addr addr;
-	bool found = false;
-	int family = inet_pton(AF_INET, address, &addr) == 1 ? AF_INET : AF_INET6;
+	unsigned num = 0;
 
-	if ((family == AF_INET6 && inet_pton(AF_INET6, address, &addr) != 1) || getifaddrs(&list) < 0)
+	if (!host_net_parse(&addr, address) || host_net_own(&own, &num) < 0)
 		return false;
-	for (i = list; i && !found; i = i->ifa_next) {
-		const struct sockaddr *sa = i->ifa_addr;
-
-		if (!sa || sa->sa_family != family)
-			continue;
-		if (family == AF_INET)
-			found = !memcmp(&((const struct sockaddr_in *)(const void *)sa)->sin_addr, &addr,
-					sizeof(struct in_addr));
-		else
-			found = !memcmp(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, &addr,
-					sizeof(addr));
-	}
-	freeifaddrs(list);
-	return found;
+	while (num > 0 && memcmp(&own[num - 1], &addr, sizeof(addr)) != 0)
+		num--;
+	return num > 0;
 }
