@@ -291,7 +291,7 @@ iperf() {
 	end_guest
 }
 
-# The guest's own addresses, as passt's DHCP would give them; its gateway is the host.
+# The guest's own addresses, as passt's DHCP would give them; its gateway leads to ports that host= opens.
 boot_user() {
 	command -v passt > /dev/null || skip "passt is not installed"
 	boot_net "$@"
@@ -303,7 +303,7 @@ boot_user() {
 @test "net: through passt: a forwarded port, much data both ways, and iperf3 both ways" {
 	local sum times=32
 	[ -z "${LAB:-}" ] || times=4
-	boot_user user,tcp=2222:5000 -d "$TOOLS:ro"
+	boot_user user,tcp=2222:5000,host=5001,5201 -d "$TOOLS:ro"
 	do_guest 'cat /sys/class/net/eth0/mtu'
 	said '^65520' || fail "not the mtu of a user network"
 	many "$times" > "$BATS_TEST_TMPDIR/many"

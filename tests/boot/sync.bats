@@ -60,7 +60,7 @@ without_io_uring() {
 	"$PYTHON" -I -m http.server -b 127.0.0.1 -d "$BATS_TEST_TMPDIR/served" 8124 > /dev/null 2>&1 3>&- &
 	local server=$!
 	wait_for bash -c ': > /dev/tcp/127.0.0.1/8124' 2> /dev/null
-	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" --io-engine=sync -d "$img" -d "$TOOLS:overlay" -n user -- sh -ec '
+	run_mayfly run -k "$KERNEL" -i "$INITRAMFS" --io-engine=sync -d "$img" -d "$TOOLS:overlay" -n user,host=8124 -- sh -ec '
 		mkdir /m; mount /dev/vda /m
 		dd if=/dev/urandom of=/m/x bs=1M count=16 conv=fsync 2> /dev/null
 		dd if=/dev/urandom of=/m/y bs=64k count=16 conv=fsync 2> /dev/null

@@ -14,8 +14,10 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/net_frames.h"
 #include "virtio/net.h"
 #include "virtio/net_backend.h"
+#include "virtio/net_filter.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -28,9 +30,12 @@ static struct {
 	struct net_params params;
 	struct loop *loop;
 	const struct mem *mem;
+	struct net_filter *filter;
 	bool backend_fails;
 } made;
 
+static struct config config;
+static const struct in6_addr own = { .s6_addr = { [10] = 0xff, [11] = 0xff, [12] = 203, [14] = 113, [15] = 9 } };
 static struct net_backend backend;
 static struct virtio_dev *dev;
 static struct err err;
@@ -57,8 +62,8 @@ int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err 
 
 int net_passt_open(struct net_backend **ret, int fd, struct net_filter *filter, struct loop *loop, struct err *e)
 {
-	(void)filter;
 	made.loop = loop;
+	made.filter = filter; /* the test's now */
 	snprintf(made.opened, sizeof(made.opened), "passt %d", fd);
 	return opened(ret, e);
 }
@@ -78,13 +83,24 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 static int setup(void **state)
 {
 	(void)state;
+	net_filter_free(made.filter);
 	memset(&made, 0, sizeof(made));
 	return 0;
 }
 
 static int build(const struct config_net *n, int passt_fd)
 {
-	return net_build(&dev, n, passt_fd, (struct loop *)&made, (const struct mem *)&backend, &err);
+	const struct net_build b = {
+		.config = &config,
+		.net = n,
+		.passt_fd = passt_fd,
+		.own = &own,
+		.num_own = 1,
+		.loop = (struct loop *)&made,
+		.mem = (const struct mem *)&backend,
+	};
+
+	return net_build(&dev, &b, &err);
 }
 
 static struct config_net net(enum config_net_kind kind, const char *id, const char *tap)
@@ -168,6 +184,8 @@ static void test_passt_knows_the_guest(void **state)
 	assert_memory_equal(frame + 4, "\xff\xff\xff\xff\xff\xff", 6);
 	assert_memory_equal(frame + 10, made.params.mac, NET_MAC_LEN);
 	assert_memory_equal(frame + 16, "\x88\xb5", 2);
+	net_filter_free(made.filter);
+	made.filter = NULL;
 	/* One that has exited is reported with what it said, later. */
 	close(fd[1]);
 	assert_int_equal(build(&n, fd[0]), 0);
@@ -178,12 +196,51 @@ static void test_passt_knows_the_guest(void **state)
 	assert_int_equal(fcntl(fd[0], F_GETFD), -1);
 }
 
+static enum net_verdict verdict(struct frame f)
+{
+	return net_filter_check(made.filter, f.bytes, f.len);
+}
+
+/* A user network has its walls: those of the configuration, and the addresses of the host. A tap has none. */
+static void test_walls(void **state)
+{
+	struct config_net n = net(CONFIG_NET_USER, "net0", NULL);
+	char deny[] = "192.0.2.0/24", dns[] = "10.0.2.3", gateway[] = "10.0.2.2", *denied[] = { deny };
+	int fd[2];
+
+	(void)state;
+	config.deny = (struct config_list){ .text = denied, .num = 1 };
+	n.dns = dns;
+	n.gateway = gateway;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	for (unsigned udp = 0; udp < 2; udp++) {
+		n.forward[0] = (struct config_forward){ .udp = udp };
+		n.num_forwards = 1;
+		assert_int_equal(build(&n, fd[0]), 0);
+		assert_int_equal(verdict(frame_tcp("10.0.2.15", "192.0.2.1", 1, 80, FRAME_SYN)), NET_REFUSE);
+		assert_int_equal(verdict(frame_tcp("10.0.2.15", "203.0.113.9", 1, 80, FRAME_SYN)), NET_REFUSE);
+		assert_int_equal(verdict(frame_tcp("10.0.2.15", "203.0.113.8", 1, 80, FRAME_SYN)), NET_PASS);
+		assert_int_equal(verdict(frame_tcp("10.0.2.15", "10.0.2.2", 1, 80, FRAME_SYN)), NET_REFUSE);
+		assert_int_equal(verdict(frame_udp("10.0.2.15", "10.0.2.3", 1, 53)), NET_PASS);
+		assert_int_equal(net_filter_notes(made.filter), udp);
+		net_filter_free(made.filter);
+		made.filter = NULL;
+	}
+	n = net(CONFIG_NET_TAP, "net0", "tap5");
+	assert_int_equal(build(&n, -1), 0);
+	assert_null(made.filter);
+	config.deny.num = 0;
+	assert_int_equal(close(fd[0]), 0);
+	assert_int_equal(close(fd[1]), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_backends, setup),
 		cmocka_unit_test_setup(test_mac, setup),
 		cmocka_unit_test_setup(test_passt_knows_the_guest, setup),
+		cmocka_unit_test_setup_teardown(test_walls, setup, setup),
 	};
 
 	signal(SIGPIPE, SIG_IGN); /* as ending_setup does */

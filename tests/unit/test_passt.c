@@ -153,7 +153,7 @@ static void test_arguments(void **state)
 	net.num_forwards = 0;
 	net.dns = other; /* not to be forwarded to the host's resolver */
 	run_for(&net, &e);
-	assert_non_null(strstr(e.text, "--address fd00:1::3 --gateway fd00:1::1 --no-ra --dns 192.0.2.9>"));
+	assert_non_null(strstr(e.text, "--address fd00:1::3 --gateway fd00:1::1 --no-ra --no-map-gw --dns 192.0.2.9>"));
 }
 
 /* It is waited for until it says that it is ready, or has ended. */

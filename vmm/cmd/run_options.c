@@ -110,6 +110,11 @@ static const struct cli_option run_options[] = {
 	  "[ADDRESS:]HOST:GUEST[/udp]: port HOST of the host, on\nADDRESS or 127.0.0.1, leads to port GUEST; ranges\n"
 	  "too; GUEST alone picks a free port; implies -n user",
 	  .key = "publish" },
+	{ 0, "allow", "NET",
+	  "what a guest with -n user may reach: 10.0.0.0/8,\n192.0.2.1:443, [fd00::1]:80-90, private or all; the\n"
+	  "most specific of --allow and --deny decides;\nrepeatable",
+	  .key = "allow" },
+	{ 0, "deny", "NET", "what it may not reach; repeatable; see mayfly(1)", .key = "deny" },
 	{ 0, "vsock", "SPEC",
 	  "PATH[,cid=N]: sockets between guest and host, which\nhas PATH and PATH_PORT; default: cid=3", .key = "vsock",
 	  .words = CLI_FILES },

@@ -83,6 +83,11 @@ struct config_vsock {
 	uint32_t cid;
 };
 
+struct config_list {
+	char **text;
+	unsigned num;
+};
+
 enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER };
 
 /*
@@ -119,6 +124,7 @@ struct config_net {
 	bool no_ra;	      /* derived: init sets ip6, and passt must not advertise a second address */
 	struct config_forward forward[CONFIG_FORWARDS_MAX];
 	unsigned num_forwards;
+	struct config_list host;   /* of a user network: ports of the host's loopback that are open to the guest */
 	struct net_limit limit[2]; /* by enum net_queue */
 };
 
@@ -139,11 +145,6 @@ struct config_tmpfs {
 	char *path;
 	uint64_t size; /* bytes; 0: Linux's own limit, half of the guest's memory */
 	unsigned mode; /* permissions */
-};
-
-struct config_list {
-	char **text;
-	unsigned num;
 };
 
 enum config_tty { CONFIG_TTY_AUTO, CONFIG_TTY_ON, CONFIG_TTY_OFF };
@@ -194,6 +195,7 @@ struct config {
 	bool no_net;		    /* "none" was the last that was said about them */
 	struct config_list publish; /* ports, as config_forward_parse reads them */
 	struct config_list dns, dns_search, add_host;
+	struct config_list allow, deny; /* nets and ports, for all user networks; config_walls.h */
 	struct config_command command;
 	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
 	unsigned num_artifacts;

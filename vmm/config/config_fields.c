@@ -47,6 +47,8 @@ const struct config_field config_fields[] = {
 	{ "nets", &config_type_nets, ROOT(net),
 	  .help = "the network interfaces, each an object; those of the command line follow" },
 	{ "publish", &config_type_texts, ROOT(publish), .check = config_check_publish },
+	{ "allow", &config_type_texts, ROOT(allow), .check = config_check_allow },
+	{ "deny", &config_type_texts, ROOT(deny), .check = config_check_deny },
 	{ "vsock", &config_type_vsock, ROOT(vsock), .help = "sockets between guest and host, an object" },
 	/* the command that is run in it: options of their own say what they mean */
 	{ "command", &config_type_args, ROOT(command.args),
@@ -135,6 +137,8 @@ const struct config_field config_net_fields[] = {
 	{ "tcp", &config_type_tcp, .spec = "tcp",
 	  .help = "forwarded ports of a user interface, each [ADDRESS:]HOST_PORT:GUEST_PORT, on all addresses by default" },
 	{ "udp", &config_type_udp, .spec = "udp", .help = "the same for UDP" },
+	{ "host", &config_type_host_ports, NET(host), .spec = "host",
+	  .help = "ports of the host's 127.0.0.1 that the guest of a user interface reaches at its gateway, each PORT or PORT/udp" },
 	{ "mac", &config_type_mac, NET(mac), .spec = "mac",
 	  .help = "the guest's address; default: derived from the id and the tap's name" },
 	{ "mtu", &config_type_number, NET(mtu), .min = NET_MTU_MIN, .max = NET_MTU_MAX, .spec = "mtu",

@@ -252,6 +252,9 @@ static int end_net(struct config *c, struct err *e)
 		return err_set(e, -EINVAL, "needs one of tap, fd and user");
 	if (n->num_forwards && n->kind != CONFIG_NET_USER)
 		return err_set(e, -EINVAL, "only user networks forward ports");
+	if (n->host.num && n->kind != CONFIG_NET_USER)
+		return err_set(e, -EINVAL,
+			       "only user networks have ports of the host; a tap reaches all that listen on it");
 	if (n->kind != CONFIG_NET_USER && ((n->gateway && !n->ip) || (n->gateway6 && !n->ip6)))
 		return err_set(e, -EINVAL, "gw needs an ip, and gw6 an ip6");
 	if (!n->id && asprintf(&n->id, "net%u", c->num_nets) < 0) {
@@ -266,13 +269,16 @@ static int end_net(struct config *c, struct err *e)
 static int check_spec(const char *spec, struct err *e)
 {
 	size_t len = strcspn(spec, ",");
+	bool host = false; /* host=1,2 is a list */
 
 	if (len && strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789_-") == len &&
 	    !config_has_spec(config_net_fields, spec))
 		return err_set(e, -EINVAL, "unknown network '%.*s'; use user, tap=NAME, fd=N or none", (int)len, spec);
 	for (; spec[len]; len += strcspn(spec + len, ",")) {
 		len++;
-		if (spec[len] >= '0' && spec[len] <= '9')
+		if (spec[len] < '0' || spec[len] > '9')
+			host = !strncmp(spec + len, "host=", 5);
+		else if (!host)
 			return err_set(e, -EINVAL, "'%.*s' has no name; a port is published by -p HOST:GUEST",
 				       (int)strcspn(spec + len, ","), spec + len);
 	}
@@ -356,5 +362,5 @@ int config_complete_nets(struct config *c, struct err *e)
 		if (n->kind == CONFIG_NET_USER && config_complete_user_net(n, c, e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
-	return config_complete_names(c, e);
+	return config_check_walls(c, e) < 0 ? e->code : config_complete_names(c, e);
 }

@@ -28,6 +28,7 @@ int config_complete_root(struct config *c, struct err *e);
 int config_complete_drives(struct config *c, struct err *e);
 int config_complete_nets(struct config *c, struct err *e);
 int config_complete_user_net(struct config_net *n, const struct config *c, struct err *e);
+int config_check_walls(const struct config *c, struct err *e);
 int config_complete_names(struct config *c, struct err *e);
 int config_check_command(const struct config *c, struct err *e);
 

@@ -83,6 +83,7 @@ int config_take_spec(const struct config_field *fields, void *object, const char
 		     struct err *e)
 {
 	MF_FREE char *copy = strdup(text);
+	const struct config_field *last = NULL;
 	char names[NAMES_MAX], *rest = copy, *part;
 	unsigned seen = 0;
 
@@ -91,6 +92,13 @@ int config_take_spec(const struct config_field *fields, void *object, const char
 	while ((part = strsep(&rest, ","))) {
 		const struct config_field *f = find(fields, part);
 
+		/* host=1,2: a number is another value of the name before it. */
+		if (!f && last && last->type->value == CONFIG_MANY && *part >= '0' && *part <= '9') {
+			if (last->type->set(object, last, part, e) < 0)
+				return err_wrap(e, "'%s'", part);
+			continue;
+		}
+		last = f;
 		if (!f) {
 			list_names(fields, others, names, sizeof(names));
 			return err_set(e, -EINVAL, "unknown '%s'; use %s", part, names);

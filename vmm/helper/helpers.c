@@ -1,11 +1,22 @@
 /* Programs of the host that serve a VM; see helpers.h. */
 #include "vmm/helper/helpers.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/host_net.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
+
+static int start_passt(struct helpers *c, struct passt *p, const struct config_net *n, struct err *e)
+{
+	int r = c->own ? 0 : host_net_own(&c->own, &c->num_own);
+
+	if (r < 0)
+		return err_neg(e, r, "list the addresses of the host");
+	return passt_start(p, n, n->mtu, e);
+}
 
 int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 {
@@ -14,7 +25,7 @@ int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 		const struct config_net *n = &config->net[i];
 
 		c->passt[i].socket = -1;
-		if (n->kind == CONFIG_NET_USER && passt_start(&c->passt[i], n, n->mtu, e) < 0)
+		if (n->kind == CONFIG_NET_USER && start_passt(c, &c->passt[i], n, e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
 	for (unsigned i = 0; i < config->num_artifacts; i++) {
@@ -67,6 +78,8 @@ void helpers_end(struct helpers *c)
 		(void)artifact_finish(&c->artifact[i], &e); /* of a VM that did not run, nothing is missed */
 	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
 		passt_end(&c->passt[i]);
+	free(c->own);
+	c->own = NULL;
 }
 
 static void leave_socket(int *fd)

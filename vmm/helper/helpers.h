@@ -5,6 +5,7 @@
 #ifndef MF_HELPER_HELPERS_H
 #define MF_HELPER_HELPERS_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 
 #include "vmm/config/config.h"
@@ -16,6 +17,8 @@ struct helpers {
 	const struct config *config;
 	struct passt passt[CONFIG_NETS_MAX];
 	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
+	struct in6_addr *own; /* addresses of the host when passt was started, which are closed to its guest */
+	unsigned num_own;
 };
 
 /*

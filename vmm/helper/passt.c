@@ -31,10 +31,11 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_names.h"
+#include "vmm/config/config_walls.h"
 #include "vmm/helper/publish.h"
 #include "vmm/helper/spawn.h"
 
-#define PASST_ARGS_MAX (25 + 2 * CONFIG_FORWARDS_MAX)
+#define PASST_ARGS_MAX (26 + 2 * CONFIG_FORWARDS_MAX)
 #define PASST_SAID_MAX 4096
 #define PASST_READY_MS 10000
 
@@ -75,6 +76,9 @@ static void put_addresses(struct passt_args *a, const struct config_net *n)
 		put(a, "--gateway", n->gateway6);
 	if (n->no_ra)
 		put(a, "--no-ra", NULL);
+	/* A second wall, behind that of virtio/net_filter.c. Every version of passt has it. */
+	if (!config_walls_map_gateway(n))
+		put(a, "--no-map-gw", NULL);
 	if (n->dns)
 		put(a, config_is_host_resolver(n->dns) ? "--dns-forward" : "--dns", n->dns);
 }

@@ -6,15 +6,19 @@
 #include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "virtio/net.h"
 #include "virtio/net_backend.h"
+#include "virtio/net_filter.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/config/config_walls.h"
 
 static uint64_t net_build_hash(uint64_t hash, const char *text)
 {
@@ -43,16 +47,38 @@ static void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
 	mac[0] = (mac[0] & 0xfcU) | 2U;
 }
 
-static int net_build_backend(struct net_backend **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-			     struct err *e)
+/* A backend on the passt of a user network, with the walls of its guest. */
+static int net_build_user(struct net_backend **ret, const struct net_build *b, struct err *e)
 {
-	switch (n->kind) {
+	MF_FREE struct config_walls *walls = calloc(1, sizeof(*walls));
+	struct net_filter_params params = { .id = b->net->id, .own = b->own, .num_own = b->num_own };
+	struct net_filter *filter;
+
+	if (!walls) {
+		close(b->passt_fd);
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	config_walls_collect(walls, b->config, b->net);
+	params.rules = walls->rule;
+	params.num_rules = walls->num;
+	for (unsigned i = 0; i < b->net->num_forwards; i++)
+		params.answers |= b->net->forward[i].udp;
+	if (net_filter_new(&filter, &params, e) < 0) {
+		close(b->passt_fd);
+		return e->code;
+	}
+	return net_passt_open(ret, b->passt_fd, filter, b->loop, e);
+}
+
+static int net_build_backend(struct net_backend **ret, const struct net_build *b, struct err *e)
+{
+	switch (b->net->kind) {
 	case CONFIG_NET_TAP:
-		return net_tap_open(ret, n->tap, loop, e);
+		return net_tap_open(ret, b->net->tap, b->loop, e);
 	case CONFIG_NET_FD:
-		return net_fd_open(ret, n->fd, loop, e);
+		return net_fd_open(ret, b->net->fd, b->loop, e);
 	case CONFIG_NET_USER:
-		return net_passt_open(ret, passt_fd, NULL, loop, e);
+		return net_build_user(ret, b, e);
 	case CONFIG_NET_UNSET:
 		break;
 	}
@@ -82,9 +108,9 @@ static int net_build_introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], str
 	return r == 0 || r == -EPIPE || r == -ECONNRESET ? 0 : err_neg(e, r, "write to passt");
 }
 
-int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-	      const struct mem *mem, struct err *e)
+int net_build(struct virtio_dev **ret, const struct net_build *b, struct err *e)
 {
+	const struct config_net *n = b->net;
 	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu };
 	struct net_backend *backend;
 
@@ -93,11 +119,11 @@ int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd,
 	else
 		net_build_mac(params.mac, n);
 	memcpy(params.limit, n->limit, sizeof(params.limit));
-	if (n->kind == CONFIG_NET_USER && net_build_introduce(passt_fd, params.mac, e) < 0) {
-		close(passt_fd);
+	if (n->kind == CONFIG_NET_USER && net_build_introduce(b->passt_fd, params.mac, e) < 0) {
+		close(b->passt_fd);
 		return err_wrap(e, "net '%s'", n->id);
 	}
-	if (net_build_backend(&backend, n, passt_fd, loop, e) < 0)
+	if (net_build_backend(&backend, b, e) < 0)
 		return err_wrap(e, "net '%s'", n->id);
-	return net_new(ret, &params, backend, loop, mem, e);
+	return net_new(ret, &params, backend, b->loop, b->mem, e);
 }

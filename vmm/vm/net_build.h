@@ -2,17 +2,28 @@
 #ifndef MF_VM_NET_BUILD_H
 #define MF_VM_NET_BUILD_H
 
+#include <netinet/in.h>
+
+struct config;
 struct config_net;
 struct err;
 struct loop;
 struct mem;
 struct virtio_dev;
 
+struct net_build {
+	const struct config *config;
+	const struct config_net *net; /* one of config */
+	int passt_fd;		      /* the socket of its passt, or -1 */
+	const struct in6_addr *own;   /* addresses of the host, which a user network does not reach */
+	unsigned num_own;
+	struct loop *loop;
+	const struct mem *mem;
+};
+
 /*
- * Makes the device of n. Owns passt_fd, the socket of its passt, from here on; -1 if it has none. Returns 0 or -errno with
- * e set. Before the loop runs.
+ * Makes the device. Owns passt_fd from here on, even on failure. Returns 0 or -errno with e set. Before the loop runs.
  */
-int net_build(struct virtio_dev **ret, const struct config_net *n, int passt_fd, struct loop *loop,
-	      const struct mem *mem, struct err *e);
+int net_build(struct virtio_dev **ret, const struct net_build *b, struct err *e);
 
 #endif

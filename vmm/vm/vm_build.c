@@ -260,10 +260,20 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 	return r < 0 ? r : vm_place_device(vm, dev, e);
 }
 
-static int vm_build_net(struct vm *vm, const struct config_net *n, struct passt *passt, struct err *e)
+static int vm_build_net(struct vm *vm, unsigned i, struct err *e)
 {
+	struct helpers *h = vm->parent->helpers;
+	const struct net_build b = {
+		.config = vm->config,
+		.net = &vm->config->net[i],
+		.passt_fd = mf_take_fd(&h->passt[i].socket),
+		.own = h->own,
+		.num_own = h->num_own,
+		.loop = vm->io,
+		.mem = &vm->mem,
+	};
 	struct virtio_dev *dev;
-	int r = net_build(&dev, n, mf_take_fd(&passt->socket), vm->io, &vm->mem, e);
+	int r = net_build(&dev, &b, e);
 
 	return r < 0 ? r : vm_place_device(vm, dev, e);
 }
@@ -336,7 +346,7 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 	for (unsigned i = 0; !r && i < vm->config->num_drives; i++)
 		r = vm_build_drive(vm, &vm->config->drive[i], e);
 	for (unsigned i = 0; !r && i < vm->config->num_nets; i++)
-		r = vm_build_net(vm, &vm->config->net[i], &vm->parent->helpers->passt[i], e);
+		r = vm_build_net(vm, i, e);
 	if (!r && config_has_vsock(vm->config))
 		r = vm_build_vsock(vm, &vm->config->vsock, e);
 	if (!r)
