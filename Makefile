@@ -64,7 +64,7 @@ UNIT_BINS := $(UNIT_SRCS:%.c=$(B)/%)
 FUZZ_SRCS := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(FUZZ_SRCS:tests/fuzz/%.c=$(B)/fuzz/%)
 GUEST_SRCS := $(wildcard tests/guest/*.S)
-GUESTS := $(GUEST_SRCS:%.S=$(B)/%.elf) $(B)/tests/guest/vsock $(B)/tests/guest/kernel $(B)/tests/guest/look
+GUESTS := $(GUEST_SRCS:%.S=$(B)/%.elf) $(B)/tests/guest/vsock $(B)/tests/guest/kernel $(B)/tests/guest/look $(B)/tests/guest/datagram
 PROBE := $(B)/kvm-runs-kernels
 
 .DELETE_ON_ERROR:
@@ -288,7 +288,7 @@ $(B)/tests/guest/%.elf: tests/guest/%.S $(wildcard tests/guest/*.inc)
 $(B)/tests/guest/%32.elf: GUEST_FLAGS := -m32 -Wl,-Ttext-segment=0x400000
 $(B)/tests/guest/pvh32.elf: tests/guest/pvh.S
 # Programs for Linux guests, of which vsock is for the host's side of their tests, too; and one for jails.
-$(B)/tests/guest/vsock $(B)/tests/guest/kernel $(B)/tests/guest/look: $(B)/tests/guest/%: tests/guest/%.c | $(B)/.deps-build
+$(B)/tests/guest/vsock $(B)/tests/guest/kernel $(B)/tests/guest/look $(B)/tests/guest/datagram: $(B)/tests/guest/%: tests/guest/%.c | $(B)/.deps-build
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -static -o $@ $<
