@@ -228,6 +228,7 @@ static void test_networks_and_files(void **state)
 	expect("erofs", DOCTOR_WARN, "not in $PATH", "apt install erofs-utils");
 	kernel_says = -ENOEXEC;
 	expect("kernel", DOCTOR_WARN, "kernel: ", "make kernel");
+	expect("minimal", DOCTOR_WARN, "kernel: ", "--kernel minimal");
 	rootfs_says = NULL;
 	expect("rootfs", DOCTOR_WARN, "no rootfs.ext4", "-d FILE");
 	rootfs_says = "/a\nb\x1b";

@@ -116,18 +116,28 @@ static void check_memlock(const struct doctor_host *h, struct doctor_finding *f)
 			    "%llu KiB", bytes / KIB);
 }
 
-static void check_kernel(const struct doctor_host *h, struct doctor_finding *f)
+/* name: of one of mayfly's kernels; NULL: the default. */
+static void try_kernel(const struct doctor_host *h, struct doctor_finding *f, const char *name, const char *fix)
 {
 	static struct config c; /* it is large */
 	struct err e;
 
 	config_init(&c);
-	if (h->kernel(&c, &e) == 0)
+	if ((!name || config_set(&c, "kernel", name, &e) == 0) && h->kernel(&c, &e) == 0)
 		doctor_ok(f, "%s", c.kernel);
 	else
-		doctor_warn(f, "`make kernel` and `make install`, or set $MAYFLY_KERNEL, or mayfly run -k FILE", "%s",
-			    e.text);
+		doctor_warn(f, fix, "%s", e.text);
 	config_done(&c);
+}
+
+static void check_kernel(const struct doctor_host *h, struct doctor_finding *f)
+{
+	try_kernel(h, f, NULL, "`make kernel` and `make install`, or set $MAYFLY_KERNEL, or mayfly run -k FILE");
+}
+
+static void check_minimal(const struct doctor_host *h, struct doctor_finding *f)
+{
+	try_kernel(h, f, "minimal", "`make kernel` and `make install`; only mayfly run --kernel minimal needs it");
 }
 
 static void check_rootfs(const struct doctor_host *h, struct doctor_finding *f)
@@ -170,6 +180,7 @@ const struct doctor_check doctor_checks[] = {
 	{ "sqfstar", check_sqfstar },
 	/* files to boot */
 	{ "kernel", check_kernel },
+	{ "minimal", check_minimal },
 	{ "rootfs", check_rootfs },
 	{ NULL, NULL },
 };
