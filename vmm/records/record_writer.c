@@ -202,12 +202,13 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	struct record_writer new = RECORD_WRITER_INIT;
 	MF_FREE char *line = NULL;
 	char id[9], aside[32];
-	uint32_t random;
+	uint32_t random[2];
 	int r;
 
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return err_sys(e, "choose a name");
-	snprintf(id, sizeof(id), "%08x", random);
+	snprintf(id, sizeof(id), "%08x", random[0]);
+	json_object_seed(random[1] | 1); /* 0 would make it read /dev/urandom, which takes longer */
 	snprintf(aside, sizeof(aside), ".new-%s", id);
 	snprintf(new.name, sizeof(new.name), "%s", c->name ? c->name : id);
 	snprintf(new.id, sizeof(new.id), "%s", id);
