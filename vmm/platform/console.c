@@ -94,6 +94,7 @@ struct console {
 	bool is_tty;
 	bool hung_up;
 	bool behind;	   /* a terminal whose foreground is another program */
+	bool was_behind;   /* since keys were last read */
 	struct timer look; /* for when to look at that again */
 	bool escaped;	   /* the last key was ESCAPE */
 	uint8_t in[IN_MAX];
@@ -290,13 +291,19 @@ static void console_input(struct console *c)
 static void console_look(struct console *c, bool failed)
 {
 	struct timers *timers = loop_timers(c->loop);
-	bool was_behind = c->behind;
 
 	c->behind = failed || (c->params.is_ours && !c->params.is_ours(c->params.ctx));
+	c->was_behind |= c->behind;
 	if (c->behind)
 		timer_set(timers, &c->look, timers->now_ns + BEHIND_MS * 1000000ULL);
-	else if (was_behind && c->params.on_foreground)
+}
+
+/* Keys have come, which are only read in the foreground. */
+static void console_foreground(struct console *c)
+{
+	if (c->was_behind && c->params.on_foreground)
 		c->params.on_foreground(c->params.ctx);
+	c->was_behind = false;
 }
 
 static void console_look_again(struct timer *timer)
@@ -331,6 +338,8 @@ static void console_input_done(struct op *op, int res)
 		       res ? loop_strerror(res) : "end of file", res == -ECANCELED ? "; continuing" : "");
 		c->in_file = -1;
 	}
+	if (res > 0)
+		console_foreground(c);
 	for (int i = 0; i < res; i++) {
 		if (c->is_tty)
 			console_key(c, c->in[i]);
@@ -382,6 +391,7 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->look.fire = console_look_again;
 	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
 	c->behind = c->is_tty && params->is_ours && !params->is_ours(params->ctx);
+	c->was_behind = c->is_tty; /* in a jail that is not known: a shell may read all keys before us */
 	c->in_file = -1;
 	c->out_file = -1;
 	c->out_plain = -1;

@@ -32,6 +32,8 @@ bool tty_raw(int fd)
 {
 	struct termios raw;
 
+	if (atomic_load(&tty.raw))
+		return true; /* what is saved stays */
 	if (!isatty(fd) || !tty_is_ours(fd) || tcgetattr(fd, &tty.saved) < 0)
 		return false;
 	/*

@@ -13,7 +13,8 @@ bool tty_is_ours(int fd);
 /*
  * Switches the terminal fd to raw mode and remembers its mode. Returns true if it did.
  * Returns false, and changes nothing, if fd is no terminal or we are in its background.
- * Once, from the main thread; fd stays open until tty_restore.
+ * If it has done so before, it changes nothing. From the main thread; fd stays open until
+ * tty_restore.
  */
 bool tty_raw(int fd);
 
