@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -60,13 +61,15 @@ static struct {
 	uint64_t at, len;
 } pieces[PIECES_MAX + 1];
 
-/* Files with more than one name: by inode, where the name that was sent is in link_names; 0: a free place. */
+/* Files with more than one name, by inode. Mapped when the first is found: most archives have none. */
 static struct {
-	uint64_t device, inode;
-	uint32_t name;
-} links[LINKS_MAX];
-static char link_names[LINK_NAMES_BYTES];
-static uint32_t link_names_len = 1, link_count;
+	uint32_t count, names_len;
+	struct {
+		uint64_t device, inode;
+		uint32_t name; /* that was sent, in names; 0: a free place */
+	} file[LINKS_MAX];
+	char names[LINK_NAMES_BYTES];
+} * links;
 
 static void tar_blame(struct tar *tar, const char *path, int error)
 {
@@ -263,18 +266,26 @@ static const char *tar_find_link(const struct tar *tar, const struct stat *stat)
 	size_t len = strlen(name) + 1;
 	uint32_t at = (uint32_t)stat->st_ino % LINKS_MAX;
 
-	for (; links[at].name != 0; at = (at + 1) % LINKS_MAX) {
-		if (links[at].device == stat->st_dev && links[at].inode == stat->st_ino)
-			return link_names + links[at].name;
+	if (links == NULL) {
+		void *map = mmap(NULL, sizeof(*links), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (map == MAP_FAILED)
+			return NULL;
+		links = map;
+		links->names_len = 1;
 	}
-	if (link_count == LINKS_MAX - 1 || len > sizeof(link_names) - link_names_len)
+	for (; links->file[at].name != 0; at = (at + 1) % LINKS_MAX) {
+		if (links->file[at].device == stat->st_dev && links->file[at].inode == stat->st_ino)
+			return links->names + links->file[at].name;
+	}
+	if (links->count == LINKS_MAX - 1 || len > LINK_NAMES_BYTES - links->names_len)
 		return NULL;
-	link_count++;
-	links[at].device = stat->st_dev;
-	links[at].inode = stat->st_ino;
-	links[at].name = link_names_len;
-	memcpy(link_names + link_names_len, name, len);
-	link_names_len += (uint32_t)len;
+	links->count++;
+	links->file[at].device = stat->st_dev;
+	links->file[at].inode = stat->st_ino;
+	links->file[at].name = links->names_len;
+	memcpy(links->names + links->names_len, name, len);
+	links->names_len += (uint32_t)len;
 	return NULL;
 }
 
@@ -375,9 +386,9 @@ bool tar_send(const char *path, int to, bool holes, struct text *why)
 	struct stat stat;
 
 	/* Names of another archive are of no use in this one. */
-	memset(links, 0, link_count > 0 ? sizeof(links) : 0);
-	link_count = 0;
-	link_names_len = 1;
+	if (links != NULL)
+		(void)munmap(links, sizeof(*links));
+	links = NULL;
 	while (len > 1 && path[len - 1] == '/')
 		len--;
 	if (len >= sizeof(tar.path) - 2) {
