@@ -31,6 +31,7 @@
  * them would stop mayfly (SIGTTIN). Nothing tells that it has come to the foreground. So the
  * terminal is polled, and when something was typed, is_ours is asked, again after BEHIND_MS
  * as long as it is for another. In a jail, where that cannot be seen, the read fails (EIO).
+ * Keys that were read are proof: on_foreground is called for the first ones.
  *
  * Output that fails: on a full disk (ENOSPC, EDQUOT) the piece is lost, and the next one
  * is tried again. On any other error (EPIPE: the reader is gone) all further output is
