@@ -17,8 +17,8 @@ struct console_params {
 	bool muted;		    /* output is dropped until console_unmute */
 	void (*on_quit)(void *ctx); /* the user typed Ctrl-A x; on the loop */
 	/*
-	 * Of a terminal, or NULL: whether mayfly may read it, since it is in the foreground; it has
-	 * come there. Called where console_new is, and on the loop.
+	 * Of a terminal, or NULL: whether mayfly may read it, since it is in the foreground; it is
+	 * there, since keys were read. Called where console_new is, and on the loop.
 	 */
 	bool (*is_ours)(void *ctx);
 	void (*on_foreground)(void *ctx);
