@@ -182,6 +182,15 @@ have_route() {
 	ip route add default via 10.9.0.1
 }
 
+# have_route6: have_route, and the same for IPv6.
+have_route6() {
+	have_route
+	if [ -n "${LAB:-}" ] && [ -z "$(ip -6 route show default)" ]; then
+		ip -6 address add fd00:9::2/64 dev mf-out nodad
+		ip -6 route add default via fd00:9::1 dev mf-out
+	fi
+}
+
 # now_ms: sets $ms.
 now_ms() {
 	ms=$((${EPOCHREALTIME/[.,]/} / 1000))

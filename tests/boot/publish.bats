@@ -11,11 +11,7 @@ setup_file() {
 }
 
 setup() {
-	have_route
-	if [ -n "${LAB:-}" ] && [ -z "$(ip -6 route show default)" ]; then
-		ip -6 address add fd00:9::2/64 dev mf-out nodad
-		ip -6 route add default via fd00:9::1 dev mf-out
-	fi
+	have_route6
 }
 
 teardown() {

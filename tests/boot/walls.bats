@@ -13,11 +13,7 @@ setup_file() {
 # Services of the host: TCP and UDP ports 8131 and 8132 of all its addresses, which answer with their port. They do not
 # close: of a connection that ends at once, Debian 12's passt loses the FIN at times, or resets it.
 setup() {
-	have_route
-	if [ -n "${LAB:-}" ] && [ -z "$(ip -6 route show default)" ]; then
-		ip -6 address add fd00:9::2/64 dev mf-out nodad
-		ip -6 route add default via fd00:9::1 dev mf-out
-	fi
+	have_route6
 	cat > "$BATS_TEST_TMPDIR/services" <<- 'END'
 		import selectors, socket
 		s, held = selectors.DefaultSelector(), []

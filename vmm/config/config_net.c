@@ -125,13 +125,7 @@ static int add_forward(struct config_net *n, bool udp, const char *text, struct 
 
 	if (config_forward_parse(&f, udp, text, e) < 0)
 		return e->code;
-	f.text = strdup(text);
-	if (!f.text)
-		return err_sys(e, "copy it");
-	if (config_forward_add(n, &f, e) == 0)
-		return 0;
-	free(f.text);
-	return e->code;
+	return config_forward_add(n, &f, text, e);
 }
 
 static int add_tcp(void *object, const struct config_field *f, const char *text, struct err *e)

@@ -172,11 +172,17 @@ int config_check_publish(const char *text, const struct config_field *f, struct 
 	return config_publish_parse(&forward, text, e);
 }
 
-int config_forward_add(struct config_net *n, const struct config_forward *f, struct err *e)
+int config_forward_add(struct config_net *n, const struct config_forward *f, const char *text, struct err *e)
 {
+	struct config_forward *new = &n->forward[n->num_forwards];
+
 	if (n->num_forwards == CONFIG_FORWARDS_MAX)
 		return err_set(e, -EINVAL, "there can be at most %d ports, or ranges of ports", CONFIG_FORWARDS_MAX);
-	n->forward[n->num_forwards++] = *f;
+	*new = *f;
+	new->text = strdup(text);
+	if (!new->text)
+		return err_sys(e, "copy it");
+	n->num_forwards++;
 	return 0;
 }
 
@@ -200,13 +206,7 @@ static int publish_on(struct config_net *n, const char *text, struct err *e)
 
 	if (config_publish_parse(&f, text, e) < 0)
 		return e->code;
-	f.text = strdup(text);
-	if (!f.text)
-		return err_sys(e, "copy it");
-	if (config_forward_add(n, &f, e) == 0)
-		return 0;
-	free(f.text);
-	return e->code;
+	return config_forward_add(n, &f, text, e);
 }
 
 static int check_twice(const struct config_net *n, struct err *e)

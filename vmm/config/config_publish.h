@@ -32,7 +32,7 @@ int config_publish_parse(struct config_forward *ret, const char *text, struct er
  */
 int config_complete_publish(struct config *c, struct err *e);
 
-/* Adds f to n, or sets e. Takes f->text only on success. */
-int config_forward_add(struct config_net *n, const struct config_forward *f, struct err *e);
+/* Adds f, which text (copied) was parsed to, to n. Returns 0 or -errno with e set. */
+int config_forward_add(struct config_net *n, const struct config_forward *f, const char *text, struct err *e);
 
 #endif
