@@ -174,6 +174,7 @@ static void two_body(void)
 
 	result_init();
 	REQUIRE(result_open(path, &e) == 0);
+	result_share();
 	pid = fork();
 	if (pid == 0) {
 		REQUIRE(result_open(path, &e) == 0);
@@ -202,6 +203,7 @@ static void inside_body(void)
 
 	result_init();
 	REQUIRE(result_open(path, &e) == 0);
+	result_share();
 	pid = fork();
 	if (pid == 0) {
 		result_leave();

@@ -60,16 +60,23 @@ static const char *const time_names[RESULT_NUM_TIMES] = {
 
 void result_init(void)
 {
-	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct timespec now;
 
-	if (s != MAP_FAILED)
-		result.shared = s;
 	atomic_store(&result.shared->code, -1);
 	clock_gettime(CLOCK_REALTIME, &now);
 	result.start_unix_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	result.start_ms = clock_now_ms();
 	result_at(RESULT_STARTED);
+}
+
+void result_share(void)
+{
+	struct shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (s == MAP_FAILED)
+		return;
+	memcpy(s, &own, sizeof(*s)); /* there is one thread */
+	result.shared = s;
 }
 
 /* The number of a descriptor of ours that path names, or -1. */

@@ -23,8 +23,14 @@ enum result_time {
 	RESULT_NUM_TIMES,
 };
 
-/* First of all, before any fork and thread: notes the start. Without it all else works in this process alone. */
+/* First of all, before any thread: notes the start. */
 void result_init(void);
+
+/*
+ * Before the fork of the process in a jail, once and before any thread: both share what is noted from here on. Without memory
+ * for that, each notes for itself.
+ */
+void result_share(void);
 
 /*
  * Prepares to write to path: a file, which is removed now and appears whole; or a FIFO, or a descriptor of ours as /dev/fd/N,

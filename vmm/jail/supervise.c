@@ -391,6 +391,7 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 	fflush(NULL); /* or both processes would write what is buffered */
 	if (supervise_prepare(&o, &e) == 0) {
 		ending_hold(true);
+		result_share();
 		o.child = fork();
 		if (o.child < 0)
 			err_sys(&e, "jail: fork");
