@@ -309,3 +309,10 @@ red() {
 	assert_equal "${#lines[@]}" 1
 	assert_output --partial 'io clock_gettime'
 }
+
+@test "runner: what a unit test skips is no failure, and is counted" {
+	stand_in build/tests/unit/test_one 'echo 1..2; echo ok 1 - a; echo "not ok 2 # SKIP b"'
+	green unit '1 passed, 0 failed, 1 skipped'
+	stand_in build/tests/unit/test_one 'echo 1..2; echo ok 1 - a; echo "not ok 2 - SKIP"'
+	red unit SKIP
+}
