@@ -377,7 +377,7 @@ static bool root_mount_one(const char *spec, struct text *why)
 		ret = !drive_mount(from.s, path, spec[0] == 'w', NULL, why);
 	(void)chdir("/");
 	if (ret < 0) {
-		text_add(why, spec[0] == 'm' ? "tmpfs " : "drive ", from.s, NULL);
+		text_add(why, spec[0] == 'm' ? "tmpfs " : spec[0] == 'b' ? "volume" : "drive ", from.s, NULL);
 		if (ret == -EROFS)
 			text_add(why, ": the file system there is read-only, and has no place for it", NULL);
 		else

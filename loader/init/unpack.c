@@ -191,10 +191,12 @@ static bool make(const struct tar_header *h, uint64_t size)
 	       (h->kind == '2' || chmod(u.path, NUMBER(h->mode) & 07777) == 0) && set_times(u.path, mtime);
 }
 
-/* A name in a record of its own. */
+/* A name in a record of its own, perhaps without a NUL; to has PATH_BYTES, and ends with one. */
 static bool take_long(char *to, uint64_t size)
 {
-	return size > PATH_BYTES ? refuse(ENAMETOOLONG) : take(to, size) && skip(size);
+	if (size > PATH_BYTES)
+		return refuse(ENAMETOOLONG);
+	return take(to, size) && (to[PATH_BYTES - 1] == '\0' || refuse(ENAMETOOLONG)) && skip(size);
 }
 
 static bool take_all(void)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -226,12 +227,49 @@ static void test_bad_ones(void **state)
 	}
 }
 
+static void put_header(int fd, const char *name, char kind, const char *size)
+{
+	struct tar_header h = { .kind = kind };
+
+	strcpy(h.name, name);
+	strcpy(h.size, size);
+	memcpy(h.magic, "ustar ", 6);
+	assert_int_equal(write(fd, &h, sizeof(h)), sizeof(h));
+}
+
+/* Names of files and links that fill all of their room, without a NUL. */
+static void test_names_without_end(void **state)
+{
+	static char name[4096];
+	char why[512];
+	int fd = memfd_create("archive", 0);
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	sh("mkdir in");
+	for (unsigned i = 0; i < 2; i++) {
+		put_header(fd, "long", "KL"[i], "00000010000");
+		assert_int_equal(write(fd, name, sizeof(name)), sizeof(name));
+	}
+	put_header(fd, "x", '0', "00000000000");
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(unpack(fd, "in", false, why), 1);
+	assert_non_null(strstr(why, strerror(ENAMETOOLONG)));
+	close(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_tree), T(test_merge), T(test_file), T(test_owner), T(test_other_programs), T(test_bad_ones),
+		T(test_tree),
+		T(test_merge),
+		T(test_file),
+		T(test_owner),
+		T(test_other_programs),
+		T(test_bad_ones),
+		T(test_names_without_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
