@@ -147,6 +147,10 @@ static int refuse_one_dash(const struct cli_usage *u, const char *given, struct 
 
 static int apply(const struct cli_usage *u, const struct cli_option *o, void *target, const char *value, struct err *e)
 {
+	if (o->flag) {
+		*(bool *)((char *)target + o->flag - 1) = true;
+		return 0;
+	}
 	if (!o->value_name || (o->fixed && !value))
 		value = o->fixed;
 	if ((o->set ? o->set(target, value, e) : u->set_key(target, o->key, value, e)) == 0)
@@ -201,7 +205,7 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 		o = find_option(u->options, val);
 		if (val >= LONG_BASE && strcspn(argv[at] + 2, "=") != strlen(o->long_name))
 			return unknown_option(u, argv[at], e);
-		if (!o->set && !o->key)
+		if (!o->set && !o->key && !o->flag)
 			return 1;
 		if (o->first == first && apply(u, o, target, optarg, e) < 0)
 			return e->code;

@@ -6,6 +6,7 @@
 #define MF_CLI_CLI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 struct config;
@@ -41,9 +42,10 @@ struct cli_option {
 	const char *value_name;
 	const char *help;
 	/*
-	 * What it sets: a key, by the usage's set_key, or by its own function. With
-	 * neither, it prints the help.
+	 * What it sets: a bool of target, to true; a key, by the usage's set_key; or what its
+	 * own function sets. With none of them, it prints the help.
 	 */
+	size_t flag; /* the bool: CLI_FLAG(its type, member); 0: none */
 	const char *key;
 	cli_setter *set;
 	const char *fixed;
@@ -56,6 +58,8 @@ struct cli_option {
 	const char *words;
 	bool repeatable; /* for cli_parse_strict */
 };
+
+#define CLI_FLAG(type, member) (offsetof(type, member) + 1)
 
 #define CLI_FILES ":files" /* in place of words: files, */
 #define CLI_SPEC ":spec"   /* and what the key's SPEC may begin with */

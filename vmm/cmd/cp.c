@@ -81,18 +81,10 @@ static int cp_set_wait(void *target, const char *text, struct err *e)
 	return session_set_time(&((struct cp *)target)->session.wait_ms, text, e);
 }
 
-static int cp_set_owner(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct cp *)target)->owner = true;
-	return 0;
-}
-
 static const struct cli_option cp_options[] = {
 	{ .help = "Copying" },
 	{ 'a', "archive", NULL, "in the guest, files keep their owners (numbers);\ndefault: they are root's",
-	  .set = cp_set_owner },
+	  .flag = CLI_FLAG(struct cp, owner) },
 	{ 0, "max", "SIZE", "how much may come from the guest; default: 8G", .set = cp_set_max },
 	{ 0, "wait", "TIME", "wait until the guest takes commands, if it does not\nyet; default: for 30s",
 	  .set = cp_set_wait, .fixed = "30s" },

@@ -15,16 +15,13 @@
 #include "vmm/cmd/vms.h"
 #include "vmm/records/record.h"
 
-static int inspect_set_json(void *target, const char *text, struct err *e)
-{
-	(void)target; /* it is the default */
-	(void)text;
-	(void)e;
-	return 0;
-}
+struct inspect_options {
+	struct vms vms;
+	bool json; /* which it is without the option, too */
+};
 
 static const struct cli_option inspect_options[] = {
-	{ 0, "json", NULL, "print JSON, as without this option", .set = inspect_set_json, .fixed = "" },
+	{ 0, "json", NULL, "print JSON, as without this option", .flag = CLI_FLAG(struct inspect_options, json) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
@@ -89,16 +86,17 @@ static int inspect_one(const char *target, struct err *e)
 
 int inspect_command(int argc, char **argv)
 {
-	static struct vms v;
+	static struct inspect_options o;
+	const struct vms *v = &o.vms;
 	int status = STATUS_OK;
 	struct err e;
 
-	if (vms_parse(&inspect_usage, &v, argc, argv, &status) < 0)
+	if (vms_parse(&inspect_usage, &o, argc, argv, &status) < 0)
 		return status;
-	for (unsigned i = 0; i < v.num; i++) {
-		if (inspect_one(v.name[i], &e) == 0)
+	for (unsigned i = 0; i < v->num; i++) {
+		if (inspect_one(v->name[i], &e) == 0)
 			continue;
-		err_wrap(&e, "inspect '%s'", v.name[i]);
+		err_wrap(&e, "inspect '%s'", v->name[i]);
 		status = report_err(&e);
 	}
 	return status;

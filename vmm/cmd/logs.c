@@ -31,14 +31,6 @@ struct logs_options {
 	uint64_t lines; /* of the end */
 };
 
-static int logs_set_follow(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct logs_options *)target)->follow = true;
-	return 0;
-}
-
 static int logs_set_lines(void *target, const char *text, struct err *e)
 {
 	struct logs_options *o = target;
@@ -48,7 +40,7 @@ static int logs_set_lines(void *target, const char *text, struct err *e)
 }
 
 static const struct cli_option logs_options[] = {
-	{ 'f', "follow", NULL, "continue until the VM ends", .set = logs_set_follow, .fixed = "" },
+	{ 'f', "follow", NULL, "continue until the VM ends", .flag = CLI_FLAG(struct logs_options, follow) },
 	{ 'n', "tail", "N", "the last N lines only", .set = logs_set_lines },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },

@@ -23,34 +23,12 @@ struct ps_options {
 	bool all, quiet, json;
 };
 
-static int ps_set_all(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct ps_options *)target)->all = true;
-	return 0;
-}
-
-static int ps_set_quiet(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct ps_options *)target)->quiet = true;
-	return 0;
-}
-
-static int ps_set_json(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct ps_options *)target)->json = true;
-	return 0;
-}
-
 static const struct cli_option ps_options[] = {
-	{ 'a', "all", NULL, "also those that have ended, for 24 hours, 100 at most", .set = ps_set_all, .fixed = "" },
-	{ 'q', "quiet", NULL, "the names alone", .set = ps_set_quiet, .fixed = "" },
-	{ 0, "json", NULL, "an array of objects; mayfly(1) has their members", .set = ps_set_json, .fixed = "" },
+	{ 'a', "all", NULL, "also those that have ended, for 24 hours, 100 at most",
+	  .flag = CLI_FLAG(struct ps_options, all) },
+	{ 'q', "quiet", NULL, "the names alone", .flag = CLI_FLAG(struct ps_options, quiet) },
+	{ 0, "json", NULL, "an array of objects; mayfly(1) has their members",
+	  .flag = CLI_FLAG(struct ps_options, json) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };

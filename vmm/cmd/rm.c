@@ -15,16 +15,8 @@ struct rm_options {
 	bool force;
 };
 
-static int rm_set_force(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct rm_options *)target)->force = true;
-	return 0;
-}
-
 static const struct cli_option rm_options[] = {
-	{ 'f', "force", NULL, "kill a VM that runs", .set = rm_set_force, .fixed = "true" },
+	{ 'f', "force", NULL, "kill a VM that runs", .flag = CLI_FLAG(struct rm_options, force) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };

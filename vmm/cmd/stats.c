@@ -52,27 +52,11 @@ struct stats {
 	uint64_t count[STATS_KINDS][NUM_COUNTS];
 };
 
-static int stats_set_json(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct stats_options *)target)->json = true;
-	return 0;
-}
-
-static int stats_set_no_stream(void *target, const char *text, struct err *e)
-{
-	(void)text;
-	(void)e;
-	((struct stats_options *)target)->no_stream = true;
-	return 0;
-}
-
 static const struct cli_option stats_options[] = {
-	{ 0, "json", NULL, "an array of objects, once; mayfly(1) has their members", .set = stats_set_json,
-	  .fixed = "" },
-	{ 0, "no-stream", NULL, "once; default: each second, if stdout is a terminal", .set = stats_set_no_stream,
-	  .fixed = "" },
+	{ 0, "json", NULL, "an array of objects, once; mayfly(1) has their members",
+	  .flag = CLI_FLAG(struct stats_options, json) },
+	{ 0, "no-stream", NULL, "once; default: each second, if stdout is a terminal",
+	  .flag = CLI_FLAG(struct stats_options, no_stream) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
