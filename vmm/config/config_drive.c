@@ -219,7 +219,6 @@ static int read_drives(void *object, const struct config_field *f, json_t *list,
 static bool print_drives(const void *object, const struct config_field *f, json_t *to)
 {
 	const struct config *c = object;
-
 	unsigned num = c->num_drives;
 
 	/* disk implies the last one. */

@@ -162,7 +162,7 @@ extern const struct config_type config_type_drives, config_type_overlay, config_
 extern const struct config_type config_type_rootfs, config_type_volume, config_type_artifacts;
 extern const struct config_type config_type_tmpfs;
 extern const struct config_type config_type_nets, config_type_tap, config_type_fd, config_type_user_net,
-	config_type_mac, config_type_tcp, config_type_udp, config_type_host_ports;
+	config_type_mac, config_type_tcp, config_type_udp;
 extern const struct config_type config_type_vsock;
 extern const struct config_type config_type_jail, config_type_ids, config_type_memory_max, config_type_pids_max,
 	config_type_io_max;
@@ -172,6 +172,7 @@ typedef int config_check_text(const char *text, const struct config_field *f, st
 config_check_text config_check_not_empty, config_check_id, config_check_name, config_check_serial, config_check_mount,
 	config_check_ip, config_check_ip6, config_check_ipv4, config_check_ipv6, config_check_address,
 	config_check_domain, config_check_add_host, config_check_allow, config_check_deny, config_check_publish,
-	config_check_vsock_path, config_check_cpu_max, config_check_workdir, config_check_user, config_check_control;
+	config_check_host_port, config_check_vsock_path, config_check_cpu_max, config_check_workdir, config_check_user,
+	config_check_control;
 
 #endif

@@ -137,7 +137,7 @@ const struct config_field config_net_fields[] = {
 	{ "tcp", &config_type_tcp, .spec = "tcp",
 	  .help = "forwarded ports of a user interface, each [ADDRESS:]HOST_PORT:GUEST_PORT, on all addresses by default" },
 	{ "udp", &config_type_udp, .spec = "udp", .help = "the same for UDP" },
-	{ "host", &config_type_host_ports, NET(host), .spec = "host",
+	{ "host", &config_type_texts, NET(host), .check = config_check_host_port, .spec = "host",
 	  .help = "ports of the host's 127.0.0.1 that the guest of a user interface reaches at its gateway, each PORT or PORT/udp" },
 	{ "mac", &config_type_mac, NET(mac), .spec = "mac",
 	  .help = "the guest's address; default: derived from the id and the tap's name" },

@@ -164,7 +164,7 @@ static int check_own(const char *ip, struct err *e)
 int config_complete_user_net(struct config_net *n, const struct config *c, struct err *e)
 {
 	bool ipv6 = n->ip6 || host_net_has_ipv6(HOST_NET_ROUTES6);
-	int r;
+	int r = 0;
 
 	if (check_own(n->ip, e) < 0 || check_own(n->ip6, e) < 0)
 		return e->code;
@@ -172,8 +172,6 @@ int config_complete_user_net(struct config_net *n, const struct config *c, struc
 		n->mtu = MTU_USER;
 	if (!n->ip)
 		r = set_default(&n->ip, host_net_is_own("10.0.2.15") ? CONFIG_USER_IP_OTHER : CONFIG_USER_IP, e);
-	else
-		r = 0;
 	if (!r)
 		r = set_default(&n->gateway, CONFIG_USER_GATEWAY, e);
 	if (!r && ipv6)

@@ -165,7 +165,7 @@ static bool print_udp(const void *object, const struct config_field *f, json_t *
 const struct config_type config_type_tcp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_tcp, .print = print_tcp };
 const struct config_type config_type_udp = { .json = ARRAY, .value = CONFIG_MANY, .set = add_udp, .print = print_udp };
 
-static bool is_address(int family, const char *text)
+bool config_is_address(int family, const char *text)
 {
 	struct in6_addr addr;
 
@@ -182,7 +182,8 @@ static int check_prefix(int family, unsigned max, const char *example, const cha
 		return err_sys(e, "copy it");
 	if (slash)
 		*slash = '\0';
-	if (!slash || !is_address(family, address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 || prefix > max)
+	if (!slash || !config_is_address(family, address) || parse_u64(slash + 1, &prefix) < 0 || prefix < 1 ||
+	    prefix > max)
 		return err_set(e, -EINVAL, "must be an IPv%d address with its prefix, such as %s",
 			       family == AF_INET ? 4 : 6, example);
 	return 0;
@@ -203,19 +204,19 @@ int config_check_ip6(const char *text, const struct config_field *f, struct err 
 int config_check_ipv4(const char *text, const struct config_field *f, struct err *e)
 {
 	(void)f; /* none is longer */
-	return is_address(AF_INET, text) ? 0 : err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
+	return config_is_address(AF_INET, text) ? 0 : err_set(e, -EINVAL, "must be an IPv4 address, such as 10.0.0.1");
 }
 
 int config_check_ipv6(const char *text, const struct config_field *f, struct err *e)
 {
 	(void)f; /* none is longer */
-	return is_address(AF_INET6, text) ? 0 : err_set(e, -EINVAL, "must be an IPv6 address, such as fd00::1");
+	return config_is_address(AF_INET6, text) ? 0 : err_set(e, -EINVAL, "must be an IPv6 address, such as fd00::1");
 }
 
 int config_check_address(const char *text, const struct config_field *f, struct err *e)
 {
 	(void)f; /* none is longer */
-	return is_address(AF_INET, text) || is_address(AF_INET6, text) ?
+	return config_is_address(AF_INET, text) || config_is_address(AF_INET6, text) ?
 		       0 :
 		       err_set(e, -EINVAL, "must be an IPv4 or IPv6 address, such as 10.0.0.1 or fd00::1");
 }

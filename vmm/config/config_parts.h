@@ -23,6 +23,13 @@ void config_drive_done(struct config_drive *d);
  */
 bool config_is_directory(const char *path);
 
+/* Whether text is an address of AF_INET or AF_INET6. */
+bool config_is_address(int family, const char *text);
+
+/* Parses a port, 1 to 65535; or PORT or FIRST-LAST, which it cuts. Return false, if it is none. */
+bool config_parse_port(const char *text, unsigned *ret);
+bool config_cut_ports(char *text, unsigned *ret_first, unsigned *ret_last);
+
 /* The checks between parts, and the values that follow from others. */
 int config_complete_root(struct config *c, struct err *e);
 int config_complete_drives(struct config *c, struct err *e);

@@ -19,10 +19,11 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_field.h"
+#include "vmm/config/config_parts.h"
 
 #define LOOPBACK "127.0.0.1"
 
-static bool parse_port(const char *text, unsigned *ret)
+bool config_parse_port(const char *text, unsigned *ret)
 {
 	uint64_t port;
 
@@ -32,25 +33,24 @@ static bool parse_port(const char *text, unsigned *ret)
 	return true;
 }
 
-/* PORT or FIRST-LAST, which it cuts. */
-static bool parse_range(char *text, unsigned *ret_first, unsigned *ret_num)
+bool config_cut_ports(char *text, unsigned *ret_first, unsigned *ret_last)
 {
 	char *dash = strchr(text, '-');
-	unsigned last;
 
 	if (dash)
 		*dash++ = '\0';
-	if (!parse_port(text, ret_first) || !parse_port(dash ? dash : text, &last) || last < *ret_first)
+	return config_parse_port(text, ret_first) && config_parse_port(dash ? dash : text, ret_last) &&
+	       *ret_first <= *ret_last;
+}
+
+static bool cut_range(char *text, unsigned *ret_first, unsigned *ret_num)
+{
+	unsigned last;
+
+	if (!config_cut_ports(text, ret_first, &last))
 		return false;
 	*ret_num = last - *ret_first + 1;
 	return true;
-}
-
-static bool is_address(int family, const char *text)
-{
-	struct in6_addr addr;
-
-	return inet_pton(family, text, &addr) == 1;
 }
 
 /*
@@ -68,7 +68,7 @@ static bool cut_address(char *text, const char **ret_address, char **ret_ports)
 		*end = '\0';
 		*ret_address = text;
 		*ret_ports = end + 1;
-		return is_address(AF_INET, text) || is_address(AF_INET6, text);
+		return config_is_address(AF_INET, text) || config_is_address(AF_INET6, text);
 	}
 	if (*text == '[') {
 		end = strstr(text, "]:");
@@ -77,7 +77,7 @@ static bool cut_address(char *text, const char **ret_address, char **ret_ports)
 		*end = '\0';
 		*ret_address = text + 1;
 		*ret_ports = end + 2;
-		return is_address(AF_INET6, text + 1);
+		return config_is_address(AF_INET6, text + 1);
 	}
 	end = strchr(text, ':');
 	if (!end || !strchr(end + 1, ':'))
@@ -85,7 +85,7 @@ static bool cut_address(char *text, const char **ret_address, char **ret_ports)
 	*end = '\0';
 	*ret_address = text;
 	*ret_ports = end + 1;
-	return is_address(AF_INET, text);
+	return config_is_address(AF_INET, text);
 }
 
 /* HOST_PORT[:GUEST_PORT]. free_port: without a port of the host, or with 0, any is meant. */
@@ -98,12 +98,12 @@ static bool parse_ports(struct config_forward *f, char *ports, bool free_port)
 		*guest++ = '\0';
 	if (free_port && guest && (!*ports || !strcmp(ports, "0"))) {
 		f->num = 1;
-		return parse_port(guest, &f->guest);
+		return config_parse_port(guest, &f->guest);
 	}
-	if (!parse_range(ports, &f->host, &f->num))
+	if (!cut_range(ports, &f->host, &f->num))
 		return false;
 	if (guest)
-		return parse_range(guest, &f->guest, &num) && num == f->num;
+		return cut_range(guest, &f->guest, &num) && num == f->num;
 	f->guest = f->host;
 	return true;
 }
@@ -122,7 +122,7 @@ static bool parse_forward(struct config_forward *f, char *pieces, bool publish)
 		snprintf(f->address, sizeof(f->address), LOOPBACK);
 	if (publish && !address && !strchr(ports, ':')) {
 		f->num = 1;
-		return parse_port(ports, &f->guest);
+		return config_parse_port(ports, &f->guest);
 	}
 	return parse_ports(f, ports, publish);
 }

@@ -148,9 +148,11 @@ void config_free_texts(void *object, const struct config_field *f)
 	config_texts_done(config_at(object, f));
 }
 
-const struct config_type config_type_texts = {
-	.json = 1U << JSON_ARRAY, .set = add_text, .print = config_print_texts, .done = config_free_texts
-};
+const struct config_type config_type_texts = { .json = 1U << JSON_ARRAY,
+					       .value = CONFIG_MANY,
+					       .set = add_text,
+					       .print = config_print_texts,
+					       .done = config_free_texts };
 
 /* Booleans. */
 

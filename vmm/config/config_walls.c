@@ -71,29 +71,20 @@ static bool parse_net(struct net_rule *r, char *text)
 	return host_net_parse(&r->net, text) && parse_prefix(r, prefix, strchr(text, ':') ? 0 : IPV4_BITS);
 }
 
-static bool parse_port(const char *text, uint16_t *ret)
+static bool cut_ports(struct net_rule *r, char *text)
 {
-	uint64_t port;
+	unsigned first, last;
 
-	if (parse_u64(text, &port) < 0 || port < 1 || port > UINT16_MAX)
+	if (!config_cut_ports(text, &first, &last))
 		return false;
-	*ret = (uint16_t)port;
+	r->first = (uint16_t)first;
+	r->last = (uint16_t)last;
+	r->protocols = PORTS_OF_IP;
 	return true;
 }
 
-/* PORT or FIRST-LAST, which it cuts. */
-static bool parse_ports(struct net_rule *r, char *text)
-{
-	char *last = strchr(text, '-');
-
-	if (last)
-		*last++ = '\0';
-	r->protocols = PORTS_OF_IP;
-	return parse_port(text, &r->first) && parse_port(last ? last : text, &r->last) && r->first <= r->last;
-}
-
 /* Cuts off the ports, and the brackets of an IPv6 address. False: these are wrong. */
-static bool cut_ports(char **net, char **ret_ports)
+static bool split_ports(char **net, char **ret_ports)
 {
 	char *text = *net, *end = strchr(text, ']'), *colon = strchr(text, ':'), *ports = NULL;
 
@@ -128,7 +119,7 @@ static int parse_rule(struct net_rule ret[CONFIG_RULE_NETS_MAX], char *text, boo
 	struct net_rule r = { .allow = allow, .last = UINT16_MAX, .protocols = NET_RULE_ALL };
 	char *ports;
 
-	if (!cut_ports(&text, &ports) || (ports && !parse_ports(&r, ports)))
+	if (!split_ports(&text, &ports) || (ports && !cut_ports(&r, ports)))
 		return -EINVAL;
 	if (!strcmp(text, "private")) {
 		for (unsigned i = 0; i < CONFIG_RULE_NETS_MAX; i++) {
@@ -192,6 +183,7 @@ static int parse_host_port(struct net_rule *ret, const char *text, struct err *e
 	struct net_rule r = { .allow = true, .prefix = 128, .protocols = NET_RULE_TCP };
 	MF_FREE char *copy = strdup(text);
 	char *protocol = copy ? strchr(copy, '/') : NULL;
+	unsigned port;
 
 	if (!copy)
 		return err_sys(e, "copy it");
@@ -199,30 +191,20 @@ static int parse_host_port(struct net_rule *ret, const char *text, struct err *e
 		*protocol++ = '\0';
 		r.protocols = !strcmp(protocol, "tcp") ? NET_RULE_TCP : !strcmp(protocol, "udp") ? NET_RULE_UDP : 0;
 	}
-	if (!r.protocols || !parse_port(copy, &r.first))
+	if (!r.protocols || !config_parse_port(copy, &port))
 		return err_set(e, -EINVAL, "must be a port of the host, 1 to 65535, or PORT/udp");
-	r.last = r.first;
+	r.first = r.last = (uint16_t)port;
 	*ret = r;
 	return 0;
 }
 
-static int add_host_port(void *object, const struct config_field *f, const char *text, struct err *e)
+int config_check_host_port(const char *text, const struct config_field *f, struct err *e)
 {
-	struct config_list *l = config_at(object, f);
 	struct net_rule r;
 
-	if (parse_host_port(&r, text, e) < 0)
-		return e->code;
-	if (l->num == CONFIG_TEXTS_MAX)
-		return err_set(e, -EINVAL, "there can be at most %d", CONFIG_TEXTS_MAX);
-	return config_texts_add(l, text, e);
+	(void)f; /* none is longer */
+	return parse_host_port(&r, text, e);
 }
-
-const struct config_type config_type_host_ports = { .json = 1U << JSON_ARRAY,
-						    .value = CONFIG_MANY,
-						    .set = add_host_port,
-						    .print = config_print_texts,
-						    .done = config_free_texts };
 
 /* Collecting. */
 
