@@ -10,10 +10,8 @@
 #ifndef MF_VIRTIO_DEVICE_H
 #define MF_VIRTIO_DEVICE_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "virtio/virtq.h"

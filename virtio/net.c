@@ -116,10 +116,13 @@ static void net_reset(struct virtio_dev *dev)
 	throttle_cancel(&n->throttle[NET_RX]);
 	throttle_cancel(&n->throttle[NET_TX]);
 	n->backend->ops->stop(n->backend);
-	for (unsigned i = NET_RX; i <= NET_TX; i++)
+	for (unsigned i = NET_RX; i <= NET_TX; i++) {
+		const struct dev_counts *c = &dev->counts[i == NET_RX ? DEV_TO_GUEST : DEV_FROM_GUEST];
+
 		log_debug("net '%s': %s %llu frames, %llu bytes, %llu dropped", dev->id,
-			  i == NET_RX ? "received" : "sent", (unsigned long long)n->stats[i].frames,
-			  (unsigned long long)n->stats[i].bytes, (unsigned long long)n->stats[i].dropped);
+			  i == NET_RX ? "received" : "sent", (unsigned long long)atomic_load(&c->requests),
+			  (unsigned long long)atomic_load(&c->bytes), (unsigned long long)n->dropped[i]);
+	}
 }
 
 static void net_config_read(struct virtio_dev *dev, uint32_t offset, void *buf, uint32_t len)

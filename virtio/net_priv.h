@@ -13,12 +13,6 @@
 
 #define BIT(feature) (1ULL << (feature))
 
-/* For the log. */
-struct net_stats {
-	uint64_t frames, bytes; /* that the guest has received, or sent; without headers */
-	uint64_t dropped;
-};
-
 struct rx_buf {
 	uint16_t head;
 	uint16_t iovs;
@@ -32,8 +26,8 @@ struct net {
 	uint16_t mtu;
 	bool link_up; /* atomic: vCPUs read it */
 	bool active, warned;
-	struct task again; /* after a full ring, a queue too long for one turn, or net_sent */
-	struct net_stats stats[2];
+	struct task again;   /* after a full ring, a queue too long for one turn, or net_sent */
+	uint64_t dropped[2]; /* frames, by enum net_queue; for the log. dev.counts has the others, without headers */
 	struct throttle throttle[2]; /* by enum net_queue */
 	struct virtq_chain chain;    /* popped last */
 
@@ -62,8 +56,6 @@ static inline bool net_link_is_up(const struct net *n)
 
 static inline void net_count(struct net *n, enum net_queue queue, uint32_t len)
 {
-	n->stats[queue].frames++;
-	n->stats[queue].bytes += len;
 	dev_count(&n->dev, queue == NET_RX ? DEV_TO_GUEST : DEV_FROM_GUEST, 1, len);
 }
 

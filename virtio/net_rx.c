@@ -143,7 +143,7 @@ void net_received(struct net_backend *b, int res)
 		net_warn(n, "receive", res);
 		throttle_pause(&n->throttle[NET_RX], RX_PAUSE_NS);
 	} else if ((uint32_t)res > n->rx_room || (uint32_t)res < NET_HEADER_LEN) {
-		n->stats[NET_RX].dropped++;
+		n->dropped[NET_RX]++;
 	} else if (!n->dev.vq[NET_RX].broken) {
 		net_rx_deliver(n, (uint32_t)res);
 	}

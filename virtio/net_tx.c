@@ -29,7 +29,7 @@ static enum net_next net_tx_begin(struct net *n)
 	struct net_tx *tx = n->free[n->num_free - 1];
 
 	if (!net_link_is_up(n) || !net_check_tx(&tx->header, c, n->dev.features)) {
-		n->stats[NET_TX].dropped++;
+		n->dropped[NET_TX]++;
 		net_tx_return(n, c->head);
 		return NEXT_MORE;
 	}
@@ -41,7 +41,7 @@ static enum net_next net_tx_begin(struct net *n)
 		return NEXT_STOP;
 	}
 	if (n->backend->ops->admit && !n->backend->ops->admit(n->backend, tx)) {
-		n->stats[NET_TX].dropped++;
+		n->dropped[NET_TX]++;
 		net_tx_return(n, c->head);
 		return NEXT_MORE;
 	}
@@ -92,7 +92,7 @@ void net_sent(struct net_backend *b, struct net_tx *tx, int res)
 		return; /* net_activate makes all slots free */
 	n->free[n->num_free++] = tx;
 	if (res < 0)
-		n->stats[NET_TX].dropped++;
+		n->dropped[NET_TX]++;
 	else
 		net_count(n, NET_TX, tx->len);
 	if (res == NET_LOST)

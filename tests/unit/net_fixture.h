@@ -230,9 +230,15 @@ static inline void arrive(struct fix *f, uint32_t len, uint8_t fill)
 	net_received(&k->b, (int)MF_MIN(HDR + len, k->room + 1));
 }
 
-static inline struct net_stats stats(struct fix *f, enum net_queue queue)
+struct fix_stats {
+	uint64_t frames, bytes, dropped;
+};
+
+static inline struct fix_stats stats(struct fix *f, enum net_queue queue)
 {
-	return MF_CONTAINER_OF(f->dev, struct net, dev)->stats[queue];
+	const struct dev_counts *c = &f->dev->counts[queue == NET_RX ? DEV_TO_GUEST : DEV_FROM_GUEST];
+
+	return (struct fix_stats){ c->requests, c->bytes, MF_CONTAINER_OF(f->dev, struct net, dev)->dropped[queue] };
 }
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
