@@ -123,6 +123,17 @@ static void free_excluded(struct excluded *x)
 		free(x->text[i]);
 }
 
+/* The programs and their output are still missing. */
+static struct image_make make_of(const struct pack *p, const char *source, uint64_t files, uint64_t bytes)
+{
+	return (struct image_make){ .cache = p->cache,
+				    .shown = p->drive->path,
+				    .source = source,
+				    .files = files,
+				    .bytes = bytes,
+				    .stdin_fd = -1 };
+}
+
 static int make_erofs(const struct pack *p, const struct tree *t, struct image_make *m, const char *name, struct err *e)
 {
 	const char *argv[ARGS_MAX] = { "mkfs.erofs", "--quiet", NULL, p->source };
@@ -173,7 +184,6 @@ static int make_squashfs(const struct pack *p, const struct tree *t, struct imag
 	int r = exclude(&x, t, true, feeder, &args, e);
 
 	snprintf(mode, sizeof(mode), "%o", stat(p->source, &st) == 0 ? st.st_mode & 07777 : 0755);
-
 	if (p->all_root)
 		feeder[args++] = "--owner=0", feeder[args++] = "--group=0";
 	feeder[args] = ".";
@@ -254,12 +264,7 @@ static int try_directory(const struct pack *p, struct tree *t, struct attempt *l
 	}
 	way = choose_way(p, t);
 	image_key_name(t->key, way->kind, name);
-	m = (struct image_make){ .cache = p->cache,
-				 .shown = p->drive->path,
-				 .source = p->source,
-				 .files = t->files,
-				 .bytes = t->bytes - MF_MIN(t->holes, t->bytes),
-				 .stdin_fd = -1 };
+	m = make_of(p, p->source, t->files, t->bytes - MF_MIN(t->holes, t->bytes));
 	fd = image_cache_take(p->cache, name, flags, e);
 	if (fd == -ENOENT) {
 		if (way->make(p, t, &m, name, e) < 0) {
@@ -330,20 +335,17 @@ static int pack_tar(const struct pack *p, struct err *e)
 	const char *argv[ARGS_MAX] = { SQFSTAR, "-root-mode", "755" };
 	const char *feeder[] = { NULL, "-dc", NULL };
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	struct image_make m = { .cache = p->cache,
-				.shown = p->drive->path,
-				.source = p->source,
-				.files = 1,
-				.argv = argv,
-				.package = "squashfs-tools",
-				.stdin_fd = tar };
 	unsigned args = SQFSTAR_ARGS + 2;
+	struct image_make m;
 	struct image_key key;
 	struct stat st;
 
 	if (tar < 0 || fstat(tar, &st) < 0)
 		return err_sys(e, "open it");
-	m.bytes = (uint64_t)st.st_size;
+	m = make_of(p, p->source, 1, (uint64_t)st.st_size);
+	m.argv = argv;
+	m.package = "squashfs-tools";
+	m.stdin_fd = tar;
 	feeder[0] = image_kind_decompressor(tar, &m.feeder_package);
 	if (feeder[0])
 		m.feeder = feeder;
@@ -361,22 +363,18 @@ static int pack_file(const struct pack *p, struct err *e)
 	const char *feeder[] = {
 		TAR, "--absolute-names", "--transform=s,.*," INIT_FILE_NAME ",", "--", p->source, NULL
 	};
-	struct image_make m = { .cache = p->cache,
-				.shown = p->drive->path,
-				.source = p->source,
-				.files = 1,
-				.argv = argv,
-				.package = "squashfs-tools",
-				.feeder = feeder,
-				.feeder_package = "tar",
-				.stdin_fd = -1 };
 	unsigned args = SQFSTAR_ARGS;
+	struct image_make m;
 	struct image_key key;
 	struct stat st;
 
 	if (stat(p->source, &st) < 0)
 		return err_sys(e, "find it");
-	m.bytes = (uint64_t)st.st_blocks * 512;
+	m = make_of(p, p->source, 1, (uint64_t)st.st_blocks * 512);
+	m.argv = argv;
+	m.package = "squashfs-tools";
+	m.feeder = feeder;
+	m.feeder_package = "tar";
 	if (p->all_root)
 		argv[args++] = "-all-root";
 	m.out = &argv[args];
@@ -392,19 +390,16 @@ static int pack_empty(const struct pack *p, struct err *e)
 {
 	char size[32], shown[PARSE_SIZE_TEXT_MAX], source[64];
 	const char *argv[] = { MKE2FS, NULL, size, NULL };
-	struct image_make m = { .cache = p->cache,
-				.shown = p->drive->path,
-				.source = source,
-				.argv = argv,
-				.out = &argv[MKE2FS_ARGS],
-				.package = "e2fsprogs",
-				.stdin_fd = -1 };
+	struct image_make m = make_of(p, source, 0, 0);
 	struct image_key key;
 
 	snprintf(size, sizeof(size), "%lluk", (unsigned long long)(p->drive->empty / KIB));
 	parse_format_size(p->drive->empty, shown);
 	snprintf(source, sizeof(source), "an empty ext4 of %s", shown);
 	image_key_begin(&key, source, "");
+	m.argv = argv;
+	m.out = &argv[MKE2FS_ARGS];
+	m.package = "e2fsprogs";
 	return take_or_make(p, &key, ".ext4", &m, e);
 }
 
