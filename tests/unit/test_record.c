@@ -56,7 +56,6 @@ static void end(struct record_writer *w)
 {
 	close(w->fd);
 	close(w->dir);
-	free(w->path);
 }
 
 static void put_file(const char *name, const char *text, size_t len)

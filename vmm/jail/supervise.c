@@ -196,13 +196,14 @@ static int confine_outer(const struct outer *o, struct err *e)
 	MF_FREE char *vsock = c->vsock.path ? strdup(c->vsock.path) : NULL;
 	MF_FREE char *control = o->names.control.bound ? strdup(c->control) : NULL;
 	MF_FREE char *group = g->parent ? strdup(g->parent) : NULL;
+	MF_FREE char *records = record_directory(o->parent->record);
 	MF_FREE char *result = result_dir_fd() >= 0 ? strdup(c->result_file) : NULL;
 	const struct landlock_dir dirs[] = {
 		{ directory_of(vsock), LANDLOCK_REMOVE_SOCKETS },
 		{ directory_of(control), LANDLOCK_REMOVE_SOCKETS },
 		{ g->parent, LANDLOCK_REMOVE_DIRS },
 		{ directory_of(group), LANDLOCK_REMOVE_DIRS },
-		{ o->parent->record->path, LANDLOCK_REMOVE_FILES },
+		{ records, LANDLOCK_REMOVE_FILES },
 		{ directory_of(result), LANDLOCK_RENAME_FILES },
 	};
 	struct confine_own own = CONFINE_OWN_NONE;

@@ -143,7 +143,6 @@ struct record_writer {
 	char name[RECORD_NAME_MAX + 1];
 	char id[9];
 	int dir;      /* owned, or -1 */
-	char *path;   /* of that directory, owned */
 	int fd;	      /* holds the lock; owned, or -1: there is no record */
 	int ready_fd; /* gets a byte when the guest runs (detach.h); owned, or -1 */
 	bool remove;  /* at the end */
@@ -162,6 +161,9 @@ struct record_writer {
  */
 #define RECORD_CLEAN_MS 1000
 int record_begin(struct record_writer *w, const struct config *c, struct err *e);
+
+/* The path of the record's directory, which the caller frees; NULL: there is no record, or no memory. */
+char *record_directory(const struct record_writer *w);
 
 /*
  * Opens the directory of logs, which is made if it is missing, and the path of this VM's log, which

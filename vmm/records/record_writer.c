@@ -186,15 +186,15 @@ static void clean_now_and_then(int dir)
 	(void)futimens(dir, times); /* it is cleaned again then */
 }
 
-static int find_path(char **ret, struct err *e)
+char *record_directory(const struct record_writer *w)
 {
 	MF_FREE char *run = NULL;
+	struct err e;
+	char *path;
 
-	if (config_run_dir(&run, e) < 0)
-		return e->code;
-	if (asprintf(ret, "%s/" RECORDS_DIR, run) < 0)
-		return err_set(e, -ENOMEM, "out of memory");
-	return 0;
+	if (w->fd < 0 || config_run_dir(&run, &e) < 0 || asprintf(&path, "%s/" RECORDS_DIR, run) < 0)
+		return NULL;
+	return path;
 }
 
 int record_begin(struct record_writer *w, const struct config *c, struct err *e)
@@ -222,8 +222,6 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	if (r == 0)
 		r = take_name(&new, aside, e);
 	(void)unlinkat(new.dir, aside, 0); /* records_clean removes what is left */
-	if (r == 0)
-		r = find_path(&new.path, e);
 	if (r < 0) {
 		close(new.dir);
 		if (new.fd >= 0)
