@@ -171,6 +171,12 @@ wait_end() {
 	stderr=$(< "$BATS_TEST_TMPDIR/err")
 }
 
+# need_passt: skips without a real passt, and without root, who can give passt a route.
+need_passt() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	command -v passt > /dev/null || skip "passt is not installed"
+}
+
 # have_route: in the lab, which has no default route by itself, one that leads nowhere; passt wants to see one.
 have_route() {
 	[ -n "${LAB:-}" ] || return 0

@@ -6,8 +6,7 @@
 load helper
 
 setup_file() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	command -v passt > /dev/null || skip "passt is not installed"
+	need_passt
 }
 
 setup() {

@@ -6,8 +6,7 @@
 load helper
 
 setup_file() {
-	[ "$(id -u)" = 0 ] || skip "needs root"
-	command -v passt > /dev/null || skip "passt is not installed"
+	need_passt
 }
 
 # Services of the host: TCP and UDP ports 8131 and 8132 of all its addresses, which answer with their port. They do not

@@ -301,4 +301,19 @@ static inline void assert_hung_up(unsigned number)
 
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+static __attribute__((unused)) char other_path[80];
+
+/* At other_path, in place of a monitor's. */
+static inline int a_listener(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(other_path, sizeof(other_path), "%s/other", dir);
+	strcpy(addr.sun_path, other_path);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
+
 #endif

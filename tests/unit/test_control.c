@@ -10,21 +10,6 @@
 #include "tests/unit/open_fds.h"
 #include "vmm/base/fdio.h"
 
-static char other[80];
-
-/* At other, in place of a monitor's. */
-static int a_listener(void)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(other, sizeof(other), "%s/other", dir);
-	strcpy(addr.sun_path, other);
-	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(listen(fd, 1), 0);
-	return fd;
-}
-
 /* The client's side: the connection, or -errno. */
 static int request(const char *target, bool tty, int ret_fd[STDIO_RELAY_STREAMS], struct err *e)
 {
@@ -286,7 +271,7 @@ static int request_answered(enum init_msg_type type, uint32_t len, unsigned fds,
 	answer.msg = (struct init_msg){ .type = type, .len = len };
 	answer.fds = fds;
 	assert_int_equal(pthread_create(&thread, NULL, answer_once, NULL), 0);
-	r = request(other, tty, fd, &e);
+	r = request(other_path, tty, fd, &e);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	for (unsigned i = 0; r >= 0 && i < STDIO_RELAY_STREAMS; i++)
 		if (fd[i] >= 0)

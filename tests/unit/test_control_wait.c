@@ -5,21 +5,6 @@
 
 #include "vmm/base/unix_socket.h"
 
-static char other[80];
-
-/* At other, in place of a monitor's. */
-static int a_listener(void)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(other, sizeof(other), "%s/other", dir);
-	strcpy(addr.sun_path, other);
-	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(listen(fd, 1), 0);
-	return fd;
-}
-
 static void ask_to_wait(int fd)
 {
 	const struct init_msg msg = { .type = CONTROL_MSG_WAIT };
@@ -130,23 +115,23 @@ static void test_waits_for_a_listener(void **state)
 	struct err e;
 
 	(void)state;
-	snprintf(other, sizeof(other), "%s/other", dir);
-	assert_int_equal(control_connect(other, 50, &e), -ENOENT);
+	snprintf(other_path, sizeof(other_path), "%s/other", dir);
+	assert_int_equal(control_connect(other_path, 50, &e), -ENOENT);
 	/* A socket that a killed monitor has left, and then one that makes no event after listen(2). */
 	listener = a_listener();
 	close(listener);
-	assert_int_equal(control_connect(other, 50, &e), -ECONNREFUSED);
-	assert_int_equal(unlink(other), 0);
+	assert_int_equal(control_connect(other_path, 50, &e), -ECONNREFUSED);
+	assert_int_equal(unlink(other_path), 0);
 	assert_int_equal(pthread_create(&thread, NULL, listen_later, &listener), 0);
-	fd = control_connect(other, 1000, &e);
+	fd = control_connect(other_path, 1000, &e);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_true(fd == -ECONNREFUSED || fd == -ETIMEDOUT); /* it answers nothing */
 	close(listener);
 	/* A real one, which a client finds whenever it looks. */
-	assert_int_equal(unix_socket_listen(&name, other, SOCK_SEQPACKET, &e), 0);
-	assert_int_equal(control_connect(other, 50, &e), -ETIMEDOUT);
+	assert_int_equal(unix_socket_listen(&name, other_path, SOCK_SEQPACKET, &e), 0);
+	assert_int_equal(control_connect(other_path, 50, &e), -ETIMEDOUT);
 	unix_socket_done(&name);
-	(void)unlink(other);
+	(void)unlink(other_path);
 }
 
 int main(void)

@@ -2,7 +2,7 @@
  * Frames over passt's socket, whatever pieces the stream comes in: in full and byte by byte, both ways, through resets, and
  * with a peer that breaks the protocol or goes away.
  */
-#include "tests/unit/mock_loop.h"
+#include "tests/unit/net_backend_results.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -12,7 +12,6 @@
 
 #define HDR 12U
 #define ROOM 2000U
-#define NONE INT32_MIN
 
 struct fix {
 	struct net_backend *b;
@@ -22,23 +21,6 @@ struct fix {
 	struct net_tx tx;
 	uint8_t frame[70000];
 };
-
-static int received, sent;
-
-void net_received(struct net_backend *b, int res)
-{
-	(void)b;
-	assert_int_equal(received, NONE);
-	received = res;
-}
-
-void net_sent(struct net_backend *b, struct net_tx *tx, int res)
-{
-	(void)b;
-	(void)tx;
-	assert_int_equal(sent, NONE);
-	sent = res;
-}
 
 static int setup(void **state)
 {

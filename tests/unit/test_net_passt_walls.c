@@ -2,7 +2,7 @@
  * The walls of a user network between a guest and passt: the bytes that are checked are those that are sent, whatever the
  * guest does to its memory meanwhile, and the answer to a refused frame disturbs no frame of the stream.
  */
-#include "tests/unit/mock_loop.h"
+#include "tests/unit/net_backend_results.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 
 #define HDR 12U
 #define ROOM 2000U
-#define NONE INT32_MIN
 #define REFUSED "192.168.1.1"
 #define ALLOWED "192.0.2.1"
 
@@ -25,23 +24,6 @@ struct fix {
 	struct iovec iov[3];
 	struct net_tx tx;
 };
-
-static int received, sent;
-
-void net_received(struct net_backend *b, int res)
-{
-	(void)b;
-	assert_int_equal(received, NONE);
-	received = res;
-}
-
-void net_sent(struct net_backend *b, struct net_tx *tx, int res)
-{
-	(void)b;
-	(void)tx;
-	assert_int_equal(sent, NONE);
-	sent = res;
-}
 
 static int setup(void **state)
 {
