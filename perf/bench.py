@@ -65,12 +65,12 @@ def make_initrd(path, init):
     path.write_bytes(b"".join(entries))
 
 
-def compile_program(name, flags, sources, libraries=()):
-    """Builds WORK/name."""
+def compile_program(name, flags, sources, libraries=(), strip=True):
+    """Builds WORK/name, without symbols unless strip is off."""
     WORK.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "gcc")
     files = [HERE / source for source in sources]
-    command = [compiler, *flags, "-s", "-o", WORK / name, *files, *libraries]
+    command = [compiler, *flags, *(["-s"] if strip else []), "-o", WORK / name, *files, *libraries]
     subprocess.run(command, check=True)
 
 

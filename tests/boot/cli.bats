@@ -562,6 +562,36 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	assert_equal "$status" 1
 }
 
+@test "profile: a saved one is printed, and compared with another" {
+	local dir=$BATS_TEST_TMPDIR
+	# host#0 calls f, which calls g twice; f again below g is counted once.
+	write_profile() {
+		printf '{"lines": ["phase setup 3", "node 1 0 -", "node 2 1 host#0", "node 3 2 f setup:1000:1",
+			"node 4 3 g setup:%s:2", "node 5 4 f setup:500:1", "node 6 1 guest#0 setup:7000:0", "exit h k setup:3"]}' "$1"
+	}
+	write_profile 2000 > "$dir/old"
+	write_profile 4000 > "$dir/new"
+	run "$PYTHON" "$root/perf/profile" --from "$dir/new" --of host --depth 3 --min 0 --exits --against "$dir/old"
+	assert_success
+	assert_line "setup, host: 5.5 thousand instructions, 3 VM exits"
+	assert_line --regexp '^ +5\.5 k 100\.0 % x2 +f$'
+	assert_line --regexp '^ +4\.0 k +72\.7 % x2 +g$'
+	assert_line "    4.5 k (itself 4.0) x2 g"
+	assert_line "     3 h in k"
+	assert_line --regexp '^ +\+2\.0 k +\(2\.0 -> 4\.0\) g$'
+	run "$PYTHON" "$root/perf/profile" --from "$dir/new" --phase none
+	assert_failure
+}
+
+@test "profile: the plugin compiles, and exports what QEMU asks for" {
+	${CC:-gcc} -std=gnu17 -Wall -Wextra -Werror -O2 -shared -fPIC -fvisibility=hidden -I "$root" -o "$BATS_TEST_TMPDIR/plugin.so" \
+		"$root"/perf/plugin/*.c
+	run nm -D --defined-only "$BATS_TEST_TMPDIR/plugin.so"
+	assert_line --regexp ' D qemu_plugin_version$'
+	assert_line --regexp ' T qemu_plugin_install$'
+	refute_line --regexp 'tb_exec|symbol_at'
+}
+
 @test "cli: help and version, as words too" {
 	assert_equal "$("$MAYFLY" help)" "$("$MAYFLY" --help)"
 	assert_equal "$("$MAYFLY" help run)" "$("$MAYFLY" run --help)"
