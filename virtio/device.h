@@ -19,6 +19,8 @@
 struct loop;
 struct mem;
 struct mmio;
+struct state_in;
+struct state_out;
 struct virtio_dev;
 
 #define VIRTIO_QUEUES_MAX 3
@@ -49,6 +51,21 @@ struct virtio_ops {
 	 * no guest memory and makes no call. The transport then stops the queues.
 	 */
 	void (*reset)(struct virtio_dev *dev);
+
+	/*
+	 * For a snapshot; between activate and reset. quiet: takes no more requests, and lets those in flight end or takes
+	 * them back to their queue, so that nothing is in flight when it returns. resume: undoes that.
+	 */
+	void (*quiet)(struct virtio_dev *dev);
+	void (*resume)(struct virtio_dev *dev);
+
+	/*
+	 * What the device itself has to keep, into and out of a section that the transport has opened; a bad value is
+	 * refused by state_refuse. save: the device is quiet, or not active. restore: once, of a new device; it is quiet
+	 * afterwards if the transport activates it.
+	 */
+	void (*save)(struct virtio_dev *dev, struct state_out *out);
+	void (*restore)(struct virtio_dev *dev, struct state_in *in);
 
 	/* Frees the device, which is not active and not NULL. */
 	void (*free)(struct virtio_dev *dev);
