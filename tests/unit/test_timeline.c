@@ -130,13 +130,41 @@ static void test_file(void **state)
 
 		assert_string_equal(name_of(steps, i), names[i]);
 		assert_int_equal(json_integer_value(json_object_get(step, "at_ns")), timeline.mark[want[i]].ns);
+		/* What was not counted is not there. */
+		assert_true((json_object_get(step, "instructions") != NULL) == (want[i] == TIMELINE_RUN));
 		assert_int_equal(json_integer_value(json_object_get(step, "instructions")),
 				 timeline.mark[want[i]].instructions);
 	}
+	assert_string_equal(json_string_value(json_object_get(root, "mayfly")), MF_VERSION);
+	assert_int_equal(json_integer_value(json_object_get(root, "start_ns")), timeline.start_ns);
+	assert_null(json_object_get(root, "kvm"));
 	json_decref(root);
 	assert_int_equal(pread(file, &last, 1, lseek(file, 0, SEEK_END) - 1), 1);
 	assert_int_equal(last, '\n');
 	assert_int_equal(timeline_write(&timeline, -1), -EBADF);
+}
+
+static void test_about(void **state)
+{
+	static struct timeline_about about;
+	json_t *root, *kvm;
+
+	(void)state;
+	timeline.about = &about;
+	snprintf(about.host.release, sizeof(about.host.release), "6.1-test");
+	root = read_file();
+	assert_string_equal(json_string_value(json_object_get(root, "host_kernel")), "6.1-test");
+	assert_null(json_object_get(root, "kvm")); /* a kernel without counters is not one with none of them */
+	json_decref(root);
+	about.kvm = (struct kvm_stats){ .num = 2, .stat = { { .name = "exits", .value = 5 }, { .name = "io_exits" } } };
+	assert_int_equal(ftruncate(file, 0), 0);
+	assert_int_equal(lseek(file, 0, SEEK_SET), 0);
+	root = read_file();
+	kvm = json_object_get(root, "kvm");
+	assert_int_equal(json_object_size(kvm), 2);
+	assert_int_equal(json_integer_value(json_object_get(kvm, "exits")), 5);
+	assert_int_equal(json_integer_value(json_object_get(kvm, "io_exits")), 0);
+	json_decref(root);
 }
 
 /* What --time prints: a line for each step that was reached, with the time and instructions since the last one. */
@@ -171,7 +199,8 @@ int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		ONE(test_marks), ONE(test_instructions), ONE(test_names), ONE(test_file), ONE(test_print),
+		ONE(test_marks), ONE(test_instructions), ONE(test_names),
+		ONE(test_file),	 ONE(test_about),	 ONE(test_print),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

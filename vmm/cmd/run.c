@@ -88,12 +88,16 @@ static int start_log(const struct config *c, struct err *e)
 }
 
 /* Opens the file of --timeline; *ret is -1 without that option. Returns 0 or -errno with e set. */
-static int open_timeline(const struct config *c, int *ret, struct err *e)
+static int open_timeline(const struct config *c, struct timeline *timeline, int *ret, struct err *e)
 {
+	static struct timeline_about about;
+
 	*ret = -1;
 	if (!c->timeline_file)
 		return 0;
-	json_object_seed(0); /* reads /dev/urandom: the filter forbids that later */
+	json_object_seed(0);	  /* reads /dev/urandom: the filter forbids that later */
+	(void)uname(&about.host); /* cannot fail */
+	timeline->about = &about;
 	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;
 }
@@ -178,7 +182,7 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	ending_at_last(run_at_last);
 	parent->signal_fd = ending_setup(&kind, &e);
 	if (parent->signal_fd < 0 || (c->detach && run_begin_detached(c, &e) < 0) || start_log(c, &e) < 0 ||
-	    (!c->detach && run_begin_record(c, &e) < 0) || open_timeline(c, &timeline_fd, &e) < 0)
+	    (!c->detach && run_begin_record(c, &e) < 0) || open_timeline(c, timeline, &timeline_fd, &e) < 0)
 		return report_err(&e);
 	notify_open();
 	if (c->timeout_ms) {

@@ -131,6 +131,42 @@ size_t timeline_text(struct timeline *t, char *text, size_t size)
 	return len;
 }
 
+const char *timeline_step_name(enum timeline_step step)
+{
+	return step_names[step];
+}
+
+static json_t *timeline_step_json(const struct timeline *t, unsigned i)
+{
+	json_t *step = json_pack("{s:s,s:I}", "step", step_names[i], "at_ns", (json_int_t)t->mark[i].ns);
+
+	if (step && t->mark[i].instructions &&
+	    json_object_set_new(step, "instructions", json_integer((json_int_t)t->mark[i].instructions)) < 0) {
+		json_decref(step);
+		return NULL;
+	}
+	return step;
+}
+
+/* Returns 0 or -1. */
+static int timeline_put_about(const struct timeline_about *about, json_t *root)
+{
+	json_t *kvm;
+
+	if (json_object_set_new(root, "host_kernel", json_string(about->host.release)) < 0)
+		return -1;
+	if (!about->kvm.num)
+		return 0;
+	kvm = json_object();
+	for (unsigned i = 0; i < about->kvm.num; i++)
+		if (json_object_set_new(kvm, about->kvm.stat[i].name,
+					json_integer((json_int_t)about->kvm.stat[i].value)) < 0) {
+			json_decref(kvm);
+			return -1;
+		}
+	return json_object_set_new(root, "kvm", kvm);
+}
+
 int timeline_write(struct timeline *t, int fd)
 {
 	json_t *steps = json_array(), *root;
@@ -141,12 +177,11 @@ int timeline_write(struct timeline *t, int fd)
 		if (!atomic_load_explicit(&t->mark[i].set, memory_order_acquire))
 			continue;
 		/* A failure leaves a NULL, which makes json_pack fail below. */
-		(void)json_array_append_new(steps, json_pack("{s:s,s:I,s:I}", "step", step_names[i], "at_ns",
-							     (json_int_t)t->mark[i].ns, "instructions",
-							     (json_int_t)t->mark[i].instructions));
+		(void)json_array_append_new(steps, timeline_step_json(t, i));
 	}
-	root = json_pack("{s:i,s:o}", "version", 1, "steps", steps);
-	if (root)
+	root = json_pack("{s:i,s:s,s:I,s:o}", "version", 1, "mayfly", MF_VERSION, "start_ns", (json_int_t)t->start_ns,
+			 "steps", steps);
+	if (root && (!t->about || timeline_put_about(t->about, root) == 0))
 		text = json_dumps(root, JSON_INDENT(1));
 	if (text)
 		r = fdio_write_all(fd, text, strlen(text));

@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/utsname.h>
+
+#include "vmm/core/kvm_stats.h"
 
 enum timeline_step {
 	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
@@ -35,14 +38,21 @@ enum timeline_step {
 	TIMELINE_NUM_STEPS
 };
 
+/* What the file of --timeline has besides the marks. It is large, and touched with that option only. */
+struct timeline_about {
+	struct utsname host;
+	struct kvm_stats kvm; /* KVM's counters of the vCPUs, once the VM has ended */
+};
+
 struct timeline {
 	struct {
 		atomic_bool set;
 		uint64_t ns; /* since exec; valid once set is */
 		uint64_t instructions;
 	} mark[TIMELINE_NUM_STEPS];
-	uint64_t start_ns; /* CLOCK_MONOTONIC of exec, estimated by the CPU time up to main() */
-	int counter_fd;	   /* perf event that counts all threads made after it, or -1 */
+	uint64_t start_ns;	      /* CLOCK_MONOTONIC of exec, estimated by the CPU time up to main() */
+	int counter_fd;		      /* perf event that counts all threads made after it, or -1 */
+	struct timeline_about *about; /* for timeline_write, or NULL */
 };
 
 /* First thing in main(). */
@@ -54,9 +64,14 @@ void timeline_count_instructions(struct timeline *t);
 /* Sets a mark if it is not set yet. Any thread. */
 void timeline_mark(struct timeline *t, enum timeline_step step);
 
+/* The name of a step, for people. */
+const char *timeline_step_name(enum timeline_step step);
+
 /*
- * Writes the marks that are set as JSON, which perf/timeline draws: { "version": 1, "steps": [ { "step": NAME, "at_ns": N,
- * "instructions": N }, ... ] }, in the order of enum timeline_step. Returns 0 or -errno.
+ * Writes the marks that are set as JSON, which perf/timeline draws and `mayfly bench` reads: { "version": 1, "mayfly":
+ * VERSION, "start_ns": N, "steps": [ { "step": NAME, "at_ns": N, "instructions": N }, ... ] }, in the order of enum
+ * timeline_step. start_ns is CLOCK_MONOTONIC; "instructions" is absent where they were not counted. With about, also
+ * "host_kernel" (uname -r), and "kvm", a count for each of KVM's counters, where the kernel has such counters. Returns 0 or -errno.
  */
 int timeline_write(struct timeline *t, int fd);
 

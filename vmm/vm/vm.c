@@ -319,6 +319,8 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	vm_close(&vm);
 	log_relay_flush();
 	timeline_mark(timeline, TIMELINE_GONE);
+	if (timeline->about)
+		kvm_stats_read(&timeline->about->kvm);
 	vm_restore_tty(&vm);
 	if (raw && !vm.guest)
 		fputc('\n', stderr);

@@ -365,6 +365,8 @@ static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct er
 		r = vcpu_init(&vm->vcpu[i], &vm->vcpu_env, i, e);
 		if (!r)
 			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
+		if (!r && vm->timeline->about)
+			kvm_stats_add(&vm->timeline->about->kvm, vm->vcpu[i].fd);
 	}
 	if (!r)
 		r = cpu_set_boot_regs(vm->vcpu[0].fd, regs, e);
