@@ -126,9 +126,9 @@ $(INIT_HERE): $(INIT_SRCS) $(INIT_HDRS) tests/init/link.c | $(B)/.deps-build
 # The seccomp filters are compiled when mayfly is: see vmm/filters/rules.h.
 FILTERS := $(B)/vmm/filters/filters.inc
 FILTER_COMPILER := $(B)/vmm/filters/compile
-$(FILTER_COMPILER): vmm/filters/compile.c $(wildcard vmm/filters/*.h) vmm/base/util.h | $(B)/.deps-build
+$(FILTER_COMPILER): vmm/filters/compile.c vmm/filters/generate.c $(wildcard vmm/filters/*.h) vmm/base/util.h | $(B)/.deps-build
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -o $@ $< -lseccomp
+	$(Q)$(CC) $(filter-out -M% -fPIE $(SAN_FLAGS),$(ALL_CFLAGS)) -o $@ $(filter %.c,$^) -lseccomp
 $(FILTERS): $(FILTER_COMPILER)
 	$(call say,FILTERS,$@)
 	$(Q)$< > $@
@@ -257,9 +257,10 @@ run: $(BIN) $(B)/vmlinux $(B)/rootfs.ext4 $(B)/.kvm ## boot a guest: a shell on 
 	$(Q)tests/run-guest
 
 # Tests.
+$(B)/tests/unit/test_generate: UNIT_LIBS := -lseccomp
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(INIT_LIB) | $(B)/.deps-tests
 	$(call say,LD,$@)
-	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) $(INIT_LIB) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic -lcmocka
+	$(Q)$(CC) $(SAN_FLAGS) -pie -pthread -o $@ $< $(LIB) $(INIT_LIB) -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic -lcmocka $(UNIT_LIBS)
 $(UNIT_SRCS:%.c=$(B)/%.o): | $(B)/.deps-tests
 unit-bins: $(UNIT_BINS)
 

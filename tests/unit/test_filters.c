@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,67 +14,13 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/bpf.h"
 #include "vmm/base/util.h"
-#include "vmm/filters/rules.h"
+#include "vmm/filters/lists.h"
 #include "vmm/process/confine.h"
 
 #define RANDOM_CALLS 200000
 #define FIRST_VALUE 40 /* what the slots hold: 40, 41, ... */
-
-#define LIST(rules)                                                                                                    \
-	{                                                                                                              \
-		(rules), MF_ARRAY_SIZE(rules)                                                                          \
-	}
-
-static const struct {
-	const struct filter_rule *rules;
-	size_t num;
-} lists[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = LIST(main_rules),	    [THREAD_IO] = LIST(io_rules),
-	[THREAD_VSOCK] = LIST(vsock_rules),	    [THREAD_VCPU] = LIST(vcpu_rules),
-	[THREAD_PUMP] = LIST(pump_rules),	    [THREAD_UNPACK] = LIST(unpack_rules),
-	[THREAD_OUTER] = LIST(outer_rules),	    [THREAD_LOG] = LIST(log_rules),
-	[THREAD_EXEC] = LIST(exec_rules),	    [THREAD_IO_SYNC] = LIST(io_sync_rules),
-	[THREAD_IO_WORKER] = LIST(io_worker_rules), [THREAD_VSOCK_SYNC] = LIST(vsock_sync_rules),
-};
-
-/* What a filter says of a call. The instructions are those that libseccomp makes. */
-static uint32_t interpret(const struct sock_filter *code, unsigned len, const struct seccomp_data *data)
-{
-	uint32_t acc = 0;
-
-	for (unsigned pc = 0; pc < len; pc++) {
-		const struct sock_filter *in = &code[pc];
-
-		switch (in->code) {
-		case BPF_LD | BPF_W | BPF_ABS:
-			assert_true(in->k + sizeof(acc) <= sizeof(*data));
-			memcpy(&acc, (const char *)data + in->k, sizeof(acc));
-			break;
-		case BPF_ALU | BPF_AND | BPF_K:
-			acc &= in->k;
-			break;
-		case BPF_JMP | BPF_JA:
-			pc += in->k;
-			break;
-		case BPF_JMP | BPF_JEQ | BPF_K:
-			pc += acc == in->k ? in->jt : in->jf;
-			break;
-		case BPF_JMP | BPF_JGE | BPF_K:
-			pc += acc >= in->k ? in->jt : in->jf;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			pc += acc > in->k ? in->jt : in->jf;
-			break;
-		case BPF_RET | BPF_K:
-			return in->k;
-		default:
-			fail_msg("instruction 0x%x", in->code);
-		}
-	}
-	fail_msg("the filter has no end");
-	return 0;
-}
 
 static uint64_t value_of(uint64_t v)
 {
@@ -84,8 +29,8 @@ static uint64_t value_of(uint64_t v)
 
 static bool is_allowed(enum thread_kind kind, const struct seccomp_data *d)
 {
-	for (size_t i = 0; i < lists[kind].num; i++) {
-		const struct filter_rule *rule = &lists[kind].rules[i];
+	for (size_t i = 0; i < filter_lists[kind].num; i++) {
+		const struct filter_rule *rule = &filter_lists[kind].rules[i];
 		bool all = rule->nr == d->nr;
 
 		for (unsigned j = 0; all && j < FILTER_ARGS_MAX; j++) {
@@ -147,10 +92,32 @@ static void test_listed(void **state)
 	(void)state;
 	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
 		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
-		for (size_t i = 0; i < lists[kind].num; i++) {
-			struct seccomp_data d = call_of(&lists[kind].rules[i]);
+		for (size_t i = 0; i < filter_lists[kind].num; i++) {
+			struct seccomp_data d = call_of(&filter_lists[kind].rules[i]);
 
 			assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
+		}
+	}
+}
+
+/* The call numbers at both ends of each gap between the listed ones, and those that no kernel has. */
+static void test_numbers(void **state)
+{
+	static const uint32_t odd[] = { 0x3fffffff, 0x40000000, 0x7fffffff, 0x80000000, 0xffffffff };
+	struct fixture f;
+
+	(void)state;
+	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
+		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
+		for (int nr = 0; nr < 1024; nr++) {
+			struct seccomp_data d = { .nr = nr, .arch = AUDIT_ARCH_X86_64 };
+
+			expect_same(&f, &d);
+		}
+		for (size_t i = 0; i < MF_ARRAY_SIZE(odd); i++) {
+			struct seccomp_data d = { .nr = (int)odd[i], .arch = AUDIT_ARCH_X86_64 };
+
+			expect_same(&f, &d);
 		}
 	}
 }
@@ -163,9 +130,9 @@ static void test_a_bit_off(void **state)
 	(void)state;
 	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++) {
 		complete(&f, (enum thread_kind)kind, SECCOMP_POLICY_KILL);
-		for (size_t i = 0; i < lists[kind].num; i++) {
+		for (size_t i = 0; i < filter_lists[kind].num; i++) {
 			for (unsigned bit = 0; bit < 6 * 64 + 9; bit++) {
-				struct seccomp_data d = call_of(&lists[kind].rules[i]);
+				struct seccomp_data d = call_of(&filter_lists[kind].rules[i]);
 
 				if (bit < 6 * 64)
 					d.args[bit / 64] ^= 1ULL << bit % 64;
@@ -307,14 +274,14 @@ static void test_never(void **state)
 
 	(void)state;
 	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++)
-		for (size_t i = 0; i < lists[kind].num; i++)
+		for (size_t i = 0; i < filter_lists[kind].num; i++)
 			for (size_t j = 0; j < MF_ARRAY_SIZE(never); j++)
 				assert_true(
-					lists[kind].rules[i].nr != never[j] ||
-					gives_up_files(kind, &lists[kind].rules[i]) ||
-					opens_a_name(kind, &lists[kind].rules[i]) ||
-					leaves_no_core(kind, &lists[kind].rules[i]) ||
-					makes_a_log(kind, &lists[kind].rules[i]) ||
+					filter_lists[kind].rules[i].nr != never[j] ||
+					gives_up_files(kind, &filter_lists[kind].rules[i]) ||
+					opens_a_name(kind, &filter_lists[kind].rules[i]) ||
+					leaves_no_core(kind, &filter_lists[kind].rules[i]) ||
+					makes_a_log(kind, &filter_lists[kind].rules[i]) ||
 					(kind == THREAD_UNPACK && never[j] == SYS_openat)); /* below its directory */
 }
 
@@ -336,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_random),	   cmocka_unit_test(test_other_architectures),
 		cmocka_unit_test(test_log_policy), cmocka_unit_test(test_never),
 		cmocka_unit_test(test_names),	   cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests_name("filters", tests, NULL, NULL);

@@ -3,10 +3,9 @@
  * of thread, with a reason for each entry. A call that is not listed, or has other
  * arguments, is not made, and mayfly ends with status 105.
  *
- * compile.c turns this list into seccomp filters at build time, by libseccomp: to compile
- * four of them would take 0.11 to 0.15 ms of every start. Values known only at run time
- * (descriptors, thread ids) are constants of enum filter_slot in the filters; confine.c
- * replaces them.
+ * compile.c turns these lists into seccomp filters at build time (generate.c). Values
+ * known only at run time (descriptors, thread ids) are constants of enum filter_slot in
+ * the filters; confine.c replaces them.
  *
  * No thread may ever call execve, mmap, mprotect, ptrace or io_uring_setup. open is for
  * the files that the unpacker makes and for the vsock thread's O_PATH, io_uring_register

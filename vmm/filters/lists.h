@@ -1,0 +1,33 @@
+/* The list of rules of each kind of thread, for the compiler of filters and for its tests. */
+#ifndef MF_VMM_FILTERS_LISTS_H
+#define MF_VMM_FILTERS_LISTS_H
+
+#include <stddef.h>
+
+#include "vmm/base/util.h"
+#include "vmm/filters/rules.h"
+
+#define FILTER_LIST(rules) (rules), MF_ARRAY_SIZE(rules)
+
+/* By enum thread_kind. */
+static const struct filter_list {
+	const char *name;
+	const struct filter_rule *rules;
+	size_t num;
+	unsigned max; /* of different calls */
+} filter_lists[THREAD_NUM_KINDS] = {
+	[THREAD_MAIN] = { "main", FILTER_LIST(main_rules), 30 },
+	[THREAD_IO] = { "io", FILTER_LIST(io_rules), 16 },
+	[THREAD_VSOCK] = { "vsock", FILTER_LIST(vsock_rules), 22 },
+	[THREAD_VCPU] = { "vcpu", FILTER_LIST(vcpu_rules), 10 },
+	[THREAD_PUMP] = { "pump", FILTER_LIST(pump_rules), 13 },
+	[THREAD_UNPACK] = { "unpack", FILTER_LIST(unpack_rules), 11 },
+	[THREAD_OUTER] = { "outer", FILTER_LIST(outer_rules), 32 },
+	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 9 },
+	[THREAD_EXEC] = { "exec", FILTER_LIST(exec_rules), 22 },
+	[THREAD_IO_SYNC] = { "io_sync", FILTER_LIST(io_sync_rules), 15 },
+	[THREAD_IO_WORKER] = { "io_worker", FILTER_LIST(io_worker_rules), 11 },
+	[THREAD_VSOCK_SYNC] = { "vsock_sync", FILTER_LIST(vsock_sync_rules), 20 },
+};
+
+#endif
