@@ -53,17 +53,23 @@ struct virtio_ops {
 	void (*reset)(struct virtio_dev *dev);
 
 	/*
-	 * For a snapshot; between activate and reset. quiet: takes no more requests, and lets those in flight end or takes
-	 * them back to their queue, so that nothing is in flight when it returns. resume: undoes that.
+	 * The way to a snapshot, with every vCPU parked. The queues are paused, so nothing new begins.
+	 *
+	 * quiet (optional): 0: no request is in flight, the device touches no guest memory, and every
+	 * head that was popped is in the used ring or back in the available ring. 1: not yet; it is
+	 * called again when something has ended. It waits for nothing itself. Only if active.
+	 *
+	 * resume (optional): the queues work again, after quiet or after restore; kick follows. Also
+	 * after a quiet that gave 1. Only if active.
+	 *
+	 * save: writes what quiet has left, apart from the queues.
+	 *
+	 * restore: reads that into a device that has just been made, and activated if the saved one
+	 * was active. The queues are paused. A value that the device cannot have is refused
+	 * (state_refuse).
 	 */
-	void (*quiet)(struct virtio_dev *dev);
+	int (*quiet)(struct virtio_dev *dev);
 	void (*resume)(struct virtio_dev *dev);
-
-	/*
-	 * What the device itself has to keep, into and out of a section that the transport has opened; a bad value is
-	 * refused by state_refuse. save: the device is quiet, or not active. restore: once, of a new device; it is quiet
-	 * afterwards if the transport activates it.
-	 */
 	void (*save)(struct virtio_dev *dev, struct state_out *out);
 	void (*restore)(struct virtio_dev *dev, struct state_in *in);
 

@@ -29,6 +29,8 @@
  *
  * Interrupts. mmio_used and the others only record what happened. One task at the end of the loop's
  * turn sets InterruptStatus and raises the (edge-triggered) line once.
+ *
+ * Snapshots are in mmio_save.c.
  */
 #include "virtio/mmio.h"
 
@@ -135,27 +137,32 @@ static void mmio_add_ioeventfd(struct mmio *m)
 			 strerror(-err));
 }
 
-int mmio_activate(void *arg)
+int mmio_start(struct mmio *m, const char **ret_why)
 {
-	struct mmio *m = arg;
 	struct virtio_dev *dev = m->dev;
-	const char *why = "the device cannot be activated";
 	int err = 0;
 
-	mmio_status_add(m, VIRTIO_CONFIG_S_DRIVER_OK);
 	mmio_add_ioeventfd(m);
 	for (unsigned i = 0; i < dev->ops->num_queues && !err; i++)
 		if (dev->vq[i].ready)
 			err = virtq_start(&dev->vq[i], dev->mem, dev->features >> VIRTIO_RING_F_EVENT_IDX & 1,
-					  dev->features >> VIRTIO_RING_F_INDIRECT_DESC & 1, &why);
+					  dev->features >> VIRTIO_RING_F_INDIRECT_DESC & 1, ret_why);
 	if (!err)
 		err = dev->ops->activate(dev);
-	if (err < 0) {
-		mmio_broken(dev, why);
-		return 0;
-	}
-	m->active = true;
-	mmio_kick(m);
+	m->active = !err;
+	return err;
+}
+
+int mmio_activate(void *arg)
+{
+	struct mmio *m = arg;
+	const char *why = "the device cannot be activated";
+
+	mmio_status_add(m, VIRTIO_CONFIG_S_DRIVER_OK);
+	if (mmio_start(m, &why) < 0)
+		mmio_broken(m->dev, why);
+	else
+		mmio_kick(m);
 	return 0;
 }
 

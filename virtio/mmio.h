@@ -11,6 +11,8 @@
 struct err;
 struct kvm;
 struct mmio;
+struct state_in;
+struct state_out;
 struct virtio_dev;
 
 #define MMIO_WINDOW_SIZE 0x1000U
@@ -37,6 +39,27 @@ void mmio_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsig
 
 /* Resets the device as a write of 0 to Status does, e.g. before the VM ends. Not on the loop's thread. */
 void mmio_reset(struct mmio *mmio);
+
+/*
+ * Snapshots (mmio_save.c). Main thread, with every vCPU parked.
+ *
+ * mmio_quiet: the device takes nothing from its queues, and what is in flight ends. 0: nothing is in
+ * flight, and no guest memory changes until mmio_resume. -ETIMEDOUT with e set: a request has not
+ * ended after timeout_ms. mmio_resume must follow in both cases.
+ *
+ * mmio_save: writes the state of the transport, the queues and the device, which is quiet.
+ *
+ * mmio_restore: reads it into a transport and a device that have just been made. Every value passes
+ * the checks that the driver's writes pass. The device is quiet afterwards. Returns 0, or -errno
+ * with e set and the device to be freed.
+ *
+ * mmio_resume: undoes mmio_quiet. All queues are kicked, and an interrupt that the driver has not
+ * acknowledged is raised again. After a restore, call it when the interrupt controllers are restored.
+ */
+int mmio_quiet(struct mmio *mmio, unsigned timeout_ms, struct err *e);
+void mmio_resume(struct mmio *mmio);
+void mmio_save(struct mmio *mmio, struct state_out *out);
+int mmio_restore(struct mmio *mmio, struct state_in *in, struct err *e);
 
 /* For devices, on their loop. */
 

@@ -82,7 +82,15 @@ static bool mmio_transition_legal(uint32_t from, uint32_t to)
 	return false;
 }
 
-static bool mmio_features_acceptable(const struct mmio *m)
+bool mmio_status_is_reachable(uint32_t status)
+{
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(mmio_transitions); i++)
+		if (mmio_transitions[i].to == status)
+			return true;
+	return status == STATE_RESET;
+}
+
+bool mmio_features_acceptable(const struct mmio *m)
 {
 	return !m->features_beyond && !(m->driver_features & ~mmio_offered(m)) &&
 	       m->driver_features >> VIRTIO_F_VERSION_1 & 1;

@@ -57,6 +57,18 @@ static inline void mmio_status_add(struct mmio *m, uint32_t bits)
 /* Logs a broken driver: MMIO_WARNINGS_MAX warnings, then at debug level. Any thread. */
 void mmio_complain(struct mmio *m, const char *why);
 
+/* Whether writes of a driver can lead to that status, which is without DEVICE_NEEDS_RESET (mmio_regs.c). */
+bool mmio_status_is_reachable(uint32_t status);
+
+/* Whether the driver may use the device with m->driver_features (mmio_regs.c). */
+bool mmio_features_acceptable(const struct mmio *m);
+
+/*
+ * On the loop: starts the ready queues and activates the device. Returns 0, or -errno and *ret_why a phrase for the log, or
+ * as it was.
+ */
+int mmio_start(struct mmio *m, const char **ret_why);
+
 /* The two halves of the status machine that run on the loop, by loop_call with the struct mmio. They return 0. */
 int mmio_activate(void *arg);
 int mmio_deactivate(void *arg);

@@ -245,7 +245,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why)
 	uint16_t idx, pending, head;
 	const char *why;
 
-	if (!q->avail)
+	if (!q->avail || q->paused)
 		return 0;
 	if (q->broken)
 		return virtq_fail(q, "the queue is broken", ret_why);
@@ -322,12 +322,11 @@ bool virtq_needs_interrupt(struct virtq *q)
 	return vring_need_event(__atomic_load_n(used_event(q), __ATOMIC_RELAXED), new, old);
 }
 
-bool virtq_enable_notify(struct virtq *q)
+/* Asks for a notification of the available buffer with that index. Returns how many are available. */
+static unsigned virtq_notify_at(struct virtq *q, uint16_t index)
 {
-	if (!q->avail || q->broken)
-		return false;
 	if (q->event_idx)
-		__atomic_store_n(avail_event(q), q->next_avail, __ATOMIC_RELAXED);
+		__atomic_store_n(avail_event(q), index, __ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&q->used->flags, 0, __ATOMIC_RELAXED);
 	/*
@@ -335,13 +334,28 @@ bool virtq_enable_notify(struct virtq *q)
 	 * look at avail_event or used->flags (§2.7.13.4.1).
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return __atomic_load_n(&q->avail->idx, __ATOMIC_RELAXED) != q->next_avail;
+	return (uint16_t)(__atomic_load_n(&q->avail->idx, __ATOMIC_RELAXED) - q->next_avail);
+}
+
+static bool virtq_is_idle(const struct virtq *q)
+{
+	return !q->avail || q->broken || q->paused;
+}
+
+bool virtq_enable_notify(struct virtq *q)
+{
+	return !virtq_is_idle(q) && virtq_notify_at(q, q->next_avail) > 0;
+}
+
+unsigned virtq_await_more(struct virtq *q)
+{
+	return virtq_is_idle(q) ? 0 : virtq_notify_at(q, __atomic_load_n(&q->avail->idx, __ATOMIC_RELAXED));
 }
 
 void virtq_disable_notify(struct virtq *q)
 {
 	/* With EVENT_IDX, avail_event stays behind, and the driver notifies when idx passes it. */
-	if (q->avail && !q->event_idx)
+	if (q->avail && !q->paused && !q->event_idx)
 		__atomic_store_n(&q->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 

@@ -38,6 +38,7 @@ struct virtq {
 	uint16_t signalled_used; /* next_used when the driver was last interrupted, for EVENT_IDX */
 	bool event_idx, indirect;
 	bool broken;
+	bool paused; /* nothing is popped, and the driver's wish for notifications is left as it is */
 	uint64_t inflight[VIRTQ_SIZE_MAX / 64]; /* heads popped and not yet pushed */
 };
 
@@ -62,7 +63,7 @@ int virtq_start(struct virtq *q, const struct mem *mem, bool event_idx, bool ind
 void virtq_stop(struct virtq *q);
 
 /*
- * Takes the next available chain. 1: *chain is filled. 0: there is none, or the queue is not started.
+ * Takes the next available chain. 1: *chain is filled. 0: there is none, or the queue is not started or paused.
  * -EPROTO: the driver broke the protocol; *ret_why is a phrase for the log, and the queue is broken.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why);
@@ -85,6 +86,12 @@ bool virtq_needs_interrupt(struct virtq *q);
  * a buffer has come meanwhile, perhaps without a notification; pop again.
  */
 bool virtq_enable_notify(struct virtq *q);
+
+/*
+ * Asks the driver to notify on the next buffer that it adds to those that are available already. Returns how many those
+ * are. For a device that leaves buffers in the queue until it needs them.
+ */
+unsigned virtq_await_more(struct virtq *q);
 
 /* Asks the driver not to notify while the device works on the queue; a hint. */
 void virtq_disable_notify(struct virtq *q);

@@ -315,12 +315,67 @@ static void test_both_sides_at_once(void **state)
 	assert_int_equal(lost_interrupts, 0);
 }
 
+/* A paused queue: the driver's requests stay where they are, and its words in the used ring, too. */
+static void test_paused(void **state)
+{
+	struct fix *f = *state;
+
+	for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
+		start(f, event_idx, true);
+		drv_publish_idx(&f->d, 0);
+		drv_desc(&f->d, 0, DRV_DATA, 1, 0, 0);
+		drv_put16(&f->d, DRV_USED, 0);
+		drv_put16(&f->d, DRV_USED + 4 + 8U * f->d.size, 77);
+		drv_publish(&f->d, 0);
+		f->q.paused = true;
+		assert_int_equal(pop(f), 0);
+		assert_false(virtq_enable_notify(&f->q));
+		assert_int_equal(virtq_await_more(&f->q), 0);
+		virtq_disable_notify(&f->q);
+		assert_int_equal(drv_used_flags(&f->d), 0);
+		assert_int_equal(drv_avail_event(&f->d), 77);
+		f->q.paused = false;
+		assert_int_equal(pop(f), 1);
+		virtq_push(&f->q, 0, 0);
+	}
+}
+
+/* A device that leaves buffers in the queue hears of the next one, not of those that are there. */
+static void test_await_more(void **state)
+{
+	struct fix *f = *state;
+
+	start(f, true, true);
+	drv_publish_idx(&f->d, 3);
+	assert_int_equal(virtq_await_more(&f->q), 3);
+	assert_int_equal(drv_avail_event(&f->d), 3);
+	drv_publish_idx(&f->d, 4);
+	assert_int_equal(virtq_await_more(&f->q), 4);
+	assert_int_equal(drv_avail_event(&f->d), 4);
+	start(f, false, true);
+	virtq_disable_notify(&f->q);
+	assert_int_equal(virtq_await_more(&f->q), 4);
+	assert_int_equal(drv_used_flags(&f->d), 0);
+	f->q.broken = true;
+	assert_int_equal(virtq_await_more(&f->q), 0);
+	virtq_stop(&f->q);
+	assert_int_equal(virtq_await_more(&f->q), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_interrupt_flag), T(test_interrupt_event_idx), T(test_interrupt_event_idx_wrap),
-		T(test_notify_flag),	T(test_notify_event_idx),    T(test_notify_event_garbage),
-		T(test_rings_overlap),	T(test_no_lost_wakeup),	     T(test_both_sides_at_once),
+		T(test_paused),
+		T(test_await_more),
+		T(test_interrupt_flag),
+		T(test_interrupt_event_idx),
+		T(test_interrupt_event_idx_wrap),
+		T(test_notify_flag),
+		T(test_notify_event_idx),
+		T(test_notify_event_garbage),
+		T(test_rings_overlap),
+		T(test_no_lost_wakeup),
+		T(test_both_sides_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
