@@ -179,8 +179,77 @@ static void test_features(void **state)
 	host(1, 0, 0, 0, 0x00112233, ONES);
 	make(1);
 	set_up_cpu(0);
-	assert_int_equal(guest(1, 0)->ecx, 0x00112233 | 1U << 31 | 1U << 24);
+	assert_int_equal(guest(1, 0)->ecx, (0x00112233 & ~(1U << 5)) | 1U << 31 | 1U << 24);
 	assert_int_equal(guest(1, 0)->edx, ONES & ~(1U << 28));
+}
+
+/* A guest with a nested guest could not be saved. */
+static void test_no_nesting(void **state)
+{
+	(void)state;
+	host(1, 0, 0, 0, ONES, 0);
+	host(0x80000001, 0, 0, 0, ONES, ONES);
+	host(0x8000000a, 0, 1, 2, 3, 4);
+	make(1);
+	set_up_cpu(0);
+	assert_int_equal(guest(1, 0)->ecx, ONES & ~(1U << 5));		/* VMX */
+	assert_int_equal(guest(0x80000001, 0)->ecx, ONES & ~(1U << 2)); /* SVM */
+	assert_int_equal(guest(0x80000001, 0)->edx, ONES);
+	assert_int_equal(guest(0x8000000a, 0)->eax | guest(0x8000000a, 0)->ebx | guest(0x8000000a, 0)->edx, 0);
+}
+
+/* A snapshot's CPUID on this host. */
+static int check(const struct kvm_cpuid_entry2 *changed)
+{
+	uint64_t room[(sizeof(struct kvm_cpuid2) + sizeof(kvm.host)) / sizeof(uint64_t)] = { 0 };
+	struct kvm_cpuid2 *c = (struct kvm_cpuid2 *)room;
+
+	c->nent = kvm.guest_num;
+	memcpy(c->entries, kvm.guest, kvm.guest_num * sizeof(kvm.guest[0]));
+	for (unsigned i = 0; changed && i < c->nent; i++)
+		if (c->entries[i].function == changed->function && c->entries[i].index == changed->index)
+			c->entries[i] = *changed;
+	return cpu_template_check(template, c, &err);
+}
+
+static void test_other_hosts(void **state)
+{
+	static const struct kvm_cpuid_entry2 same[] = {
+		{ .function = 1, .ecx = 1U << 27 | 1U << 31 }, /* OSXSAVE is the guest's own */
+		{ .function = 1, .edx = 1U << 28 },	       /* so many vCPUs */
+		{ .function = 7, .ecx = 1U << 4 },	       /* OSPKE */
+		{ .function = 7, .ebx = 1 },		       /* fewer */
+		{ .function = 0x80000008, .eax = 39 },
+		{ .function = 0x40000001, .eax = 0x80 },
+		{ .function = 0xa, .eax = ONES }, /* no features */
+	};
+	static const struct kvm_cpuid_entry2 others[] = {
+		{ .function = 0, .ebx = 2, .ecx = 2, .edx = 3 }, /* another vendor */
+		{ .function = 1, .ecx = 1 },
+		{ .function = 1, .edx = 2 },
+		{ .function = 7, .ebx = 1U << 31 },
+		{ .function = 7, .edx = 8 },
+		{ .function = 0x80000001, .ecx = 1U << 2 }, /* SVM */
+		{ .function = 0x80000001, .edx = 2 },
+		{ .function = 0x80000008, .eax = 46 }, /* more address bits */
+		{ .function = 0x40000001, .eax = 0x100 },
+	};
+
+	(void)state;
+	host(0, 0, 0x1f, 1, 2, 3);
+	host(1, 0, 0x306c3, 0, 0, 1);
+	host(7, 0, 1, 0x7fffffff, 0, 4);
+	host(0xa, 0, 1, 2, 3, 4);
+	host(0x40000001, 0, 0x80, 0, 0, 0);
+	host(0x80000001, 0, 0, 0, 1, 1);
+	host(0x80000008, 0, 40, 0, 0, 0);
+	make(1);
+	set_up_cpu(0);
+	assert_int_equal(check(NULL), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(same); i++)
+		assert_int_equal(check(&same[i]), 0);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(others); i++)
+		assert_int_equal(check(&others[i]), -ENOTSUP);
 }
 
 /* One package of cores without hyper-threads, in the leaves of Intel and AMD, whatever the host's are. */
@@ -402,8 +471,9 @@ int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		ONE(test_features), ONE(test_topology), ONE(test_older_hosts), ONE(test_caches),
-		ONE(test_amd_ids),  ONE(test_msrs),	ONE(test_failures),    ONE(test_registers),
+		ONE(test_features),    ONE(test_no_nesting), ONE(test_other_hosts), ONE(test_topology),
+		ONE(test_older_hosts), ONE(test_caches),     ONE(test_amd_ids),	    ONE(test_msrs),
+		ONE(test_failures),    ONE(test_registers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

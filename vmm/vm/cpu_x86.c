@@ -1,11 +1,11 @@
 /*
  * The state of a vCPU before its first instruction.
  *
- * CPUID is what KVM supports on this host, fetched once, with three changes:
+ * CPUID is what KVM supports on this host, fetched once, with four changes:
  * - The hypervisor bit and the TSC-deadline timer are set. Without them Linux assumes bare metal, and calibrates its timers
  *   against a PIT that does not exist.
  * - All vCPUs are cores of one package, without hyper-threads. Linux checks the TSC of each further package for 20 ms.
- * - There is no PMU.
+ * - There is no PMU, and no VMX or SVM: a snapshot would have to hold a nested guest's state.
  *
  * References: Intel SDM 2A CPUID, AMD APM 3 appendix E.
  */
@@ -25,6 +25,11 @@
 #define LEAF1_ECX_TSC_DEADLINE (1U << 24)
 #define LEAF1_ECX_HYPERVISOR (1U << 31)
 #define LEAF1_EDX_HTT (1U << 28)
+#define LEAF1_ECX_VMX (1U << 5)
+#define LEAF1_ECX_OSXSAVE (1U << 27)
+#define LEAF7_ECX_OSPKE (1U << 4)
+#define AMD_ECX_SVM (1U << 2)
+#define ADDRESS_BITS 0xffU
 #define LEAFB_TYPE_SMT (1U << 8)
 #define LEAFB_TYPE_CORE (2U << 8)
 
@@ -107,6 +112,7 @@ static void cpu_set_common(struct cpu_template *t)
 		switch (entry->function) {
 		case 1:
 			entry->ecx |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_TSC_DEADLINE;
+			entry->ecx &= ~LEAF1_ECX_VMX;
 			entry->ebx = (entry->ebx & 0xffffU) | (1U << id_bits) << 16;
 			if (t->num_cpus > 1)
 				entry->edx |= LEAF1_EDX_HTT;
@@ -118,6 +124,12 @@ static void cpu_set_common(struct cpu_template *t)
 				entry->eax = (entry->eax & 0x3fffU) | ((1U << id_bits) - 1) << 26 | sharing << 14;
 			break;
 		case 0xa: /* no PMU */
+			entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
+			break;
+		case 0x80000001:
+			entry->ecx &= ~AMD_ECX_SVM;
+			break;
+		case 0x8000000a: /* what SVM can do */
 			entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 			break;
 		case 0x80000008: /* AMD: cores - 1 and bits of the core's number */
@@ -176,6 +188,75 @@ int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned nu
 void cpu_template_free(struct cpu_template *t)
 {
 	free(t);
+}
+
+/* Registers of CPUID in which a bit is a feature, apart from those in ignored, which follow the guest's CR4. */
+enum cpu_register { EAX, EBX, ECX, EDX };
+
+static const struct cpu_word {
+	uint32_t function, index;
+	enum cpu_register reg;
+	uint32_t ignored;
+} cpu_words[] = {
+	{ 1, 0, ECX, LEAF1_ECX_OSXSAVE },
+	{ 1, 0, EDX, LEAF1_EDX_HTT },
+	{ 7, 0, EBX, 0 },
+	{ 7, 0, ECX, LEAF7_ECX_OSPKE },
+	{ 7, 0, EDX, 0 },
+	{ 7, 1, EAX, 0 },
+	{ 7, 1, EDX, 0 },
+	{ 7, 2, EDX, 0 },
+	{ 0xd, 0, EAX, 0 },
+	{ 0xd, 0, EDX, 0 },
+	{ 0xd, 1, EAX, 0 },
+	{ 0x40000001, 0, EAX, 0 }, /* KVM's */
+	{ 0x80000001, 0, ECX, 0 },
+	{ 0x80000001, 0, EDX, 0 },
+	{ 0x80000007, 0, EDX, 0 },
+	{ 0x80000008, 0, EBX, 0 },
+	{ 0x80000021, 0, EAX, 0 },
+};
+
+static uint32_t cpu_register(const struct kvm_cpuid2 *c, uint32_t function, uint32_t index, enum cpu_register reg)
+{
+	for (unsigned i = 0; i < c->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &c->entries[i];
+
+		if (e->function == function && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index))
+			return reg == EAX ? e->eax : reg == EBX ? e->ebx : reg == ECX ? e->ecx : e->edx;
+	}
+	return 0;
+}
+
+int cpu_template_check(const struct cpu_template *t, const struct kvm_cpuid2 *wanted, struct err *e)
+{
+	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
+	unsigned have, want;
+
+	for (enum cpu_register reg = EBX; reg <= EDX; reg++) {
+		have = cpu_register(&t->cpuid, 0, 0, reg);
+		want = cpu_register(wanted, 0, 0, reg);
+		if (have != want)
+			return err_set(e, -ENOTSUP,
+				       "the snapshot is of another vendor's CPU: CPUID 0 %s is 0x%x there, 0x%x here",
+				       names[reg], want, have);
+	}
+	for (size_t i = 0; i < MF_ARRAY_SIZE(cpu_words); i++) {
+		const struct cpu_word *w = &cpu_words[i];
+
+		have = cpu_register(&t->cpuid, w->function, w->index, w->reg) | w->ignored;
+		want = cpu_register(wanted, w->function, w->index, w->reg);
+		if (want & ~have)
+			return err_set(e, -ENOTSUP,
+				       "the snapshot's CPU has features that this host lacks: CPUID 0x%x.%u %s is 0x%x "
+				       "there, 0x%x here, without 0x%x",
+				       w->function, w->index, names[w->reg], want, have, want & ~have);
+	}
+	have = cpu_register(&t->cpuid, 0x80000008, 0, EAX) & ADDRESS_BITS;
+	want = cpu_register(wanted, 0x80000008, 0, EAX) & ADDRESS_BITS;
+	if (want > have)
+		return err_set(e, -ENOTSUP, "the snapshot's CPU has %u address bits, this host's %u", want, have);
+	return 0;
 }
 
 static int cpu_set_msrs(int vcpu_fd, struct err *e)

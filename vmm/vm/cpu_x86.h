@@ -7,6 +7,7 @@
 struct boot_regs;
 struct err;
 struct kvm;
+struct kvm_cpuid2;
 
 #define CPU_CPUID_MAX 256 /* entries; KVM's own limit is as large */
 
@@ -16,6 +17,12 @@ struct cpu_template;
 /* Fetches the CPUID that this host supports, and adapts it to num_cpus vCPUs. 0 or -errno with e set. */
 int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e);
 void cpu_template_free(struct cpu_template *t);
+
+/*
+ * Checks that a vCPU with the CPUID wanted can run here: the same vendor, and no feature
+ * that t lacks. Returns 0, or -ENOTSUP with e set to what the two sides have.
+ */
+int cpu_template_check(const struct cpu_template *t, const struct kvm_cpuid2 *wanted, struct err *e);
 
 /* Sets the CPUID of vCPU id, then its MSRs: some exist only once CPUID says so. 0 or -errno with e set. */
 int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e);
