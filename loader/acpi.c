@@ -58,7 +58,7 @@ enum { MADT_TYPE_LAPIC = 0, MADT_TYPE_IOAPIC = 1, MADT_CPU_ENABLED = 1 };
 enum { XSDT_TABLES = 2, XSDT_SIZE = HEADER_SIZE + 8 * XSDT_TABLES, XSDT_REVISION = 1, DSDT_REVISION = 2 };
 
 #define ALIGN 16U /* for each table's start; the RSDP needs it */
-#define PAGE_ROOM (LAYOUT_BIOS_ENTRY - LAYOUT_ACPI)
+#define PAGE_ROOM (LAYOUT_ACPI_END - LAYOUT_ACPI)
 #define ROOM_AFTER_DSDT ((FADT_SIZE + ALIGN - 1) / ALIGN * ALIGN + XSDT_SIZE)
 
 struct madt_lapic { /* 5.2.12.2 */
@@ -279,7 +279,7 @@ static void write_bios_entry(const struct page *page, const struct acpi_in *in)
 		0xf4,							       /* hlt */
 	};
 
-	memcpy(page->base + PAGE_ROOM, code, sizeof(code));
+	memcpy(page->base + (LAYOUT_BIOS_ENTRY - LAYOUT_ACPI), code, sizeof(code));
 }
 
 static int check(const struct acpi_in *in, struct err *e)

@@ -6,7 +6,8 @@
  * linux64: the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst): 64-bit mode; the kernel, boot_params and
  * the command line mapped where they are; RSI at boot_params. A bzImage brings the setup header for boot_params; for an
  * ELF kernel it is filled with what Linux reads, and a version other than 0 matters, or Linux copies everything twice.
- * The seed is a node of the setup_data list; Linux overwrites it after use. Page table entries have their accessed and
+ * The seed is a node of the setup_data list; Linux overwrites it after use. A second node tells the project's kernels
+ * what only they know (docs/guest-interface.md); others skip it by its type. Page table entries have their accessed and
  * dirty bits set, which spares the CPU from setting them.
  *
  * linux32: the same by its 32-bit protocol, for a bzImage that has no other: 32-bit mode without paging, ESI at
@@ -76,10 +77,25 @@ struct pvh_memory {
 	uint32_t reserved;
 };
 
+/* The payload of the node for the project's kernels: include/linux/mayfly.h of configs/kernel/fast-boot.patch. */
+#define SETUP_MAYFLY 0x796c664d /* "Mfly" */
+#define MAYFLY_RAM_IS_ZERO 0x1U
+
+struct mayfly_data {
+	uint64_t vm_id_gpa;
+	uint64_t attention_gpa;
+	uint64_t windows_gpa;
+	uint32_t window_size;
+	uint32_t num_windows;
+	uint32_t flags;
+	uint32_t reserved;
+};
+
 #define PVH_MAGIC 0x336ec578
 #define PVH_VERSION 1
 
 _Static_assert(sizeof(struct boot_params) == 4096, "one page");
+_Static_assert(sizeof(struct mayfly_data) == 40, "docs/guest-interface.md");
 _Static_assert(sizeof(struct pvh_info) == 56, "start_info.h, version 1");
 _Static_assert(sizeof(struct pvh_module) == 32, "start_info.h");
 _Static_assert(sizeof(struct pvh_memory) == 24, "start_info.h");
@@ -87,7 +103,9 @@ _Static_assert(LAYOUT_GDT + GDT_ENTRIES * 8 <= LAYOUT_PVH_INFO, "no overlap");
 _Static_assert(LAYOUT_PVH_INFO + sizeof(struct pvh_info) <= LAYOUT_PVH_MODULE, "no overlap");
 _Static_assert(LAYOUT_PVH_MODULE + sizeof(struct pvh_module) <= LAYOUT_PVH_MEMMAP, "no overlap");
 _Static_assert(LAYOUT_PVH_MEMMAP + RAM_RANGES_MAX * sizeof(struct pvh_memory) <= LAYOUT_SETUP_DATA, "no overlap");
-_Static_assert(LAYOUT_SETUP_DATA + sizeof(struct setup_data) + BOOT_SEED_SIZE <= LAYOUT_CMDLINE, "no overlap");
+_Static_assert(LAYOUT_SETUP_DATA + sizeof(struct setup_data) + BOOT_SEED_SIZE <= LAYOUT_SETUP_MAYFLY, "no overlap");
+_Static_assert(LAYOUT_SETUP_MAYFLY + sizeof(struct setup_data) + sizeof(struct mayfly_data) <= LAYOUT_CMDLINE,
+	       "no overlap");
 _Static_assert(LAYOUT_CMDLINE + LAYOUT_CMDLINE_SIZE <= LAYOUT_ZERO_PAGE, "no overlap");
 _Static_assert(MEM_GAP_START <= LAYOUT_PD_MAX * GIB, "page directories for any kernel");
 
@@ -138,10 +156,26 @@ static void write_page_tables(uint8_t *base, uint64_t kernel_end)
 
 static void write_seed(uint8_t *base, const uint8_t *seed)
 {
-	const struct setup_data node = { .type = SETUP_RNG_SEED, .len = BOOT_SEED_SIZE };
+	const struct setup_data node = { .next = LAYOUT_SETUP_MAYFLY, .type = SETUP_RNG_SEED, .len = BOOT_SEED_SIZE };
 
 	memcpy(base + LAYOUT_SETUP_DATA, &node, sizeof(node));
 	memcpy(base + LAYOUT_SETUP_DATA + sizeof(node), seed, BOOT_SEED_SIZE);
+}
+
+static void write_mayfly_data(uint8_t *base, const struct boot_in *in)
+{
+	const struct mayfly_data data = {
+		.vm_id_gpa = LAYOUT_VM_ID,
+		.attention_gpa = LAYOUT_ATTENTION,
+		.windows_gpa = in->windows_gpa,
+		.window_size = in->window_size,
+		.num_windows = in->num_windows,
+		.flags = MAYFLY_RAM_IS_ZERO,
+	};
+	const struct setup_data node = { .type = SETUP_MAYFLY, .len = sizeof(data) };
+
+	memcpy(base + LAYOUT_SETUP_MAYFLY, &node, sizeof(node));
+	memcpy(base + LAYOUT_SETUP_MAYFLY + sizeof(node), &data, sizeof(data));
 }
 
 /*
@@ -174,7 +208,7 @@ static void write_boot_params(uint8_t *base, const struct boot_in *in, const str
 	bp->hdr.ramdisk_image = (uint32_t)in->initrd_gpa;
 	bp->hdr.ramdisk_size = (uint32_t)in->initrd_size;
 	bp->hdr.cmd_line_ptr = LAYOUT_CMDLINE;
-	bp->hdr.setup_data = in->rng_seed ? LAYOUT_SETUP_DATA : 0;
+	bp->hdr.setup_data = in->rng_seed ? LAYOUT_SETUP_DATA : LAYOUT_SETUP_MAYFLY;
 	for (unsigned i = 0; i < num_ram; i++)
 		bp->e820_table[i] = (struct boot_e820_entry){
 			.addr = ram[i].gpa,
@@ -188,6 +222,7 @@ static void enter_linux(struct boot_regs *ret, uint8_t *base, const struct boot_
 {
 	if (in->rng_seed)
 		write_seed(base, in->rng_seed);
+	write_mayfly_data(base, in);
 	write_boot_params(base, in, ram, num_ram);
 	*ret = (struct boot_regs){ .rip = in->kernel->entry, .rsi = LAYOUT_ZERO_PAGE };
 	if (in->kernel->entry_is_32bit) {
@@ -259,6 +294,7 @@ int boot_write(struct boot_regs *ret, struct mem *m, const struct boot_in *in, s
 	bool pvh = false;
 	int rc = choose_pvh(in, &pvh, e);
 
+	assert(in->num_windows <= LAYOUT_ATTENTION_WORDS);
 	/* The kernel's loader and initrd.c put both into the first region. */
 	assert(in->kernel->highest <= MEM_GAP_START);
 	assert(mf_range_within(in->initrd_gpa, in->initrd_size, MEM_GAP_START));

@@ -25,8 +25,11 @@ struct boot_in {
 	const struct kernel_image *kernel;
 	const char *cmdline;
 	uint64_t initrd_gpa;
-	uint64_t initrd_size;	 /* bytes; 0: no initrd */
-	uint64_t rsdp_gpa;	 /* where the ACPI tables start (acpi.h), or 0 */
+	uint64_t initrd_size; /* bytes; 0: no initrd */
+	uint64_t rsdp_gpa;    /* where the ACPI tables start (acpi.h), or 0 */
+	uint64_t windows_gpa; /* the virtio-mmio windows, one behind the other */
+	uint32_t window_size;
+	uint32_t num_windows;	 /* up to LAYOUT_ATTENTION_WORDS */
 	const uint8_t *rng_seed; /* BOOT_SEED_SIZE bytes for the guest's random number generator, or NULL; PVH has no
 				     place for it */
 };

@@ -10,7 +10,8 @@
  *	0x03000 .. 0x08fff  page tables: PML4, PDPT, up to four page directories
  *	0x09000 .. 0x09fff  stack of the entry point
  *	0x10000 .. 0x4ffff  an initrd of up to 256 KiB
- *	0xa0000 .. 0xfffff  RAM that is in no memory map. The last page has ACPI tables and a BIOS's entry point
+ *	0xa0000 .. 0xfffff  RAM that is in no memory map. The last page has ACPI tables, the VM's id, the attention
+ *	                    words (docs/guest-interface.md) and a BIOS's entry point
  *	1 MiB .. 2 MiB      in no memory map either, unless the kernel is loaded here
  *	2 MiB ..            RAM: the kernel where its file says, a larger initrd as high as possible below 3 GiB
  *
@@ -27,7 +28,8 @@
 #define LAYOUT_PVH_INFO 0x1040ULL
 #define LAYOUT_PVH_MODULE 0x1080ULL
 #define LAYOUT_PVH_MEMMAP 0x10c0ULL
-#define LAYOUT_SETUP_DATA 0x1200ULL
+#define LAYOUT_SETUP_DATA 0x1200ULL   /* the seed */
+#define LAYOUT_SETUP_MAYFLY 0x1240ULL /* where the two below are */
 #define LAYOUT_CMDLINE 0x1800ULL
 #define LAYOUT_CMDLINE_SIZE 0x800U /* with its NUL; Linux on x86 takes no more (COMMAND_LINE_SIZE) */
 #define LAYOUT_ZERO_PAGE 0x2000ULL
@@ -41,7 +43,12 @@
 #define LAYOUT_MPTABLE 0x500ULL
 #define LAYOUT_MPTABLE_SIZE 0xb00U
 #define LAYOUT_LOW_RAM_END 0xa0000ULL
-#define LAYOUT_ACPI 0xff000ULL	     /* between 0xe0000 and 0xfffff, where a kernel looks for the RSDP */
+#define LAYOUT_ACPI 0xff000ULL /* between 0xe0000 and 0xfffff, where a kernel looks for the RSDP */
+#define LAYOUT_ACPI_END 0xffe00ULL
+#define LAYOUT_VM_ID 0xffe00ULL /* LAYOUT_VM_ID_SIZE bytes, other ones after each restore */
+#define LAYOUT_VM_ID_SIZE 16U
+#define LAYOUT_ATTENTION 0xffe40ULL /* a 32-bit word for each virtio-mmio window */
+#define LAYOUT_ATTENTION_WORDS 32U
 #define LAYOUT_BIOS_ENTRY 0xffff0ULL /* in the same page */
 #define LAYOUT_SMALL_INITRD 0x10000ULL
 #define LAYOUT_SMALL_INITRD_MAX 0x40000ULL

@@ -147,7 +147,9 @@ static void test_tables(void **state)
 	load();
 	assert_int_equal(mem_init(&want, RAM, &err), 0);
 	assert_int_equal(acpi_write(&want, &acpi, &err), 0);
-	assert_memory_equal(mem_at(&ram, LAYOUT_ACPI, 0x1000), mem_at(&want, LAYOUT_ACPI, 0x1000), 0x1000);
+	assert_memory_equal(mem_at(&ram, LAYOUT_ACPI, LAYOUT_VM_ID - LAYOUT_ACPI),
+			    mem_at(&want, LAYOUT_ACPI, LAYOUT_VM_ID - LAYOUT_ACPI), LAYOUT_VM_ID - LAYOUT_ACPI);
+	assert_memory_equal(mem_at(&ram, LAYOUT_BIOS_ENTRY, 16), mem_at(&want, LAYOUT_BIOS_ENTRY, 16), 16);
 	assert_int_equal(mptable_write(&want, 3, irq_of_pin, sizeof(irq_of_pin), &err), 0);
 	assert_memory_equal(mem_at(&ram, 0, LAYOUT_GDT), mem_at(&want, 0, LAYOUT_GDT), LAYOUT_GDT);
 	mem_done(&want);
@@ -215,6 +217,37 @@ static void test_seed(void **state)
 	assert_false(memory_has(LAYOUT_SETUP_DATA, 0x600, seed, 4));
 }
 
+/* The VM's id is random from the start. A restore without random numbers fails: it would have the id of the snapshot. */
+static void test_vm_id(void **state)
+{
+	uint8_t id[LAYOUT_VM_ID_SIZE];
+
+	(void)state;
+	memset(id, 0x5e, sizeof(id));
+	load();
+	assert_memory_equal(mem_at(&ram, LAYOUT_VM_ID, sizeof(id)), id, sizeof(id));
+	memset(mem_at(&ram, LAYOUT_VM_ID, sizeof(id)), 0, sizeof(id));
+	assert_int_equal(boot_write_vm_id(&ram, &err), 0);
+	assert_memory_equal(mem_at(&ram, LAYOUT_VM_ID, sizeof(id)), id, sizeof(id));
+	has_random = false;
+	errno = EAGAIN;
+	assert_int_equal(boot_write_vm_id(&ram, &err), -EAGAIN);
+}
+
+/* A kernel of the project finds the words of the windows that the devices have. */
+static void test_windows(void **state)
+{
+	const uint64_t first = BOOT_DEVICE_GPA(0);
+	const uint32_t size_and_num[] = { MMIO_WINDOW_SIZE, 3 };
+
+	(void)state;
+	config.num_drives = 2;
+	config.num_nets = 1;
+	load();
+	assert_true(memory_has(LAYOUT_SETUP_MAYFLY, 0x100, &first, sizeof(first)));
+	assert_true(memory_has(LAYOUT_SETUP_MAYFLY, 0x100, size_and_num, sizeof(size_and_num)));
+}
+
 static void test_refused(void **state)
 {
 	char *args[] = { (char *)(uintptr_t) "true" };
@@ -256,8 +289,8 @@ int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, boot_setup, boot_teardown)
 	const struct CMUnitTest tests[] = {
-		ONE(test_plain),   ONE(test_devices), ONE(test_tables),	 ONE(test_initrd),
-		ONE(test_entries), ONE(test_seed),    ONE(test_refused),
+		ONE(test_plain), ONE(test_devices), ONE(test_tables),  ONE(test_initrd),  ONE(test_entries),
+		ONE(test_seed),	 ONE(test_vm_id),   ONE(test_windows), ONE(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,21 @@ static void assert_descriptor(unsigned selector, uint64_t want)
 	assert_int_equal(get(regs.gdt_gpa + selector, 8), want);
 }
 
+/* The node of docs/guest-interface.md, the last of the list. Its two addresses are in no memory map. */
+static void assert_mayfly_node(uint64_t node)
+{
+	assert_low(node);
+	assert_int_equal(get(node, 8), 0);
+	assert_int_equal(get(node + 8, 4), 0x796c664d);
+	assert_int_equal(get(node + 12, 4), 40);
+	assert_in_range(get(node + 16, 8), 0xa0000, 0xfffff - 15);
+	assert_in_range(get(node + 24, 8), 0xa0000, 0xfffff - 3 * 4 + 1);
+	assert_int_equal(get(node + 32, 8), 0xd0000000);
+	assert_int_equal(get(node + 40, 4), 0x1000);
+	assert_int_equal(get(node + 44, 4), 3);
+	assert_int_equal(get(node + 48, 4), 1); /* RAM is zero */
+}
+
 static void test_linux64(void **state)
 {
 	const char *cmdline = "console=ttyS0 panic=-1";
@@ -105,6 +120,9 @@ static void test_linux64(void **state)
 		.cmdline = cmdline,
 		.initrd_gpa = 0x7000000,
 		.initrd_size = 0x12345,
+		.windows_gpa = 0xd0000000,
+		.window_size = 0x1000,
+		.num_windows = 3,
 		.rng_seed = seed,
 	};
 	uint64_t zp, node;
@@ -137,10 +155,10 @@ static void test_linux64(void **state)
 	assert_e820(zp, 1, 0x200000, 126 * MIB);
 	node = get(zp + 0x250, 8);
 	assert_low(node);
-	assert_int_equal(get(node, 8), 0);
 	assert_int_equal(get(node + 8, 4), 9);
 	assert_int_equal(get(node + 12, 4), 32);
 	assert_memory_equal(mem_at(&ram, node + 16, 32), seed, 32);
+	assert_mayfly_node(get(node, 8));
 }
 
 /* A bzImage's setup header goes to boot_params as it is, but for what the loader says; the ACPI tables are named. */
@@ -183,7 +201,7 @@ static void test_linux64_of_a_bzimage(void **state)
 	assert_int_equal(get(zp + 0x218, 8), 0);
 	assert_string_equal(mem_at(&ram, get(zp + 0x228, 4), 64), "0123456789");
 	assert_int_equal(get(zp + 0x230, 4), 0x200000);
-	assert_int_equal(get(zp + 0x250, 8), 0);
+	assert_int_equal(get(get(zp + 0x250, 8) + 8, 4), 0x796c664d); /* not the file's list */
 	assert_int_equal(get(zp + 0x258, 8), 0x1000000);
 	assert_int_equal(get(zp + 0x260, 4), 0x3378000);
 	in.cmdline = "01234567890";
@@ -212,7 +230,8 @@ static void test_linux64_registers(void **state)
 	assert_int_equal(regs.rbx, 0);
 	/* No initrd, no seed, an empty command line. */
 	assert_int_equal(get(regs.rsi + 0x218, 8), 0);
-	assert_int_equal(get(regs.rsi + 0x250, 8), 0);
+	assert_int_equal(get(get(regs.rsi + 0x250, 8) + 8, 4), 0x796c664d);
+	assert_int_equal(get(get(regs.rsi + 0x250, 8), 8), 0);
 	assert_int_equal(get(get(regs.rsi + 0x228, 4), 1), 0);
 }
 

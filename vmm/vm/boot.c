@@ -1,6 +1,7 @@
 /* Guest memory as it is before the first instruction; see boot.h. */
 #include "vmm/vm/boot.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -30,6 +31,7 @@ struct devices {
 };
 
 _Static_assert(CONFIG_DEVICES_MAX <= ACPI_DEVICES_MAX, "all devices fit into the ACPI tables");
+_Static_assert(CONFIG_DEVICES_MAX <= LAYOUT_ATTENTION_WORDS, "each device has an attention word");
 _Static_assert(BOOT_NUM_PINS(CONFIG_DEVICES_MAX) <= MPTABLE_PINS_MAX, "all devices fit into the MP table");
 _Static_assert(CONFIG_CPUS_MAX <= ACPI_CPUS_MAX && CONFIG_CPUS_MAX <= MPTABLE_CPUS_MAX, "all CPUs fit into the tables");
 
@@ -111,6 +113,17 @@ static int boot_load_initrd(struct mem *m, const struct config *c, const struct 
 	return initrd_load(m, c->initrd, archive, len, kernel, &in->initrd_gpa, &in->initrd_size, e);
 }
 
+int boot_write_vm_id(struct mem *m, struct err *e)
+{
+	uint8_t *id = mem_at(m, LAYOUT_VM_ID, LAYOUT_VM_ID_SIZE);
+
+	if (!id)
+		return err_set(e, -EFAULT, "no guest memory at 0x%llx", LAYOUT_VM_ID);
+	if (getrandom(id, LAYOUT_VM_ID_SIZE, GRND_NONBLOCK) != (ssize_t)LAYOUT_VM_ID_SIZE)
+		return err_sys(e, "getrandom");
+	return 0;
+}
+
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e)
 {
 	char cmdline[LAYOUT_CMDLINE_SIZE];
@@ -122,6 +135,9 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 		.kernel = &kernel,
 		.cmdline = cmdline,
 		.rsdp_gpa = LAYOUT_ACPI,
+		.windows_gpa = BOOT_DEVICE_GPA(0),
+		.window_size = MMIO_WINDOW_SIZE,
+		.num_windows = config_num_devices(c),
 	};
 	int r;
 
@@ -138,6 +154,8 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 		in.rng_seed = seed;
 	r = boot_write(ret, m, &in, e);
 	explicit_bzero(seed, sizeof(seed));
+	if (!r && in.rng_seed)
+		r = boot_write_vm_id(m, e);
 	if (!r)
 		r = boot_write_mptable(m, c, &devices, e);
 	if (!r)

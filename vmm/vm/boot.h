@@ -30,4 +30,10 @@ struct timeline;
  */
 int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, struct timeline *t, struct err *e);
 
+/*
+ * Gives the VM an id that it has never had (docs/guest-interface.md): at boot, and before a restored VM runs. Returns 0 or
+ * -errno with e set.
+ */
+int boot_write_vm_id(struct mem *m, struct err *e);
+
 #endif
