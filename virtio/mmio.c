@@ -30,6 +30,11 @@
  * Interrupts. mmio_used and the others only record what happened. One task at the end of the loop's
  * turn sets InterruptStatus and raises the (edge-triggered) line once.
  *
+ * The attention word (docs/guest-interface.md) lies in guest memory. It is set before the interrupt of
+ * a configuration change. A driver that knows it accesses InterruptStatus and InterruptACK only if it
+ * is set. For such a driver the bit of used buffers stays set for good; the line is raised in any case,
+ * so the transport need not know which kind of driver it has. It never reads the word.
+ *
  * Snapshots are in mmio_save.c.
  */
 #include "virtio/mmio.h"
@@ -76,6 +81,9 @@ static void mmio_interrupt(struct task *task)
 	 * raised even if the bit was still set: it is an edge, and the driver may have read the ring already.
 	 */
 	__atomic_fetch_or(&m->interrupt_status, bits, __ATOMIC_RELEASE);
+	/* Release: a driver that finds the word set reads the bits above. Pairs with its exchange of the word for 0. */
+	if (bits & VIRTIO_MMIO_INT_CONFIG && m->irq.attention)
+		__atomic_store_n(m->irq.attention, 1, __ATOMIC_RELEASE);
 	m->irq.raise(m->irq.ctx, m->irq.line);
 }
 

@@ -17,11 +17,15 @@ struct virtio_dev;
 
 #define MMIO_WINDOW_SIZE 0x1000U
 
-/* Where the transport's interrupts go. raise is called on the device's loop and on vCPU threads. */
+/*
+ * Where the transport's interrupts go. raise is called on the device's loop and on vCPU threads. attention (kept, may be
+ * NULL) is the device's word in guest memory (docs/guest-interface.md).
+ */
 struct mmio_irq {
 	void (*raise)(void *ctx, unsigned line);
 	void *ctx;
 	unsigned line;
+	uint32_t *attention;
 };
 
 /*

@@ -28,6 +28,7 @@ CHAIN_MAX = 128
 
 RAM_SIZE = 0x4000000
 WINDOW = 0x1000
+ATTENTION = 0xFFE40  # a word for each window (docs/guest-interface.md)
 
 
 class Queue:
@@ -271,6 +272,8 @@ class Driver:
         """The device has given up, says so, and completes nothing more."""
         self.b.wait(self.dev.reg(STATUS), ADFO | NEEDS_RESET)
         self.b.wait(self.dev.reg(INTERRUPT_STATUS), 2, mask=2)
+        attention = ATTENTION + 4 * self.dev.index
+        self.b.wait(attention, 1).write(attention, 0)
         self.b.expect(self.q.used + 2, self.done, 2)
         self.notify()
         return self.get(STATUS, ADFO | NEEDS_RESET)

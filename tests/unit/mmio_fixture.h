@@ -48,6 +48,7 @@ struct fix {
 	struct mmio *m;
 	struct loop *loop;
 	unsigned irqs, irq_line;
+	uint32_t attention;
 };
 
 static unsigned ioeventfds;
@@ -158,7 +159,7 @@ static const struct kvm kvm = { .fd = -1, .vm_fd = -1 };
 static inline int setup(void **state)
 {
 	struct fix *f = calloc(1, sizeof(*f));
-	struct mmio_irq irq = { .raise = raise_irq, .ctx = f, .line = 5 };
+	struct mmio_irq irq = { .raise = raise_irq, .ctx = f, .line = 5, .attention = &f->attention };
 	struct err e;
 
 	fixture_kind = LOOP_FIXED;

@@ -144,6 +144,53 @@ static void test_interrupt(void **state)
 	assert_int_equal(f->irqs, 1);
 }
 
+/* The attention word says whether InterruptStatus has more than used buffers. The device sets it, and no more. */
+static void test_attention(void **state)
+{
+	struct fix *f = *state;
+
+	f->note.kick_pops = true;
+	to_driver_ok(f, V1);
+	drv_desc(&f->d, 0, DRV_DATA, 1, 0, 0);
+	drv_publish(&f->d, 0);
+	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	(void)mock_poll_watches();
+	mock_run_tasks();
+	assert_int_equal(f->irqs, 1);
+	assert_int_equal(f->attention, 0);
+
+	/* Never acknowledged: the next used buffer interrupts all the same. */
+	drv_publish(&f->d, 0);
+	put(f, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	(void)mock_poll_watches();
+	mock_run_tasks();
+	assert_int_equal(f->irqs, 2);
+	assert_int_equal(f->attention, 0);
+
+	mmio_config_changed(&f->note.dev);
+	mock_run_tasks();
+	assert_int_equal(f->irqs, 3);
+	assert_int_equal(f->attention, 1);
+	assert_int_equal(get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+	put(f, VIRTIO_MMIO_INTERRUPT_ACK, 3);
+	assert_int_equal(f->attention, 1); /* it is the driver's to clear */
+
+	f->attention = 0;
+	mmio_broken(&f->note.dev, "a test");
+	mock_run_tasks();
+	assert_int_equal(f->attention, 1);
+	assert_int_equal(status(f), ADFO | NEEDS_RESET);
+
+	/* The device does not read what the guest writes there. */
+	f->attention = 0xffffffff;
+	put_status(f, 0);
+	to_driver_ok(f, V1);
+	mmio_config_changed(&f->note.dev);
+	mock_run_tasks();
+	assert_int_equal(f->irqs, 5);
+	assert_int_equal(f->attention, 1);
+}
+
 static void break_ring(struct fix *f)
 {
 	drv_publish_idx(&f->d, 1000);
@@ -323,6 +370,7 @@ int main(void)
 		T(test_notify),
 		T(test_ioeventfd_fires),
 		T(test_interrupt),
+		T(test_attention),
 		T(test_broken),
 		T(test_broken_by_device),
 		T(test_reset),

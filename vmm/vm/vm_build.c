@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "loader/boot_x86.h"
+#include "loader/layout.h"
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "virtio/mmio.h"
@@ -227,7 +228,12 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 static int vm_place_device(struct vm *vm, struct virtio_dev *dev, struct err *e)
 {
 	unsigned i = vm->num_devs++;
-	struct mmio_irq irq = { .raise = vm_raise_line, .ctx = vm, .line = BOOT_DEVICE_LINE(i) };
+	struct mmio_irq irq = {
+		.raise = vm_raise_line,
+		.ctx = vm,
+		.line = BOOT_DEVICE_LINE(i),
+		.attention = mem_at(&vm->mem, LAYOUT_ATTENTION + i * sizeof(uint32_t), sizeof(uint32_t)),
+	};
 	uint64_t gpa = BOOT_DEVICE_GPA(i);
 	int r;
 
