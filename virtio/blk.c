@@ -224,6 +224,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 			   params->direct  ? &blk_direct :
 					     &blk_file,
 		.read_only = params->read_only,
+		.any_image = params->any_image,
 		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
 	};
@@ -260,5 +261,8 @@ static const struct virtio_ops blk_ops = {
 	.activate = blk_activate,
 	.kick = blk_kick,
 	.reset = blk_reset,
+	.quiet = blk_quiet,
+	.save = blk_save,
+	.restore = blk_restore,
 	.free = blk_free,
 };

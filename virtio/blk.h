@@ -17,12 +17,14 @@ struct blk_params {
 	const char *path;   /* image or block device */
 	const char *serial; /* or NULL; at most 20 bytes */
 	bool read_only;
-	bool direct;				/* O_DIRECT: past the host's page cache; not with overlay */
-	bool overlay;				/* writes go to a layer that ends with the drive */
-	uint64_t overlay_size;			/* the layer's bytes; 0: as the drive */
-	const char *overlay_dir;		/* where it is; NULL: in memory */
+	bool direct;		 /* O_DIRECT: past the host's page cache; not with overlay */
+	bool overlay;		 /* writes go to a layer that ends with the drive */
+	uint64_t overlay_size;	 /* the layer's bytes; 0: as the drive */
+	const char *overlay_dir; /* where it is; NULL: in memory */
+	const char *base;	 /* or NULL: a layer of a snapshot, under the new one and over the image */
 	struct ratelimit_params bandwidth, ops; /* zeroed: no limit */
-	bool unsafe; /* no syncs and no FLUSH: a crash of the host may lose what was written */
+	bool unsafe;	/* no syncs and no FLUSH: a crash of the host may lose what was written */
+	bool any_image; /* a restore takes another image than that of the snapshot, because the user has named it */
 };
 
 /*
@@ -48,6 +50,21 @@ int blk_update(struct virtio_dev *dev, const char *path, struct err *e);
  * Any thread.
  */
 bool blk_has_lost(struct virtio_dev *dev);
+
+/*
+ * Snapshots: what does not fit into the state. On any thread, with the drive quiet (mmio_quiet).
+ *
+ * blk_write_layer writes the layer of a drive with an overlay, together with the layer below that the
+ * drive was restored with, into fd, an empty file, as docs/snapshot-format.md describes it: `disks/ID`.
+ * The caller syncs it. Returns 0 or -errno with e set.
+ *
+ * blk_image_fd is the image of a drive without an overlay, for the caller to copy and to sync.
+ * blk_identify notes what it is now, since the guest has written to it, before mmio_save. Returns 0 or
+ * -errno.
+ */
+int blk_write_layer(struct virtio_dev *dev, int fd, struct err *e);
+int blk_image_fd(struct virtio_dev *dev);
+int blk_identify(struct virtio_dev *dev);
 
 /*
  * Changes the limits of a drive (throttle_set). Any thread but the loop's.

@@ -1,6 +1,7 @@
 /*
  * A layer of writes over an image; see blk_backend.h, and overlay.h for its books. A write goes
- * to the layer's file, a read to the file that has its sectors, as far as that is the same one.
+ * to the layer's file, a read to the file that has its sectors, as far as that is the same one: the
+ * layer's, that of a snapshot's layer, or the image.
  * A trim punches a hole in the layer's file and makes the sectors the layer's own: they read as
  * zeros, not as what the image has there.
  *
@@ -20,7 +21,8 @@
 
 struct layer {
 	struct overlay *overlay;
-	int file; /* the layer's */
+	struct overlay *base; /* a snapshot's layer, or NULL */
+	int file, base_file;  /* theirs */
 };
 
 static void cross_trims(const struct blk_slot *writer)
@@ -35,12 +37,25 @@ static void cross_trims(const struct blk_slot *writer)
 	}
 }
 
+/* The file that has the data of sector, and of *run sectors from there on, which is shortened. */
+static int layer_find(const struct blk *b, uint64_t sector, uint64_t *run)
+{
+	const struct layer *l = b->store;
+	bool own;
+
+	*run = overlay_run(l->overlay, sector, *run, &own);
+	if (own)
+		return l->file;
+	if (l->base)
+		*run = overlay_run(l->base, sector, *run, &own);
+	return own ? l->base_file : b->file;
+}
+
 static int layer_start(struct blk_slot *slot)
 {
 	const struct layer *l = slot->blk->store;
 	uint64_t sector = slot->offset / IMAGE_SECTOR_SIZE, inside = slot->offset % IMAGE_SECTOR_SIZE, run;
-	bool own;
-	int r;
+	int r, file;
 
 	if (blk_is_trim(slot)) {
 		slot->crossed = blk_overlaps(slot, slot->offset, slot->left, false);
@@ -53,8 +68,9 @@ static int layer_start(struct blk_slot *slot)
 		cross_trims(slot);
 		return blk_file_move(slot, l->file, slot->left);
 	}
-	run = overlay_run(l->overlay, sector, (inside + slot->left) / IMAGE_SECTOR_SIZE, &own);
-	return blk_file_move(slot, own ? l->file : slot->blk->file, run * IMAGE_SECTOR_SIZE - inside);
+	run = (inside + slot->left) / IMAGE_SECTOR_SIZE;
+	file = layer_find(slot->blk, sector, &run);
+	return blk_file_move(slot, file, run * IMAGE_SECTOR_SIZE - inside);
 }
 
 static int layer_end(struct blk_slot *slot, int res, uint64_t *ret_moved)
@@ -77,8 +93,10 @@ static void layer_close(struct blk *b)
 {
 	struct layer *l = b->store;
 
-	if (l)
+	if (l) {
 		overlay_free(l->overlay);
+		overlay_free(l->base);
+	}
 	free(l);
 }
 
@@ -91,7 +109,19 @@ static int layer_open(struct blk *b, const struct blk_params *params, struct err
 	if (overlay_new(&l->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e) < 0)
 		return e->code;
 	l->file = blk_file_add(b, overlay_fd(l->overlay), e);
-	return MF_MIN(l->file, 0);
+	if (l->file < 0 || !params->base)
+		return MF_MIN(l->file, 0);
+	if (overlay_read(&l->base, params->base, b->image.sectors, e) < 0)
+		return e->code;
+	l->base_file = blk_file_add(b, overlay_fd(l->base), e);
+	return MF_MIN(l->base_file, 0);
+}
+
+int blk_write_layer(struct virtio_dev *dev, int fd, struct err *e)
+{
+	const struct layer *l = to_blk(dev)->store;
+
+	return overlay_write(l->overlay, l->base, fd, e) < 0 ? err_wrap(e, "drive '%s'", dev->id) : 0;
 }
 
 const struct blk_backend blk_overlay = {

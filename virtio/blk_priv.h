@@ -78,6 +78,7 @@ struct blk {
 	const struct blk_backend *backend;
 	void *store; /* backend's */
 	bool read_only, sync, active, paused;
+	bool any_image;			     /* a restore does not ask whether it is the image of the snapshot */
 	atomic_bool lost;		     /* a write has failed, to a layer that nobody checks */
 	bool sync_failed;		     /* data of the guest is lost: every FLUSH fails until a reset */
 	uint64_t turn;			     /* of the loop, */
@@ -121,6 +122,11 @@ bool blk_begin(struct blk_slot *slot);
 
 /* Starts the requests that wait, in their order, as far as there is room; else retry is due. */
 void blk_resume(struct blk *b);
+
+/* blk_save.c: see device.h. */
+int blk_quiet(struct virtio_dev *dev);
+void blk_save(struct virtio_dev *dev, struct state_out *out);
+void blk_restore(struct virtio_dev *dev, struct state_in *in);
 
 /* A sync has ended with res < 0: warns, and if data may be lost, every later one fails. */
 void blk_sync_failed(struct blk *b, int res);

@@ -42,6 +42,28 @@ static int image_lock(int fd, const char *path, bool read_only, struct err *e)
 	return 0;
 }
 
+static uint64_t time_ns(const struct timespec *t)
+{
+	return (uint64_t)t->tv_sec * 1000000000U + (uint64_t)t->tv_nsec;
+}
+
+int image_identify(struct image_identity *ret, int fd, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*ret = (struct image_identity){ .inode = st.st_rdev, .size = size };
+	if (S_ISREG(st.st_mode))
+		*ret = (struct image_identity){ st.st_ino, size, time_ns(&st.st_mtim), time_ns(&st.st_ctim) };
+	return 0;
+}
+
+bool image_is_same(const struct image_identity *a, const struct image_identity *b)
+{
+	return a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
+}
+
 /* The units of direct I/O on fd, powers of two. Before Linux 6.1, statx(2) has none: a page is enough. */
 static int image_ask_dio(struct image *image, int fd, const char *path, struct err *e)
 {
@@ -111,6 +133,9 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 	err = image_lock(fd, path, read_only, e);
 	if (err < 0)
 		return err;
+	err = image_identify(&image.identity, fd, size);
+	if (err < 0)
+		return err_neg(e, err, "stat '%s'", path);
 	image.fd = mf_take_fd(&fd);
 	image.sectors = size / IMAGE_SECTOR_SIZE;
 	*ret = image;

@@ -10,11 +10,20 @@ struct err;
 #define IMAGE_SECTOR_SIZE 512U
 #define IMAGE_DIO_MAX 4096U /* the largest unit of direct I/O, in bytes */
 
+/*
+ * Which file it is, and in which state: a snapshot goes with that alone. Not st_dev, which btrfs and overlayfs change
+ * from mount to mount. Of a block device: its number and size.
+ */
+struct image_identity {
+	uint64_t inode, size, mtime_ns, ctime_ns;
+};
+
 struct image {
 	int fd; /* -1: not open */
 	uint64_t sectors;
-	uint32_t dio_offset; /* unit of offsets and lengths; 0: no direct I/O */
-	uint32_t dio_mem;    /* unit of addresses */
+	struct image_identity identity; /* when it was opened */
+	uint32_t dio_offset;		/* unit of offsets and lengths; 0: no direct I/O */
+	uint32_t dio_mem;		/* unit of addresses */
 };
 
 /*
@@ -30,6 +39,10 @@ int image_provide(const char *path, bool read_only, bool direct, struct err *e);
 
 /* Updates image->sectors of an open image. Returns 0, or -errno with e set. */
 int image_measure(struct image *image, struct err *e);
+
+/* Looks which file fd is now, of so many bytes. Returns 0 or -errno. */
+int image_identify(struct image_identity *ret, int fd, uint64_t size);
+bool image_is_same(const struct image_identity *a, const struct image_identity *b);
 
 /* Unlocks and closes fd; a negative one is fine. */
 void image_close(int fd);

@@ -1,4 +1,4 @@
-/* The books of an ephemeral copy-on-write layer: two bitmaps and a file; see overlay.h. */
+/* The books of an ephemeral copy-on-write layer: three bitmaps and a file; see overlay.h. */
 #include "virtio/overlay.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "virtio/image.h"
+#include "virtio/overlay_priv.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/util.h"
@@ -17,16 +18,6 @@
 #endif
 
 #define PAGE_SECTORS (MF_PAGE_SIZE / IMAGE_SECTOR_SIZE)
-
-struct overlay {
-	int fd;
-	uint64_t sectors;
-	uint64_t max_pages, num_pages; /* allowed, and taken, in the file */
-	uint64_t *own;		       /* a bit per sector: it is in the file */
-	uint64_t *page;		       /* a bit per page of the file: counted in num_pages */
-	void *map;		       /* both */
-	size_t map_size;
-};
 
 /* Bits [from, to) of a map: how many of them are set; with op, sets or clears them. */
 enum bits_op { BITS_COUNT, BITS_SET, BITS_CLEAR };
@@ -99,7 +90,11 @@ void overlay_release(struct overlay *o, uint64_t offset, uint64_t len)
 
 void overlay_written(struct overlay *o, uint64_t offset, uint64_t len)
 {
-	bits_do(o->own, offset / IMAGE_SECTOR_SIZE, (offset + len) / IMAGE_SECTOR_SIZE, BITS_SET);
+	uint64_t from = offset / IMAGE_SECTOR_SIZE, to = (offset + len) / IMAGE_SECTOR_SIZE;
+
+	bits_do(o->own, from, to, BITS_SET);
+	if (from < to)
+		bits_do(o->touched, from / OVERLAY_PAGE_BITS, (to - 1) / OVERLAY_PAGE_BITS + 1, BITS_SET);
 }
 
 int overlay_fd(const struct overlay *o)
@@ -141,12 +136,30 @@ int overlay_open(const char *dir, struct err *e)
 	return fd;
 }
 
-static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir, struct err *e)
+int overlay_map(struct overlay *o, struct err *e)
 {
 	uint64_t pages = (o->sectors + PAGE_SECTORS - 1) / PAGE_SECTORS;
 	size_t own_size = mf_align_up(o->sectors / 8 + 8, MF_PAGE_SIZE);
 	size_t page_size = mf_align_up(pages / 8 + 8, MF_PAGE_SIZE);
-	void *map;
+	size_t touched_size = mf_align_up(own_size / MF_PAGE_SIZE / 8 + 8, MF_PAGE_SIZE);
+	size_t size = own_size + page_size + touched_size;
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return err_sys(e, "map the table of its overlay");
+	/* A hint: a huge page would make a small layer's table large. A kernel without them refuses. */
+	(void)madvise(map, size, MADV_NOHUGEPAGE);
+	o->map = map;
+	o->map_size = size;
+	o->own = map;
+	o->page = o->own + own_size / sizeof(*o->own);
+	o->touched = o->page + page_size / sizeof(*o->page);
+	return 0;
+}
+
+static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir, struct err *e)
+{
+	uint64_t pages = (o->sectors + PAGE_SECTORS - 1) / PAGE_SECTORS;
 
 	o->max_pages = max_bytes ? MF_MIN(max_bytes / MF_PAGE_SIZE, pages) : pages;
 	o->fd = dir ? fdstore_take(dir, OVERLAY_OPEN) : open_memory(e);
@@ -156,17 +169,7 @@ static int overlay_build(struct overlay *o, uint64_t max_bytes, const char *dir,
 		return o->fd;
 	if (ftruncate(o->fd, (off_t)(o->sectors * IMAGE_SECTOR_SIZE)) < 0)
 		return err_sys(e, "make its overlay as large as the image");
-	map = mmap(NULL, own_size + page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		   0);
-	if (map == MAP_FAILED)
-		return err_sys(e, "map the table of its overlay");
-	/* A hint: a huge page would make a small layer's table large. A kernel without them refuses. */
-	(void)madvise(map, own_size + page_size, MADV_NOHUGEPAGE);
-	o->map = map;
-	o->map_size = own_size + page_size;
-	o->own = map;
-	o->page = o->own + own_size / sizeof(*o->own);
-	return 0;
+	return overlay_map(o, e);
 }
 
 int overlay_new(struct overlay **ret, uint64_t sectors, uint64_t max_bytes, const char *dir, struct err *e)

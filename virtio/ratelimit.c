@@ -2,6 +2,7 @@
 #include "virtio/ratelimit.h"
 
 #include "vmm/base/util.h"
+#include "vmm/core/state.h"
 
 #define NS_PER_MS 1000000U
 
@@ -118,4 +119,48 @@ void ratelimit_charge(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_
 {
 	bucket_charge(&r->bytes, bytes, now_ns);
 	bucket_charge(&r->ops, ops, now_ns);
+}
+
+static void bucket_save(struct ratelimit_bucket *b, uint64_t now_ns, struct state_out *out)
+{
+	if (bucket_limits(b))
+		bucket_fill(b, now_ns);
+	state_put_u64(out, b->size);
+	state_put_u64(out, b->refill_ns);
+	state_put_u64(out, b->burst);
+	state_put_u64(out, b->tokens);
+	state_put_u64(out, b->debt);
+	state_put_u64(out, b->fraction);
+}
+
+static void bucket_restore(struct ratelimit_bucket *b, uint64_t now_ns, struct state_in *in)
+{
+	struct ratelimit_bucket was = { .last_ns = now_ns };
+
+	was.size = state_get_u64(in);
+	was.refill_ns = state_get_u64(in);
+	was.burst = state_get_u64(in);
+	was.tokens = state_get_u64(in);
+	was.debt = state_get_u64(in);
+	was.fraction = state_get_u64(in);
+	if (was.size != b->size || was.refill_ns != b->refill_ns)
+		return;
+	if (was.tokens > was.size || (was.debt && was.tokens))
+		state_refuse(in, "tokens of a rate limit");
+	else if (was.fraction && was.fraction >= was.refill_ns)
+		state_refuse(in, "fraction of a rate limit");
+	else
+		*b = was;
+}
+
+void ratelimit_save(struct ratelimit *r, uint64_t now_ns, struct state_out *out)
+{
+	bucket_save(&r->bytes, now_ns, out);
+	bucket_save(&r->ops, now_ns, out);
+}
+
+void ratelimit_restore(struct ratelimit *r, uint64_t now_ns, struct state_in *in)
+{
+	bucket_restore(&r->bytes, now_ns, in);
+	bucket_restore(&r->ops, now_ns, in);
 }

@@ -18,6 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct state_in;
+struct state_out;
+
 /* Zero: no limit. */
 struct ratelimit_params {
 	uint64_t size;		 /* tokens */
@@ -53,5 +56,12 @@ bool ratelimit_ready(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t
 
 /* Takes the tokens of an operation that started or ended at now_ns. */
 void ratelimit_charge(struct ratelimit *r, uint64_t bytes, uint64_t ops, uint64_t now_ns);
+
+/*
+ * Writes what the buckets hold at now_ns, and reads it into a limiter that was just set. The clock of the other host
+ * may be another one: the time of a snapshot does not count. A bucket whose limits have changed stays full.
+ */
+void ratelimit_save(struct ratelimit *r, uint64_t now_ns, struct state_out *out);
+void ratelimit_restore(struct ratelimit *r, uint64_t now_ns, struct state_in *in);
 
 #endif

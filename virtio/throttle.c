@@ -40,6 +40,16 @@ void throttle_cancel(struct throttle *t)
 	timer_cancel(loop_timers(t->loop), &t->timer);
 }
 
+void throttle_save(struct throttle *t, struct state_out *out)
+{
+	ratelimit_save(&t->limit, loop_timers(t->loop)->now_ns, out);
+}
+
+void throttle_restore(struct throttle *t, struct state_in *in)
+{
+	ratelimit_restore(&t->limit, loop_timers(t->loop)->now_ns, in);
+}
+
 struct throttle_change {
 	struct throttle *throttle;
 	const struct ratelimit_params *bytes, *ops;

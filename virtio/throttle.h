@@ -13,6 +13,8 @@
 #include "vmm/core/timer.h"
 
 struct loop;
+struct state_in;
+struct state_out;
 
 struct throttle {
 	struct ratelimit limit;
@@ -35,6 +37,10 @@ void throttle_pause(struct throttle *t, uint64_t ns);
 
 /* fire is not called: nothing waits any more. */
 void throttle_cancel(struct throttle *t);
+
+/* ratelimit_save and ratelimit_restore. An operation that had to wait is tried again by the owner. */
+void throttle_save(struct throttle *t, struct state_out *out);
+void throttle_restore(struct throttle *t, struct state_in *in);
 
 /*
  * Changes the limits at once; a bucket whose params are NULL keeps its limits. Waiting

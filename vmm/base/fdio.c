@@ -57,6 +57,22 @@ ssize_t fdio_read(int fd, void *buf, size_t len)
 	return read_full(fd, buf, len, NULL);
 }
 
+int fdio_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pwrite(fd, (const char *)buf + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -EIO; /* not of a regular file; rather than a loop without end */
+		done += (size_t)MF_MAX(n, 0);
+	}
+	return 0;
+}
+
 int fdio_write_all(int fd, const void *buf, size_t len)
 {
 	size_t done = 0;

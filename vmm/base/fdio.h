@@ -30,6 +30,9 @@ ssize_t fdio_read(int fd, void *buf, size_t len);
 /* Writes all of buf. Returns 0 or -errno. Blocks if fd blocks. */
 int fdio_write_all(int fd, const void *buf, size_t len);
 
+/* Writes all of buf at offset. Returns 0 or -errno. */
+int fdio_pwrite_all(int fd, const void *buf, size_t len, uint64_t offset);
+
 /*
  * Adds 1 to an eventfd. The write fails only if the counter is full, and then the reader
  * has been woken already.
