@@ -202,5 +202,9 @@ static const struct virtio_ops net_ops = {
 	.activate = net_activate,
 	.kick = net_kick,
 	.reset = net_reset,
+	.quiet = net_quiet,
+	.resume = net_resume,
+	.save = net_save,
+	.restore = net_restore,
 	.free = net_free,
 };

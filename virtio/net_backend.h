@@ -66,7 +66,10 @@ struct net_backend_ops {
 	 */
 	bool (*receive)(struct net_backend *b, const struct iovec *iov, unsigned num, uint32_t room);
 
-	/* Cancels and waits. Afterwards it touches no guest memory, and owes no net_sent. */
+	/*
+	 * Cancels and waits. Afterwards it touches no guest memory, and net_sent has come for all frames;
+	 * -ECANCELED: it is lost. start may follow.
+	 */
 	void (*stop)(struct net_backend *b);
 
 	void (*free)(struct net_backend *b);

@@ -352,7 +352,8 @@ static void passt_stop(struct net_backend *b)
 		p->rest_len = (uint32_t)iov_get(p->tx->iov, p->tx->num, p->tx_done, p->rest, sizeof(p->rest));
 		p->rest_done = 0;
 	}
-	p->tx = NULL;
+	if (p->tx)
+		passt_sent(p, p->tx_done > 0 ? 0 : -ECANCELED);
 }
 
 static void passt_free(struct net_backend *b)

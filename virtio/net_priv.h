@@ -65,6 +65,20 @@ void net_lose_link(struct net *n);
 /* Logs an error of the backend: the first as a warning, later ones for developers. */
 void net_warn(struct net *n, const char *verb, int res);
 
+static inline bool net_is_quiet(const struct net *n)
+{
+	return n->dev.vq[NET_RX].paused;
+}
+
+/* net_save.c: see device.h. */
+int net_quiet(struct virtio_dev *dev);
+void net_resume(struct virtio_dev *dev);
+void net_save(struct virtio_dev *dev, struct state_out *out);
+void net_restore(struct virtio_dev *dev, struct state_in *in);
+
+/* Gives back to the driver what the pool holds, in the order in which it came (net_rx.c). */
+void net_pool_return(struct net *n);
+
 /* Sends posted frames, as far as backend, limit and turn allow (net_tx.c). */
 void net_tx_run(struct net *n);
 

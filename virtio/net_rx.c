@@ -61,6 +61,13 @@ static void net_pool_drop(struct net *n, unsigned num)
 	memmove(n->iov, n->iov + iovs, n->num_iov * sizeof(n->iov[0]));
 }
 
+void net_pool_return(struct net *n)
+{
+	while (n->num_bufs > 0)
+		virtq_unpop_head(&n->dev.vq[NET_RX], n->buf[--n->num_bufs].head);
+	n->num_iov = n->rx_room = 0;
+}
+
 static bool net_pool_suffices(const struct net *n)
 {
 	if (n->num_bufs > 0 && !net_has(n, VIRTIO_NET_F_MRG_RXBUF))
@@ -135,8 +142,8 @@ void net_received(struct net_backend *b, int res)
 	struct net *n = b->net;
 
 	n->reading = false;
-	if (!n->active)
-		return; /* the pool is the driver's again */
+	if (!n->active || net_is_quiet(n))
+		return; /* the pool is the driver's again, or about to be */
 	if (res == NET_LOST) {
 		net_lose_link(n);
 	} else if (res < 0) {

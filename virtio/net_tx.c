@@ -97,7 +97,7 @@ void net_sent(struct net_backend *b, struct net_tx *tx, int res)
 		net_count(n, NET_TX, tx->len);
 	if (res == NET_LOST)
 		net_lose_link(n);
-	else if (res < 0)
+	else if (res < 0 && !net_is_quiet(n))
 		net_warn(n, "send", res);
 	net_tx_return(n, tx->head);
 	loop_defer(n->dev.loop, &n->again);

@@ -270,11 +270,16 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why)
 	return 1;
 }
 
+void virtq_unpop_head(struct virtq *q, uint16_t head)
+{
+	assert(inflight_test(q, head));
+	inflight_flip(q, head);
+	q->next_avail--;
+}
+
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain)
 {
-	assert(inflight_test(q, chain->head));
-	inflight_flip(q, chain->head);
-	q->next_avail--;
+	virtq_unpop_head(q, chain->head);
 }
 
 void virtq_fill(struct virtq *q, uint16_t head, uint32_t len)

@@ -68,8 +68,12 @@ void virtq_stop(struct virtq *q);
  */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why);
 
-/* Undoes the last virtq_pop. Nothing may have been popped or pushed since. */
+/*
+ * Undoes the last virtq_pop, and then the one before it, and so on: only those whose heads were not pushed. Nothing may
+ * have been popped since.
+ */
 void virtq_unpop(struct virtq *q, const struct virtq_chain *chain);
+void virtq_unpop_head(struct virtq *q, uint16_t head);
 
 /* Returns a popped head to the driver; len is how many bytes of its in buffers were written. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t len);
