@@ -2,7 +2,7 @@
  * virtio-vsock (virtio 1.2 §5.10); see vsock.h.
  *
  * Theory of operation. There are three queues: rx (packets for the guest), tx (packets of the guest)
- * and events, which is never used. A packet is a header and perhaps data. This file takes packets
+ * and events, which is used after a restore (vsock_save.c). A packet is a header and perhaps data. This file takes packets
  * out of tx and hands them to their connection. It gives buffers of rx to connections in the ready
  * list, each in turn: one buffer, or as many as the connection has filled before (conn_batch).
  *
@@ -216,7 +216,7 @@ static void run(struct vsock *v)
 	bool more = run_writable(v);
 
 	more = (v->tx_more && run_tx(v)) || more;
-	more = run_rx(v) || more;
+	more = (vsock_tell_reset(v) && run_rx(v)) || more;
 	/* run_rx may have made room for refusals. */
 	if (more || (v->tx_more && v->num_refusals < VSOCK_REFUSALS_MAX))
 		vsock_wake(v);
@@ -279,6 +279,7 @@ static void vsock_tick(struct timer *timer)
 	vsock_set_tick(v); /* cancelled if the rest ends the last wait */
 	for (unsigned i = 0; i < v->num_touched; i++)
 		conn_tick(&v->conn[i]);
+	vsock_reset_tick(v);
 	if (v->accept_paused)
 		accept_start(v);
 	vsock_wake(v);
@@ -316,6 +317,7 @@ static void vsock_reset(struct virtio_dev *dev)
 	loop_drain(dev->loop, &v->in_flight);
 	if (v->accept_paused)
 		vsock_wait_end(v);
+	vsock_reset_over(v);
 	v->accept_paused = v->tx_more = false;
 	v->num_refusals = 0;
 	assert(v->num_conns == 0);
@@ -447,5 +449,8 @@ static const struct virtio_ops vsock_ops = {
 	.activate = vsock_activate,
 	.kick = vsock_kick,
 	.reset = vsock_reset,
+	.resume = vsock_resume,
+	.save = vsock_save,
+	.restore = vsock_restore,
 	.free = vsock_free,
 };

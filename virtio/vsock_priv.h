@@ -7,6 +7,7 @@
  *   vsock_flow.c   the data of a connection, and its credit
  *   vsock_unix.c   the host's Unix sockets: names, CONNECT lines, bytes in and out
  *   vsock_lend.c   sockets that mayfly lends for a port
+ *   vsock_save.c   a snapshot, and the event by which the guest learns of its restore
  *   vsock_sched.c  what happens when: the task, the lists, refusals, polls, ticks
  */
 #ifndef MF_VIRTIO_VSOCK_PRIV_H
@@ -153,6 +154,11 @@ struct vsock {
 	unsigned num_lent;
 	struct vsock_lent lent[VSOCK_LENT_MAX];
 
+	/* vsock_save.c: the guest has to learn that its connections are gone. */
+	enum { TRANSPORT_KNOWN, TRANSPORT_RESET_DUE, TRANSPORT_RESET_SENT } transport;
+	unsigned event_bufs; /* that the guest had given, beside the one that the event is in */
+	unsigned event_ticks;
+
 	/* A tick every VSOCK_TICK_MS, while anything waits. */
 	struct timer timer;
 	unsigned waiting;
@@ -263,6 +269,25 @@ ssize_t vsock_unix_send(const struct vsock_conn *c, struct iovec *iov, unsigned 
  * -ENOENT: none was lent; -EACCES: guest_port is not privileged. On the loop.
  */
 int vsock_take_lent(struct vsock *v, uint32_t port, uint32_t guest_port);
+
+/* vsock_save.c */
+
+/* See device.h. */
+void vsock_save(struct virtio_dev *dev, struct state_out *out);
+void vsock_restore(struct virtio_dev *dev, struct state_in *in);
+void vsock_resume(struct virtio_dev *dev);
+
+/*
+ * Whether the guest may get packets. If not, it has yet to learn that its connections are gone: tells
+ * it, if it has given a buffer for that.
+ */
+bool vsock_tell_reset(struct vsock *v);
+
+/* A tick has passed: the guest is not waited for indefinitely. */
+void vsock_reset_tick(struct vsock *v);
+
+/* It need not learn of it any more. */
+void vsock_reset_over(struct vsock *v);
 
 /* vsock_sched.c */
 
