@@ -63,6 +63,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/state.h"
 
 /* Memory-mapped registers. 0x40, the EOI register of version 0x20, is not one of this version's. */
 #define REG_SELECT 0x00
@@ -227,6 +228,48 @@ void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, uns
 		value = offset == REG_SELECT ? atomic_load(&a->select) : ioapic_read_index(a, atomic_load(&a->select));
 		memcpy(data, &value, sizeof(value));
 	}
+}
+
+#define IOAPIC_STATE_TAG STATE_TAG('i', 'o', 'a', 'p')
+#define IOAPIC_STATE_VERSION 1
+
+void ioapic_save(struct ioapic *a, struct state_out *out)
+{
+	state_begin(out, IOAPIC_STATE_TAG, 0, IOAPIC_STATE_VERSION);
+	state_put_u8(out, atomic_load(&a->select));
+	state_put_u32(out, atomic_load(&a->id));
+	state_put_u8(out, (uint8_t)a->pins);
+	for (unsigned i = 0; i < a->pins; i++)
+		state_put_u64(out, atomic_load(&a->pin[i]));
+	state_end(out);
+}
+
+int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e)
+{
+	int r = state_open(in, IOAPIC_STATE_TAG, 0, IOAPIC_STATE_VERSION, e);
+
+	if (r < 0)
+		return r;
+	atomic_store(&a->select, state_get_u8(in));
+	atomic_store(&a->id, state_get_u32(in));
+	if (atomic_load(&a->id) & ~ID_MASK)
+		state_refuse(in, "ID");
+	if (state_get_u8(in) != a->pins)
+		state_refuse(in, "number of pins");
+	for (unsigned i = 0; i < a->pins && !in->why; i++) {
+		uint64_t pin = state_get_u64(in);
+
+		if (pin & ~(ENTRY_WRITABLE | PIN_PENDING))
+			state_refuse(in, "redirection entry");
+		else
+			atomic_store(&a->pin[i], pin);
+	}
+	return state_close(in, e);
+}
+
+void ioapic_resume(struct ioapic *a)
+{
+	fdio_event_signal(a->eventfd);
 }
 
 int ioapic_event_fd(const struct ioapic *a)

@@ -8,6 +8,8 @@
 struct err;
 struct ioapic;
 struct loop;
+struct state_in;
+struct state_out;
 
 #define IOAPIC_GPA 0xfec00000U
 #define IOAPIC_LEN 0x1000U
@@ -33,6 +35,17 @@ int ioapic_event_fd(const struct ioapic *a);
 
 /* The registers: a bus_handler for [IOAPIC_GPA, IOAPIC_GPA + IOAPIC_LEN). vCPU threads, several at once. */
 void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsigned len);
+
+/*
+ * Snapshots. Main thread, with every vCPU parked and every device quiet.
+ *
+ * ioapic_save writes the registers and the interrupts that wait at a masked pin. ioapic_restore reads
+ * them; it returns 0, or -errno with e set. ioapic_resume, once the local APICs are restored, too,
+ * delivers what was unmasked and not yet sent.
+ */
+void ioapic_save(struct ioapic *a, struct state_out *out);
+int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e);
+void ioapic_resume(struct ioapic *a);
 
 /* An edge on a pin (below the number given to ioapic_new). Any thread that may send MSIs: not a vCPU. */
 void ioapic_raise(struct ioapic *a, unsigned pin);

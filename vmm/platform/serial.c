@@ -44,6 +44,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/state.h"
 #include "vmm/core/timer.h"
 #include "vmm/platform/uart.h"
 
@@ -66,6 +67,7 @@ struct serial {
 	pthread_cond_t drained; /* the ring is empty */
 	bool signalled;		/* the eventfd was written and the loop has not looked yet */
 	bool seen_open, seen_output;
+	bool held;  /* no interrupt is raised: the controllers are not restored yet */
 	size_t tap; /* ring position up to which host->output has seen the output */
 	struct uart uart;
 };
@@ -175,7 +177,7 @@ static void serial_service(struct serial *s)
 	bool raise;
 
 	serial_lock(s);
-	raise = uart_service(&s->uart);
+	raise = !s->held && uart_service(&s->uart);
 	serial_unlock(s);
 	if (raise)
 		s->ops->raise(s->ctx);
@@ -309,6 +311,50 @@ bool serial_drain(struct serial *s, unsigned timeout_ms)
 	empty = !s->uart.tx_tail;
 	serial_unlock(s);
 	return empty;
+}
+
+#define SERIAL_STATE_TAG STATE_TAG('u', 'a', 'r', 't')
+#define SERIAL_STATE_VERSION 1
+
+void serial_save(struct serial *s, struct state_out *out)
+{
+	state_begin(out, SERIAL_STATE_TAG, 0, SERIAL_STATE_VERSION);
+	serial_lock(s);
+	state_put_u8(out, (uint8_t)(s->seen_open | s->seen_output << 1));
+	uart_save(&s->uart, out);
+	serial_unlock(s);
+	state_end(out);
+}
+
+int serial_restore(struct serial *s, struct state_in *in, struct err *e)
+{
+	int r = state_open(in, SERIAL_STATE_TAG, 0, SERIAL_STATE_VERSION, e);
+	uint8_t seen;
+
+	if (r < 0)
+		return r;
+	serial_lock(s);
+	seen = state_get_u8(in);
+	if (seen > 3)
+		state_refuse(in, "time marks");
+	s->seen_open = seen & 1;
+	s->seen_output = seen & 2;
+	uart_restore(&s->uart, in);
+	s->held = true;
+	serial_unlock(s);
+	return state_close(in, e);
+}
+
+void serial_resume(struct serial *s)
+{
+	bool signal;
+
+	serial_lock(s);
+	s->held = false;
+	signal = serial_want_turn(s);
+	serial_unlock(s);
+	if (signal)
+		fdio_event_signal(s->eventfd);
 }
 
 uint64_t serial_dropped(struct serial *s)

@@ -13,6 +13,8 @@
 struct err;
 struct loop;
 struct serial;
+struct state_in;
+struct state_out;
 
 #define SERIAL_PORT 0x3f8
 #define SERIAL_PORTS 8
@@ -82,6 +84,18 @@ size_t serial_rx_push(struct serial *s, const uint16_t *chars, size_t num);
  * hangs. Any thread but the loop's, with the loop running and the guest stopped.
  */
 bool serial_drain(struct serial *s, unsigned timeout_ms);
+
+/*
+ * Snapshots. Main thread, with every vCPU parked.
+ *
+ * serial_save writes the registers and the input that the guest has not read. serial_restore reads them
+ * into a port that was just made; no interrupt is raised until serial_resume, to be called when the
+ * interrupt controllers are restored. Output that has not been written yet is left to the process that
+ * was saved. serial_restore returns 0, or -errno with e set.
+ */
+void serial_save(struct serial *s, struct state_out *out);
+int serial_restore(struct serial *s, struct state_in *in, struct err *e);
+void serial_resume(struct serial *s);
 
 /* Bytes of output dropped so far because the host did not accept them. Any thread. */
 uint64_t serial_dropped(struct serial *s);

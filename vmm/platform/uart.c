@@ -46,6 +46,7 @@
 #include <time.h>
 
 #include "vmm/base/util.h"
+#include "vmm/core/state.h"
 
 #define FIFO_DEPTH 16 /* of a 16550: what a driver writes after it saw LSR.THRE once */
 #define RX_POLLS 16   /* reads of LSR in a row, nothing else between, that make a polling guest */
@@ -395,4 +396,69 @@ size_t uart_rx_push(struct uart *u, const uint16_t *chars, size_t num)
 	if (n < num)
 		u->rx_wanted = true;
 	return n;
+}
+
+static void fifo_save(const struct uart_fifo *f, struct state_out *out)
+{
+	state_put_u8(out, (uint8_t)f->len);
+	for (unsigned i = 0; i < f->len; i++)
+		state_put_u16(out, f->data[(f->head + i) % SERIAL_RX_SIZE]);
+}
+
+static void fifo_restore(struct uart_fifo *f, struct state_in *in, const char *why)
+{
+	unsigned len = state_get_u8(in);
+
+	if (len > SERIAL_RX_SIZE)
+		state_refuse(in, why);
+	for (unsigned i = 0; i < len && !in->why; i++) {
+		f->data[i] = state_get_u16(in);
+		if (f->data[i] > UINT8_MAX && f->data[i] != SERIAL_BREAK)
+			state_refuse(in, why);
+	}
+	f->len = in->why ? 0 : len;
+}
+
+void uart_save(const struct uart *u, struct state_out *out)
+{
+	const uint8_t value[] = {
+		u->ier, u->fcr,	    u->lcr,  u->mcr,	   u->msr_delta, u->scr,      u->dll,
+		u->dlm, u->overrun, u->thre, u->thre_wait, u->edge,	 u->iir_read, (uint8_t)u->lsr_polls
+	};
+
+	state_put_bytes(out, value, sizeof(value));
+	fifo_save(&u->rx, out);
+	fifo_save(&u->loop, out);
+}
+
+/* A register, of which only these bits exist. */
+static uint8_t get_bits(struct state_in *in, uint8_t mask, const char *why)
+{
+	uint8_t value = state_get_u8(in);
+
+	if (value & ~mask)
+		state_refuse(in, why);
+	return value;
+}
+
+void uart_restore(struct uart *u, struct state_in *in)
+{
+	u->ier = get_bits(in, IER_MASK, "IER");
+	u->fcr = get_bits(in, UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_MASK, "FCR");
+	u->lcr = state_get_u8(in);
+	u->mcr = get_bits(in, MCR_MASK, "MCR");
+	u->msr_delta = get_bits(in, UART_MSR_ANY_DELTA, "MSR");
+	u->scr = state_get_u8(in);
+	u->dll = state_get_u8(in);
+	u->dlm = state_get_u8(in);
+	u->overrun = get_bits(in, 1, "overrun");
+	u->thre = get_bits(in, 1, "THR empty");
+	u->thre_wait = get_bits(in, 1, "wait for THR empty");
+	u->edge = get_bits(in, 1, "edge");
+	u->iir_read = get_bits(in, 1, "IIR read");
+	u->lsr_polls = state_get_u8(in);
+	if (u->lsr_polls > RX_POLLS)
+		state_refuse(in, "polls of LSR");
+	fifo_restore(&u->rx, in, "receive FIFO");
+	fifo_restore(&u->loop, in, "loopback FIFO");
 }

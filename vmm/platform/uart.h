@@ -12,6 +12,9 @@
 
 #include "vmm/platform/serial.h"
 
+struct state_in;
+struct state_out;
+
 struct uart_fifo {
 	uint16_t data[SERIAL_RX_SIZE]; /* bytes, or SERIAL_BREAK */
 	unsigned head, len;
@@ -43,6 +46,13 @@ bool uart_read(struct uart *u, unsigned reg, uint8_t *ret);
 
 /* A turn of the loop: returns whether to raise the interrupt line. */
 bool uart_service(struct uart *u);
+
+/*
+ * The registers and FIFOs, for a snapshot. Output that is still in the ring is not part of it: the process that was saved
+ * writes it. So THR is empty after uart_restore, which wants a UART that was just made.
+ */
+void uart_save(const struct uart *u, struct state_out *out);
+void uart_restore(struct uart *u, struct state_in *in);
 
 /*
  * Bytes of room in the TX ring. An interrupt-driven guest continues when half of it is
