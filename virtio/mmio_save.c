@@ -181,10 +181,10 @@ static void get_registers(struct state_call *c)
 static void get_queue(struct state_call *c, struct virtq *q, uint16_t index[2])
 {
 	const struct mmio *m = c->m;
-	const char *why = "queue size";
+	const char *why;
 
 	q->size = state_get_u16(c->in);
-	refuse_unless(c, q->size <= VIRTQ_SIZE_MAX, why);
+	refuse_unless(c, q->size <= VIRTQ_SIZE_MAX, "queue size");
 	q->ready = get_bool(c, "queue ready");
 	q->desc_gpa = state_get_u64(c->in);
 	q->avail_gpa = state_get_u64(c->in);
@@ -194,7 +194,8 @@ static void get_queue(struct state_call *c, struct virtq *q, uint16_t index[2])
 	if (!q->ready)
 		return;
 	refuse_unless(c, mmio_status(m) & VIRTIO_CONFIG_S_FEATURES_OK, "queue ready before the features");
-	refuse_unless(c, virtq_check(q, m->dev->mem, &why) == 0, why);
+	if (virtq_check(q, m->dev->mem, &why) < 0)
+		state_refuse(c->in, why);
 }
 
 static void start_device(struct state_call *c, uint16_t index[VIRTIO_QUEUES_MAX][2])
@@ -205,7 +206,8 @@ static void start_device(struct state_call *c, uint16_t index[VIRTIO_QUEUES_MAX]
 	m->broken = mmio_status(m) & VIRTIO_CONFIG_S_NEEDS_RESET;
 	if (m->broken)
 		return;
-	refuse_unless(c, mmio_start(m, &why) == 0, why);
+	if (mmio_start(m, &why) < 0)
+		state_refuse(c->in, why);
 	for (unsigned i = 0; m->active && i < m->dev->ops->num_queues; i++) {
 		struct virtq *q = &m->dev->vq[i];
 

@@ -21,6 +21,7 @@
 #include "virtio/mmio.h"
 #include "vmm/base/log.h"
 #include "vmm/core/kvm.h"
+#include "vmm/core/state.h"
 
 #define GPA 0xd0000000U
 #define A VIRTIO_CONFIG_S_ACKNOWLEDGE
@@ -40,6 +41,9 @@ struct note {
 	int activate_result;
 	pthread_t thread; /* of the last activation or write of the configuration */
 	bool active, kick_pops;
+	int quiet_result; /* of the next quiets */
+	unsigned quiets, resumes;
+	uint32_t kept; /* what the device itself saves */
 };
 
 struct fix {
@@ -128,6 +132,28 @@ static inline void note_reset(struct virtio_dev *dev)
 	note_drain();
 }
 
+static inline int note_quiet(struct virtio_dev *dev)
+{
+	to_note(dev)->quiets++;
+	return to_note(dev)->quiet_result;
+}
+
+static inline void note_resume(struct virtio_dev *dev)
+{
+	assert_true(to_note(dev)->active);
+	to_note(dev)->resumes++;
+}
+
+static inline void note_save(struct virtio_dev *dev, struct state_out *out)
+{
+	state_put_u32(out, to_note(dev)->kept);
+}
+
+static inline void note_restore(struct virtio_dev *dev, struct state_in *in)
+{
+	to_note(dev)->kept = state_get_u32(in);
+}
+
 static const struct virtio_ops note_ops = {
 	.name = "note",
 	.device_id = 42,
@@ -138,6 +164,10 @@ static const struct virtio_ops note_ops = {
 	.activate = note_activate,
 	.kick = note_kick,
 	.reset = note_reset,
+	.quiet = note_quiet,
+	.resume = note_resume,
+	.save = note_save,
+	.restore = note_restore,
 };
 
 static inline void raise_irq(void *ctx, unsigned line)
