@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/state_fixture.h"
 #include "vmm/base/err.h"
 #include "vmm/core/loop.h"
 #include "vmm/platform/ioapic.h"
@@ -265,6 +266,79 @@ static void test_no_edge_is_lost_in_a_race(void **state)
 	assert_int_equal(t.sent, 20000);
 }
 
+/* A new I/O APIC has the entries, the register index and the interrupts that wait: each is sent once, when it may be. */
+static void test_save_and_restore(void **state)
+{
+	struct err e;
+
+	set_entry(1, 0x0200000000000931ULL);
+	set_entry(2, 0x10041);
+	set_entry(3, 0x10051);
+	ioapic_raise(t.a, 2); /* masked: waits */
+	ioapic_raise(t.a, 3);
+	reg_write(0x10 + 2 * 3, 0x51); /* unmasked: the loop has not turned */
+	reg_write(0, 0x05000000);
+	wr(0, 0x12);
+	ioapic_save(t.a, state_begin_save());
+	state_end_save();
+	teardown(state);
+	setup(state);
+	if (ioapic_restore(t.a, state_of_payload(), &e) < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(rd(0), 0x12);
+	assert_int_equal(reg_read(0), 0x05000000);
+	assert_int_equal(reg_read(0x12), 0x931);
+	assert_int_equal(reg_read(0x13), 0x02000000);
+	assert_int_equal(reg_read(0x10), 0x10000);
+	turn();
+	assert_int_equal(t.sent, 0); /* the local APICs are not there yet */
+	ioapic_resume(t.a);
+	assert_true(turn());
+	assert_int_equal(t.sent, 1);
+	assert_int_equal(t.data, 0x51);
+	reg_write(0x10 + 2 * 2, 0x41);
+	assert_true(turn());
+	assert_int_equal(t.sent, 2);
+	assert_int_equal(t.data, 0x41);
+	ioapic_resume(t.a);
+	turn();
+	assert_int_equal(t.sent, 2);
+}
+
+static void test_hostile_state(void **state)
+{
+	static const struct {
+		unsigned at;
+		uint64_t value;
+		unsigned bytes;
+		const char *names;
+	} changes[] = {
+		{ 1, 0x10000000, 4, "ID" },
+		{ 5, PINS + 1, 1, "pins" },
+		{ 5, 0, 1, "pins" },
+		{ 6, 1ULL << 14, 8, "entry" }, /* remote IRR */
+		{ 6 + 8 * (PINS - 1), 1ULL << 33, 8, "entry" },
+	};
+
+	(void)state;
+	ioapic_save(t.a, state_begin_save());
+	state_end_save();
+	assert_int_equal(payload_len, 6 + 8 * PINS);
+	for (unsigned i = 0; i < 5; i++) {
+		uint8_t good[6 + 8 * PINS];
+		struct err e = { 0 };
+
+		memcpy(good, payload, sizeof(good));
+		payload_put(changes[i].at, changes[i].value, changes[i].bytes);
+		assert_int_equal(ioapic_restore(t.a, state_of_payload(), &e), -EINVAL);
+		if (!strstr(e.text, changes[i].names))
+			fail_msg("'%s' does not name '%s'", e.text, changes[i].names);
+		memcpy(payload, good, sizeof(good));
+	}
+	while (payload_len-- > 0)
+		assert_int_equal(ioapic_restore(t.a, state_of_payload(), &(struct err){ 0 }), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -275,6 +349,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_masked_again_before_the_loop_came, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_msi_is_survived, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_accesses, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_save_and_restore, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hostile_state, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_edge_is_lost_in_a_race, setup, teardown),
 	};
 
