@@ -90,26 +90,51 @@ void *mem_at(const struct mem *m, uint64_t gpa, uint64_t len)
 	return NULL;
 }
 
-int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e)
+static void note_file(struct mem *m, uint64_t offset, uint64_t len)
 {
-	void *at = mem_at(m, gpa, len);
+	struct mem_file *last = m->num_files ? &m->file[m->num_files - 1] : NULL;
+	uint64_t start, end;
 
-	if (!at)
-		return err_set(e, -EFAULT, "map a file at guest address 0x%llx: not RAM", (unsigned long long)gpa);
-	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED) {
-		(void)madvise(at, len, MADV_DONTDUMP); /* a hint; a new mapping starts without */
+	if (m->num_files < MEM_FILES_MAX) {
+		m->file[m->num_files++] = (struct mem_file){ offset, len };
+		return;
+	}
+	start = MF_MIN(last->offset, offset);
+	end = MF_MAX(last->offset + last->len, offset + len);
+	*last = (struct mem_file){ start, end - start };
+}
+
+int mem_map_offset(struct mem *m, uint64_t at, int fd, uint64_t offset, uint64_t len, struct err *e)
+{
+	uint8_t *host = m->region[0].host + at;
+
+	if (!mf_range_within(at, len, m->size))
+		return err_set(e, -EFAULT, "map a file at offset 0x%llx of guest memory: not RAM",
+			       (unsigned long long)at);
+	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED) {
+		(void)madvise(host, len, MADV_DONTDUMP); /* a hint; a new mapping starts without */
+		note_file(m, at, len);
 		return 0;
 	}
-	err_sys(e, "map a file at guest address 0x%llx", (unsigned long long)gpa);
+	err_sys(e, "map a file at offset 0x%llx of guest memory", (unsigned long long)at);
 	/*
 	 * A failed MAP_FIXED may have removed the old mapping: map RAM again, so that the
 	 * caller can copy instead.
 	 */
-	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
-		return err_sys(e, "restore guest memory at 0x%llx", (unsigned long long)gpa);
-	(void)madvise(at, len, MADV_DONTDUMP);
+		return err_sys(e, "restore guest memory at offset 0x%llx", (unsigned long long)at);
+	(void)madvise(host, len, MADV_DONTDUMP);
 	return e->code;
+}
+
+int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e)
+{
+	const uint8_t *at = mem_at(m, gpa, len);
+
+	if (!at)
+		return err_set(e, -EFAULT, "map a file at guest address 0x%llx: not RAM", (unsigned long long)gpa);
+	return mem_map_offset(m, (uint64_t)(at - m->region[0].host), fd, offset, len, e);
 }
 
 void *mem_map_guarded(int fd, size_t size)

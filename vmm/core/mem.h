@@ -17,6 +17,7 @@ struct err;
 #define MEM_GAP_START 0xc0000000ULL
 #define MEM_GAP_END 0x100000000ULL
 #define MEM_REGIONS_MAX 2
+#define MEM_FILES_MAX 64
 
 struct mem_region {
 	uint64_t gpa;
@@ -25,10 +26,15 @@ struct mem_region {
 };
 
 struct mem {
-	struct mem_region region[MEM_REGIONS_MAX];
+	struct mem_region region[MEM_REGIONS_MAX]; /* one behind the other in the address space of the host */
 	unsigned num_regions;
 	uint64_t size; /* bytes of RAM in all */
-	void *map;     /* the mapping with its guards */
+	/* Where files are mapped, offsets from the start of the first region. The last one grows if there are more. */
+	struct mem_file {
+		uint64_t offset, len;
+	} file[MEM_FILES_MAX];
+	unsigned num_files;
+	void *map; /* the mapping with its guards */
 	size_t map_size;
 };
 
@@ -60,6 +66,9 @@ void *mem_at(const struct mem *m, uint64_t gpa, uint64_t len);
  * multiples of 4 KiB. Before the VM runs. Returns 0 or -errno with e set.
  */
 int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e);
+
+/* The same at an offset from the start of the first region. */
+int mem_map_offset(struct mem *m, uint64_t at, int fd, uint64_t offset, uint64_t len, struct err *e);
 
 /*
  * Maps the first size bytes of fd, a multiple of 4 KiB, shared and writable, with an
