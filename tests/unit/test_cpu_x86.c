@@ -17,6 +17,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
+#include "vmm/core/state.h"
 #include "vmm/vm/cpu_x86.h"
 
 #define KVM_FD 100
@@ -198,18 +199,28 @@ static void test_no_nesting(void **state)
 	assert_int_equal(guest(0x8000000a, 0)->eax | guest(0x8000000a, 0)->ebx | guest(0x8000000a, 0)->edx, 0);
 }
 
-/* A snapshot's CPUID on this host. */
+/* What a snapshot has that was made with an entry that differs; and the result of its restore here. */
 static int check(const struct kvm_cpuid_entry2 *changed)
 {
-	uint64_t room[(sizeof(struct kvm_cpuid2) + sizeof(kvm.host)) / sizeof(uint64_t)] = { 0 };
-	struct kvm_cpuid2 *c = (struct kvm_cpuid2 *)room;
+	static uint8_t room[16384];
+	struct kvm_cpuid_entry2 host_now[CPU_CPUID_MAX];
+	struct state_out out;
+	struct state_in in;
+	int64_t len;
 
-	c->nent = kvm.guest_num;
-	memcpy(c->entries, kvm.guest, kvm.guest_num * sizeof(kvm.guest[0]));
-	for (unsigned i = 0; changed && i < c->nent; i++)
-		if (c->entries[i].function == changed->function && c->entries[i].index == changed->index)
-			c->entries[i] = *changed;
-	return cpu_template_check(template, c, &err);
+	memcpy(host_now, kvm.host, sizeof(host_now));
+	for (unsigned i = 0; changed && i < kvm.num; i++)
+		if (kvm.host[i].function == changed->function && kvm.host[i].index == changed->index)
+			kvm.host[i] = *changed;
+	make(1);
+	state_out_init(&out, room, sizeof(room));
+	cpu_template_save(template, &out);
+	len = state_out_finish(&out);
+	assert_true(len > 0);
+	memcpy(kvm.host, host_now, sizeof(host_now));
+	make(1);
+	assert_int_equal(state_in_init(&in, room, (size_t)len, &err), 0);
+	return cpu_template_restore(template, &in, &err);
 }
 
 static void test_other_hosts(void **state)
@@ -229,7 +240,7 @@ static void test_other_hosts(void **state)
 		{ .function = 1, .edx = 2 },
 		{ .function = 7, .ebx = 1U << 31 },
 		{ .function = 7, .edx = 8 },
-		{ .function = 0x80000001, .ecx = 1U << 2 }, /* SVM */
+		{ .function = 0x80000001, .ecx = 2 },
 		{ .function = 0x80000001, .edx = 2 },
 		{ .function = 0x80000008, .eax = 46 }, /* more address bits */
 		{ .function = 0x40000001, .eax = 0x100 },
@@ -243,11 +254,14 @@ static void test_other_hosts(void **state)
 	host(0x40000001, 0, 0x80, 0, 0, 0);
 	host(0x80000001, 0, 0, 0, 1, 1);
 	host(0x80000008, 0, 40, 0, 0, 0);
-	make(1);
-	set_up_cpu(0);
 	assert_int_equal(check(NULL), 0);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(same); i++)
 		assert_int_equal(check(&same[i]), 0);
+	/* The guest keeps what it has seen, with its own APIC id. */
+	assert_int_equal(check(&same[3]), 0);
+	set_up_cpu(3);
+	assert_int_equal(guest(7, 0)->ebx, 1);
+	assert_int_equal(guest(1, 0)->ebx >> 24, 3);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(others); i++)
 		assert_int_equal(check(&others[i]), -ENOTSUP);
 }

@@ -21,6 +21,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
+#include "vmm/core/state.h"
 
 #define LEAF1_ECX_TSC_DEADLINE (1U << 24)
 #define LEAF1_ECX_HYPERVISOR (1U << 31)
@@ -169,9 +170,14 @@ static void cpu_set_apic_id(struct cpu_template *t, unsigned id)
 	}
 }
 
+static struct cpu_template *cpu_template_alloc(void)
+{
+	return calloc(1, sizeof(struct cpu_template) + CPU_CPUID_MAX * sizeof(struct kvm_cpuid_entry2));
+}
+
 int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e)
 {
-	MF_FREE struct cpu_template *t = calloc(1, sizeof(*t) + CPU_CPUID_MAX * sizeof(t->cpuid.entries[0]));
+	MF_FREE struct cpu_template *t = cpu_template_alloc();
 
 	if (!t)
 		return err_neg(e, -ENOMEM, "fetch CPUID");
@@ -228,7 +234,7 @@ static uint32_t cpu_register(const struct kvm_cpuid2 *c, uint32_t function, uint
 	return 0;
 }
 
-int cpu_template_check(const struct cpu_template *t, const struct kvm_cpuid2 *wanted, struct err *e)
+static int cpu_check(const struct cpu_template *t, const struct kvm_cpuid2 *wanted, struct err *e)
 {
 	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
 	unsigned have, want;
@@ -256,6 +262,58 @@ int cpu_template_check(const struct cpu_template *t, const struct kvm_cpuid2 *wa
 	want = cpu_register(wanted, 0x80000008, 0, EAX) & ADDRESS_BITS;
 	if (want > have)
 		return err_set(e, -ENOTSUP, "the snapshot's CPU has %u address bits, this host's %u", want, have);
+	return 0;
+}
+
+void cpu_template_save(const struct cpu_template *t, struct state_out *out)
+{
+	state_begin(out, CPU_CPUID_TAG, 0, CPU_CPUID_VERSION);
+	state_put_u32(out, t->cpuid.nent);
+	for (unsigned i = 0; i < t->cpuid.nent; i++) {
+		const struct kvm_cpuid_entry2 *entry = &t->cpuid.entries[i];
+
+		state_put_u32(out, entry->function);
+		state_put_u32(out, entry->index);
+		state_put_u32(out, entry->flags);
+		state_put_u32(out, entry->eax);
+		state_put_u32(out, entry->ebx);
+		state_put_u32(out, entry->ecx);
+		state_put_u32(out, entry->edx);
+	}
+	state_end(out);
+}
+
+static void cpu_read_cpuid(struct kvm_cpuid2 *c, struct state_in *in)
+{
+	c->nent = state_get_u32(in);
+	if (c->nent > CPU_CPUID_MAX) {
+		state_refuse(in, "number of CPUID entries");
+		c->nent = 0;
+	}
+	for (unsigned i = 0; i < c->nent; i++)
+		c->entries[i] = (struct kvm_cpuid_entry2){
+			.function = state_get_u32(in),
+			.index = state_get_u32(in),
+			.flags = state_get_u32(in),
+			.eax = state_get_u32(in),
+			.ebx = state_get_u32(in),
+			.ecx = state_get_u32(in),
+			.edx = state_get_u32(in),
+		};
+}
+
+int cpu_template_restore(struct cpu_template *t, struct state_in *in, struct err *e)
+{
+	MF_FREE struct cpu_template *saved = cpu_template_alloc();
+
+	if (!saved)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (state_open(in, CPU_CPUID_TAG, 0, CPU_CPUID_VERSION, e) < 0)
+		return e->code;
+	cpu_read_cpuid(&saved->cpuid, in);
+	if (state_close(in, e) < 0 || cpu_check(t, &saved->cpuid, e) < 0)
+		return e->code;
+	memcpy(&t->cpuid, &saved->cpuid, sizeof(t->cpuid) + CPU_CPUID_MAX * sizeof(t->cpuid.entries[0]));
 	return 0;
 }
 

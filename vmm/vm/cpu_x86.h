@@ -7,7 +7,8 @@
 struct boot_regs;
 struct err;
 struct kvm;
-struct kvm_cpuid2;
+struct state_in;
+struct state_out;
 
 #define CPU_CPUID_MAX 256 /* entries; KVM's own limit is as large */
 
@@ -19,10 +20,14 @@ int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned nu
 void cpu_template_free(struct cpu_template *t);
 
 /*
- * Checks that a vCPU with the CPUID wanted can run here: the same vendor, and no feature
- * that t lacks. Returns 0, or -ENOTSUP with e set to what the two sides have.
+ * In a snapshot. Restoring: t, which is the host's, becomes the snapshot's. Refuses another
+ * vendor, and a feature that the host lacks. Returns 0 or -errno with e set to what the two
+ * sides have.
  */
-int cpu_template_check(const struct cpu_template *t, const struct kvm_cpuid2 *wanted, struct err *e);
+#define CPU_CPUID_TAG STATE_TAG('c', 'p', 'i', 'd')
+#define CPU_CPUID_VERSION 1
+void cpu_template_save(const struct cpu_template *t, struct state_out *out);
+int cpu_template_restore(struct cpu_template *t, struct state_in *in, struct err *e);
 
 /* Sets the CPUID of vCPU id, then its MSRs: some exist only once CPUID says so. 0 or -errno with e set. */
 int cpu_setup(struct cpu_template *t, int vcpu_fd, unsigned id, struct err *e);
