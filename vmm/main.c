@@ -16,8 +16,10 @@
 #include "vmm/cmd/kill.h"
 #include "vmm/cmd/logs.h"
 #include "vmm/cmd/ps.h"
+#include "vmm/cmd/restore.h"
 #include "vmm/cmd/rm.h"
 #include "vmm/cmd/run.h"
+#include "vmm/cmd/snapshot.h"
 #include "vmm/cmd/stats.h"
 #include "vmm/cmd/stop.h"
 #include "vmm/cmd/wait.h"
@@ -35,6 +37,8 @@ const struct cli_command cli_commands[] = {
 	{ "kill", "kill VMs, or send them a signal", kill_command, &kill_usage },
 	{ "wait", "wait for the end of VMs, and return their status", wait_command, &wait_usage },
 	{ "rm", "remove what is kept of VMs that have ended", rm_command, &rm_usage },
+	{ "snapshot", "write a snapshot of a running VM", snapshot_command, &snapshot_usage },
+	{ "restore", "start a VM from a snapshot", restore_command, &restore_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },

@@ -251,12 +251,12 @@ static inline int answered(int fd)
 	struct init_msg msg;
 
 	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-	/* It asks for no descriptors, so a packet that has some cannot be taken whole. */
+	/* A monitor expects no such descriptors. */
 	switch (control_client_receive(&c, &msg, payload)) {
 	case 0:
 		return (int)msg.type;
-	case -EMFILE:
-		return INIT_MSG_RUN;
+	case -EPROTO:
+		return msg.type == INIT_MSG_RUN ? INIT_MSG_RUN : -1;
 	default:
 		return -1;
 	}

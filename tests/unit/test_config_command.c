@@ -219,9 +219,8 @@ static void test_control_paths(void **state)
 
 static void test_what_needs_a_command(void **state)
 {
-	static const char *const keys[][2] = { { "env", "A=b" },     { "workdir", "/" }, { "user", "me" },
-					       { "tty", "true" },    { "tty", "false" }, { "control", "/x" },
-					       { "console", "true" } };
+	static const char *const keys[][2] = { { "env", "A=b" },  { "workdir", "/" }, { "user", "me" },
+					       { "tty", "true" }, { "tty", "false" }, { "console", "true" } };
 
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_false(config_has_vsock(&conf));

@@ -253,9 +253,11 @@ static void *answer_once(void *arg)
 {
 	struct iovec iov = { .iov_base = &answer.msg, .iov_len = sizeof(answer.msg) };
 	int fd = accept4(answer.listener, NULL, NULL, SOCK_CLOEXEC);
-	int fds[FDIO_FDS_MAX] = { fd, fd, fd, fd };
+	int fds[FDIO_FDS_MAX];
 	char packet[256];
 
+	for (unsigned i = 0; i < FDIO_FDS_MAX; i++)
+		fds[i] = fd;
 	(void)recv(fd, packet, sizeof(packet), 0);
 	(void)fdio_send_packet(fd, &iov, 1, fds, answer.fds, 0);
 	close(fd);

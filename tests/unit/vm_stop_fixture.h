@@ -97,6 +97,12 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 	world.marked |= 1U << step;
 }
 
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e)
+{
+	(void)ctx, (void)files, (void)num, (void)stop, (void)e;
+	return -1;
+}
+
 int vm_info(void *ctx, char *text, size_t size)
 {
 	(void)ctx;

@@ -224,7 +224,7 @@ static int run_end(const struct config *c, int status)
 	return r < 0 && status == STATUS_OK ? STATUS_FAILED : status;
 }
 
-int run_command(int argc, char **argv)
+int run_vm(run_parse *parse, int argc, char **argv)
 {
 	/* Static and never freed: threads of the VM use them until the process ends. */
 	static struct timeline timeline;
@@ -243,7 +243,7 @@ int run_command(int argc, char **argv)
 	timeline_init(&timeline); /* first: it takes the time from the start to main() */
 	result_init();
 	config_init(&c);
-	r = cli_parse_run(&c, argc, argv, &e);
+	r = parse(&c, argc, argv, &e);
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
@@ -262,4 +262,9 @@ int run_command(int argc, char **argv)
 	r = run_end(&c, r);
 	async_teardown_start();
 	return ending_status_of(r);
+}
+
+int run_command(int argc, char **argv)
+{
+	return run_vm(cli_parse_run, argc, argv);
 }

@@ -26,6 +26,8 @@ void config_init(struct config *c)
 void config_done(struct config *c)
 {
 	config_fields_done(config_fields, c);
+	free(c->restore_state);
+	free(c->restore_memory);
 	*c = (struct config){ 0 };
 }
 
@@ -178,10 +180,10 @@ int config_check(struct config *c, struct err *e)
 	config_complete_command(&c->command);
 	if (config_complete_times(c, e) < 0)
 		return e->code;
-	if (c->name && !c->control && c->command.args.num && config_control_path(&c->control, c->name, e) < 0)
+	if (c->name && !c->control && config_control_path(&c->control, c->name, e) < 0)
 		return err_wrap(e, "name");
-	if (c->kernel && !kernel_is_name(c->kernel))
-		return 0;
+	if (c->restore_state || (c->kernel && !kernel_is_name(c->kernel)))
+		return 0; /* a snapshot has its kernel in memory */
 	/* A Linux without one panics; another kernel may need none. */
 	if (!c->num_drives && !c->initrd)
 		return err_set(e, -EINVAL, "no root: give -r DIR, -r IMAGE, -d IMAGE or -i INITRD");

@@ -58,6 +58,8 @@ struct config_drive {
 	bool directory; /* path is a directory: the guest gets an image of it (image_pack.h); */
 	bool tar;	/* or it is a tar archive, and the same; */
 	bool file;	/* or a file, which is mounted as a file; */
+	bool replaced;	/* restoring: it is not the snapshot's, so its identity is not checked; no key */
+	char *base;	/* restoring: the layer of the snapshot, under the new one; or NULL; no key */
 	uint64_t empty; /* or there is none: the guest gets an empty ext4 of so many bytes for its layers */
 	char *id;	/* "drive0", ... when not given */
 	char *serial;	/* or NULL */
@@ -218,11 +220,12 @@ struct config {
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
-	char *timeline_file; /* or NULL: none */
-	bool detach;	     /* runs in the background; */
-	uint64_t log_max;    /* the log of that has so many bytes at most; 0: not given */
-	bool remove;	     /* the record goes at the end */
-	char *result_file;   /* or NULL: none */
+	char *timeline_file;		      /* or NULL: none */
+	bool detach;			      /* runs in the background; */
+	uint64_t log_max;		      /* the log of that has so many bytes at most; 0: not given */
+	bool remove;			      /* the record goes at the end */
+	char *result_file;		      /* or NULL: none */
+	char *restore_state, *restore_memory; /* or NULL: the files of a snapshot, from which the VM is made; no keys */
 	bool dry_run;
 	struct config_jail jail;
 };

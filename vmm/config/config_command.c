@@ -131,9 +131,9 @@ int config_check_command(const struct config *c, struct err *e)
 
 	if (cmd->args.num)
 		return 0;
-	if (cmd->env.num || cmd->workdir || cmd->user || cmd->tty != CONFIG_TTY_AUTO || c->control || c->console)
+	if (cmd->env.num || cmd->workdir || cmd->user || cmd->tty != CONFIG_TTY_AUTO || c->console)
 		return err_set(e, -EINVAL,
-			       "env, workdir, user, tty, control and console need a command: mayfly run ... -- COMMAND");
+			       "env, workdir, user, tty and console need a command: mayfly run ... -- COMMAND");
 	if (c->num_artifacts)
 		return err_set(e, -EINVAL, "artifacts need a command: mayfly run ... -- COMMAND");
 	if (c->num_tmpfs || c->num_own || c->scratch || c->disk)

@@ -16,7 +16,7 @@ static const struct filter_list {
 	size_t num;
 	unsigned max; /* of different calls */
 } filter_lists[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = { "main", FILTER_LIST(main_rules), 30 },
+	[THREAD_MAIN] = { "main", FILTER_LIST(main_rules), 32 },
 	[THREAD_IO] = { "io", FILTER_LIST(io_rules), 16 },
 	[THREAD_VSOCK] = { "vsock", FILTER_LIST(vsock_rules), 22 },
 	[THREAD_VCPU] = { "vcpu", FILTER_LIST(vcpu_rules), 10 },

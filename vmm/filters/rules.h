@@ -351,6 +351,21 @@ static const struct filter_rule exec_rules[] = {
 	ALLOW(munmap, "cp: the page of the latter"),
 };
 
+/* A snapshot: the state of vCPUs, and the process that writes the files, which has this list, too. */
+#define SNAPSHOT                                                                                                       \
+	ALLOW(ioctl, "a snapshot: a vCPU", INT(2, KVM_GET_REGS)), ALLOW(ioctl, "the same", INT(2, KVM_GET_SREGS)),     \
+		ALLOW(ioctl, "the same", INT(2, KVM_GET_SREGS2)), ALLOW(ioctl, "the same", INT(2, KVM_GET_XSAVE2)),    \
+		RARELY(ioctl, "the same", INT(2, KVM_GET_XSAVE)), ALLOW(ioctl, "the same", INT(2, KVM_GET_XCRS)),      \
+		ALLOW(ioctl, "the same", INT(2, KVM_GET_DEBUGREGS)), ALLOW(ioctl, "the same", INT(2, KVM_GET_LAPIC)),  \
+		ALLOW(ioctl, "the same", INT(2, KVM_GET_MSR_INDEX_LIST)),                                              \
+		ALLOW(ioctl, "the same", INT(2, KVM_GET_MSRS)), ALLOW(ioctl, "the same", INT(2, KVM_GET_VCPU_EVENTS)), \
+		ALLOW(ioctl, "the same", INT(2, KVM_GET_TSC_KHZ)), ALLOW(ioctl, "the clock", INT(2, KVM_GET_CLOCK)),   \
+		ALLOW(ioctl, "what KVM can do", INT(2, KVM_CHECK_EXTENSION)),                                          \
+		ALLOW(ioctl, "the guest was paused", INT(2, KVM_KVMCLOCK_CTRL)),                                       \
+		ALLOW(newfstatat, "its files: are they regular", INT(4, AT_EMPTY_PATH)),                               \
+		ALLOW(clone, "the process that writes them", LEN(1, SIGCHLD)),                                         \
+		ALLOW(pread64, "which pages the guest has touched; a layer"), ALLOW(pwrite64, "the pages")
+
 static const struct filter_rule main_rules[] = {
 	ALLOW(poll, "THE main loop"),
 	ALLOW(read, "signals, eventfds, init's messages"),
@@ -383,6 +398,7 @@ static const struct filter_rule main_rules[] = {
 	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
 	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
 	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),
+	SNAPSHOT,
 	MAIN_CRASH,
 	MAIN_END,
 	NOTIFY,

@@ -65,7 +65,7 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 
 int control_client_open(struct control_client *c, int listen_fd)
 {
-	c->waits = false;
+	c->waits = c->snaps = false;
 	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return c->fd < 0 ? -errno : 0;
 }
@@ -93,7 +93,8 @@ static int send_packet(int fd, const struct init_msg *msg, const void *payload, 
 	const struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
 				     { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
 
-	_Static_assert(STDIO_RELAY_STREAMS <= FDIO_FDS_MAX, "all streams of a command in one packet");
+	_Static_assert(STDIO_RELAY_STREAMS <= FDIO_FDS_MAX && CONTROL_FILES_MAX <= FDIO_FDS_MAX,
+		       "all streams of a command, or all files of a snapshot, in one packet");
 	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
 }
 
@@ -120,6 +121,13 @@ void control_client_accept(struct control_client *c, const int fd[STDIO_RELAY_ST
 void control_client_refuse(struct control_client *c, const char *text)
 {
 	const struct init_msg msg = { .type = INIT_MSG_FAILED, .len = (uint32_t)strlen(text) };
+
+	answer(c, &msg, text, NULL, 0);
+}
+
+void control_client_snapped(struct control_client *c, const char *text)
+{
+	const struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .len = (uint32_t)strlen(text) };
 
 	answer(c, &msg, text, NULL, 0);
 }
@@ -173,13 +181,21 @@ static int take_payload(int fd, struct init_msg *msg, char *payload)
 
 int control_client_receive(struct control_client *c, struct init_msg *ret, char *payload)
 {
-	unsigned num = 1;
-	int fd, r = receive_packet(c->fd, ret, payload, &fd, &num);
+	unsigned num = CONTROL_FILES_MAX;
+	int fd[CONTROL_FILES_MAX], r = receive_packet(c->fd, ret, payload, fd, &num);
 
-	if (r < 0 || num == 0)
+	if (r < 0)
 		return r;
-	r = take_payload(fd, ret, payload);
-	close(fd);
+	if (ret->type == CONTROL_MSG_SNAPSHOT && num > 0) {
+		memcpy(c->file, fd, num * sizeof(*fd));
+		c->num_files = num;
+		return 0;
+	}
+	if (num == 0)
+		return ret->type == CONTROL_MSG_SNAPSHOT ? -EPROTO : 0;
+	r = num == 1 ? take_payload(fd[0], ret, payload) : -EPROTO;
+	while (num > 0)
+		close(fd[--num]);
 	return r;
 }
 
@@ -225,6 +241,27 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
 	if (msg.type == INIT_MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
 	return err_set(e, -EPROTO, "what answers is not mayfly");
+}
+
+int control_snapshot(int fd, const int *files, unsigned num_files, bool stop, char *ret_text, struct err *e)
+{
+	struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .value = stop ? CONTROL_STOP : 0 };
+	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
+	unsigned num = 0;
+	int r = send_packet(fd, &msg, NULL, files, num_files);
+
+	if (!payload)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = receive_packet(fd, &msg, payload, NULL, &num);
+	if (r < 0)
+		return r == -EPIPE ? err_set(e, r, "the VM has ended") : err_neg(e, r, "ask for the snapshot");
+	if (msg.type == INIT_MSG_FAILED)
+		return err_set(e, -EBUSY, "%s", payload);
+	if (msg.type != CONTROL_MSG_SNAPSHOT || msg.len >= CONTROL_INFO_MAX)
+		return err_set(e, -EPROTO, "what answers is not mayfly");
+	memcpy(ret_text, payload, msg.len + 1);
+	return 0;
 }
 
 /* Watches path's directory. Returns an inotify descriptor, or -errno with e set. */

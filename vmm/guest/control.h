@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "loader/init/proto.h"
+#include "vmm/config/config.h"
 #include "vmm/guest/stdio_relay.h"
 
 struct err;
@@ -20,7 +21,16 @@ struct unix_socket;
 enum control_msg_type {
 	CONTROL_MSG_WAIT = 64, /* answered by INIT_MSG_HELLO when the guest takes commands, or by INIT_MSG_FAILED */
 	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
+	/*
+	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay go (vmm/vm/vm_state.h), in the
+	 * order of the drives; value: CONTROL_STOP or 0.
+	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
+	 */
+	CONTROL_MSG_SNAPSHOT = 66,
 };
+
+#define CONTROL_FILES_MAX (2 + CONFIG_DRIVES_MAX)
+#define CONTROL_STOP 1U
 
 /* One client, as the monitor has it. */
 struct control_client {
@@ -29,6 +39,10 @@ struct control_client {
 	bool running;	 /* the guest has that, whether the client is here or not */
 	bool waits;	 /* for the guest to take commands */
 	bool hung_up;	 /* the client has gone, and the guest was notified */
+	bool snaps;	 /* it waits for a snapshot */
+	/* Of the CONTROL_MSG_SNAPSHOT that control_client_receive has returned; its caller's. */
+	int file[CONTROL_FILES_MAX];
+	unsigned num_files;
 };
 
 /*
@@ -57,6 +71,9 @@ void control_client_tell(struct control_client *c, const struct init_msg *msg, c
 /* Answers CONTROL_MSG_INFO with text, and the configuration's descriptor, which stays the caller's, or -1. */
 void control_client_inform(struct control_client *c, const char *text, int config_fd);
 
+/* Answers CONTROL_MSG_SNAPSHOT with text. */
+void control_client_snapped(struct control_client *c, const char *text);
+
 #define CONTROL_INFO_MAX 65536 /* bytes of the object, with a NUL */
 
 /*
@@ -75,5 +92,11 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
  * seconds at most.
  */
 int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pid, struct err *e);
+
+/*
+ * Asks for a snapshot, and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON. Returns 0, or
+ * -errno with e set.
+ */
+int control_snapshot(int fd, const int *files, unsigned num, bool stop, char *ret_text, struct err *e);
 
 #endif

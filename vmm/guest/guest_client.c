@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,6 +42,7 @@
 #include "vmm/guest/stdio_relay.h"
 
 #define TEXT_MAX 512
+#define NO_INIT "this VM was started without a command: its guest has an init of its own, which takes none"
 #define ACCEPT_PAUSE_MS 1000 /* or until another client has gone */
 
 struct guest_client {
@@ -50,6 +52,7 @@ struct guest_client {
 	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
 	struct stdio_relay relay; /* of command 0 */
 	struct unix_socket name;  /* the control socket; without a path: there is none */
+	bool alone;		  /* there is no command, and no init of ours */
 	bool hello, started, exited, told, accept_warned;
 	uint64_t accept_after_ms; /* no client is accepted before; or 0 */
 	unsigned status, flags;
@@ -129,11 +132,13 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 	if (!a)
 		return err_set(e, -ENOMEM, "command: out of memory");
 	*a = (struct guest_client){ .vsock = vsock, .ops = ops, .ctx = ctx, .conn.fd = -1, .name = UNIXNAME_INIT };
+	a->alone = c->command.args.num == 0;
+	a->relay.changed_fd = -1;
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		a->client[i] = (struct control_client){ .fd = -1, .number = i + 1 };
 	*ret = a;
-	r = start_conn(a, e);
-	if (!r)
+	r = a->alone ? 0 : start_conn(a, e);
+	if (!r && !a->alone)
 		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
@@ -201,8 +206,10 @@ static void answer_waiting(struct guest_client *a, struct control_client *c)
 {
 	static const struct init_msg ready = { .type = INIT_MSG_HELLO };
 
-	c->waits = !a->hello && !a->exited;
-	if (a->exited)
+	c->waits = !a->hello && !a->exited && !a->alone;
+	if (a->alone)
+		control_client_refuse(c, NO_INIT);
+	else if (a->exited)
 		control_client_refuse(c, "the guest is about to end");
 	else if (a->hello)
 		control_client_tell(c, &ready, NULL);
@@ -270,7 +277,8 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 	int r;
 
 	if (!a->hello || a->exited) {
-		control_client_refuse(c, a->exited ? "the guest is about to end" :
+		control_client_refuse(c, a->alone  ? NO_INIT :
+					 a->exited ? "the guest is about to end" :
 						     "the guest is not ready yet (--wait waits for it)");
 		return;
 	}
@@ -294,6 +302,48 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 			close(fd[i]);
 }
 
+/* What a snapshot cannot hold: streams that end in another process. */
+static int check_streams(const struct guest_client *a, struct err *e)
+{
+	unsigned num = 0;
+
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		num += a->client[i].running;
+	if (num)
+		return err_set(e, -EBUSY,
+			       "%u commands of `mayfly exec` run, which a snapshot cannot hold: end them first", num);
+	if (a->relay.tty && !a->exited)
+		return err_set(e, -EBUSY, "the command has a terminal, which a snapshot cannot hold: use --no-tty");
+	return 0;
+}
+
+static void snap_for_client(struct guest_client *a, struct control_client *c, bool stop)
+{
+	struct err e;
+
+	c->snaps = check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, stop, &e) == 0;
+	if (!c->snaps)
+		control_client_refuse(c, e.text);
+	while (c->num_files > 0)
+		close(c->file[--c->num_files]);
+}
+
+void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "{\"pause_ns\": %llu}", (unsigned long long)pause_ns);
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
+		struct control_client *c = &a->client[i];
+
+		if (c->snaps && e)
+			control_client_refuse(c, e->text);
+		else if (c->snaps)
+			control_client_snapped(c, text);
+		c->snaps = false;
+	}
+}
+
 static void serve_client(struct guest_client *a, struct control_client *c)
 {
 	struct init_msg msg;
@@ -307,6 +357,8 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 	} else if (msg.type == CONTROL_MSG_INFO && a->ops->info) {
 		r = a->ops->info(a->ctx, a->payload, CONTROL_INFO_MAX);
 		control_client_inform(c, a->payload, r);
+	} else if (msg.type == CONTROL_MSG_SNAPSHOT) {
+		snap_for_client(a, c, msg.value & CONTROL_STOP);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {

@@ -34,10 +34,13 @@ struct guest_client_ops {
 	void (*left)(void *ctx);       /* the user has typed the keys to leave */
 	/* Writes what is known of the VM, as an object of JSON. Returns the descriptor of its configuration, or -1. */
 	int (*info)(void *ctx, char *text, size_t size);
+	/* Begins a snapshot into files (control.h), which stay the caller's. guest_client_snapshot_done follows. */
+	int (*snapshot)(void *ctx, const int *files, unsigned num, bool stop, struct err *e);
 };
 
 /*
- * Lends the vsock device the sockets of c's command, starts the command's streams, and
+ * Without a command in c, vsock is not used: there is the control socket alone. With one:
+ * lends the vsock device the sockets of c's command, starts the command's streams, and
  * listens for `mayfly exec` if c has a control socket. Keeps c and vsock. Returns 0 or
  * -errno with e set. guest_client_free accepts NULL.
  */
@@ -48,6 +51,9 @@ void guest_client_free(struct guest_client *a);
 /* Fills in what to poll, at most GUEST_CLIENT_FDS_MAX, and returns how many; then serves what poll(2) reports. */
 unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds);
 void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsigned num);
+
+/* The snapshot is written, after a pause of the guest; or not, because of e. */
+void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e);
 
 /* How long poll(2) may wait, max_ms at most (-1: no limit). Accepts NULL. */
 int guest_client_timeout(const struct guest_client *a, int max_ms);

@@ -32,6 +32,8 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 	/* image_pack_drives has stored the image that it has made. */
 	if (!config_drive_is_made(d) && image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
 		return e->code;
+	if (d->base && provide_file(d->base, e) < 0)
+		return e->code;
 	if (!d->overlay || !d->overlay_dir)
 		return 0;
 	fd = overlay_open(d->overlay_dir, e);
@@ -50,7 +52,7 @@ static int provide_sockets(const struct config *c, struct jail_names *names, str
 	if (c->vsock.path && (unix_socket_listen(&names->vsock, c->vsock.path, SOCK_STREAM, e) < 0 ||
 			      unix_socket_provide(&names->vsock, e) < 0))
 		return err_wrap(e, "vsock '%s'", c->vsock.path);
-	if (c->control && c->command.args.num &&
+	if (c->control &&
 	    (control_listen(&names->control, c->control, e) < 0 || unix_socket_provide(&names->control, e) < 0))
 		return err_wrap(e, "control '%s'", c->control);
 	return 0;
@@ -59,9 +61,13 @@ static int provide_sockets(const struct config *c, struct jail_names *names, str
 int jail_files_provide(const struct config *c, struct jail_names *ret, struct err *e)
 {
 	*ret = (struct jail_names){ .vsock = UNIXNAME_INIT, .control = UNIXNAME_INIT };
-	if (provide_file(c->kernel, e) < 0)
+	if (c->restore_state && provide_file(c->restore_state, e) < 0)
+		return err_wrap(e, "state '%s'", c->restore_state);
+	if (c->restore_memory && provide_file(c->restore_memory, e) < 0)
+		return err_wrap(e, "memory '%s'", c->restore_memory);
+	if (!c->restore_state && provide_file(c->kernel, e) < 0)
 		return err_wrap(e, "kernel '%s'", c->kernel);
-	if (c->initrd && provide_file(c->initrd, e) < 0)
+	if (!c->restore_state && c->initrd && provide_file(c->initrd, e) < 0)
 		return err_wrap(e, "initrd '%s'", c->initrd);
 	if (provide_kvm(e) < 0)
 		return e->code;

@@ -99,7 +99,7 @@ static char *first_line(const struct config *c, const char *name, const char *id
 	put(json, "mem", json_integer((json_int_t)c->mem));
 	put(json, "jail", json_boolean(c->jail.on));
 	put(json, "detached", json_boolean(c->detach));
-	put(json, "control", c->command.args.num ? path_json(c->control) : NULL);
+	put(json, "control", c->control ? path_json(c->control) : NULL);
 	put(json, "vsock", path_json(c->vsock.path));
 	text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	json_decref(json);

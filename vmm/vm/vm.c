@@ -48,6 +48,7 @@
 #include "vmm/process/notify.h"
 #include "vmm/process/tty.h"
 #include "vmm/vm/timeline.h"
+#include "vmm/vm/vm_state.h"
 
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
@@ -62,6 +63,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 			   .parent = parent,
 			   .engine = config->io_engine,
 			   .kvm = KVM_INIT,
+			   .pagemap_fd = -1,
 			   .scan = CONSOLE_SCAN_INIT,
 			   .gate = GATE_INIT };
 	vm->vcpu_env = (struct vcpu_env){
@@ -138,7 +140,7 @@ static void vm_close(struct vm *vm)
 	}
 	if ((vm->guest && !guest_client_finish(vm->guest, drain_ms)) || console_has_lost(vm->console))
 		vm->outcome.lost = true;
-	guest_client_free(vm->guest);
+	guest_client_free(vm->client);
 	ending_step("an artifact", NULL);
 	/* The guest's ends of their sockets are closed now. A VM that did not run owes nothing. */
 	if (vm_end_reason(&vm->end) != VM_RUNNING && !helpers_finish(vm->parent->helpers))
@@ -164,6 +166,16 @@ static bool vm_wants_raw(const struct config *config)
 	return config->command.args.num == 0 || config->command.terminal;
 }
 
+/* The process that writes a snapshot may have ended: its client waits for that. */
+static void vm_tell_snapshot(struct vm *vm)
+{
+	struct err e;
+	int r = vm_snapshot_check(vm, &e);
+
+	if (r && vm->client)
+		guest_client_snapshot_done(vm->client, vm->snapshot.pause_ns, r < 0 ? &e : NULL);
+}
+
 static void vm_take_signal(struct vm *vm, int signal_fd)
 {
 	int signo = ending_take(signal_fd);
@@ -172,6 +184,7 @@ static void vm_take_signal(struct vm *vm, int signal_fd)
 	if (signo == SIGCONT) {
 		tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
+		vm_tell_snapshot(vm);
 		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 	} else if (signo) {
@@ -237,22 +250,22 @@ static void vm_serve(struct vm *vm, int signal_fd)
 	halt_begin(&vm->halt, clock_now_ms());
 	vm_stop_begin(vm);
 	while (vm_end_reason(&vm->end) == VM_RUNNING) {
-		unsigned num = vm->guest ? guest_client_poll_fds(vm->guest, fds + 2) : 0;
+		unsigned num = vm->client ? guest_client_poll_fds(vm->client, fds + 2) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n = poll(fds, 2 + num, guest_client_timeout(vm->guest, vm_stop_timeout(vm, wait_ms)));
+		int n = poll(fds, 2 + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
 
 		if (n > 0 && fds[0].revents)
 			vm_take_wake(vm);
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
-		if (n > 0 && vm->guest)
-			guest_client_serve(vm->guest, fds + 2, num);
+		if (n > 0 && vm->client)
+			guest_client_serve(vm->client, fds + 2, num);
 		vm_stop_check(vm);
 		if (n == 0 && settles) {
 			settles = false;
 			vm_drop_text();
 		}
-		if (halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
+		if (!vm->snapshot.stop && halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
 			vm_end(&vm->end, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }

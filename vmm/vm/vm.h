@@ -7,11 +7,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "vmm/config/config.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/state.h"
 #include "vmm/guest/console_scan.h"
 #include "vmm/platform/acpi_pm.h"
 #include "vmm/platform/i8042.h"
@@ -23,6 +25,7 @@
 
 struct guest_client;
 struct console;
+struct cpu_template;
 struct err;
 struct ioapic;
 struct loop;
@@ -53,16 +56,29 @@ struct vm {
 	bool console_shown;	   /* set by the io loop: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
-	int config_fd;		    /* a memfd, for `mayfly inspect`; or -1 */
-	struct guest_client *guest; /* the talk with init, if there is a command; or NULL */
-	struct virtio_dev *vsock;   /* one of dev, or NULL */
-	unsigned max_conns;	    /* of the vsock */
+	int config_fd;		     /* a memfd, for `mayfly inspect`; or -1 */
+	struct guest_client *client; /* the control socket, and the talk with init; or NULL: there is neither */
+	struct guest_client *guest;  /* the same if there is a command; or NULL */
+	struct virtio_dev *vsock;    /* one of dev, or NULL */
+	unsigned max_conns;	     /* of the vsock */
 	struct virtio_dev *dev[CONFIG_DEVICES_MAX];
 	struct mmio *transport[CONFIG_DEVICES_MAX];
 	unsigned num_devs;
+	struct cpu_template *cpu; /* CPUID of the vCPUs */
 	struct vcpu_env vcpu_env; /* of them all */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
+
+	int pagemap_fd; /* /proc/self/pagemap, or -1: which pages of RAM a snapshot has to look at */
+	struct {
+		pid_t pid;	   /* of the process that writes the files; 0: there is none */
+		bool stop;	   /* the VM is paused until it has, and then ends */
+		uint64_t pause_ns; /* of the last one */
+	} snapshot;
+	struct {
+		uint8_t *data; /* `state`, until it is read */
+		struct state_in in;
+	} restore;
 
 	struct gate gate;
 	struct halt halt; /* when to check whether the guest has halted for good */
@@ -126,8 +142,10 @@ void vm_tell_started(const struct vm *vm);
 int vm_info_prepare(struct vm *vm, struct err *e);
 int vm_info(void *ctx, char *text, size_t size);
 
-/* Called for what the guest's init reports (vm_stop.c). */
+/* Called for what the guest's init reports, and for clients of the control socket (vm_stop.c). */
 extern const struct guest_client_ops vm_guest_ops;
-void vm_on_foreground(void *ctx); /* one of these */
+/* Two of these. */
+void vm_on_foreground(void *ctx);
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e); /* vm_state.h */
 
 #endif

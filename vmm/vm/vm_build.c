@@ -4,6 +4,7 @@
 #include "vmm/vm/vm.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "loader/boot_x86.h"
@@ -28,10 +29,12 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/tty.h"
 #include "vmm/vm/boot.h"
+#include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/net_build.h"
 #include "vmm/vm/nofile.h"
 #include "vmm/vm/timeline.h"
+#include "vmm/vm/vm_state.h"
 
 static int vm_build_kvm(struct vm *vm, struct err *e)
 {
@@ -257,6 +260,8 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.overlay = d->overlay,
 		.overlay_size = d->overlay_size,
 		.overlay_dir = d->overlay_dir,
+		.base = d->base,
+		.any_image = d->replaced,
 		.bandwidth = d->bandwidth,
 		.ops = d->ops,
 	};
@@ -307,6 +312,13 @@ static int vm_new_loop(struct vm *vm, struct loop **ret, const char *name, enum 
 	return loop_new(ret, name, vm->engine, kind, e);
 }
 
+static int vm_build_client(struct vm *vm, struct err *e)
+{
+	int r = vm_info_prepare(vm, e);
+
+	return r ? r : guest_client_new(&vm->client, vm->vsock, vm->config, &vm_guest_ops, vm, e);
+}
+
 static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = {
@@ -327,10 +339,9 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 		r = vsock_new(&vm->vsock, &params, vm->vsock_loop, &vm->mem, e);
 	if (!r)
 		r = vm_place_device(vm, vm->vsock, e);
-	if (!r)
-		r = vm_info_prepare(vm, e);
 	if (!r && vm->config->command.args.num)
-		r = guest_client_new(&vm->guest, vm->vsock, vm->config, &vm_guest_ops, vm, e);
+		r = vm_build_client(vm, e);
+	vm->guest = vm->client;
 	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
 		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, artifact[i].socket);
 		if (!r)
@@ -355,6 +366,8 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 		r = vm_build_net(vm, i, e);
 	if (!r && config_has_vsock(vm->config))
 		r = vm_build_vsock(vm, &vm->config->vsock, e);
+	if (!r && !vm->client && vm->config->control)
+		r = vm_build_client(vm, e);
 	if (!r)
 		r = loop_start(vm->io, e);
 	timeline_mark(vm->timeline, TIMELINE_DEVICES);
@@ -363,20 +376,22 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 
 static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
 {
-	struct cpu_template *template = NULL;
-	int r = cpu_template_new(&template, &vm->kvm, vm->config->cpus, e);
+	int r = cpu_template_new(&vm->cpu, &vm->kvm, vm->config->cpus, e);
 
+	if (!r && vm->restore.data)
+		r = cpu_template_restore(vm->cpu, &vm->restore.in, e);
 	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
 		vm->num_vcpus++;
 		r = vcpu_init(&vm->vcpu[i], &vm->vcpu_env, i, e);
 		if (!r)
-			r = cpu_setup(template, vm->vcpu[i].fd, i, e);
+			r = cpu_setup(vm->cpu, vm->vcpu[i].fd, i, e);
+		if (!r && vm->restore.data)
+			r = cpu_state_restore(&vm->kvm, vm->vcpu[i].fd, i, &vm->restore.in, e);
 		if (!r && vm->timeline->about)
 			kvm_stats_add(&vm->timeline->about->kvm, vm->vcpu[i].fd);
 	}
-	if (!r)
+	if (!r && !vm->restore.data)
 		r = cpu_set_boot_regs(vm->vcpu[0].fd, regs, e);
-	cpu_template_free(template);
 	timeline_mark(vm->timeline, TIMELINE_VCPUS);
 	return r;
 }
@@ -388,7 +403,9 @@ int vm_build(struct vm *vm, struct err *e)
 
 	if (!r)
 		r = nofile_raise(vm->config, &vm->max_conns, e);
-	if (!r)
+	if (!r && vm->config->restore_state)
+		r = vm_restore_open(vm, e);
+	else if (!r)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)
 		r = vm_build_kvm(vm, e);
@@ -396,5 +413,9 @@ int vm_build(struct vm *vm, struct err *e)
 		r = vm_build_devices(vm, e);
 	if (!r)
 		r = vm_build_vcpus(vm, &regs, e);
+	if (!r && vm->restore.data)
+		r = vm_restore_rest(vm, e);
+	if (!r && vm->config->control)
+		vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* a snapshot can do without */
 	return r ? r : helpers_await(vm->parent->helpers, e); /* they have had the time that all this took */
 }

@@ -25,6 +25,7 @@ enum vm_end_reason {
 	VM_END_COMMAND,	     /* the command has ended */
 	VM_END_INIT,	     /* init in the guest could not do its work */
 	VM_END_BOOT,	     /* the command did not start in time */
+	VM_END_SNAPSHOT,     /* a snapshot is written, with which it was to end */
 };
 
 struct vm_end {

@@ -24,7 +24,7 @@ int vm_info_prepare(struct vm *vm, struct err *e)
 	int fd, r;
 
 	vm->config_fd = -1;
-	if (!vm->config->control || !vm->config->command.args.num)
+	if (!vm->config->control)
 		return 0;
 	fd = memfd_create("config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	file = fd < 0 ? NULL : fdopen(fd, "w+");

@@ -118,6 +118,8 @@ static int vm_report_reason(const struct vm *vm)
 				     vm->scan.lines ? "the guest has not started the command" :
 						      "the guest has not started the command, and printed nothing; "
 						      "--append ignore_loglevel shows its kernel's messages");
+	case VM_END_SNAPSHOT:
+		return vm_report_say(vm, END_USER, STATUS_OK, "ended with a snapshot");
 	case VM_END_POWEROFF:
 	case VM_END_RESET:
 	case VM_END_TRIPLE_FAULT:

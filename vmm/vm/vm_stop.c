@@ -225,5 +225,6 @@ const struct guest_client_ops vm_guest_ops = {
 	.foreground = vm_on_foreground,
 	.left = vm_on_left,
 	.info = vm_info,
+	.snapshot = vm_on_snapshot,
 	.guard = vm_on_pump,
 };

@@ -1,0 +1,202 @@
+/*
+ * `mayfly restore`: a VM from a snapshot. Its configuration is the snapshot's, changed by the
+ * options; then it runs as that of `mayfly run`.
+ *
+ * The options are read twice, since they may stand in front of the directory whose
+ * configuration they change: the first time only for that directory.
+ */
+#include "vmm/cmd/restore.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/cmd/run.h"
+#include "vmm/config/config.h"
+#include "vmm/snapshot/dir.h"
+
+struct restore_options {
+	struct config *config; /* NULL: the directory alone is looked for */
+	const char *dir, *state, *memory;
+	unsigned nets; /* that were given */
+};
+
+static int set_key(void *target, const char *key, const char *text, struct err *e)
+{
+	const struct restore_options *o = target;
+
+	return o->config ? config_set(o->config, key, text, e) : 0;
+}
+
+static int add_operand(void *target, const char *text, struct err *e)
+{
+	struct restore_options *o = target;
+
+	if (o->dir && strcmp(o->dir, text) != 0)
+		return err_set(e, -EINVAL, "one directory is all that it takes");
+	o->dir = text;
+	return 0;
+}
+
+static int set_state(void *target, const char *text, struct err *e)
+{
+	(void)e;
+	((struct restore_options *)target)->state = text;
+	return 0;
+}
+
+static int set_memory(void *target, const char *text, struct err *e)
+{
+	(void)e;
+	((struct restore_options *)target)->memory = text;
+	return 0;
+}
+
+static int set_drive(void *target, const char *text, struct err *e)
+{
+	const struct restore_options *o = target;
+	const char *equals = strchr(text, '=');
+
+	if (!equals || !equals[1])
+		return err_set(e, -EINVAL, "must be ID=PATH");
+	for (unsigned i = 0; o->config && i < o->config->num_drives; i++) {
+		struct config_drive *d = &o->config->drive[i];
+		char *path;
+
+		if (strncmp(d->id, text, (size_t)(equals - text)) != 0 || d->id[equals - text])
+			continue;
+		path = strdup(equals + 1);
+		if (!path)
+			return err_set(e, -ENOMEM, "out of memory");
+		free(d->path);
+		d->path = path;
+		d->directory = d->tar = d->file = false;
+		d->empty = 0;
+		d->replaced = true;
+		return 0;
+	}
+	return o->config ? err_set(e, -EINVAL, "the snapshot has no such drive") : 0;
+}
+
+/* The first one replaces the snapshot's first interface, and so on. The guest keeps the address that it knows. */
+static int set_net(void *target, const char *text, struct err *e)
+{
+	struct restore_options *o = target;
+	struct config *c = o->config;
+	struct config_net *old, *new;
+
+	if (!c)
+		return 0;
+	if (o->nets == c->num_nets)
+		return err_set(e, -EINVAL, "the snapshot has %u interfaces", c->num_nets);
+	if (config_set(c, "nets", text, e) < 0)
+		return e->code;
+	old = &c->net[o->nets++];
+	new = &c->net[--c->num_nets];
+	if (new->has_mac && (!old->has_mac || memcmp(new->mac, old->mac, sizeof(old->mac)) != 0))
+		return err_set(e, -EINVAL, "a guest that runs keeps its MAC address: leave mac= out");
+	new->has_mac = old->has_mac;
+	memcpy(new->mac, old->mac, sizeof(old->mac));
+	new->id = old->id;
+	*old = *new; /* what the old one had is not freed: there is one such command in a process */
+	*new = (struct config_net){ 0 };
+	return 0;
+}
+
+static const struct cli_option restore_options[] = {
+	{ .help = "Snapshot" },
+	{ 0, "state", "FILE", "its state; default: DIR/" SNAPSHOT_STATE, .set = set_state },
+	{ 0, "memory", "FILE", "its memory; default: DIR/" SNAPSHOT_MEMORY, .set = set_memory },
+
+	{ .help = "What is not as it was" },
+	{ 'd', "drive", "ID=PATH", "the drive ID of the snapshot is PATH; repeatable", .set = set_drive },
+	{ 'n', "net", "SPEC", "as of `mayfly run`: the first replaces the first\ninterface of the snapshot; repeatable",
+	  .set = set_net, .words = "tap= fd= user" },
+	{ 0, "vsock", "SPEC", "PATH: sockets between guest and host", .key = "vsock", .words = CLI_FILES },
+	{ 0, "name", "NAME", "how other commands find it", .key = "name" },
+	{ 0, "control", "PATH", "the socket of other commands; default: by NAME", .key = "control",
+	  .words = CLI_FILES },
+	{ 0, "console", NULL, "show the guest's console on stderr", .key = "console", .fixed = "true" },
+
+	{ .help = "Running" },
+	{ 0, "jail", "SPEC", "run it in a jail; see mayfly-run(1)", .key = "jail", .fixed = "true", .words = CLI_SPEC },
+	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
+	{ 0, "io-engine", "HOW", "ring, sync or auto", .key = "io_engine" },
+	{ 0, "detach", NULL, "return when it runs, and print the VM's name", .key = "detach", .fixed = "true" },
+	{ 0, "rm", NULL, "forget the VM, and its log, when it has ended", .key = "rm", .fixed = "true" },
+	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
+	{ 0, "time", NULL, "print the time line at exit", .key = "time", .fixed = "true" },
+	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
+	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true,
+	  .words = CLI_FILES },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+
+	CLI_SAFETY_OPTIONS,
+
+	{ .help = "Messages" },
+	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },
+	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .key = "log_file" },
+	{ 0, "quiet", NULL, "the same as --log-level error", .key = "log_level", .fixed = "error" },
+	{ 0 },
+};
+
+const struct cli_usage restore_usage = {
+	.command = "restore",
+	.synopsis = "[options] DIR",
+	.about = "Starts a VM from the snapshot in DIR, which stays as it is: many VMs can be started\n"
+		 "from it, and share its memory. Connections of the vsock and of user networks are\n"
+		 "reset. A drive has to be the same file as in the snapshot, and unchanged; otherwise\n"
+		 "name another one with -d.\n\n",
+	.options = restore_options,
+	.operand = add_operand,
+	.set_key = set_key,
+};
+
+static char *path_of(const char *dir, const char *name, const char *given)
+{
+	char *path;
+
+	if (given)
+		return strdup(given);
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+static int parse(struct config *c, int argc, char **argv, struct err *e)
+{
+	struct restore_options o = { 0 };
+	MF_FREE char *config = NULL;
+	int r = cli_parse(&restore_usage, &o, argc, argv, e);
+
+	if (r)
+		return r;
+	if (!o.dir)
+		return err_set(e, -EINVAL, "which snapshot? mayfly restore DIR");
+	config = path_of(o.dir, SNAPSHOT_CONFIG, NULL);
+	c->restore_state = path_of(o.dir, SNAPSHOT_STATE, o.state);
+	c->restore_memory = path_of(o.dir, SNAPSHOT_MEMORY, o.memory);
+	if (!config || !c->restore_state || !c->restore_memory)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (config_read_file(c, config, e) < 0)
+		return err_wrap(e, "snapshot '%s'", o.dir);
+	o.config = c;
+	r = cli_parse(&restore_usage, &o, argc, argv, e);
+	if (r == 0)
+		r = config_check(c, e);
+	for (unsigned i = 0; i < c->num_drives && r == 0; i++) {
+		struct config_drive *d = &c->drive[i];
+
+		/* Another image brings all of its contents. */
+		if (d->overlay && !d->replaced && asprintf(&d->base, "%s/" SNAPSHOT_DISKS "/%s", o.dir, d->id) < 0)
+			r = err_set(e, -ENOMEM, "out of memory");
+	}
+	return r;
+}
+
+int restore_command(int argc, char **argv)
+{
+	return run_vm(parse, argc, argv);
+}

@@ -1,0 +1,187 @@
+/*
+ * `mayfly snapshot`: makes the files of a snapshot, and hands them to the VM, whose filter
+ * allows it to write, but neither to open, nor to sync, nor to rename. So the pause of the
+ * guest ends before anything is synced.
+ */
+#include "vmm/cmd/snapshot.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/report.h"
+#include "vmm/base/util.h"
+#include "vmm/cli/cli.h"
+#include "vmm/cmd/look.h"
+#include "vmm/cmd/vms.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/control.h"
+#include "vmm/snapshot/dir.h"
+
+struct snapshot_options {
+	const char *target, *dir;
+	bool stop;
+};
+
+static int add_operand(void *target, const char *text, struct err *e)
+{
+	struct snapshot_options *o = target;
+
+	if (o->dir)
+		return err_set(e, -EINVAL, "one VM and one directory are all that it takes");
+	*(o->target ? &o->dir : &o->target) = text;
+	return 0;
+}
+
+static const struct cli_option snapshot_options[] = {
+	{ 0, "stop", NULL, "end the VM with the snapshot", .flag = CLI_FLAG(struct snapshot_options, stop) },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+const struct cli_usage snapshot_usage = {
+	.command = "snapshot",
+	.synopsis = "[--stop] NAME|PATH DIR",
+	.about = "Writes a snapshot of a VM that runs to the new directory DIR; an older snapshot there\n"
+		 "is replaced when the new one is complete. The VM goes on. 'mayfly restore DIR' starts\n"
+		 "VMs from it. PATH is that of `mayfly run --control PATH`, and has a slash.\n\n",
+	.options = snapshot_options,
+	.operand = add_operand,
+	.list_operands = vms_list,
+};
+
+/* What belongs to one run of the VM, and not to those that are restored from it. */
+static const char *const own_keys[] = { "name", "control", "log_file", "timeline", "result", "time", "log_max" };
+
+static int write_config(const struct snapshot_dir *d, json_t *config, struct err *e)
+{
+	MF_FREE char *text = NULL;
+	MF_CLOSE int fd = -1;
+	int r;
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(own_keys); i++)
+		(void)json_object_del(config, own_keys[i]); /* it need not have it */
+	text = json_dumps(config, JSON_INDENT(2));
+	if (!text)
+		return err_set(e, -ENOMEM, "out of memory");
+	fd = snapshot_dir_create(d, SNAPSHOT_CONFIG, 0, e);
+	if (fd < 0)
+		return fd;
+	r = fdio_write_all(fd, text, strlen(text));
+	return r < 0 ? err_neg(e, r, "write '%s'", SNAPSHOT_CONFIG) : snapshot_dir_sync(fd, SNAPSHOT_CONFIG, e);
+}
+
+/* How much memory the VM has. */
+static int memory_size(const json_t *config, uint64_t *ret, struct err *e)
+{
+	const char *text = json_string_value(json_object_get(config, "mem"));
+
+	if (!text || parse_size(text, ret) < 0 || *ret > CONFIG_MEM_MAX)
+		return err_set(e, -EPROTO, "what answers is not mayfly");
+	return 0;
+}
+
+/* The files that the VM writes, in the order of control.h, and what they are called. */
+struct files {
+	int fd[CONTROL_FILES_MAX];
+	const char *name[CONTROL_FILES_MAX];
+	unsigned num;
+};
+
+static int add_file(struct files *f, int fd, const char *name)
+{
+	if (fd < 0)
+		return fd;
+	f->fd[f->num] = fd;
+	f->name[f->num++] = name;
+	return 0;
+}
+
+static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *config, struct err *e)
+{
+	const json_t *drive;
+	size_t i;
+
+	json_array_foreach(json_object_get(config, "drives"), i, drive) {
+		const char *id = json_string_value(json_object_get(drive, "id"));
+
+		if (!json_is_true(json_object_get(drive, "overlay")))
+			continue;
+		if (!id || f->num == CONTROL_FILES_MAX || !*id || strchr(id, '/') || *id == '.')
+			return err_set(e, -EPROTO, "what answers is not mayfly");
+		if (d->disks < 0 && snapshot_dir_make_disks(d, e) < 0)
+			return e->code;
+		if (add_file(f, snapshot_dir_create_disk(d, id, e), id) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, struct err *e)
+{
+	uint64_t size;
+
+	if (memory_size(config, &size, e) < 0 || write_config(d, config, e) < 0 ||
+	    add_file(f, snapshot_dir_create(d, SNAPSHOT_STATE, 0, e), SNAPSHOT_STATE) < 0 ||
+	    add_file(f, snapshot_dir_create(d, SNAPSHOT_MEMORY, size, e), SNAPSHOT_MEMORY) < 0)
+		return e->code;
+	return make_layers(f, d, config, e);
+}
+
+static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir *d, json_t *config, char *text,
+			  struct err *e)
+{
+	MF_CLOSE int control = -1;
+	struct files f = { 0 };
+	int r = make_files(&f, d, config, e);
+
+	if (!r) {
+		control = control_connect(o->target, 0, e);
+		r = control < 0 ? control : control_snapshot(control, f.fd, f.num, o->stop, text, e);
+	}
+	for (unsigned i = 0; i < f.num; i++) {
+		if (!r)
+			r = snapshot_dir_sync(f.fd[i], f.name[i], e);
+		close(f.fd[i]);
+	}
+	return r;
+}
+
+static int snapshot(const struct snapshot_options *o, struct err *e)
+{
+	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
+	struct snapshot_dir d = SNAPSHOT_DIR_INIT;
+	struct look l = { 0 };
+	int r = text ? look_at(&l, o->target, e) : err_set(e, -ENOMEM, "out of memory");
+
+	if (r < 0)
+		return err_wrap(e, "snapshot of '%s'", o->target);
+	r = snapshot_dir_begin(&d, o->dir, e);
+	if (!r)
+		r = write_snapshot(o, &d, l.config, text, e);
+	if (!r)
+		r = snapshot_dir_commit(&d, e);
+	snapshot_dir_done(&d);
+	look_done(&l);
+	return r < 0 ? err_wrap(e, "snapshot '%s'", o->dir) : 0;
+}
+
+int snapshot_command(int argc, char **argv)
+{
+	struct snapshot_options o = { 0 };
+	struct err e;
+	int r = cli_parse(&snapshot_usage, &o, argc, argv, &e);
+
+	if (r > 0)
+		return STATUS_OK;
+	if (r == 0 && !o.dir)
+		r = err_set(&e, -EINVAL, "which VM, and where? mayfly snapshot NAME DIR");
+	if (r == 0)
+		r = snapshot(&o, &e);
+	return r < 0 ? report_err(&e) : STATUS_OK;
+}

@@ -1,0 +1,203 @@
+/* The directory of a snapshot; see dir.h. */
+#include "vmm/snapshot/dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+static const char *const files[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY, SNAPSHOT_CONFIG };
+
+/* Calls each with the name of every entry, until it fails. Returns 0 or -errno. */
+static int for_each(int dir, int (*each)(int dir, const char *name))
+{
+	MF_CLOSE int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	int r = 0;
+
+	if (!list)
+		return -errno;
+	fd = -1; /* closedir closes it */
+	while (r == 0 && (entry = readdir(list)))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			r = each(dir, entry->d_name);
+	closedir(list);
+	return r;
+}
+
+static int remove_file(int dir, const char *name)
+{
+	return unlinkat(dir, name, 0) < 0 ? -errno : 0;
+}
+
+static int remove_disks(int dir)
+{
+	MF_CLOSE int fd = openat(dir, SNAPSHOT_DISKS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = for_each(fd, remove_file);
+	return r < 0 ? r : unlinkat(dir, SNAPSHOT_DISKS, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/* Only our own files: a directory that has others is none of ours, and stays. */
+static int remove_dir(int parent, const char *name)
+{
+	MF_CLOSE int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++)
+		if (unlinkat(fd, files[i], 0) < 0 && errno != ENOENT)
+			return -errno;
+	r = remove_disks(fd);
+	return r < 0 ? r : unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+static int is_ours(int dir, const char *name)
+{
+	(void)dir;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++)
+		if (!strcmp(name, files[i]))
+			return 0;
+	return strcmp(name, SNAPSHOT_DISKS) == 0 ? 0 : -EEXIST;
+}
+
+/* Whether there is something at name that is no snapshot. */
+static bool is_other(int parent, const char *name)
+{
+	MF_CLOSE int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? errno != ENOENT : for_each(fd, is_ours) < 0;
+}
+
+/* Splits path into an open directory and a name. */
+static int open_parent(struct snapshot_dir *d, const char *path, struct err *e)
+{
+	MF_FREE char *copy = strdup(path);
+	size_t len = strlen(path);
+	char *slash;
+
+	if (!copy)
+		return err_set(e, -ENOMEM, "out of memory");
+	while (len > 1 && copy[len - 1] == '/')
+		copy[--len] = '\0';
+	slash = strrchr(copy, '/');
+	d->name = strdup(slash ? slash + 1 : copy);
+	if (!d->name || asprintf(&d->temporary, ".%s.new", d->name) < 0) {
+		d->temporary = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (!*d->name || !strcmp(d->name, ".") || !strcmp(d->name, ".."))
+		return err_set(e, -EINVAL, "it must be a directory's own name");
+	if (slash)
+		slash[slash == copy] = '\0';
+	d->parent = open(slash ? copy : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return d->parent < 0 ? err_sys(e, "open the directory that it is in") : 0;
+}
+
+int snapshot_dir_begin(struct snapshot_dir *d, const char *path, struct err *e)
+{
+	int r;
+
+	*d = SNAPSHOT_DIR_INIT;
+	if (open_parent(d, path, e) < 0)
+		return e->code;
+	if (is_other(d->parent, d->name))
+		return err_set(e, -EEXIST, "it exists, and is no snapshot");
+	/* A lock on the parent would last too long; on the directory, it ends with a writer that is killed. */
+	for (unsigned tries = 0; tries < 2; tries++) {
+		if (mkdirat(d->parent, d->temporary, 0700) < 0 && errno != EEXIST)
+			return err_sys(e, "make '%s'", d->temporary);
+		d->fd = openat(d->parent, d->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (d->fd < 0)
+			return err_sys(e, "open '%s'", d->temporary);
+		if (flock(d->fd, LOCK_EX | LOCK_NB) < 0) {
+			close(mf_take_fd(&d->fd));
+			return err_set(e, -EBUSY, "another snapshot is being written there");
+		}
+		if (tries)
+			return 0;
+		/* It may be of a writer that was killed: begin with an empty one. */
+		r = remove_dir(d->parent, d->temporary);
+		close(mf_take_fd(&d->fd));
+		if (r < 0)
+			return err_neg(e, r, "remove an older '%s'", d->temporary);
+	}
+	return 0;
+}
+
+static int create(int dir, const char *name, struct err *e)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
+
+	return fd < 0 ? err_sys(e, "make '%s'", name) : fd;
+}
+
+int snapshot_dir_create(const struct snapshot_dir *d, const char *name, uint64_t size, struct err *e)
+{
+	MF_CLOSE int fd = create(d->fd, name, e);
+
+	if (fd < 0)
+		return fd;
+	if (size && ftruncate(fd, (off_t)size) < 0)
+		return err_sys(e, "'%s' of %llu bytes", name, (unsigned long long)size);
+	return mf_take_fd(&fd);
+}
+
+int snapshot_dir_make_disks(struct snapshot_dir *d, struct err *e)
+{
+	if (mkdirat(d->fd, SNAPSHOT_DISKS, 0700) < 0)
+		return err_sys(e, "make '%s'", SNAPSHOT_DISKS);
+	d->disks = openat(d->fd, SNAPSHOT_DISKS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return d->disks < 0 ? err_sys(e, "open '%s'", SNAPSHOT_DISKS) : 0;
+}
+
+int snapshot_dir_create_disk(const struct snapshot_dir *d, const char *id, struct err *e)
+{
+	return create(d->disks, id, e);
+}
+
+int snapshot_dir_sync(int fd, const char *name, struct err *e)
+{
+	return fsync(fd) < 0 ? err_sys(e, "sync '%s'", name) : 0;
+}
+
+int snapshot_dir_commit(struct snapshot_dir *d, struct err *e)
+{
+	int r;
+
+	if ((d->disks >= 0 && snapshot_dir_sync(d->disks, SNAPSHOT_DISKS, e) < 0) ||
+	    snapshot_dir_sync(d->fd, d->temporary, e) < 0)
+		return e->code;
+	r = renameat2(d->parent, d->temporary, d->parent, d->name, RENAME_NOREPLACE);
+	if (r < 0 && errno == EEXIST)
+		r = renameat2(d->parent, d->temporary, d->parent, d->name, RENAME_EXCHANGE);
+	if (r < 0)
+		return err_sys(e, "rename '%s'", d->temporary);
+	return snapshot_dir_sync(d->parent, "its directory", e);
+}
+
+void snapshot_dir_done(struct snapshot_dir *d)
+{
+	if (d->fd >= 0) {
+		(void)remove_dir(d->parent, d->temporary); /* the next snapshot tries again */
+		close(d->fd);
+	}
+	if (d->disks >= 0)
+		close(d->disks);
+	if (d->parent >= 0)
+		close(d->parent);
+	free(d->name);
+	free(d->temporary);
+	*d = SNAPSHOT_DIR_INIT;
+}

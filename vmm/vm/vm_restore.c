@@ -1,0 +1,159 @@
+/* Building a VM from a snapshot; see vm_state.h, and vm_state.c for the order. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/core/state.h"
+#include "vmm/platform/ioapic.h"
+#include "vmm/platform/serial.h"
+#include "vmm/snapshot/memory.h"
+#include "vmm/vm/boot.h"
+#include "vmm/vm/cpu_state.h"
+#include "vmm/vm/timeline.h"
+#include "vmm/vm/vm.h"
+#include "vmm/vm/vm_state.h"
+
+/* Device i as the configuration has it: its kind, and its id, or NULL if it has none. */
+static uint32_t vm_device_of(const struct config *c, unsigned i, const char **ret_id)
+{
+	*ret_id = NULL;
+	if (i < c->num_drives) {
+		*ret_id = c->drive[i].id;
+		return VIRTIO_ID_BLOCK;
+	}
+	i -= c->num_drives;
+	if (i < c->num_nets) {
+		*ret_id = c->net[i].id;
+		return VIRTIO_ID_NET;
+	}
+	return VIRTIO_ID_VSOCK;
+}
+
+static const char *vm_kind_name(uint32_t device_id)
+{
+	return device_id == VIRTIO_ID_BLOCK ? "drive" : device_id == VIRTIO_ID_NET ? "net" : "vsock";
+}
+
+/* The configuration has the devices of the snapshot, and no others, in their order. */
+static int vm_check_devices(const struct config *c, struct state_in *in, unsigned num, struct err *e)
+{
+	unsigned have = config_num_devices(c);
+
+	for (unsigned i = 0; i < num; i++) {
+		uint32_t kind = state_get_u32(in);
+		uint8_t len = state_get_u8(in);
+		const char *text = (const char *)state_get_ptr(in, len), *id;
+
+		if (!text || len > CONFIG_ID_MAX) {
+			state_refuse(in, "a device's id");
+			return state_close(in, e);
+		}
+		if (i >= have || vm_device_of(c, i, &id) != kind ||
+		    (id && (strlen(id) != len || memcmp(id, text, len) != 0)))
+			return err_set(e, -EINVAL, "the snapshot's device %u is %s '%.*s', the configuration's %s", i,
+				       vm_kind_name(kind), (int)len, text,
+				       i < have ? vm_kind_name(vm_device_of(c, i, &id)) : "missing");
+	}
+	if (have > num)
+		return err_set(e, -EINVAL, "the snapshot has %u devices, and the configuration %u", num, have);
+	return 0;
+}
+
+static int vm_check_shape(const struct config *c, struct state_in *in, struct err *e)
+{
+	uint32_t cpus, num;
+
+	if (state_open(in, VM_TAG, 0, VM_VERSION, e) < 0)
+		return e->code;
+	cpus = state_get_u32(in);
+	num = state_get_u32(in);
+	if (cpus != c->cpus)
+		return err_set(e, -EINVAL, "the snapshot has %u vCPUs, and the configuration %u", cpus, c->cpus);
+	return vm_check_devices(c, in, num, e) < 0 ? e->code : state_close(in, e);
+}
+
+static int vm_read_state(struct vm *vm, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	uint64_t size;
+	int r;
+
+	fd = fdio_open_file(vm->config->restore_state, O_RDONLY, false, &size, e);
+	if (fd < 0)
+		return fd;
+	if (size > STATE_MAX)
+		return err_set(e, -EFBIG, "it has %llu bytes, more than %u", (unsigned long long)size, STATE_MAX);
+	vm->restore.data = malloc(size + 1);
+	if (!vm->restore.data)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = fdio_pread_all(fd, vm->restore.data, size, 0);
+	if (r < 0)
+		return err_neg(e, r, "read it");
+	return state_in_init(&vm->restore.in, vm->restore.data, size, e);
+}
+
+static int vm_map_memory(struct vm *vm, const struct memory_map *map, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	uint64_t size;
+
+	fd = fdio_open_file(vm->config->restore_memory, O_RDONLY, false, &size, e);
+	if (fd < 0)
+		return fd;
+	return mem_init(&vm->mem, vm->config->mem, e) < 0 ? e->code : memory_load(&vm->mem, map, fd, e);
+}
+
+int vm_restore_open(struct vm *vm, struct err *e)
+{
+	struct memory_map map;
+
+	if (vm_read_state(vm, e) < 0 || vm_check_shape(vm->config, &vm->restore.in, e) < 0 ||
+	    memory_get(&map, &vm->restore.in, e) < 0)
+		return err_wrap(e, "state '%s'", vm->config->restore_state);
+	if (vm_map_memory(vm, &map, e) < 0)
+		return err_wrap(e, "memory '%s'", vm->config->restore_memory);
+	timeline_mark(vm->timeline, TIMELINE_MEMORY);
+	return 0;
+}
+
+/* A clock that no init of ours corrects catches up with the time that has passed. */
+static bool vm_catches_up(const struct vm *vm)
+{
+	return !vm->config->command.args.num;
+}
+
+int vm_restore_rest(struct vm *vm, struct err *e)
+{
+	struct state_in *in = &vm->restore.in;
+	int r = cpu_clock_restore(&vm->kvm, vm_catches_up(vm), in, e);
+
+	if (!r)
+		r = boot_write_vm_id(&vm->mem, e);
+	if (!r)
+		r = ioapic_restore(vm->ioapic, in, e);
+	if (!r)
+		r = serial_restore(vm->serial, in, e);
+	for (unsigned i = 0; i < vm->num_devs && !r; i++)
+		r = mmio_restore(vm->transport[i], in, e);
+	if (!r)
+		r = state_in_finish(in, e);
+	if (r < 0)
+		return err_wrap(e, "state '%s'", vm->config->restore_state);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		cpu_clock_paused(vm->vcpu[i].fd);
+	ioapic_resume(vm->ioapic);
+	serial_resume(vm->serial);
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		mmio_resume(vm->transport[i]);
+	free(vm->restore.data);
+	vm->restore.data = NULL;
+	return 0;
+}

@@ -1,0 +1,274 @@
+/*
+ * The order of a VM's life, in one place:
+ *
+ *	construction	vm_build.c: RAM, KVM's objects, devices and their loops, vCPUs
+ *	restore		the same with the RAM of a snapshot; then, in the order of `state`, what each object has saved:
+ *			vCPUs, the clock, IOAPIC, serial port, devices; last, the devices resume
+ *	pause		vCPUs park at the gate; then devices become quiet. This order, because a vCPU may wait for a loop
+ *	snapshot	`state` is collected; a child process gets a copy of the memory by fork, and writes the files
+ *	resume		devices, then the gate opens: a guest that runs finds its devices at work
+ *	end		vm.c: vCPUs leave, devices are reset, loops stop
+ *
+ * A parked vCPU has left KVM_RUN with -EINTR, and so has no exit that waits for an answer: KVM completes the last one
+ * before it looks at immediate_exit.
+ *
+ * The fork is why a pause is short: it copies page tables, and pages are copied as the guest or the child writes to
+ * them. The child inherits the filter of the main thread, closes all files but three, and ends when they are written.
+ */
+#include "vmm/vm/vm_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "virtio/blk.h"
+#include "virtio/device.h"
+#include "virtio/mmio.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/core/state.h"
+#include "vmm/platform/ioapic.h"
+#include "vmm/platform/serial.h"
+#include "vmm/snapshot/memory.h"
+#include "vmm/vm/cpu_state.h"
+#include "vmm/vm/cpu_x86.h"
+#include "vmm/vm/vm.h"
+
+#define PARK_MS 1000  /* a vCPU may be inside loop_call, on a slow drive */
+#define QUIET_MS 2000 /* for requests in flight, of each device */
+#define STATE_SIZE (1U << 20)
+
+enum { VM_FILE_STATE, VM_FILE_MEMORY, VM_FILE_LAYERS };
+
+struct vm_snapshot_files {
+	const int *file; /* by VM_FILE_..., then the layers */
+	unsigned num;
+	bool stop;
+};
+
+/* Not on the heap: only what is written takes memory, and the child finds it here. */
+static uint8_t vm_state_data[STATE_SIZE];
+
+void vm_put_shape(const struct vm *vm, struct state_out *out)
+{
+	state_begin(out, VM_TAG, 0, VM_VERSION);
+	state_put_u32(out, vm->config->cpus);
+	state_put_u32(out, vm->num_devs);
+	for (unsigned i = 0; i < vm->num_devs; i++) {
+		const char *id = vm->dev[i]->id;
+
+		state_put_u32(out, vm->dev[i]->ops->device_id);
+		state_put_u8(out, (uint8_t)strlen(id));
+		state_put_bytes(out, id, strlen(id));
+	}
+	state_end(out);
+}
+
+/* What is at the beginning of `state`, and does not depend on what the guest does: the child writes it again. */
+static void vm_put_head(const struct vm *vm, const struct memory_map *map, struct state_out *out)
+{
+	vm_put_shape(vm, out);
+	memory_put(map, out);
+}
+
+static int vm_save(const struct vm *vm, struct state_out *out, struct err *e)
+{
+	static const struct memory_map unknown;
+	int r = 0;
+
+	vm_put_head(vm, &unknown, out);
+	cpu_template_save(vm->cpu, out);
+	for (unsigned i = 0; i < vm->num_vcpus && !r; i++)
+		r = cpu_state_save(&vm->kvm, vm->vcpu[i].fd, i, out, e);
+	if (!r)
+		r = cpu_clock_save(&vm->kvm, out, e);
+	if (r < 0)
+		return r;
+	ioapic_save(vm->ioapic, out);
+	serial_save(vm->serial, out);
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		mmio_save(vm->transport[i], out);
+	return 0;
+}
+
+/* Parks the vCPUs, then makes the devices quiet. vm_resume must follow in any case. */
+static int vm_pause(struct vm *vm, struct err *e)
+{
+	int r = 0;
+
+	gate_close(&vm->gate);
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		vcpu_kick(&vm->vcpu[i]);
+	if (!gate_await_parked(&vm->gate, PARK_MS))
+		return err_set(e, -ETIMEDOUT, "a vCPU does not pause: it waits for a device");
+	for (unsigned i = 0; i < vm->num_devs && !r; i++)
+		r = mmio_quiet(vm->transport[i], QUIET_MS, e);
+	return r;
+}
+
+static void vm_resume(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_vcpus; i++)
+		cpu_clock_paused(vm->vcpu[i].fd);
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		mmio_resume(vm->transport[i]);
+	gate_open(&vm->gate);
+}
+
+static int compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static void close_others(const int *keep, unsigned num)
+{
+	int sorted[3];
+	unsigned from = 0;
+
+	memcpy(sorted, keep, num * sizeof(*keep));
+	qsort(sorted, num, sizeof(*sorted), compare);
+	for (unsigned i = 0; i < num; i++) {
+		if (sorted[i] < 0)
+			continue;
+		(void)close_range(from, (unsigned)sorted[i] - 1,
+				  0); /* an empty range fails, and that does not matter */
+		from = (unsigned)sorted[i] + 1;
+	}
+	(void)close_range(from, UINT_MAX, 0);
+}
+
+/* In the child, which has one thread and must not wait for a lock: system calls and memory only. */
+static void __attribute__((noreturn))
+vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out)
+{
+	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd };
+	struct memory_map map;
+	size_t len = out->len;
+	int r;
+
+	/* The handlers would report a crash of the VM. */
+	for (size_t i = 0; i < MF_ARRAY_SIZE(crashes); i++)
+		(void)signal(crashes[i], SIG_DFL);
+	close_others(keep, MF_ARRAY_SIZE(keep));
+	r = memory_write(&vm->mem, vm->pagemap_fd, f->file[VM_FILE_MEMORY], &map);
+	if (!r) {
+		state_out_init(out, out->data, out->size);
+		vm_put_head(vm, &map, out);
+		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, len);
+	}
+	_exit(-r);
+}
+
+/* They must be files, so that writing them ends, and as many as there are layers, and two. */
+static int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
+{
+	unsigned num = VM_FILE_LAYERS;
+	struct stat st;
+
+	for (unsigned i = 0; i < vm->config->num_drives; i++)
+		num += vm->config->drive[i].overlay;
+	if (f->num != num)
+		return err_set(e, -EINVAL, "a snapshot of this VM has %u files, not %u", num, f->num);
+	for (unsigned i = 0; i < num; i++) {
+		if (fstatat(f->file[i], "", &st, AT_EMPTY_PATH) < 0)
+			return err_sys(e, "look at the snapshot's files");
+		if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != (i == VM_FILE_MEMORY ? vm->mem.size : 0))
+			return err_set(e, -EINVAL, "a file of the snapshot is not regular, or has not its first size");
+	}
+	return 0;
+}
+
+/* What the guest has written to its drives, as far as a file of the snapshot has it. */
+static int vm_save_drives(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
+{
+	unsigned file = VM_FILE_LAYERS;
+	int r = 0;
+
+	for (unsigned i = 0; i < vm->config->num_drives && !r; i++) {
+		const struct config_drive *d = &vm->config->drive[i];
+
+		if (d->overlay)
+			r = blk_write_layer(vm->dev[i], f->file[file++], e);
+		else if (!d->read_only && blk_identify(vm->dev[i]) < 0)
+			r = err_set(e, -EIO, "drive '%s': look at its image", d->id);
+	}
+	return r;
+}
+
+static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
+{
+	struct state_out out;
+	uint64_t began;
+	pid_t pid = -1;
+	int64_t len;
+	int r = vm_check_files(vm, f, e);
+
+	if (r < 0)
+		return r;
+	if (vm->snapshot.pid)
+		return err_set(e, -EBUSY, "another snapshot is being written");
+	began = clock_now_ns();
+	state_out_init(&out, vm_state_data, sizeof(vm_state_data));
+	r = vm_pause(vm, e);
+	if (!r)
+		r = vm_save_drives(vm, f, e);
+	if (!r)
+		r = vm_save(vm, &out, e);
+	if (!r) {
+		len = state_out_finish(&out);
+		r = len < 0 ? err_neg(e, (int)len, "collect the state") : 0;
+	}
+	if (!r) {
+		/* Not fork(3), which takes locks that other threads may hold. */
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+		if (pid == 0)
+			vm_write_files(vm, f, &out);
+		r = pid < 0 ? err_sys(e, "start the process that writes the files") : 0;
+	}
+	if (r < 0 || !f->stop)
+		vm_resume(vm);
+	vm->snapshot.pause_ns = clock_now_ns() - began;
+	if (r < 0)
+		return r;
+	vm->snapshot.pid = pid;
+	vm->snapshot.stop = f->stop;
+	return 0;
+}
+
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e)
+{
+	const struct vm_snapshot_files f = { .file = files, .num = num, .stop = stop };
+
+	return vm_snapshot_begin(ctx, &f, e);
+}
+
+int vm_snapshot_check(struct vm *vm, struct err *e)
+{
+	int status, r;
+
+	if (!vm->snapshot.pid || waitpid(vm->snapshot.pid, &status, WNOHANG) != vm->snapshot.pid)
+		return 0;
+	vm->snapshot.pid = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		if (vm->snapshot.stop)
+			vm_end(&vm->end, VM_END_SNAPSHOT, "the snapshot is written");
+		return 1;
+	}
+	r = WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
+	if (vm->snapshot.stop)
+		vm_resume(vm);
+	vm->snapshot.stop = false;
+	return WIFEXITED(status) ?
+		       err_neg(e, r, "write the snapshot") :
+		       err_set(e, r, "the process that writes the snapshot has died of signal %d", WTERMSIG(status));
+}

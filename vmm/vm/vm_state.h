@@ -1,0 +1,39 @@
+/*
+ * Snapshots of a VM: taking one while it runs, and building a VM from one. All of it is the
+ * main thread's.
+ */
+#ifndef MF_VM_VM_STATE_H
+#define MF_VM_VM_STATE_H
+
+#include <stdbool.h>
+
+#define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
+#define VM_VERSION 1
+
+struct err;
+struct state_out;
+struct vm;
+
+/*
+ * vm_on_snapshot (guest_client.h): pauses the VM, collects its state, starts a child that writes the
+ * files, and lets the VM go on; with stop, it does not run any more, and ends when they are written.
+ * files: new regular files, not owned: `state`; `memory`, as large as RAM; the layers of drives with an
+ * overlay, in the drives' order. Returns 0; or -errno with e set, and the VM goes on.
+ *
+ * vm_snapshot_check, after SIGCHLD: 1: the files are written (not synced); 0: not yet, or there was
+ * nothing to write; or -errno with e set.
+ */
+int vm_snapshot_check(struct vm *vm, struct err *e);
+
+/*
+ * For vm_build (vm_restore.c). vm_restore_open: opens the snapshot that the configuration
+ * names, checks that it is of such a VM, and maps RAM. vm_restore_rest: the clock and devices, when
+ * all are built. Return 0 or -errno with e set.
+ */
+int vm_restore_open(struct vm *vm, struct err *e);
+int vm_restore_rest(struct vm *vm, struct err *e);
+
+/* What `state` begins with: the shape of the VM. */
+void vm_put_shape(const struct vm *vm, struct state_out *out);
+
+#endif
