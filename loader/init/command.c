@@ -295,6 +295,26 @@ void command_start_on_console(const char *list, size_t len)
 		command_cannot(c, "a process for the command", -ret);
 }
 
+/* Keeps the pumps: a connection takes the descriptor of the one that it replaces. */
+void command_reconnect(void)
+{
+	for (struct command *c = commands; c < commands + INIT_COMMANDS_MAX; c++) {
+		for (unsigned i = 0; c->used && i < COMMAND_STREAMS; i++) {
+			int old = i == 0 ? c->pumps[i].from : c->pumps[i].to;
+			int link = old < 0 ? -1 : link_connect(INIT_STREAM_PORT(c->number, i));
+
+			if (link < 0)
+				continue;
+			fd_unblock(link);
+			/* Cannot fail; and else the stream ends, as without a host. */
+			(void)dup3(link, old, O_CLOEXEC);
+			close(link);
+		}
+		if (c->used && c->started)
+			control_send(INIT_MSG_STARTED, c->number, 0, 0, NULL);
+	}
+}
+
 void command_signal(uint32_t number, int signal)
 {
 	const struct command *c = command_find(number);

@@ -34,6 +34,8 @@ struct command_end {
 void command_start(uint32_t number, const char *list, size_t len);
 /* The same on the machine's console. */
 void command_start_on_console(const char *list, size_t len);
+/* Connects all streams again, and reports again which commands run: the host is another one. */
+void command_reconnect(void);
 /* Sends a signal to its process group. */
 void command_signal(uint32_t number, int signal);
 /* Sets the size of its terminal: rows << 16 | columns. */

@@ -235,6 +235,20 @@ static bool init_prepare(void)
 	return has_command;
 }
 
+/*
+ * All connections are reset: the machine was restored from a snapshot, and another host
+ * listens. Before the commands' streams are looked at, which would end. False: there is none.
+ */
+static bool init_meet_host(void)
+{
+	control_close();
+	if (control_open() < 0)
+		return false;
+	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+	command_reconnect();
+	return true;
+}
+
 static void init_stop(uint32_t kill_ms)
 {
 	if (life.stage > STAGE_SEND)
@@ -365,6 +379,8 @@ static void init_turn(void)
 	/* If it fails for lack of memory, the code below does no harm. */
 	if (poll(polls, 2 + count, wait) < 0)
 		clock_sleep_ms(1);
+	if ((polls[1].revents & POLLERR) != 0 && init_meet_host())
+		return;
 	command_turn(&polls[2]);
 	control_flush();
 	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
