@@ -27,6 +27,7 @@ enum engine_wait {
 
 struct engine_ops {
 	size_t size;
+	bool watches; /* has OP_WATCH; else the loop reads an eventfd each time */
 	const char *suffix; /* suffix of the thread's name, for a kind with another filter */
 	/* In loop_new, or NULL. Returns 0 or -errno with e set; done is called either way. */
 	int (*open)(struct loop *loop, struct err *e);

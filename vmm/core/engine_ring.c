@@ -16,6 +16,10 @@
  * epoll(7) set, and the ring polls the set. The set adds EPOLLERR and EPOLLHUP and
  * nothing else. These polls are in a list. A socket is in the set once, with the events
  * of all polls that wait for it.
+ *
+ * Watches. A poll of many shots (IORING_POLL_ADD_MULTI) reports each signal of an eventfd, and
+ * stays. Nobody reads the eventfd: a signal wakes the poll whatever the count is. That spares
+ * each notification of the guest a read, and the poll that the read waits with.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,8 +42,11 @@
 
 #define FEAT_LINUX_6_3 (1U << 13) /* IORING_FEAT_REG_REG_RING: the closest sign of Linux 6.4 */
 
-/* op.state while the operation is in the list. */
-#define OP_QUIET 1
+/* op.state */
+enum {
+	OP_QUIET = 1, /* in the list of quiet polls */
+	OP_SIGNALLED, /* a watch whose done is due */
+};
 
 struct ring_loop {
 	struct loop loop;
@@ -249,6 +256,9 @@ static void prepare(struct io_uring_sqe *sqe, const struct op *op)
 	case OP_POLL:
 		io_uring_prep_poll_add(sqe, op->file, (unsigned)op->flags);
 		break;
+	case OP_WATCH:
+		io_uring_prep_poll_multishot(sqe, op->file, POLLIN);
+		break;
 	}
 }
 
@@ -269,6 +279,19 @@ static bool ring_start(struct loop *loop, struct op *op)
 	sqe->flags |= r->sqe_flags;
 	io_uring_sqe_set_data(sqe, op);
 	return true;
+}
+
+/* A watch was signalled, or its poll has ended: more says which. Both may come in one turn, and are one done. */
+static void ring_signalled(struct ring_loop *r, struct op *op, int res, bool more)
+{
+	op->flags = more;
+	if (op->state == OP_SIGNALLED) {
+		r->loop.inflight -= !more;
+		return;
+	}
+	op->state = OP_SIGNALLED;
+	r->loop.inflight += more; /* the poll stays in flight, beside what is due */
+	engine_complete(&r->loop, op, res);
 }
 
 /* An operation of the ring has ended. */
@@ -300,7 +323,9 @@ static void reap(struct ring_loop *r)
 		struct op *op = io_uring_cqe_get_data(cqe);
 
 		num++;
-		if (op) /* a cancel has none: the cancelled operation reports */
+		if (op && op->kind == OP_WATCH)
+			ring_signalled(r, op, cqe->res, cqe->flags & IORING_CQE_F_MORE);
+		else if (op) /* a cancel has none: the cancelled operation reports */
 			ring_complete(r, op, cqe->res);
 	}
 	io_uring_cq_advance(&r->ring, num);
@@ -408,6 +433,7 @@ static void ring_done(struct loop *loop)
 
 const struct engine_ops engine_ring = {
 	.size = sizeof(struct ring_loop),
+	.watches = true,
 	.suffix = "",
 	.open = ring_open,
 	.make = ring_make_loop,

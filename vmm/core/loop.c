@@ -234,9 +234,13 @@ static void watch_done(struct op *op, int res);
 
 static bool watch_start(struct watch *watch)
 {
-	if (watch->loop->kind == LOOP_SOCKETS)
-		return loop_poll(watch->loop, &watch->op, watch->file, POLLIN);
-	return loop_read(watch->loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0);
+	struct loop *loop = watch->loop;
+
+	if (loop->engine->watches)
+		return start(loop, &watch->op, OP_WATCH, watch->file);
+	if (loop->kind == LOOP_SOCKETS)
+		return loop_poll(loop, &watch->op, watch->file, POLLIN);
+	return loop_read(loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0);
 }
 
 static void watch_arm(struct watch *watch)
@@ -250,22 +254,27 @@ static void watch_arm(struct watch *watch)
 		watch->loop->engine->turn(watch->loop, ENGINE_NO_WAIT);
 }
 
-/* A poll has reported a count. No other thread takes it, so this read does not wait. */
-static int watch_read(struct watch *watch)
+/* An engine without OP_WATCH. Returns whether the eventfd was signalled, or -errno. */
+static int watch_take(struct watch *watch, int res)
 {
-	ssize_t n = read(watch->file, &watch->count, sizeof(watch->count));
-
-	return n < 0 ? -errno : (int)n;
+	/* A poll has reported a count. No other thread takes it, so this read does not wait. */
+	if (res > 0 && watch->loop->kind == LOOP_SOCKETS) {
+		res = (int)read(watch->file, &watch->count, sizeof(watch->count));
+		res = res < 0 ? -errno : res;
+	}
+	return res < 0 ? res : res == (int)sizeof(watch->count);
 }
 
 static void watch_done(struct op *op, int res)
 {
 	struct watch *watch = MF_CONTAINER_OF(op, struct watch, op);
+	bool armed = op->kind == OP_WATCH && op->flags;
 
+	op->state = 0; /* the engine may report it again */
 	if (watch->loop->stop)
 		return;
-	if (res > 0 && watch->loop->kind == LOOP_SOCKETS)
-		res = watch_read(watch);
+	if (op->kind != OP_WATCH)
+		res = watch_take(watch, res);
 	if (res < 0 && res != -EINTR && res != -EAGAIN) {
 		/*
 		 * Do not poll again: an error that persists would keep the loop busy. An
@@ -274,8 +283,9 @@ static void watch_done(struct op *op, int res)
 		log_error("an eventfd of the %s loop cannot be read: %s", watch->loop->name, strerror(-res));
 		return;
 	}
-	watch_arm(watch);
-	if (res == (int)sizeof(watch->count))
+	if (!armed)
+		watch_arm(watch);
+	if (res > 0)
 		watch->fire(watch);
 }
 

@@ -63,6 +63,7 @@ enum op_kind {
 	OP_FSYNC,
 	OP_FALLOCATE,
 	OP_POLL,
+	OP_WATCH, /* a watch's: completes each time that its eventfd is signalled */
 };
 
 /*
@@ -79,7 +80,11 @@ struct op {
 	const struct iovec *iov; /* of OP_READ and OP_WRITE; in the owner's memory, or buf */
 	struct iovec buf;
 	unsigned num; /* of iov */
-	int flags;    /* OP_POLL: the events; OP_FALLOCATE: the mode; OP_FSYNC: whether data alone is enough */
+	/*
+	 * OP_POLL: the events. OP_FALLOCATE: the mode. OP_FSYNC: whether data alone is enough.
+	 * OP_WATCH: whether the engine still watches.
+	 */
+	int flags;
 	uint64_t offset;
 	uint64_t len; /* of OP_FALLOCATE */
 

@@ -71,7 +71,9 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
-	const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+	/* RSRC_TAGS: the closest sign of Linux 5.13, which has polls of many shots. */
+	const unsigned needed = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG |
+				IORING_FEAT_RSRC_TAGS;
 	struct io_uring_params params;
 	int r = -EINVAL;
 
@@ -83,7 +85,7 @@ static int ring_setup(struct io_uring *ring, const char *name, unsigned entries,
 		return explain_setup(name, r, e);
 	if ((params.features & needed) != needed) {
 		io_uring_queue_exit(ring);
-		return err_set(e, -ENOSYS, "make the %s ring: this kernel's io_uring is too old (Linux 5.11 or newer)",
+		return err_set(e, -ENOSYS, "make the %s ring: this kernel's io_uring is too old (Linux 5.13 or newer)",
 			       name);
 	}
 	return 0;

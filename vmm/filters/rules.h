@@ -159,8 +159,7 @@ static const struct filter_rule io_rules[] = {
 	ALLOW(read, "what its poll has found: a notification of the guest, or a call", SLOT(1, slot), LEN(3, 8))
 
 #define VSOCK                                                                                                          \
-	DEVICE, WATCH(SLOT_WATCH0), WATCH(SLOT_WATCH1),                                                                \
-		ALLOW(recvmsg, "data of a connection", BITS(3, UINT32_MAX & ~MSG_PEEK, MSG_DONTWAIT)),                 \
+	DEVICE, ALLOW(recvmsg, "data of a connection", BITS(3, UINT32_MAX & ~MSG_PEEK, MSG_DONTWAIT)),                 \
 		ALLOW(recvmsg, "in a jail, the guest connects: the socket", INT(3, MSG_CMSG_CLOEXEC)),                 \
 		ALLOW(sendmsg, "data of a connection", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),                           \
 		ALLOW(sendmsg, "in a jail, the guest connects: the question", INT(3, MSG_NOSIGNAL)),                   \
@@ -212,6 +211,8 @@ static const struct filter_rule io_worker_rules[] = {
 
 static const struct filter_rule vsock_sync_rules[] = {
 	ALLOW(ppoll, "waiting for sockets"),
+	WATCH(SLOT_WATCH0),
+	WATCH(SLOT_WATCH1),
 	VSOCK,
 };
 
