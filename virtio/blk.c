@@ -199,7 +199,7 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 	if (err < 0)
 		return err;
 	b->dev.offered = blk_features(b);
-	b->file = blk_file_add(b, b->image.fd, e);
+	b->file = blk_file_add(b, b->image.fd, params->direct, e);
 	if (b->file < 0)
 		return b->file;
 	return b->backend->open ? b->backend->open(b, params, e) : 0;

@@ -12,6 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/core/loop.h"
+
 struct blk;
 struct blk_params;
 struct blk_slot;
@@ -49,8 +51,11 @@ struct blk_backend {
 
 extern const struct blk_backend blk_file, blk_overlay, blk_direct;
 
-/* blk_file.c. Adds fd (not owned) to the drive's loop. Returns its index, or -errno with e set. */
-int blk_file_add(const struct blk *b, int fd, struct err *e);
+/* blk_file.c. How the loop is to use fd, which is open for direct I/O or not. */
+enum loop_access blk_file_access(int fd, bool direct);
+
+/* Adds fd (not owned) to the drive's loop, with that access. Returns its index, or -errno with e set. */
+int blk_file_add(const struct blk *b, int fd, bool direct, struct err *e);
 
 /* For the other kinds: a plain file's operations, */
 int blk_file_start(struct blk_slot *slot);

@@ -108,12 +108,12 @@ static int layer_open(struct blk *b, const struct blk_params *params, struct err
 		return err_set(e, -ENOMEM, "out of memory");
 	if (overlay_new(&l->overlay, b->image.sectors, params->overlay_size, params->overlay_dir, e) < 0)
 		return e->code;
-	l->file = blk_file_add(b, overlay_fd(l->overlay), e);
+	l->file = blk_file_add(b, overlay_fd(l->overlay), false, e);
 	if (l->file < 0 || !params->base)
 		return MF_MIN(l->file, 0);
 	if (overlay_read(&l->base, params->base, b->image.sectors, e) < 0)
 		return e->code;
-	l->base_file = blk_file_add(b, overlay_fd(l->base), e);
+	l->base_file = blk_file_add(b, overlay_fd(l->base), false, e);
 	return MF_MIN(l->base_file, 0);
 }
 

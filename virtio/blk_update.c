@@ -22,7 +22,8 @@
 
 struct blk_update {
 	struct blk *b;
-	struct image image; /* in: the new one; out: the old one, if that has been exchanged */
+	struct image image;	 /* in: the new one; out: the old one, if that has been exchanged */
+	enum loop_access access; /* of the new one */
 	struct op op;
 	unsigned in_flight;
 	int res;
@@ -89,6 +90,8 @@ static int blk_exchange(void *arg)
 	if (!r && u->image.fd != old.fd)
 		r = loop_replace_file(b->dev.loop, b->file, u->image.fd);
 	if (!r) {
+		if (u->image.fd != old.fd)
+			loop_set_access(b->dev.loop, b->file, u->access);
 		b->image.fd = u->image.fd;
 		b->image.dio_mem = u->image.dio_mem;
 		b->image.dio_offset = u->image.dio_offset;
@@ -119,6 +122,7 @@ static int blk_update_image(struct blk *b, const char *path, struct err *e)
 	r = same ? image_measure(&u.image, e) : image_open(&u.image, path, b->read_only, b->image.dio_offset != 0, e);
 	if (r < 0)
 		return r;
+	u.access = blk_file_access(u.image.fd, u.image.dio_offset != 0);
 	r = loop_call(b->dev.loop, blk_exchange, &u);
 	if (r == -EACCES)
 		err_set(e, r, "this VM was started without leave to change its drives");

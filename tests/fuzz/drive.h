@@ -98,7 +98,7 @@ static inline struct virtio_dev *drive_new(bool read_only, bool overlay)
 	mock.check = check_op;
 	log_setup(LOG_LEVEL_ERROR, -1);
 	FUZZ_CHECK(blk_new(&dev, &params, mock.loop, &mem, &e) == 0);
-	mock_take_writes();
+	mock_take_calls();
 	return dev;
 }
 

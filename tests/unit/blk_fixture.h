@@ -109,7 +109,7 @@ static inline int setup_params(void **state, struct blk_params params, off_t siz
 	f->read_only = params.read_only;
 	if (blk_new(&f->dev, &params, mock.loop, &f->d.mem, &e) < 0)
 		fail_msg("%s", e.text);
-	mock_take_writes();
+	mock_take_calls();
 	activate(f, accepts & f->dev->offered);
 	*state = f;
 	return 0;

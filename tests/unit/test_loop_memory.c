@@ -1,4 +1,4 @@
-/* A loop's files in memory: writes and syncs happen at once, on every engine; all else is the engine's. */
+/* What a loop does by system calls of its own: for files in memory, and reads that the page cache has. */
 #include "tests/unit/mock_loop.h"
 
 #include <sys/mman.h>
@@ -27,7 +27,7 @@ static void add_files(struct loop *loop)
 		assert_true(t.fd[i] >= 0);
 		t.file[i] = loop_add_file(loop, t.fd[i]);
 		if (i > 0)
-			loop_set_in_memory(loop, t.file[i]);
+			loop_set_access(loop, t.file[i], LOOP_ACCESS_MEMORY);
 	}
 }
 
@@ -89,12 +89,13 @@ static void test_error(void **state)
 	assert_int_equal(t.res[0], -EPERM);
 }
 
-/* Reads, trims, files that are not in memory, and more of them than there may be, are the engine's. */
+/* Reads after the first of a turn, trims, files that are not in memory, and more of them than there may be. */
 static void test_the_engines(void **state)
 {
 	char byte;
 
 	(void)state;
+	mock.loop->read_turn = mock.loop->turns;
 	assert_true(loop_read(mock.loop, &t.op[0], t.file[1], &byte, 1, 0));
 	assert_true(loop_fallocate(mock.loop, &t.op[1], t.file[1], 0, 0, 1));
 	assert_true(loop_write(mock.loop, &t.op[2], t.file[0], "x", 1, 0));
@@ -104,6 +105,63 @@ static void test_the_engines(void **state)
 		mock_do(0);
 	loop_turn(mock.loop);
 	assert_int_equal(t.left, 0);
+}
+
+/* Of the reads of a turn, the first is done at once; of an engine that would wake a thread for each, all are. */
+static void test_read_at_once(void **state)
+{
+	struct engine_ops hands_over = *mock.loop->engine;
+	char byte[3];
+
+	(void)state;
+	assert_int_equal(pwrite(t.fd[1], "abc", 3, 0), 3);
+	loop_turn(mock.loop);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(loop_read(mock.loop, &t.op[i], t.file[1], &byte[i], 1, i));
+	assert_int_equal(byte[0], 'a');
+	assert_int_equal(mock.num, 1);
+	mock_do(0);
+	assert_int_equal(byte[1], 'b');
+	hands_over.hands_over = true;
+	mock.loop->engine = &hands_over;
+	for (unsigned i = 2; i < 4; i++)
+		assert_true(loop_read(mock.loop, &t.op[i], t.file[1], &byte[2], 1, 2));
+	assert_int_equal(mock.num, 0);
+	mock_run_completed();
+	assert_int_equal(t.left, 0);
+	assert_int_equal(t.res[3], 1);
+	mock.loop->engine = &engine_mock;
+}
+
+/* A read that fails is the engine's, and so are the next ones, untried. */
+static void test_cold(void **state)
+{
+	int pipe_fd[2], file;
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe(pipe_fd), 0); /* has no offsets: such a read fails everywhere */
+	file = loop_add_file(mock.loop, pipe_fd[0]);
+	loop_set_access(mock.loop, file, LOOP_ACCESS_CACHED);
+	for (unsigned i = 0; i < 3; i++) {
+		loop_turn(mock.loop);
+		assert_true(loop_read(mock.loop, &t.op[0], file, &byte, 1, 0));
+		assert_int_equal(mock.num, 1);
+		mock_complete(0, 1);
+		assert_int_equal(t.res[0], 1);
+	}
+	assert_in_range(mock.loop->cold[file], 1, UINT8_MAX);
+	/* A write to what is only cached, a read of what stalls: never a call. */
+	mock.loop->cold[file] = 0;
+	assert_true(loop_write(mock.loop, &t.op[0], file, &byte, 1, 0));
+	loop_set_access(mock.loop, file, LOOP_ACCESS_STALLS);
+	loop_turn(mock.loop);
+	assert_true(loop_read(mock.loop, &t.op[1], file, &byte, 1, 0));
+	assert_int_equal(mock.num, 2);
+	mock_complete(1, 0);
+	mock_complete(0, 0);
+	close(pipe_fd[0]);
+	close(pipe_fd[1]);
 }
 
 /* Another file in its place need not be in memory. */
@@ -135,6 +193,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_write_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_engines, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_read_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_and_drain, setup, teardown),
 	};

@@ -27,7 +27,8 @@ enum engine_wait {
 
 struct engine_ops {
 	size_t size;
-	bool watches; /* has OP_WATCH; else the loop reads an eventfd each time */
+	bool watches;	    /* has OP_WATCH; else the loop reads an eventfd each time */
+	bool hands_over;    /* an operation on a disk to another thread: see is_lone_read in loop_op.c */
 	const char *suffix; /* suffix of the thread's name, for a kind with another filter */
 	/* In loop_new, or NULL. Returns 0 or -errno with e set; done is called either way. */
 	int (*open)(struct loop *loop, struct err *e);
@@ -74,7 +75,10 @@ struct loop {
 	int ring_fd, done_fd, epoll_fd; /* or -1: the engine has none */
 	int file[LOOP_FILES_MAX];
 	unsigned num_files;
-	int in_memory[LOOP_MEMORY_FILES_MAX]; /* indexes of such files */
+	uint8_t access[LOOP_FILES_MAX];	      /* enum loop_access */
+	uint8_t cold[LOOP_FILES_MAX];	      /* reads that go to the engine untried */
+	uint64_t read_turn;		      /* the turn of the last read that was tried by a call */
+	int in_memory[LOOP_MEMORY_FILES_MAX]; /* indexes of files that were LOOP_ACCESS_MEMORY at the start */
 	unsigned num_in_memory;
 	struct watch *watches;
 	uint64_t turns;
@@ -114,6 +118,9 @@ int loop_new_on(struct loop **ret, const char *name, const struct engine_ops *en
 /* The body of the loop's thread: this once, then turns. */
 void loop_begin(struct loop *loop);
 void loop_turn(struct loop *loop);
+
+/* loop_op.c: starts an operation, of which all but kind and file is set. False: no room. */
+bool loop_start_op(struct loop *loop, struct op *op, enum op_kind kind, int file);
 
 /*
  * loop_call.c: runs the calls that have come in, and, at the end of a turn, those that

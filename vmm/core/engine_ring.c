@@ -277,6 +277,9 @@ static bool ring_start(struct loop *loop, struct op *op)
 		return false;
 	prepare(sqe, op);
 	sqe->flags |= r->sqe_flags;
+	/* Linux before 6.5 would ask such a file for data on this thread, and wait. */
+	if (op->kind <= OP_WRITE && loop->kind != LOOP_SOCKETS && loop->access[op->file] == LOOP_ACCESS_STALLS)
+		sqe->flags |= IOSQE_ASYNC;
 	io_uring_sqe_set_data(sqe, op);
 	return true;
 }

@@ -100,110 +100,16 @@ int loop_replace_file(struct loop *loop, int file, int fd)
 	if (r)
 		return r;
 	loop->file[file] = fd;
+	loop->access[file] = LOOP_ACCESS_ENGINE;
 	for (unsigned i = 0; i < loop->num_in_memory; i++)
 		if (loop->in_memory[i] == file)
 			loop->in_memory[i] = -1;
 	return 0;
 }
 
-void loop_set_in_memory(struct loop *loop, int file)
-{
-	assert(!loop->running);
-	if (loop->num_in_memory < LOOP_MEMORY_FILES_MAX)
-		loop->in_memory[loop->num_in_memory++] = file;
-}
-
 int loop_memory_fd(const struct loop *loop, unsigned i)
 {
 	return i < loop->num_in_memory && loop->in_memory[i] >= 0 ? loop->file[loop->in_memory[i]] : -1;
-}
-
-/* Operations. */
-
-static bool is_in_memory(const struct loop *loop, int file)
-{
-	for (unsigned i = 0; i < loop->num_in_memory; i++)
-		if (loop->in_memory[i] == file)
-			return true;
-	return false;
-}
-
-/* A write to a file in memory, or a sync, which has nothing to do there: the kernel's does nothing either. */
-static void perform(struct loop *loop, struct op *op)
-{
-	ssize_t n = 0;
-
-	if (op->kind == OP_WRITE)
-		n = pwritev2(loop->file[op->file], op->iov, (int)op->num, (off_t)op->offset, 0);
-	op->state = 0; /* not in the engine: a cancel finds nothing */
-	engine_complete(loop, op, n < 0 ? -errno : (int)n);
-}
-
-static bool start(struct loop *loop, struct op *op, enum op_kind kind, int file)
-{
-	bool started = true;
-
-	op->kind = kind;
-	op->file = file;
-	if ((kind == OP_WRITE || kind == OP_FSYNC) && is_in_memory(loop, file))
-		perform(loop, op);
-	else
-		started = loop->engine->start(loop, op);
-	loop->inflight += started;
-	return started;
-}
-
-bool loop_readv(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
-{
-	op->iov = iov;
-	op->num = num;
-	op->offset = offset;
-	return start(loop, op, OP_READ, file);
-}
-
-bool loop_writev(struct loop *loop, struct op *op, int file, const struct iovec *iov, unsigned num, uint64_t offset)
-{
-	op->iov = iov;
-	op->num = num;
-	op->offset = offset;
-	return start(loop, op, OP_WRITE, file);
-}
-
-bool loop_read(struct loop *loop, struct op *op, int file, void *buf, unsigned len, uint64_t offset)
-{
-	op->buf = (struct iovec){ .iov_base = buf, .iov_len = len };
-	return loop_readv(loop, op, file, &op->buf, 1, offset);
-}
-
-bool loop_write(struct loop *loop, struct op *op, int file, const void *buf, unsigned len, uint64_t offset)
-{
-	op->buf = (struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-	return loop_writev(loop, op, file, &op->buf, 1, offset);
-}
-
-bool loop_fsync(struct loop *loop, struct op *op, int file, bool data_only)
-{
-	op->flags = data_only;
-	return start(loop, op, OP_FSYNC, file);
-}
-
-bool loop_fallocate(struct loop *loop, struct op *op, int file, int mode, uint64_t offset, uint64_t len)
-{
-	op->flags = mode;
-	op->offset = offset;
-	op->len = len;
-	return start(loop, op, OP_FALLOCATE, file);
-}
-
-bool loop_poll(struct loop *loop, struct op *op, int file, short events)
-{
-	op->flags = (unsigned short)events;
-	return start(loop, op, OP_POLL, file);
-}
-
-void loop_cancel(struct loop *loop, struct op *op)
-{
-	loop->engine->cancel(loop, op);
 }
 
 /* Completion. */
@@ -237,7 +143,7 @@ static bool watch_start(struct watch *watch)
 	struct loop *loop = watch->loop;
 
 	if (loop->engine->watches)
-		return start(loop, &watch->op, OP_WATCH, watch->file);
+		return loop_start_op(loop, &watch->op, OP_WATCH, watch->file);
 	if (loop->kind == LOOP_SOCKETS)
 		return loop_poll(loop, &watch->op, watch->file, POLLIN);
 	return loop_read(loop, &watch->op, watch->file, &watch->count, sizeof(watch->count), 0);

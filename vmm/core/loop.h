@@ -48,7 +48,7 @@ enum loop_kind {
 enum loop_engine {
 	LOOP_ENGINE_AUTO, /* the user's: LOOP_ENGINE_RING, unless the host forbids that. For loop_new the same as that. */
 	LOOP_ENGINE_RING,
-	LOOP_ENGINE_SYNC, /* one more thread, the worker, for operations that can only block (engine_sync.c) */
+	LOOP_ENGINE_SYNC, /* more threads, the workers, for operations that can only block (engine_sync.c) */
 };
 
 enum loop_thread {
@@ -142,19 +142,34 @@ void loop_free(struct loop *loop);
 int loop_add_file(struct loop *loop, int fd);
 
 /*
- * Before loop_start: file is in memory, where no access waits for a device. Its writes are
- * done at once, by system calls of the loop's thread, and complete in the same turn, as do syncs,
- * which do nothing. For LOOP_MEMORY_FILES_MAX files; the call has no effect on more.
+ * How the loop uses a file of disks. On the loop's thread, or before it runs. There may be
+ * LOOP_MEMORY_FILES_MAX of LOOP_ACCESS_MEMORY, all before loop_start; others are then
+ * LOOP_ACCESS_ENGINE, the default.
  */
-void loop_set_in_memory(struct loop *loop, int file);
+enum loop_access {
+	LOOP_ACCESS_ENGINE, /* the engine does everything */
+	/* The same, but it leaves all reads and writes to a worker: they may wait even if asked not to. */
+	LOOP_ACCESS_STALLS,
+	/*
+	 * A read is tried by a system call of the loop's thread that does not wait (RWF_NOWAIT),
+	 * where that takes less than the engine: see is_lone_read in loop_op.c.
+	 */
+	LOOP_ACCESS_CACHED,
+	/*
+	 * In memory, where no access waits for a device. Writes are system calls of the loop's
+	 * thread and complete in the same turn, as do syncs, which do nothing, and such reads.
+	 */
+	LOOP_ACCESS_MEMORY,
+};
+void loop_set_access(struct loop *loop, int file, enum loop_access access);
 
 /* For the guard: the descriptor of the i-th file in memory, or -1 if there are fewer. */
 int loop_memory_fd(const struct loop *loop, unsigned i);
 
 /*
  * On the loop's thread, or before it runs: makes file index refer to fd from here on. No
- * operation on it may be in flight. Returns 0, -EACCES on a loop that is not
- * LOOP_EXCHANGEABLE, or another -errno.
+ * operation on it may be in flight. Its access is LOOP_ACCESS_ENGINE then. Returns 0,
+ * -EACCES on a loop that is not LOOP_EXCHANGEABLE, or another -errno.
  */
 int loop_replace_file(struct loop *loop, int file, int fd);
 

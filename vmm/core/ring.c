@@ -24,7 +24,12 @@
 #include "vmm/base/util.h"
 
 #define RING_UNBOUND_WORKERS_MAX 8 /* kernel threads for files that can only block, such as a terminal */
-#define RING_SETTING_MAX 16	   /* bytes */
+/*
+ * Kernel threads for regular files. The kernel starts one when all others are blocked; its own limit is 4 for each CPU,
+ * which the reads of one drive that stalls would use up.
+ */
+#define RING_DISK_WORKERS_MAX 64
+#define RING_SETTING_MAX 16 /* bytes */
 
 /* The first word of a file in /proc/sys/kernel, or "" if it is unreadable. */
 static void read_setting(const char *path, char text[RING_SETTING_MAX])
@@ -100,7 +105,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum loop_kind
 	};
 	struct io_uring_restriction res[MF_ARRAY_SIZE(ops) + 4] = { 0 };
 	size_t n = 0, num_ops = kind == LOOP_SOCKETS ? 2 : MF_ARRAY_SIZE(ops);
-	unsigned workers[2] = { 0, RING_UNBOUND_WORKERS_MAX };
+	unsigned workers[2] = { RING_DISK_WORKERS_MAX, RING_UNBOUND_WORKERS_MAX };
 	int r;
 
 	for (; n < num_ops; n++) {
@@ -110,7 +115,7 @@ static int ring_restrict(struct io_uring *ring, const char *name, enum loop_kind
 	/* Without these two, no flag is allowed. */
 	if (kind != LOOP_SOCKETS) {
 		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-		res[n++].sqe_flags = IOSQE_FIXED_FILE;
+		res[n++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_ASYNC;
 		res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 		res[n++].sqe_flags = IOSQE_FIXED_FILE;
 		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;

@@ -133,7 +133,13 @@ static const struct filter_rule vcpu_rules[] = {
 	ALLOW(epoll_ctl, "a socket of whose peer only the stream has ended", SLOT(1, SLOT_EPOLL)),                     \
 		ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0))
 
-#define IN_MEMORY(slot) ALLOW(pwritev2, "a drive's file in memory is written", SLOT(1, slot))
+#define IN_MEMORY(slot)                                                                                                \
+	ALLOW(pwritev2, "a drive's file in memory is written", SLOT(1, slot)),                                         \
+		ALLOW(preadv2, "the same is read", SLOT(1, slot), INT(6, 0))
+
+/* At an offset that is not negative, so only a file that has positions is read, and no socket, pipe or eventfd. */
+#define CACHED                                                                                                         \
+	ALLOW(preadv2, "a drive is read, as far as no wait is needed", BITS(4, 1ULL << 63, 0), INT(6, RWF_NOWAIT))
 
 /* Before it reads keys that were typed while mayfly was in the background. */
 #define CONSOLE ALLOW(ioctl, "the console's terminal: is it ours", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP))
@@ -142,6 +148,7 @@ static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)),
 	IN_MEMORY(SLOT_MEMORY0),
 	IN_MEMORY(SLOT_MEMORY1),
+	CACHED,
 	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
 	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
 	QUIET,
@@ -185,6 +192,7 @@ static const struct filter_rule vsock_rules[] = {
 static const struct filter_rule io_sync_rules[] = {
 	ALLOW(ppoll, "waiting for all files"),
 	ALLOW(preadv2, "what does not block", INT(6, 0)),
+	CACHED,
 	ALLOW(pwritev2, "what does not block", INT(6, 0)),
 	ALLOW(recvmsg, "frames of passt", INT(3, MSG_DONTWAIT)),
 	ALLOW(sendmsg, "frames for passt", INT(3, MSG_DONTWAIT | MSG_NOSIGNAL)),
