@@ -5,20 +5,21 @@
  * Theory of operation
  *
  * Each operation is in one list at a time. An operation starts in the list "fresh". The
- * turn hands those on disk to the worker, a second thread, which performs them in order.
- * For the others (sync_io.h has the kinds of files), the turn performs those that cannot
+ * turn hands those on disk to a worker, another thread, which performs them in order. Each
+ * file on disk has a worker, so one that does not answer holds up no other. (Those in
+ * memory and those beyond SYNC_WORKERS_MAX share the first.) For the others (sync_io.h has the kinds of files), the turn performs those that cannot
  * block. It polls for those that would have blocked, and for those that must be polled
  * before the first try. Then it sleeps in ppoll(2).
  *
  * Waiting operations are in one list for each file. They keep their order and share one
  * pollfd, because ppoll accepts no more pollfds than the process may have files. The
- * worker puts finished operations into a list, and signals done_fd if that list was
+ * workers put finished operations into a list, and signal done_fd if that list was
  * empty.
  *
- * Once the worker has begun an operation, it cannot be cancelled. The loop waits for it.
+ * Once a worker has begun an operation, it cannot be cancelled. The loop waits for it.
  * As with a ring, its memory belongs to the kernel until it is done.
  *
- * The system calls of both threads are in vmm/filters/rules.h.
+ * The system calls of these threads are in vmm/filters/rules.h.
  */
 #include <errno.h>
 #include <poll.h>
@@ -40,26 +41,34 @@
  */
 #define SYNC_OPS_MAX 8192
 
+#define SYNC_WORKERS_MAX 32
+
 #define FIRST_FILE 1 /* index in polled: done_fd comes first */
 
 /* op.state. An operation that has ended, or was never started, is in no list. */
 enum { ENDED, FRESH, WAITING, AT_WORKER };
 
+struct worker {
+	pthread_t thread;
+	pthread_cond_t work;
+	struct op_list queue;
+};
+
 struct sync_loop {
 	struct loop loop;
 	struct sync_file file[LOOP_FILES_MAX];
-	unsigned num_ops; /* in the lists, or begun by the worker */
+	uint8_t worker_of[LOOP_FILES_MAX];
+	unsigned num_ops; /* in the lists, or begun by a worker */
 	struct op_list fresh;
 
 	struct pollfd polled[SYNC_OPS_MAX + FIRST_FILE];
 	struct op_list waiting[SYNC_OPS_MAX + FIRST_FILE]; /* for the same files */
 	unsigned num_polled;
 
-	pthread_t worker;
-	bool has_worker;
-	pthread_mutex_t worker_lock; /* over what follows */
-	pthread_cond_t work;
-	struct op_list queue, done; /* the operation that the worker has begun is between these two */
+	struct worker worker[SYNC_WORKERS_MAX];
+	unsigned num_workers;
+	pthread_mutex_t worker_lock; /* over what follows, and the workers' queues */
+	struct op_list done;	     /* an operation that a worker has begun is between its queue and this */
 	bool ends;
 };
 
@@ -68,24 +77,25 @@ static struct sync_loop *to_sync(struct loop *loop)
 	return MF_CONTAINER_OF(loop, struct sync_loop, loop);
 }
 
-/* The worker. */
+/* The workers. */
 
 static void *worker(void *arg)
 {
 	struct loop *loop = arg;
 	struct sync_loop *s = to_sync(loop);
+	struct worker *w = &s->worker[s->num_workers]; /* which does not change until this thread has begun */
 	struct op *op;
 
 	if (engine_thread_begin(loop, LOOP_THREAD_WORKER, 0) < 0)
 		return NULL;
 	pthread_mutex_lock(&s->worker_lock);
 	while (!s->ends) {
-		op = STAILQ_FIRST(&s->queue);
+		op = STAILQ_FIRST(&w->queue);
 		if (!op) {
-			pthread_cond_wait(&s->work, &s->worker_lock);
+			pthread_cond_wait(&w->work, &s->worker_lock);
 			continue;
 		}
-		STAILQ_REMOVE_HEAD(&s->queue, next);
+		STAILQ_REMOVE_HEAD(&w->queue, next);
 		pthread_mutex_unlock(&s->worker_lock);
 		op->res = sync_io(&s->file[op->file], op);
 		pthread_mutex_lock(&s->worker_lock);
@@ -95,6 +105,11 @@ static void *worker(void *arg)
 	}
 	pthread_mutex_unlock(&s->worker_lock);
 	return NULL;
+}
+
+static struct worker *worker_of(struct sync_loop *s, const struct op *op)
+{
+	return &s->worker[s->worker_of[op->file]];
 }
 
 /* On the loop's thread, as are all functions below. */
@@ -213,6 +228,16 @@ static bool is_for_worker(const struct sync_loop *s, const struct op *op)
 	return op->kind != OP_POLL;
 }
 
+static void hand_over(struct sync_loop *s, struct op *op)
+{
+	struct worker *w = worker_of(s, op);
+
+	op->state = AT_WORKER;
+	if (STAILQ_EMPTY(&w->queue))
+		pthread_cond_signal(&w->work);
+	STAILQ_INSERT_TAIL(&w->queue, op, next);
+}
+
 static void begin_fresh(struct sync_loop *s)
 {
 	struct op_list disk = STAILQ_HEAD_INITIALIZER(disk);
@@ -220,18 +245,18 @@ static void begin_fresh(struct sync_loop *s)
 
 	while ((op = STAILQ_FIRST(&s->fresh))) {
 		STAILQ_REMOVE_HEAD(&s->fresh, next);
-		if (!is_for_worker(s, op)) {
+		if (is_for_worker(s, op))
+			STAILQ_INSERT_TAIL(&disk, op, next);
+		else
 			begin_waiting(s, op);
-			continue;
-		}
-		op->state = AT_WORKER;
-		STAILQ_INSERT_TAIL(&disk, op, next);
 	}
 	if (STAILQ_EMPTY(&disk))
 		return;
 	pthread_mutex_lock(&s->worker_lock);
-	STAILQ_CONCAT(&s->queue, &disk);
-	pthread_cond_signal(&s->work);
+	while ((op = STAILQ_FIRST(&disk))) {
+		STAILQ_REMOVE_HEAD(&disk, next);
+		hand_over(s, op);
+	}
 	pthread_mutex_unlock(&s->worker_lock);
 }
 
@@ -290,17 +315,18 @@ static void sync_turn(struct loop *loop, enum engine_wait wait)
 		take_done(s);
 }
 
-/* Takes op off the worker's queue. False: the worker has begun it. */
+/* Takes op off its worker's queue. False: the worker has begun it. */
 static bool unqueue(struct sync_loop *s, struct op *op)
 {
+	struct worker *w = worker_of(s, op);
 	struct op *at;
 
 	pthread_mutex_lock(&s->worker_lock);
-	STAILQ_FOREACH(at, &s->queue, next)
+	STAILQ_FOREACH(at, &w->queue, next)
 	if (at == op)
 		break;
 	if (at)
-		STAILQ_REMOVE(&s->queue, op, op, next);
+		STAILQ_REMOVE(&w->queue, op, op, next);
 	pthread_mutex_unlock(&s->worker_lock);
 	return at;
 }
@@ -335,7 +361,8 @@ static void sync_cancel_all(struct loop *loop)
 	struct op *op;
 
 	pthread_mutex_lock(&s->worker_lock);
-	STAILQ_CONCAT(&s->fresh, &s->queue);
+	for (unsigned i = 0; i < s->num_workers; i++)
+		STAILQ_CONCAT(&s->fresh, &s->worker[i].queue);
 	pthread_mutex_unlock(&s->worker_lock);
 	while ((op = STAILQ_FIRST(&s->fresh))) {
 		STAILQ_REMOVE_HEAD(&s->fresh, next);
@@ -359,16 +386,41 @@ static int sync_replace(struct loop *loop, int file, int fd)
 
 /* Life. */
 
+static int start_worker(struct sync_loop *s, struct err *e)
+{
+	struct worker *w = &s->worker[s->num_workers];
+
+	STAILQ_INIT(&w->queue);
+	(void)pthread_cond_init(&w->work, NULL); /* with default attributes it cannot fail */
+	if (engine_thread_start(&s->loop, &w->thread, worker, e) < 0)
+		return e->code;
+	s->num_workers++;
+	return 0;
+}
+
+/* The first worker exists also without files: an exchange may bring one. */
+static int start_workers(struct sync_loop *s, struct err *e)
+{
+	unsigned own = 0; /* files that have one */
+	int r = start_worker(s, e);
+
+	for (unsigned i = 0; i < s->loop.num_files && !r; i++) {
+		if (s->file[i].kind != SYNC_DISK || s->loop.access[i] == LOOP_ACCESS_MEMORY || own == SYNC_WORKERS_MAX)
+			continue;
+		if (own == s->num_workers)
+			r = start_worker(s, e);
+		s->worker_of[i] = (uint8_t)own++;
+	}
+	return r;
+}
+
 static int sync_make(struct loop *loop, struct err *e)
 {
 	struct sync_loop *s = to_sync(loop);
 
 	STAILQ_INIT(&s->fresh);
-	STAILQ_INIT(&s->queue);
 	STAILQ_INIT(&s->done);
-	/* With default attributes these cannot fail. */
-	(void)pthread_mutex_init(&s->worker_lock, NULL);
-	(void)pthread_cond_init(&s->work, NULL);
+	(void)pthread_mutex_init(&s->worker_lock, NULL); /* with default attributes it cannot fail */
 	for (unsigned i = 0; i < loop->num_files; i++)
 		s->file[i] = sync_file_of(loop->file[i]);
 	s->loop.done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -376,21 +428,22 @@ static int sync_make(struct loop *loop, struct err *e)
 	s->num_polled = FIRST_FILE;
 	if (s->loop.done_fd < 0)
 		return err_sys(e, "make an eventfd of the %s loop", loop->name);
-	s->has_worker = loop->kind != LOOP_SOCKETS && engine_thread_start(loop, &s->worker, worker, e) == 0;
-	return s->has_worker || loop->kind == LOOP_SOCKETS ? 0 : e->code;
+	return loop->kind != LOOP_SOCKETS ? start_workers(s, e) : 0;
 }
 
 static void sync_done(struct loop *loop)
 {
 	struct sync_loop *s = to_sync(loop);
 
-	if (s->has_worker) {
+	if (s->num_workers > 0) {
 		pthread_mutex_lock(&s->worker_lock);
 		s->ends = true;
-		pthread_cond_signal(&s->work);
+		for (unsigned i = 0; i < s->num_workers; i++)
+			pthread_cond_signal(&s->worker[i].work);
 		pthread_mutex_unlock(&s->worker_lock);
-		pthread_join(s->worker, NULL);
 	}
+	for (unsigned i = 0; i < s->num_workers; i++)
+		pthread_join(s->worker[i].thread, NULL);
 	for (unsigned i = 0; i < loop->num_files; i++)
 		if (s->file[i].own)
 			close(s->file[i].fd);
@@ -400,6 +453,7 @@ static void sync_done(struct loop *loop)
 
 const struct engine_ops engine_sync = {
 	.size = sizeof(struct sync_loop),
+	.hands_over = true,
 	.suffix = "-sync",
 	.make = sync_make,
 	.start = sync_start,
