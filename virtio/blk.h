@@ -54,7 +54,9 @@ bool blk_has_lost(struct virtio_dev *dev);
 /*
  * Snapshots: what does not fit into the state. On any thread, with the drive quiet (mmio_quiet).
  *
- * blk_write_layer writes the layer of a drive with an overlay, together with the layer below that the
+ * blk_has_layer: it has an overlay, and the guest has written to it.
+ *
+ * blk_write_layer writes the layer of such a drive, together with the layer below that the
  * drive was restored with, into fd, an empty file, as docs/snapshot-format.md describes it: `disks/ID`.
  * The caller syncs it. Returns 0 or -errno with e set.
  *
@@ -62,6 +64,7 @@ bool blk_has_lost(struct virtio_dev *dev);
  * blk_identify notes what it is now, since the guest has written to it, before mmio_save. Returns 0 or
  * -errno.
  */
+bool blk_has_layer(struct virtio_dev *dev);
 int blk_write_layer(struct virtio_dev *dev, int fd, struct err *e);
 int blk_image_fd(struct virtio_dev *dev);
 int blk_identify(struct virtio_dev *dev);

@@ -117,6 +117,13 @@ static int layer_open(struct blk *b, const struct blk_params *params, struct err
 	return MF_MIN(l->base_file, 0);
 }
 
+bool blk_has_layer(struct virtio_dev *dev)
+{
+	const struct layer *l = to_blk(dev)->backend == &blk_overlay ? to_blk(dev)->store : NULL;
+
+	return l && (l->base || !overlay_is_empty(l->overlay));
+}
+
 int blk_write_layer(struct virtio_dev *dev, int fd, struct err *e)
 {
 	const struct layer *l = to_blk(dev)->store;

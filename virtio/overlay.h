@@ -30,13 +30,14 @@ int overlay_open(const char *dir, struct err *e);
 int overlay_new(struct overlay **ret, uint64_t sectors, uint64_t max_bytes, const char *dir, struct err *e);
 
 /*
- * The layer of a snapshot (overlay_disk.c).
+ * The layer of a snapshot (overlay_disk.c). One that is empty needs no file.
  *
  * overlay_write writes a layer into fd, an empty file; where that has nothing, what base has, which is
  * of the same size or NULL. overlay_read opens what it has written, for a drive of so many sectors, and
  * trusts nothing in it. That layer is only read: overlay_run and overlay_fd are for it. The file may
  * have many readers. Both return 0 or -errno with e set.
  */
+bool overlay_is_empty(const struct overlay *o);
 int overlay_write(const struct overlay *o, const struct overlay *base, int fd, struct err *e);
 int overlay_read(struct overlay **ret, const char *path, uint64_t sectors, struct err *e);
 

@@ -65,6 +65,16 @@ static size_t write_trailer(uint8_t buf[TRAILER_MAX], uint64_t sectors, uint64_t
 	return (size_t)state_out_finish(&out); /* it fits */
 }
 
+bool overlay_is_empty(const struct overlay *o)
+{
+	uint64_t pages = layout_of(o->sectors).bitmap_pages;
+
+	for (uint64_t i = 0; i < pages; i += 64)
+		if (o->touched[i / 64])
+			return false;
+	return true;
+}
+
 static bool is_touched(const struct overlay *o, uint64_t page)
 {
 	return o && o->touched[page / 64] >> page % 64 & 1;
