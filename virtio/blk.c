@@ -225,6 +225,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 					     &blk_file,
 		.read_only = params->read_only,
 		.any_image = params->any_image,
+		.has_base = params->base,
 		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
 	};

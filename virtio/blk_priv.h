@@ -78,6 +78,7 @@ struct blk {
 	const struct blk_backend *backend;
 	void *store; /* backend's */
 	bool read_only, sync, active, paused;
+	bool has_base;			     /* it was made with the layer of a snapshot */
 	bool any_image;			     /* a restore does not ask whether it is the image of the snapshot */
 	atomic_bool lost;		     /* a write has failed, to a layer that nobody checks */
 	bool sync_failed;		     /* data of the guest is lost: every FLUSH fails until a reset */

@@ -166,7 +166,7 @@ static void make(struct object *o, enum kind kind)
 	} else {
 		FUZZ_CHECK(make_virtio(&o->dev, kind, &e) == 0);
 		FUZZ_CHECK(mmio_new(&o->m, o->dev, NULL, 0xd0000000, irq, &e) == 0);
-		mock_take_writes();
+		mock_take_calls();
 	}
 }
 

@@ -11,12 +11,13 @@ enum {
 	AT_RO,
 	AT_SYNC_FAILED,
 	AT_LOST,
+	AT_LAYER,
 	AT_SECTORS,
-	AT_INODE = 11,
-	AT_MTIME = 27,
-	AT_BYTES = 43,
-	AT_TOKENS = 67,
-	AT_DEBT = 75
+	AT_INODE = 12,
+	AT_MTIME = 28,
+	AT_BYTES = 44,
+	AT_TOKENS = 68,
+	AT_DEBT = 76,
 };
 
 static void pause_queue(struct fix *f, bool paused)
@@ -50,7 +51,7 @@ static void replace(struct fix *f, struct blk_params params, const char **ret_wh
 	params.path = params.path ? params.path : f->path;
 	if (blk_new(&f->dev, &params, mock.loop, &f->d.mem, &e) < 0)
 		fail_msg("%s", e.text);
-	mock_take_writes();
+	mock_take_calls();
 	f->dev->features = features;
 	f->dev->vq[0] = drv_queue(&f->d);
 	assert_int_equal(virtq_start(&f->dev->vq[0], &f->d.mem, false, true, &why), 0);
@@ -221,6 +222,8 @@ static void test_hostile(void **state)
 		{ AT_RO, 2, 1, "read-only" },
 		{ AT_SYNC_FAILED, 2, 1, "sync" },
 		{ AT_LOST, 0xff, 1, "lost" },
+		{ AT_LAYER, 1, 1, "layer" },
+		{ AT_LAYER, 2, 1, "layer" },
 		{ AT_INODE, 0, 8, "image" },
 		{ AT_MTIME, 0, 8, "image" },
 		{ AT_TOKENS, 1025, 8, "tokens" },
@@ -281,15 +284,22 @@ static void test_layers(void **state)
 	int fd = mkstemp(layer);
 	struct blk_params clone = { .overlay = true, .base = layer };
 	uint8_t before[SECTORS * 512], after[sizeof(before)];
+	const char *why;
 	struct err e;
 
+	assert_false(blk_has_layer(f->dev));
+	saved(f);
+	restored(f, (struct blk_params){ .overlay = true });
 	write_sector(f, 0, 3, 0xa3);
 	write_sector(f, 1, 4, 0xa4);
 	assert_int_equal(quiet(f), 0);
+	assert_true(blk_has_layer(f->dev));
 	if (blk_write_layer(f->dev, fd, &e) < 0)
 		fail_msg("%s", e.text);
 	assert_int_equal(pread(fd, before, sizeof(before), 0), sizeof(before));
 	saved(f);
+	replace(f, (struct blk_params){ .overlay = true }, &why);
+	assert_non_null(strstr(why, "layer"));
 	for (unsigned i = 0; i < 2; i++) {
 		unsigned n = 2 + 3 * i;
 

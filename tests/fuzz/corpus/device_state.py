@@ -28,7 +28,7 @@ def rings(idx, *heads):
     return struct.pack("<HH", 0, idx) + b"".join(struct.pack("<H", head) for head in heads)
 
 
-DRIVE_PART = struct.pack("<BBBQ4Q", 0, 0, 0, 128, 1, 65536, 2, 3) + buckets(BUCKET, FREE)
+DRIVE_PART = struct.pack("<4B5Q", 0, 0, 0, 0, 128, 1, 65536, 2, 3) + buckets(BUCKET, FREE)
 NET_PART = bytes([2, 0, 0, 0, 0, 0]) + struct.pack("<HB", 0, 1) + buckets(BUCKET, FREE, FREE, FREE)
 VSOCK_PART = struct.pack("<I", (1 << 30) - 1)
 EMPTY = bytes(64)
