@@ -277,6 +277,86 @@ static void test_help_option(void **state)
 	fclose(file);
 }
 
+/* A command with two options of its own, which passes on those of `mayfly run`. */
+
+static char passed[256], runs[16];
+
+static int pass(void *target, const struct cli_option *o, const char *value, struct err *e)
+{
+	size_t len = strlen(passed);
+
+	(void)target;
+	snprintf(passed + len, sizeof(passed) - len, "%s%s%s;", o->long_name, value ? "=" : "", value ? value : "");
+	return value && !strcmp(value, "bad") ? err_set(e, -EINVAL, "is bad") : 0;
+}
+
+static int set_runs(void *target, const char *text, struct err *e)
+{
+	(void)target;
+	(void)e;
+	snprintf(runs, sizeof(runs), "%s", text);
+	return 0;
+}
+
+static const struct cli_option passing_options[] = {
+	{ 'n', "runs", "N", "how many", .set = set_runs },
+	{ 0, "time", "WHAT", "another --time than that of run", .set = set_runs },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+static const struct cli_usage passing = {
+	.command = "outer", .options = passing_options, .passes = &cli_run_usage, .pass = pass
+};
+
+#define parse_passing(...) parse_passing_args((const char *[]){ "outer", __VA_ARGS__, NULL })
+
+static int parse_passing_args(const char **args)
+{
+	char *argv[ARGS_MAX];
+	int argc = 0, r;
+
+	*passed = *runs = '\0';
+	for (; args[argc]; argc++)
+		argv[argc] = strdup(args[argc]);
+	argv[argc] = NULL;
+	r = cli_parse(&passing, NULL, argc, argv, &err);
+	while (argc)
+		free(argv[--argc]);
+	return r;
+}
+
+static void test_passing(void **state)
+{
+	unsigned num = 0;
+
+	(void)state;
+	/* In their order, with the value as it was given, or none; those that come first for run are as any other. */
+	assert_int_equal(parse_passing("-k", "x", "--config", "c.json", "-c2", "--jail", "--jail=strict", "--console"),
+			 0);
+	assert_string_equal(passed, "kernel=x;config=c.json;cpus=2;jail;jail=strict;console;");
+	/* One of its own hides another of the same name, or letter. */
+	assert_int_equal(parse_passing("-n", "5", "--net", "none"), 0);
+	assert_string_equal(passed, "net=none;");
+	assert_string_equal(runs, "5");
+	assert_int_equal(parse_passing("--time", "7"), 0);
+	assert_string_equal(passed, "");
+	assert_string_equal(runs, "7");
+
+	assert_int_equal(parse_passing("--mem", "bad"), -EINVAL);
+	assert_non_null(strstr(err.text, "--mem"));
+	assert_int_equal(parse_passing("--kernl", "x"), -EINVAL);
+	assert_non_null(strstr(err.text, "--kernel"));
+	assert_int_equal(parse_passing("-kernel", "x"), -EINVAL);
+	assert_int_equal(parse_passing("--console=1"), -EINVAL);
+	assert_int_equal(parse_passing("--kernel"), -EINVAL);
+	assert_non_null(strstr(err.text, "--kernel"));
+
+	for (const struct cli_option *o = NULL; (o = cli_next_option(&passing, o));)
+		num += !strcmp(o->long_name, "time") || !strcmp(o->long_name, "help") || !strcmp(o->long_name, "net");
+	assert_int_equal(num, 3); /* each once */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_help),
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test_setup_teardown(test_help_option, setup, teardown),
+		cmocka_unit_test(test_passing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

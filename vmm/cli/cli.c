@@ -23,7 +23,7 @@
 #include "vmm/base/suggest.h"
 #include "vmm/base/util.h"
 
-#define LONG_BASE 256  /* getopt's value for the option at index i of the table is LONG_BASE + i */
+#define LONG_BASE 256  /* getopt's value for the option i, as cli_next_option counts, is LONG_BASE + i */
 #define VALUE_SHOWN 60 /* bytes of a value in a message, so that the reason behind it is not cut */
 
 /* A command's options in the form that getopt_long takes. */
@@ -39,25 +39,58 @@ int cli_check_stdout(struct err *e)
 	return 0;
 }
 
-static void fill_tables(const struct cli_option *options, struct getopt_tables *t)
+/* Whether one of the command's own options has that name. */
+static bool is_own(const struct cli_usage *u, const char *name)
+{
+	for (const struct cli_option *o = u->options; o->help; o++)
+		if (o->long_name && !strcmp(o->long_name, name))
+			return true;
+	return false;
+}
+
+/* Whether o is in a table, the end of which counts. */
+static bool is_in(const struct cli_option *table, const struct cli_option *o)
+{
+	while (table->help && table != o)
+		table++;
+	return table == o;
+}
+
+const struct cli_option *cli_next_option(const struct cli_usage *u, const struct cli_option *o)
+{
+	bool own = !o || is_in(u->options, o);
+
+	o = o ? o + 1 : u->options;
+	for (;; o++) {
+		if (!o->help && own && u->passes) {
+			own = false;
+			o = u->passes->options;
+		}
+		if (!o->help)
+			return NULL;
+		if (o->long_name && (own || !is_own(u, o->long_name)))
+			return o;
+	}
+}
+
+static void fill_tables(const struct cli_usage *u, struct getopt_tables *t)
 {
 	char *s = t->shorts;
 	int num = 0;
 
 	*s++ = '-';
 	*s++ = ':'; /* tell a missing value from an unknown option, and print nothing */
-	for (const struct cli_option *o = options; o->help; o++) {
-		if (!o->long_name)
-			continue;
+	for (const struct cli_option *o = NULL; (o = cli_next_option(u, o));) {
 		assert(num < CLI_OPTIONS_MAX);
-		t->longs[num++] = (struct option){
+		t->longs[num] = (struct option){
 			.name = o->long_name,
 			.has_arg = !o->value_name ? no_argument :
 				   o->fixed	  ? optional_argument :
 						    required_argument,
-			.val = LONG_BASE + (int)(o - options),
+			.val = LONG_BASE + num,
 		};
-		if (o->short_name)
+		num++;
+		if (o->short_name) /* of two, getopt takes the first */
 			*s++ = o->short_name;
 		if (o->short_name && o->value_name)
 			*s++ = ':';
@@ -67,13 +100,14 @@ static void fill_tables(const struct cli_option *options, struct getopt_tables *
 }
 
 /* The option of a value that getopt_long returned or left in optopt. */
-static const struct cli_option *find_option(const struct cli_option *options, int val)
+static const struct cli_option *find_option(const struct cli_usage *u, int val)
 {
-	if (val >= LONG_BASE)
-		return &options[val - LONG_BASE];
-	while (options->help && options->short_name != val)
-		options++;
-	return options->help ? options : NULL;
+	const struct cli_option *o = NULL;
+	int i = LONG_BASE;
+
+	while ((o = cli_next_option(u, o)) && (val >= LONG_BASE ? i++ != val : o->short_name != val))
+		;
+	return o;
 }
 
 /* What to type in place of an option of another program, or NULL. */
@@ -93,10 +127,8 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
 
 	if (hint)
 		return err_set(e, -EINVAL, "unknown option '%.*s': %s", shown, given, hint);
-	for (const struct cli_option *o = u->options; o->help; o++) {
-		if (o->long_name)
-			suggest_try(&n, o->long_name);
-	}
+	for (const struct cli_option *o = NULL; (o = cli_next_option(u, o));)
+		suggest_try(&n, o->long_name);
 	if (n.best)
 		return err_set(e, -EINVAL, "unknown option '%.*s'; did you mean '--%s'? try 'mayfly %s --help'", shown,
 			       given, n.best, u->command);
@@ -108,7 +140,7 @@ static int unknown_option(const struct cli_usage *u, const char *given, struct e
  */
 static int refuse(const struct cli_usage *u, int c, const char *given, struct err *e)
 {
-	const struct cli_option *o = find_option(u->options, optopt);
+	const struct cli_option *o = find_option(u, optopt);
 	const char *hint = find_foreign(u->foreign, (const char[]){ (char)optopt }, 1);
 
 	if (c == '?' && optopt && optopt < LONG_BASE && hint)
@@ -138,8 +170,8 @@ static int refuse_one_dash(const struct cli_usage *u, const char *given, struct 
 	hint = find_foreign(u->foreign, given + 1, len - 1);
 	if (hint)
 		return err_set(e, -EINVAL, "unknown option '%.*s': %s", (int)len, given, hint);
-	for (const struct cli_option *o = u->options; o->help; o++)
-		if (o->long_name && strlen(o->long_name) == len - 1 && !strncmp(o->long_name, given + 1, len - 1))
+	for (const struct cli_option *o = NULL; (o = cli_next_option(u, o));)
+		if (strlen(o->long_name) == len - 1 && !strncmp(o->long_name, given + 1, len - 1))
 			return err_set(e, -EINVAL, "unknown option '%.*s': a long option has two dashes, --%s",
 				       (int)len, given, o->long_name);
 	return 0;
@@ -147,6 +179,8 @@ static int refuse_one_dash(const struct cli_usage *u, const char *given, struct 
 
 static int apply(const struct cli_usage *u, const struct cli_option *o, void *target, const char *value, struct err *e)
 {
+	if (!is_in(u->options, o))
+		return u->pass(target, o, value, e) == 0 ? 0 : err_wrap(e, "option '--%s'", o->long_name);
 	if (o->flag) {
 		*(bool *)((char *)target + o->flag - 1) = true;
 		return 0;
@@ -182,7 +216,7 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 	unsigned operands = 0;
 	int at, val;
 
-	fill_tables(u->options, &tables);
+	fill_tables(u, &tables);
 	optind = 0; /* GNU: restarts the scan */
 	for (;;) {
 		at = optind ? optind : 1;
@@ -202,12 +236,12 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 		}
 		if (val == '?' || val == ':')
 			return refuse(u, val, argv[at], e);
-		o = find_option(u->options, val);
+		o = find_option(u, val);
 		if (val >= LONG_BASE && strcspn(argv[at] + 2, "=") != strlen(o->long_name))
 			return unknown_option(u, argv[at], e);
 		if (!o->set && !o->key && !o->flag)
 			return 1;
-		if (o->first == first && apply(u, o, target, optarg, e) < 0)
+		if ((o->first && is_in(u->options, o)) == first && apply(u, o, target, optarg, e) < 0)
 			return e->code;
 	}
 	for (; !first && optind < argc; optind++) {
@@ -227,12 +261,12 @@ static void set_early(const struct cli_usage *u, void *target, int argc, char **
 	struct err e;
 	int val;
 
-	fill_tables(u->options, &tables);
+	fill_tables(u, &tables);
 	optind = 0;
 	while ((val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
-		const struct cli_option *o = val > 1 && val != '?' && val != ':' ? find_option(u->options, val) : NULL;
+		const struct cli_option *o = val > 1 && val != '?' && val != ':' ? find_option(u, val) : NULL;
 
-		if (o && o->early)
+		if (o && o->early && is_in(u->options, o))
 			(void)apply(u, o, target, optarg, &e);
 	}
 }

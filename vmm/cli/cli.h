@@ -12,7 +12,7 @@
 struct config;
 struct err;
 
-#define CLI_OPTIONS_MAX 64 /* of one command */
+#define CLI_OPTIONS_MAX 96 /* of one command, with those that it passes on */
 
 struct cli_command {
 	const char *name; /* NULL ends the table */
@@ -100,6 +100,12 @@ struct cli_usage {
 	cli_setter *operand;
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
 	const struct cli_foreign *foreign;						/* or NULL */
+	/*
+	 * The command whose options are accepted, too, and passed on; or NULL. An option of the same name hides one of
+	 * those. pass gets each with its value as it was given, or NULL, and returns as a setter.
+	 */
+	const struct cli_usage *passes;
+	int (*pass)(void *target, const struct cli_option *o, const char *value, struct err *e);
 	const char *operands; /* for completion: the words that are accepted as operands, or NULL */
 	/* The same for words that come from elsewhere, or NULL: calls each with every one of them. */
 	void (*list_operands)(void (*each)(void *ctx, const char *word), void *ctx);
@@ -128,6 +134,12 @@ int cli_parse_strict(const struct cli_usage *usage, void *target, int argc, char
  * cli_parse, with the operand in *ret, or NULL if there is none.
  */
 int cli_parse_operand(const struct cli_usage *usage, int argc, char **argv, const char **ret, struct err *e);
+
+/*
+ * Walks through the options that a command accepts, with those that it passes on and without headings. o is the one before,
+ * or NULL. Returns NULL at the end.
+ */
+const struct cli_option *cli_next_option(const struct cli_usage *u, const struct cli_option *o);
 
 /* Prints the help of a command; the parser calls it. */
 void cli_print_help(const struct cli_usage *usage, FILE *out);

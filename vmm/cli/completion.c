@@ -115,18 +115,14 @@ static void offer_listed(void *ctx, const char *name)
 
 static void offer_options(const struct cli_usage *u, const char *word, FILE *out)
 {
-	for (const struct cli_option *o = u->options; o->help; o++) {
-		if (o->long_name)
-			offer(word, "--", o->long_name, (int)strlen(o->long_name), o->help, out);
-	}
+	for (const struct cli_option *o = NULL; (o = cli_next_option(u, o));)
+		offer(word, "--", o->long_name, (int)strlen(o->long_name), o->help, out);
 }
 
 /* The option that a word names: "-k", "--kernel" or "--kernel=...". */
 static const struct cli_option *find_option(const struct cli_usage *u, const char *word)
 {
-	for (const struct cli_option *o = u->options; o->help; o++) {
-		if (!o->long_name || word[0] != '-')
-			continue;
+	for (const struct cli_option *o = NULL; word[0] == '-' && (o = cli_next_option(u, o));) {
 		if (word[1] == '-' && strcspn(word + 2, "=") == strlen(o->long_name) &&
 		    !strncmp(word + 2, o->long_name, strlen(o->long_name)))
 			return o;
