@@ -157,8 +157,12 @@ static int setup(void **state)
 	put("/proc/self/cgroup", "4:pids:/else\n0::/user.slice/me.scope\n");
 	put("/proc/self/status", "Name: mayfly\nGid:\t1000\t1000\t1000\t1000\nGroups:\t1000 \n");
 	put("/proc/swaps", "Filename Type Size Used Priority\n");
+	put("/proc/sys/kernel/osrelease", "6.12.4-amd64\n");
+	put("/boot/config-6.12.4-amd64", "CONFIG_HZ_250=y\nCONFIG_HZ=250\n# CONFIG_KASAN is not set\n");
+	put("/proc/self/mounts", "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nsdelegate 0 0\n");
+	put("/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
 	put("/sys/kernel/mm/ksm/run", "0\n");
-	put("/sys/module/kvm/parameters/nx_huge_pages", "N\n");
+	put("/sys/module/kvm/parameters/nx_huge_pages", "never\n");
 	put("/sys/devices/system/cpu/smt/control", "on\n");
 	put(VULNERABILITIES "itlb_multihit", "Not affected\n");
 	put(VULNERABILITIES "mds", "Mitigation: Clear CPU buffers\n");

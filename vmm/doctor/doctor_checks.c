@@ -1,7 +1,7 @@
 /*
  * The checks of `mayfly doctor`, one function each; see doctor.h. The table at the end has their
- * order. doctor_kvm.c has those of KVM, the CPU and io_uring, doctor_isolation.c those of the
- * isolation of guests.
+ * order. doctor_kvm.c has those of KVM, the CPU and io_uring, doctor_cost.c those of what starts
+ * cost, doctor_isolation.c those of the isolation of guests.
  *
  * A check reads files of /proc and /sys up to a limit. A missing file (an old kernel, a container
  * that hides it) is reported as such. Only what `mayfly run` needs is a failure.
@@ -163,6 +163,12 @@ const struct doctor_check doctor_checks[] = {
 	{ "hugepages", check_hugepages },
 	{ "memlock", check_memlock },
 	{ "nx_huge_pages", doctor_check_nx_huge_pages },
+	/* what makes starts dearer */
+	{ "clearing", doctor_check_clearing },
+	{ "debugging", doctor_check_debugging },
+	{ "hz", doctor_check_hz },
+	{ "group_moves", doctor_check_group_moves },
+	{ "clocksource", doctor_check_clocksource },
 	/* isolation of guests from each other and from the host */
 	{ "smt", doctor_check_smt },
 	{ "mitigations", doctor_check_mitigations },

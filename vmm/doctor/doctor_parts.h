@@ -44,6 +44,13 @@ void doctor_check_io_uring(const struct doctor_host *h, struct doctor_finding *f
 void doctor_check_nested(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_cpu(const struct doctor_host *h, struct doctor_finding *f);
 
+/* doctor_cost.c */
+void doctor_check_clearing(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_debugging(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_hz(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_group_moves(const struct doctor_host *h, struct doctor_finding *f);
+void doctor_check_clocksource(const struct doctor_host *h, struct doctor_finding *f);
+
 /* doctor_isolation.c */
 void doctor_check_nx_huge_pages(const struct doctor_host *h, struct doctor_finding *f);
 void doctor_check_smt(const struct doctor_host *h, struct doctor_finding *f);
