@@ -8,6 +8,7 @@
 #include "vmm/cli/cli.h"
 #include "vmm/cli/completion.h"
 #include "vmm/cli/manual.h"
+#include "vmm/cmd/bench.h"
 #include "vmm/cmd/cache.h"
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
@@ -39,6 +40,7 @@ const struct cli_command cli_commands[] = {
 	{ "rm", "remove what is kept of VMs that have ended", rm_command, &rm_usage },
 	{ "snapshot", "write a snapshot of a running VM", snapshot_command, &snapshot_usage },
 	{ "restore", "start a VM from a snapshot", restore_command, &restore_usage },
+	{ "bench", "time boots and commands: percentiles, exits, a chart", bench_command, &bench_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },
