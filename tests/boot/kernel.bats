@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2016,SC2034,SC2154 # the guest expands what is in single quotes, variables are of helper.bash
+# shellcheck disable=SC2016,SC2034,SC2153,SC2154 # the guest expands what is in single quotes, variables are of helper.bash
 # The project's two kernels: by their names, and microvm with what programs ask of it. Its guest is the Debian of
 # `make debian`, with podman, in one boot for all that is tried.
 
@@ -92,4 +92,47 @@ make_images() {
 	[ "$minimal" != "$microvm" ]
 	MAYFLY_KERNEL='' run_mayfly run -r "$ROOTFS" -- uname -r
 	assert_equal "$output" "$microvm"
+}
+
+# vm_ids [ID]: prints the id of the VM that start_* has started, and the one with which its kernel has seeded its random
+# number generator, in hex. With ID, gives it that id, as a restore does.
+vm_ids() {
+	"$PYTHON" -I -S - "$pid" "$(dirname "$(readlink -f "$KERNEL")")/System.map" "$@" <<- 'END'
+		import re, sys
+
+		ID = 0xFFE00  # loader/layout.h
+		SEEN = 8  # in struct vm_id of drivers/char/random.c
+		maps = open(f"/proc/{sys.argv[1]}/maps").read()
+		memory = open(f"/proc/{sys.argv[1]}/mem", "r+b", 0)
+
+		def at(address, length):
+		    memory.seek(address)
+		    return memory.read(length)
+
+		for start, end in re.findall(r"^(\w+)-(\w+) rw-p \S+ 00:00 0 *$", maps, re.M):
+		    ram = int(start, 16)
+		    if int(end, 16) - ram >= 1 << 20 and at(ram + 0xFF000, 8) == b"RSD PTR ":
+		        break
+		symbol = int(re.search(r"^(\w+) d vm_id$", open(sys.argv[2]).read(), re.M)[1], 16)
+		if len(sys.argv) > 3:
+		    memory.seek(ram + ID)
+		    memory.write(bytes.fromhex(sys.argv[3]))
+		print(at(ram + ID, 16).hex(), at(ram + symbol - 0xFFFFFFFF80000000 + SEEN, 16).hex())
+	END
+}
+
+@test "kernel: after a restore, the random number generator takes the new id before it gives anything" {
+	local first second ids=0123456789abcdef0123456789abcdef
+	start_linux -- 'echo up; read line; head -c 1 /dev/urandom > /dev/null; echo done; read line'
+	wait_said ^up
+	read -r first second <<< "$(vm_ids)"
+	assert_equal "$first" "$second"
+	[ "$first" != 00000000000000000000000000000000 ]
+	vm_ids "$ids"
+	tell next
+	wait_said ^done
+	assert_equal "$(vm_ids)" "$ids $ids"
+	tell end
+	wait_end
+	assert_equal "$status" 0
 }
