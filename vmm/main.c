@@ -12,6 +12,7 @@
 #include "vmm/cmd/cache.h"
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
+#include "vmm/cmd/firecracker.h"
 #include "vmm/cmd/inspect.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
@@ -73,5 +74,7 @@ int main(int argc, char **argv)
 		return STATUS_FAILED;
 	if (argc > 0 && called_as(argv[0], "jailer"))
 		return jailer_command(argc, argv);
+	if (argc > 0 && (called_as(argv[0], "firecracker") || firecracker_is_meant(argc, argv)))
+		return firecracker_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);
 }

@@ -289,6 +289,7 @@ static const char *const kinds[THREAD_NUM_KINDS] = {
 	[THREAD_UNPACK] = "unpack",
 	[THREAD_OUTER] = "outer",
 	[THREAD_EXEC] = "exec",
+	[THREAD_API] = "api",
 	[THREAD_IO_SYNC] = "io_sync",
 	[THREAD_IO_WORKER] = "io_worker",
 	[THREAD_VSOCK_SYNC] = "vsock_sync",

@@ -198,7 +198,7 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 		timeline_count_instructions(timeline);
 	if (!run_enter(c, timeline, parent, timeline_fd, &status))
 		return status;
-	status = vm_main(c, timeline, parent);
+	status = vm_main(c, timeline, parent, NULL);
 	if (c->time)
 		timeline_print(timeline);
 	if (timeline_fd >= 0) {

@@ -14,6 +14,7 @@ enum thread_kind {
 	THREAD_UNPACK, /* of a process of its own */
 	THREAD_OUTER,  /* of the process outside of a jail, its only one */
 	THREAD_LOG,    /* of the process that writes the log of --detach */
+	THREAD_API,    /* the server of Firecracker's API */
 	THREAD_EXEC,   /* the main thread of `mayfly exec` */
 	/* Of --io-engine=sync. */
 	THREAD_IO_SYNC,

@@ -24,6 +24,7 @@ static const struct filter_list {
 	[THREAD_UNPACK] = { "unpack", FILTER_LIST(unpack_rules), 11 },
 	[THREAD_OUTER] = { "outer", FILTER_LIST(outer_rules), 32 },
 	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 9 },
+	[THREAD_API] = { "api", FILTER_LIST(api_rules), 21 },
 	[THREAD_EXEC] = { "exec", FILTER_LIST(exec_rules), 22 },
 	[THREAD_IO_SYNC] = { "io_sync", FILTER_LIST(io_sync_rules), 15 },
 	[THREAD_IO_WORKER] = { "io_worker", FILTER_LIST(io_worker_rules), 11 },

@@ -30,6 +30,7 @@
 #include "virtio/vsock.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
@@ -53,6 +54,7 @@
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
+#define VM_POLL_OWN 3U	      /* descriptors of the main loop, beside those of guest_client.h */
 #define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -241,25 +243,28 @@ static bool vm_is_halted(struct vm *vm)
 /* The main loop, until the VM has ended: signals, messages of the guest's init, limits, and the check for a halt. */
 static void vm_serve(struct vm *vm, int signal_fd)
 {
-	struct pollfd fds[2 + GUEST_CLIENT_FDS_MAX] = {
+	struct pollfd fds[VM_POLL_OWN + GUEST_CLIENT_FDS_MAX] = {
 		{ .fd = vm->end.wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
+		{ .fd = vm->attendant ? vm->attendant->fd : -1, .events = POLLIN },
 	};
 	bool settles = true;
 
 	halt_begin(&vm->halt, clock_now_ms());
 	vm_stop_begin(vm);
 	while (vm_end_reason(&vm->end) == VM_RUNNING) {
-		unsigned num = vm->client ? guest_client_poll_fds(vm->client, fds + 2) : 0;
+		unsigned num = vm->client ? guest_client_poll_fds(vm->client, fds + VM_POLL_OWN) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n = poll(fds, 2 + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
+		int n = poll(fds, VM_POLL_OWN + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
 
 		if (n > 0 && fds[0].revents)
 			vm_take_wake(vm);
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
+		if (n > 0 && fds[2].revents)
+			vm->attendant->serve(vm->attendant->ctx);
 		if (n > 0 && vm->client)
-			guest_client_serve(vm->client, fds + 2, num);
+			guest_client_serve(vm->client, fds + VM_POLL_OWN, num);
 		vm_stop_check(vm);
 		if (n == 0 && settles) {
 			settles = false;
@@ -284,6 +289,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	if (r < 0)
 		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
 	gate_open(&vm->gate);
+	if (vm->attendant)
+		vm->attendant->started(vm->attendant->ctx);
 	if (r == 0 && !vm->guest)
 		vm_tell_started(vm);
 	vm_serve(vm, signal_fd);
@@ -313,7 +320,20 @@ static void vm_restore_tty(const struct vm *vm)
 		tty_restore();
 }
 
-int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent)
+/* The VM could not be built. Its attendant may try again, so what a process that ends leaves to the kernel is freed. */
+static int vm_refuse(struct vm *vm, const struct err *why)
+{
+	vm_close(vm);
+	if (!vm->attendant)
+		return report_err(why);
+	kvm_done(&vm->kvm);
+	mem_done(&vm->mem);
+	vm->attendant->failed(vm->attendant->ctx, why);
+	return STATUS_FAILED;
+}
+
+int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent,
+	    const struct vm_attendant *attendant)
 {
 	static struct vm vm; /* too large for the stack, and threads use it until the process ends */
 	struct err e;
@@ -321,11 +341,12 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	int r;
 
 	(void)mallopt(M_ARENA_MAX, 1); /* the threads' filters do not allow heaps of their own; a failure shows there */
-	if (vm_init(&vm, config, timeline, parent, &e) < 0 || crash_setup(&e) < 0 || vcpu_signal_setup(&e) < 0 ||
-	    async_teardown_prepare(&e) < 0 || vm_build(&vm, &e) < 0) {
-		vm_close(&vm);
+	if (vm_init(&vm, config, timeline, parent, &e) < 0)
 		return report_err(&e);
-	}
+	vm.attendant = attendant;
+	if ((!attendant && crash_setup(&e) < 0) || vcpu_signal_setup(&e) < 0 || async_teardown_prepare(&e) < 0 ||
+	    vm_build(&vm, &e) < 0)
+		return vm_refuse(&vm, &e);
 	tty_keep_group(); /* it cannot change, and the filter forbids to ask later */
 	raw = vm_set_raw(&vm);
 	r = vm_run(&vm, parent->signal_fd, &e);

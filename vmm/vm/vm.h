@@ -34,10 +34,23 @@ struct serial;
 struct timeline;
 struct virtio_dev;
 
+/*
+ * What drives a VM from outside, beside signals: Firecracker's API. All are called on the main thread. Either started or
+ * failed is called, once.
+ */
+struct vm_attendant {
+	int fd; /* readable when serve is to be called */
+	void (*started)(void *ctx);
+	void (*failed)(void *ctx, const struct err *why); /* the VM was not built, and what was is freed */
+	void (*serve)(void *ctx);
+	void *ctx;
+};
+
 struct vm {
-	const struct config *config; /* not owned */
-	struct timeline *timeline;   /* not owned */
-	struct jail_parent *parent;  /* not owned */
+	const struct vm_attendant *attendant; /* or NULL */
+	const struct config *config;	      /* not owned */
+	struct timeline *timeline;	      /* not owned */
+	struct jail_parent *parent;	      /* not owned */
 
 	struct confine confine; /* of its threads */
 	struct kvm kvm;
@@ -103,9 +116,11 @@ struct vm {
 
 /*
  * Builds a VM from config (checked, kept), runs it until it ends, reports why on stderr, and returns the exit status of
- * mayfly (exit_status.h; -n if signal n has ended it). Main thread.
+ * mayfly (exit_status.h; -n if signal n has ended it). attendant may be NULL; with one, the caller has called crash_setup, and
+ * may call again after a failure. Main thread.
  */
-int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent);
+int vm_main(const struct config *config, struct timeline *timeline, struct jail_parent *parent,
+	    const struct vm_attendant *attendant);
 
 /*
  * Builds everything that config asks for (vm_build.c), into a vm that vm_main has initialised. Returns 0 or -errno with e

@@ -1,0 +1,200 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells; variables of helper.bash
+#
+# Firecracker's API: `mayfly --api-sock PATH`. Flat guests only.
+
+# bats file_tags=flat
+load helper
+
+# start_api [OPTION...]: a server at $api.
+start_api() {
+	api=$BATS_TEST_TMPDIR/api
+	start_mayfly --api-sock "$api" "$@"
+	wait_for api_listens
+}
+
+end_api() {
+	kill "$pid"
+	wait_end
+	[ ! -e "$api" ]
+}
+
+api_listens() {
+	[ -S "$api" ] && talk "GET /" > /dev/null 2>&1
+}
+
+# talk REQUEST...: sets $output and $lines to the answers, a line each: the status and the body.
+talk() {
+	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/api-talk" "$api" <<< "$(printf '%s\n' "$@")"
+	[ "$status" = 0 ]
+}
+
+# each STATUS REQUEST...: all are answered with it; one of 400 has a sentence in it, one of 204 nothing.
+each() {
+	local want=$1 i
+	shift
+	talk "$@"
+	for i in "${!lines[@]}"; do
+		case $want in
+		204) assert_equal "${lines[i]}" "204 " ;;
+		400) [[ ${lines[i]} =~ ^400\ \{\"fault_message\":\".+\"\}$ ]] || fail "${*:i+1:1}: ${lines[i]}" ;;
+		*) [[ ${lines[i]} == "$want "* ]] || fail "${*:i+1:1}: ${lines[i]}" ;;
+		esac
+	done
+	assert_equal "${#lines[@]}" $#
+}
+
+@test "api: what it is and what is configured, before anything is" {
+	start_api --id vm-7
+	talk "GET /" "GET /version" "GET /machine-config" "GET /vm/config"
+	assert_line '200 {"id":"vm-7","state":"Not started","vmm_version":"1.17.0","app_name":"Firecracker"}'
+	assert_line '200 {"firecracker_version":"1.17.0"}'
+	assert_line '200 {"vcpu_count":1,"mem_size_mib":128,"smt":false,"track_dirty_pages":false,"huge_pages":"None"}'
+	assert_line --partial '"drives":[],"boot-source":{"kernel_image_path":"","initrd_path":null,"boot_args":null},"cpu-config":null'
+	end_api
+}
+
+@test "api: the machine: ranges, types, unknown and repeated keys, what a PATCH leaves" {
+	start_api
+	each 204 'PUT /machine-config {"vcpu_count":2,"mem_size_mib":64,"smt":true}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"smt":true,"huge_pages":null}' \
+		'PUT /machine-config/ {"vcpu_count":4,"mem_size_mib":256,"track_dirty_pages":true}' \
+		'PATCH /machine-config {"mem_size_mib":96}'
+	talk 'GET /machine-config'
+	assert_output '200 {"vcpu_count":4,"mem_size_mib":96,"smt":false,"track_dirty_pages":true,"huge_pages":"None"}'
+	each 400 'PUT /machine-config' 'PUT /machine-config {' 'PUT /machine-config []' 'PUT /machine-config null' \
+		'PUT /machine-config {"vcpu_count":1}' 'PUT /machine-config {"vcpu_count":0,"mem_size_mib":64}' \
+		'PUT /machine-config {"vcpu_count":33,"mem_size_mib":64}' 'PUT /machine-config {"vcpu_count":256,"mem_size_mib":64}' \
+		'PUT /machine-config {"vcpu_count":-1,"mem_size_mib":64}' 'PUT /machine-config {"vcpu_count":1.5,"mem_size_mib":64}' \
+		'PUT /machine-config {"vcpu_count":"1","mem_size_mib":64}' 'PUT /machine-config {"vcpu_count":null,"mem_size_mib":64}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":0}' 'PUT /machine-config {"vcpu_count":3,"mem_size_mib":64,"smt":true}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":63,"huge_pages":"2M"}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"x":1}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"vcpu_count":1}' \
+		'PATCH /machine-config {}' 'PATCH /machine-config {"smt":null}' 'PATCH /machine-config {"vcpu_count":0}' \
+		'DELETE /machine-config' 'PUT /' 'PUT /nothing {}' 'GET /nothing' 'GET /vm' 'GET / {}'
+	talk 'GET /machine-config' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"cpu_template":"T2"}'
+	assert_line '200 {"vcpu_count":4,"mem_size_mib":96,"smt":false,"track_dirty_pages":true,"huge_pages":"None"}'
+	assert_line '204 deprecated '
+	end_api
+}
+
+@test "api: drives: ids, one root which is the first, replaced by the next of the same id" {
+	local d=$BATS_TEST_TMPDIR/d
+	truncate -s 1M "$d"
+	start_api
+	each 204 'PUT /drives/a {"drive_id":"a","is_root_device":false,"path_on_host":"'"$d"'","rate_limiter":{}}' \
+		'PUT /drives/r {"drive_id":"r","is_root_device":true,"path_on_host":"'"$d"'","is_read_only":true}' \
+		'PUT /drives/a {"drive_id":"a","is_root_device":false,"path_on_host":"'"$d"'","cache_type":"Writeback","io_engine":"Async","partuuid":null,"rate_limiter":{"ops":{"size":10,"refill_time":100}}}'
+	talk 'GET /vm/config'
+	assert_output --partial '"drives":[{"drive_id":"r","partuuid":null,"is_root_device":true,"cache_type":"Unsafe","is_read_only":true,"path_on_host":"'"$d"'","rate_limiter":null,"io_engine":"Sync","socket":null},{"drive_id":"a","partuuid":null,"is_root_device":false,"cache_type":"Writeback","is_read_only":false,"path_on_host":"'"$d"'","rate_limiter":{"bandwidth":null,"ops":{"size":10,"one_time_burst":null,"refill_time":100}},"io_engine":"Async","socket":null}]'
+	each 400 'PUT /drives/b {"drive_id":"b","is_root_device":true,"path_on_host":"'"$d"'"}' \
+		'PUT /drives/b {"drive_id":"c","is_root_device":false,"path_on_host":"'"$d"'"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false}' 'PUT /drives/b {"drive_id":"b","path_on_host":"'"$d"'"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"/none"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"/"}' \
+		'PUT /drives/b-c {"drive_id":"b-c","is_root_device":false,"path_on_host":"'"$d"'"}' \
+		'PUT /drives {"drive_id":"","is_root_device":false,"path_on_host":"'"$d"'"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","cache_type":"unsafe"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","socket":"/s"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","rate_limiter":{"ops":{"size":1}}}' \
+		'GET /drives/a'
+	end_api
+}
+
+@test "api: interfaces, vsock, log and metrics" {
+	local d=$BATS_TEST_TMPDIR
+	start_api
+	each 204 'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0","guest_mac":"aa:fc:00:00:00:01","mtu":1400}' \
+		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0","guest_mac":"AA:FC:00:00:00:01"}' \
+		'PUT /network-interfaces/2 {"iface_id":"2","host_dev_name":"t1","guest_mac":null,"rx_rate_limiter":{}}' \
+		'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}' 'PUT /vsock {"guest_cid":4,"uds_path":"'"$d"'/v"}' \
+		'PUT /logger {"log_path":"'"$d"'/log","level":"DEBUG","show_level":true,"show_log_origin":false}' \
+		'PUT /metrics {"metrics_path":"'"$d"'/metrics","other":1}'
+	test -S "$d/v" # it listens before the VM starts
+	talk 'PUT /vsock {"guest_cid":5,"uds_path":"'"$d"'/v","vsock_id":"x"}' 'GET /vm/config'
+	assert_line '204 deprecated '
+	assert_line --partial '"vsock":{"guest_cid":5,"uds_path":"'"$d"'/v"}'
+	assert_line --partial '"network-interfaces":[{"iface_id":"1","host_dev_name":"t0","guest_mac":"AA:FC:00:00:00:01","mtu":null,"rx_rate_limiter":null,"tx_rate_limiter":null},{"iface_id":"2"'
+	each 400 'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc:00:00:00:01"}' \
+		'PUT /network-interfaces/3 {"iface_id":"2","host_dev_name":"t2"}' \
+		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc"}' \
+		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","mtu":67}' 'PUT /network-interfaces/3 {"iface_id":"3"}' \
+		'PUT /vsock {"guest_cid":4294967296,"uds_path":"'"$d"'/w"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/w"}' \
+		'PUT /logger {"log_path":"/none/log"}' 'PUT /logger {"level":"loud"}' \
+		'PUT /metrics {"metrics_path":"'"$d"'/metrics"}' 'PUT /balloon {"amount_mib":1,"deflate_on_oom":true}' 'PUT /entropy {}'
+	end_api
+}
+
+@test "api: a start that fails can be tried again; nothing is configured later; SIGTERM ends it by that signal" {
+	local d=$BATS_TEST_TMPDIR
+	api=$d/api
+	echo no kernel > "$d/text"
+	watch_mayfly --api-sock "$api"
+	wait_for api_listens
+	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /actions {"action_type":"FlushMetrics"}' \
+		'PUT /actions {"action_type":"Stop"}' 'PUT /boot-source {"kernel_image_path":"/none"}' \
+		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","initrd_path":"/none"}' 'PUT /boot-source {"boot_args":"a"}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$d"'/text"}' 'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}'
+	each 400 'PUT /actions {"action_type":"InstanceStart"}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf","boot_args":"a=b"}' \
+		'PUT /actions {"action_type":"InstanceStart"}'
+	talk 'GET /'
+	assert_output --partial '"state":"Running"'
+	test -S "$d/v"
+	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64}' \
+		'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}'
+	watched_ends "signal 15" TERM
+	[ ! -e "$api" ]
+	[ ! -e "$d/v" ]
+}
+
+@test "api: ten connections, long bodies, clients that stop in the middle or vanish: others are served" {
+	start_api --http-api-max-payload-size 100
+	run "$PYTHON" -I -S - "$api" <<< '
+import socket, sys
+def connect():
+    s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]); return s
+def ask(s):
+    s.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"); return s.recv(4096)
+ten = [connect() for _ in range(10)]
+assert all(b" 200 " in ask(s) for s in ten)
+eleventh = connect()
+assert b" 503 " in eleventh.recv(4096) and not eleventh.recv(1)
+for s in ten[1:]: s.close()
+while b" 200 " not in ask(connect()): pass
+half = connect(); half.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Le")
+body = connect(); body.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length: 90\r\n\r\n{")
+gone = connect(); gone.sendall(b"GET / HTTP/1.1\r\n\r\n"); gone.close()
+long = connect(); long.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length: 101\r\n\r\n" + b"x" * 101)
+assert b" 400 " in long.recv(4096)
+two = connect(); two.sendall(b"GET /version HTTP/1.1\r\n\r\n" * 2)
+text = b""
+while text.count(b"1.17.0") < 2: text += two.recv(4096)
+print("served")'
+	assert_output served
+	each 200 'GET /'
+	end_api
+}
+
+@test "api: Firecracker's options: --version, and the statuses of what is wrong" {
+	run "$MAYFLY" --api-sock "$BATS_TEST_TMPDIR/s" --version
+	assert_success
+	assert_line --index 0 --regexp '^Firecracker v1\.17\.0$'
+	ln -s "$MAYFLY" "$BATS_TEST_TMPDIR/firecracker"
+	run "$BATS_TEST_TMPDIR/firecracker" --version
+	assert_line --index 0 'Firecracker v1.17.0'
+	local words
+	for words in '--nothing' '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0'; do
+		# shellcheck disable=SC2086 # words
+		run --separate-stderr "$BATS_TEST_TMPDIR/firecracker" $words
+		assert_equal "$status" 153
+		assert_one_line .
+	done
+	start_api
+	run --separate-stderr "$MAYFLY" --api-sock "$api"
+	assert_equal "$status" 1
+	assert_one_line "$api"
+	each 200 'GET /'
+	end_api
+}

@@ -1,0 +1,166 @@
+/* The life of the API: the server, the requests one at a time, the start of the VM, the end. */
+#include "vmm/api/api.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/api/state.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
+#include "vmm/base/log.h"
+
+#define FAULT_MAX 2048
+
+void api_answer_done(struct api_answer *answer)
+{
+	answer->status = 204;
+}
+
+void api_answer_json(struct api_answer *answer, json_t *json)
+{
+	answer->status = 200;
+	answer->body = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	if (!answer->body)
+		answer->status = 503;
+	json_decref(json);
+}
+
+void api_answer_fault(struct api_answer *answer, const char *fmt, ...)
+{
+	char text[FAULT_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	api_answer_json(answer, json_pack("{s:s}", "fault_message", text));
+	answer->status = answer->body ? 400 : 503;
+}
+
+static void send_answer(struct api *a, struct api_answer *answer)
+{
+	const struct http_reply reply = { .status = answer->status,
+					  .body = answer->body,
+					  .deprecated = answer->deprecated };
+
+	http_reply(a->http, &reply);
+	free(answer->body);
+}
+
+int api_new(struct api **ret, const struct api_params *params, struct err *e)
+{
+	struct api *a = calloc(1, sizeof(*a));
+
+	*ret = a;
+	if (!a)
+		return err_set(e, -ENOMEM, "out of memory");
+	a->id = params->id;
+	a->machine = (struct api_machine){ .vcpu_count = 1, .mem_size_mib = CONFIG_MEM_DEFAULT >> 20 };
+	a->vsock_socket = UNIXNAME_INIT;
+	a->metrics_fd = -1;
+	return params->socket ? http_new(&a->http, params->socket, params->body_max, e) : 0;
+}
+
+int api_start(struct api *a, int (*guard)(void *ctx), void *ctx, struct err *e)
+{
+	return a->http ? http_start(a->http, guard, ctx, e) : 0;
+}
+
+struct http_fds api_fds(const struct api *a)
+{
+	return http_fds(a->http);
+}
+
+int api_fd(const struct api *a)
+{
+	return a->http ? http_fd(a->http) : -1;
+}
+
+void api_serve(struct api *a)
+{
+	struct http_request request;
+	struct api_answer answer = { 0 };
+
+	if (!a->http || !http_take(a->http, &request))
+		return;
+	api_route(a, &request, &answer);
+	if (answer.status)
+		send_answer(a, &answer);
+}
+
+enum api_next api_await_start(struct api *a, int signal_fd)
+{
+	struct pollfd fds[] = { { .fd = api_fd(a), .events = POLLIN }, { .fd = signal_fd, .events = POLLIN } };
+
+	while (!a->start) {
+		if (poll(fds, 2, -1) <= 0)
+			continue;
+		if (fds[1].revents)
+			return API_SIGNAL;
+		api_serve(a);
+	}
+	a->start = false;
+	return API_START;
+}
+
+int api_lend(struct api *a, struct err *e)
+{
+	return a->vsock.uds_path ? unix_socket_provide(&a->vsock_socket, e) : 0;
+}
+
+/* A VM that could not be started may have taken the socket, and closed it. */
+static void listen_again(struct api *a)
+{
+	struct err e;
+
+	fdstore_close();
+	unix_socket_done(&a->vsock_socket);
+	a->vsock_socket = UNIXNAME_INIT;
+	if (a->vsock.uds_path && unix_socket_listen(&a->vsock_socket, a->vsock.uds_path, SOCK_STREAM, &e) < 0)
+		log_warn("vsock '%s': %s; continuing without", a->vsock.uds_path, e.text);
+}
+
+void api_started(struct api *a)
+{
+	struct api_answer answer = { 0 };
+
+	a->state = API_RUNNING;
+	api_answer_done(&answer);
+	if (a->http)
+		send_answer(a, &answer);
+}
+
+void api_failed(struct api *a, const struct err *why)
+{
+	struct api_answer answer = { 0 };
+
+	listen_again(a);
+	api_answer_fault(&answer, "Start microvm error: %s", why->text);
+	if (a->http)
+		send_answer(a, &answer);
+	else
+		free(answer.body);
+}
+
+void api_free(struct api *a)
+{
+	if (!a)
+		return;
+	http_free(a->http);
+	unix_socket_done(&a->vsock_socket);
+	for (unsigned i = 0; i < a->num_drives; i++)
+		api_done(&api_drive, &a->drive[i]);
+	for (unsigned i = 0; i < a->num_nets; i++)
+		api_done(&api_net, &a->net[i]);
+	api_done(&api_boot_source, &a->boot_source);
+	api_done(&api_vsock, &a->vsock);
+	if (a->metrics_fd >= 0)
+		close(a->metrics_fd);
+	free(a);
+}

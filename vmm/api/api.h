@@ -1,0 +1,65 @@
+/*
+ * Firecracker's API: what a client configures, starts and asks for. The requests come from
+ * http.h; everything here is the main thread's.
+ *
+ * Life: api_new -> api_await_start -> (the VM is built and runs: api_attendant) -> api_free.
+ */
+#ifndef MF_API_API_H
+#define MF_API_API_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct api;
+struct config;
+struct err;
+struct http_fds;
+
+#define API_VERSION "1.17.0" /* of Firecracker's API */
+#define API_ID_DEFAULT "anonymous-instance"
+#define API_SOCKET_DEFAULT "/run/firecracker.socket"
+
+struct api_params {
+	const char *socket; /* path; NULL: no server, the configuration is all */
+	const char *id;
+	size_t body_max;
+};
+
+/* Returns 0 or -errno with e set; api_free accepts either. params are kept. */
+int api_new(struct api **ret, const struct api_params *params, struct err *e);
+
+/* http_start, if there is a server. */
+int api_start(struct api *a, int (*guard)(void *ctx), void *ctx, struct err *e);
+struct http_fds api_fds(const struct api *a);
+
+enum api_next { API_START, API_SIGNAL };
+
+/*
+ * Serves requests until the VM is to be started, or signal_fd is readable. After
+ * API_START, either api_started or api_failed has to follow.
+ */
+enum api_next api_await_start(struct api *a, int signal_fd);
+
+/*
+ * The VM's configuration, for config_check. The strings are config's own. Returns 0 or
+ * -errno with e set.
+ */
+int api_build_config(const struct api *a, struct config *config, struct err *e);
+
+/*
+ * Gives the VM what listens already (fdstore.h): the vsock's socket. Before the VM is built.
+ * Returns 0 or -errno with e set.
+ */
+int api_lend(struct api *a, struct err *e);
+
+/* Answers the request that started the VM: it runs; or it could not be started, for that reason. */
+void api_started(struct api *a);
+void api_failed(struct api *a, const struct err *why);
+
+/* While the VM runs: a descriptor that is readable when a request waits, and what serves it. */
+int api_fd(const struct api *a);
+void api_serve(struct api *a);
+
+void api_free(struct api *a);
+
+#endif

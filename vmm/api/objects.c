@@ -1,0 +1,139 @@
+/* The tables of Firecracker's objects. The order is that in which GET prints the keys. */
+#include "vmm/api/objects.h"
+
+#define AT(type, member) .at = offsetof(struct type, member)
+#define OBJECT(type, table) .fields = (table), .size = sizeof(struct type)
+
+static const char *const template_words[] = { "None", "C3", "T2", "T2S", "T2CL", "T2A", "V1N1", NULL };
+static const char *const huge_page_words[] = { "None", "Transparent", "2M", NULL };
+static const char *const cache_words[] = { "Unsafe", "Writeback", NULL };
+static const char *const engine_words[] = { "Sync", "Async", NULL };
+static const char *const action_words[] = { "InstanceStart", "FlushMetrics", "SendCtrlAltDel", NULL };
+static const char *const state_words[] = { "Paused", "Resumed", NULL };
+
+static const struct api_field bucket_fields[] = {
+	{ "size", API_NUMBER, .required = true, AT(api_bucket, size), .max = INT64_MAX },
+	{ "one_time_burst", API_NUMBER, AT(api_bucket, one_time_burst), .max = INT64_MAX },
+	{ "refill_time", API_NUMBER, .required = true, AT(api_bucket, refill_time), .max = INT64_MAX },
+	{ 0 },
+};
+static const struct api_object bucket = { "TokenBucket", OBJECT(api_bucket, bucket_fields), .loose = true };
+
+static const struct api_field limiter_fields[] = {
+	{ "bandwidth", API_OBJECT, AT(api_limiter, bandwidth), .object = &bucket },
+	{ "ops", API_OBJECT, AT(api_limiter, ops), .object = &bucket },
+	{ 0 },
+};
+static const struct api_object limiter = { "RateLimiter", OBJECT(api_limiter, limiter_fields) };
+
+static const struct api_field boot_source_fields[] = {
+	{ "kernel_image_path", API_TEXT, .required = true, AT(api_boot_source, kernel_image_path) },
+	{ "initrd_path", API_TEXT, AT(api_boot_source, initrd_path) },
+	{ "boot_args", API_TEXT, AT(api_boot_source, boot_args) },
+	{ 0 },
+};
+const struct api_object api_boot_source = { "BootSource", OBJECT(api_boot_source, boot_source_fields) };
+
+#define MACHINE(needed)                                                                                                \
+	{                                                                                                              \
+		"vcpu_count",	 API_NUMBER, .required = (needed), .always = true, AT(api_machine, vcpu_count),        \
+		.max = UINT8_MAX                                                                                       \
+	},                                                                                                             \
+		{ "mem_size_mib",  API_NUMBER, .required = (needed), .always = true, AT(api_machine, mem_size_mib),    \
+		  .max = INT64_MAX },                                                                                  \
+		{ "smt", API_BOOL, .always = true, AT(api_machine, smt) },                                             \
+		{ "cpu_template", API_WORD, .hidden = true, AT(api_machine, cpu_template), .words = template_words },  \
+		{ "track_dirty_pages", API_BOOL, .always = true, AT(api_machine, track_dirty_pages) },                 \
+		{ "huge_pages", API_WORD, .always = true, AT(api_machine, huge_pages), .words = huge_page_words },     \
+	{                                                                                                              \
+		0                                                                                                      \
+	}
+
+static const struct api_field machine_fields[] = { MACHINE(true) };
+const struct api_object api_machine = { "MachineConfiguration", OBJECT(api_machine, machine_fields) };
+static const struct api_field machine_update_fields[] = { MACHINE(false) };
+const struct api_object api_machine_update = { "MachineConfiguration", OBJECT(api_machine, machine_update_fields) };
+
+static const struct api_field drive_fields[] = {
+	{ "drive_id", API_TEXT, .required = true, AT(api_drive, drive_id) },
+	{ "partuuid", API_TEXT, AT(api_drive, partuuid) },
+	{ "is_root_device", API_BOOL, .required = true, AT(api_drive, is_root_device) },
+	{ "cache_type", API_WORD, .always = true, AT(api_drive, cache_type), .words = cache_words },
+	{ "is_read_only", API_BOOL, .always = true, AT(api_drive, is_read_only) },
+	{ "path_on_host", API_TEXT, AT(api_drive, path_on_host) },
+	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &limiter },
+	{ "io_engine", API_WORD, .always = true, AT(api_drive, io_engine), .words = engine_words },
+	{ "socket", API_TEXT, AT(api_drive, socket) },
+	{ 0 },
+};
+const struct api_object api_drive = { "Drive", OBJECT(api_drive, drive_fields) };
+
+static const struct api_field drive_update_fields[] = {
+	{ "drive_id", API_TEXT, .required = true, AT(api_drive, drive_id) },
+	{ "path_on_host", API_TEXT, AT(api_drive, path_on_host) },
+	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &limiter },
+	{ 0 },
+};
+const struct api_object api_drive_update = { "PartialDrive", OBJECT(api_drive, drive_update_fields) };
+
+static const struct api_field net_fields[] = {
+	{ "iface_id", API_TEXT, .required = true, AT(api_net, iface_id) },
+	{ "host_dev_name", API_TEXT, .required = true, AT(api_net, host_dev_name) },
+	{ "guest_mac", API_TEXT, AT(api_net, guest_mac) },
+	{ "mtu", API_NUMBER, AT(api_net, mtu), .max = UINT16_MAX },
+	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &limiter },
+	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &limiter },
+	{ 0 },
+};
+const struct api_object api_net = { "NetworkInterface", OBJECT(api_net, net_fields) };
+
+static const struct api_field net_update_fields[] = {
+	{ "iface_id", API_TEXT, .required = true, AT(api_net, iface_id) },
+	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &limiter },
+	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &limiter },
+	{ 0 },
+};
+const struct api_object api_net_update = { "PartialNetworkInterface", OBJECT(api_net, net_update_fields) };
+
+static const struct api_field vsock_fields[] = {
+	{ "guest_cid", API_NUMBER, .required = true, AT(api_vsock, guest_cid), .max = UINT32_MAX },
+	{ "uds_path", API_TEXT, .required = true, AT(api_vsock, uds_path) },
+	{ "vsock_id", API_TEXT, .hidden = true, AT(api_vsock, vsock_id) },
+	{ 0 },
+};
+const struct api_object api_vsock = { "Vsock", OBJECT(api_vsock, vsock_fields) };
+
+static const struct api_field logger_fields[] = {
+	{ "log_path", API_TEXT, AT(api_logger, log_path) },
+	{ "level", API_TEXT, AT(api_logger, level) },
+	{ "show_level", API_BOOL, AT(api_logger, show_level) },
+	{ "show_log_origin", API_BOOL, AT(api_logger, show_log_origin) },
+	{ "module", API_TEXT, AT(api_logger, module) },
+	{ 0 },
+};
+const struct api_object api_logger = { "Logger", OBJECT(api_logger, logger_fields) };
+
+static const struct api_field metrics_fields[] = {
+	{ "metrics_path", API_TEXT, .required = true, AT(api_metrics, metrics_path) },
+	{ 0 },
+};
+const struct api_object api_metrics = { "Metrics", OBJECT(api_metrics, metrics_fields), .loose = true };
+
+static const struct api_field serial_fields[] = {
+	{ "serial_out_path", API_TEXT, AT(api_serial, serial_out_path) },
+	{ "rate_limiter", API_OBJECT, AT(api_serial, rate_limiter), .object = &bucket },
+	{ 0 },
+};
+const struct api_object api_serial = { "SerialDevice", OBJECT(api_serial, serial_fields) };
+
+static const struct api_field action_fields[] = {
+	{ "action_type", API_WORD, .required = true, AT(api_action, action_type), .words = action_words },
+	{ 0 },
+};
+const struct api_object api_action = { "InstanceActionInfo", OBJECT(api_action, action_fields) };
+
+static const struct api_field vm_fields[] = {
+	{ "state", API_WORD, .required = true, AT(api_vm, state), .words = state_words },
+	{ 0 },
+};
+const struct api_object api_vm = { "Vm", OBJECT(api_vm, vm_fields) };

@@ -1,0 +1,198 @@
+/*
+ * From a request to its endpoint. A row of the table is an endpoint: when it may be used, the
+ * object in its body, and what it does. The order of the checks is Firecracker's: whether a
+ * method may have a body, the path, the id, the body, the VM's state, and then the endpoint's
+ * own.
+ */
+#include <ctype.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/api/state.h"
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+
+#define PART_MAX 128 /* bytes of a part of a path; a longer one is no endpoint */
+#define BODY_STRUCT_MAX sizeof(struct api_drive)
+
+enum when { ALWAYS, BEFORE, AFTER };
+
+static void put_action(struct api *a, const char *id, void *body, struct api_answer *answer);
+
+static const struct endpoint {
+	enum http_method method;
+	const char *first, *second; /* of the path; second NULL: none */
+	bool has_id;		    /* the second part is an id */
+	enum when when;
+	const struct api_object *object;
+	api_handler *handle;
+} endpoints[] = {
+	{ HTTP_GET, "", NULL, false, ALWAYS, NULL, api_get_instance },
+	{ HTTP_GET, "version", NULL, false, ALWAYS, NULL, api_get_version },
+	{ HTTP_GET, "machine-config", NULL, false, ALWAYS, NULL, api_get_machine },
+	{ HTTP_GET, "vm", "config", false, ALWAYS, NULL, api_get_config },
+	{ HTTP_PUT, "machine-config", NULL, false, BEFORE, &api_machine, api_put_machine },
+	{ HTTP_PATCH, "machine-config", NULL, false, BEFORE, &api_machine_update, api_patch_machine },
+	{ HTTP_PUT, "boot-source", NULL, false, BEFORE, &api_boot_source, api_put_boot_source },
+	{ HTTP_PUT, "drives", NULL, true, BEFORE, &api_drive, api_put_drive },
+	{ HTTP_PUT, "network-interfaces", NULL, true, BEFORE, &api_net, api_put_net },
+	{ HTTP_PUT, "vsock", NULL, false, BEFORE, &api_vsock, api_put_vsock },
+	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger },
+	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics },
+	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action },
+};
+
+/* Devices that mayfly leaves out. */
+static const struct {
+	const char *first, *why;
+} left_out[] = {
+	{ "balloon", "mayfly has no balloon device" },
+	{ "entropy", "mayfly has no entropy device; the guest's kernel is seeded by the boot data" },
+	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
+	{ "hotplug", "mayfly has no memory hotplug" },
+};
+
+static const char *const method_names[] = {
+	[HTTP_GET] = "GET", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE", [HTTP_OTHER] = "?",
+};
+
+struct parts {
+	char first[PART_MAX], second[PART_MAX];
+};
+
+/* The next part of a path: slashes are skipped. A part that is too long becomes one that no endpoint has. */
+static const char *cut_part(const char *path, char part[PART_MAX])
+{
+	size_t len;
+
+	path += strspn(path, "/");
+	len = strcspn(path, "/");
+	snprintf(part, PART_MAX, "%.*s", (int)len, len < PART_MAX ? path : "?");
+	return path + len;
+}
+
+static bool is_id(const char *text)
+{
+	while (isalnum((unsigned char)*text) || *text == '_')
+		text++;
+	return !*text;
+}
+
+static const struct endpoint *find(const struct http_request *request, const struct parts *p)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(endpoints); i++) {
+		const struct endpoint *ep = &endpoints[i];
+
+		if (ep->method == request->method && !strcmp(ep->first, p->first) &&
+		    (ep->has_id || !strcmp(ep->second ? ep->second : "", ep->second ? p->second : "")))
+			return ep;
+	}
+	return NULL;
+}
+
+/* Whether the method has a body where it needs one, and none where it may not. */
+static bool check_body(const struct http_request *request, struct api_answer *answer)
+{
+	switch (request->method) {
+	case HTTP_GET:
+		if (request->len)
+			api_answer_fault(answer, "GET request cannot have a body.");
+		return !request->len;
+	case HTTP_PUT:
+	case HTTP_PATCH:
+		if (!request->len)
+			api_answer_fault(answer, "Empty %s request.", method_names[request->method]);
+		return request->len;
+	case HTTP_DELETE:
+		return true;
+	case HTTP_OTHER:
+		break;
+	}
+	api_answer_fault(answer, "Invalid HTTP Method: Unsupported HTTP method.");
+	return false;
+}
+
+static void refuse_path(const struct http_request *request, const struct parts *p, struct api_answer *answer)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(left_out); i++) {
+		if (!strcmp(left_out[i].first, p->first)) {
+			api_answer_fault(answer, "%s.", left_out[i].why);
+			return;
+		}
+	}
+	if (!strcmp(p->first, "snapshot"))
+		api_answer_fault(answer, "Invalid request method and/or path: %s %.200s.",
+				 method_names[request->method], request->path);
+	else
+		api_answer_fault(answer, "Invalid request method and/or path: %s %s.", method_names[request->method],
+				 p->first);
+}
+
+static bool check_id(const char *id, struct api_answer *answer)
+{
+	if (!*id)
+		api_answer_fault(answer, "The ID cannot be empty.");
+	else if (!is_id(id))
+		api_answer_fault(answer, "API Resource IDs can only contain alphanumeric characters and underscores.");
+	return *id && is_id(id);
+}
+
+static bool check_state(const struct api *a, enum when when, struct api_answer *answer)
+{
+	if (when == BEFORE && a->state != API_NOT_STARTED)
+		api_answer_fault(answer, "The requested operation is not supported after starting the microVM.");
+	else if (when == AFTER && a->state == API_NOT_STARTED)
+		api_answer_fault(answer, "The requested operation is not supported before starting the microVM.");
+	else
+		return true;
+	return false;
+}
+
+static void put_action(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	const struct api_action *action = body;
+
+	(void)id;
+	if (!check_state(a, action->action_type == API_INSTANCE_START ? BEFORE : AFTER, answer))
+		return;
+	if (action->action_type == API_INSTANCE_START) {
+		a->start = true;
+		return;
+	}
+	api_answer_fault(answer, "The action is not supported.");
+}
+
+void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
+{
+	/* A body's struct. What the endpoint has taken over is zeroed. */
+	union {
+		struct api_given given;
+		struct api_machine machine;
+		struct api_drive drive;
+		struct api_net net;
+		struct api_logger logger;
+	} body = { 0 };
+	const struct endpoint *ep;
+	struct parts p;
+	struct err e;
+
+	(void)cut_part(cut_part(request->path, p.first), p.second);
+	if (!check_body(request, answer))
+		return;
+	ep = find(request, &p);
+	if (!ep) {
+		refuse_path(request, &p, answer);
+		return;
+	}
+	if (ep->has_id && !check_id(p.second, answer))
+		return;
+	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
+		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
+				 e.text);
+	else if (check_state(a, ep->when, answer))
+		ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
+	if (ep->object)
+		api_done(ep->object, &body);
+}

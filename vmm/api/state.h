@@ -1,0 +1,58 @@
+/* Private to vmm/api: what has been configured, and the answers. */
+#ifndef MF_API_STATE_H
+#define MF_API_STATE_H
+
+#include "vmm/api/api.h"
+#include "vmm/api/http.h"
+#include "vmm/api/objects.h"
+#include "vmm/base/unix_socket.h"
+#include "vmm/config/config.h"
+
+struct json_t;
+
+enum api_state { API_NOT_STARTED, API_RUNNING, API_IS_PAUSED };
+
+struct api {
+	struct http *http; /* or NULL */
+	const char *id;
+	enum api_state state;
+	bool start; /* the VM is to be started */
+
+	struct api_machine machine;
+	struct api_boot_source boot_source;
+	struct api_drive drive[CONFIG_DRIVES_MAX]; /* the root, if there is one, first */
+	unsigned num_drives;
+	struct api_net net[CONFIG_NETS_MAX];
+	unsigned num_nets;
+	struct api_vsock vsock;
+	struct unix_socket vsock_socket; /* listens since the request */
+	char *vsock_path;		 /* of it */
+	int metrics_fd;			 /* or -1 */
+};
+
+/* What a request is answered. */
+struct api_answer {
+	int status; /* 0: later, by api_started or api_failed */
+	char *body; /* JSON; or NULL */
+	bool deprecated;
+};
+
+/* 204; 200 with an object, which is taken over; 400 with a sentence. */
+void api_answer_done(struct api_answer *answer);
+void api_answer_json(struct api_answer *answer, struct json_t *json);
+void api_answer_fault(struct api_answer *answer, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* What a request that has been read is about (router.c). */
+void api_route(struct api *a, const struct http_request *request, struct api_answer *answer);
+
+/* An endpoint: id is what its path ends with, or NULL; body is the struct of its object. */
+typedef void api_handler(struct api *a, const char *id, void *body, struct api_answer *answer);
+
+/* before.c: the configuration. These take over the values of body. */
+api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
+	api_put_logger, api_put_metrics;
+
+/* report.c */
+api_handler api_get_instance, api_get_version, api_get_machine, api_get_config;
+
+#endif

@@ -1,0 +1,276 @@
+/* Firecracker's command line; see firecracker.h. */
+#include "vmm/cmd/firecracker.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jailer/seccomp.h"
+#include "vmm/api/api.h"
+#include "vmm/api/http.h"
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/fdstore.h"
+#include "vmm/base/log.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/report.h"
+#include "vmm/base/result.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/helpers.h"
+#include "vmm/jail/jail_group.h"
+#include "vmm/jail/parent.h"
+#include "vmm/process/async_teardown.h"
+#include "vmm/process/confine.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/vm/timeline.h"
+#include "vmm/vm/vm.h"
+
+/* Firecracker's exit statuses. */
+enum {
+	FC_OK = 0,
+	FC_GENERIC = 1,
+	FC_BAD_SYSCALL = 148,
+	FC_BAD_ARGUMENTS = 153,
+};
+
+#define ID_MAX 64
+
+struct options {
+	const char *socket, *id;
+	size_t body_max;
+	bool no_seccomp, version, snapshot_version;
+};
+
+static int set_id(struct options *o, const char *text, struct err *e)
+{
+	size_t len = strlen(text);
+
+	if (!len || len > ID_MAX ||
+	    strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != len)
+		return err_set(e, -EINVAL, "must be 1 to %d letters, digits or '-'", ID_MAX);
+	o->id = text;
+	return 0;
+}
+
+static int set_body_max(struct options *o, const char *text, struct err *e)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (*end || !*text || value < 1 || value > HTTP_BODY_MAX)
+		return err_set(e, -EINVAL, "must be 1 to %u", HTTP_BODY_MAX);
+	o->body_max = value;
+	return 0;
+}
+
+static int set_option(void *target, const char *key, const char *text, struct err *e)
+{
+	struct options *o = target;
+
+	if (!strcmp(key, "api-sock"))
+		o->socket = text;
+	else if (!strcmp(key, "id"))
+		return set_id(o, text, e);
+	else if (!strcmp(key, "http-api-max-payload-size"))
+		return set_body_max(o, text, e);
+	else if (!strcmp(key, "no-seccomp"))
+		o->no_seccomp = true;
+	else if (!strcmp(key, "version"))
+		o->version = true;
+	return 0;
+}
+
+/* clang-format off */
+static const struct cli_option firecracker_options[] = {
+	{ 0, "api-sock", "PATH", "where the API listens; default: " API_SOCKET_DEFAULT, .key = "api-sock" },
+	{ 0, "id", "ID", "the VM's name; default: " API_ID_DEFAULT, .key = "id" },
+	{ 0, "no-seccomp", NULL, "accepted; mayfly's filters stay", .key = "no-seccomp" },
+	{ 0, "http-api-max-payload-size", "N", "bytes of a request's body; default: 51200",
+	  .key = "http-api-max-payload-size" },
+	{ 0, "start-time-us", "N", "accepted, for jailers that give it", .key = "start-time-us" },
+	{ 0, "start-time-cpu-us", "N", "the same", .key = "start-time-cpu-us" },
+	{ 0, "parent-cpu-time-us", "N", "the same", .key = "parent-cpu-time-us" },
+	{ 0, "version", NULL, "print the version", .key = "version" },
+	{ 0, "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+/* clang-format on */
+
+const struct cli_usage firecracker_usage = {
+	.command = "firecracker",
+	.synopsis = "[--api-sock PATH] [...]",
+	.about = "Serves Firecracker's API: a client configures a VM, and starts it. Also run if\n"
+		 "mayfly is called as 'firecracker', or if its first argument is one of these\n"
+		 "options.\n\n",
+	.options = firecracker_options,
+	.set_key = set_option,
+};
+
+bool firecracker_is_meant(int argc, char **argv)
+{
+	if (argc < 2 || strncmp(argv[1], "--", 2) != 0)
+		return false;
+	for (const struct cli_option *o = firecracker_options; o->help; o++)
+		if (strcmp(o->long_name, "version") != 0 && strcmp(o->long_name, "help") != 0 &&
+		    !strcmp(o->long_name, argv[1] + 2))
+			return true;
+	return false;
+}
+
+/* What the main thread and the API's thread share. All are static: threads use them until the process ends. */
+static struct session {
+	struct options options;
+	struct api *api;
+	struct confine confine; /* of the API's thread */
+	struct config config;
+	struct timeline timeline;
+	struct helpers helpers;
+	struct jail_group group;
+	struct jail_parent parent;
+	bool started;
+} session;
+
+static int confine_server(void *ctx)
+{
+	const struct session *s = ctx;
+	const struct http_fds fds = api_fds(s->api);
+	struct confine_own own = CONFINE_OWN_NONE;
+	struct err e;
+
+	own.listen = fds.listen;
+	own.to = fds.asked;
+	own.own = fds.replied;
+	crash_thread();
+	if (confine_thread(&s->confine, THREAD_API, &own, &e) < 0) {
+		report_err(&e);
+		return e.code;
+	}
+	return 0;
+}
+
+static void on_started(void *ctx)
+{
+	struct session *s = ctx;
+
+	s->started = true;
+	api_started(s->api);
+}
+
+static void on_failed(void *ctx, const struct err *why)
+{
+	struct session *s = ctx;
+
+	api_failed(s->api, why);
+}
+
+static void on_request(void *ctx)
+{
+	struct session *s = ctx;
+
+	api_serve(s->api);
+}
+
+/* Runs the VM as it is configured. Returns its status once it has ended; or, if it could not be started, anything. */
+static int run_vm(struct session *s)
+{
+	const struct vm_attendant attendant = {
+		.fd = api_fd(s->api), .started = on_started, .failed = on_failed, .serve = on_request, .ctx = s
+	};
+	struct err e;
+	int status;
+
+	config_done(&s->config);
+	config_init(&s->config);
+	if (api_build_config(s->api, &s->config, &e) < 0 || config_check(&s->config, &e) < 0 ||
+	    api_lend(s->api, &e) < 0) {
+		api_failed(s->api, &e);
+		return STATUS_FAILED;
+	}
+	s->config.log_level = log_enabled(LOG_LEVEL_INFO) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+	timeline_init(&s->timeline);
+	status = vm_main(&s->config, &s->timeline, &s->parent, &attendant);
+	return status;
+}
+
+/* mayfly's status in Firecracker's terms. */
+static int status_of(int status)
+{
+	if (status <= STATUS_OK)
+		return status;
+	return status == STATUS_SECCOMP ? FC_BAD_SYSCALL : FC_GENERIC;
+}
+
+/* Serves requests, and the VM, until it has ended. */
+static int serve(struct session *s)
+{
+	int status = STATUS_OK;
+
+	while (!s->started) {
+		if (api_await_start(s->api, s->parent.signal_fd) == API_SIGNAL)
+			return -ending_take(s->parent.signal_fd);
+		status = run_vm(s);
+	}
+	return status_of(status);
+}
+
+static int start(struct session *s, struct err *e)
+{
+	const struct ending_kind kind = { .command = false, .asked_ms = ENDING_ASKED_MS };
+	const struct api_params params = { .socket = s->options.socket,
+					   .id = s->options.id,
+					   .body_max = s->options.body_max };
+
+	/* Threads must not make heaps of their own, nor map large blocks: their filters forbid that. */
+	(void)mallopt(M_ARENA_MAX, 1);
+	(void)mallopt(M_MMAP_MAX, 0);
+	s->parent = (struct jail_parent){
+		.helpers = &s->helpers, .group = &s->group, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1
+	};
+	s->parent.signal_fd = ending_setup(&kind, e);
+	if (s->parent.signal_fd < 0 || crash_setup(e) < 0 || seccomp_no_new_privs(e) < 0)
+		return e->code;
+	log_setup(LOG_LEVEL_WARN, -1);
+	fdstore_use();
+	confine_init(&s->confine, SECCOMP_POLICY_KILL);
+	if (s->options.no_seccomp)
+		log_info("--no-seccomp: mayfly's filters stay");
+	return api_new(&s->api, &params, e) < 0 ? e->code : api_start(s->api, confine_server, s, e);
+}
+
+int firecracker_command(int argc, char **argv)
+{
+	struct session *s = &session;
+	struct err e;
+	int rest, r;
+
+	result_init();
+	s->options =
+		(struct options){ .socket = API_SOCKET_DEFAULT, .id = API_ID_DEFAULT, .body_max = HTTP_BODY_DEFAULT };
+	r = cli_parse_strict(&firecracker_usage, &s->options, argc, argv, &rest, &e);
+	if (r == 0 && rest < argc)
+		r = err_set(&e, -EINVAL, "unexpected argument '%s'", argv[rest]);
+	if (r < 0) {
+		report_err(&e);
+		return FC_BAD_ARGUMENTS;
+	}
+	if (r > 0)
+		return FC_OK;
+	if (s->options.version) {
+		printf("Firecracker v%s\nmayfly %s\n", API_VERSION, MF_VERSION);
+		return cli_check_stdout(&e) < 0 ? FC_GENERIC : FC_OK;
+	}
+	if (start(s, &e) < 0) {
+		report_err(&e);
+		r = FC_GENERIC;
+	} else {
+		r = serve(s);
+	}
+	api_free(s->api);
+	if (s->started)
+		async_teardown_start();
+	return ending_status_of(r);
+}
