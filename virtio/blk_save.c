@@ -56,8 +56,8 @@ void blk_restore(struct virtio_dev *dev, struct state_in *in)
 						"it was read-only, and is writable now");
 	b->sync_failed = get_bool(in, "sync failed");
 	atomic_store(&b->lost, get_bool(in, "data lost"));
-	if (get_bool(in, "layer") != b->has_base && !b->any_image)
-		state_refuse(in, b->has_base ? "the snapshot has no layer of it" : "its layer is missing");
+	if (get_bool(in, "layer") && !b->has_base && !b->any_image)
+		state_refuse(in, "its layer is missing");
 	sectors = state_get_u64(in);
 	id.inode = state_get_u64(in);
 	id.size = state_get_u64(in);
