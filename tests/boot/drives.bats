@@ -18,6 +18,16 @@ loop_device() {
 	loop=$(losetup -f --show "${@:2}" "$1" 2> /dev/null) || skip "no loop devices here"
 }
 
+teardown() {
+	end_test
+	! mountpoint -q "$BATS_TEST_TMPDIR/frozen" || thaw
+}
+
+thaw() {
+	fsfreeze -u "$BATS_TEST_TMPDIR/frozen" 2> /dev/null
+	umount -l "$BATS_TEST_TMPDIR/frozen"
+}
+
 teardown_file() {
 	local l
 	for l in $(losetup -n -O NAME,BACK-FILE | awk -v d="$BATS_RUN_TMPDIR" 'index($2, d) == 1 { print $1 }'); do
@@ -200,4 +210,62 @@ sha() {
 	assert_equal "$status" 0
 	run awk '$1 == "took" { print ($3 - $2 > 1.7 && $4 - $3 > 1.9) ? "slow" : "fast" }' <<< "$output"
 	assert_output slow
+}
+
+# others_go_on: a guest whose first drive does not answer uses the second one, and its console.
+others_go_on='dd if=/dev/zero of=/dev/vdb bs=4k count=8 oflag=direct 2>/dev/null &&
+	dd if=/dev/vdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null && sync /dev/vdb && echo others go on; read z'
+
+@test "drives: a file system that is frozen holds up no other device, and loses nothing" {
+	local dir=$BATS_TEST_TMPDIR/frozen how engine out
+	image backing 64M
+	loop_device "$img"
+	mkdir "$dir"
+	mount "$loop" "$dir"
+	truncate -s 8M "$dir/disk" "$BATS_TEST_TMPDIR/other"
+	for engine in auto sync; do
+		for how in '' :direct ":overlay:overlay-dir=$dir"; do
+			start_linux --io-engine="$engine" -d "$dir/disk$how" -d "$BATS_TEST_TMPDIR/other" -- \
+				'echo ready; read x; yes abc | dd of=/dev/vda bs=4k count=2 iflag=fullblock oflag=direct 2>/dev/null & read y;' \
+				"$others_go_on; wait; dd if=/dev/vda bs=4k count=2 iflag=direct 2>/dev/null | sha256sum"
+			wait_said '^ready'
+			fsfreeze -f "$dir"
+			tell write
+			sleep 0.3
+			tell others
+			wait_said '^others go on'
+			fsfreeze -u "$dir"
+			tell end
+			wait_end
+			assert_equal "$status" 0
+			said "^$(yes abc | head -c 8192 | sha256sum)"
+		done
+	done
+	umount "$dir"
+}
+
+@test "drives: a file whose server does not answer holds up no other device" {
+	[ -c /dev/fuse ] || skip "no /dev/fuse here"
+	local dir=$BATS_TEST_TMPDIR/mount engine server
+	mkdir "$dir"
+	truncate -s 8M "$BATS_TEST_TMPDIR/disk" "$BATS_TEST_TMPDIR/other"
+	for engine in auto sync; do
+		"$PYTHON" -I -S "$BATS_TEST_DIRNAME/hanging-file" "$BATS_TEST_TMPDIR/disk" "$dir" $((4 << 20)) \
+			> "$BATS_TEST_TMPDIR/server" 2>&1 3>&- &
+		server=$!
+		started+=("$server")
+		wait_for grep . "$BATS_TEST_TMPDIR/server"
+		grep -q mounted "$BATS_TEST_TMPDIR/server" || skip "FUSE: $(< "$BATS_TEST_TMPDIR/server")"
+		start_linux --io-engine="$engine" -d "$dir/file:ro" -d "$BATS_TEST_TMPDIR/other" -- \
+			'dd if=/dev/vda bs=4k skip=1024 count=1 iflag=direct 2>/dev/null & read y;' "$others_go_on; wait; echo ended"
+		wait_for grep -q hangs "$BATS_TEST_TMPDIR/server"
+		tell others
+		wait_said '^others go on'
+		kill "$server"
+		tell end
+		wait_end
+		umount -l "$dir"
+		assert_equal "$status" 0
+		said '^ended'
+	done
 }

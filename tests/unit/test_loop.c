@@ -168,6 +168,34 @@ static void test_watch_fires_for_each_wake(void **state)
 	}
 }
 
+static int signal_and_drain(void *arg)
+{
+	struct fixture *f = arg;
+
+	for (unsigned i = 0; i < 5; i++) {
+		fdio_event_signal(f->event_fd);
+		f->inflight = 1;
+		assert_true(loop_fsync(f->loop, &f->op[0], f->tmp, false));
+		loop_drain(f->loop, &f->inflight);
+	}
+	return 0;
+}
+
+/* Signals that an engine finds while a callback drains, and again before the watch was served; the loop ends all the same. */
+static void test_watch_signalled_in_a_drain(void **state)
+{
+	struct fixture *f = *state;
+	unsigned fired;
+
+	for (unsigned i = 0; i < 20; i++) {
+		fired = f->fired;
+		loop_call(f->loop, signal_and_drain, f);
+		for (int tries = 0; tries < 1000 && __atomic_load_n(&f->fired, __ATOMIC_SEQ_CST) == fired; tries++)
+			loop_call(f->loop, nothing, NULL);
+		assert_true(__atomic_load_n(&f->fired, __ATOMIC_SEQ_CST) > fired);
+	}
+}
+
 static int start_pipe_read(void *arg)
 {
 	struct fixture *f = arg;
@@ -430,6 +458,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_write_fsync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fallocate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watch_fires_for_each_wake, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_watch_signalled_in_a_drain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_ends_a_blocked_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_cancels_what_is_in_flight, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_task_runs_at_the_end_of_the_turn, setup, teardown),
