@@ -558,6 +558,15 @@ assert all(c["text"] and bool(c["fix"]) == (c["level"] != "ok") for c in d["chec
 	done
 	run "$PYTHON" "$root/perf/timeline" "$dir/none"
 	assert_equal "$status" 1
+	# On one clock, the second run begins where the first one is half through; alone, both begin at 0.
+	echo '{"mayfly": "9.9", "cpu": "a CPU", "start_ns": 5000000, "steps": [{"step": "c", "at_ns": 2000000}]}' > "$dir/first"
+	echo '{"mayfly": "9.9", "cpu": "a CPU", "start_ns": 6000000, "steps": [{"step": "c", "at_ns": 1000000}]}' > "$dir/second"
+	run "$PYTHON" "$root/perf/timeline" "$dir/first" "$dir/second"
+	assert_equal "$status" 0
+	assert_regex "$output" 'mayfly 9.9, a CPU'
+	assert_regex "$output" '<rect x="160.0" [^>]* width="760.0".*<rect x="540.0" [^>]* width="380.0"'
+	run "$PYTHON" "$root/perf/timeline" --alone "$dir/first" "$dir/second"
+	refute_output --regexp '<rect x="540.0"'
 	run "$PYTHON" "$root/perf/timeline"
 	assert_equal "$status" 1
 }

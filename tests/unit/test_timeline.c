@@ -152,7 +152,11 @@ static void test_about(void **state)
 	(void)state;
 	timeline.about = &about;
 	snprintf(about.host.release, sizeof(about.host.release), "6.1-test");
+	about.kernel = "/a/vmlinux";
 	root = read_file();
+	assert_string_equal(json_string_value(json_object_get(root, "kernel")), "/a/vmlinux");
+	assert_true(strlen(json_string_value(json_object_get(root, "cpu"))) > 0);
+	assert_int_not_equal(json_string_value(json_object_get(root, "cpu"))[0], ' ');
 	assert_string_equal(json_string_value(json_object_get(root, "host_kernel")), "6.1-test");
 	assert_null(json_object_get(root, "kvm")); /* a kernel without counters is not one with none of them */
 	json_decref(root);

@@ -97,6 +97,7 @@ static int open_timeline(const struct config *c, struct timeline *timeline, int 
 		return 0;
 	json_object_seed(0);	  /* reads /dev/urandom: the filter forbids that later */
 	(void)uname(&about.host); /* cannot fail */
+	about.kernel = c->kernel;
 	timeline->about = &about;
 	*ret = open(c->timeline_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
 	return *ret < 0 ? err_sys(e, "timeline '%s'", c->timeline_file) : 0;

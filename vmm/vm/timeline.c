@@ -1,6 +1,7 @@
 /* Time marks of one boot; see timeline.h. */
 #include "vmm/vm/timeline.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <jansson.h>
 #include <linux/perf_event.h>
@@ -149,10 +150,37 @@ static json_t *timeline_step_json(const struct timeline *t, unsigned i)
 }
 
 /* Returns 0 or -1. */
+#define CPU_NAME_LEAF 0x80000002U
+#define CPU_NAME_LEAVES 3
+#define CPU_NAME_LEN (CPU_NAME_LEAVES * 16)
+
+/* The name that the processor has for itself, which takes no file; "unknown" if it has none. */
+static void timeline_cpu_name(char name[static CPU_NAME_LEN + 1])
+{
+	unsigned regs[CPU_NAME_LEAVES][4];
+	size_t spaces;
+
+	snprintf(name, CPU_NAME_LEN + 1, "unknown");
+	for (unsigned i = 0; i < CPU_NAME_LEAVES; i++)
+		if (!__get_cpuid(CPU_NAME_LEAF + i, &regs[i][0], &regs[i][1], &regs[i][2], &regs[i][3]))
+			return;
+	memcpy(name, regs, CPU_NAME_LEN);
+	name[CPU_NAME_LEN] = '\0';
+	/* Intel aligns it to the right. */
+	spaces = strspn(name, " ");
+	memmove(name, name + spaces, CPU_NAME_LEN + 1 - spaces);
+}
+
 static int timeline_put_about(const struct timeline_about *about, json_t *root)
 {
+	char cpu[CPU_NAME_LEN + 1];
 	json_t *kvm;
 
+	timeline_cpu_name(cpu);
+	/* A name that is not UTF-8 is left out. */
+	(void)json_object_set_new(root, "cpu", json_string(cpu));
+	if (about->kernel)
+		(void)json_object_set_new(root, "kernel", json_string(about->kernel));
 	if (json_object_set_new(root, "host_kernel", json_string(about->host.release)) < 0)
 		return -1;
 	if (!about->kvm.num)
