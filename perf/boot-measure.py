@@ -20,14 +20,17 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from monitors import (  # noqa: E402 (beside this file)
+from monitors import MONITORS, Guest, command_of  # noqa: E402 (beside this file)
+from tracing import (  # noqa: E402
+    Idle,
     Root,
     can_trace,
-    mayfly_command,
-    qemu_command,
+    progress,
+    read_spec,
     run,
     settle,
     start,
+    this_host,
     trace_events,
     trace_set,
     trace_setup,
@@ -52,11 +55,10 @@ class Boot:
         self.one_cpu = one_cpu
         self.first_vcpu = None
         self.exec = self.first = self.up = self.down = self.reaped = None
-        self.guest = self.idle = self.user_exits = 0
-        self.idle_at = {}  # how much there had been by then
+        self.guest = self.user_exits = 0
+        self.idle = Idle()
         self.exits = collections.Counter()
         self.entered = {}
-        self.idle_since = None
 
     def add(self, now, thread, event, args):
         if event == "sched_process_exec":
@@ -68,26 +70,16 @@ class Boot:
             self.add_mark(now, args)
         elif event == "sys_wait4":
             self.reaped = now
-            self.idle_at["reaped"] = self.idle
         elif event == "cpu_idle":
-            self.add_idle(now, args)
+            self.idle.add(now, args)
         elif self.up is None:
             self.add_before_up(now, thread, event, args)
 
     def add_mark(self, now, args):
         if f"{MARK_UP:x}" in args:
             self.up = self.up or now
-            self.idle_at.setdefault("up", self.idle)
         elif f"{MARK_DOWN:x}" in args:
             self.down = now
-            self.idle_at["down"] = self.idle
-
-    def add_idle(self, now, args):
-        if "state=4294967295" not in args:
-            self.idle_since = now
-        elif self.idle_since is not None:
-            self.idle += now - self.idle_since
-            self.idle_since = None
 
     def add_before_up(self, now, thread, event, args):
         if event == "kvm_entry":
@@ -95,7 +87,6 @@ class Boot:
             if self.first is None:
                 self.first = now
                 self.first_vcpu = thread
-                self.idle_at["first"] = self.idle
         elif event == "kvm_exit":
             if self.one_cpu or thread == self.first_vcpu:
                 self.guest += now - self.entered.pop(thread, now)
@@ -103,167 +94,187 @@ class Boot:
         elif event == "kvm_userspace_exit":
             self.user_exits += 1
 
+    def work(self, begin, end):
+        """The time between two marks, idle time taken off."""
+        return end - begin - (self.idle.between(begin, end) if self.one_cpu else 0)
+
     def metrics(self, full):
-        if None in (self.exec, self.up, self.down, self.reaped) or (full and self.first is None):
+        if None in (self.exec, self.up) or (full and self.first is None):
             sys.exit("boot-measure: the trace of a boot lacks a mark; did the guest get to PID 1?")
         if full:
-            idle = {"idle": self.idle_at["up"] - self.idle_at["first"]}
             result = {
-                "first": self.first - self.exec,
+                "setup": self.work(self.exec, self.first),
                 "guest": self.guest,
                 "exits": self.exits.total(),
                 "user_exits": self.user_exits,
             }
-        else:
-            idle = {"exit_idle": self.idle_at["reaped"] - self.idle_at["down"]}
-            result = {"total": self.up - self.exec, "exit": self.reaped - self.down}
-        return {**result, **idle} if self.one_cpu else result
+            return result | {f"exits:{reason}": count for reason, count in self.exits.items()}
+        result = {"total": self.work(self.exec, self.up)}
+        if self.one_cpu:
+            result["idle"] = self.idle.between(self.exec, self.up)
+        if self.down is not None and self.reaped is not None:
+            result["exit"] = self.work(self.down, self.reaped)
+            if self.one_cpu:
+                result["exit_idle"] = self.idle.between(self.down, self.reaped)
+        return result
 
 
 class Bench:
-    def __init__(self, spec):
+    def __init__(self, spec, directory):
         self.spec = spec
+        self.directory = directory
         self.messages = tempfile.TemporaryFile()
         self.tracing = can_trace()
-        self.programs = dict(spec["programs"])
-        self.values = {name: collections.defaultdict(list) for name in self.programs}
-        self.reasons = {}
+        self.names = list(spec["monitors"])
+        self.values = {name: collections.defaultdict(list) for name in self.names}
 
     def command(self, name, wait=False):
-        program, words = self.programs[name], " -- wait" if wait else ""
-        if name == "bare":
-            return [program]
-        if name == "jailed":
-            return mayfly_command(program, self.spec, ["--jail=strict"], words)
-        if name == "open":
-            return mayfly_command(program, self.spec, ["--no-seccomp"], words)
-        command = mayfly_command if name == "mayfly" else qemu_command
-        return command(program, self.spec, [], words)
+        files = self.spec["files"]
+        guest = Guest(
+            kernel=files["kernel"],
+            initrd=files["initrd"],
+            bzimage=files.get("bzimage", ""),
+            mem_mib=self.spec["mem_mib"],
+            cpus=self.spec["cpus"],
+            words="-- wait" if wait else "",
+        )
+        return command_of(name, self.spec["programs"], guest, self.directory)
 
     def enter_tmpfs(self):
         root = Root()
-        for program in self.programs.values():
-            root.copy_program(program)
-        for path in (self.spec["kernel"], self.spec["initrd"]):
-            root.copy_file(path)
+        root.copy(self.spec)
         root.enter()
+        self.directory = "/"
 
-    def boot(self, name, full):
-        """Boots once and returns its Boot, or the parent's observations without tracing."""
-        settle()
-        if self.tracing:
-            trace_start(FULL_EVENTS, full)
-        started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    def run_until_end(self, name):
+        """Returns the PID of a monitor that has come and gone, and how long it took by the clock."""
+        restarts = MONITORS[name].restarts
         self.messages.truncate(0)
-        process = start(self.command(name), subprocess.DEVNULL, self.messages)
+        command = self.command(name, wait=restarts)
+        began = time.monotonic_ns()
+        process = start(command, subprocess.PIPE if restarts else subprocess.DEVNULL, self.messages)
+        if restarts:
+            # A reboot does not end it: this guest waits, and its monitor is killed.
+            wait_for_up(process)
+            process.kill()
+            process.wait()
+            return process.pid, None
         _, status, _ = os.wait4(process.pid, 0)
-        ended = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        took = time.monotonic_ns() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             self.messages.seek(0)
             text = self.messages.read().decode(errors="replace")
-            print(f"boot-measure: {self.command(name)}:\n{text}", file=sys.stderr)
-            sys.exit(f"boot-measure: {name} ended with {process.returncode}")
+            sys.exit(f"boot-measure: {command} ended with {process.returncode}:\n{text}")
+        return process.pid, took
+
+    def boot(self, number, name, full):
+        """Boots once. Without tracing there is only what the parent sees."""
+        progress(f"{number}: {name}{', traced' if full else ''}")
+        settle()
+        if self.tracing:
+            trace_start(FULL_EVENTS, full)
+        pid, took = self.run_until_end(name)
         if not self.tracing:
-            self.values[name]["process"].append(ended - started)
+            if took is not None:
+                self.values[name]["process"].append(took)
             return
         trace_set("tracing_on", "0")
-        boot = Boot(process.pid, self.spec["icount"])
+        boot = Boot(pid, self.spec["icount"])
         for event in trace_events():
             boot.add(*event[:4])
         for key, value in boot.metrics(full).items():
             self.values[name][key].append(value)
-        if full:
-            self.reasons[name] = dict(boot.exits.most_common())
 
     def boot_watching_console(self, name):
         """Without tracing: the console shows that PID 1 runs."""
         settle()
-        started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        process = start(self.command(name), subprocess.PIPE)
+        began = time.monotonic_ns()
+        process = start(self.command(name, wait=MONITORS[name].restarts), subprocess.PIPE)
         wait_for_up(process)
-        self.values[name]["total"].append(time.clock_gettime_ns(time.CLOCK_MONOTONIC) - started)
+        self.values[name]["total"].append(time.monotonic_ns() - began)
+        if MONITORS[name].restarts:
+            process.kill()
         process.stdout.read()
         process.wait()
 
     def measure(self):
-        passes = [("light", False), ("full", True)] if self.tracing else [("light", False)]
+        passes = [False, True] if self.tracing else [False]
         for number in range(self.spec["runs"] + 1):
-            if self.spec["progress"]:
-                print(f"\rrun {number} of {self.spec['runs']}", end="", file=sys.stderr, flush=True)
             if number == 1:  # what came before only warmed up
                 for values in self.values.values():
                     values.clear()
-            for _, full in passes:
-                for name in self.programs:
-                    self.boot(name, full)
-            for name in self.programs:
+            for full in passes:
+                for name in self.names:
+                    self.boot(number, name, full)
+            for name in self.names:
                 if not self.tracing and name != "bare":
                     self.boot_watching_console(name)
-        if self.spec["progress"]:
-            print("\r", end="", file=sys.stderr)
         self.derive()
+        for name in self.names:
+            if name != "bare":
+                self.add_memory(name)
+            for mode, count in self.counters(name).items():
+                self.values[name][f"counted_{mode}"].append(count)
         if self.tracing:
             trace_set("events/enable", "0")
 
     def derive(self):
         """Results derived from both kinds of boots, run by run."""
         for values in self.values.values():
-            if "first" not in values:
+            # A reason that did not occur in a run has no figure of it.
+            for key in [key for key in values if key.startswith("exits:")]:
+                values[key] += [0] * (self.spec["runs"] - len(values[key]))
+            if "setup" not in values:
                 continue
-            values["kernel"] = [max(t - f, 0) for t, f in zip(values["total"], values["first"])]
+            values["boot"] = [max(t - f, 0) for t, f in zip(values["total"], values["setup"])]
             # Full tracing costs time of the host, and little of the guest's: the right sum is that
             # of the light boots.
-            idle = values["idle"] if "idle" in values else [0] * len(values["guest"])
-            parts = zip(values["kernel"], values["guest"], idle)
-            values["host"] = [max(kernel - guest - idle, 0) for kernel, guest, idle in parts]
+            values["host"] = [max(boot - guest, 0) for boot, guest in zip(values["boot"], values["guest"])]
 
-    def memory(self, name):
+    def add_memory(self, name):
         """RSS and PSS in KiB of a monitor whose guest waits, without guest RAM."""
+        progress(f"for memory: {name}")
         process = start(self.command(name, wait=True), subprocess.PIPE)
         wait_for_up(process)
         time.sleep(0.3)
-        pid = inner_process(process.pid) if name == "jailed" else process.pid
+        pid = inner_process(process.pid) if name == "mayfly-jailed" else process.pid
         mappings = read_smaps(pid)
         peak = read_peak(pid)
         process.kill()
         process.wait()
         guest = find_guest_ram(mappings, self.spec["mem_mib"] << 20)
         own = [m for i, m in enumerate(mappings) if i not in guest]
-        return {
-            "rss_kib": sum(m["Rss"] for m in own),
-            "pss_kib": sum(m["Pss"] for m in own),
-            "guest_rss_kib": sum(mappings[i]["Rss"] for i in guest),
-            "peak_kib": max(peak, sum(m["Rss"] for m in mappings)),  # VmHWM lags behind
+        values = {
+            "rss": sum(m["Rss"] for m in own),
+            "pss": sum(m["Pss"] for m in own),
+            "guest_rss": sum(mappings[i]["Rss"] for i in guest),
+            "peak_rss": max(peak, sum(m["Rss"] for m in mappings)),  # VmHWM lags behind
         }
-
-    def steps(self):
-        """mayfly's own account of its start: the text of --time."""
-        settle()
-        command = self.command("mayfly") + ["--time"]
-        done = run(command)
-        return [line for line in done.stderr.splitlines() if line.startswith(("boot:", " "))]
+        for key, value in values.items():
+            self.values[name][key].append(value)
 
     def counters(self, name):
         """Instructions by the CPU's counters, of user space, kernel and guest, if there are any."""
         perf = shutil.which("perf")
-        if self.spec["icount"] or not perf:
-            return None
+        if self.spec["icount"] or not perf or MONITORS[name].restarts:
+            return {}
         command = [perf, "stat", "-x,", "-e", "instructions:u,instructions:k,instructions:G"]
         done = run(command + self.command(name))
         found = re.findall(r"^(\d+),[^,]*,instructions:(\w)", done.stderr, re.MULTILINE)
-        return {mode: int(count) for count, mode in found} or None
+        return {mode: int(count) for count, mode in found}
 
 
 def wait_for_up(process):
     if not any(line.strip() == b"up" for line in iter(process.stdout.readline, b"")):
-        sys.exit("boot-measure: a guest did not get to PID 1")
+        sys.exit(f"boot-measure: the guest of {process.args[0]} did not get to PID 1")
 
 
 def inner_process(pid):
     """The one that runs the VM, of the two in the jail: it has threads."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
-        return max(file.read().split(), key=lambda child: len(os.listdir(f"/proc/{child}/task")))
+        children = file.read().split()
+    return max([str(pid), *children], key=lambda child: len(os.listdir(f"/proc/{child}/task")))
 
 
 def read_smaps(pid):
@@ -298,28 +309,23 @@ def find_guest_ram(mappings, size):
 
 
 def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        spec = json.load(file)
-    bench = Bench(spec)
-    if spec["chroot"]:
-        bench.enter_tmpfs()
-    if bench.tracing:
-        trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
-        cpuid_filter = f"function == {MARK_UP} || function == {MARK_DOWN}"
-        events = LIGHT_EVENTS + (ONE_CPU_EVENTS if spec["icount"] else [])
-        trace_setup(spec["icount"], cpuid_filter, events)
-    bench.measure()
-    guests = [name for name in bench.programs if name != "bare"]
-    result = {
-        "tracing": bench.tracing,
-        "values": bench.values,
-        "reasons": bench.reasons,
-        "memory": {name: bench.memory(name) for name in guests},
-        "counters": {name: bench.counters(name) for name in bench.programs},
-        "steps": bench.steps(),
-        "commands": {name: bench.command(name) for name in bench.programs},
-    }
-    json.dump(result, sys.stdout)
+    spec = read_spec()
+    with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
+        bench = Bench(spec, directory)
+        if spec["chroot"]:
+            bench.enter_tmpfs()
+        if bench.tracing:
+            trace_set("events/syscalls/sys_exit_wait4/filter", f"common_pid == {os.getpid()}")
+            cpuid_filter = f"function == {MARK_UP} || function == {MARK_DOWN}"
+            events = LIGHT_EVENTS + (ONE_CPU_EVENTS if spec["icount"] else [])
+            trace_setup(spec["icount"], cpuid_filter, events)
+        bench.measure()
+        result = {
+            "host": this_host() | {"traced": bench.tracing},
+            "values": {"boot": bench.values},
+            "commands": {"boot": {name: bench.command(name) for name in bench.names}},
+        }
+        json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 
 usage: io-measure.py SPEC.json
 
-For each setup (a kind of image, or of connection) each monitor boots twice: once with no events
-traced but the marks of the jobs (load.c) and idle time, for the times; once with fewer operations
-and every VM entry and exit, context switch and system call, for who used the time. Without tracefs
-there are only the times that the guest has printed.
+Of the setup (a kind of image, or of connection) each monitor boots in turn: with no events traced but
+the marks of the jobs (load.c) and idle time, for the times, as often as the spec says; and once with
+fewer operations and every VM entry and exit, context switch and system call, for who used the time.
+Without tracefs there are only the times that the guest has printed.
 """
 
 import collections
@@ -18,14 +18,15 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-from monitors import (  # noqa: E402 (beside this file)
+from monitors import MONITORS, Guest, command_of  # noqa: E402 (beside this file)
+from tracing import (  # noqa: E402
     Root,
     can_trace,
-    mayfly_command,
-    qemu_command,
-    run,
+    progress,
+    read_spec,
     settle,
     start,
+    this_host,
     trace_events,
     trace_set,
     trace_setup,
@@ -35,7 +36,7 @@ from monitors import (  # noqa: E402 (beside this file)
 MARK, MARKS = 0x4D594C00, 0x100
 LIGHT_EVENTS = ["kvm/kvm_cpuid", "power/cpu_idle"]
 FULL_EVENTS = ["kvm/kvm_entry", "kvm/kvm_exit", "sched/sched_switch", "raw_syscalls/sys_enter"]
-GUEST_SECONDS_MAX = 60
+GUEST_SECONDS_MAX = 120
 TAP = "mf-perf"
 HOST_ADDRESS = "10.4.0.1/24"
 PORTS = (7001, 7002, 7003)
@@ -117,12 +118,12 @@ class Account:
 
 
 class Bench:
-    def __init__(self, spec):
+    def __init__(self, spec, directory):
         self.spec = spec
-        self.programs = spec["programs"]
+        self.setup = spec["setup"]
         self.tracing = can_trace()
-        self.root = None
-        self.images = {}
+        self.directory = directory
+        self.image = ""
         self.messages = tempfile.TemporaryFile()
 
     def make_disk(self, backing, mount_point):
@@ -133,104 +134,105 @@ class Bench:
         os.mkdir(mount_point)
         subprocess.run(["mount", "-o", "loop", backing, mount_point], check=True)
 
+    def make_image(self, root):
+        """The file of the drive: in memory, in an ext4 of the lab, or where --dir says."""
+        where = root or self.directory
+        if self.setup["key"] != "tmpfs":
+            where = self.spec["dir"] or root + "/file"
+            if not self.spec["dir"]:
+                self.make_disk(root + "/disk", where)
+        path = where + "/perf-image"
+        with open(path, "wb") as image:
+            for _ in range(self.spec["image_mib"]):
+                image.write(b"\x5a" * (1 << 20))
+            os.fsync(image.fileno())
+        self.image = path[len(root) :]
+
     def prepare(self):
         """Steps that need the host's programs: before the root is changed."""
-        if self.spec["chroot"]:
-            root = Root()
-            for program in self.programs.values():
-                root.copy_program(program)
-            for path in (self.spec["kernel"], self.spec["initrd"]):
-                root.copy_file(path)
-            self.root = root.path
-        if any(setup["kind"] == "tap" for setup in self.spec["setups"]):
+        root = Root() if self.spec["chroot"] else None
+        if root:
+            root.copy(self.spec)
+        if self.setup["kind"] == "tap":
             for words in (
                 *[f"tuntap add dev {TAP} mode tap", f"address add {HOST_ADDRESS} dev {TAP}"],
                 f"link set {TAP} up",
             ):
                 subprocess.run(["ip", *words.split()], check=True)
-        where = {"tmpfs": tempfile.mkdtemp(dir=self.root or "/dev/shm")}
-        if self.root and any(setup["key"] == "file" for setup in self.spec["setups"]):
-            where["file"] = self.root + "/file"
-            self.make_disk(self.root + "/disk", where["file"])
-        elif self.spec["dir"]:
-            where["file"] = self.spec["dir"]
-        for setup in self.spec["setups"]:
-            if setup["kind"] == "disk":
-                path = where[setup["key"]] + "/perf-image"
-                with open(path, "wb") as image:
-                    for _ in range(self.spec["image_mib"]):
-                        image.write(b"\x5a" * (1 << 20))
-                    os.fsync(image.fileno())
-                self.images[setup["key"]] = path[len(self.root or "") :]
-        if self.root:
+        elif self.setup["kind"] == "disk":
+            self.make_image(root.path if root else "")
+        if root:
             root.enter()
+            self.directory = "/"
 
-    def devices(self, setup, name):
-        """The options that give a monitor the setup's device."""
-        kind, qemu = setup["kind"], name.startswith("qemu")
-        if kind == "disk":
-            image = self.images[setup["key"]]
-            if not qemu:
-                return ["-d", image + (":direct" if setup["direct"] else "")]
-            cache = "none" if setup["direct"] else "writeback"
-            drive = f"if=none,id=d0,file={image},format=raw,aio=io_uring,cache={cache}"
-            device = ["-device", "virtio-blk-device,drive=d0,iothread=io0"]
-            options = ["-object", "iothread,id=io0", "-drive", drive, *device]
-        elif kind == "tap":
-            if not qemu:
-                return ["-n", f"tap={TAP}"]
-            vhost = "on" if name == "qemu-vhost" else "off"
-            backend = f"tap,id=n0,ifname={TAP},script=no,downscript=no,vhost={vhost}"
-            options = ["-netdev", backend, "-device", "virtio-net-device,netdev=n0"]
-        else:
-            if not qemu:
-                return ["--vsock", "/v.sock" if self.root else "/dev/shm/mf-perf.sock"]
-            options = ["-device", "vhost-vsock-device,guest-cid=3"]
-        return ["-global", "virtio-mmio.force-legacy=false", *options]
+    def command(self, name, times, jobs):
+        files, kind = self.spec["files"], self.setup["kind"]
+        guest = Guest(
+            kernel=files["kernel"],
+            initrd=files["initrd"],
+            bzimage=files.get("bzimage", ""),
+            mem_mib=self.spec["mem_mib"],
+            cpus=self.spec["cpus"],
+            # Not behind a "--": some monitors put words of their own after these, and they are for the kernel.
+            words=f"{times} {' '.join(jobs)}",
+            disk=self.image,
+            direct=self.setup.get("direct", False),
+            tap=TAP if kind == "tap" else "",
+            vsock=f"{self.directory}/v.sock" if kind == "vsock" else "",
+        )
+        return command_of(name, self.spec["programs"], guest, self.directory)
 
-    def command(self, setup, name, times, jobs):
-        # Not behind a "--": QEMU puts words of its own after these, and they are for the kernel.
-        words = f" {times} {' '.join(jobs)}"
-        program = self.programs[name.split("-", maxsplit=1)[0]]
-        command = mayfly_command if name == "mayfly" else qemu_command
-        return command(program, self.spec, self.devices(setup, name), words)
-
-    def start_peer(self, setup, name):
+    def start_peer(self, name):
         """The other end of the guest's connections, if it has any."""
-        if setup["kind"] == "disk":
+        kind = self.setup["kind"]
+        if kind == "disk":
             return None
-        scheme = {"tap": "tcp:{}", "vsock": "vsock:{}" if name != "mayfly" else None}
-        unix = "unix:/v.sock_{}" if self.root else "unix:/dev/shm/mf-perf.sock_{}"
-        template = scheme[setup["kind"]] or unix
-        addresses = [template.format(port) for port in PORTS]
-        peer = start([self.programs["load"], "serve", *addresses], subprocess.PIPE)
+        unix = f"unix:{self.directory}/v.sock_{{}}"
+        template = "tcp:{}" if kind == "tap" else unix if MONITORS[name].by == "unix" else "vsock:{}"
+        for path in ("v.sock", *(f"v.sock_{port}" for port in PORTS)):
+            if os.path.exists(f"{self.directory}/{path}"):
+                os.unlink(f"{self.directory}/{path}")
+        peer = start([self.spec["programs"]["load"], "serve", *(template.format(port) for port in PORTS)], subprocess.PIPE)
         if peer.stdout.readline().strip() != b"serving":
             sys.exit("io-measure: load serve does not serve")
         return peer
 
-    def boot(self, setup, name, times, jobs, full):
+    def read_output(self, process, jobs):
+        """What the guest says, until its monitor ends. One that a reboot does not end is killed after the last job."""
+        if not MONITORS[process.name].restarts:
+            try:
+                return process.communicate(timeout=GUEST_SECONDS_MAX)[0].decode(errors="replace")
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return process.communicate()[0].decode(errors="replace")
+        lines = []
+        for line in iter(process.stdout.readline, b""):
+            lines.append(line.decode(errors="replace"))
+            if line.startswith(b"job ") and len([said for said in lines if said.startswith("job ")]) == jobs:
+                break
+        process.kill()
+        process.communicate()
+        return "".join(lines)
+
+    def boot(self, name, jobs, full):
         """Runs the jobs in one boot. Returns their (ops, ns) as printed, and their Windows."""
         settle()
-        peer = self.start_peer(setup, name)
+        peer = self.start_peer(name)
         if self.tracing:
             trace_start(FULL_EVENTS, full)
-        command = self.command(setup, name, times, jobs)
-        if self.spec["progress"]:
-            how = "traced" if full else "timed"
-            print(f"{setup['key']}: {name}, {how}", file=sys.stderr, flush=True)
+        command = self.command(name, 1, jobs)
+        progress(f"{self.setup['key']}: {name}{', traced' if full else ''}")
+        self.messages.truncate(0)
         process = start(command, subprocess.PIPE, self.messages)
-        try:
-            output = process.communicate(timeout=GUEST_SECONDS_MAX)[0].decode(errors="replace")
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output = process.communicate()[0].decode(errors="replace")
+        process.name = name
+        output = self.read_output(process, len(jobs))
         if self.tracing:
             trace_set("tracing_on", "0")
         if peer:
             peer.kill()
             peer.wait()
         said = re.findall(r"^job \d+ (\d+) (\d+)", output, re.MULTILINE)
-        if len(said) != times * len(jobs):
+        if len(said) != len(jobs):
             self.messages.seek(0)
             errors = self.messages.read().decode(errors="replace")
             sys.exit(f"io-measure: {command} said only:\n{output}\n{errors}")
@@ -243,24 +245,23 @@ class Bench:
         said = [(int(ops), int(ns)) for ops, ns in said]
         return said, account.windows, process.pid, peer.pid if peer else None
 
-    def light(self, setup, name, values):
-        jobs = setup["jobs"]
-        for _ in range(self.spec["runs"]):
-            said, windows, _, _ = self.boot(setup, name, 1, [job["text"] for job in jobs], False)
-            for number, job in enumerate(jobs):
-                ops, elapsed = said[number]
-                figures = values[job["key"]]
-                if windows:
-                    window = windows[number]
-                    elapsed = window.ended - window.begun
-                    if self.spec["icount"]:
-                        figures["cpu"].append((elapsed - window.threads[0]) / ops)
-                figures["elapsed"].append(elapsed / ops)
+    def light(self, name, values):
+        """Values: for each job, those of each metric, per operation."""
+        said, windows, _, _ = self.boot(name, [job["text"] for job in self.setup["jobs"]], False)
+        for number, job in enumerate(self.setup["jobs"]):
+            ops, elapsed = said[number]
+            figures, idle = values[job["key"]], 0
+            if windows:
+                window = windows[number]
+                elapsed = window.ended - window.begun
+                if self.spec["icount"]:
+                    idle = window.threads[0]
+                    figures["idle"].append(idle / ops)
+            figures["elapsed"].append((elapsed - idle) / ops)
 
-    def full(self, setup, name, values):
-        texts = [job["short"] for job in setup["jobs"]]
-        said, windows, monitor, peer = self.boot(setup, name, 1, texts, True)
-        for job, (ops, _), window in zip(setup["jobs"], said, windows):
+    def full(self, name, values):
+        said, windows, monitor, peer = self.boot(name, [job["short"] for job in self.setup["jobs"]], True)
+        for job, (ops, _), window in zip(self.setup["jobs"], said, windows):
             figures = values[job["key"]]
             own, calls = window.host(monitor)
             others = window.host(peer)[0] if peer else 0
@@ -268,37 +269,42 @@ class Bench:
             figures["guest"].append(window.guest / ops)
             figures["monitor"].append(own / ops)
             figures["kernel"].append((busy - own - others) / ops)
-            figures["peer"].append(others / ops)
+            figures["load"].append(others / ops)
             figures["exits"].append(window.exits / ops)
             figures["calls"].append(calls / ops)
 
     def measure(self):
-        result, commands = {}, {}
-        for setup in self.spec["setups"]:
-            for name in setup["monitors"]:
-                values = collections.defaultdict(lambda: collections.defaultdict(list))
-                self.light(setup, name, values)
-                if self.tracing:
-                    self.full(setup, name, values)
-                result.setdefault(setup["key"], {})[name] = values
-                texts = [job["text"] for job in setup["jobs"]]
-                commands.setdefault(setup["key"], {})[name] = self.command(setup, name, 1, texts)
-        return {"tracing": self.tracing, "values": result, "commands": commands}
+        """For each job (case) and monitor, the values of each metric."""
+        names = self.spec["monitors"]
+        values = {name: collections.defaultdict(lambda: collections.defaultdict(list)) for name in names}
+        for _ in range(self.spec["runs"]):
+            for name in names:
+                self.light(name, values[name])
+        if self.tracing and self.spec["traced"]:
+            for name in names:
+                self.full(name, values[name])
+        texts = [job["text"] for job in self.setup["jobs"]]
+        cases = {job["key"]: f"{self.setup['key']}/{job['key']}" for job in self.setup["jobs"]}
+        return {
+            "host": this_host() | {"traced": self.tracing},
+            "values": {case: {name: values[name][key] for name in names} for key, case in cases.items()},
+            "commands": {self.setup["key"]: {name: self.command(name, 1, texts) for name in names}},
+        }
 
 
 def main():
-    with open(sys.argv[1], encoding="utf-8") as file:
-        spec = json.load(file)
-    bench = Bench(spec)
-    if bench.tracing:
-        last = MARK + MARKS
-        trace_setup(spec["icount"], f"function >= {MARK} && function < {last}", LIGHT_EVENTS)
-        trace_set("options/record-tgid", "1")
-    bench.prepare()
-    result = bench.measure()
-    if bench.tracing:
-        trace_set("events/enable", "0")
-    json.dump(result, sys.stdout)
+    spec = read_spec()
+    with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
+        bench = Bench(spec, directory)
+        if bench.tracing:
+            last = MARK + MARKS
+            trace_setup(spec["icount"], f"function >= {MARK} && function < {last}", LIGHT_EVENTS)
+            trace_set("options/record-tgid", "1")
+        bench.prepare()
+        result = bench.measure()
+        if bench.tracing:
+            trace_set("events/enable", "0")
+        json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

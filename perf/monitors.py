@@ -1,150 +1,224 @@
-"""The monitors, a root in RAM, and tracefs, shared by boot-measure.py and io-measure.py."""
+"""The monitors that perf/ can measure: a table of adapters, each a function that gives a command line.
 
-import collections
-import ctypes
+To add one, write its function and its row in MONITORS. `--peer NAME=PATH` then measures it.
+"""
+
+import dataclasses
+import json
 import os
-import re
-import resource  # noqa: F401 (os.wait4 loads it, which it cannot after chroot)
-import shutil
-import subprocess
-import tempfile
-import time
+from typing import Callable
 
-TRACEFS = "/sys/kernel/tracing/"
-EVENT = re.compile(
-    r"^\s*.+-(?P<thread>\d+)\s+(?:\(\s*(?P<process>[\d-]+)\)\s+)?\[(?P<cpu>\d+)\]\s+\S+\s+"
-    r"(?P<time>[\d.]+):\s+(?P<name>\w+)(?::| ->)\s*(?P<args>.*)$"
-)
-Event = collections.namedtuple("Event", "time thread name args cpu process")
-SETTLE_SECONDS_MAX = 60
-CLONE_NEWNS, MNT_DETACH, SYS_PIVOT_ROOT = 0x20000, 2, 155
-QEMU_ROMS = ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
-BASE_WORDS = "console=ttyS0 quiet reboot=t panic=-1 percpu_alloc=page"
+BASE_WORDS = "console=ttyS0 quiet panic=-1 percpu_alloc=page"
 QEMU_MACHINE = (
     "microvm,x-option-roms=off,pic=off,pit=off,rtc=off,acpi=off,pcie=off,usb=off,"
     "auto-kernel-cmdline={auto},isa-serial=on"
 )
+VSOCK_CID = 3
 
 
-def mayfly_command(program, spec, options, words):
-    """Words: what is appended to the kernel command line."""
-    files = ["-k", spec["kernel"], "-i", spec["initrd"]]
-    sizes = ["-m", f"{spec['mem_mib']}M", "-c", str(spec["cpus"])]
-    return [program, "run", *files, *sizes, *options] + ([f"--append={words}"] if words else [])
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    """What is asked of each monitor. Words go to the guest's program, from the kernel's command line."""
+
+    kernel: str
+    mem_mib: int
+    cpus: int
+    initrd: str = ""
+    bzimage: str = ""
+    words: str = ""
+    disk: str = ""
+    direct: bool = False  # the disk's file is opened with O_DIRECT
+    root: bool = False  # the disk is the root; its changes are of no use afterwards
+    tap: str = ""
+    vsock: str = ""  # the Unix socket, of monitors that have one
 
 
-def qemu_command(program, spec, options, words):
-    """With devices, QEMU's own words tell the kernel where they are."""
-    machine = QEMU_MACHINE.format(auto="on" if options else "off")
-    line = f"{BASE_WORDS} {'noreplace-smp' if spec['cpus'] == 1 else 'tsc=reliable'}{words}"
+def kernel_line(guest, reboot):
+    """The kernel's command line, for monitors that have none of their own. Reboot: the way that ends this monitor."""
+    clock = "noreplace-smp" if guest.cpus == 1 else "tsc=reliable"
+    root = "root=/dev/vda rw " if guest.root else ""
+    return f"{BASE_WORDS} reboot={reboot} {clock} {root}{guest.words}".strip()
+
+
+def mayfly(program, guest, _directory, extra=()):
+    command = [program, "run", "-k", guest.kernel, "-m", f"{guest.mem_mib}M", "-c", str(guest.cpus), *extra]
+    if guest.initrd:
+        command += ["-i", guest.initrd]
+    if guest.root:
+        command += ["-r", guest.disk]
+    elif guest.disk:
+        command += ["-d", guest.disk + (":direct" if guest.direct else "")]
+    if guest.tap:
+        command += ["-n", f"tap={guest.tap}"]
+    if guest.vsock:
+        command += ["--vsock", guest.vsock]
+    return command + ([f"--append= {guest.words}"] if guest.words else [])
+
+
+def mayfly_sync(program, guest, directory):
+    return mayfly(program, guest, directory, ["--io-engine=sync"])
+
+
+def mayfly_open(program, guest, directory):
+    return mayfly(program, guest, directory, ["--no-seccomp"])
+
+
+def mayfly_jailed(program, guest, directory):
+    return mayfly(program, guest, directory, ["--jail=strict"])
+
+
+def bare(program, _guest, _directory):
+    return [program]
+
+
+def qemu(program, guest, _directory, vhost=False):
+    """With devices, QEMU's own words, at the end of the line, tell the kernel where they are."""
+    devices = []
+    if guest.disk:
+        cache = "none" if guest.direct else "writeback"
+        drive = f"if=none,id=d0,file={guest.disk},format=raw,aio=io_uring,cache={cache}"
+        devices += ["-object", "iothread,id=io0", "-drive", drive, "-device", "virtio-blk-device,drive=d0,iothread=io0"]
+    if guest.tap:
+        backend = f"tap,id=n0,ifname={guest.tap},script=no,downscript=no,vhost={'on' if vhost else 'off'}"
+        devices += ["-netdev", backend, "-device", "virtio-net-device,netdev=n0"]
+    if guest.vsock:
+        devices += ["-device", f"vhost-vsock-device,guest-cid={VSOCK_CID}"]
+    if devices:
+        devices = ["-global", "virtio-mmio.force-legacy=false", *devices]
     return [
-        *[program, "-M", machine, "-accel", "kvm", "-cpu", "host", "-m", str(spec["mem_mib"])],
-        *["-smp", str(spec["cpus"]), "-nodefaults", "-no-user-config", "-nographic", "-no-reboot"],
-        *["-serial", "stdio", "-kernel", spec["kernel"], "-initrd", spec["initrd"]],
-        *[*options, "-append", line],
+        *[program, "-M", QEMU_MACHINE.format(auto="on" if devices else "off"), "-accel", "kvm", "-cpu", "host"],
+        *["-m", str(guest.mem_mib), "-smp", str(guest.cpus), "-nodefaults", "-no-user-config", "-nographic"],
+        *["-no-reboot", "-serial", "stdio", "-kernel", guest.kernel],
+        *(["-initrd", guest.initrd] if guest.initrd else []),
+        *[*devices, "-append", kernel_line(guest, "t")],
     ]
 
 
-def trace_set(name, value):
-    with open(TRACEFS + name, "w", encoding="utf-8") as file:
-        file.write(value)
+def qemu_vhost(program, guest, directory):
+    return qemu(program, guest, directory, vhost=True)
 
 
-def can_trace():
-    return os.access(TRACEFS + "trace", os.W_OK) and os.path.isdir(TRACEFS + "events/kvm/kvm_cpuid")
+def firecracker(program, guest, directory, engine="Sync", extra=()):
+    """Its configuration is a file, and it ends when the guest resets by the keyboard controller."""
+    boot = {"kernel_image_path": guest.kernel, "boot_args": kernel_line(guest, "k")}
+    config = {
+        "boot-source": boot | ({"initrd_path": guest.initrd} if guest.initrd else {}),
+        "drives": [],
+        "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.mem_mib},
+    }
+    if guest.disk:
+        # By default it ignores the guest's flushes.
+        drive = {"drive_id": "d0", "path_on_host": guest.disk, "is_root_device": guest.root, "is_read_only": False}
+        config["drives"] = [drive | {"cache_type": "Writeback", "io_engine": engine}]
+    if guest.tap:
+        config["network-interfaces"] = [{"iface_id": "n0", "host_dev_name": guest.tap}]
+    if guest.vsock:
+        config["vsock"] = {"guest_cid": VSOCK_CID, "uds_path": guest.vsock}
+    path = os.path.join(directory, "firecracker.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    return [program, "--no-api", *extra, "--config-file", path]
 
 
-def trace_setup(icount, cpuid_filter, events):
-    trace_set("tracing_on", "0")
-    trace_set("events/enable", "0")
-    trace_set("trace_clock", "x86-tsc" if icount else "mono")
-    trace_set("buffer_size_kb", "32768")
-    trace_set("events/kvm/kvm_cpuid/filter", cpuid_filter)
-    for event in events:
-        trace_set(f"events/{event}/enable", "1")
+def firecracker_async(program, guest, directory):
+    return firecracker(program, guest, directory, "Async")
 
 
-def trace_start(events, on):
-    """Events: those that are on or off from now on; the others stay as they are."""
-    for event in events:
-        trace_set(f"events/{event}/enable", "1" if on else "0")
-    trace_set("trace", "")
-    trace_set("tracing_on", "1")
+def firecracker_open(program, guest, directory):
+    return firecracker(program, guest, directory, extra=["--no-seccomp"])
 
 
-def trace_events():
-    """Yields Events; times are nanoseconds or ticks, process is None unless it is recorded."""
-    with open(TRACEFS + "trace", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            found = EVENT.match(line)
-            if found:
-                stamp = found["time"].replace(".", "") + ("000" if "." in found["time"] else "")
-                thread, cpu = int(found["thread"]), int(found["cpu"])
-                process = found["process"]
-                known = int(process) if process and process.isdigit() else None
-                yield Event(int(stamp), thread, found["name"], found["args"], cpu, known)
+def cloud_hypervisor(program, guest, _directory):
+    command = [program, "--kernel", guest.kernel, "--cpus", f"boot={guest.cpus}", "--memory", f"size={guest.mem_mib}M"]
+    command += ["--serial", "tty", "--console", "off", "--cmdline", kernel_line(guest, "t")]
+    if guest.initrd:
+        command += ["--initramfs", guest.initrd]
+    if guest.disk:
+        command += ["--disk", f"path={guest.disk},image_type=raw,direct={'on' if guest.direct else 'off'}"]
+    if guest.tap:
+        command += ["--net", f"tap={guest.tap}"]
+    if guest.vsock:
+        command += ["--vsock", f"cid={VSOCK_CID},socket={guest.vsock}"]
+    return command
 
 
-class Root:
-    """A root in RAM, so that no file system of the host takes part; the files that it needs are copied."""
-
-    def __init__(self):
-        self.path = tempfile.mkdtemp(dir="/dev/shm")
-        for name in ("dev", "proc", "sys"):
-            os.mkdir(f"{self.path}/{name}")
-            subprocess.run(["mount", "--rbind", f"/{name}", f"{self.path}/{name}"], check=True)
-
-    def copy_file(self, path):
-        os.makedirs(self.path + os.path.dirname(path), exist_ok=True)
-        subprocess.run(["cp", "--sparse=always", path, self.path + path], check=True)
-
-    def copy_program(self, program):
-        libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
-        for path in [program, *re.findall(r"(/\S+) \(0x", libraries.stdout)]:
-            os.makedirs(self.path + os.path.dirname(path), exist_ok=True)
-            shutil.copy(path, self.path + path)
-        if "qemu" in program:
-            os.makedirs(f"{self.path}/usr/share/qemu", exist_ok=True)
-            for rom in QEMU_ROMS:
-                if os.path.exists(f"/usr/share/qemu/{rom}"):
-                    shutil.copy(f"/usr/share/qemu/{rom}", f"{self.path}/usr/share/qemu/{rom}")
-
-    def enter(self):
-        """Not by chroot, in which there are no user namespaces, and so no whole jails."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        subprocess.run(["mount", "--rbind", self.path, self.path], check=True)
-        os.chdir(self.path)
-        if libc.unshare(CLONE_NEWNS):
-            raise OSError(ctypes.get_errno(), "unshare")
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-        if libc.syscall(SYS_PIVOT_ROOT, b".", b".") or libc.umount2(b".", MNT_DETACH):
-            raise OSError(ctypes.get_errno(), "pivot_root")
-        os.chdir("/")
+def kvmtool(program, guest, _directory):
+    """It loads no ELF; and without its defaults, the command line has to switch PCI and the IOAPIC's ways itself."""
+    line = f"{kernel_line(guest, 't')} noapic pci=conf1" if not guest.words else f"noapic {kernel_line(guest, 't')}"
+    command = [program, "run", "--nodefaults", "--kernel", guest.bzimage, "--params", line, "--console", "serial"]
+    command += ["--mem", str(guest.mem_mib), "--cpus", str(guest.cpus), "--virtio-transport", "mmio"]
+    if guest.initrd:
+        command += ["--initrd", guest.initrd]
+    if guest.disk:
+        command += ["--disk", guest.disk + (",direct" if guest.direct else "")]
+    if guest.tap:
+        command += ["--network", f"mode=tap,tapif={guest.tap}"]
+    if guest.vsock:
+        command += ["--vsock", str(VSOCK_CID)]
+    return command
 
 
-def run(command):
-    return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+def crosvm(program, guest, _directory):
+    command = [program, "run", "--disable-sandbox", "--cpus", str(guest.cpus), "--mem", str(guest.mem_mib)]
+    command += ["--serial", "type=stdout,hardware=serial,num=1,console=true", "--params", kernel_line(guest, "t")]
+    if guest.initrd:
+        command += ["--initrd", guest.initrd]
+    if guest.disk:
+        command += ["--block", f"path={guest.disk},direct={'true' if guest.direct else 'false'}"]
+    if guest.tap:
+        command += ["--net", f"tap-name={guest.tap}"]
+    if guest.vsock:
+        command += ["--vsock", f"cid={VSOCK_CID}"]
+    return command + [guest.kernel]
 
 
-def start(command, stdout, stderr=subprocess.DEVNULL):
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr)
+def libkrun(program, guest, directory):
+    """A library: krun.c is the program, which loads it. The row's path is that of libkrun.so."""
+    starter = os.path.join(os.path.dirname(program), "krun-starter")
+    del directory
+    files = [guest.kernel, guest.initrd or "-", guest.disk or "-", guest.vsock or "-"]
+    return [starter, program, str(guest.cpus), str(guest.mem_mib), *files, kernel_line(guest, "t")]
 
 
-def settle():
-    """Waits until the last VM is gone, which mayfly leaves to its reaper, and all is quiet."""
-    for _ in range(SETTLE_SECONDS_MAX * 50):
-        if not any(is_reaper(pid) for pid in os.listdir("/proc") if pid.isdigit()):
-            break
-        time.sleep(0.02)
-    time.sleep(0.3)
+@dataclasses.dataclass(frozen=True)
+class Monitor:
+    """
+    A way to run a program of --peer (or one that is always measured). Devices: those that it has. By: how the host's end of a
+    vsock is reached, a Unix socket or AF_VSOCK. Restarts: a guest's reboot does not end it. Pci: its devices are on PCI.
+    """
+
+    label: str
+    colour: str
+    program: str
+    command: Callable
+    devices: tuple = ("disk", "tap", "vsock")
+    by: str = "unix"
+    restarts: bool = False
+    pci: bool = False
+    bzimage: bool = False
+    direct: bool = True
+    boots: bool = True  # in perf/boot and perf/command, too
 
 
-def is_reaper(pid):
-    """It has what mayfly had, and another parent."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == "mayfly"
-    except OSError:
-        return False
+MONITORS = {
+    "mayfly": Monitor("mayfly", "#3b6ea5", "mayfly", mayfly),
+    "mayfly-sync": Monitor("mayfly, sync", "#8fb8de", "mayfly", mayfly_sync, ("disk",), boots=False),
+    "mayfly-open": Monitor("mayfly --no-seccomp", "#8fb8de", "mayfly", mayfly_open, (), boots=False),
+    "mayfly-jailed": Monitor("mayfly --jail", "#5b7f9f", "mayfly", mayfly_jailed, (), boots=False),
+    "qemu": Monitor("QEMU microvm", "#e8a33d", "qemu", qemu, ("disk", "tap")),
+    "qemu-vhost": Monitor("QEMU, vhost", "#a8577e", "qemu", qemu_vhost, ("tap", "vsock"), "vsock", boots=False),
+    "firecracker": Monitor("Firecracker", "#c4472b", "firecracker", firecracker, direct=False),
+    "firecracker-async": Monitor("Firecracker, Async", "#e59a86", "firecracker", firecracker_async, ("disk",), direct=False, boots=False),
+    "firecracker-open": Monitor("FC --no-seccomp", "#e59a86", "firecracker", firecracker_open, (), boots=False),
+    "cloud-hypervisor": Monitor("Cloud Hypervisor", "#59a14f", "cloud-hypervisor", cloud_hypervisor, restarts=True, pci=True),
+    "kvmtool": Monitor("kvmtool", "#76b7b2", "kvmtool", kvmtool, by="vsock", bzimage=True),
+    "crosvm": Monitor("crosvm", "#9c755f", "crosvm", crosvm, by="vsock", pci=True),
+    "libkrun": Monitor("libkrun", "#b07aa1", "libkrun", libkrun, ("disk", "vsock"), direct=False),
+    "bare": Monitor("bare KVM", "#79706e", "bare", bare, (), boots=False),
+}
+PEERS = sorted({row.program for row in MONITORS.values()} - {"mayfly", "bare"})
+
+
+def command_of(name, programs, guest, directory):
+    row = MONITORS[name]
+    return row.command(programs[row.program], guest, directory)

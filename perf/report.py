@@ -1,18 +1,63 @@
-"""What the reports of perf/ share: rows of a table, and the parts of a chart."""
+"""What the reports of perf/ share: looking things up in a result, rows of a table, the parts of a chart."""
 
 import re
-import statistics
 
-LABEL_WIDTH = 33
+from monitors import MONITORS
+from stats import ratio_interval
+
+LABEL_WIDTH = 36
+HOSTS = {
+    "once": "a host that clears memory once (init_on_alloc=0)",
+    "debian": "Debian's default host (init_on_alloc=1)",
+    "this": "this host, by its clock",
+}
 
 
-def spread(values):
-    return {
-        "min": min(values),
-        "median": statistics.median(values),
-        "max": max(values),
-        "values": values,
-    }
+class Figures:
+    """The series of a result, by host, case, monitor and metric."""
+
+    def __init__(self, result):
+        self.result = result
+        self.series = {
+            (entry["host"], entry["case"], entry["monitor"], entry["metric"]): entry for entry in result["series"]
+        }
+        self.hosts = list(result["hosts"])
+        self.cases = {entry["case"]: entry["label"] for entry in result["series"]}
+
+    def get(self, host, case, monitor, metric):
+        """The median, or None."""
+        entry = self.series.get((host, case, monitor, metric))
+        return entry["median"] if entry else None
+
+    def values(self, host, case, monitor, metric):
+        entry = self.series.get((host, case, monitor, metric))
+        return entry["values"] if entry else []
+
+    def monitors(self, host, case):
+        """Those measured, in the order of the table of adapters."""
+        there = {key[2] for key in self.series if key[:2] == (host, case)}
+        return [name for name in MONITORS if name in there]
+
+    def ratio(self, host, case, monitor, metric):
+        """How many times as fast (or small) mayfly is: the ratio and its interval, or None."""
+        ours, theirs = self.values(host, case, "mayfly", metric), self.values(host, case, monitor, metric)
+        return ratio_interval(theirs, ours) if ours and theirs else None
+
+
+def ratio_text(ratio):
+    """A ratio with its interval, which is left out where that is narrower than 1 %."""
+    if not ratio:
+        return ""
+    middle, low, high = ratio
+    return f"{middle:.2f}" if high - low < middle / 100 else f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def versions_lines(result):
+    lines = [f"{name}: {program['version']}, {program['bytes']:,} bytes" for name, program in result["programs"].items()]
+    lines.append(f"guest kernel: {result['guest_kernel']['version']}, {result['guest_kernel']['path']}")
+    for key, host in result["hosts"].items():
+        lines.append(f"host '{key}': {host['kernel']}; {host['cpu']}; {host['machine']}")
+    return lines + result["notes"]
 
 
 def row(label, cells, width=12):
