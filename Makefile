@@ -303,9 +303,10 @@ NEEDS_fuzz := fuzz-bins
 NEEDS_cli := $(BIN) $(INIT_HERE) guests
 NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests kernel $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
 NEEDS_hostile := $(BIN) guests $(B)/.kvm
+NEEDS_baseline := $(BIN) kernel $(B)/.deps-lab $(B)/.deps-perf
 
 needs = $(sort $(foreach tier,$(1),$(NEEDS_$(tier))))
-TIERS ?= style builds unit fuzz cli boot hostile
+TIERS ?= style builds unit fuzz cli boot hostile baseline
 UNIT_TIERS := style unit fuzz cli
 
 check: $(call needs,$(TIERS)) | $(B)/.deps-tests ## run all tests, or those of TIERS="unit cli"
