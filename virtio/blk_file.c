@@ -50,10 +50,10 @@ bool blk_overlaps(const struct blk_slot *slot, uint64_t offset, uint64_t len, bo
  * the rest must be read, for a server. No other device may wait for that, so whoever writes must
  * either not wait or be another thread. The ring does the first where it can: direct I/O, XFS,
  * Btrfs. RWF_NOWAIT of pwritev2(2) is no such way: it waits for a frozen file system, and ext4
- * does not have it (Linux 6.1 to 6.12). The ring does the second elsewhere, by a worker of the
- * kernel's. On ext4 that costs a switch of threads: a write takes 55, and 13.4 if 32 are under
- * way, against 42 and 11.9 by a call of the loop's thread. A worker of our own would be woken in
- * the same way. A loop for each drive would need no switch, but 450 at the start, and 0.1 MiB.
+ * does not have it (Linux 6.1: EOPNOTSUPP). The ring does the second elsewhere, by a worker of the
+ * kernel's. On ext4, a write takes 53.3 so, and 13.7 if 32 are under way; by a worker of our own
+ * (--io-engine=sync) 61.0 and 12.5. A monitor that writes itself, and waits, takes 47.3 and 12.0.
+ * A loop for each drive would need no switch of threads, but 450 at the start of each VM.
  *
  * In tmpfs and memfds nothing is waited for, except memory, and tmpfs cannot be frozen: writes
  * are calls of the loop's thread.

@@ -217,7 +217,7 @@ others_go_on='dd if=/dev/zero of=/dev/vdb bs=4k count=8 oflag=direct 2>/dev/null
 	dd if=/dev/vdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null && sync /dev/vdb && echo others go on; read z'
 
 @test "drives: a file system that is frozen holds up no other device, and loses nothing" {
-	local dir=$BATS_TEST_TMPDIR/frozen how engine out
+	local dir=$BATS_TEST_TMPDIR/frozen how engine
 	image backing 64M
 	loop_device "$img"
 	mkdir "$dir"
