@@ -6,20 +6,7 @@
 
 #include "vmm/base/util.h"
 
-enum {
-	AT_SEEN,
-	AT_IER,
-	AT_FCR,
-	AT_MCR = 4,
-	AT_MSR,
-	AT_OVERRUN = 9,
-	AT_THRE,
-	AT_WAIT,
-	AT_EDGE,
-	AT_READ,
-	AT_POLLS,
-	AT_RX
-};
+enum { AT_SEEN, AT_IER, AT_FCR, AT_MCR = 4, AT_MSR, AT_OVERRUN = 9, AT_THRE, AT_WAIT, AT_READ, AT_POLLS, AT_RX };
 
 /* The state of the present port, for a new one that takes its place; it is not resumed yet. */
 static void saved(void)
@@ -71,7 +58,7 @@ static void test_registers(void **state)
 	assert_int_equal(edges(), 0);
 }
 
-/* Input that the guest has not read, and its interrupt: not before the resume, when the controllers are there. */
+/* Input that the guest has not read. */
 static void test_unread_input(void **state)
 {
 	(void)state;
@@ -91,7 +78,7 @@ static void test_unread_input(void **state)
 	assert_int_equal(in(RBR), 'd');
 }
 
-/* An edge that was due is raised by the new port, once it may. */
+/* An edge that was due is raised by the new port; and one that the old port has raised while its state was collected. */
 static void test_due_edge(void **state)
 {
 	uint16_t c = 'x';
@@ -102,12 +89,12 @@ static void test_due_edge(void **state)
 	pass(SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
 	assert_int_equal(serial_rx_push(t.s, &c, 1), 1);
 	out(IER, RDI); /* now it is due: the loop has not turned */
-	restored();
-	t.watch->fire(t.watch); /* for another reason */
-	assert_int_equal(edges(), 0);
-	serial_resume(t.s);
-	assert_int_equal(edges(), 1);
-	assert_int_equal(in(IIR)&0x0f, 4);
+	for (unsigned i = 0; i < 2; i++) {
+		restored();
+		serial_resume(t.s);
+		assert_int_equal(edges(), 1);
+		assert_int_equal(in(IIR)&0x0f, 4);
+	}
 }
 
 /*
@@ -175,21 +162,13 @@ static void test_hostile(void **state)
 		unsigned at, value, bytes;
 		const char *names;
 	} changes[] = {
-		{ AT_SEEN, 4, 1, "time marks" },
-		{ AT_IER, 0x10, 1, "IER" },
-		{ AT_FCR, 0x08, 1, "FCR" },
-		{ AT_MCR, 0x20, 1, "MCR" },
-		{ AT_MSR, 0x10, 1, "MSR" },
-		{ AT_OVERRUN, 2, 1, "overrun" },
-		{ AT_THRE, 2, 1, "THR" },
-		{ AT_WAIT, 2, 1, "THR" },
-		{ AT_EDGE, 2, 1, "edge" },
-		{ AT_READ, 2, 1, "IIR" },
-		{ AT_POLLS, 17, 1, "polls" },
-		{ AT_RX, 65, 1, "receive FIFO" },
-		{ AT_RX + 1, 0x101, 2, "FIFO" },
-		{ AT_RX + 1, 0x200, 2, "FIFO" },
-		{ AT_RX + 5, 255, 1, "loopback FIFO" },
+		{ AT_SEEN, 4, 1, "time marks" },  { AT_IER, 0x10, 1, "IER" },
+		{ AT_FCR, 0x08, 1, "FCR" },	  { AT_MCR, 0x20, 1, "MCR" },
+		{ AT_MSR, 0x10, 1, "MSR" },	  { AT_OVERRUN, 2, 1, "overrun" },
+		{ AT_THRE, 2, 1, "THR" },	  { AT_WAIT, 2, 1, "THR" },
+		{ AT_READ, 2, 1, "IIR" },	  { AT_POLLS, 17, 1, "polls" },
+		{ AT_RX, 65, 1, "receive FIFO" }, { AT_RX + 1, 0x101, 2, "FIFO" },
+		{ AT_RX + 1, 0x200, 2, "FIFO" },  { AT_RX + 5, 255, 1, "loopback FIFO" },
 	};
 
 	(void)state;

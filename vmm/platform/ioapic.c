@@ -19,7 +19,7 @@
  * whole word. So there is no lock, and "masked?" and "pending" are always decided
  * together:
  *
- *	raise      masked: sets PENDING. Unmasked: sends.
+ *	raise      masked, or quiet for a snapshot: sets PENDING. Otherwise: sends.
  *	unmask     keeps PENDING; if it is set, writes the eventfd. A vCPU thread's seccomp filter has KVM_RUN only.
  *	loop       the eventfd fires: each pin that is PENDING and not masked: clears PENDING, and, if it did, sends.
  *
@@ -110,6 +110,8 @@ struct ioapic {
 	void *ctx;
 	int eventfd;
 	struct watch watch;
+	struct loop *loop;  /* delivers what was unmasked */
+	atomic_bool quiet;  /* send nothing */
 	atomic_bool failed; /* an MSI was refused, and that was logged */
 	_Atomic uint8_t select;
 	_Atomic uint32_t id;
@@ -132,32 +134,35 @@ static void ioapic_send_entry(struct ioapic *a, unsigned pin, uint64_t entry)
 			 data);
 }
 
-void ioapic_raise(struct ioapic *a, unsigned pin)
-{
-	uint64_t old;
-
-	assert(pin < a->pins);
-	old = atomic_load(&a->pin[pin]);
-	while (old & ENTRY_MASKED) {
-		if (atomic_compare_exchange_weak(&a->pin[pin], &old, old | PIN_PENDING))
-			return;
-	}
-	ioapic_send_entry(a, pin, old);
-}
-
-/* On the loop, after an unmask. */
+/* After an unmask, on the loop, or a resume. */
 static void ioapic_deliver_pending(struct ioapic *a)
 {
 	for (unsigned i = 0; i < a->pins; i++) {
 		uint64_t old = atomic_load(&a->pin[i]);
 
-		while ((old & PIN_PENDING) && !(old & ENTRY_MASKED)) {
+		while ((old & PIN_PENDING) && !(old & ENTRY_MASKED) && !atomic_load(&a->quiet)) {
 			if (atomic_compare_exchange_weak(&a->pin[i], &old, old & ~PIN_PENDING)) {
 				ioapic_send_entry(a, i, old);
 				break;
 			}
 		}
 	}
+}
+
+void ioapic_raise(struct ioapic *a, unsigned pin)
+{
+	uint64_t old;
+
+	assert(pin < a->pins);
+	old = atomic_load(&a->pin[pin]);
+	while (old & ENTRY_MASKED || atomic_load(&a->quiet)) {
+		if (!atomic_compare_exchange_weak(&a->pin[pin], &old, old | PIN_PENDING))
+			continue;
+		/* Either this sees that it is quiet no more, or ioapic_resume has the loop see the pin. */
+		ioapic_deliver_pending(a);
+		return;
+	}
+	ioapic_send_entry(a, pin, old);
 }
 
 static void ioapic_fire(struct watch *watch)
@@ -250,6 +255,7 @@ int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e)
 
 	if (r < 0)
 		return r;
+	atomic_store(&a->quiet, true);
 	atomic_store(&a->select, state_get_u8(in));
 	atomic_store(&a->id, state_get_u32(in));
 	if (atomic_load(&a->id) & ~ID_MASK)
@@ -267,8 +273,21 @@ int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e)
 	return state_close(in, e);
 }
 
+static int nothing(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+void ioapic_quiet(struct ioapic *a)
+{
+	atomic_store(&a->quiet, true);
+	(void)loop_call(a->loop, nothing, NULL); /* what the loop is sending is sent then; returns 0 */
+}
+
 void ioapic_resume(struct ioapic *a)
 {
+	atomic_store(&a->quiet, false);
 	fdio_event_signal(a->eventfd);
 }
 
@@ -280,6 +299,7 @@ int ioapic_event_fd(const struct ioapic *a)
 int ioapic_attach_loop(struct ioapic *a, struct loop *loop)
 {
 	a->watch.fire = ioapic_fire;
+	a->loop = loop;
 	return loop_watch(loop, &a->watch, a->eventfd);
 }
 

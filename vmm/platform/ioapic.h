@@ -37,12 +37,17 @@ int ioapic_event_fd(const struct ioapic *a);
 void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, unsigned len);
 
 /*
- * Snapshots. Main thread, with every vCPU parked and every device quiet.
+ * Snapshots. Main thread, with every vCPU parked.
  *
- * ioapic_save writes the registers and the interrupts that wait at a masked pin. ioapic_restore reads
- * them; it returns 0, or -errno with e set. ioapic_resume, once the local APICs are restored, too,
- * delivers what was unmasked and not yet sent.
+ * ioapic_quiet: from here on no MSI is sent, so that the state of the local APICs, whenever it is read,
+ * and that of the I/O APIC have each interrupt once. Edges wait at their pins. Call it before devices
+ * become quiet, which then have no interrupt under way either. ioapic_resume sends what waits.
+ *
+ * ioapic_save writes the registers and the interrupts that wait. ioapic_restore reads them, and the
+ * I/O APIC is quiet; it returns 0, or -errno with e set. Call ioapic_resume when the local APICs are
+ * restored, too.
  */
+void ioapic_quiet(struct ioapic *a);
 void ioapic_save(struct ioapic *a, struct state_out *out);
 int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e);
 void ioapic_resume(struct ioapic *a);

@@ -67,7 +67,6 @@ struct serial {
 	pthread_cond_t drained; /* the ring is empty */
 	bool signalled;		/* the eventfd was written and the loop has not looked yet */
 	bool seen_open, seen_output;
-	bool held;  /* no interrupt is raised: the controllers are not restored yet */
 	size_t tap; /* ring position up to which host->output has seen the output */
 	struct uart uart;
 };
@@ -177,7 +176,7 @@ static void serial_service(struct serial *s)
 	bool raise;
 
 	serial_lock(s);
-	raise = !s->held && uart_service(&s->uart);
+	raise = uart_service(&s->uart);
 	serial_unlock(s);
 	if (raise)
 		s->ops->raise(s->ctx);
@@ -340,7 +339,6 @@ int serial_restore(struct serial *s, struct state_in *in, struct err *e)
 	s->seen_open = seen & 1;
 	s->seen_output = seen & 2;
 	uart_restore(&s->uart, in);
-	s->held = true;
 	serial_unlock(s);
 	return state_close(in, e);
 }
@@ -350,7 +348,6 @@ void serial_resume(struct serial *s)
 	bool signal;
 
 	serial_lock(s);
-	s->held = false;
 	signal = serial_want_turn(s);
 	serial_unlock(s);
 	if (signal)

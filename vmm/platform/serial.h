@@ -89,9 +89,8 @@ bool serial_drain(struct serial *s, unsigned timeout_ms);
  * Snapshots. Main thread, with every vCPU parked.
  *
  * serial_save writes the registers and the input that the guest has not read. serial_restore reads them
- * into a port that was just made; no interrupt is raised until serial_resume, to be called when the
- * interrupt controllers are restored. Output that has not been written yet is left to the process that
- * was saved. serial_restore returns 0, or -errno with e set.
+ * into a port that was just made; it returns 0, or -errno with e set. serial_resume follows. Output that
+ * has not been written yet is left to the process that was saved.
  */
 void serial_save(struct serial *s, struct state_out *out);
 int serial_restore(struct serial *s, struct state_in *in, struct err *e);

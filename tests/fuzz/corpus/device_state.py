@@ -45,7 +45,7 @@ SEEDS = {
     "net-one-queue": (NET, transport(1, [queue(), queue(0, 0, 0)]) + NET_PART, rings(4, 0, 2, 4, 6)),
     "vsock": (VSOCK, transport(19, [queue(), queue(), queue()]) + VSOCK_PART, rings(4, 0, 2, 4, 6)),
     "vsock-event": (VSOCK, transport(19, [queue(4), queue(4), queue()]) + VSOCK_PART, rings(4, 0, 2, 4, 6)),
-    "serial": (SERIAL, bytes([3, 5, 1, 3, 11, 0, 0, 1, 0, 0, 1, 1, 1, 1, 2]) + struct.pack("<B3HB", 3, 97, 0x100, 98, 0),
+    "serial": (SERIAL, bytes([3, 5, 1, 3, 11, 0, 0, 1, 0, 0, 1, 1, 1, 2]) + struct.pack("<B3HB", 3, 97, 0x100, 98, 0),
                EMPTY),
     "ioapic": (IOAPIC, struct.pack("<BIB8Q", 0x12, 0, 8, 0x931, 0x10000, 1 << 32 | 0x51, 1 << 32 | 0x10051, *[0x10000] * 4),
                EMPTY),
