@@ -89,6 +89,9 @@ $(B)/.deps-%: tests/deps
 deps: ## install the packages that are needed from Debian
 	$(Q)tests/deps
 
+# Rooms that neither run a guest nor move its data are made small.
+SMALL := api bench cli cmd config doctor jail records
+$(foreach room,$(SMALL),$(patsubst %.c,$(B)/%.o,$(wildcard vmm/$(room)/*.c))): ALL_CFLAGS += -Os
 # The monitor.
 $(B)/%.o: %.c | $(B)/.deps-build
 	$(call say,CC,$<)
