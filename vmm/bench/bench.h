@@ -68,7 +68,7 @@ struct bench {
 	int signal;		     /* that has ended it early, or 0 */
 };
 
-/* The files that a run has opened in its process; see bench_run.c. */
+/* The descriptors of a measured process. */
 enum { BENCH_STDIN, BENCH_STDOUT, BENCH_STDERR, BENCH_TIMELINE, BENCH_FDS };
 
 /* A process that was started. */
@@ -93,7 +93,7 @@ int bench_child_start(struct bench_child *c, const struct bench *b, char *const 
 void bench_child_listen(struct bench_child *c); /* takes what it says */
 void bench_child_done(struct bench_child *c);
 
-/* The last line that it has said; "" if there is none. Valid until it is done. */
+/* The last line that it has said, without the "mayfly: " of one of ours; "" if there is none. Valid until it is done. */
 const char *bench_child_said(struct bench_child *c);
 
 /*

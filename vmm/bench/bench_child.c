@@ -153,6 +153,7 @@ void bench_child_listen(struct bench_child *c)
 
 const char *bench_child_said(struct bench_child *c)
 {
+	static const char own[] = "mayfly: ";
 	size_t len = c->said_len;
 	char *line;
 
@@ -164,6 +165,8 @@ const char *bench_child_said(struct bench_child *c)
 	c->said[len] = '\0';
 	line = memrchr(c->said, '\n', len);
 	line = line ? line + 1 : c->said;
+	if (!strncmp(line, own, sizeof(own) - 1))
+		line += sizeof(own) - 1;
 	printable_line(line);
 	return line;
 }

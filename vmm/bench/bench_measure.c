@@ -73,15 +73,12 @@ static int take_marks(struct bench *b, struct place *p, struct err *e)
 	return bench_take_timeline(b, p->run, text, (size_t)n, e);
 }
 
-/* Of a run that warms up, the failure is the error of the whole. why: may be a line of mayfly's own. */
+/* Of a run that warms up, the failure is the error of the whole. */
 static void report_failure(struct bench_loop *l, const struct place *p, const char *why)
 {
-	static const char own[] = "mayfly: ";
 	const int status = p->run->status;
 	struct err e;
 
-	if (!strncmp(why, own, sizeof(own) - 1))
-		why += sizeof(own) - 1;
 	err_set(&e, -ECHILD, "%s %u failed, %s %d%s%s", l->warming ? "warm-up" : "run", p->number,
 		status < 0 ? "ended by signal" : "status", status < 0 ? -status : status, *why ? ": " : "", why);
 	if (l->warming && l->b->failed == 1)
