@@ -27,6 +27,7 @@
 #define TIMELINE_BYTES_MAX (256 * KIB)
 #define REPORTS_MAX 10	/* failures that are reported one by one */
 #define GRACE_MS 3000U	/* from SIGTERM to SIGKILL */
+#define VM_END_MS 1000	/* from the end of a command in a VM until that has ended */
 #define PROGRESS_MS 100 /* between two lines of progress */
 #define LISTENS_MAX 64	/* reads of what a process has said at its end: more than a pipe holds */
 
@@ -175,6 +176,19 @@ static int check_limits(struct bench_loop *l)
 	return next_ms == UINT64_MAX ? -1 : (int)MF_MIN(next_ms - MF_MIN(next_ms, now_ms) + 1, (uint64_t)INT_MAX);
 }
 
+/* Whether the VM has ended, which is why a command in it has failed: that one may be seen first. Sets e. */
+static bool has_vm_ended(struct bench_loop *l, struct err *e)
+{
+	struct pollfd end = { .fd = l->vm.pidfd, .events = POLLIN };
+
+	if (l->vm.pidfd < 0 || poll(&end, 1, VM_END_MS) <= 0)
+		return false;
+	if (l->vm.said_fd >= 0)
+		bench_child_listen(&l->vm);
+	err_set(e, -EPIPE, "the VM has ended: %s", bench_child_said(&l->vm));
+	return true;
+}
+
 /* Waits until something has happened, and does what follows. Returns 0, or -EPIPE with e set: the VM has ended. */
 static int turn(struct bench_loop *l, struct err *e)
 {
@@ -205,9 +219,7 @@ static int turn(struct bench_loop *l, struct err *e)
 		bench_child_listen(&l->vm);
 	if (l->fds[FD_SIGNAL].revents)
 		take_signal(l);
-	if (l->fds[FD_VM].revents && !l->stopping)
-		return err_set(e, -EPIPE, "the VM has ended: %s", bench_child_said(&l->vm));
-	return 0;
+	return l->fds[FD_VM].revents && !l->stopping && has_vm_ended(l, e) ? e->code : 0;
 }
 
 static struct place *free_place(struct bench_loop *l)
@@ -268,11 +280,11 @@ static int warm_up(struct bench_loop *l, struct err *e)
 	l->warming = true;
 	r = series(l, run, num, e);
 	l->warming = false;
-	if (r >= 0 && l->b->failed) {
+	if (r < 0 || !l->b->failed)
+		return r;
+	if (!has_vm_ended(l, e))
 		*e = l->warm_up;
-		return e->code;
-	}
-	return r;
+	return e->code;
 }
 
 /* Starts the VM of in_one_vm, whose command reads from our pipe: it ends when we do. */
