@@ -42,6 +42,7 @@ def option_parser(name, text, runs):
     clock.add_argument("--icount", action="store_true", default=True, help="in the lab (the default)")
     clock.add_argument("--wall", action="store_true", help="on this host, by its clock")
     parser.add_argument("--host", choices=[*LAB_HOSTS, "both"], default="both", help="that of the lab")
+    parser.add_argument("--light", action="store_true", help="of drives and networks the times alone, not who used them")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help=f"NAME is one of {', '.join(PEERS)}")
     parser.add_argument("--kernel", type=Path, default=BUILD / "vmlinux-minimal")
     parser.add_argument("--bzimage", type=Path, help="the same kernel, for monitors that load no ELF")

@@ -19,10 +19,10 @@ def make_jobs(rows):
     return jobs
 
 
-def measure_setup(options, setup, host, more, traced=True):
-    """The results of io-measure.py for one setup on one host. Traced: also who used the time."""
+def measure_setup(options, setup, host, more):
+    """The results of io-measure.py for one setup on one host."""
     spec = bench.make_spec(options, setup["monitors"], {"initrd": bench.WORK / "load.cpio"}, **more)
-    spec |= {"setup": setup, "traced": traced}
+    spec |= {"setup": setup, "traced": not options.light}
     spec["programs"]["load"] = str(bench.WORK / "load")
     return bench.measure(options, "io", spec, host)
 
