@@ -1,5 +1,6 @@
 /* The console's host side on pipes: short, failing and stalled writes, backpressure, end of input. */
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "tests/unit/console_fixture.h"
@@ -294,6 +295,54 @@ static void test_muted(void **state)
 	assert_written("shown");
 }
 
+/*
+ * A ring gives a file up late, so the loop never gets a muted console's pipe. Unmuted, a full pipe stops the console and
+ * nothing else, and all that was printed arrives.
+ */
+static void test_muted_pipe(void **state)
+{
+	char got[8192];
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	assert_int_equal(fcntl(pair[1], F_SETPIPE_SZ, 4096), 4096);
+	start_muted = true;
+	remake(100, pair[1]);
+	start_muted = false;
+	for (unsigned i = 0; i < mock.loop->num_files; i++)
+		assert_int_not_equal(mock.loop->file[i], pair[1]);
+	assert_int_equal(console_plain_fd(t.console), pair[1]);
+	print("dropped");
+	assert_null(t.poll_op);
+	console_unmute(t.console);
+	print("shown");
+	assert_null(t.write_op);
+	assert_int_equal(t.poll_op->flags, POLLIN);
+	assert_int_equal(poll(&(struct pollfd){ .fd = mock.loop->file[t.poll_op->file], .events = POLLIN }, 1, 0), 1);
+	complete(&t.poll_op, POLLIN);
+	assert_null(t.poll_op);
+	assert_true(serial_drain(t.serial, 0));
+	print(" more");
+	assert_int_equal(poll(&(struct pollfd){ .fd = mock.loop->file[t.poll_op->file], .events = POLLIN }, 1, 0), 0);
+	assert_false(serial_drain(t.serial, 0));
+	assert_int_equal(read(pair[0], got, sizeof(got)), 5);
+	assert_memory_equal(got, "shown", 5);
+	complete(&t.poll_op, POLLIN);
+	assert_int_equal(read(pair[0], got, sizeof(got)), 5);
+	assert_memory_equal(got, " more", 5);
+	log_setup(LOG_LEVEL_ERROR, -1);
+	close(pair[0]);
+	print("gone");
+	complete(&t.poll_op, POLLIN | POLLERR);
+	assert_true(serial_drain(t.serial, 0));
+	print("dropped again");
+	assert_null(t.poll_op);
+	assert_true(serial_drain(t.serial, 0));
+	assert_false(console_has_lost(t.console));
+	close(pair[1]);
+}
+
 static void test_without_files(void **state)
 {
 	(void)state;
@@ -322,9 +371,11 @@ int main(void)
 		PIPE(test_cancelled),
 		PIPE(test_cancelled_by_the_kernel),
 		PIPE(test_muted),
+		PIPE(test_muted_pipe),
 		PIPE(test_without_files),
 	};
 
 	alarm(60);
+	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

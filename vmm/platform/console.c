@@ -16,6 +16,10 @@
  * to a kernel thread, which then stays and wakes up every five seconds; and to wake it
  * costs more than to copy 4 KiB to the page cache.
  *
+ * A muted console whose output would be a pipe or socket does not give that to the loop: before
+ * Linux 6.4, a ring gives up a file after a grace period of RCU only, 10 ms. If it is unmuted, it
+ * polls an epoll(7) set that has the file, and then writes by write(2).
+ *
  * A full submission queue defers the attempt to the next turn (again). After console_stop
  * nothing is started any more. An earlier -ECANCELED means that an operation needs a
  * thread of io_uring's where none can be started. Output is then retried a little later;
@@ -48,6 +52,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
@@ -82,7 +87,9 @@ struct console {
 	bool stopped;	    /* start nothing any more */
 
 	int out_file;  /* -1: no output, or not any more */
-	int out_plain; /* the same, a regular file's descriptor */
+	int out_plain; /* the same, a descriptor for write(2): a regular file, or what out_set polls */
+	int out_set;   /* an epoll set with out_plain, as the loop knows it; or -1 */
+	int out_set_fd;
 	struct op out_op;
 	bool out_busy, out_polls, out_logged, out_lost;
 	bool help_wanted, help_writing;
@@ -113,9 +120,13 @@ static void console_submit_output(struct console *c, bool poll)
 		return;
 	c->out_op.done = console_output_done;
 	c->out_polls = poll;
-	c->out_busy = poll ? loop_poll(c->loop, &c->out_op, c->out_file, POLLOUT) :
-			     loop_write(c->loop, &c->out_op, c->out_file, c->out_data, (unsigned)c->out_len,
-					LOOP_NO_OFFSET);
+	if (c->out_set >= 0)
+		c->out_busy = loop_poll(c->loop, &c->out_op, c->out_set, POLLIN);
+	else if (poll)
+		c->out_busy = loop_poll(c->loop, &c->out_op, c->out_file, POLLOUT);
+	else
+		c->out_busy = loop_write(c->loop, &c->out_op, c->out_file, c->out_data, (unsigned)c->out_len,
+					 LOOP_NO_OFFSET);
 	if (!c->out_busy)
 		loop_defer(c->loop, &c->again);
 }
@@ -172,10 +183,10 @@ static void console_output(struct console *c)
 		taken += c->out_len;
 		if (c->params.muted || (c->out_file < 0 && c->out_plain < 0)) {
 			console_end_piece(c, c->out_len);
-		} else if (c->out_plain >= 0) {
+		} else if (c->out_plain >= 0 && c->out_set < 0) {
 			console_write_plain(c);
 		} else {
-			console_submit_output(c, false);
+			console_submit_output(c, c->out_set >= 0);
 			return;
 		}
 		if (taken >= SERIAL_TX_SIZE) {
@@ -201,13 +212,21 @@ static void console_retry(struct timer *timer)
 	console_output(MF_CONTAINER_OF(timer, struct console, retry));
 }
 
+/* out_plain has room for PIPE_BUF bytes, which is as much as a piece has. */
+static int console_write_polled(const struct console *c)
+{
+	ssize_t n = write(c->out_plain, c->out_data, c->out_len);
+
+	return n < 0 ? -errno : (int)n;
+}
+
 static void console_output_done(struct op *op, int res)
 {
 	struct console *c = MF_CONTAINER_OF(op, struct console, out_op);
 
 	c->out_busy = false;
-	if (c->out_polls && res > 0)
-		res = -EINTR; /* writable: try again */
+	if (c->out_polls && res > 0) /* writable */
+		res = c->out_set >= 0 && !c->stopped ? console_write_polled(c) : -EINTR;
 	if (res > 0) {
 		console_end_piece(c, (size_t)res);
 	} else if (c->stopped) {
@@ -376,11 +395,33 @@ static void console_show(void *ctx, const uint8_t *data, size_t len)
 
 static const struct serial_host console_host = { .wake = console_wake, .output = console_show };
 
+static int console_add_output(struct console *c, int fd)
+{
+	struct epoll_event event = { .events = EPOLLOUT };
+	struct stat st;
+	int r = fstat(fd, &st);
+
+	if (r == 0 && S_ISREG(st.st_mode)) {
+		c->out_plain = fd;
+		return 0;
+	}
+	if (r < 0 || !c->params.muted || (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode))) {
+		c->out_file = loop_add_file(c->loop, fd);
+		return MF_MIN(c->out_file, 0);
+	}
+	c->out_plain = fd;
+	c->out_set_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (c->out_set_fd < 0 || epoll_ctl(c->out_set_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		return -errno;
+	c->out_set = loop_add_file(c->loop, c->out_set_fd);
+	return MF_MIN(c->out_set, 0);
+}
+
 int console_new(struct console **ret, struct serial *serial, struct loop *loop, const struct console_params *params,
 		struct err *e)
 {
 	struct console *c = calloc(1, sizeof(*c));
-	struct stat st;
+	int r = 0;
 
 	if (!c)
 		return err_set(e, -ENOMEM, "no memory for the console");
@@ -393,18 +434,16 @@ int console_new(struct console **ret, struct serial *serial, struct loop *loop, 
 	c->is_tty = params->in_fd >= 0 && isatty(params->in_fd);
 	c->behind = c->is_tty && params->is_ours && !params->is_ours(params->ctx);
 	c->was_behind = c->is_tty; /* in a jail that is not known: a shell may read all keys before us */
-	c->in_file = -1;
-	c->out_file = -1;
-	c->out_plain = -1;
-	if (params->in_fd >= 0)
+	c->in_file = c->out_file = c->out_plain = c->out_set = c->out_set_fd = -1;
+	if (params->in_fd >= 0) {
 		c->in_file = loop_add_file(loop, params->in_fd);
-	if (params->out_fd >= 0 && fstat(params->out_fd, &st) == 0 && S_ISREG(st.st_mode))
-		c->out_plain = params->out_fd;
-	else if (params->out_fd >= 0)
-		c->out_file = loop_add_file(loop, params->out_fd);
-	if (c->in_file < -1 || c->out_file < -1) {
+		r = MF_MIN(c->in_file, 0);
+	}
+	if (r == 0 && params->out_fd >= 0)
+		r = console_add_output(c, params->out_fd);
+	if (r < 0) {
 		console_free(c);
-		return err_set(e, -EMFILE, "too many files for the console");
+		return err_neg(e, r, "give the console's files to the loop");
 	}
 	serial_set_host(serial, &console_host, c);
 	*ret = c;
@@ -440,5 +479,7 @@ void console_stop(struct console *c)
 
 void console_free(struct console *c)
 {
+	if (c && c->out_set_fd >= 0)
+		close(c->out_set_fd);
 	free(c);
 }
