@@ -10,18 +10,27 @@ PROBED=${PROBED:-$B/mayfly-probe}
 # Kinds of threads that only a VM without io_uring has.
 sync_kinds='io_sync io_worker vsock_sync'
 
+# A program with a socket as its stdin, whose stream has a thread of its own.
+on_socket=("$PYTHON" -I -S -c 'import os, socket, sys
+ends = socket.socketpair()
+os.dup2(ends[0].fileno(), 0)
+os.set_inheritable(ends[1].fileno(), True)
+os.execvp(sys.argv[1], sys.argv[1:])')
+
 # run_probe KIND:ATTEMPT [OPTION...]: a guest that would run on, with all kinds of threads. Sets $status and $stderr.
 run_probe() {
 	local what=$1
 	shift
 	[[ " $sync_kinds " != *" ${what%%:*} "* ]] || set -- --io-engine=sync "$@"
 	[ "${what%%:*}" != outer ] || set -- --jail "$@"
+	local on=()
+	[ "${what%%:*}" != pump ] || on=("${on_socket[@]}")
 	# No list has the calls that log and off allow.
 	if [ -n "${TRACE_DIR:-}" ] && [[ "$*" != *seccomp* ]]; then
-		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$MAYFLY" \
+		run --separate-stderr env MAYFLY_PROBE="$what" TRACED="$PROBED" timeout -k 5 "$LIMIT" "${on[@]}" "$MAYFLY" \
 			run -k "$GUESTS/spin.elf" --vsock "$BATS_TEST_TMPDIR/vsock" "$@" < /dev/null
 	else
-		run --separate-stderr env MAYFLY_PROBE="$what" timeout -k 5 "$LIMIT" "$PROBED" \
+		run --separate-stderr env MAYFLY_PROBE="$what" timeout -k 5 "$LIMIT" "${on[@]}" "$PROBED" \
 			run -k "$GUESTS/spin.elf" --vsock "$BATS_TEST_TMPDIR/vsock" "$@" < /dev/null
 	fi
 	rm -f "$BATS_TEST_TMPDIR/vsock"
@@ -77,7 +86,8 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 
 # bats test_tags=flat
 @test "seccomp: the threads of a command's streams may read and write them" {
-	tries pump '(in|out)put' "${all[@]}" write
+	tries streams streams "${all[@]}" write
+	tries pump input "${all[@]}" write
 }
 
 # bats test_tags=flat
@@ -100,9 +110,10 @@ start_monitor() {
 
 # exec_probe KIND:ATTEMPT [OPTION...]: of `mayfly exec`. Sets $status and $stderr.
 exec_probe() {
-	local probe=$PROBED
+	local probe=$PROBED on=()
+	[ "${1%%:*}" != pump ] || on=("${on_socket[@]}")
 	[ -z "${TRACE_DIR:-}" ] || [[ "$*" == *seccomp* ]] || probe=$MAYFLY
-	run --separate-stderr env MAYFLY_PROBE="$1" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$probe" \
+	run --separate-stderr env MAYFLY_PROBE="$1" TRACED="$PROBED" timeout -k 5 "$LIMIT" "${on[@]}" "$probe" \
 		exec "${@:2}" "$socket" -- command < /dev/null
 }
 
@@ -110,7 +121,7 @@ exec_probe() {
 @test "seccomp: mayfly exec may serve its command, and end" {
 	local attempt kind thread
 	start_monitor
-	for kind in exec=exec 'pump=(in|out)put'; do
+	for kind in exec=exec streams=streams pump=input; do
 		thread=${kind#*=} kind=${kind%%=*}
 		for attempt in "${all[@]}" write; do
 			exec_probe "$kind:$attempt"
@@ -171,7 +182,7 @@ all_confined() {
 # bats test_tags=flat
 @test "seccomp: calls by the numbers of other architectures end it at once" {
 	local kind
-	for kind in main outer io vsock vcpu pump $sync_kinds; do
+	for kind in main outer io vsock vcpu streams pump $sync_kinds; do
 		run_probe "$kind:i386" -- command
 		# A kernel without 32-bit programs does not know the instruction: a crash as any other.
 		[ "$status" -eq 159 ] || [ "$status" -eq 139 ] || fail "$kind: status $status"
@@ -181,7 +192,7 @@ all_confined() {
 # bats test_tags=flat
 @test "seccomp: a thread that crashes, or has used up its stack, is named" {
 	local kind attempt
-	for kind in main outer io vsock vcpu pump $sync_kinds; do
+	for kind in main outer io vsock vcpu streams pump $sync_kinds; do
 		for attempt in crash stack; do
 			run_probe "$kind:$attempt" -- command
 			assert_equal "$kind $attempt $status" "$kind $attempt 139"
@@ -193,7 +204,7 @@ all_confined() {
 # bats test_tags=flat
 @test "seccomp: a crash is the end also if the main thread hears of nothing" {
 	local kind
-	for kind in io vsock vcpu pump $sync_kinds; do
+	for kind in io vsock vcpu streams pump $sync_kinds; do
 		run_probe "$kind:crash:deaf" -- command
 		assert_equal "$kind $status" "$kind 139"
 	done
@@ -272,7 +283,8 @@ all_confined() {
 		assert_equal "$status" 124
 		assert_regex "$stderr" 'first KVM_RUN'
 	done
-	local probe=$PROBED
+	local probe=$PROBED on=()
+	[ "${1%%:*}" != pump ] || on=("${on_socket[@]}")
 	[ -z "${TRACE_DIR:-}" ] || probe=$MAYFLY
 	TRACED=$PROBED on_tty 'expect=spinning' 'send=\x01x' -- "$probe" run -k "$GUESTS/spin.elf" --time
 	assert_equal "$status" 0

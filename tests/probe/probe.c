@@ -2,7 +2,7 @@
  * Tries what a compromised thread of mayfly would try. Linked into a build of mayfly of its own
  * (build/mayfly-probe), in which each thread calls probe_confined as the first thing behind its filter.
  *
- *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, outer, ...
+ *	MAYFLY_PROBE=KIND:ATTEMPT[:deaf] mayfly-probe run ...		KIND: main, io, vsock, vcpu, pump, streams, outer, ...
  *
  * An attempt that comes back ends the process with 200, one that a ring has refused (EACCES) with 201: nothing else in
  * mayfly uses these. deaf: the main thread hears neither of crashes nor of the clock of ending.c.
@@ -286,6 +286,7 @@ static const char *const kinds[THREAD_NUM_KINDS] = {
 	[THREAD_VSOCK] = "vsock",
 	[THREAD_VCPU] = "vcpu",
 	[THREAD_PUMP] = "pump",
+	[THREAD_STREAMS] = "streams",
 	[THREAD_UNPACK] = "unpack",
 	[THREAD_OUTER] = "outer",
 	[THREAD_EXEC] = "exec",

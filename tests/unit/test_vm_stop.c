@@ -232,14 +232,14 @@ static void test_init_reports(void **state)
 /* A thread of a stream has the filter of its kind, or does not serve it. */
 static void test_threads_of_streams(void **state)
 {
-	const struct stdio_relay_pump pump = { .from = 7 };
+	const struct stdio_relay_thread thread = { .streams = 2 };
 
 	(void)state;
-	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), 0);
-	assert_ptr_equal(world.pump, &pump);
+	assert_int_equal(vm_guest_ops.guard(&vm, &thread, &err), 0);
+	assert_ptr_equal(world.thread, &thread);
 	assert_ptr_equal(world.confine, &vm.confine);
 	world.confine_fails = true;
-	assert_int_equal(vm_guest_ops.guard(&vm, &pump, &err), -EPERM);
+	assert_int_equal(vm_guest_ops.guard(&vm, &thread, &err), -EPERM);
 }
 
 /* The guest ends by itself while it is asked to: that is then the reason. */

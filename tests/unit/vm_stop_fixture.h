@@ -39,7 +39,7 @@ static struct {
 	bool hears_stop, hears_signals;
 	unsigned stops, signals, resizes, asked, cuts, marked;
 	int last_signal, asked_status;
-	const struct stdio_relay_pump *pump;
+	const struct stdio_relay_thread *thread;
 	const struct confine *confine;
 	bool confine_fails;
 } world;
@@ -111,9 +111,9 @@ int vm_info(void *ctx, char *text, size_t size)
 	return -1;
 }
 
-int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
+int stdio_relay_confine(const struct stdio_relay_thread *thread, const struct confine *confine, struct err *e)
 {
-	world.pump = pump;
+	world.thread = thread;
 	world.confine = confine;
 	return world.confine_fails ? err_set(e, -EPERM, "no filter") : 0;
 }

@@ -134,11 +134,11 @@ static int session_serve(struct session *x, struct err *e)
 }
 
 /* Runs on a thread of the command's streams. */
-static int session_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
+static int session_on_thread(void *ctx, const struct stdio_relay_thread *thread, struct err *e)
 {
 	const struct session *x = ctx;
 
-	return stdio_relay_confine(pump, &x->confine, e);
+	return stdio_relay_confine(thread, &x->confine, e);
 }
 
 /* Called when the threads of the streams run. */
@@ -171,7 +171,7 @@ int session_open(struct session *x, const struct session_params *p, struct err *
 	if (!x->payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	confine_warn(p->seccomp);
-	x->relay.guard = session_on_pump;
+	x->relay.guard = session_on_thread;
 	x->relay.ctx = x;
 	x->fd = control_connect(p->guest, p->wait_ms, e);
 	return x->fd < 0 ? x->fd : 0;

@@ -11,6 +11,7 @@ enum thread_kind {
 	THREAD_VSOCK,
 	THREAD_VCPU,
 	THREAD_PUMP,
+	THREAD_STREAMS,
 	THREAD_UNPACK, /* of a process of its own */
 	THREAD_OUTER,  /* of the process outside of a jail, its only one */
 	THREAD_LOG,    /* of the process that writes the log of --detach */
@@ -52,7 +53,8 @@ enum filter_slot {
 	SLOT_EPOLL,   /* its loop's epoll set */
 	SLOT_MEMORY0, /* drives' files in memory, LOOP_MEMORY_FILES_MAX of them */
 	SLOT_MEMORY1,
-	SLOT_WATCH0, /* eventfds: notifications of the vsock, and calls to its loop; sockets of privsep.h, outside */
+	SLOT_WATCH0, /* eventfds: notifications of the vsock, and calls to its loop; sockets of privsep.h, outside; the
+			guest's ends of streams that share a thread */
 	SLOT_WATCH1,
 	SLOT_WATCH2, /* outside of a jail: the base's cgroup.subtree_control */
 	SLOT_WATCH3, /* the same: cgroup.procs */

@@ -21,6 +21,7 @@ static const struct filter_list {
 	[THREAD_VSOCK] = { "vsock", FILTER_LIST(vsock_rules), 22 },
 	[THREAD_VCPU] = { "vcpu", FILTER_LIST(vcpu_rules), 10 },
 	[THREAD_PUMP] = { "pump", FILTER_LIST(pump_rules), 13 },
+	[THREAD_STREAMS] = { "streams", FILTER_LIST(streams_rules), 14 },
 	[THREAD_UNPACK] = { "unpack", FILTER_LIST(unpack_rules), 11 },
 	[THREAD_OUTER] = { "outer", FILTER_LIST(outer_rules), 32 },
 	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 9 },

@@ -224,13 +224,33 @@ static const struct filter_rule vsock_sync_rules[] = {
 	VSOCK,
 };
 
-/* The threads that carry the streams of a COMMAND (stdio_relay.c). */
+/* A thread that carries one stream of a COMMAND (stdio_relay.c). */
 static const struct filter_rule pump_rules[] = {
 	ALLOW(read, "the stream", SLOT(1, SLOT_OWN)),
 	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),
 	ALLOW(poll, "a stream that somebody has made non-blocking; a terminal"),
 	ALLOW(ioctl, "is the terminal ours", SLOT(1, SLOT_OWN), INT(2, TIOCGPGRP)),
 	ALLOW(write, "reports its end to the main thread", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
+	ALLOW(shutdown, "the end of stdin"),
+	LOG,
+	COUNTER,
+	COMMON,
+	THREAD_EXIT,
+};
+
+/* The thread that carries all of them that cannot block. */
+static const struct filter_rule streams_rules[] = {
+	ALLOW(poll, "waiting for a stream"),
+	ALLOW(splice, "stdin, a pipe", INT(1, STDIN_FILENO), SLOT(3, SLOT_WATCH0)),
+	ALLOW(splice, "stdout, a pipe", SLOT(1, SLOT_WATCH1), INT(3, STDOUT_FILENO)),
+	ALLOW(splice, "stderr, a pipe", SLOT(1, SLOT_WATCH2), INT(3, STDERR_FILENO)),
+	ALLOW(read, "stdin, a file", INT(1, STDIN_FILENO)),
+	ALLOW(write, "the same, to the command", SLOT(1, SLOT_WATCH0)),
+	ALLOW(read, "stdout of the command, for a file; what has no reader any more", SLOT(1, SLOT_WATCH1)),
+	ALLOW(read, "stderr, the same", SLOT(1, SLOT_WATCH2)),
+	ALLOW(write, "stdout, a file", INT(1, STDOUT_FILENO)),
+	ALLOW(write, "stderr, a file", INT(1, STDERR_FILENO)),
+	ALLOW(write, "reports the end of one to the main thread", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
 	ALLOW(shutdown, "the end of stdin"),
 	LOG,
 	COUNTER,

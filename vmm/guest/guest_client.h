@@ -15,7 +15,7 @@
 struct guest_client;
 struct config;
 struct err;
-struct stdio_relay_pump;
+struct stdio_relay_thread;
 struct virtio_dev;
 
 /* The listener, the guest, the relay's eventfd, and a client for each other command. */
@@ -29,7 +29,7 @@ struct guest_client_ops {
 	/* Called once, when it has ended and all output is written. flags: INIT_OOM, ... */
 	void (*exited)(void *ctx, unsigned status, unsigned flags, const char *text);
 	void (*failed)(void *ctx, const char *text);
-	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e); /* see stdio_relay.h */
+	int (*guard)(void *ctx, const struct stdio_relay_thread *thread, struct err *e); /* see stdio_relay.h */
 	void (*foreground)(void *ctx); /* the terminal is ours again: set its mode */
 	void (*left)(void *ctx);       /* the user has typed the keys to leave */
 	/* Writes what is known of the VM, as an object of JSON. Returns the descriptor of its configuration, or -1. */

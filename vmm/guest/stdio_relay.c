@@ -3,13 +3,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/major.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
@@ -87,20 +90,20 @@ static bool wants_to_leave(const char *data, size_t len, unsigned *presses, uint
 }
 
 /* Reads what has no reader any more: the guest's end must not wait for us. */
-static void discard(int fd, char *buf)
+static void discard(const struct stdio_relay_pump *p)
 {
-	while (read(fd, buf, PUMP_SIZE) > 0)
+	while (read(p->from, p->buf, PUMP_SIZE) > 0)
 		;
 }
 
 /* read(2), also from a file that another process has set to non-blocking. */
-static ssize_t pump_read(int fd, char *buf)
+static ssize_t pump_read(const struct stdio_relay_pump *p)
 {
-	struct pollfd wait = { .fd = fd, .events = POLLIN };
+	struct pollfd wait = { .fd = p->from, .events = POLLIN };
 	ssize_t n;
 
 	for (;;) {
-		n = read(fd, buf, PUMP_SIZE);
+		n = read(p->from, p->buf, PUMP_SIZE);
 		if (n >= 0 || (errno != EINTR && errno != EAGAIN))
 			return n;
 		if (errno == EAGAIN)
@@ -109,11 +112,12 @@ static ssize_t pump_read(int fd, char *buf)
 }
 
 /*
- * The same of a terminal, which is ours to read in its foreground only: what is typed while we are in the background is for
- * another, and reading it would stop us (SIGTTIN) or be an error. Nothing says that we have come to the foreground, so that
- * is looked for when something is typed.
+ * The same for a terminal, which is ours to read in its foreground only. Keys that are typed while
+ * we are in the background are for another program, and to read them would stop us (SIGTTIN) or
+ * fail. No event reports that we have come to the foreground, so that is checked when keys are
+ * typed.
  */
-static ssize_t pump_read_tty(struct stdio_relay_pump *p, char *buf)
+static ssize_t pump_read_tty(struct stdio_relay_pump *p)
 {
 	struct pollfd typed = { .fd = p->from, .events = POLLIN };
 	bool behind = false;
@@ -131,7 +135,7 @@ static ssize_t pump_read_tty(struct stdio_relay_pump *p, char *buf)
 			atomic_store(&p->relay->foreground, true);
 			fdio_event_signal(p->relay->changed_fd);
 		}
-		n = read(p->from, buf, PUMP_SIZE);
+		n = read(p->from, p->buf, PUMP_SIZE);
 		if (n >= 0 || (errno != EINTR && errno != EAGAIN && errno != EIO) || typed.revents & POLLHUP)
 			return n;
 		behind = errno == EIO; /* in a jail, whose foreground it is cannot be seen */
@@ -159,109 +163,254 @@ static int pump_write(int fd, const char *data, size_t len)
 	return 0;
 }
 
-static void pump_input(struct stdio_relay_pump *p, char *buf)
+static void input_ended(const struct stdio_relay_pump *p)
 {
-	unsigned presses = 0;
-	uint64_t first_ms = 0;
-	ssize_t n;
-
-	while ((n = p->is_tty ? pump_read_tty(p, buf) : pump_read(p->from, buf)) > 0) {
-		if (p->relay->tty && wants_to_leave(buf, (size_t)n, &presses, &first_ms)) {
-			atomic_store(&p->relay->left, true);
-			fdio_event_signal(p->relay->changed_fd);
-			return;
-		}
-		if (pump_write(p->to, buf, (size_t)n) < 0)
-			return; /* the command has closed its input, or is over */
-	}
 	(void)shutdown(p->to, SHUT_WR); /* what fails here has ended already */
 }
 
-static void pump_output(struct stdio_relay_pump *p, char *buf)
+static void output_came(struct stdio_relay *s)
 {
-	ssize_t n;
-	int r = 0;
+	if (s->on_output && !atomic_exchange(&s->seen, true))
+		s->on_output(s->ctx);
+}
 
-	while (r == 0 && (n = pump_read(p->from, buf)) > 0) {
-		if (p->relay->on_output && !atomic_exchange(&p->relay->seen, true))
-			p->relay->on_output(p->relay->ctx);
-		r = pump_write(p->to, buf, (size_t)n);
-	}
-	if (r < 0) {
-		if (r != -EPIPE) {
+/* With error, or 0. */
+static void output_ended(struct stdio_relay_pump *p, int error)
+{
+	if (error) {
+		if (error != -EPIPE) {
 			log_warn("output of the command cannot be written: %s; the rest is dropped, continuing",
-				 strerror(-r));
+				 strerror(-error));
 			atomic_store(&p->relay->lost, true);
 		}
 		(void)shutdown(p->from, SHUT_RDWR); /* the command gets EPIPE, too */
-		discard(p->from, buf);
+		discard(p);
 	}
 	atomic_fetch_sub(&p->relay->outputs, 1);
 	fdio_event_signal(p->relay->changed_fd);
 }
 
-static void *pump_main(void *arg)
+/* A stream with a thread of its own. */
+
+static void pump_input(struct stdio_relay_pump *p)
 {
-	struct stdio_relay_pump *p = arg;
-	char buf[PUMP_SIZE];
+	unsigned presses = 0;
+	uint64_t first_ms = 0;
+	ssize_t n;
+
+	while ((n = p->is_tty ? pump_read_tty(p) : pump_read(p)) > 0) {
+		if (p->relay->tty && wants_to_leave(p->buf, (size_t)n, &presses, &first_ms)) {
+			atomic_store(&p->relay->left, true);
+			fdio_event_signal(p->relay->changed_fd);
+			return;
+		}
+		if (pump_write(p->to, p->buf, (size_t)n) < 0)
+			return; /* the command has closed its input, or is over */
+	}
+	input_ended(p);
+}
+
+static void pump_output(struct stdio_relay_pump *p)
+{
+	ssize_t n;
+	int r = 0;
+
+	while (r == 0 && (n = pump_read(p)) > 0) {
+		output_came(p->relay);
+		r = pump_write(p->to, p->buf, (size_t)n);
+	}
+	output_ended(p, r);
+}
+
+/*
+ * Streams that share a thread. No call blocks here, but for poll: the guest's ends are
+ * non-blocking, and the others' files never block, or are pipes and spliced.
+ */
+
+/* Moves some bytes. Returns their number, 0 at the end of from, or -errno of to; -EAGAIN is of either. */
+static ssize_t share_move(struct stdio_relay_pump *p)
+{
+	ssize_t n;
+
+	if (p->splices) {
+		n = splice(p->from, NULL, p->to, NULL, PUMP_SIZE, SPLICE_F_NONBLOCK);
+		return n >= 0 ? n : errno == ECONNRESET ? 0 : -errno;
+	}
+	if (!p->len) {
+		n = read(p->from, p->buf, PUMP_SIZE);
+		if (n <= 0)
+			return n < 0 && (errno == EAGAIN || errno == EINTR) ? -errno : 0;
+		p->at = 0;
+		p->len = (size_t)n;
+	}
+	n = write(p->to, p->buf + p->at, p->len);
+	if (n < 0)
+		return -errno;
+	p->at += (size_t)n;
+	p->len -= (size_t)n;
+	return n;
+}
+
+/* Serves a stream that poll has reported. Returns whether it continues. */
+static bool share_step(struct stdio_relay_pump *p)
+{
+	ssize_t n = share_move(p);
+
+	if (n > 0 || n == -EAGAIN || n == -EINTR) {
+		/* A splice does not say whose turn it is: where the one side was ready, the other is not. */
+		p->waits_to = p->splices ? n == -EAGAIN && !p->waits_to : p->len > 0;
+		if (n > 0 && !p->is_input)
+			output_came(p->relay);
+		return true;
+	}
+	if (p->is_input)
+		input_ended(p);
+	else
+		output_ended(p, (int)n);
+	return false;
+}
+
+static void share_serve(struct stdio_relay *s, unsigned streams)
+{
+	struct pollfd fds[STDIO_RELAY_STREAMS];
+
+	while (streams) {
+		for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++) {
+			const struct stdio_relay_pump *p = &s->pump[i];
+
+			fds[i] = (struct pollfd){ .fd = p->waits_to ? p->to : p->from,
+						  .events = p->waits_to ? POLLOUT : POLLIN };
+			if (!(streams & 1U << i))
+				fds[i].fd = -1;
+		}
+		if (poll(fds, STDIO_RELAY_STREAMS, -1) < 0)
+			continue; /* EINTR */
+		for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
+			if (fds[i].revents && !share_step(&s->pump[i]))
+				streams &= ~(1U << i);
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct stdio_relay_thread *t = arg;
+	struct stdio_relay_pump *p = &t->relay->pump[t - t->relay->thread];
+	const char *name = t->shared ? "streams" : p->is_input ? "input" : "output";
 	struct err e;
 
-	(void)pthread_setname_np(pthread_self(), p->is_input ? "input" : "output"); /* for people only */
-	log_set_thread(p->is_input ? "input" : "output");
-	if (p->relay->guard && p->relay->guard(p->relay->ctx, p, &e) < 0) {
+	(void)pthread_setname_np(pthread_self(), name); /* for people only */
+	log_set_thread(name);
+	if (t->relay->guard && t->relay->guard(t->relay->ctx, t, &e) < 0) {
 		log_error("%s", e.text);
 		return NULL;
 	}
-	if (p->is_input)
-		pump_input(p, buf);
+	if (t->shared)
+		share_serve(t->relay, t->streams);
+	else if (p->is_input)
+		pump_input(p);
 	else
-		pump_output(p, buf);
+		pump_output(p);
 	return NULL;
 }
 
-static int start_pump(struct stdio_relay *s, unsigned i, int from, int to, bool is_input, struct err *e)
+static bool is_kind(int fd, mode_t kind)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == kind;
+}
+
+/* Of fd, an end of mayfly's own: no call waits for another program. /dev/null and its like never do. */
+static bool never_blocks(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && major(st.st_rdev) == MEM_MAJOR));
+}
+
+/* Makes the pump of stream i, and returns whether it shares its thread. None of a terminal session does. */
+static bool set_pump(struct stdio_relay *s, unsigned i, int fd)
 {
 	struct stdio_relay_pump *p = &s->pump[i];
+	const bool is_input = i == 0;
+	const bool splices = !s->tty && is_kind((int)i, S_IFIFO) && is_kind(fd, S_IFSOCK);
+	const bool shares = splices || (!s->tty && never_blocks((int)i));
+
+	*p = (struct stdio_relay_pump){
+		.relay = s,
+		.from = is_input ? STDIN_FILENO : fd,
+		.to = is_input ? fd : (int)i,
+		.is_input = is_input,
+		.is_tty = is_input && isatty(STDIN_FILENO),
+		.buf = s->bufs + (size_t)i * PUMP_SIZE,
+		.splices = splices,
+	};
+	return shares;
+}
+
+static int start_thread(struct stdio_relay_thread *t, struct err *e)
+{
 	pthread_attr_t attr;
 	int r;
 
-	(void)fcntl(is_input ? to : from, F_SETFL, 0); /* cannot fail */
-	*p = (struct stdio_relay_pump){ .relay = s, .from = from, .to = to, .is_input = is_input };
-	p->is_tty = is_input && isatty(from);
 	(void)pthread_attr_init(&attr); /* cannot fail on Linux */
 	ending_block_all(&attr);
-	r = pthread_create(&p->thread, &attr, pump_main, p);
+	r = pthread_create(&t->thread, &attr, thread_main, t);
 	pthread_attr_destroy(&attr);
 	if (r)
 		return err_neg(e, -r, "start a thread for the command's streams");
-	p->started = true;
+	t->started = true;
 	return 0;
 }
 
 int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e)
 {
-	int r;
+	unsigned shared = STDIO_RELAY_STREAMS;
+	int r = 0;
 
 	s->tty = tty;
 	atomic_store(&s->outputs, tty ? 1 : 2);
 	s->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->changed_fd < 0)
 		return err_sys(e, "make an eventfd");
-	r = start_pump(s, 1, fd[tty ? 0 : 1], STDOUT_FILENO, false, e);
-	if (!r && !tty)
-		r = start_pump(s, 2, fd[2], STDERR_FILENO, false, e);
-	return r ? r : start_pump(s, 0, STDIN_FILENO, fd[0], true, e);
+	s->bufs = calloc(STDIO_RELAY_STREAMS, PUMP_SIZE);
+	if (!s->bufs)
+		return err_set(e, -ENOMEM, "no memory for the command's streams");
+	for (unsigned i = 0; i < (tty ? 2 : STDIO_RELAY_STREAMS); i++) {
+		const int end = fd[tty ? 0 : i]; /* a terminal's goes both ways */
+		const bool shares = set_pump(s, i, end);
+
+		if (shares && shared == STDIO_RELAY_STREAMS)
+			shared = i;
+		s->thread[i].relay = s;
+		s->thread[i].shared = shares;
+		s->thread[shares ? shared : i].streams |= 1U << i;
+		(void)fcntl(end, F_SETFL, shares ? O_NONBLOCK : 0); /* cannot fail; no tty shares */
+	}
+	for (unsigned i = 0; !r && i < STDIO_RELAY_STREAMS; i++)
+		if (s->thread[i].streams)
+			r = start_thread(&s->thread[i], e);
+	s->started = !r;
+	return r;
 }
 
-int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e)
+int stdio_relay_confine(const struct stdio_relay_thread *thread, const struct confine *confine, struct err *e)
 {
+	const struct stdio_relay *s = thread->relay;
+	const struct stdio_relay_pump *p = &s->pump[thread - s->thread];
 	struct confine_own own = CONFINE_OWN_NONE;
 
-	own.own = pump->from;
-	own.to = pump->to;
-	own.changed = pump->relay->changed_fd;
+	own.changed = s->changed_fd;
+	if (thread->shared) {
+		for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
+			if (thread->streams & 1U << i)
+				own.watch[i] = s->pump[i].is_input ? s->pump[i].to : s->pump[i].from;
+	} else {
+		own.own = p->from;
+		own.to = p->to;
+	}
 	crash_thread();
-	return confine_thread(confine, THREAD_PUMP, &own, e);
+	return confine_thread(confine, thread->shared ? THREAD_STREAMS : THREAD_PUMP, &own, e);
 }
 
 bool stdio_relay_is_done(const struct stdio_relay *s)
@@ -271,14 +420,19 @@ bool stdio_relay_is_done(const struct stdio_relay *s)
 
 void stdio_relay_end(struct stdio_relay *s, unsigned timeout_ms)
 {
-	const struct timespec until = clock_deadline(timeout_ms);
+	const uint64_t until = clock_now_ms() + timeout_ms;
+	struct pollfd changed = { .fd = s->changed_fd, .events = POLLIN };
+	uint64_t now, count;
 
-	for (unsigned i = 1; i < STDIO_RELAY_STREAMS; i++) {
-		if (!s->pump[i].started || pthread_clockjoin_np(s->pump[i].thread, NULL, CLOCK_MONOTONIC, &until) == 0)
-			continue;
-		if (timeout_ms)
-			log_warn("the reader of the command's output is too slow: the last of it is lost, continuing");
-		atomic_store(&s->lost, true);
-		return;
+	while (s->started && !stdio_relay_is_done(s)) {
+		now = clock_now_ms();
+		if (now >= until || poll(&changed, 1, (int)(until - now)) == 0) {
+			if (timeout_ms)
+				log_warn("the reader of the command's output is too slow: the last of it is lost, "
+					 "continuing");
+			atomic_store(&s->lost, true);
+			return;
+		}
+		(void)!read(s->changed_fd, &count, sizeof(count)); /* only clears it */
 	}
 }

@@ -3,9 +3,10 @@
  * are relayed to mayfly's stdin, stdout and stderr. `mayfly run -- COMMAND` and `mayfly
  * exec` share it; the latter receives its ends of the streams from the monitor.
  *
- * Each stream has a thread that only reads and writes. A slow reader of stdout therefore
- * stops stdout, but neither stderr nor signals. No file is switched to non-blocking, which
- * its other users would notice.
+ * A slow reader of stdout stops stdout, but neither stderr nor signals, and no file is switched
+ * to non-blocking, which its other users would notice. So a stream that may block in a call,
+ * since it is a terminal or a socket, has a thread of its own. All others share one: regular
+ * files, /dev/null, and pipes, which splice(2) reads and writes without blocking.
  */
 #ifndef MF_GUEST_STDIO_RELAY_H
 #define MF_GUEST_STDIO_RELAY_H
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct confine;
@@ -28,22 +30,34 @@ struct stdio_relay_pump {
 	int from, to;
 	bool is_input; /* watched for the keys that end a terminal session; EOF is forwarded with shutdown(2) */
 	bool is_tty;   /* and is read in the foreground alone */
-	bool started;
+	char *buf;
+	/* Of one that shares its thread: */
+	bool splices;
+	bool waits_to;	/* for room in to, and not for bytes from from */
+	size_t at, len; /* what is left in buf */
+};
+
+struct stdio_relay_thread {
+	struct stdio_relay *relay;
 	pthread_t thread;
+	unsigned streams; /* a set of 1 << stream */
+	bool shared, started;
 };
 
 struct stdio_relay {
 	/*
-	 * Each thread calls it before it serves its stream, to drop privileges; or NULL.
+	 * Each thread calls it before it serves its streams, to drop privileges; or NULL.
 	 * Returns 0, or -errno with e set, on which the thread ends. Set before
 	 * stdio_relay_start.
 	 */
-	int (*guard)(void *ctx, const struct stdio_relay_pump *pump, struct err *e);
+	int (*guard)(void *ctx, const struct stdio_relay_thread *thread, struct err *e);
 	void (*on_output)(
 		void *ctx); /* or NULL: called for the first output, by its thread; set before stdio_relay_start */
 	void *ctx;
-	bool tty;
+	bool tty, started;
 	struct stdio_relay_pump pump[STDIO_RELAY_STREAMS];
+	struct stdio_relay_thread thread[STDIO_RELAY_STREAMS]; /* by their first stream */
+	char *bufs;					       /* of the pumps; their pages are touched when used */
 	int changed_fd;		/* eventfd: counts up when output has ended, and when foreground or left are set */
 	atomic_uint outputs;	/* that have not ended yet */
 	atomic_bool seen;	/* output has come */
@@ -67,15 +81,16 @@ const char *stdio_relay_tty_text(char text[STDIO_RELAY_TTY_TEXT_MAX]);
 int stdio_relay_make_pairs(int fd[STDIO_RELAY_STREAMS], int ret_others[STDIO_RELAY_STREAMS], bool tty, struct err *e);
 
 /*
- * Starts with fd[], which are the session's from here on, and blocking; a terminal has only the first. Returns 0 or
- * -errno with e set; stdio_relay_end accepts either.
+ * Starts with fd[], which are the session's from here on; a terminal has only the first. Returns
+ * 0 or -errno with e set; stdio_relay_end accepts either.
  */
 int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e);
 
 /*
- * For a guard: the thread of a pump handles crashes, and has the filter of its kind. Returns 0 or -errno with e set.
+ * For a guard: the thread handles crashes, and has the filter of its kind. Returns 0 or -errno
+ * with e set.
  */
-int stdio_relay_confine(const struct stdio_relay_pump *pump, const struct confine *confine, struct err *e);
+int stdio_relay_confine(const struct stdio_relay_thread *thread, const struct confine *confine, struct err *e);
 
 /* Whether all output is written or dropped. */
 bool stdio_relay_is_done(const struct stdio_relay *s);

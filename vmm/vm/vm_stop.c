@@ -209,11 +209,11 @@ static void vm_on_left(void *ctx)
 }
 
 /* On a thread of the command's streams. */
-static int vm_on_pump(void *ctx, const struct stdio_relay_pump *pump, struct err *e)
+static int vm_on_stream_thread(void *ctx, const struct stdio_relay_thread *thread, struct err *e)
 {
 	const struct vm *vm = ctx;
 
-	return stdio_relay_confine(pump, &vm->confine, e);
+	return stdio_relay_confine(thread, &vm->confine, e);
 }
 
 const struct guest_client_ops vm_guest_ops = {
@@ -226,5 +226,5 @@ const struct guest_client_ops vm_guest_ops = {
 	.left = vm_on_left,
 	.info = vm_info,
 	.snapshot = vm_on_snapshot,
-	.guard = vm_on_pump,
+	.guard = vm_on_stream_thread,
 };
