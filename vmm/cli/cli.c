@@ -58,7 +58,7 @@ static bool is_in(const struct cli_option *table, const struct cli_option *o)
 
 const struct cli_option *cli_next_option(const struct cli_usage *u, const struct cli_option *o)
 {
-	bool own = !o || is_in(u->options, o);
+	bool own = !o || !u->passes || is_in(u->options, o);
 
 	o = o ? o + 1 : u->options;
 	for (;; o++) {
