@@ -67,6 +67,7 @@ struct serial {
 	pthread_cond_t drained; /* the ring is empty */
 	bool signalled;		/* the eventfd was written and the loop has not looked yet */
 	bool seen_open, seen_output;
+	bool held;  /* no input is taken */
 	size_t tap; /* ring position up to which host->output has seen the output */
 	struct uart uart;
 };
@@ -255,7 +256,7 @@ static bool serial_rx_is_due(struct serial *s)
 
 	serial_lock(s);
 	unread = s->uart.rx.len > 0;
-	room = uart_rx_room(&s->uart) > 0;
+	room = !s->held && uart_rx_room(&s->uart) > 0;
 	serial_unlock(s);
 	if (!unread && s->rx_behind) {
 		took_ns = MF_MIN(now_ns - s->rx_filled_ns, SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
@@ -343,11 +344,17 @@ int serial_restore(struct serial *s, struct state_in *in, struct err *e)
 	return state_close(in, e);
 }
 
+void serial_hold(struct serial *s)
+{
+	s->held = true;
+}
+
 void serial_resume(struct serial *s)
 {
 	bool signal;
 
 	serial_lock(s);
+	s->held = false;
 	signal = serial_want_turn(s);
 	serial_unlock(s);
 	if (signal)

@@ -88,10 +88,14 @@ bool serial_drain(struct serial *s, unsigned timeout_ms);
 /*
  * Snapshots. Main thread, with every vCPU parked.
  *
+ * serial_hold, before loop_start, for a port that will be restored: input that comes before serial_resume
+ * waits, or the restore would lose it.
+ *
  * serial_save writes the registers and the input that the guest has not read. serial_restore reads them
  * into a port that was just made; it returns 0, or -errno with e set. serial_resume follows. Output that
  * has not been written yet is left to the process that was saved.
  */
+void serial_hold(struct serial *s);
 void serial_save(struct serial *s, struct state_out *out);
 int serial_restore(struct serial *s, struct state_in *in, struct err *e);
 void serial_resume(struct serial *s);

@@ -209,6 +209,8 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 	r = serial_new(&vm->serial, vm->io, &vm_serial_ops, vm, SERIAL_STALL_MS, e);
 	if (r < 0)
 		return r;
+	if (vm->restore.data)
+		serial_hold(vm->serial);
 	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
 	if (r < 0)
 		return r;

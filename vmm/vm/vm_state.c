@@ -4,7 +4,8 @@
  *	construction	vm_build.c: RAM, KVM's objects, devices and their loops, vCPUs
  *	restore		the same with the RAM of a snapshot; then, in the order of `state`, what each object has saved:
  *			vCPUs, the clock, IOAPIC, serial port, devices; last, the devices resume
- *	pause		vCPUs park at the gate; then devices become quiet. This order, because a vCPU may wait for a loop
+ *	pause		vCPUs park at the gate, interrupts wait in the IOAPIC, then devices become quiet. This order,
+ *			because a vCPU may wait for a loop
  *	snapshot	`state` is collected; a child process gets a copy of the memory by fork, and writes the files
  *	resume		devices, then the gate opens: a guest that runs finds its devices at work
  *	end		vm.c: vCPUs leave, devices are reset, loops stop
@@ -110,6 +111,7 @@ static int vm_pause(struct vm *vm, struct err *e)
 		vcpu_kick(&vm->vcpu[i]);
 	if (!gate_await_parked(&vm->gate, PARK_MS))
 		return err_set(e, -ETIMEDOUT, "a vCPU does not pause: it waits for a device");
+	ioapic_quiet(vm->ioapic);
 	for (unsigned i = 0; i < vm->num_devs && !r; i++)
 		r = mmio_quiet(vm->transport[i], QUIET_MS, e);
 	return r;
@@ -121,6 +123,7 @@ static void vm_resume(struct vm *vm)
 		cpu_clock_paused(vm->vcpu[i].fd);
 	for (unsigned i = 0; i < vm->num_devs; i++)
 		mmio_resume(vm->transport[i]);
+	ioapic_resume(vm->ioapic);
 	gate_open(&vm->gate);
 }
 

@@ -1,0 +1,266 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells, variables are of helper.bash
+#
+# Snapshots of flat guests: what they keep, what a restore refuses, and what is left when something fails.
+
+# bats file_tags=flat
+load helper
+
+setup() {
+	umask 022
+	started=()
+	dir=$BATS_TEST_TMPDIR
+	ctl=$dir/control.sock
+	snap=$dir/snap
+}
+
+teardown() {
+	kill_started
+	end_test
+}
+
+# keep [OPTION...]: starts the guest that keeps what it reads.
+keep() {
+	start_flat keep -m 64M --control "$ctl" "$@"
+	wait_said '^keep'
+}
+
+# snapshot [OPTION...]: of it; must succeed.
+snapshot() {
+	run "$MAYFLY" snapshot "$@" "$ctl" "$snap"
+	assert_success
+}
+
+# restored TEXT [OPTION...]: a VM from the snapshot gets TEXT and ^D. Sets $output to what it says, $status and $stderr.
+restored() {
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "${@:2}" "$snap" <<< "$1"$'\n\4'
+	strip_returns
+}
+
+# refused TEXT [OPTION...]: a restore is; its message has TEXT.
+refused() {
+	restored x "${@:2}"
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	[[ $stderr == *"$1"* ]] || fail "no '$1' in: $stderr"
+}
+
+@test "snapshot: the guest goes on, and so does each VM that is restored" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot
+	assert_equal "$(stat -c %a "$snap/state" "$snap/memory" "$snap/config.json" | sort -u)" 400
+	tell two
+	wait_said '^two'
+	restored three
+	assert_equal "$status" 0
+	assert_equal "$output" $'one\nthree'
+	restored four
+	assert_equal "$output" $'one\nfour'
+	tell $'\4'
+	wait_end
+	assert_equal "$status" 0
+	assert_equal "$(< "$dir/out")" $'keep\none\none\ntwo'
+}
+
+@test "snapshot: memory takes the disk space of its data" {
+	keep
+	snapshot
+	assert_equal "$(stat -c %s "$snap/memory")" $((64 * 1024 * 1024))
+	[ "$(du -k "$snap/memory" | cut -f 1)" -lt 256 ]
+}
+
+@test "snapshot: --stop ends the VM, which says nothing more" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot --stop
+	wait_end
+	assert_equal "$status" 0
+	restored two
+	assert_equal "$output" $'one\ntwo'
+}
+
+@test "snapshot: of a VM that was restored" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot --stop
+	wait_end
+	mv "$snap" "$dir/first"
+	start_mayfly restore --control "$ctl" "$dir/first"
+	tell two
+	wait_said '^two'
+	snapshot
+	rm -r "$dir/first"
+	tell $'\4'
+	wait_end
+	restored three
+	assert_equal "$output" $'one\ntwo\nthree'
+}
+
+@test "snapshot: with --io-engine sync, and in a jail" {
+	keep --io-engine sync
+	tell one
+	wait_said '^one'
+	snapshot
+	restored two --io-engine ring
+	assert_equal "$output" $'one\ntwo'
+	[ "$(id -u)" = 0 ] || skip "the jail needs root"
+	restored three --jail
+	assert_equal "$output" $'one\nthree'
+}
+
+@test "snapshot: an older one is replaced; anything else stays" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot
+	tell two
+	wait_said '^two'
+	snapshot
+	restored three
+	assert_equal "$output" $'one\ntwo\nthree'
+	assert_equal "$(ls -A "$dir" | grep -c new)" 0
+	mkdir "$dir/other"
+	echo mine > "$dir/other/file"
+	run "$MAYFLY" snapshot "$ctl" "$dir/other"
+	assert_failure 125
+	assert_equal "$(ls -A "$dir/other")" file
+	run "$MAYFLY" snapshot "$ctl" "$dir/out"
+	assert_failure 125
+	run "$MAYFLY" snapshot "$ctl" "$dir/no/such"
+	assert_failure 125
+	tell three
+	wait_said '^three'
+}
+
+@test "snapshot: what a client that was killed has left does no harm" {
+	keep
+	snapshot
+	mkdir "$dir/.snap.new"
+	echo half > "$dir/.snap.new/memory"
+	tell one
+	wait_said '^one'
+	snapshot
+	restored two
+	assert_equal "$output" $'one\ntwo'
+	[ ! -e "$dir/.snap.new" ]
+}
+
+@test "snapshot: without space it fails, the older one stays, and the guest goes on" {
+	[ "$(id -u)" = 0 ] || skip "needs root, to mount a tmpfs"
+	keep
+	tell one
+	wait_said '^one'
+	mkdir "$dir/small"
+	mount -t tmpfs -o size=48k none "$dir/small"
+	run "$MAYFLY" snapshot "$ctl" "$dir/small/snap"
+	umount "$dir/small" || fail "$(ls -lA "$dir/small")"
+	assert_failure 125
+	[[ $output == *"No space"* ]]
+	tell two
+	wait_said '^two'
+	snapshot
+}
+
+@test "snapshot: a drive is the same file as before, or another one that is named" {
+	truncate -s 1M "$dir/disk"
+	keep -d "$dir/disk:ro"
+	snapshot
+	restored one
+	assert_equal "$output" one
+	cp "$dir/disk" "$dir/copy"
+	mv "$dir/disk" "$dir/moved"
+	refused "$dir/disk"
+	restored two -d "drive0=$dir/moved"
+	assert_equal "$output" two
+	restored three -d "drive0=$dir/copy"
+	assert_equal "$output" three
+	cp "$dir/moved" "$dir/disk" # another inode
+	refused drive0
+	mv "$dir/moved" "$dir/disk"
+	touch "$dir/disk"
+	refused drive0
+	refused nosuch -d "nosuch=$dir/copy"
+}
+
+@test "snapshot: state and memory may be elsewhere" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot
+	mv "$snap/state" "$dir/s"
+	mv "$snap/memory" "$dir/m"
+	refused state
+	restored two --state "$dir/s" --memory "$dir/m"
+	assert_equal "$output" $'one\ntwo'
+}
+
+@test "snapshot: files that are cut short, or of another kind, are refused" {
+	local size
+	keep
+	snapshot
+	chmod u+w "$snap"/*
+	cp --sparse=always "$snap/memory" "$dir/memory"
+	for size in 0 1 4096 67108863 67108865 67104768; do
+		truncate -s "$size" "$snap/memory"
+		refused memory
+	done
+	rm "$snap/memory"
+	refused memory
+	mkfifo "$snap/memory"
+	refused memory
+	rm "$snap/memory"
+	mkdir "$snap/memory"
+	refused memory
+	rmdir "$snap/memory"
+	mv "$dir/memory" "$snap/memory"
+	restored one
+	assert_equal "$output" one
+	cp "$snap/state" "$dir/state"
+	for size in 0 1 7 8 100 4096 $(($(stat -c %s "$dir/state") - 1)) $(($(stat -c %s "$dir/state") + 1)); do
+		cp "$dir/state" "$snap/state"
+		truncate -s "$size" "$snap/state"
+		refused state
+	done
+	cp "$dir/state" "$snap/state"
+	printf X | dd of="$snap/state" bs=1 seek=2000 conv=notrunc status=none
+	refused checksum
+	cp "$dir/state" "$snap/state"
+	restored two
+	assert_equal "$output" two
+}
+
+@test "snapshot: another shape of the VM is refused" {
+	keep
+	snapshot
+	chmod u+w "$snap/config.json"
+	cp "$snap/config.json" "$dir/config"
+	sed -i 's/"cpus": 1/"cpus": 2/' "$snap/config.json"
+	refused vCPUs
+	sed 's/"mem": "64M"/"mem": "32M"/' "$dir/config" > "$snap/config.json"
+	refused MiB
+	truncate -s 1M "$dir/disk"
+	sed "s|\"drives\": \[\]|\"drives\": [{\"path\": \"$dir/disk\"}]|" "$dir/config" > "$snap/config.json"
+	refused devices
+}
+
+@test "snapshot: many VMs from one, at once" {
+	local i pids=()
+	keep
+	tell one
+	wait_said '^one'
+	snapshot --stop
+	sha256sum "$snap/memory" > "$dir/sum"
+	for i in {1..8}; do
+		timeout -k 5 "$LIMIT" "$MAYFLY" restore "$snap" <<< "$i"$'\n\4' > "$dir/out.$i" 2> "$dir/err.$i" &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	for i in {1..8}; do
+		assert_equal "$(tr -d '\r' < "$dir/out.$i")" $'one\n'"$i"
+	done
+	sha256sum --quiet -c "$dir/sum"
+}
