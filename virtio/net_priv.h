@@ -32,6 +32,8 @@ struct net {
 	struct virtq_chain chain;    /* popped last */
 
 	bool reading;
+	uint64_t rx_turn;   /* the turn of the loop in which a frame came last, */
+	uint32_t rx_bytes;  /* and the bytes that came in it */
 	uint32_t rx_room;   /* bytes in the pool */
 	uint32_t rx_wanted; /* bytes of the largest frame that may come */
 	unsigned num_bufs, num_iov;

@@ -23,6 +23,9 @@
 
 #define RX_PAUSE_NS 100000000U /* after an error of the backend that may pass */
 #define RX_BUF_MAX MIB	       /* counted of a buffer: no frame is as long, and sums stay small */
+#define RX_BYTES_MAX                                                                                                   \
+	(256 * KIB)	    /* in one turn of the loop: then the driver is interrupted, and others have their turn */
+#define RX_FRAME_COST 2048U /* counted of each frame, beside its bytes */
 
 /* Adds n->chain to the pool. Returns NULL, or its fault. *ret_full: no room, it went back. */
 static const char *net_pool_add(struct net *n, bool *ret_full)
@@ -103,12 +106,28 @@ static bool net_pool_fill(struct net *n)
 	return true;
 }
 
+/* A backend may have one frame after the other, all in one turn. */
+static bool net_rx_has_time(const struct net *n)
+{
+	return n->rx_bytes < RX_BYTES_MAX || n->rx_turn != loop_this_turn(n->dev.loop);
+}
+
+static void net_rx_spend(struct net *n, uint32_t bytes)
+{
+	uint64_t turn = loop_this_turn(n->dev.loop);
+
+	if (n->rx_turn != turn)
+		n->rx_bytes = 0;
+	n->rx_turn = turn;
+	n->rx_bytes += RX_FRAME_COST + bytes;
+}
+
 void net_rx_run(struct net *n)
 {
 	if (n->reading || n->dev.vq[NET_RX].broken || !net_link_is_up(n) || !net_pool_fill(n) ||
 	    !throttle_may(&n->throttle[NET_RX], 0))
 		return;
-	n->reading = n->backend->ops->receive(n->backend, n->iov, n->num_iov, n->rx_room);
+	n->reading = net_rx_has_time(n) && n->backend->ops->receive(n->backend, n->iov, n->num_iov, n->rx_room);
 	if (!n->reading)
 		loop_defer(n->dev.loop, &n->again);
 }
@@ -144,6 +163,7 @@ void net_received(struct net_backend *b, int res)
 	n->reading = false;
 	if (!n->active || net_is_quiet(n))
 		return; /* the pool is the driver's again, or about to be */
+	net_rx_spend(n, (uint32_t)MF_MAX(res, 0));
 	if (res == NET_LOST) {
 		net_lose_link(n);
 	} else if (res < 0) {

@@ -6,8 +6,10 @@
  * the host's network stack does what the driver has negotiated (checksums, segmentation). An
  * outgoing header is a copy that net_check.c has checked; an incoming one is the kernel's.
  *
- * The fd is non-blocking: without a frame, the ring polls it (tap_new says why). The kernel cuts
- * a frame that does not fit, without an error; a byte of ours behind the guest's buffers shows it.
+ * The fd is non-blocking. The loop's thread reads and writes it at once (LOOP_ACCESS_PROMPT), until
+ * the kernel has no frame or no room; then the loop polls. Where there are more taps than the
+ * loop has such files, the ring does the same. The kernel cuts a frame that does not fit, without an error; a
+ * byte of ours behind the guest's buffers shows it.
  *
  * While the tap is down, writes end with EIO and nothing is read. Once it is deleted or taken
  * away, everything ends with EBADFD, and a read that waits then with EFAULT.
@@ -32,6 +34,7 @@
 #include "vmm/base/util.h"
 
 #define TAP_TX_MAX 64U
+#define TAP_LONE_MAX 4096 /* bytes of a frame that need not be one of many */
 
 /* Since Linux 6.2. */
 #define TAP_F_USO4 0x20U
@@ -42,8 +45,11 @@ struct tap {
 	int fd, file;
 	struct op rx_op;
 	bool receiving;
-	bool stopping;	 /* nothing is started again: nobody would cancel it */
-	unsigned rx_num; /* of rx_iov */
+	bool polled;	  /* the read follows a poll */
+	bool eager;	  /* more frames are likely to be there: the next read comes before a poll */
+	uint64_t rx_turn; /* of the loop, when the last frame came */
+	bool stopping;	  /* nothing is started again: nobody would cancel it */
+	unsigned rx_num;  /* of rx_iov */
 	uint8_t overflow;
 	struct net_tx *sending[TAP_TX_MAX]; /* in no order */
 	unsigned num_sending;
@@ -60,6 +66,21 @@ static bool tap_is_lost(int res)
 	return res == -EBADFD || res == -ENODEV;
 }
 
+static void tap_tx_done(struct op *op, int res);
+
+/* There is room for the frame, or an error that the write reports. */
+static void tap_tx_ready(struct op *op, int res)
+{
+	struct net_tx *tx = MF_CONTAINER_OF(op, struct net_tx, op);
+	struct tap *t = to_tap(tx->backend);
+
+	op->done = tap_tx_done;
+	if (t->stopping)
+		res = -ECANCELED;
+	if (res < 0 || !loop_writev(t->b.loop, op, t->file, tx->iov, tx->num, LOOP_NO_OFFSET))
+		tap_tx_done(op, res < 0 ? res : -EBUSY);
+}
+
 static void tap_tx_done(struct op *op, int res)
 {
 	struct net_tx *tx = MF_CONTAINER_OF(op, struct net_tx, op);
@@ -67,6 +88,11 @@ static void tap_tx_done(struct op *op, int res)
 	struct tap *t = to_tap(b);
 	unsigned i = 0;
 
+	if (res == -EAGAIN && !t->stopping) {
+		op->done = tap_tx_ready;
+		if (loop_poll(b->loop, op, t->file, POLLOUT))
+			return;
+	}
 	b->in_flight--;
 	while (t->sending[i] != tx)
 		i++;
@@ -96,10 +122,23 @@ static void tap_rx_ready(struct op *op, int res)
 	struct tap *t = MF_CONTAINER_OF(op, struct tap, rx_op);
 
 	op->done = tap_rx_done;
+	t->polled = true;
 	if (t->stopping)
 		res = -ECANCELED;
 	if (res < 0 || !loop_readv(t->b.loop, op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET))
 		tap_rx_done(op, res < 0 ? res : -EBUSY);
+}
+
+/*
+ * A lone frame costs a poll and a read, not a read in vain besides. A frame that is longer than a
+ * packet of a network, comes right after another one, or was read without a poll, is not alone.
+ */
+static void tap_rx_judge(struct tap *t, int res)
+{
+	uint64_t turn = loop_this_turn(t->b.loop);
+
+	t->eager = res > TAP_LONE_MAX || !t->polled || turn - t->rx_turn <= 1;
+	t->rx_turn = turn;
 }
 
 static void tap_rx_done(struct op *op, int res)
@@ -113,6 +152,7 @@ static void tap_rx_done(struct op *op, int res)
 	}
 	t->b.in_flight--;
 	t->receiving = false;
+	tap_rx_judge(t, res);
 	net_received(&t->b, tap_is_lost(res) || res == -EFAULT ? NET_LOST : res);
 }
 
@@ -124,8 +164,10 @@ static bool tap_receive(struct net_backend *b, const struct iovec *iov, unsigned
 	memcpy(t->rx_iov, iov, num * sizeof(*iov));
 	t->rx_iov[num] = (struct iovec){ .iov_base = &t->overflow, .iov_len = sizeof(t->overflow) };
 	t->rx_num = num + 1;
-	t->rx_op.done = tap_rx_done;
-	if (!loop_readv(b->loop, &t->rx_op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET))
+	t->rx_op.done = t->eager ? tap_rx_done : tap_rx_ready;
+	t->polled = false;
+	if (t->eager ? !loop_readv(b->loop, &t->rx_op, t->file, t->rx_iov, t->rx_num, LOOP_NO_OFFSET) :
+		       !loop_poll(b->loop, &t->rx_op, t->file, POLLIN))
 		return false;
 	t->receiving = true;
 	b->in_flight++;
@@ -144,6 +186,7 @@ static void tap_start(struct net_backend *b, uint64_t features)
 	unsigned flags = 0;
 
 	to_tap(b)->stopping = false;
+	to_tap(b)->eager = true;
 	/* §5.1.3.1: all need GUEST_CSUM. The kernel takes both kinds of USO, or none. */
 	if (features & 1ULL << VIRTIO_NET_F_GUEST_CSUM) {
 		flags = TUN_F_CSUM;
@@ -217,9 +260,9 @@ static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct e
 	}
 	*t = (struct tap){ .b = { .ops = &tap_ops, .loop = loop }, .fd = fd };
 	/*
-	 * The ring reads and writes a non-blocking file at once, and polls it while there is nothing
-	 * to read. Before Linux 6.4, tun does not announce non-blocking reads: on a blocking file,
-	 * each frame would cost 128 attempts and then a worker thread.
+	 * Prompt files are non-blocking. So is a tap that the ring reads: before Linux 6.4, tun does
+	 * not announce non-blocking reads, and on a blocking file each frame would cost 128 attempts
+	 * and then a worker thread.
 	 */
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
@@ -235,6 +278,7 @@ static int tap_new(struct net_backend **ret, int fd, struct loop *loop, struct e
 		tap_free(&t->b);
 		return e->code;
 	}
+	loop_set_access(loop, t->file, LOOP_ACCESS_PROMPT);
 	*ret = &t->b;
 	return 0;
 }

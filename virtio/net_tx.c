@@ -87,9 +87,11 @@ void net_tx_run(struct net *n)
 void net_sent(struct net_backend *b, struct net_tx *tx, int res)
 {
 	struct net *n = b->net;
+	bool starved; /* net_tx_run waits for a slot */
 
 	if (!n->active)
 		return; /* net_activate makes all slots free */
+	starved = n->num_free == 0;
 	n->free[n->num_free++] = tx;
 	if (res < 0)
 		n->dropped[NET_TX]++;
@@ -100,5 +102,6 @@ void net_sent(struct net_backend *b, struct net_tx *tx, int res)
 	else if (res < 0 && !net_is_quiet(n))
 		net_warn(n, "send", res);
 	net_tx_return(n, tx->head);
-	loop_defer(n->dev.loop, &n->again);
+	if (starved)
+		loop_defer(n->dev.loop, &n->again);
 }

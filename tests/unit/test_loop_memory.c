@@ -187,6 +187,38 @@ static void test_cancel_and_drain(void **state)
 	assert_int_equal(t.res[0], 1);
 }
 
+/* A tap is read and written in the call; what would block ends with EAGAIN, and polls are the engine's. */
+static void test_prompt(void **state)
+{
+	int pair[2], file;
+	char got[8];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	file = loop_add_file(mock.loop, pair[0]);
+	mock.loop->num_in_memory--;
+	loop_set_access(mock.loop, file, LOOP_ACCESS_PROMPT);
+	assert_int_equal(loop_memory_fd(mock.loop, mock.loop->num_in_memory - 1), pair[0]);
+	assert_true(loop_write(mock.loop, &t.op[0], file, "out", 3, LOOP_NO_OFFSET));
+	assert_int_equal(recv(pair[1], got, sizeof(got), MSG_DONTWAIT), 3);
+	assert_int_equal(send(pair[1], "in", 2, 0), 2);
+	assert_true(loop_read(mock.loop, &t.op[1], file, got, sizeof(got), LOOP_NO_OFFSET));
+	assert_memory_equal(got, "in", 2);
+	assert_true(loop_read(mock.loop, &t.op[2], file, got, sizeof(got), LOOP_NO_OFFSET));
+	assert_int_equal(t.left, 4);
+	assert_int_equal(mock.num, 0);
+	loop_turn(mock.loop);
+	assert_int_equal(t.left, 1);
+	assert_int_equal(t.res[0], 3);
+	assert_int_equal(t.res[1], 2);
+	assert_int_equal(t.res[2], -EAGAIN);
+	assert_true(loop_poll(mock.loop, &t.op[3], file, POLLIN));
+	assert_int_equal(mock.num, 1);
+	mock_complete(0, POLLIN);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +229,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cold, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel_and_drain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prompt, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("loop_memory", tests, NULL, NULL);

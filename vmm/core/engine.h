@@ -78,7 +78,7 @@ struct loop {
 	uint8_t access[LOOP_FILES_MAX];	      /* enum loop_access */
 	uint8_t cold[LOOP_FILES_MAX];	      /* reads that go to the engine untried */
 	uint64_t read_turn;		      /* the turn of the last read that was tried by a call */
-	int in_memory[LOOP_MEMORY_FILES_MAX]; /* indexes of files that were LOOP_ACCESS_MEMORY at the start */
+	int in_memory[LOOP_MEMORY_FILES_MAX]; /* indexes of files that were LOOP_ACCESS_MEMORY, or _PROMPT, at the start */
 	unsigned num_in_memory;
 	struct watch *watches;
 	uint64_t turns;

@@ -29,9 +29,9 @@ struct err;
 struct loop;
 struct timers;
 
-#define LOOP_FILES_MAX 128 /* eventfds included */
-#define LOOP_MEMORY_FILES_MAX 2
-#define LOOP_ENTRIES 256 /* submission queue; a full one is a result (false), not an error */
+#define LOOP_FILES_MAX 128	/* eventfds included */
+#define LOOP_MEMORY_FILES_MAX 4 /* taps included */
+#define LOOP_ENTRIES 256	/* submission queue; a full one is a result (false), not an error */
 
 enum loop_kind {
 	LOOP_FIXED, /* reads, writes, fsync, fallocate, poll and cancel, on files that are fixed when the loop starts */
@@ -142,7 +142,7 @@ void loop_free(struct loop *loop);
 int loop_add_file(struct loop *loop, int fd);
 
 /*
- * How the loop uses a file of disks. On the loop's thread, or before it runs. There may be
+ * How the loop uses a file. On the loop's thread, or before it runs. There may be
  * LOOP_MEMORY_FILES_MAX of LOOP_ACCESS_MEMORY, all before loop_start; others are then
  * LOOP_ACCESS_ENGINE, the default.
  */
@@ -160,6 +160,12 @@ enum loop_access {
 	 * thread and complete in the same turn, as do syncs, which do nothing, and such reads.
 	 */
 	LOOP_ACCESS_MEMORY,
+	/*
+	 * Non-blocking and without a position: a tap. Reads and writes are system calls of the
+	 * loop's thread; where the file would block, the result is -EAGAIN, and the caller polls.
+	 * It counts as one in memory.
+	 */
+	LOOP_ACCESS_PROMPT,
 };
 void loop_set_access(struct loop *loop, int file, enum loop_access access);
 

@@ -13,10 +13,10 @@
 
 void loop_set_access(struct loop *loop, int file, enum loop_access access)
 {
-	/* The guard has pinned the descriptors of those in memory. */
-	if (access == LOOP_ACCESS_MEMORY && (loop->running || loop->num_in_memory == LOOP_MEMORY_FILES_MAX))
+	/* The guard has pinned the descriptors of those that writes reach by calls. */
+	if (access >= LOOP_ACCESS_MEMORY && (loop->running || loop->num_in_memory == LOOP_MEMORY_FILES_MAX))
 		access = LOOP_ACCESS_ENGINE;
-	if (access == LOOP_ACCESS_MEMORY)
+	if (access >= LOOP_ACCESS_MEMORY)
 		loop->in_memory[loop->num_in_memory++] = file;
 	loop->access[file] = (uint8_t)access;
 }
@@ -45,15 +45,15 @@ static bool is_call(struct loop *loop, const struct op *op)
 {
 	if (op->kind > OP_FSYNC || loop->kind == LOOP_SOCKETS || loop->access[op->file] < LOOP_ACCESS_CACHED)
 		return false;
-	if (op->kind == OP_READ)
+	if (op->kind == OP_READ && loop->access[op->file] != LOOP_ACCESS_PROMPT)
 		return is_lone_read(loop, op->file);
-	return loop->access[op->file] == LOOP_ACCESS_MEMORY;
+	return loop->access[op->file] >= LOOP_ACCESS_MEMORY;
 }
 
 /* Makes it. False: it is the engine's all the same. A sync in memory has nothing to do: the kernel's does nothing either. */
 static bool perform(struct loop *loop, struct op *op)
 {
-	bool in_memory = loop->access[op->file] == LOOP_ACCESS_MEMORY;
+	bool in_memory = loop->access[op->file] >= LOOP_ACCESS_MEMORY;
 	int fd = loop->file[op->file], num = (int)op->num;
 	ssize_t n = 0;
 

@@ -51,8 +51,10 @@ enum filter_slot {
 	SLOT_TO,      /* output of a relay thread; signals for a VM in a jail */
 	SLOT_CHANGED, /* eventfd: a session has changed */
 	SLOT_EPOLL,   /* its loop's epoll set */
-	SLOT_MEMORY0, /* drives' files in memory, LOOP_MEMORY_FILES_MAX of them */
+	SLOT_MEMORY0, /* drives' files in memory and taps, LOOP_MEMORY_FILES_MAX of them */
 	SLOT_MEMORY1,
+	SLOT_MEMORY2,
+	SLOT_MEMORY3,
 	SLOT_WATCH0, /* eventfds: notifications of the vsock, and calls to its loop; sockets of privsep.h, outside; the
 			guest's ends of streams that share a thread */
 	SLOT_WATCH1,

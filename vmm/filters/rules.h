@@ -134,7 +134,7 @@ static const struct filter_rule vcpu_rules[] = {
 		ALLOW(epoll_wait, "the same: its events, which are there", SLOT(1, SLOT_EPOLL), INT(4, 0))
 
 #define IN_MEMORY(slot)                                                                                                \
-	ALLOW(pwritev2, "a drive's file in memory is written", SLOT(1, slot)),                                         \
+	ALLOW(pwritev2, "a drive's file in memory is written, or a tap", SLOT(1, slot)),                               \
 		ALLOW(preadv2, "the same is read", SLOT(1, slot), INT(6, 0))
 
 /* At an offset that is not negative, so only a file that has positions is read, and no socket, pipe or eventfd. */
@@ -148,6 +148,8 @@ static const struct filter_rule io_rules[] = {
 	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)),
 	IN_MEMORY(SLOT_MEMORY0),
 	IN_MEMORY(SLOT_MEMORY1),
+	IN_MEMORY(SLOT_MEMORY2),
+	IN_MEMORY(SLOT_MEMORY3),
 	CACHED,
 	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
 	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),

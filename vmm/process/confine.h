@@ -43,6 +43,8 @@ struct confine_own {
 		.own = -1, .listen = -1, .to = -1, .changed = -1, .epoll = -1, .watch = { -1, -1, -1, -1 },            \
 		.memory = {                                                                                            \
 			-1,                                                                                            \
+			-1,                                                                                            \
+			-1,                                                                                            \
 			-1                                                                                             \
 		}                                                                                                      \
 	}
