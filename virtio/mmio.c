@@ -93,6 +93,11 @@ void mmio_used(struct virtio_dev *dev, unsigned index)
 	loop_defer(dev->loop, &dev->mmio->irq_task);
 }
 
+void mmio_used_later(struct virtio_dev *dev, unsigned index)
+{
+	dev->mmio->used_mask |= 1U << index;
+}
+
 void mmio_config_changed(struct virtio_dev *dev)
 {
 	struct mmio *m = dev->mmio;

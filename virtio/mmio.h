@@ -71,6 +71,12 @@ int mmio_restore(struct mmio *mmio, struct state_in *in, struct err *e);
 void mmio_used(struct virtio_dev *dev, unsigned index);
 
 /*
+ * As mmio_used, but without an interrupt of its own: the next one of the device, for another reason, serves this queue,
+ * too. The device limits how long that may take.
+ */
+void mmio_used_later(struct virtio_dev *dev, unsigned index);
+
+/*
  * The driver broke the protocol: DEVICE_NEEDS_RESET and a configuration interrupt (§2.1.2). The
  * queues give nothing more until reset. Further calls do nothing.
  */

@@ -84,6 +84,42 @@ static void take_packet(struct vsock *v, const struct virtq_chain *chain)
 	vsock_refuse(v, &h);
 }
 
+/*
+ * Interrupts for used buffers of tx. The guest only frees memory then, which can wait until there are
+ * many, until it is interrupted for rx (the line is the same), or for VSOCK_HELD_NS.
+ */
+
+/* The guest gets an interrupt at the end of this turn. */
+static void tx_told(struct vsock *v)
+{
+	if (v->tx_held)
+		timer_cancel(loop_timers(v->dev.loop), &v->held);
+	v->tx_held = 0;
+}
+
+static void tx_tell(struct vsock *v)
+{
+	mmio_used(&v->dev, TX);
+	tx_told(v);
+}
+
+static void tx_held_long(struct timer *timer)
+{
+	tx_tell(MF_CONTAINER_OF(timer, struct vsock, held));
+}
+
+static void tx_used(struct vsock *v)
+{
+	struct timers *timers = loop_timers(v->dev.loop);
+
+	if (v->tx_held++ == 0)
+		timer_set(timers, &v->held, timers->now_ns + VSOCK_HELD_NS);
+	if (v->tx_held >= MF_MIN(VSOCK_HELD_MAX, v->dev.vq[TX].size / 4U))
+		tx_tell(v);
+	else
+		mmio_used_later(&v->dev, TX); /* an interrupt for rx, or a restore, tells of it */
+}
+
 /* Takes packets while there are any, and room for refusals. Returns whether another turn is needed. */
 static bool run_tx(struct vsock *v)
 {
@@ -104,7 +140,7 @@ static bool run_tx(struct vsock *v)
 		if (got > 0) {
 			take_packet(v, &chain);
 			virtq_push(q, chain.head, 0);
-			mmio_used(&v->dev, TX);
+			tx_used(v);
 			bytes += MF_MIN(chain.out_len, VSOCK_BUF_SIZE); /* of a longer packet nothing was taken */
 			if (bytes >= VSOCK_BYTES_MAX)
 				break;
@@ -119,15 +155,18 @@ static bool run_tx(struct vsock *v)
 /* To the guest. */
 
 /*
- * Pops at most max receive buffers into v->rx. Returns how many: 0 when the guest has given none,
- * or -1 when the device is broken.
+ * Pops receive buffers into v->rx, one or as many as the first ready connection may fill. Returns how
+ * many: 0 when the guest has given none, or -1 when the device is broken.
  */
-static int pop_buffers(struct vsock *v, unsigned max)
+static int pop_buffers(struct vsock *v)
 {
 	struct vsock_rx *rx = &v->rx;
 	const char *why = "receive buffer without room for data";
+	uint32_t room = 0;
+	unsigned max = v->num_refusals ? 1 : conn_batch(TAILQ_FIRST(&v->ready), &room);
+	uint64_t found = 0;
 
-	for (rx->num = 0; rx->num < max; rx->num++) {
+	for (rx->num = 0; rx->num < max && (!rx->num || found < room); rx->num++) {
 		struct virtq_chain *chain = &rx->chain[rx->num];
 		int got = virtq_pop(&v->dev.vq[RX], chain, &why);
 
@@ -137,6 +176,7 @@ static int pop_buffers(struct vsock *v, unsigned max)
 			mmio_broken(&v->dev, why);
 			return -1;
 		}
+		found += chain->in_len - sizeof(struct virtio_vsock_hdr);
 	}
 	return (int)rx->num;
 }
@@ -157,6 +197,7 @@ static void push_buffers(struct vsock *v, struct virtio_vsock_hdr *h)
 	if (rx->filled) {
 		virtq_flush(q);
 		mmio_used(&v->dev, RX);
+		tx_told(v);
 	}
 }
 
@@ -187,7 +228,7 @@ static bool run_rx(struct vsock *v)
 
 		if (!v->num_refusals && TAILQ_EMPTY(&v->ready))
 			return false;
-		got = pop_buffers(v, v->num_refusals ? 1 : conn_batch(TAILQ_FIRST(&v->ready)));
+		got = pop_buffers(v);
 		if (got < 0 || (got == 0 && !virtq_enable_notify(&v->dev.vq[RX])))
 			return false;
 		if (got > 0) {
@@ -310,6 +351,7 @@ static void vsock_reset(struct virtio_dev *dev)
 	struct vsock *v = to_vsock(dev);
 
 	v->active = false;
+	tx_told(v);
 	for (unsigned i = 0; i < v->num_touched; i++)
 		if (v->conn[i].state != CONN_FREE)
 			conn_kill(&v->conn[i]);
@@ -427,6 +469,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	v->task.run = vsock_task;
 	v->accept.op.done = accept_done;
 	v->timer.fire = vsock_tick;
+	v->held.fire = tx_held_long;
 	v->max_conns = params->max_conns ? MF_MIN(params->max_conns, VSOCK_CONNS_MAX) : VSOCK_CONNS_MAX;
 	v->last_port = VSOCK_PORT_BASE - 1;
 	TAILQ_INIT(&v->ready);

@@ -460,8 +460,9 @@ static uint16_t op_of(unsigned due)
 /* Packets that open or end the connection go before data, the others after it. */
 #define DUE_BEFORE_DATA (DUE_RST | DUE_REQUEST | DUE_RESPONSE)
 
-unsigned conn_batch(const struct vsock_conn *c)
+unsigned conn_batch(const struct vsock_conn *c, uint32_t *ret_room)
 {
+	*ret_room = MF_MIN(flow_credit(c), VSOCK_READ_MAX);
 	return c->readable && !(c->due & DUE_BEFORE_DATA) ? MF_MAX(c->batch, 1U) : 1;
 }
 

@@ -28,9 +28,15 @@
 #define VSOCK_SHUT_RCV VIRTIO_VSOCK_SHUTDOWN_RCV
 #define VSOCK_SHUT_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
 #define VSOCK_SHUT_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
-#define VSOCK_BUF_SIZE 65536U  /* the buffer of a connection, and the guest's credit */
+/*
+ * The buffer of a connection, and the guest's credit: Linux's largest packet of 64 KiB, and a page. With
+ * 64 KiB alone, one small message would cut every large packet after it into two.
+ */
+#define VSOCK_BUF_SIZE 69632U
 #define VSOCK_READ_MAX 262144U /* bytes of data for the guest in one recvmsg */
 #define VSOCK_BATCH_MAX 32U    /* buffers of the guest for one recvmsg */
+#define VSOCK_HELD_MAX 32U     /* used buffers of tx for which an interrupt is held back, */
+#define VSOCK_HELD_NS 1000000U /* and for how long */
 #define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its newline */
 #define VSOCK_TICK_MS 250
 #define VSOCK_WAIT_MS 5000	   /* limit for a client's line, and for the guest's answer */
@@ -139,6 +145,8 @@ struct vsock {
 	bool active;
 	bool tx_more;	    /* tx may hold packets that were not looked at */
 	struct task task;   /* moves packets and data; vsock_wake defers it */
+	unsigned tx_held;   /* used buffers of tx without an interrupt yet */
+	struct timer held;  /* set while there are any */
 	unsigned in_flight; /* polls */
 	bool polls_wanted;  /* the ring was full: some polls wait for the task */
 
@@ -197,8 +205,11 @@ void conn_accept(struct vsock *v, int fd);
 /* A packet of the guest for this connection; h->len is within chain. */
 void conn_take(struct vsock_conn *c, const struct virtio_vsock_hdr *h, const struct virtq_chain *chain);
 
-/* How many buffers the connection's next packets may fill: 1 to VSOCK_BATCH_MAX. */
-unsigned conn_batch(const struct vsock_conn *c);
+/*
+ * How many buffers the connection's next packets may fill: 1 to VSOCK_BATCH_MAX, and no more than it
+ * takes to hold *ret_room bytes of data.
+ */
+unsigned conn_batch(const struct vsock_conn *c, uint32_t *ret_room);
 
 /*
  * The next packets for the guest: a control packet for the first buffer of rx, or data in

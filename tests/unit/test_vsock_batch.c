@@ -39,7 +39,7 @@ static void test_stream_grows_its_batch(void **state)
 	assert_int_equal(write(fd, data, 1), 1);
 	turn();
 	got += take_pattern(f, got);
-	assert_int_equal(conn_batch(conn_of(f)), 1);
+	assert_int_equal(conn_batch(conn_of(f), &n), 1);
 	while (got < sizeof(data)) {
 		ssize_t put = write(fd, data + got, MF_MIN(sizeof(data) - got, 150000U));
 
@@ -99,11 +99,88 @@ static void test_batch_of_odd_buffers(void **state)
 	close(listener);
 }
 
+/* Buffers that the data for the guest cannot fill are not even looked at. */
+static void test_no_more_buffers_than_credit(void **state)
+{
+	struct fix *f = *state;
+	int fd = connected(f);
+
+	conn_of(f)->batch = VSOCK_BATCH_MAX;
+	f->base.buf_alloc = 10;
+	send_op(f, OP(CREDIT_UPDATE));
+	post(f, 1);
+	drv_desc_at(&f->d, RX_DESC, 200, RX_BUF(10), 1, WRITE, 0); /* it would break the device */
+	drv_put16(&f->d, RX_AVAIL + 4 + 2U * (f->rx_posted++ % 256), 200);
+	drv_put16(&f->d, RX_AVAIL + 2, f->rx_posted);
+	assert_int_equal(write(fd, "0123456789", 10), 10);
+	turn();
+	assert_int_equal(expect(f, OP(RW)).len, 10);
+	assert_int_equal(broken_calls, 0);
+	close(fd);
+}
+
+#define TX 1
+
+/* The guest need not learn at once that its packets were taken. */
+static void test_interrupts_are_held_back(void **state)
+{
+	struct fix *f = *state;
+	int fd = connected(f);
+	unsigned told = used_calls[TX];
+
+	post(f, 8);
+	mock_time(mock.now_ns + VSOCK_HELD_NS);
+	told = used_calls[TX];
+	for (unsigned i = 0; i < VSOCK_HELD_MAX - 1; i++)
+		send_op(f, OP(CREDIT_UPDATE));
+	assert_int_equal(used_calls[TX], told);
+	assert_true(used_later_calls[TX] >= VSOCK_HELD_MAX - 1); /* a snapshot has them */
+	send_op(f, OP(CREDIT_UPDATE));
+	assert_int_equal(used_calls[TX], told + 1);
+	assert_null(mock.loop->timers.first);
+
+	send_op(f, OP(CREDIT_UPDATE));
+	mock_time(mock.now_ns + VSOCK_HELD_NS / 2);
+	send_op(f, OP(CREDIT_UPDATE)); /* the time does not start again */
+	assert_int_equal(used_calls[TX], told + 1);
+	mock_time(mock.now_ns + VSOCK_HELD_NS / 2);
+	assert_int_equal(used_calls[TX], told + 2);
+	assert_null(mock.loop->timers.first);
+
+	/* An interrupt for rx tells it, too. */
+	send_op(f, OP(CREDIT_UPDATE));
+	assert_non_null(mock.loop->timers.first);
+	assert_int_equal(write(fd, "x", 1), 1);
+	turn();
+	expect(f, OP(RW));
+	assert_null(mock.loop->timers.first);
+	assert_int_equal(used_calls[TX], told + 2);
+	close(fd);
+}
+
+/* Linux sends 64 KiB in one packet if it has the credit, also after a small message. */
+static void test_credit_for_a_large_packet(void **state)
+{
+	struct fix *f = *state;
+	int listener = host_listen(f, "_52", 8);
+	struct virtio_vsock_hdr h;
+
+	post(f, 1);
+	f->base.src_port = 1234;
+	f->base.dst_port = 52;
+	send_op(f, OP(REQUEST));
+	assert_true(next_packet(f, &h, NULL));
+	assert_int_equal(h.op, OP(RESPONSE));
+	assert_true(h.buf_alloc >= 65536 + 1024);
+	close(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_stream_grows_its_batch),
-		T(test_batch_of_odd_buffers),
+		T(test_stream_grows_its_batch),	     T(test_batch_of_odd_buffers),
+		T(test_no_more_buffers_than_credit), T(test_interrupts_are_held_back),
+		T(test_credit_for_a_large_packet),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,12 +50,19 @@ struct fix {
 	uint32_t cut;		      /* bytes that the chain is shorter than the header says */
 };
 
-static unsigned broken_calls;
+static unsigned broken_calls, used_calls[3], used_later_calls[3];
 
 void mmio_used(struct virtio_dev *dev, unsigned index)
 {
 	(void)dev;
 	assert_true(index < 3);
+	used_calls[index]++;
+}
+
+void mmio_used_later(struct virtio_dev *dev, unsigned index)
+{
+	(void)dev;
+	used_later_calls[index]++;
 }
 
 void mmio_broken(struct virtio_dev *dev, const char *why)
