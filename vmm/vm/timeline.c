@@ -149,7 +149,6 @@ static json_t *timeline_step_json(const struct timeline *t, unsigned i)
 	return step;
 }
 
-/* Returns 0 or -1. */
 #define CPU_NAME_LEAF 0x80000002U
 #define CPU_NAME_LEAVES 3
 #define CPU_NAME_LEN (CPU_NAME_LEAVES * 16)
@@ -171,6 +170,7 @@ static void timeline_cpu_name(char name[static CPU_NAME_LEN + 1])
 	memmove(name, name + spaces, CPU_NAME_LEN + 1 - spaces);
 }
 
+/* Returns 0 or -1. */
 static int timeline_put_about(const struct timeline_about *about, json_t *root)
 {
 	char cpu[CPU_NAME_LEN + 1];

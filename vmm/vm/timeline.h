@@ -72,7 +72,8 @@ const char *timeline_step_name(enum timeline_step step);
  * Writes the marks that are set as JSON, which perf/timeline draws and `mayfly bench` reads: { "version": 1, "mayfly":
  * VERSION, "start_ns": N, "steps": [ { "step": NAME, "at_ns": N, "instructions": N }, ... ] }, in the order of enum
  * timeline_step. start_ns is CLOCK_MONOTONIC; "instructions" is absent where they were not counted. With about, also
- * "host_kernel" (uname -r), "cpu", "kernel" (the path of the guest's), and "kvm", a count for each of KVM's counters, where the kernel has such counters. Returns 0 or -errno.
+ * "host_kernel" (uname -r), "cpu", "kernel" (the path of the guest's), and "kvm", a count for each of KVM's counters, where
+ * the kernel has such counters. Returns 0 or -errno.
  */
 int timeline_write(struct timeline *t, int fd);
 
