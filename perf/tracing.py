@@ -136,10 +136,10 @@ def settle():
 
 
 def is_reaper(pid):
-    """It has what mayfly had, and another parent."""
+    """It has what mayfly had, and another parent; but it is of this session, as other people's VMs are not."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == "mayfly"
+            return file.read().strip() == "mayfly" and os.getsid(int(pid)) == os.getsid(0)
     except OSError:
         return False
 
