@@ -21,6 +21,7 @@
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/rm.h"
 #include "vmm/cmd/run.h"
+#include "vmm/cmd/snap.h"
 #include "vmm/cmd/snapshot.h"
 #include "vmm/cmd/stats.h"
 #include "vmm/cmd/stop.h"
@@ -42,6 +43,7 @@ const struct cli_command cli_commands[] = {
 	{ "snapshot", "write a snapshot of a running VM", snapshot_command, &snapshot_usage },
 	{ "restore", "start a VM from a snapshot", restore_command, &restore_usage },
 	{ "bench", "time boots and commands: percentiles, exits, a chart", bench_command, &bench_usage },
+	{ "snap", "check snapshots, and print what they have", snap_command, &snap_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },

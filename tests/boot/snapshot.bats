@@ -264,3 +264,22 @@ refused() {
 	done
 	sha256sum --quiet -c "$dir/sum"
 }
+
+@test "snapshot: snap check notices what a restore does not read" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot
+	run "$MAYFLY" snap check "$snap"
+	assert_success
+	run "$MAYFLY" snap info "$snap"
+	assert_success
+	assert_output --partial '64 MiB'
+	chmod u+w "$snap/memory"
+	printf X | dd of="$snap/memory" bs=1 seek=$((16 * 1024 * 1024 + 1)) conv=notrunc status=none
+	run "$MAYFLY" snap check "$snap"
+	assert_failure 125
+	assert_output --partial checksum
+	run "$MAYFLY" snap check "$dir"
+	assert_failure 125
+}
