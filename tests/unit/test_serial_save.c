@@ -19,6 +19,8 @@ static int replaced(struct err *e)
 {
 	serial_free(t.s);
 	make(NEVER_MS);
+	serial_hold(t.s);
+	assert_int_equal(push("early"), 0); /* it would be lost */
 	return serial_restore(t.s, state_of_payload(), e);
 }
 
