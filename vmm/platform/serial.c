@@ -17,6 +17,11 @@
  * writes to free room only, and nothing else moves the head. While a piece is being
  * written, output needs no signals: serial_tx_done comes, and the console looks again.
  *
+ * Output comes in bursts, and a signal for each byte would cost a wake-up of the loop. So
+ * when the loop has found output, it looks again SERIAL_TX_LOOK_NS later, by a timer, and
+ * bytes that come meanwhile need no signal (uart.tx_due). The first byte after a pause
+ * appears at once. When a look finds nothing, the timer stays off.
+ *
  * Input has a speed, as on a line. A driver's interrupt handler reads until LSR.DR is 0
  * (Linux: 256 bytes a round, 512 rounds). If the FIFO were refilled as fast as it is
  * read, the handler would never end, and nothing else would run in the guest, not even
@@ -58,6 +63,7 @@ struct serial {
 	struct loop *loop;
 
 	bool drop_logged; /* the loop's, as are those of input */
+	struct timer tx_look;
 	struct timer rx_pause;
 	bool rx_behind;	       /* there was more, and the guest had not read the last */
 	uint64_t rx_filled_ns; /* when the guest got the last */
@@ -153,10 +159,14 @@ static size_t serial_piece(const struct serial *s, size_t from, size_t to, const
 	return MF_MIN(to - from, SERIAL_TX_SIZE - at);
 }
 
-/* Shows new output to host->output. It stays in place meanwhile: only the loop, which is here, takes it away. */
-static void serial_show_output(struct serial *s)
+/*
+ * Shows new output to host->output. It stays in place meanwhile: only the loop, which is here,
+ * takes it away. Returns whether there was any.
+ */
+static bool serial_show_output(struct serial *s)
 {
 	const uint8_t *data;
+	bool any = false;
 	size_t len;
 
 	for (;;) {
@@ -165,7 +175,8 @@ static void serial_show_output(struct serial *s)
 		s->tap += len;
 		serial_unlock(s);
 		if (!len)
-			return;
+			return any;
+		any = true;
 		if (s->host)
 			s->host->output(s->host_ctx, data, len);
 	}
@@ -183,6 +194,27 @@ static void serial_service(struct serial *s)
 		s->ops->raise(s->ctx);
 }
 
+/* Takes new output, and looks again later if there was some. */
+static void serial_look(struct serial *s)
+{
+	struct timers *timers = loop_timers(s->loop);
+	bool due = serial_show_output(s);
+
+	serial_lock(s);
+	due |= s->tap != s->uart.tx_tail; /* written since, perhaps without a signal */
+	s->uart.tx_due = due;
+	serial_unlock(s);
+	if (due)
+		timer_set(timers, &s->tx_look, timers->now_ns + SERIAL_TX_LOOK_NS);
+	if (s->host)
+		s->host->wake(s->host_ctx);
+}
+
+static void serial_look_again(struct timer *timer)
+{
+	serial_look(MF_CONTAINER_OF(timer, struct serial, tx_look));
+}
+
 static void serial_fire(struct watch *watch)
 {
 	struct serial *s = MF_CONTAINER_OF(watch, struct serial, watch);
@@ -191,9 +223,7 @@ static void serial_fire(struct watch *watch)
 	s->signalled = false;
 	serial_unlock(s);
 	serial_service(s);
-	serial_show_output(s);
-	if (s->host)
-		s->host->wake(s->host_ctx);
+	serial_look(s);
 }
 
 void serial_set_host(struct serial *s, const struct serial_host *host, void *ctx)
@@ -404,6 +434,7 @@ int serial_new(struct serial **ret, struct loop *loop, const struct serial_ops *
 	s->ctx = ctx;
 	s->loop = loop;
 	s->rx_pause.fire = serial_rx_pause_ends;
+	s->tx_look.fire = serial_look_again;
 	s->uart.stall_ms = stall_ms;
 	s->watch.fire = serial_fire;
 	s->eventfd = eventfd(0, EFD_CLOEXEC);
@@ -427,6 +458,13 @@ int serial_new(struct serial **ret, struct loop *loop, const struct serial_ops *
 fail:
 	serial_free(s);
 	return r;
+}
+
+void serial_set_muted(struct serial *s)
+{
+	serial_lock(s);
+	s->uart.scr = SERIAL_MUTED;
+	serial_unlock(s);
 }
 
 void serial_free(struct serial *s)

@@ -20,10 +20,12 @@ struct state_out;
 #define SERIAL_PORTS 8
 #define SERIAL_IRQ 4
 #define SERIAL_TX_SIZE 65536	  /* bytes of guest output that wait for the host; a power of two */
+#define SERIAL_TX_LOOK_NS 1000000 /* from a look at output to the next one, as long as there is some */
 #define SERIAL_RX_SIZE 64	  /* bytes of host input that the guest gets at once */
 #define SERIAL_RX_BYTE_NS 15625	  /* of input: 64,000 bytes a second */
 #define SERIAL_RX_PAUSE_MAX_MS 50 /* for a guest that takes as long to read SERIAL_RX_SIZE bytes */
 #define SERIAL_STALL_MS 1000	  /* no progress on a full TX ring for this long: polled output is dropped */
+#define SERIAL_MUTED 0x4d	  /* in the scratch register: see serial_set_muted */
 #define SERIAL_BREAK 0x100	  /* as an RX character: a break, which the guest reads as LSR.BI and a byte 0 */
 
 /* Time marks of a Linux guest, each reported once. */
@@ -43,6 +45,12 @@ struct serial_ops {
  */
 int serial_new(struct serial **ret, struct loop *loop, const struct serial_ops *ops, void *ctx, unsigned stall_ms,
 	       struct err *e);
+
+/*
+ * Tells a guest that nobody reads the port, by its scratch register. The project's kernels then
+ * write to it without a probe and without interrupts. Before the vCPUs run.
+ */
+void serial_set_muted(struct serial *s);
 
 /* After the loop has stopped and no vCPU runs. NULL is fine. */
 void serial_free(struct serial *s);

@@ -143,8 +143,12 @@ static bool thr_write(struct uart *u, uint8_t byte)
 		u->dropped++;
 	if (uart_tx_room(u) < FIFO_DEPTH && !u->full_since_ms)
 		u->full_since_ms = now_ms();
-	/* A write under way comes back to the ring by itself; only a driver that waits for its interrupt cannot wait. */
-	signal = !u->tx_busy || ((u->ier & UART_IER_THRI) && !u->thre_wait);
+	/*
+	 * A write under way comes back to the ring by itself, and so does a look that is due. A
+	 * driver that waits for its interrupt cannot wait for either, and a full ring not for a look.
+	 */
+	signal = (!u->tx_busy && (!u->tx_due || uart_tx_room(u) < SERIAL_TX_SIZE / 2)) ||
+		 ((u->ier & UART_IER_THRI) && !u->thre_wait);
 	u->thre_wait = true;
 	return signal;
 }

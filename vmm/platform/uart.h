@@ -35,6 +35,7 @@ struct uart {
 	/* Positions count up from 0, which they return to whenever the ring is empty, so that its tail stays untouched. */
 	size_t tx_head, tx_tail;
 	bool tx_busy;		/* the host side is writing */
+	bool tx_due;		/* the host side looks for output by itself, soon */
 	uint64_t full_since_ms; /* 0: the ring has room, or the guest has not polled */
 	uint64_t dropped;
 	uint8_t tx[SERIAL_TX_SIZE];

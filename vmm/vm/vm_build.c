@@ -211,6 +211,8 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 		return r;
 	if (vm->restore.data)
 		serial_hold(vm->serial);
+	if (params.muted)
+		serial_set_muted(vm->serial);
 	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
 	if (r < 0)
 		return r;
