@@ -147,9 +147,12 @@ static void test_many_runs(void **state)
 	for (unsigned i = 0; i < 200; i++)
 		memset(at(&source, i * 320 * KIB), (int)i + 1, PAGE);
 	memset(at(&source, 199 * 320 * KIB + 200 * KIB), 5, PAGE); /* the smallest hole */
+	memset(at(&source, RAM - PAGE), 6, PAGE);
 	assert_int_equal(memory_write(&source, pagemap, file, &map), 0);
-	assert_int_equal(map.pages, 201);
+	assert_int_equal(map.pages, 202);
 	assert_int_equal(map.num_runs, MEMORY_RUNS_MAX);
+	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].offset, 199 * 320 * KIB);
+	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].len, 200 * KIB + PAGE);
 	for (unsigned i = 1; i < map.num_runs; i++)
 		assert_true(map.run[i].offset > map.run[i - 1].offset + map.run[i - 1].len);
 	assert_int_equal(memory_check(&map, file, &e), 0);
