@@ -49,11 +49,13 @@ static struct fix *fresh(struct fix *f)
 
 static void drop(struct fix *g)
 {
+	struct watch *others = mock.loop->watches->next; /* the first is in g */
+
 	g->note.active = true; /* whether it is: the reset of one that was not activated does not come */
 	mmio_reset(g->m);
 	mock_run_tasks();
 	mmio_free(g->m);
-	mock.loop->watches = mock.loop->watches->next;
+	mock.loop->watches = others;
 	free(g);
 }
 

@@ -39,7 +39,8 @@ static void replace(struct fix *f, bool has_events)
 
 	tell_device(f, RESET);
 	f->dev->ops->free(f->dev);
-	assert_int_equal(vsock_new(&f->dev, &params, fixture_loop_new(), &f->d.mem, &e), 0);
+	f->loop = fixture_loop_new();
+	assert_int_equal(vsock_new(&f->dev, &params, f->loop, &f->d.mem, &e), 0);
 	f->dev->vq[2] = (struct virtq){
 		.size = 8, .ready = has_events, .desc_gpa = EV_DESC, .avail_gpa = EV_AVAIL, .used_gpa = EV_USED
 	};
