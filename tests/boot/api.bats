@@ -181,7 +181,7 @@ print("served")'
 	run "$MAYFLY" --api-sock "$BATS_TEST_TMPDIR/s" --version
 	assert_success
 	assert_line --index 0 --regexp '^Firecracker v1\.17\.0$'
-	ln -s "$MAYFLY" "$BATS_TEST_TMPDIR/firecracker"
+	ln -s "${TRACED:-$MAYFLY}" "$BATS_TEST_TMPDIR/firecracker" # strace(1) would not keep the name
 	run "$BATS_TEST_TMPDIR/firecracker" --version
 	assert_line --index 0 'Firecracker v1.17.0'
 	local words
