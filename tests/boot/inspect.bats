@@ -38,7 +38,7 @@ start_guest() {
 	json 'o["name"] == "'"$name"'" and o["state"] == "running" and o["pid"] == '"$pid"
 	run_mayfly stats --json "$name"
 	assert_equal "$status" 0
-	json 'len(o) == 1 and o[0]["vcpu_seconds"] >= 0 and o[0]["memory_bytes"] > 0 and o[0]["drives"] is None'
+	json 'len(o) == 1 and o[0]["vcpu_seconds"] >= 0 and o[0]["memory_bytes"] > 0 and o[0]["drives"]["to_guest_requests"] == 0'
 	run_mayfly stats
 	assert_equal "$status" 0
 	assert_line --partial "$name"

@@ -148,6 +148,7 @@ run_as() {
 		[ ! -d "$fd" ] || fail "a directory: $(readlink "$fd")"
 		case $(readlink "$fd") in
 		*/out | */err | */in | */log | */times | */disk | */disk2 | "$PWD/"*' (deleted)') ;;
+		anon_inode:kvm-vm-stats | anon_inode:kvm-vcpu-stats:0) ;; # of --timeline
 		/dev/kvm | anon_inode:kvm-vm | anon_inode:kvm-vcpu:0 | 'anon_inode:[eventfd]') ;;
 		'anon_inode:[io_uring]' | 'anon_inode:[eventpoll]') ;;
 		pipe:* | socket:*) ;;

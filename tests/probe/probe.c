@@ -142,9 +142,10 @@ static long try_ring_register(void)
 	return syscall(SYS_io_uring_register, 3, IORING_REGISTER_PROBE, NULL, 0);
 }
 
-static long try_fork(void)
+/* The main thread may fork, for a snapshot, and nothing else. */
+static long try_clone(void)
 {
-	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	return syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
 }
 
 static long try_kill(void)
@@ -234,7 +235,7 @@ static const struct {
 	{ "mprotect", try_mprotect_exec },
 	{ "io_uring_setup", try_ring_setup },
 	{ "io_uring_register", try_ring_register },
-	{ "clone", try_fork },
+	{ "clone", try_clone },
 	{ "kill", try_kill },
 	{ "tgkill", try_tgkill },
 	{ "ioctl", try_ioctl },
