@@ -48,12 +48,22 @@ bool blk_overlaps(const struct blk_slot *slot, uint64_t offset, uint64_t len, bo
  *
  * A write may wait: for a file system that is frozen or full of dirty pages, for a page of which
  * the rest must be read, for a server. No other device may wait for that, so whoever writes must
- * either not wait or be another thread. The ring does the first where it can: direct I/O, XFS,
- * Btrfs. RWF_NOWAIT of pwritev2(2) is no such way: it waits for a frozen file system, and ext4
- * does not have it (Linux 6.1: EOPNOTSUPP). The ring does the second elsewhere, by a worker of the
- * kernel's. On ext4, a write takes 53.3 so, and 13.7 if 32 are under way; by a worker of our own
- * (--io-engine=sync) 61.0 and 12.5; by a call of the loop's thread, which may wait, 41.3 and 12.0.
- * A loop for each drive could make that call, but would take 450 at the start of each VM.
+ * either not wait or be another thread. RWF_NOWAIT of pwritev2(2) is neither: it waits for a
+ * frozen file system, and ext4 does not have it for buffered writes (EOPNOTSUPP).
+ *
+ * The ring's thread never waits, not even for a frozen file system. The ring tries the write
+ * without waiting, where the file system can, and else hands it to a worker of the kernel's.
+ * Linux 6.1.192 needs no worker for
+ *
+ *	ext4, O_DIRECT		over blocks that were written before
+ *	XFS, buffered		except for the first write of a clock tick, which changes the mtime
+ *	XFS, O_DIRECT		if both hold
+ *	Btrfs, both		in a file without copy-on-write (chattr +C)
+ *
+ * Buffered writes on ext4 always take one, and 53.3 alone, 13.7 if 32 are under way. By a worker
+ * of our own (--io-engine=sync) they take 61.0 and 12.5; by a call of the loop's thread, which may
+ * wait, 41.3 and 12.0. A loop for each drive could make that call, but would take 450 at the start
+ * of each VM.
  *
  * In tmpfs and memfds nothing is waited for, except memory, and tmpfs cannot be frozen: writes
  * are calls of the loop's thread.
