@@ -193,7 +193,7 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 		return err_set(e, -EINVAL, "the serial has more than %zu bytes", sizeof(b->serial));
 	/* §5.2.6.1: padded with zeros, no terminator after 20 bytes. A longer id is cut. */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
-	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, e);
+	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, params->cut, e);
 	if (!err)
 		err = blk_map_slots(b, e);
 	if (err < 0)

@@ -23,6 +23,7 @@ struct blk_params {
 	const char *overlay_dir; /* where it is; NULL: in memory */
 	const char *base;	 /* or NULL: a layer of a snapshot, under the new one and over the image */
 	struct ratelimit_params bandwidth, ops; /* zeroed: no limit */
+	bool cut;	/* a size that is no multiple of a sector is rounded down, not refused */
 	bool unsafe;	/* no syncs and no FLUSH: a crash of the host may lose what was written */
 	bool any_image; /* a restore takes another image than that of the snapshot, because the user has named it */
 };

@@ -119,7 +119,8 @@ static int blk_update_image(struct blk *b, const char *path, struct err *e)
 
 	if (b->backend->keeps_image)
 		return err_set(e, -ENOTSUP, "it has an overlay, which belongs to the image that it has");
-	r = same ? image_measure(&u.image, e) : image_open(&u.image, path, b->read_only, b->image.dio_offset != 0, e);
+	r = same ? image_measure(&u.image, e) :
+		   image_open(&u.image, path, b->read_only, b->image.dio_offset != 0, b->image.cut, e);
 	if (r < 0)
 		return r;
 	u.access = blk_file_access(u.image.fd, u.image.dio_offset != 0);

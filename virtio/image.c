@@ -110,9 +110,9 @@ int image_provide(const char *path, bool read_only, bool direct, struct err *e)
 	return fd < 0 ? fd : fdstore_provide(path, open_flags(read_only, direct), fd, e);
 }
 
-int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e)
+int image_open(struct image *ret, const char *path, bool read_only, bool direct, bool cut, struct err *e)
 {
-	struct image image = { 0 };
+	struct image image = { .cut = cut };
 	MF_CLOSE int fd = -1;
 	unsigned unit;
 	uint64_t size;
@@ -124,7 +124,7 @@ int image_open(struct image *ret, const char *path, bool read_only, bool direct,
 	if (direct && image_ask_dio(&image, fd, path, e) < 0)
 		return e->code;
 	unit = MF_MAX(image.dio_offset, IMAGE_SECTOR_SIZE);
-	if (size % unit)
+	if (size % unit && !cut)
 		return err_set(e, -EINVAL,
 			       "the size of '%s', %" PRIu64
 			       " bytes, is not a multiple of %u%s ('truncate -s %%%u' pads it)",
@@ -148,7 +148,7 @@ int image_measure(struct image *image, struct err *e)
 
 	if (size < 0)
 		return err_sys(e, "find its size");
-	if (size % MF_MAX(image->dio_offset, IMAGE_SECTOR_SIZE))
+	if (!image->cut && size % MF_MAX(image->dio_offset, IMAGE_SECTOR_SIZE))
 		return err_set(e, -EINVAL, "its size, %lld bytes, is not a multiple of %u", (long long)size,
 			       MF_MAX(image->dio_offset, IMAGE_SECTOR_SIZE));
 	image->sectors = (uint64_t)size / IMAGE_SECTOR_SIZE;

@@ -24,15 +24,16 @@ struct image {
 	struct image_identity identity; /* when it was opened */
 	uint32_t dio_offset;		/* unit of offsets and lengths; 0: no direct I/O */
 	uint32_t dio_mem;		/* unit of addresses */
+	bool cut;			/* of a size that is no multiple of a sector, the rest is left out */
 };
 
 /*
- * Opens path. Returns 0 and *ret, whose fd is the caller's (for image_close) and whose size may be
+ * Opens path. cut is kept, for image_measure. Returns 0 and *ret, whose fd is the caller's (for image_close) and whose size may be
  * 0. Or -errno with e set: -EBUSY if another process, or another drive of this one, has the image,
  * and either side writes; -EINVAL if the size is not a multiple of a sector (or of direct I/O's
- * unit), or the file system has no direct I/O.
+ * unit) and not cut, or the file system has no direct I/O.
  */
-int image_open(struct image *ret, const char *path, bool read_only, bool direct, struct err *e);
+int image_open(struct image *ret, const char *path, bool read_only, bool direct, bool cut, struct err *e);
 
 /* Opens it for image_open of another process (fdstore.h). Returns 0 or -errno with e set. */
 int image_provide(const char *path, bool read_only, bool direct, struct err *e);

@@ -149,6 +149,46 @@ each() {
 	[ ! -e "$d/v" ]
 }
 
+@test "api: a VM that runs: paused, resumed, drives that get another image, limits" {
+	local d=$BATS_TEST_TMPDIR b='"drive_id":"b"' tap=api-$$
+	start_api
+	truncate -s 1M "$d/one"
+	truncate -s 2000 "$d/odd"
+	truncate -s 100 "$d/two"
+	: > "$d/none"
+	ip tuntap add dev "$tap" mode tap
+	each 400 'PATCH /vm {"state":"Paused"}' "PATCH /drives/b {$b}" 'PATCH /network-interfaces/1 {"iface_id":"1"}' \
+		'PATCH /drives/b {"drive_id":"c"}' 'DELETE /drives/b' 'DELETE /drives' 'DELETE /drives/b {}' 'DELETE /vm'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' \
+		"PUT /drives/a {\"drive_id\":\"a\",\"is_root_device\":false,\"path_on_host\":\"$d/odd\"}" \
+		"PUT /drives/b {$b,\"is_root_device\":false,\"path_on_host\":\"$d/none\",\"is_read_only\":true}" \
+		"PUT /network-interfaces/1 {\"iface_id\":\"1\",\"host_dev_name\":\"$tap\"}" \
+		'PUT /actions {"action_type":"InstanceStart"}' \
+		'PATCH /vm {"state":"Resumed"}' 'PATCH /vm {"state":"Paused"}' 'PATCH /vm {"state":"Paused"}' "PATCH /drives/b {$b}"
+	talk 'GET /'
+	assert_output --partial '"state":"Paused"'
+	each 204 "PATCH /drives/b {$b,\"path_on_host\":\"$d/one\"}" 'PATCH /vm {"state":"Resumed"}' 'PATCH /vm {"state":"Resumed"}' \
+		"PATCH /drives/b {$b,\"path_on_host\":\"$d/one\"}" \
+		"PATCH /drives/a {\"drive_id\":\"a\",\"path_on_host\":\"$d/two\"}" \
+		"PATCH /drives/b {$b,\"path_on_host\":\"$d/none\"}" \
+		"PATCH /drives/a {\"drive_id\":\"a\",\"path_on_host\":\"$d/odd\"}" \
+		"PATCH /drives/b {$b,\"path_on_host\":null,\"rate_limiter\":{\"bandwidth\":{\"size\":9,\"refill_time\":8},\"ops\":{\"size\":7,\"refill_time\":6}}}" \
+		"PATCH /drives/b {$b,\"rate_limiter\":{\"bandwidth\":{\"size\":0,\"refill_time\":0}}}" \
+		'PATCH /network-interfaces/1 {"iface_id":"1","rx_rate_limiter":{"ops":{"size":5,"refill_time":4}},"tx_rate_limiter":{}}'
+	talk 'GET /' 'GET /vm/config'
+	assert_line --partial '"state":"Running"'
+	assert_line --partial "\"path_on_host\":\"$d/none\",\"rate_limiter\":{\"bandwidth\":null,\"ops\":{\"size\":7,\"one_time_burst\":null,\"refill_time\":6}}"
+	assert_line --partial '"rx_rate_limiter":{"bandwidth":null,"ops":{"size":5,"one_time_burst":null,"refill_time":4}},"tx_rate_limiter":null'
+	each 400 'PATCH /vm {}' 'PATCH /vm {"state":"Off"}' 'PATCH /vm {"state":"Paused","x":1}' 'PUT /vm {"state":"Paused"}' \
+		'PATCH /drives/c {"drive_id":"c"}' 'PATCH /drives/b {"drive_id":"c"}' "PATCH /drives/b {$b,\"is_read_only\":false}" \
+		"PATCH /drives/b {$b,\"path_on_host\":\"/none\"}" "PATCH /drives/b {$b,\"path_on_host\":\"/\"}" "PATCH /drives {$b}" \
+		"PATCH /drives/b {$b,\"rate_limiter\":{\"ops\":{\"size\":1}}}" 'DELETE /drives/b' \
+		'PATCH /network-interfaces/2 {"iface_id":"2"}' 'PATCH /network-interfaces/1 {"iface_id":"2"}'
+	each 204 'PATCH /vm {"state":"Paused"}'
+	end_api # also while it is paused
+	wait_for ip tuntap del dev "$tap" mode tap
+}
+
 @test "api: ten connections, long bodies, clients that stop in the middle or vanish: others are served" {
 	start_api --http-api-max-payload-size 100
 	run "$PYTHON" -I -S - "$api" <<< '

@@ -282,19 +282,11 @@ void __wrap_timers_run(struct timers *t, uint64_t now_ns)
 }
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = "main",
-	[THREAD_IO] = "io",
-	[THREAD_VSOCK] = "vsock",
-	[THREAD_VCPU] = "vcpu",
-	[THREAD_PUMP] = "pump",
-	[THREAD_STREAMS] = "streams",
-	[THREAD_UNPACK] = "unpack",
-	[THREAD_OUTER] = "outer",
-	[THREAD_EXEC] = "exec",
-	[THREAD_API] = "api",
-	[THREAD_IO_SYNC] = "io_sync",
-	[THREAD_IO_WORKER] = "io_worker",
-	[THREAD_VSOCK_SYNC] = "vsock_sync",
+	[THREAD_MAIN] = "main",	      [THREAD_MAIN_API] = "main",	[THREAD_IO] = "io",
+	[THREAD_IO_API] = "io",	      [THREAD_VSOCK] = "vsock",		[THREAD_VCPU] = "vcpu",
+	[THREAD_PUMP] = "pump",	      [THREAD_STREAMS] = "streams",	[THREAD_UNPACK] = "unpack",
+	[THREAD_OUTER] = "outer",     [THREAD_EXEC] = "exec",		[THREAD_API] = "api",
+	[THREAD_IO_SYNC] = "io_sync", [THREAD_IO_WORKER] = "io_worker", [THREAD_VSOCK_SYNC] = "vsock_sync",
 };
 
 /* In the place of timeline_count_instructions (ld --wrap): a counter, where the CPU has none. */

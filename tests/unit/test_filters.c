@@ -212,12 +212,17 @@ static void test_log_policy(void **state)
 	assert_int_equal(interpret(f.code, f.len, &d), SECCOMP_RET_ALLOW);
 }
 
-/* The one call on a ring that exists: it gives up all files, of the thread's own. */
+/* The calls on a ring that exist: it gives up all files, of the thread's own, or one for another. */
 static bool gives_up_files(enum thread_kind kind, const struct filter_rule *rule)
 {
-	return kind == THREAD_IO && rule->nr == SYS_io_uring_register && rule->arg[0].number == 1 &&
-	       rule->arg[0].value == FILTER_SLOT_VALUE(SLOT_OWN) && rule->arg[1].number == 2 &&
-	       rule->arg[1].value == IORING_UNREGISTER_FILES && rule->arg[2].number == 3 && !rule->arg[2].value;
+	if (kind == THREAD_IO_API && rule->nr == SYS_io_uring_register && rule->arg[0].number == 1 &&
+	    rule->arg[0].value == FILTER_SLOT_VALUE(SLOT_OWN) && rule->arg[1].number == 2 &&
+	    rule->arg[1].value == IORING_REGISTER_FILES_UPDATE && rule->arg[2].number == 4 && rule->arg[2].value == 1)
+		return true;
+	return (kind == THREAD_IO || kind == THREAD_IO_API) && rule->nr == SYS_io_uring_register &&
+	       rule->arg[0].number == 1 && rule->arg[0].value == FILTER_SLOT_VALUE(SLOT_OWN) &&
+	       rule->arg[1].number == 2 && rule->arg[1].value == IORING_UNREGISTER_FILES && rule->arg[2].number == 3 &&
+	       !rule->arg[2].value;
 }
 
 /* The one way to open that exists: without a right to read or write, and not what a symbolic link leads to. */
@@ -228,12 +233,20 @@ static bool opens_a_name(enum thread_kind kind, const struct filter_rule *rule)
 	       rule->arg[0].value == (O_PATH | O_NOFOLLOW | O_CLOEXEC);
 }
 
+/* With the API, an image is opened that exists. */
+static bool opens_an_image(enum thread_kind kind, const struct filter_rule *rule)
+{
+	return kind == THREAD_MAIN_API && rule->nr == SYS_openat && rule->arg[0].number == 3 &&
+	       rule->arg[0].mask == UINT32_MAX && !(rule->arg[0].value & (O_CREAT | O_TRUNC | O_WRONLY));
+}
+
 /* The main threads may make the process not dumpable, and nothing else by prctl(2). */
 static bool leaves_no_core(enum thread_kind kind, const struct filter_rule *rule)
 {
-	return (kind == THREAD_MAIN || kind == THREAD_OUTER || kind == THREAD_EXEC) && rule->nr == SYS_prctl &&
-	       rule->arg[0].number == 1 && rule->arg[0].mask == UINT32_MAX && rule->arg[0].value == PR_SET_DUMPABLE &&
-	       rule->arg[1].number == 2 && rule->arg[1].mask == UINT64_MAX && rule->arg[1].value == 0;
+	return (kind == THREAD_MAIN || kind == THREAD_MAIN_API || kind == THREAD_OUTER || kind == THREAD_EXEC) &&
+	       rule->nr == SYS_prctl && rule->arg[0].number == 1 && rule->arg[0].mask == UINT32_MAX &&
+	       rule->arg[0].value == PR_SET_DUMPABLE && rule->arg[1].number == 2 && rule->arg[1].mask == UINT64_MAX &&
+	       rule->arg[1].value == 0;
 }
 
 /* The log of --detach opens files that it makes, by their names in its directory. */
@@ -279,6 +292,7 @@ static void test_never(void **state)
 				assert_true(
 					filter_lists[kind].rules[i].nr != never[j] ||
 					gives_up_files(kind, &filter_lists[kind].rules[i]) ||
+					opens_an_image(kind, &filter_lists[kind].rules[i]) ||
 					opens_a_name(kind, &filter_lists[kind].rules[i]) ||
 					leaves_no_core(kind, &filter_lists[kind].rules[i]) ||
 					makes_a_log(kind, &filter_lists[kind].rules[i]) ||

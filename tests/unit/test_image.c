@@ -59,7 +59,7 @@ static int teardown(void **state)
 static int image(struct image *ret, off_t size, bool direct)
 {
 	assert_int_equal(truncate(path, size), 0);
-	return image_open(ret, path, false, direct, &e);
+	return image_open(ret, path, false, direct, false, &e);
 }
 
 static void refuses(off_t size, bool direct)
@@ -90,6 +90,20 @@ static void test_size(void **state)
 	takes(4096 + 512, false, 0, 0);
 	refuses(511, false);
 	refuses(513, false);
+}
+
+static void test_cut(void **state)
+{
+	struct image i;
+
+	(void)state;
+	assert_int_equal(truncate(path, 1023), 0);
+	assert_int_equal(image_open(&i, path, false, false, true, &e), 0);
+	assert_int_equal(i.sectors, 1);
+	assert_int_equal(truncate(path, 511), 0);
+	assert_int_equal(image_measure(&i, &e), 0);
+	assert_int_equal(i.sectors, 0);
+	image_close(i.fd);
 }
 
 static void test_direct(void **state)
@@ -133,13 +147,13 @@ static void test_lock(void **state)
 
 	(void)state;
 	assert_int_equal(image(&one, 512, false), 0);
-	assert_int_equal(image_open(&two, path, false, false, &e), -EBUSY);
-	assert_int_equal(image_open(&two, path, true, false, &e), -EBUSY);
+	assert_int_equal(image_open(&two, path, false, false, false, &e), -EBUSY);
+	assert_int_equal(image_open(&two, path, true, false, false, &e), -EBUSY);
 	image_close(one.fd);
-	assert_int_equal(image_open(&one, path, true, false, &e), 0);
-	assert_int_equal(image_open(&two, path, true, false, &e), 0);
+	assert_int_equal(image_open(&one, path, true, false, false, &e), 0);
+	assert_int_equal(image_open(&two, path, true, false, false, &e), 0);
 	image_close(one.fd);
-	assert_int_equal(image_open(&one, path, false, false, &e), -EBUSY);
+	assert_int_equal(image_open(&one, path, false, false, false, &e), -EBUSY);
 	image_close(two.fd);
 	image_close(-1);
 }
@@ -155,7 +169,7 @@ static void test_close_unlocks(void **state)
 	copy = dup(one.fd);
 	image_close(one.fd);
 	assert_int_equal(fcntl(one.fd, F_GETFD), -1);
-	assert_int_equal(image_open(&two, path, false, false, &e), 0);
+	assert_int_equal(image_open(&two, path, false, false, false, &e), 0);
 	image_close(two.fd);
 	close(copy);
 }
@@ -183,7 +197,7 @@ static void test_measure(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_size), T(test_direct),	     T(test_direct_is_not_known),
+		T(test_size), T(test_cut),	     T(test_direct),  T(test_direct_is_not_known),
 		T(test_lock), T(test_close_unlocks), T(test_measure),
 	};
 

@@ -126,10 +126,11 @@ static void listen_again(struct api *a)
 		log_warn("vsock '%s': %s; continuing without", a->vsock.uds_path, e.text);
 }
 
-void api_started(struct api *a)
+void api_started(struct api *a, const struct api_vm_ops *vm)
 {
 	struct api_answer answer = { 0 };
 
+	a->vm = vm;
 	a->state = API_RUNNING;
 	api_answer_done(&answer);
 	if (a->http)

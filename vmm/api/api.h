@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "vmm/config/config.h"
+
 struct api;
-struct config;
 struct err;
 struct http_fds;
 
@@ -52,8 +53,22 @@ int api_build_config(const struct api *a, struct config *config, struct err *e);
  */
 int api_lend(struct api *a, struct err *e);
 
-/* Answers the request that started the VM: it runs; or it could not be started, for that reason. */
-void api_started(struct api *a);
+/*
+ * What requests change in a VM that runs. All return 0 or -errno with e set. The limits of a bucket
+ * stay as they are if they are NULL, and end if they are zeroed.
+ */
+struct api_vm_ops {
+	int (*set_paused)(void *ctx, bool paused, struct err *e); /* no error if it is so already */
+	/* path NULL: the image stays. */
+	int (*change_drive)(void *ctx, const char *id, const char *path, const struct ratelimit_params *bandwidth,
+			    const struct ratelimit_params *ops, struct err *e);
+	int (*change_net)(void *ctx, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
+			  const struct ratelimit_params *ops, struct err *e);
+	void *ctx;
+};
+
+/* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */
+void api_started(struct api *a, const struct api_vm_ops *vm);
 void api_failed(struct api *a, const struct err *why);
 
 /* While the VM runs: a descriptor that is readable when a request waits, and what serves it. */

@@ -132,7 +132,7 @@ void api_put_boot_source(struct api *a, const char *id, void *body, struct api_a
 	api_answer_done(answer);
 }
 
-static struct api_drive *find_drive(struct api *a, const char *id)
+struct api_drive *api_find_drive(struct api *a, const char *id)
 {
 	for (unsigned i = 0; i < a->num_drives; i++)
 		if (!strcmp(a->drive[i].drive_id, id))
@@ -166,7 +166,7 @@ static bool check_drive(struct api *a, const struct api_drive *d, struct api_ans
 /* Puts the drive into the list: in the place of that with the same id, and a root first. */
 static void place_drive(struct api *a, struct api_drive *d)
 {
-	struct api_drive *old = find_drive(a, d->drive_id);
+	struct api_drive *old = api_find_drive(a, d->drive_id);
 	unsigned i = old ? (unsigned)(old - a->drive) : a->num_drives++;
 
 	TAKE(api_drive, &a->drive[i], d);
@@ -182,16 +182,22 @@ void api_put_drive(struct api *a, const char *id, void *body, struct api_answer 
 {
 	struct api_drive *d = body;
 
-	if (strcmp(id, d->drive_id) != 0)
-		api_answer_fault(answer, "The id from the path does not match the id from the body!");
-	else if (!check_drive(a, d, answer))
+	if (!check_drive(a, d, answer))
 		return;
-	else if (!find_drive(a, id) && a->num_drives == CONFIG_DRIVES_MAX)
+	else if (!api_find_drive(a, id) && a->num_drives == CONFIG_DRIVES_MAX)
 		api_answer_fault(answer, "Drive config error: there can be at most %d drives", CONFIG_DRIVES_MAX);
 	else {
 		place_drive(a, d);
 		api_answer_done(answer);
 	}
+}
+
+struct api_net *api_find_net(struct api *a, const char *id)
+{
+	for (unsigned i = 0; i < a->num_nets; i++)
+		if (!strcmp(a->net[i].iface_id, id))
+			return &a->net[i];
+	return NULL;
 }
 
 static bool is_mac(const char *text)
@@ -233,25 +239,18 @@ static bool check_net(const struct api *a, const struct api_net *n, struct api_a
 
 void api_put_net(struct api *a, const char *id, void *body, struct api_answer *answer)
 {
-	struct api_net *n = body;
-	unsigned i = 0;
+	struct api_net *n = body, *old;
 
-	if (strcmp(id, n->iface_id) != 0) {
-		api_answer_fault(answer, "The id from the path [%s] does not match the id from the body [%s]!", id,
-				 n->iface_id);
-		return;
-	}
 	if (!check_net(a, n, answer))
 		return;
-	while (i < a->num_nets && strcmp(a->net[i].iface_id, id) != 0)
-		i++;
-	if (i == CONFIG_NETS_MAX) {
+	old = api_find_net(a, id);
+	if (!old && a->num_nets == CONFIG_NETS_MAX) {
 		api_answer_fault(answer, "Network config error: there can be at most %d interfaces", CONFIG_NETS_MAX);
 		return;
 	}
-	if (i == a->num_nets)
-		a->num_nets++;
-	TAKE(api_net, &a->net[i], n);
+	if (!old)
+		old = &a->net[a->num_nets++];
+	TAKE(api_net, old, n);
 	api_answer_done(answer);
 }
 

@@ -12,7 +12,7 @@
 #define BOOT_ARGS_DEFAULT                                                                                              \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
 
-static struct ratelimit_params limit_of(const struct api_bucket *b)
+struct ratelimit_params api_limit_of(const struct api_bucket *b)
 {
 	if (!b->size || !b->refill_time)
 		return (struct ratelimit_params){ 0 };
@@ -36,8 +36,8 @@ static int build_drive(struct config *config, const struct api_drive *from, stru
 
 	d->read_only = from->is_read_only;
 	d->cache = from->cache_type == API_CACHE_WRITEBACK ? CONFIG_CACHE_WRITEBACK : CONFIG_CACHE_UNSAFE;
-	d->bandwidth = limit_of(&from->rate_limiter.bandwidth);
-	d->ops = limit_of(&from->rate_limiter.ops);
+	d->bandwidth = api_limit_of(&from->rate_limiter.bandwidth);
+	d->ops = api_limit_of(&from->rate_limiter.ops);
 	return copy(&d->path, from->path_on_host, e) < 0 ? e->code : copy(&d->id, from->drive_id, e);
 }
 
@@ -48,10 +48,10 @@ static int build_net(struct config *config, const struct api_net *from, struct e
 
 	n->kind = CONFIG_NET_TAP;
 	n->mtu = (unsigned)from->mtu;
-	n->limit[NET_RX] = (struct net_limit){ .bytes = limit_of(&from->rx_rate_limiter.bandwidth),
-					       .ops = limit_of(&from->rx_rate_limiter.ops) };
-	n->limit[NET_TX] = (struct net_limit){ .bytes = limit_of(&from->tx_rate_limiter.bandwidth),
-					       .ops = limit_of(&from->tx_rate_limiter.ops) };
+	n->limit[NET_RX] = (struct net_limit){ .bytes = api_limit_of(&from->rx_rate_limiter.bandwidth),
+					       .ops = api_limit_of(&from->rx_rate_limiter.ops) };
+	n->limit[NET_TX] = (struct net_limit){ .bytes = api_limit_of(&from->tx_rate_limiter.bandwidth),
+					       .ops = api_limit_of(&from->tx_rate_limiter.ops) };
 	if (from->guest_mac && mac->type->set(n, mac, from->guest_mac, e) < 0)
 		return e->code;
 	return copy(&n->tap, from->host_dev_name, e) < 0 ? e->code : copy(&n->id, from->iface_id, e);

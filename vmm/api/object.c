@@ -33,6 +33,14 @@ bool api_has(const struct api_object *object, const void *from, const char *key)
 	return f && ((const struct api_given *)from)->bits & bit_of(object, f);
 }
 
+void api_set_given(const struct api_object *object, void *to, const char *key, bool given)
+{
+	struct api_given *g = to;
+	unsigned bit = bit_of(object, find(object, key));
+
+	g->bits = given ? g->bits | bit : g->bits & ~bit;
+}
+
 static const char *name_of_type(const struct api_field *f)
 {
 	static const char *const names[] = {

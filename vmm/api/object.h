@@ -55,6 +55,9 @@ struct api_object {
 /* Whether the field of that key was given. */
 bool api_has(const struct api_object *object, const void *from, const char *key);
 
+/* Notes that it was given, or that it was not. */
+void api_set_given(const struct api_object *object, void *to, const char *key, bool given);
+
 /*
  * Reads json into *to, which is zeroed or has defaults; members that are not given stay.
  * Returns 0, or -EINVAL with e set. api_done accepts either.

@@ -24,7 +24,7 @@ static const struct api_field limiter_fields[] = {
 	{ "ops", API_OBJECT, AT(api_limiter, ops), .object = &bucket },
 	{ 0 },
 };
-static const struct api_object limiter = { "RateLimiter", OBJECT(api_limiter, limiter_fields) };
+const struct api_object api_limiter = { "RateLimiter", OBJECT(api_limiter, limiter_fields) };
 
 static const struct api_field boot_source_fields[] = {
 	{ "kernel_image_path", API_TEXT, .required = true, AT(api_boot_source, kernel_image_path) },
@@ -61,7 +61,7 @@ static const struct api_field drive_fields[] = {
 	{ "cache_type", API_WORD, .always = true, AT(api_drive, cache_type), .words = cache_words },
 	{ "is_read_only", API_BOOL, .always = true, AT(api_drive, is_read_only) },
 	{ "path_on_host", API_TEXT, AT(api_drive, path_on_host) },
-	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &limiter },
+	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &api_limiter },
 	{ "io_engine", API_WORD, .always = true, AT(api_drive, io_engine), .words = engine_words },
 	{ "socket", API_TEXT, AT(api_drive, socket) },
 	{ 0 },
@@ -71,7 +71,7 @@ const struct api_object api_drive = { "Drive", OBJECT(api_drive, drive_fields) }
 static const struct api_field drive_update_fields[] = {
 	{ "drive_id", API_TEXT, .required = true, AT(api_drive, drive_id) },
 	{ "path_on_host", API_TEXT, AT(api_drive, path_on_host) },
-	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &limiter },
+	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &api_limiter },
 	{ 0 },
 };
 const struct api_object api_drive_update = { "PartialDrive", OBJECT(api_drive, drive_update_fields) };
@@ -81,16 +81,16 @@ static const struct api_field net_fields[] = {
 	{ "host_dev_name", API_TEXT, .required = true, AT(api_net, host_dev_name) },
 	{ "guest_mac", API_TEXT, AT(api_net, guest_mac) },
 	{ "mtu", API_NUMBER, AT(api_net, mtu), .max = UINT16_MAX },
-	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &limiter },
-	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &limiter },
+	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &api_limiter },
+	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &api_limiter },
 	{ 0 },
 };
 const struct api_object api_net = { "NetworkInterface", OBJECT(api_net, net_fields) };
 
 static const struct api_field net_update_fields[] = {
 	{ "iface_id", API_TEXT, .required = true, AT(api_net, iface_id) },
-	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &limiter },
-	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &limiter },
+	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &api_limiter },
+	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &api_limiter },
 	{ 0 },
 };
 const struct api_object api_net_update = { "PartialNetworkInterface", OBJECT(api_net, net_update_fields) };

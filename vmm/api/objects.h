@@ -82,7 +82,7 @@ struct api_vm {
 	unsigned state;
 };
 
-extern const struct api_object api_boot_source, api_machine, api_machine_update, api_drive, api_drive_update, api_net,
-	api_net_update, api_vsock, api_logger, api_metrics, api_serial, api_action, api_vm;
+extern const struct api_object api_limiter, api_boot_source, api_machine, api_machine_update, api_drive,
+	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_serial, api_action, api_vm;
 
 #endif

@@ -19,7 +19,7 @@
 
 enum when { ALWAYS, BEFORE, AFTER };
 
-static void put_action(struct api *a, const char *id, void *body, struct api_answer *answer);
+static api_handler put_action, delete_device;
 
 static const struct endpoint {
 	enum http_method method;
@@ -41,6 +41,11 @@ static const struct endpoint {
 	{ HTTP_PUT, "vsock", NULL, false, BEFORE, &api_vsock, api_put_vsock },
 	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger },
 	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics },
+	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm },
+	{ HTTP_PATCH, "drives", NULL, true, AFTER, &api_drive_update, api_patch_drive },
+	{ HTTP_PATCH, "network-interfaces", NULL, true, AFTER, &api_net_update, api_patch_net },
+	{ HTTP_DELETE, "drives", NULL, true, AFTER, NULL, delete_device },
+	{ HTTP_DELETE, "network-interfaces", NULL, true, AFTER, NULL, delete_device },
 	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action },
 };
 
@@ -106,7 +111,9 @@ static bool check_body(const struct http_request *request, struct api_answer *an
 			api_answer_fault(answer, "Empty %s request.", method_names[request->method]);
 		return request->len;
 	case HTTP_DELETE:
-		return true;
+		if (request->len)
+			api_answer_fault(answer, "Empty Delete request.");
+		return !request->len;
 	case HTTP_OTHER:
 		break;
 	}
@@ -164,6 +171,28 @@ static void put_action(struct api *a, const char *id, void *body, struct api_ans
 	api_answer_fault(answer, "The action is not supported.");
 }
 
+static void delete_device(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	(void)a;
+	(void)body;
+	api_answer_fault(answer, "'%s' cannot be removed: mayfly has no hotplug of devices.", id);
+}
+
+/* An object with an id begins with it. */
+static bool check_same_id(const struct endpoint *ep, const char *id, const void *body, struct api_answer *answer)
+{
+	const char *own = *(char *const *)((const char *)body + ep->object->fields[0].at);
+
+	if (!strcmp(id, own))
+		return true;
+	if (!strcmp(ep->first, "drives"))
+		api_answer_fault(answer, "The id from the path does not match the id from the body!");
+	else
+		api_answer_fault(answer, "The id from the path [%s] does not match the id from the body [%s]!", id,
+				 own);
+	return false;
+}
+
 void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
 {
 	/* A body's struct. What the endpoint has taken over is zeroed. */
@@ -191,7 +220,8 @@ void api_route(struct api *a, const struct http_request *request, struct api_ans
 	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
 		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
 				 e.text);
-	else if (check_state(a, ep->when, answer))
+	else if ((!ep->has_id || !ep->object || check_same_id(ep, p.second, &body, answer)) &&
+		 check_state(a, ep->when, answer))
 		ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
 	if (ep->object)
 		api_done(ep->object, &body);

@@ -16,7 +16,8 @@ struct api {
 	struct http *http; /* or NULL */
 	const char *id;
 	enum api_state state;
-	bool start; /* the VM is to be started */
+	const struct api_vm_ops *vm; /* once it has started */
+	bool start;		     /* the VM is to be started */
 
 	struct api_machine machine;
 	struct api_boot_source boot_source;
@@ -51,6 +52,13 @@ typedef void api_handler(struct api *a, const char *id, void *body, struct api_a
 /* before.c: the configuration. These take over the values of body. */
 api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
 	api_put_logger, api_put_metrics;
+
+/* after.c: the VM that runs. */
+api_handler api_patch_vm, api_patch_drive, api_patch_net;
+
+struct api_drive *api_find_drive(struct api *a, const char *id);
+struct api_net *api_find_net(struct api *a, const char *id);
+struct ratelimit_params api_limit_of(const struct api_bucket *b); /* no limit, if one of its numbers is 0 */
 
 /* report.c */
 api_handler api_get_instance, api_get_version, api_get_machine, api_get_config;

@@ -28,6 +28,8 @@
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_change.h"
+#include "vmm/vm/vm_state.h"
 
 /* Firecracker's exit statuses. */
 enum {
@@ -131,6 +133,7 @@ static struct session {
 	struct helpers helpers;
 	struct jail_group group;
 	struct jail_parent parent;
+	struct api_vm_ops vm;
 	bool started;
 } session;
 
@@ -152,12 +155,32 @@ static int confine_server(void *ctx)
 	return 0;
 }
 
-static void on_started(void *ctx)
+static int set_paused(void *ctx, bool paused, struct err *e)
+{
+	return vm_set_paused(ctx, paused, e);
+}
+
+static int change_drive(void *ctx, const char *id, const char *path, const struct ratelimit_params *bandwidth,
+			const struct ratelimit_params *ops, struct err *e)
+{
+	return vm_change_drive(ctx, id, path, bandwidth, ops, e);
+}
+
+static int change_net(void *ctx, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
+		      const struct ratelimit_params *ops, struct err *e)
+{
+	return vm_change_net(ctx, id, queue, bandwidth, ops, e);
+}
+
+static void on_started(void *ctx, struct vm *vm)
 {
 	struct session *s = ctx;
 
 	s->started = true;
-	api_started(s->api);
+	s->vm = (struct api_vm_ops){
+		.set_paused = set_paused, .change_drive = change_drive, .change_net = change_net, .ctx = vm
+	};
+	api_started(s->api, &s->vm);
 }
 
 static void on_failed(void *ctx, const struct err *why)

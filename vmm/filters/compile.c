@@ -41,8 +41,9 @@ static unsigned count_calls(const struct filter_list *list)
 	return n;
 }
 
-static void print_filter(const struct filter_list *list)
+static void print_filter(unsigned kind)
 {
+	const struct filter_list *list = &filter_lists[kind];
 	static struct filter_program program;
 	const char *error = filter_generate(&program, list->rules, list->num);
 
@@ -50,7 +51,7 @@ static void print_filter(const struct filter_list *list)
 		fail(list->name, error);
 	if (count_calls(list) > list->max)
 		fail(list->name, "has more calls than it may");
-	printf("static const struct sock_filter %s_code[] = {\n", list->name);
+	printf("static const struct sock_filter code_%u[] = {\n", kind);
 	for (unsigned i = FILTER_CODE_MAX - program.len; i < FILTER_CODE_MAX; i++)
 		printf("\t{ 0x%02x, %u, %u, 0x%08x },\n", program.code[i].code, program.code[i].jt, program.code[i].jf,
 		       program.code[i].k);
@@ -78,7 +79,7 @@ int main(int argc, char **argv)
 		const struct filter_list *list = &filter_lists[kind];
 
 		if (!list_only)
-			print_filter(list);
+			print_filter(kind);
 		for (size_t i = 0; list_only && i < list->num; i++)
 			if (is_first(list, i))
 				printf("%s %s%s\n", list->name, list->rules[i].name,
@@ -89,8 +90,8 @@ int main(int argc, char **argv)
 	print_names();
 	printf("static const struct filter_code filter_codes[THREAD_NUM_KINDS] = {\n");
 	for (unsigned kind = 0; kind < THREAD_NUM_KINDS; kind++)
-		printf("\t{ \"%s\", %s_code, sizeof(%s_code) / sizeof(%s_code[0]) },\n", filter_lists[kind].name,
-		       filter_lists[kind].name, filter_lists[kind].name, filter_lists[kind].name);
+		printf("\t{ \"%s\", code_%u, sizeof(code_%u) / sizeof(code_%u[0]) },\n", filter_lists[kind].name, kind,
+		       kind, kind);
 	printf("};\n");
 	return 0;
 }

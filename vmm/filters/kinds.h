@@ -7,7 +7,9 @@
 
 enum thread_kind {
 	THREAD_MAIN,
+	THREAD_MAIN_API, /* the same with Firecracker's API, */
 	THREAD_IO,
+	THREAD_IO_API, /* and this: drives may get another image */
 	THREAD_VSOCK,
 	THREAD_VCPU,
 	THREAD_PUMP,

@@ -21,6 +21,7 @@
 
 #include <asm/ioctls.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/if_tun.h>
 #include <linux/io_uring.h>
@@ -144,24 +145,21 @@ static const struct filter_rule vcpu_rules[] = {
 /* Before it reads keys that were typed while mayfly was in the background. */
 #define CONSOLE ALLOW(ioctl, "the console's terminal: is it ours", INT(1, STDIN_FILENO), INT(2, TIOCGPGRP))
 
-static const struct filter_rule io_rules[] = {
-	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)),
-	IN_MEMORY(SLOT_MEMORY0),
-	IN_MEMORY(SLOT_MEMORY1),
-	IN_MEMORY(SLOT_MEMORY2),
-	IN_MEMORY(SLOT_MEMORY3),
-	CACHED,
-	ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),
-	      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),
-	QUIET,
-	CONSOLE,
-	DEVICE,
-	ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),
-	ALLOW(write, "guest output, to a regular file; or a pipe that has room", SLOT(1, SLOT_OUTPUT)),
-	LOG,
-	COUNTER,
-	COMMON,
-	THREAD_EXIT,
+#define IO_LOOP                                                                                                        \
+	ALLOW(io_uring_enter, "all other I/O", SLOT(1, SLOT_OWN)), IN_MEMORY(SLOT_MEMORY0), IN_MEMORY(SLOT_MEMORY1),   \
+		IN_MEMORY(SLOT_MEMORY2), IN_MEMORY(SLOT_MEMORY3), CACHED,                                              \
+		ALLOW(io_uring_register, "the end: the ring gives up its files", SLOT(1, SLOT_OWN),                    \
+		      INT(2, IORING_UNREGISTER_FILES), LEN(3, 0)),                                                     \
+		QUIET, CONSOLE, DEVICE, ALLOW(ioctl, "what a tap does for its guest", INT(2, TUNSETOFFLOAD)),          \
+		ALLOW(write, "guest output, to a regular file; or a pipe that has room", SLOT(1, SLOT_OUTPUT)), LOG,   \
+		COUNTER, COMMON, THREAD_EXIT
+
+static const struct filter_rule io_rules[] = { IO_LOOP };
+
+static const struct filter_rule io_api_rules[] = {
+	ALLOW(io_uring_register, "a drive gets another image", SLOT(1, SLOT_OWN), INT(2, IORING_REGISTER_FILES_UPDATE),
+	      LEN(4, 1)),
+	IO_LOOP,
 };
 
 #define WATCH(slot)                                                                                                    \
@@ -418,43 +416,52 @@ static const struct filter_rule api_rules[] = {
 	THREAD_EXIT,
 };
 
-static const struct filter_rule main_rules[] = {
-	ALLOW(poll, "THE main loop"),
-	ALLOW(read, "signals, eventfds, init's messages"),
-	ALLOW(write, "messages to the user, to init and to loops; the VM's record"),
-	FUTEX("locks and conditions"),
-	CLOCK,
-	ALLOW(restart_syscall, "poll continues after SIGSTOP and SIGCONT"),
-	ALLOW(rt_sigreturn, "a signal handler returns"),
-	ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)),
-	ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),
-	ALLOW(madvise, "pages of our code that are not needed any more", INT(3, MADV_DONTNEED)),
-	ALLOW(brk, "malloc"),
-	ALLOW(munmap, "rings, large blocks and pages of keepers are given back"),
-	ALLOW(close, "what the VM had"),
-	ALLOW(ioctl, "whether a vCPU is halted for good", INT(2, KVM_GET_MP_STATE)),
-	ALLOW(ioctl, "the terminal: is it ours", INT(2, TIOCGPGRP)),
-	ALLOW(ioctl, "the terminal: its mode", INT(2, TCGETS)),
-	ALLOW(ioctl, "the terminal: its mode", INT(2, TCSETS)),
-	ALLOW(ioctl, "the terminal: its size", INT(2, TIOCGWINSZ)),
-	ALLOW(accept4, "`mayfly exec` connects"),
-	ALLOW(recvmsg, "its request"),
-	ALLOW(fcntl, "is a long one in a memfd", INT(2, F_GET_SEALS)),
-	ALLOW(sendmsg, "the answer, with its ends of the streams"),
-	ALLOW(fcntl, "drives are unlocked", INT(2, F_OFD_SETLK)),
-	ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),
-	ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),
-	ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),
-	ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)),
-	RESULT_NAME,
-	ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),
-	ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),
-	ALLOW(clone, "async_teardown", INT(1, CLONE_VM)),
-	SNAPSHOT,
-	MAIN_CRASH,
-	MAIN_END,
-	NOTIFY,
-	ALLOW(exit_group, "the end"),
+#define MAIN                                                                                                           \
+	ALLOW(poll, "THE main loop"), ALLOW(read, "signals, eventfds, init's messages"),                               \
+		ALLOW(write, "messages to the user, to init and to loops; the VM's record"),                           \
+		FUTEX("locks and conditions"), CLOCK,                                                                  \
+		ALLOW(restart_syscall, "poll continues after SIGSTOP and SIGCONT"),                                    \
+		ALLOW(rt_sigreturn, "a signal handler returns"),                                                       \
+		ALLOW(setitimer, "the end has a limit of time", INT(1, ITIMER_REAL)),                                  \
+		ALLOW(tgkill, "vCPUs are made to leave KVM_RUN; the end by a signal", SLOT(1, SLOT_PID)),              \
+		ALLOW(madvise, "pages of our code that are not needed any more", INT(3, MADV_DONTNEED)),               \
+		ALLOW(brk, "malloc"), ALLOW(munmap, "rings, large blocks and pages of keepers are given back"),        \
+		ALLOW(close, "what the VM had"),                                                                       \
+		ALLOW(ioctl, "whether a vCPU is halted for good", INT(2, KVM_GET_MP_STATE)),                           \
+		ALLOW(ioctl, "the terminal: is it ours", INT(2, TIOCGPGRP)),                                           \
+		ALLOW(ioctl, "the terminal: its mode", INT(2, TCGETS)),                                                \
+		ALLOW(ioctl, "the terminal: its mode", INT(2, TCSETS)),                                                \
+		ALLOW(ioctl, "the terminal: its size", INT(2, TIOCGWINSZ)), ALLOW(accept4, "`mayfly exec` connects"),  \
+		ALLOW(recvmsg, "its request"), ALLOW(fcntl, "is a long one in a memfd", INT(2, F_GET_SEALS)),          \
+		ALLOW(sendmsg, "the answer, with its ends of the streams"),                                            \
+		ALLOW(fcntl, "drives are unlocked", INT(2, F_OFD_SETLK)),                                              \
+		ALLOW(socketpair, "the streams of its command", INT(1, AF_UNIX)),                                      \
+		ALLOW(newfstatat, "a socket's name: is it still ours", INT(4, AT_SYMLINK_NOFOLLOW)),                   \
+		ALLOW(renameat2, "a socket is taken aside, or what has its name back", INT(5, RENAME_NOREPLACE)),      \
+		ALLOW(unlinkat, "it is removed, or the VM's record", INT(3, 0)), RESULT_NAME,                          \
+		ALLOW(wait4, "passt, or the keeper of an artifact, has ended"),                                        \
+		ALLOW(close_range, "all that is open, before async_teardown clones", INT(3, 0)),                       \
+		ALLOW(clone, "async_teardown", INT(1, CLONE_VM)), SNAPSHOT, MAIN_CRASH, MAIN_END, NOTIFY,              \
+		ALLOW(exit_group, "the end")
+
+static const struct filter_rule main_rules[] = { MAIN };
+
+/*
+ * With Firecracker's API: a request names the image that a drive gets while the guest runs, and
+ * Firecracker's own main thread opens it as late. It opens what exists, and makes nothing.
+ */
+#define IMAGE_FLAGS (O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+static const struct filter_rule main_api_rules[] = {
+	ALLOW(openat, "another image of a drive", INT(3, O_RDWR | IMAGE_FLAGS)),
+	ALLOW(openat, "the same, read-only", INT(3, O_RDONLY | IMAGE_FLAGS)),
+	ALLOW(newfstatat, "does the drive have it already", INT(4, 0)),
+	ALLOW(fstatfs, "on what file system is it"),
+	ALLOW(preadv2, "can it be read without a wait", INT(6, RWF_NOWAIT)),
+	ALLOW(ioctl, "is it a read-only device", INT(2, BLKROGET)),
+	RARELY(ioctl, "the size of a block device", INT(2, BLKGETSIZE64)),
+	ALLOW(lseek, "the size of the image that a drive has", LEN(2, 0), INT(3, SEEK_END)),
+	MAIN,
 };
 
 #endif

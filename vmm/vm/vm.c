@@ -270,7 +270,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			settles = false;
 			vm_drop_text();
 		}
-		if (!vm->snapshot.stop && halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
+		if (!vm->snapshot.stop && !vm->paused && halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
 			vm_end(&vm->end, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }
@@ -285,12 +285,12 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
 	if (!r)
-		r = confine_thread(&vm->confine, THREAD_MAIN, &own, e);
+		r = confine_thread(&vm->confine, vm->attendant ? THREAD_MAIN_API : THREAD_MAIN, &own, e);
 	if (r < 0)
 		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
 	gate_open(&vm->gate);
 	if (vm->attendant)
-		vm->attendant->started(vm->attendant->ctx);
+		vm->attendant->started(vm->attendant->ctx, vm);
 	if (r == 0 && !vm->guest)
 		vm_tell_started(vm);
 	vm_serve(vm, signal_fd);

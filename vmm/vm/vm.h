@@ -33,14 +33,15 @@ struct mmio;
 struct serial;
 struct timeline;
 struct virtio_dev;
+struct vm;
 
 /*
  * What drives a VM from outside, beside signals: Firecracker's API. All are called on the main thread. Either started or
  * failed is called, once.
  */
 struct vm_attendant {
-	int fd; /* readable when serve is to be called */
-	void (*started)(void *ctx);
+	int fd;						  /* readable when serve is to be called */
+	void (*started)(void *ctx, struct vm *vm);	  /* vm is valid until vm_main returns */
 	void (*failed)(void *ctx, const struct err *why); /* the VM was not built, and what was is freed */
 	void (*serve)(void *ctx);
 	void *ctx;
@@ -93,6 +94,7 @@ struct vm {
 		struct state_in in;
 	} restore;
 
+	bool paused; /* by vm_set_paused */
 	struct gate gate;
 	struct halt halt; /* when to check whether the guest has halted for good */
 	struct vm_end end;

@@ -73,7 +73,7 @@ static int vm_confine_io(void *ctx, enum loop_thread which)
 	for (unsigned i = 0; i < CONFINE_MEMORY_FILES; i++)
 		own.memory[i] = loop_memory_fd(vm->io, i);
 	if (own.own >= 0)
-		return vm_confine_loop(vm, THREAD_IO, &own);
+		return vm_confine_loop(vm, vm->attendant ? THREAD_IO_API : THREAD_IO, &own);
 	own.own = loop_done_fd(vm->io);
 	return vm_confine_loop(vm, which == LOOP_THREAD_WORKER ? THREAD_IO_WORKER : THREAD_IO_SYNC, &own);
 }
@@ -260,6 +260,7 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.serial = d->serial,
 		.read_only = d->read_only,
 		.direct = d->direct,
+		.cut = vm->attendant,
 		.unsafe = d->cache == CONFIG_CACHE_UNSAFE,
 		.overlay = d->overlay,
 		.overlay_size = d->overlay_size,
@@ -356,7 +357,7 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 
 static int vm_build_devices(struct vm *vm, struct err *e)
 {
-	int r = vm_new_loop(vm, &vm->io, "io", LOOP_FIXED, e);
+	int r = vm_new_loop(vm, &vm->io, "io", vm->attendant ? LOOP_EXCHANGEABLE : LOOP_FIXED, e);
 
 	if (!r) {
 		vm->confine.value[SLOT_IO_WAKE] = loop_wake_fd(vm->io);

@@ -127,6 +127,19 @@ static void vm_resume(struct vm *vm)
 	gate_open(&vm->gate);
 }
 
+int vm_set_paused(struct vm *vm, bool paused, struct err *e)
+{
+	if (paused == vm->paused)
+		return 0;
+	if (!paused || vm_pause(vm, e) < 0) {
+		vm_resume(vm);
+		if (paused)
+			return e->code;
+	}
+	vm->paused = paused;
+	return 0;
+}
+
 static int compare(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;

@@ -26,6 +26,12 @@ struct vm;
 int vm_snapshot_check(struct vm *vm, struct err *e);
 
 /*
+ * Pauses the VM: vCPUs and devices; or lets it go on. Nothing happens if it is so already. Returns 0;
+ * or -errno with e set, and it goes on.
+ */
+int vm_set_paused(struct vm *vm, bool paused, struct err *e);
+
+/*
  * For vm_build (vm_restore.c). vm_restore_open: opens the snapshot that the configuration
  * names, checks that it is of such a VM, and maps RAM. vm_restore_rest: the clock and devices, when
  * all are built. Return 0 or -errno with e set.

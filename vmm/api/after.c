@@ -1,0 +1,94 @@
+/* The endpoints that change a VM which runs. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/api/state.h"
+#include "vmm/base/err.h"
+
+void api_patch_vm(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	const struct api_vm *vm = body;
+	bool paused = vm->state == API_PAUSED;
+	struct err e;
+
+	(void)id;
+	if (a->vm->set_paused(a->vm->ctx, paused, &e) < 0) {
+		api_answer_fault(answer, "Internal VMM error: %s", e.text);
+		return;
+	}
+	a->state = paused ? API_IS_PAUSED : API_RUNNING;
+	api_answer_done(answer);
+}
+
+struct limits {
+	struct ratelimit_params bandwidth, ops;
+	const struct ratelimit_params *new_bandwidth, *new_ops; /* NULL: as before */
+};
+
+/* What is kept for GET /vm/config changes with the device: a bucket that was not given stays, a zeroed one is none. */
+static void keep_bucket(struct api_limiter *kept, const char *key, struct api_bucket *to, const struct api_bucket *b)
+{
+	bool off = !b->size || !b->refill_time;
+
+	*to = off ? (struct api_bucket){ 0 } : *b;
+	api_set_given(&api_limiter, kept, key, !off);
+}
+
+static void read_limits(struct limits *ret, const struct api_limiter *l)
+{
+	*ret = (struct limits){ .bandwidth = api_limit_of(&l->bandwidth), .ops = api_limit_of(&l->ops) };
+	if (api_has(&api_limiter, l, "bandwidth"))
+		ret->new_bandwidth = &ret->bandwidth;
+	if (api_has(&api_limiter, l, "ops"))
+		ret->new_ops = &ret->ops;
+}
+
+static void keep_limits(struct api_limiter *kept, const struct api_limiter *l)
+{
+	if (api_has(&api_limiter, l, "bandwidth"))
+		keep_bucket(kept, "bandwidth", &kept->bandwidth, &l->bandwidth);
+	if (api_has(&api_limiter, l, "ops"))
+		keep_bucket(kept, "ops", &kept->ops, &l->ops);
+}
+
+void api_patch_drive(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	struct api_drive *d = body, *kept = api_find_drive(a, id);
+	struct limits limits;
+	struct err e;
+
+	read_limits(&limits, &d->rate_limiter);
+	if (a->vm->change_drive(a->vm->ctx, id, d->path_on_host, limits.new_bandwidth, limits.new_ops, &e) < 0) {
+		api_answer_fault(answer, "Drive config error: Unable to patch the block device: %s", e.text);
+		return;
+	}
+	if (d->path_on_host) {
+		free(kept->path_on_host);
+		kept->path_on_host = d->path_on_host;
+		d->path_on_host = NULL;
+	}
+	keep_limits(&kept->rate_limiter, &d->rate_limiter);
+	api_set_given(&api_drive, kept, "rate_limiter", kept->rate_limiter.given.bits);
+	api_answer_done(answer);
+}
+
+void api_patch_net(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	struct api_net *n = body, *kept = api_find_net(a, id);
+	struct limits rx, tx;
+	struct err e;
+
+	read_limits(&rx, &n->rx_rate_limiter);
+	read_limits(&tx, &n->tx_rate_limiter);
+	if (a->vm->change_net(a->vm->ctx, id, NET_RX, rx.new_bandwidth, rx.new_ops, &e) < 0 ||
+	    a->vm->change_net(a->vm->ctx, id, NET_TX, tx.new_bandwidth, tx.new_ops, &e) < 0) {
+		api_answer_fault(answer, "Network config error: Unable to update the interface: %s", e.text);
+		return;
+	}
+	keep_limits(&kept->rx_rate_limiter, &n->rx_rate_limiter);
+	keep_limits(&kept->tx_rate_limiter, &n->tx_rate_limiter);
+	api_set_given(&api_net, kept, "rx_rate_limiter", kept->rx_rate_limiter.given.bits);
+	api_set_given(&api_net, kept, "tx_rate_limiter", kept->tx_rate_limiter.given.bits);
+	api_answer_done(answer);
+}

@@ -1,0 +1,43 @@
+#include "vmm/vm/vm_change.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <string.h>
+
+#include "virtio/blk.h"
+#include "virtio/device.h"
+#include "vmm/base/err.h"
+#include "vmm/vm/vm.h"
+
+static struct virtio_dev *find(struct vm *vm, unsigned device_id, const char *id, struct err *e)
+{
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		if (vm->dev[i]->ops->device_id == device_id && !strcmp(vm->dev[i]->id, id))
+			return vm->dev[i];
+	err_set(e, -ENOENT, "there is no %s '%s'", device_id == VIRTIO_ID_BLOCK ? "drive" : "interface", id);
+	return NULL;
+}
+
+int vm_change_drive(struct vm *vm, const char *id, const char *path, const struct ratelimit_params *bandwidth,
+		    const struct ratelimit_params *ops, struct err *e)
+{
+	struct virtio_dev *dev = find(vm, VIRTIO_ID_BLOCK, id, e);
+
+	if (!dev || (path && blk_update(dev, path, e) < 0))
+		return e->code;
+	if (bandwidth || ops)
+		blk_set_limits(dev, bandwidth, ops);
+	return 0;
+}
+
+int vm_change_net(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bytes,
+		  const struct ratelimit_params *ops, struct err *e)
+{
+	struct virtio_dev *dev = find(vm, VIRTIO_ID_NET, id, e);
+
+	if (!dev)
+		return e->code;
+	if (bytes || ops)
+		net_set_limit(dev, queue, bytes, ops);
+	return 0;
+}

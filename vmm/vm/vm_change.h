@@ -1,0 +1,22 @@
+/* Devices that change while the guest runs, for Firecracker's API. The VM has an attendant. Main thread. */
+#ifndef MF_VM_VM_CHANGE_H
+#define MF_VM_VM_CHANGE_H
+
+#include "virtio/net.h"
+
+struct err;
+struct vm;
+
+/*
+ * The drive of that id gets the image at path (blk_update), or if path is NULL, keeps its own; and new
+ * limits: NULL leaves those of that bucket, zeroed ones are none. Returns 0 or -errno with e set: -ENOENT if
+ * there is no such drive.
+ */
+int vm_change_drive(struct vm *vm, const char *id, const char *path, const struct ratelimit_params *bandwidth,
+		    const struct ratelimit_params *ops, struct err *e);
+
+/* The same for the limits of one direction of a network interface. */
+int vm_change_net(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bytes,
+		  const struct ratelimit_params *ops, struct err *e);
+
+#endif
