@@ -7,7 +7,13 @@ load helper
 
 setup() {
 	started=()
+	listener=
 	cd "$BATS_TEST_TMPDIR" || return 1
+}
+
+teardown() {
+	[ -z "$listener" ] || kill "$listener" 2> /dev/null || true # it may have ended
+	end_test
 }
 
 # listen ADDRESS: to reports, whose lines go to the file `told`. mayfly gets the address.
