@@ -77,7 +77,7 @@ struct virtio_ops {
 	void (*free)(struct virtio_dev *dev);
 };
 
-/* What a device has done for its guest since the start. */
+/* A device's counters of its work for the guest, since the start. */
 enum dev_direction { DEV_TO_GUEST, DEV_FROM_GUEST };
 
 struct dev_counts {

@@ -17,7 +17,7 @@
  * A device in DEVICE_NEEDS_RESET is restored as such: without a queue that works, until its driver
  * resets it.
  *
- * State is hostile input, as the registers are. What a driver may not write is refused.
+ * State is hostile input, as the registers are. A value that a driver may not write is refused.
  */
 #include "virtio/mmio.h"
 

@@ -25,7 +25,7 @@ struct err;
 #define BENCH_NAME_MAX 48			  /* of a phase or counter, in files */
 #define BENCH_COUNTERS_MAX (KVM_STATS_MAX + 4)
 
-/* What is measured. A new kind is a row of bench_kinds. */
+/* The kinds of measurement. A new one is a row of bench_kinds. */
 struct bench_kind {
 	const char *name;
 	const char *tier;		 /* warm, clone or cold; with --jobs, the tier is burst */

@@ -112,7 +112,7 @@ static void finish(struct bench_loop *l, struct place *p, uint64_t now_ns)
 	if (!run->failed && !l->b->kind->in_one_vm && take_marks(l->b, p, &e) < 0)
 		run->failed = true;
 	take_usage(l->b, run, &usage);
-	/* What our own signal has ended is no failure, and no run. */
+	/* A process that our own signal has ended counts neither as a failure nor as a run. */
 	run->ended = !l->stopping;
 	if (run->ended && run->failed) {
 		l->b->failed++;

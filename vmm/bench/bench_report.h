@@ -1,4 +1,4 @@
-/* What comes out of `mayfly bench`: a table, and files of CSV, JSON and SVG. */
+/* The output of `mayfly bench`: a table, and files of CSV, JSON and SVG. */
 #ifndef MF_BENCH_BENCH_REPORT_H
 #define MF_BENCH_BENCH_REPORT_H
 
@@ -37,6 +37,7 @@ int bench_report_make(struct bench_report *ret, struct bench *b);
  */
 bool bench_phase_ns(const struct bench_report *r, const struct bench_run *run, unsigned phase, uint64_t *ret);
 
+/* From the execve(2) of a run to the end of its process. */
 uint64_t bench_total_ns(const struct bench_run *run);
 
 /* Each prints it, and returns 0 or -ENOMEM. Whether the writes worked, ferror(out) says. */

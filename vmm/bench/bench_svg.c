@@ -17,7 +17,7 @@
 #define BOTTOM 140 /* the axis, and the legend */
 #define TICKS_MAX 10
 
-/* What has a line; the one of the whole run comes last. */
+/* The lines of the chart; that of the whole run comes last. */
 static const struct {
 	enum timeline_step step; /* TIMELINE_NUM_STEPS: the end of the process */
 	const char *label, *colour;

@@ -29,7 +29,7 @@
 #define BOOT_COMMAND "true" /* of `bench boot` with a root */
 #define DIR_TEMPLATE "/tmp/mayfly-bench-XXXXXX"
 
-/* A command line of mayfly. What is in it is kept by others, but for the words that are made here. */
+/* A command line of mayfly. It owns only the words that are made here. */
 struct words {
 	char *word[ARGS_MAX + 1];
 	unsigned num;
@@ -282,7 +282,7 @@ static int write_all(const struct bench_options *o, const struct bench_report *r
 	return write_file(r, o->svg, bench_print_svg, e);
 }
 
-/* Measures and writes. What was measured before something failed is written as well. */
+/* Measures and writes. After a failure it writes the runs before it. */
 static int bench(struct bench_options *o, struct err *e)
 {
 	static struct bench_report report;

@@ -1,7 +1,7 @@
 /*
- * The operations of a loop, on its thread. Most are the engine's. What needs no wait is a system
- * call of this thread where that takes less: on files in memory, and reads that the page cache
- * has (enum loop_access; virtio/blk_file.c decides for drives).
+ * The operations of a loop, on its thread. Most are the engine's. An operation that needs no
+ * wait is a system call of this thread where that takes less: on files in memory, and reads that
+ * the page cache has (enum loop_access; virtio/blk_file.c decides for drives).
  */
 #include <errno.h>
 #include <sys/uio.h>

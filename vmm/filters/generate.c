@@ -8,8 +8,8 @@
  *
  * * The numbers are found by a binary tree whose depth is least in the mean over all numbers: long gaps between the
  *   listed numbers are near the root. It is the optimal alphabetic tree, by dynamic programming.
- * * What all rules of a call require is tested once. If each rule then requires another value of the same word, the word
- *   is loaded once.
+ * * A condition that all rules of a call share is tested once. If each rule then requires another value of the same
+ *   word, the word is loaded once.
  * * Half of a 64-bit argument that no rule looks at is not loaded.
  */
 #include "vmm/filters/generate.h"
