@@ -39,8 +39,10 @@ SERIES = {
     "median": NUMBER,
     "max": NUMBER,
 }
-HOST = {"kernel": TEXT, "cpu": TEXT, "cpus": NUMBER, "command_line": TEXT, "machine": TEXT}
-PROGRAM = {"path": TEXT, "version": TEXT, "bytes": NUMBER, "sha256": TEXT}
+HOST = {"kernel": TEXT, "cpu": TEXT, "cpus": NUMBER, "machine": TEXT}
+HOST_OPTIONAL = {"command_line": TEXT}
+PROGRAM = {"version": TEXT}
+PROGRAM_OPTIONAL = {"path": TEXT, "bytes": NUMBER, "sha256": TEXT}
 COLUMNS = ("tool", "host", "case", "monitor", "metric", "unit", "runs", "median", "min", "max")
 
 
@@ -64,13 +66,13 @@ def key_of(entry):
     return tuple(entry[field] for field in ("host", "case", "monitor", "metric"))
 
 
-def check_fields(where, value, fields):
+def check_fields(where, value, fields, optional=None):
     if not isinstance(value, dict):
         return [f"{where}: not an object"]
     problems = []
-    for name, kind in fields.items():
+    for name, kind in (fields | (optional or {})).items():
         if name not in value:
-            problems.append(f"{where}: no {name}")
+            problems += [f"{where}: no {name}"] if name in fields else []
         elif not isinstance(value[name], kind) or isinstance(value[name], bool):
             problems.append(f"{where}: {name} has the wrong type")
     return problems
@@ -103,10 +105,10 @@ def check(result):
     if result["clock"] not in ("instructions", "ns"):
         problems.append(f"result: clock '{result['clock']}'")
     for name, host in result["hosts"].items():
-        problems += check_fields(f"host {name}", host, HOST)
+        problems += check_fields(f"host {name}", host, HOST, HOST_OPTIONAL)
     for name, program in result["programs"].items():
-        problems += check_fields(f"program {name}", program, PROGRAM)
-    problems += check_fields("guest_kernel", result["guest_kernel"], PROGRAM)
+        problems += check_fields(f"program {name}", program, PROGRAM, PROGRAM_OPTIONAL)
+    problems += check_fields("guest_kernel", result["guest_kernel"], PROGRAM, PROGRAM_OPTIONAL)
     for number, entry in enumerate(result["series"]):
         problems += check_series(number, entry, result)
     for number, entry in enumerate(result["commands"]):
@@ -114,8 +116,8 @@ def check(result):
     if not problems:
         keys = [key_of(entry) for entry in result["series"]]
         problems += [f"series {' '.join(key)} is there twice" for key in sorted(set(keys)) if keys.count(key) > 1]
-    if not result["series"]:
-        problems.append("result: no series")
+    if not result["series"] and not result["notes"]:
+        problems.append("result: no series, and no note that says why")
     return problems
 
 

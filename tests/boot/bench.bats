@@ -11,9 +11,10 @@ setup() {
 	flat=(-k "$GUESTS/hello.elf")
 }
 
-# of_json FILE EXPRESSION: prints it, with the object as j.
+# of_json FILE EXPRESSION: prints it, with the object as j, its options as o, and its series as s, by metric.
 of_json() {
-	"$PYTHON" -I -S -c 'import json, sys; j = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
+	"$PYTHON" -I -S -c 'import json, sys; j = json.load(open(sys.argv[1])); o = j["options"]
+s = {x["metric"]: x for x in j["series"]}; times = [m for m in s if s[m]["unit"] == "ns"]; print(eval(sys.argv[2]))' "$1" "$2"
 }
 
 # assert_json FILE 'EXPRESSION'...: each is true of the object j.
@@ -32,16 +33,15 @@ assert_json() {
 	assert_success
 	assert_equal "$stderr" '' # no progress, since it is no terminal
 	assert_regex "$output" 'tier cold'
-	assert_json r.json 'j["kind"] == "boot" and j["tier"] == "cold" and j["runs"] == 5 and j["failed"] == 0' \
-		'j["warm"] == 2 and j["jobs"] == 1 and j["wall_ns"] > 0 and "guest_kernel" not in j' \
-		'len(j["results"]) == 5 and [r["run"] for r in j["results"]] == [1, 2, 3, 4, 5]' \
-		'[p["name"] for p in j["phases"]] == ["first_kvm_run", "until_the_end", "process_end", "total"]' \
-		'all(0 < p["min_ns"] <= p["p50_ns"] <= p["p90_ns"] <= p["p99_ns"] <= p["max_ns"] for p in j["phases"])' \
-		'all(p["n"] == 5 for p in j["phases"])' \
-		'all(sum(r[k + "_ns"] for k in ("first_kvm_run", "until_the_end", "process_end")) == r["total_ns"]
-			for r in j["results"])' \
-		'all(r["minor_faults"] > 0 and r["status"] == 0 for r in j["results"])' \
-		'j["host"]["hz"] > 0 and j["host"]["cpus"] > 0'
+	assert_json r.json 'o["kind"] == "boot" and o["tier"] == "cold" and j["runs"] == 5 and o["failed"] == 0' \
+		'o["warm"] == 2 and o["jobs"] == 1 and o["wall_ns"] > 0 and j["guest_kernel"] == {"version": "unknown"}' \
+		'times == ["first_kvm_run", "until_the_end", "process_end", "total"]' \
+		'all(0 < s[t]["min"] <= s[t]["p50"] <= s[t]["p90"] <= s[t]["p99"] <= s[t]["max"] for t in times)' \
+		'all(len(s[t]["values"]) == 5 for t in times)' \
+		'all(sum(s[t]["values"][i] for t in times[:-1]) == s["total"]["values"][i] for i in range(5))' \
+		's["minor_faults"]["min"] > 0' 'j["hosts"]["here"]["hz"] > 0 and j["hosts"]["here"]["cpus"] > 0'
+	run "$PYTHON" -I -S "$root/perf/schema.py" r.json
+	assert_success
 	assert_equal "$(wc -l < r.csv)" 6
 	run awk -F, 'NR == 1 { n = NF } NF != n { print "odd" } NR > 1 { print $1 $2 $4 }' r.csv
 	assert_output $'1boot0\n2boot0\n3boot0\n4boot0\n5boot0'
@@ -56,9 +56,9 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	run_mayfly bench boot -n 2 --json r.json "${flat[@]}"
 	assert_success
 	if grep -q '"exits"' t.json; then
-		assert_json r.json 'all(r["exits"] > 0 for r in j["results"])' '"exits" in [c["name"] for c in j["counters"]]'
+		assert_json r.json 's["exits"]["min"] > 0'
 	else
-		assert_json r.json 'not any("exits" in r for r in j["results"])'
+		assert_json r.json '"exits" not in s'
 	fi
 }
 
@@ -67,8 +67,8 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	run_mayfly bench boot -n 3 --warm 0 --json r.json --csv r.csv -k "$GUESTS/triple.elf"
 	assert_equal "$status" 125
 	assert_equal "$(grep -c '^mayfly: bench: run [123] failed, status 102' <<< "$stderr")" 3
-	assert_json r.json 'j["failed"] == 3 and j["runs"] == 3 and j["phases"] == []' \
-		'all(r["status"] == 102 for r in j["results"])'
+	assert_json r.json 'o["failed"] == 3 and j["runs"] == 3 and j["series"] == []' \
+		'j["notes"] == ["3 of 3 runs failed"] + ["run %d: status 102" % i for i in (1, 2, 3)]'
 	run_mayfly bench boot -n 14 --warm 0 -k "$GUESTS/triple.elf"
 	assert_equal "$status" 125
 	assert_equal "$(grep -c 'run .* failed' <<< "$stderr")" 10
@@ -88,15 +88,14 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 @test "bench: a run has the time limit of --timeout" {
 	run_mayfly bench boot -n 2 --warm 0 --jobs 2 --timeout 300ms --json r.json -k "$GUESTS/idle.elf"
 	assert_equal "$status" 125
-	assert_json r.json 'all(r["status"] == 124 for r in j["results"])'
+	assert_json r.json 'j["notes"][1:] == ["run 1: status 124", "run 2: status 124"]'
 }
 
 # bats test_tags=flat
 @test "bench: several at once are the tier burst" {
 	run_mayfly bench boot -n 7 --jobs 3 --json r.json "${flat[@]}"
 	assert_success
-	assert_json r.json 'j["tier"] == "burst" and j["jobs"] == 3 and j["runs"] == 7' \
-		'[r["run"] for r in j["results"]] == list(range(1, 8))'
+	assert_json r.json 'o["tier"] == "burst" and o["jobs"] == 3 and j["runs"] == 7' 'len(s["total"]["values"]) == 7'
 }
 
 # bats test_tags=flat
@@ -111,7 +110,7 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	kill -INT "$pid"
 	wait_end
 	assert_equal "$status" 130
-	assert_json r.json 'j["runs"] > 0 and j["runs"] < 100000 and j["failed"] == 0 and len(j["results"]) == j["runs"]'
+	assert_json r.json 'j["runs"] > 0 and j["runs"] < 100000 and o["failed"] == 0 and len(s["total"]["values"]) == j["runs"]'
 	grep -q 'bench boot' out
 	# A guest that would run on for a minute.
 	start_mayfly bench boot -n 2 --jobs 2 --warm 0 -k "$GUESTS/idle.elf"
@@ -185,18 +184,18 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	local root=(-r "$ROOTFS")
 	run_mayfly bench boot -n 2 --json boot.json -k "$KERNEL" "${root[@]}"
 	assert_success
-	assert_json boot.json 'j["guest_kernel"][0].isdigit()' '{"kernel_to_pid_1", "to_mayflys_init"} <= {p["name"] for p in j["phases"]}' \
-		'all(r["exits"] > 100 for r in j["results"] if "exits" in r)'
+	assert_json boot.json 'j["guest_kernel"]["version"][0].isdigit()' '{"kernel_to_pid_1", "to_mayflys_init"} <= set(times)' \
+		'"exits" not in s or s["exits"]["min"] > 100'
 	run_mayfly bench run -n 2 --csv run.csv --json run.json --svg run.svg -k "$KERNEL" "${root[@]}" -- true
 	assert_success
-	assert_json run.json '{"root_mounted", "command_started", "its_end", "total"} <= {p["name"] for p in j["phases"]}' \
-		'all(sum(v for k, v in r.items() if k.endswith("_ns") and k != "total_ns") == r["total_ns"] for r in j["results"])'
+	assert_json run.json '{"root_mounted", "command_started", "its_end", "total"} <= set(times)' \
+		'all(sum(s[t]["values"][i] for t in times[:-1]) == s["total"]["values"][i] for i in range(j["runs"]))'
 	run_mayfly bench run -n 2 --warm 0 -k "$KERNEL" "${root[@]}" -- sh -c 'exit 7'
 	assert_equal "$status" 125
 	assert_regex "$stderr" 'run 2 failed, status 7'
 	run_mayfly bench exec -n 3 --warm 0 --json exec.json -k "$KERNEL" "${root[@]}" -- true
 	assert_success
-	assert_json exec.json 'j["tier"] == "warm" and j["runs"] == 3 and [p["name"] for p in j["phases"]] == ["total"]'
+	assert_json exec.json 'o["tier"] == "warm" and j["runs"] == 3 and times == ["total"]'
 	run_mayfly bench exec -n 2 --jobs 2 --json exec.json -k "$KERNEL" "${root[@]}" -- sh -c 'exit 3'
 	assert_equal "$status" 125
 	assert_regex "$stderr" 'warm-up 1 failed, status 3'

@@ -1,8 +1,10 @@
-/* The files of `mayfly bench`: CSV, a row a run, and JSON. docs/performance.md has the members. */
+/* The files of `mayfly bench`: CSV, a row a run, and JSON, as perf/README.md describes it. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "vmm/base/exit_status.h"
 #include "vmm/base/util.h"
@@ -49,25 +51,33 @@ static json_t *number(uint64_t n)
 	return json_integer((json_int_t)n);
 }
 
-static void put_number(json_t *to, const char *name, const char *unit, uint64_t n)
+static void put_number(json_t *to, const char *name, uint64_t n)
 {
-	char key[2 * BENCH_NAME_MAX];
-
-	snprintf(key, sizeof(key), "%s%s", name, unit);
-	(void)json_object_set_new(to, key, number(n));
+	(void)json_object_set_new(to, name, number(n));
 }
 
-/* Its members' names end with the unit. */
-static json_t *row_json(const struct bench_row *row, const char *unit)
+/* Adds a series, if there are values: perf/README.md has its members; percentiles are beside them. */
+static void put_series(json_t *to, const struct bench_report *r, const struct bench_row *row, const char *unit,
+		       bench_value *value, unsigned number_of_row)
 {
-	json_t *json = json_pack("{s:s,s:i}", "name", row->name, "n", (int)row->sum.n);
+	MF_FREE uint64_t *values = calloc((size_t)r->b->num + 1, sizeof(*values));
+	json_t *json, *list = json_array();
+	unsigned n = values ? bench_collect(r, value, number_of_row, values) : 0;
 
-	put_number(json, "min", unit, row->sum.min);
-	put_number(json, "p50", unit, row->sum.p50);
-	put_number(json, "p90", unit, row->sum.p90);
-	put_number(json, "p99", unit, row->sum.p99);
-	put_number(json, "max", unit, row->sum.max);
-	return json;
+	for (unsigned i = 0; i < n; i++)
+		(void)json_array_append_new(list, number(values[i]));
+	json = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:f}", "host", "here", "case", r->b->kind->name, "label",
+			 row->label, "monitor", "mayfly", "metric", row->name, "unit", unit, "values", list, "median",
+			 row->sum.median);
+	put_number(json, "min", row->sum.min);
+	put_number(json, "p50", row->sum.p50);
+	put_number(json, "p90", row->sum.p90);
+	put_number(json, "p99", row->sum.p99);
+	put_number(json, "max", row->sum.max);
+	if (n)
+		(void)json_array_append_new(to, json);
+	else
+		json_decref(json);
 }
 
 static void put_mitigation(void *ctx, const char *name, const char *state)
@@ -92,26 +102,11 @@ static json_t *host_json(const struct bench_report *r)
 	put_text(json, "kvm", h->kvm);
 	put_text(json, "thp", h->thp);
 	(void)json_object_set_new(json, "nested", json_boolean(h->nested));
-	put_number(json, "cpus", "", h->cpus);
-	put_number(json, "hz", "", h->hz);
+	(void)json_object_set_new(json, "machine", json_string("this host"));
+	put_number(json, "cpus", h->cpus);
+	put_number(json, "hz", h->hz);
 	bench_host_mitigations("", put_mitigation, mitigations);
 	(void)json_object_set_new(json, "mitigations", mitigations);
-	return json;
-}
-
-static json_t *run_json(const struct bench_report *r, unsigned i)
-{
-	const struct bench_run *run = &r->b->run[i];
-	json_t *json = json_pack("{s:i,s:i,s:b}", "run", (int)i + 1, "status", run->status, "outlier", run->outlier);
-	uint64_t ns;
-
-	put_number(json, "total", "_ns", bench_total_ns(run));
-	for (unsigned k = 0; k < r->num_phases; k++)
-		if (bench_phase_ns(r, run, k, &ns))
-			put_number(json, r->phase[k].name, "_ns", ns);
-	for (unsigned k = 0; k < r->b->num_counters; k++)
-		if (run->has_counter[k])
-			put_number(json, r->counter[k].name, "", run->counter[k]);
 	return json;
 }
 
@@ -124,29 +119,56 @@ static json_t *command_json(const struct bench *b)
 	return list;
 }
 
+static json_t *series_json(const struct bench_report *r)
+{
+	json_t *series = json_array();
+
+	for (unsigned i = 0; i < r->num_phases; i++)
+		put_series(series, r, &r->phase[i], "ns", bench_phase_ns, i);
+	put_series(series, r, &r->total, "ns", bench_total_value, 0);
+	for (unsigned i = 0; i < r->b->num_counters; i++)
+		put_series(series, r, &r->counter[i], "count", bench_counter_value, i);
+	return series;
+}
+
+/* What is not in the series: runs that failed, and outliers, which are in it. */
+static json_t *notes_json(const struct bench_report *r)
+{
+	json_t *notes = json_array();
+
+	if (r->b->failed)
+		(void)json_array_append_new(notes, json_sprintf("%u of %u runs failed", r->b->failed, r->b->num));
+	for (unsigned i = 0; i < r->b->num; i++) {
+		const struct bench_run *run = &r->b->run[i];
+
+		if (run->failed)
+			(void)json_array_append_new(notes, json_sprintf("run %u: status %d", i + 1, run->status));
+		else if (run->outlier)
+			(void)json_array_append_new(notes, json_sprintf("run %u: an outlier", i + 1));
+	}
+	return notes;
+}
+
 int bench_print_json(const struct bench_report *r, FILE *out)
 {
 	const struct bench *b = r->b;
-	json_t *root, *phases = json_array(), *counters = json_array(), *runs = json_array();
+	const time_t now = time(NULL);
+	char taken[sizeof("2026-01-01T00:00:00Z")] = "";
+	struct tm tm;
+	json_t *root, *kernel = json_object();
 	bool failed;
 
-	for (unsigned i = 0; i < r->num_phases; i++)
-		if (r->phase[i].sum.n)
-			(void)json_array_append_new(phases, row_json(&r->phase[i], "_ns"));
-	if (r->total.sum.n)
-		(void)json_array_append_new(phases, row_json(&r->total, "_ns"));
-	for (unsigned i = 0; i < b->num_counters; i++)
-		if (r->counter[i].sum.n)
-			(void)json_array_append_new(counters, row_json(&r->counter[i], ""));
-	for (unsigned i = 0; i < b->num; i++)
-		(void)json_array_append_new(runs, run_json(r, i));
-	root = json_pack("{s:i,s:s,s:s,s:s,s:s,s:o,s:o,s:i,s:i,s:i,s:i,s:I,s:o,s:o,s:o}", "version", 1, "tool",
-			 "mayfly bench", "kind", b->kind->name, "tier", r->tier, "mayfly", MF_VERSION, "host",
-			 host_json(r), "command", command_json(b), "runs", (int)b->num, "failed", (int)b->failed,
-			 "warm", (int)b->warm, "jobs", (int)b->jobs, "wall_ns", (json_int_t)(b->ended_ns - b->began_ns),
-			 "phases", phases, "counters", counters, "results", runs);
-	if (root && *r->guest_kernel)
-		(void)json_object_set_new(root, "guest_kernel", json_string(r->guest_kernel));
+	if (gmtime_r(&now, &tm))
+		strftime(taken, sizeof(taken), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	(void)json_object_set_new(kernel, "version", json_string(*r->guest_kernel ? r->guest_kernel : "unknown"));
+	root = json_pack(
+		"{s:s,s:i,s:s,s:s,s:s,s:i,s:{s:s,s:s,s:i,s:i,s:i,s:I},s:{s:o},s:{s:{s:s}},s:o,s:o,s:[{s:s,s:s,s:o}],s:o}",
+		"format", "mayfly-perf", "version", 1, "tool", "bench", "taken", taken, "clock", "ns", "runs",
+		(int)b->num, "options", "kind", b->kind->name, "tier", r->tier, "failed", (int)b->failed, "warm",
+		(int)b->warm, "jobs", (int)b->jobs, "wall_ns", (json_int_t)(b->ended_ns - b->began_ns), "hosts", "here",
+		host_json(r), "programs", "mayfly", "version", MF_VERSION, "guest_kernel", kernel, "series",
+		series_json(r), "commands", "case", b->kind->name, "monitor", "mayfly", "argv", command_json(b),
+		"notes", notes_json(r));
 	failed = !root || json_dumpf(root, out, JSON_INDENT(1)) < 0;
 	fputc('\n', out);
 	json_decref(root);

@@ -59,10 +59,7 @@ bool bench_phase_ns(const struct bench_report *r, const struct bench_run *run, u
 	return true;
 }
 
-/* The values of a row, of runs that did not fail. Returns how many there are. */
-typedef bool row_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret);
-
-static bool total_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret)
+bool bench_total_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret)
 {
 	(void)r;
 	(void)row;
@@ -70,14 +67,14 @@ static bool total_value(const struct bench_report *r, const struct bench_run *ru
 	return true;
 }
 
-static bool counter_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret)
+bool bench_counter_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret)
 {
 	(void)r;
 	*ret = run->counter[row];
 	return run->has_counter[row];
 }
 
-static unsigned collect(const struct bench_report *r, row_value *value, unsigned row, uint64_t *values)
+unsigned bench_collect(const struct bench_report *r, bench_value *value, unsigned row, uint64_t *values)
 {
 	unsigned n = 0;
 
@@ -115,14 +112,14 @@ int bench_report_make(struct bench_report *ret, struct bench *b)
 	ret->num_phases = num_steps(k) ? num_steps(k) + 1 : 0;
 	for (unsigned i = 0; i < ret->num_phases; i++) {
 		name_row(&ret->phase[i], i == num_steps(k) ? PROCESS_END : timeline_step_name(step_of(k, i)));
-		ret->phase[i].sum = bench_summarize(values, collect(ret, bench_phase_ns, i, values));
+		ret->phase[i].sum = bench_summarize(values, bench_collect(ret, bench_phase_ns, i, values));
 	}
 	for (unsigned i = 0; i < b->num_counters; i++) {
 		name_row(&ret->counter[i], b->counter[i]);
-		ret->counter[i].sum = bench_summarize(values, collect(ret, counter_value, i, values));
+		ret->counter[i].sum = bench_summarize(values, bench_collect(ret, bench_counter_value, i, values));
 	}
 	name_row(&ret->total, "total");
-	ret->total.sum = bench_summarize(values, collect(ret, total_value, 0, values));
+	ret->total.sum = bench_summarize(values, bench_collect(ret, bench_total_value, 0, values));
 	mark_outliers(ret, b, values);
 	return 0;
 }

@@ -40,6 +40,14 @@ bool bench_phase_ns(const struct bench_report *r, const struct bench_run *run, u
 /* From the execve(2) of a run to the end of its process. */
 uint64_t bench_total_ns(const struct bench_run *run);
 
+/* The value of a run in a row. Returns false if the run does not have it. */
+typedef bool bench_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret);
+bool bench_total_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret);
+bool bench_counter_value(const struct bench_report *r, const struct bench_run *run, unsigned row, uint64_t *ret);
+
+/* The values of the runs that did not fail, in their order; values has room for all runs. Returns how many. */
+unsigned bench_collect(const struct bench_report *r, bench_value *value, unsigned row, uint64_t *values);
+
 /* Each prints it, and returns 0 or -ENOMEM. Whether the writes worked, ferror(out) says. */
 int bench_print(const struct bench_report *r, FILE *out);
 int bench_print_csv(const struct bench_report *r, FILE *out);

@@ -29,6 +29,7 @@ struct bench_summary bench_summarize(uint64_t *values, unsigned n)
 		.p90 = bench_percentile(values, n, 90),
 		.p99 = bench_percentile(values, n, 99),
 		.max = values[n - 1],
+		.median = ((double)values[(n - 1) / 2] + (double)values[n / 2]) / 2,
 	};
 }
 

@@ -8,6 +8,7 @@
 struct bench_summary {
 	unsigned n; /* 0: the rest means nothing */
 	uint64_t min, p50, p90, p99, max;
+	double median; /* of an even number, the mean of the two in the middle; p50 is one of the values */
 };
 
 /* Sorts the values and sums them up. */
