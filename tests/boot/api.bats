@@ -217,6 +217,49 @@ print("served")'
 	end_api
 }
 
+# config [KEY VALUE]: a file for --config-file, with another member first.
+config() {
+	printf '{%s"boot-source":{"kernel_image_path":"%s"},"drives":[{"drive_id":"a","is_root_device":true,"path_on_host":"%s","rate_limiter":{}}],"machine-config":{"vcpu_count":1,"mem_size_mib":32},"balloon":null,"other":1}\n' \
+		"${1:+\"$1\":$2,}" "$GUESTS/idle.elf" "$d/disk" > "$d/config"
+}
+
+@test "api: a configuration file starts the VM, with a server and without; what is wrong in it ends with 1" {
+	local d=$BATS_TEST_TMPDIR wrong
+	truncate -s 1M "$d/disk"
+	config logger '{"log_path":"'"$d"'/log","level":"Debug"}'
+	start_api --config-file "$d/config" --metrics-path "$d/metrics" --level Warning
+	talk 'GET /' 'GET /vm/config'
+	assert_line --partial '"state":"Running"'
+	assert_line --partial '"drive_id":"a"'
+	test -e "$d/log"
+	test -e "$d/metrics"
+	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /metrics {"metrics_path":"'"$d"'/other"}'
+	each 204 'PATCH /vm {"state":"Paused"}'
+	end_api
+	watch_mayfly --no-api --config-file "$d/config"
+	wait_for grep -q idle "$d/out"
+	watched_ends "signal 15" TERM
+	for wrong in 'vsock {"guest_cid":3}' 'balloon {}' 'cpu-config {}' 'network-interfaces {}' 'metrics {"metrics_path":"/none/x"}' \
+		'vsock {"guest_cid":3,"uds_path":"/none/v"}'; do
+		config "${wrong%% *}" "${wrong#* }"
+		run --separate-stderr "$MAYFLY" --no-api --config-file "$d/config"
+		assert_equal "$status" 1
+		assert_one_line .
+	done
+	for wrong in '{}' '[]' '{' '{"boot-source":{"kernel_image_path":"/none"},"drives":[]}'; do
+		echo "$wrong" > "$d/config"
+		run --separate-stderr "$MAYFLY" --no-api --config-file "$d/config"
+		assert_equal "$status" 1
+		assert_one_line .
+	done
+	run --separate-stderr "$MAYFLY" --no-api --config-file "$d/none"
+	assert_equal "$status" 1
+	run --separate-stderr "$MAYFLY" --api-sock "$d/s" --log-path /none/log
+	assert_equal "$status" 1
+	run --separate-stderr "$MAYFLY" --api-sock "$d/s" --level loud
+	assert_equal "$status" 152
+}
+
 @test "api: Firecracker's options: --version, and the statuses of what is wrong" {
 	run "$MAYFLY" --api-sock "$BATS_TEST_TMPDIR/s" --version
 	assert_success
@@ -225,7 +268,8 @@ print("served")'
 	run "$BATS_TEST_TMPDIR/firecracker" --version
 	assert_line --index 0 'Firecracker v1.17.0'
 	local words
-	for words in '--nothing' '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0'; do
+	for words in '--nothing' '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0' \
+		--no-api '--seccomp-filter f' '--metadata f' --enable-pci --boot-timer '--config-file'; do
 		# shellcheck disable=SC2086 # words
 		run --separate-stderr "$BATS_TEST_TMPDIR/firecracker" $words
 		assert_equal "$status" 153

@@ -14,6 +14,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
+#include "vmm/base/report.h"
 
 #define FAULT_MAX 2048
 
@@ -133,7 +134,7 @@ void api_started(struct api *a, const struct api_vm_ops *vm)
 	a->vm = vm;
 	a->state = API_RUNNING;
 	api_answer_done(&answer);
-	if (a->http)
+	if (!a->unasked)
 		send_answer(a, &answer);
 }
 
@@ -141,12 +142,13 @@ void api_failed(struct api *a, const struct err *why)
 {
 	struct api_answer answer = { 0 };
 
+	if (a->unasked) {
+		report_err(why);
+		return;
+	}
 	listen_again(a);
 	api_answer_fault(&answer, "Start microvm error: %s", why->text);
-	if (a->http)
-		send_answer(a, &answer);
-	else
-		free(answer.body);
+	send_answer(a, &answer);
 }
 
 void api_free(struct api *a)

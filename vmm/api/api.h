@@ -33,6 +33,15 @@ int api_new(struct api **ret, const struct api_params *params, struct err *e);
 int api_start(struct api *a, int (*guard)(void *ctx), void *ctx, struct err *e);
 struct http_fds api_fds(const struct api *a);
 
+/*
+ * Options of the command line. api_load_file configures the VM from a file, and has it started: by
+ * api_await_start, with nobody to answer. Return 0 or -errno with e set.
+ */
+int api_load_file(struct api *a, const char *path, struct err *e);
+int api_set_logger(struct api *a, const char *path, const char *level, struct err *e); /* either may be NULL */
+bool api_is_level(const char *text);
+int api_set_metrics(struct api *a, const char *path, struct err *e);
+
 enum api_next { API_START, API_SIGNAL };
 
 /*

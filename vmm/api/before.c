@@ -301,6 +301,13 @@ static bool find_level(const char *text, enum log_level *ret)
 	return false;
 }
 
+bool api_is_level(const char *text)
+{
+	enum log_level level;
+
+	return find_level(text, &level);
+}
+
 void api_put_logger(struct api *a, const char *id, void *body, struct api_answer *answer)
 {
 	struct api_logger *l = body;

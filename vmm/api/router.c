@@ -195,14 +195,7 @@ static bool check_same_id(const struct endpoint *ep, const char *id, const void 
 
 void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
 {
-	/* A body's struct. What the endpoint has taken over is zeroed. */
-	union {
-		struct api_given given;
-		struct api_machine machine;
-		struct api_drive drive;
-		struct api_net net;
-		struct api_logger logger;
-	} body = { 0 };
+	union api_body body = { 0 };
 	const struct endpoint *ep;
 	struct parts p;
 	struct err e;

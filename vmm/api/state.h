@@ -18,6 +18,7 @@ struct api {
 	enum api_state state;
 	const struct api_vm_ops *vm; /* once it has started */
 	bool start;		     /* the VM is to be started */
+	bool unasked;		     /* by a file, so there is no request to answer */
 
 	struct api_machine machine;
 	struct api_boot_source boot_source;
@@ -29,6 +30,15 @@ struct api {
 	struct unix_socket vsock_socket; /* listens since the request */
 	char *vsock_path;		 /* of it */
 	int metrics_fd;			 /* or -1 */
+};
+
+/* The struct of any object that a request has. What an endpoint has taken over is zeroed. */
+union api_body {
+	struct api_given given;
+	struct api_machine machine;
+	struct api_drive drive;
+	struct api_net net;
+	struct api_logger logger;
 };
 
 /* What a request is answered. */

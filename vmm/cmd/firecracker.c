@@ -18,6 +18,7 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/report.h"
 #include "vmm/base/result.h"
+#include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/jail/jail_group.h"
@@ -36,15 +37,16 @@ enum {
 	FC_OK = 0,
 	FC_GENERIC = 1,
 	FC_BAD_SYSCALL = 148,
+	FC_BAD_CONFIGURATION = 152,
 	FC_BAD_ARGUMENTS = 153,
 };
 
 #define ID_MAX 64
 
 struct options {
-	const char *socket, *id;
+	const char *socket, *id, *config_file, *log_path, *level, *metrics_path;
 	size_t body_max;
-	bool no_seccomp, version, snapshot_version;
+	bool no_api, no_seccomp, version;
 };
 
 static int set_id(struct options *o, const char *text, struct err *e)
@@ -72,17 +74,30 @@ static int set_body_max(struct options *o, const char *text, struct err *e)
 static int set_option(void *target, const char *key, const char *text, struct err *e)
 {
 	struct options *o = target;
+	const struct {
+		const char *key, **text;
+		bool *flag;
+	} plain[] = {
+		{ "api-sock", &o->socket, NULL },	    { "config-file", &o->config_file, NULL },
+		{ "log-path", &o->log_path, NULL },	    { "level", &o->level, NULL },
+		{ "metrics-path", &o->metrics_path, NULL }, { "no-api", NULL, &o->no_api },
+		{ "no-seccomp", NULL, &o->no_seccomp },	    { "version", NULL, &o->version },
+	};
 
-	if (!strcmp(key, "api-sock"))
-		o->socket = text;
-	else if (!strcmp(key, "id"))
+	if (!strcmp(key, "id"))
 		return set_id(o, text, e);
-	else if (!strcmp(key, "http-api-max-payload-size"))
+	if (!strcmp(key, "http-api-max-payload-size"))
 		return set_body_max(o, text, e);
-	else if (!strcmp(key, "no-seccomp"))
-		o->no_seccomp = true;
-	else if (!strcmp(key, "version"))
-		o->version = true;
+	if (!strcmp(key, "refused"))
+		return err_set(e, -ENOTSUP, "mayfly does not have this; see docs/firecracker.md");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(plain); i++) {
+		if (strcmp(plain[i].key, key) != 0)
+			continue;
+		if (plain[i].text)
+			*plain[i].text = text;
+		else
+			*plain[i].flag = true;
+	}
 	return 0;
 }
 
@@ -93,6 +108,19 @@ static const struct cli_option firecracker_options[] = {
 	{ 0, "no-seccomp", NULL, "accepted; mayfly's filters stay", .key = "no-seccomp" },
 	{ 0, "http-api-max-payload-size", "N", "bytes of a request's body; default: 51200",
 	  .key = "http-api-max-payload-size" },
+	{ 0, "config-file", "PATH", "configure a VM by a file, and start it", .key = "config-file" },
+	{ 0, "no-api", NULL, "no socket; with --config-file", .key = "no-api" },
+	{ 0, "log-path", "PATH", "where log lines go", .key = "log-path" },
+	{ 0, "level", "LEVEL", "Off, Error, Warning, Info, Debug or Trace", .key = "level" },
+	{ 0, "show-level", NULL, "accepted: lines have it", .key = "show-level" },
+	{ 0, "show-log-origin", NULL, "accepted: lines have it", .key = "show-log-origin" },
+	{ 0, "module", "NAME", "accepted, no effect", .key = "module" },
+	{ 0, "metrics-path", "PATH", "where metrics go", .key = "metrics-path" },
+	{ 0, "mmds-size-limit", "N", "accepted, no effect", .key = "mmds-size-limit" },
+	{ 0, "seccomp-filter", "PATH", "refused: filters are mayfly's", .key = "refused" },
+	{ 0, "metadata", "PATH", "refused: there is no MMDS", .key = "refused" },
+	{ 0, "enable-pci", NULL, "refused: there is no PCI", .key = "refused" },
+	{ 0, "boot-timer", NULL, "refused: there is no such device", .key = "refused" },
 	{ 0, "start-time-us", "N", "accepted, for jailers that give it", .key = "start-time-us" },
 	{ 0, "start-time-cpu-us", "N", "the same", .key = "start-time-cpu-us" },
 	{ 0, "parent-cpu-time-us", "N", "the same", .key = "parent-cpu-time-us" },
@@ -236,6 +264,8 @@ static int serve(struct session *s)
 		if (api_await_start(s->api, s->parent.signal_fd) == API_SIGNAL)
 			return -ending_take(s->parent.signal_fd);
 		status = run_vm(s);
+		if (!s->started && s->options.config_file)
+			return FC_GENERIC;
 	}
 	return status_of(status);
 }
@@ -243,7 +273,8 @@ static int serve(struct session *s)
 static int start(struct session *s, struct err *e)
 {
 	const struct ending_kind kind = { .command = false, .asked_ms = ENDING_ASKED_MS };
-	const struct api_params params = { .socket = s->options.socket,
+	const struct options *o = &s->options;
+	const struct api_params params = { .socket = o->no_api ? NULL : o->socket,
 					   .id = s->options.id,
 					   .body_max = s->options.body_max };
 
@@ -261,7 +292,16 @@ static int start(struct session *s, struct err *e)
 	confine_init(&s->confine, SECCOMP_POLICY_KILL);
 	if (s->options.no_seccomp)
 		log_info("--no-seccomp: mayfly's filters stay");
-	return api_new(&s->api, &params, e) < 0 ? e->code : api_start(s->api, confine_server, s, e);
+	if (api_new(&s->api, &params, e) < 0)
+		return e->code;
+	if ((o->log_path || o->level) && api_set_logger(s->api, o->log_path, o->level, e) < 0)
+		return e->code;
+	if (o->metrics_path && api_set_metrics(s->api, o->metrics_path, e) < 0)
+		return e->code;
+	/* The server listens before the file is read, and answers once the VM runs. */
+	if (api_start(s->api, confine_server, s, e) < 0)
+		return e->code;
+	return o->config_file ? api_load_file(s->api, o->config_file, e) : 0;
 }
 
 int firecracker_command(int argc, char **argv)
@@ -276,6 +316,8 @@ int firecracker_command(int argc, char **argv)
 	r = cli_parse_strict(&firecracker_usage, &s->options, argc, argv, &rest, &e);
 	if (r == 0 && rest < argc)
 		r = err_set(&e, -EINVAL, "unexpected argument '%s'", argv[rest]);
+	if (r == 0 && s->options.no_api && !s->options.config_file)
+		r = err_set(&e, -EINVAL, "option '--no-api' needs --config-file");
 	if (r < 0) {
 		report_err(&e);
 		return FC_BAD_ARGUMENTS;
@@ -285,6 +327,11 @@ int firecracker_command(int argc, char **argv)
 	if (s->options.version) {
 		printf("Firecracker v%s\nmayfly %s\n", API_VERSION, MF_VERSION);
 		return cli_check_stdout(&e) < 0 ? FC_GENERIC : FC_OK;
+	}
+	if (s->options.level && !api_is_level(s->options.level)) {
+		err_set(&e, -EINVAL, "option '--level %.40s': no such level", s->options.level);
+		report_err(&e);
+		return FC_BAD_CONFIGURATION;
 	}
 	if (start(s, &e) < 0) {
 		report_err(&e);
