@@ -45,6 +45,7 @@ each() {
 }
 
 @test "api: what it is and what is configured, before anything is" {
+	export TRACE_ALL=1 # tests/seccomp/traced
 	start_api --id vm-7
 	talk "GET /" "GET /version" "GET /machine-config" "GET /vm/config"
 	assert_line '200 {"id":"vm-7","state":"Not started","vmm_version":"1.17.0","app_name":"Firecracker"}'

@@ -163,7 +163,7 @@ with tempfile.TemporaryDirectory() as directory:
 	python "$root/perf/schema.py" "$dir/good"
 	for change in 'del r["series"][0]["unit"]' 'r["series"] = []' 'r["series"][0]["median"] = 3' 'r["series"][0]["values"] = []' \
 		'r["series"][0]["values"][0] = "1"' 'r["series"].append(r["series"][0])' 'r["hosts"] = {}' 'r["clock"] = "s"' \
-		'r["version"] = 2' 'del r["programs"]["mayfly"]["version"]' 'del r["guest_kernel"]["sha256"]' 'r["runs"] = True' 'r = []'; do
+		'r["version"] = 2' 'del r["programs"]["mayfly"]["version"]' 'del r["guest_kernel"]["version"]' 'r["runs"] = True' 'r = []'; do
 		python -c 'import json, sys; r = json.load(open(sys.argv[1])); exec(sys.argv[2]); json.dump(r, open(sys.argv[3], "w"))' \
 			"$dir/good" "$change" "$dir/bad"
 		run python "$root/perf/schema.py" "$dir/bad"

@@ -150,7 +150,7 @@ exec_probe() {
 	for task in /proc/"$pid"/task/*; do
 		assert_equal "$(sed -n 's/^NoNewPrivs:\t//p' "$task/status")" 1
 	done
-	assert_equal "$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l)" 4
+	assert_equal "$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l)" 2
 	assert_equal "$(capabilities_of '*')" 0000000000000000
 	kill_started
 }

@@ -264,7 +264,8 @@ static void *http_thread(void *arg)
 {
 	struct http *h = arg;
 
-	tzset(); /* else the first reply's date would open files */
+	(void)pthread_setname_np(pthread_self(), "api"); /* for people, and tests */
+	tzset();					 /* else the first reply's date would open files */
 	if (h->guard(h->ctx) == 0)
 		event_base_dispatch(h->base);
 	free_server(h);
@@ -331,7 +332,6 @@ int http_start(struct http *h, int (*guard)(void *ctx), void *ctx, struct err *e
 	pthread_attr_destroy(&attr);
 	if (r)
 		return err_neg(e, -r, "start the API's thread");
-	(void)pthread_setname_np(h->thread, "api");
 	h->running = true;
 	return 0;
 }

@@ -374,7 +374,6 @@ static const struct filter_rule exec_rules[] = {
 	ALLOW(recvmsg, "the monitor: what became of the command", SLOT(1, SLOT_OWN), INT(3, MSG_CMSG_CLOEXEC)),
 	ALLOW(sendto, "signals, and the terminal's size, for the command", SLOT(1, SLOT_OWN), INT(4, MSG_NOSIGNAL)),
 	ALLOW(ioctl, "the terminal: its size", INT(1, STDIN_FILENO), INT(2, TIOCGWINSZ)),
-	FUTEX("the threads of streams are waited for"),
 	ALLOW(shutdown, "cp: all has come, for the process that unpacks it", INT(1, STDOUT_FILENO)),
 	ALLOW(wait4, "cp: the process that packs, or unpacks"),
 	ALLOW(munmap, "cp: the page of the latter"),
@@ -412,7 +411,12 @@ static const struct filter_rule api_rules[] = {
 	ALLOW(write, "a request for the main thread", SLOT(1, SLOT_TO), LEN(3, 8)),
 	ALLOW(read, "the main thread's reply", SLOT(1, SLOT_OWN), LEN(3, 8)),
 	ALLOW(brk, "malloc"),
-	COMMON,
+	RARELY(futex, "malloc's lock, if the main thread has it", BITS(2, 0x7f, FUTEX_WAIT)),
+	RARELY(futex, "the same", BITS(2, 0x7f, FUTEX_WAKE)),
+	RARELY(tgkill, "reports a crash to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),
+	       SLOT(3, SLOT_CRASH_SIGNAL)),
+	RARELY(exit_group, "the end, if the main thread does not answer"),
+	CLOCK,
 	THREAD_EXIT,
 };
 
