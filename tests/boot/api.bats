@@ -235,8 +235,9 @@ config() {
 	test -e "$d/log"
 	test -e "$d/metrics"
 	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /metrics {"metrics_path":"'"$d"'/other"}'
-	each 204 'PATCH /vm {"state":"Paused"}'
+	each 204 'PATCH /vm {"state":"Paused"}' 'PUT /actions {"action_type":"FlushMetrics"}'
 	end_api
+	assert_equal "$("$PYTHON" -c 'import json, sys; print(sum("utc_timestamp_ms" in json.loads(l) for l in sys.stdin))' < "$d/metrics")" 3
 	watch_mayfly --no-api --config-file "$d/config"
 	wait_for grep -q idle "$d/out"
 	watched_ends "signal 15" TERM

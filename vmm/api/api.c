@@ -132,6 +132,7 @@ void api_started(struct api *a, const struct api_vm_ops *vm)
 	struct api_answer answer = { 0 };
 
 	a->vm = vm;
+	api_write_metrics(a);
 	a->state = API_RUNNING;
 	api_answer_done(&answer);
 	if (!a->unasked)
@@ -163,6 +164,7 @@ void api_free(struct api *a)
 		api_done(&api_net, &a->net[i]);
 	api_done(&api_boot_source, &a->boot_source);
 	api_done(&api_vsock, &a->vsock);
+	api_write_metrics(a);
 	if (a->metrics_fd >= 0)
 		close(a->metrics_fd);
 	free(a);

@@ -168,6 +168,11 @@ static void put_action(struct api *a, const char *id, void *body, struct api_ans
 		a->start = true;
 		return;
 	}
+	if (action->action_type == API_FLUSH_METRICS) {
+		api_write_metrics(a);
+		api_answer_done(answer);
+		return;
+	}
 	api_answer_fault(answer, "The action is not supported.");
 }
 

@@ -30,6 +30,9 @@ struct api {
 	struct unix_socket vsock_socket; /* listens since the request */
 	char *vsock_path;		 /* of it */
 	int metrics_fd;			 /* or -1 */
+	struct {
+		uint64_t pause_us, resume_us, missed; /* Firecracker\'s names: latencies_us, missed_metrics_count */
+	} metrics;
 };
 
 /* The struct of any object that a request has. What an endpoint has taken over is zeroed. */
@@ -65,6 +68,8 @@ api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_dri
 
 /* after.c: the VM that runs. */
 api_handler api_patch_vm, api_patch_drive, api_patch_net;
+
+void api_write_metrics(struct api *a); /* a line, if a client wants metrics */
 
 struct api_drive *api_find_drive(struct api *a, const char *id);
 struct api_net *api_find_net(struct api *a, const char *id);
