@@ -123,7 +123,8 @@ each() {
 		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","mtu":67}' 'PUT /network-interfaces/3 {"iface_id":"3"}' \
 		'PUT /vsock {"guest_cid":4294967296,"uds_path":"'"$d"'/w"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/w"}' \
 		'PUT /logger {"log_path":"/none/log"}' 'PUT /logger {"level":"loud"}' \
-		'PUT /metrics {"metrics_path":"'"$d"'/metrics"}' 'PUT /balloon {"amount_mib":1,"deflate_on_oom":true}' 'PUT /entropy {}'
+		'PUT /metrics {"metrics_path":"'"$d"'/metrics"}' 'PUT /balloon {"amount_mib":1,"deflate_on_oom":true}' 'PUT /entropy {}' \
+		'PUT /mmds {}' 'GET /mmds' 'PUT /serial {}' 'PUT /cpu-config {}' 'GET /balloon'
 	end_api
 }
 

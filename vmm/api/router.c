@@ -57,6 +57,9 @@ static const struct {
 	{ "entropy", "mayfly has no entropy device; the guest's kernel is seeded by the boot data" },
 	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
 	{ "hotplug", "mayfly has no memory hotplug" },
+	{ "mmds", "mayfly has no metadata service" },
+	{ "serial", "the serial port's output is mayfly's stdout" },
+	{ "cpu-config", "mayfly has no CPU templates" },
 };
 
 static const char *const method_names[] = {
