@@ -30,6 +30,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -295,6 +296,23 @@ void command_start_on_console(const char *list, size_t len)
 		command_cannot(c, "a process for the command", -ret);
 }
 
+void command_retire(void)
+{
+	struct command *c = command_find(0);
+	uint32_t number = NUMBER_MAX - 1;
+
+	while (command_find(number) != NULL)
+		number--;
+	if (c != NULL)
+		c->number = number;
+}
+
+/* For a stream that the host does not have: input that never comes, output that goes nowhere. */
+static int command_connect_nowhere(unsigned stream)
+{
+	return stream == 0 ? eventfd(0, EFD_CLOEXEC) : open("/dev/null", O_WRONLY | O_CLOEXEC);
+}
+
 /* Keeps the pumps: a connection takes the descriptor of the one that it replaces. */
 void command_reconnect(void)
 {
@@ -303,6 +321,8 @@ void command_reconnect(void)
 			int old = i == 0 ? c->pumps[i].from : c->pumps[i].to;
 			int link = old < 0 ? -1 : link_connect(INIT_STREAM_PORT(c->number, i));
 
+			if (old >= 0 && link < 0)
+				link = command_connect_nowhere(i);
 			if (link < 0)
 				continue;
 			fd_unblock(link);

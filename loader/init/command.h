@@ -34,6 +34,8 @@ struct command_end {
 void command_start(uint32_t number, const char *list, size_t len);
 /* The same on the machine's console. */
 void command_start_on_console(const char *list, size_t len);
+/* Number 0 goes on with another number, so that the host can run another number 0. */
+void command_retire(void);
 /* Connects all streams again, and reports again which commands run: the host is another one. */
 void command_reconnect(void);
 /* Sends a signal to its process group. */

@@ -42,6 +42,7 @@
 #include "loader/init/leave.h"
 #include "loader/init/net.h"
 #include "loader/init/proto.h"
+#include "loader/init/restored.h"
 #include "loader/init/root.h"
 #include "loader/init/text.h"
 
@@ -235,6 +236,28 @@ static bool init_prepare(void)
 	return has_command;
 }
 
+/* The first message of a host that has restored the machine. */
+static void init_take_restored(void)
+{
+	int64_t end = clock_ms() + HOST_MS;
+	const struct init_msg *msg = NULL;
+	struct text why = { 0 };
+	const char *payload;
+
+	while (control_is_open() && (msg = control_next(&payload)) == NULL && clock_ms() < end) {
+		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
+
+		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
+			control_read();
+	}
+	if (msg == NULL || msg->type != INIT_MSG_RESTORED)
+		text_add(&why, "restore: the host does not answer", NULL);
+	else if (restored_apply(payload, msg->len, &why) && msg->value != 0)
+		command_retire();
+	if (why.len > 0)
+		init_fail(&why);
+}
+
 /*
  * All connections are reset: the machine was restored from a snapshot, and another host
  * listens. Before the commands' streams are looked at, which would end. False: there is none.
@@ -245,6 +268,7 @@ static bool init_meet_host(void)
 	if (control_open() < 0)
 		return false;
 	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+	init_take_restored();
 	command_reconnect();
 	return true;
 }
@@ -266,7 +290,7 @@ static void init_serve(void)
 
 	control_read();
 	for (unsigned i = 0; i < MESSAGES_MAX && (msg = control_next(&payload)) != NULL; i++) {
-		if (msg->type == INIT_MSG_RUN && msg->number != 0 && life.stage <= STAGE_SEND && !life.stopped)
+		if (msg->type == INIT_MSG_RUN && life.stage <= STAGE_SEND && !life.stopped)
 			command_start(msg->number, payload, msg->len);
 		else if (msg->type == INIT_MSG_SIGNAL)
 			command_signal(msg->number, (int)msg->value);

@@ -102,7 +102,18 @@ enum init_msg_type {
 	 * one gives the artifacts value ms, too.
 	 */
 	INIT_MSG_STOP = 19,
+	/*
+	 * The answer to INIT_MSG_HELLO of a machine that was restored from a snapshot. The payload
+	 * is a struct init_restored and the host name, with its NUL; an empty one changes nothing.
+	 * Before init answers or does anything else, it does what restored.h says. If value is 1,
+	 * INIT_MSG_RUN with number 0 follows. The command that was number 0 then goes on with
+	 * another number that the host does not know, without its streams.
+	 */
+	INIT_MSG_RESTORED = 20,
 };
+
+#define INIT_RANDOM_BYTES 32
+#define INIT_RESTORED_PATH "/etc/mayfly/restored"
 
 #define INIT_VERSION 1
 #define INIT_OOM 1U	  /* the kernel killed a process for lack of memory while it ran */
@@ -118,5 +129,12 @@ struct init_msg {
 	uint32_t flags;
 	uint32_t len; /* of the payload behind it */
 };
+
+struct init_restored {
+	uint64_t realtime_ns; /* the wall clock, since 1970 */
+	uint8_t random[INIT_RANDOM_BYTES];
+};
+
+_Static_assert(sizeof(struct init_restored) == 40, "the guest's and the host's");
 
 #endif

@@ -32,6 +32,19 @@ static int set_key(void *target, const char *key, const char *text, struct err *
 	return o->config ? config_set(o->config, key, text, e) : 0;
 }
 
+/* With the first argument, the snapshot's own command is not that of this VM any more. */
+static int add_argument(void *target, const char *text, struct err *e)
+{
+	struct restore_options *o = target;
+
+	if (!o->config)
+		return 0;
+	if (!o->config->command.args.num)
+		return err_set(e, -EINVAL, "the snapshot's guest was started without a command, so it takes none");
+	o->config->restore_command = true;
+	return cli_add_command_argument(o->config, text, e);
+}
+
 static int add_operand(void *target, const char *text, struct err *e)
 {
 	struct restore_options *o = target;
@@ -122,6 +135,9 @@ static const struct cli_option restore_options[] = {
 	  .words = CLI_FILES },
 	{ 0, "console", NULL, "show the guest's console on stderr", .key = "console", .fixed = "true" },
 
+	{ .help = "COMMAND" },
+	CLI_COMMAND_OPTIONS,
+
 	{ .help = "Running" },
 	{ 0, "jail", "SPEC", "run it in a jail; see mayfly-run(1)", .key = "jail", .fixed = "true", .words = CLI_SPEC },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
@@ -146,13 +162,15 @@ static const struct cli_option restore_options[] = {
 
 const struct cli_usage restore_usage = {
 	.command = "restore",
-	.synopsis = "[options] DIR",
+	.synopsis = "[options] DIR [-- COMMAND [ARG...]]",
 	.about = "Starts a VM from the snapshot in DIR, which stays as it is: many VMs can be started\n"
 		 "from it, and share its memory. Connections of the vsock and of user networks are\n"
 		 "reset. A drive has to be the same file as in the snapshot, and unchanged; otherwise\n"
-		 "name another one with -d.\n\n",
+		 "name another one with -d. With COMMAND, that is run in the guest, and its end is the\n"
+		 "VM's; the snapshot's command goes on without its streams.\n\n",
 	.options = restore_options,
 	.operand = add_operand,
+	.argument = add_argument,
 	.set_key = set_key,
 };
 
@@ -165,9 +183,23 @@ static char *path_of(const char *dir, const char *name, const char *given)
 	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
+/* What its options say is of a new command: one that runs already has its environment. */
+static int check_command(struct config *c, const struct config_command *old, struct err *e)
+{
+	if (c->restore_command)
+		return 0;
+	if (c->command.env.num != old->env.num || c->command.user != old->user || c->command.workdir != old->workdir ||
+	    c->command.tty != CONFIG_TTY_AUTO)
+		return err_set(e, -EINVAL, "env, user, workdir and tty need a COMMAND; the snapshot's runs already");
+	if (c->command.args.num)
+		c->command.tty = CONFIG_TTY_OFF; /* or there were no snapshot */
+	return 0;
+}
+
 static int parse(struct config *c, int argc, char **argv, struct err *e)
 {
 	struct restore_options o = { 0 };
+	struct config_command old; /* its pointers are only compared */
 	MF_FREE char *config = NULL;
 	int r = cli_parse(&restore_usage, &o, argc, argv, e);
 
@@ -183,7 +215,11 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 	if (config_read_file(c, config, e) < 0)
 		return err_wrap(e, "snapshot '%s'", o.dir);
 	o.config = c;
+	c->command.tty = CONFIG_TTY_AUTO;
+	old = c->command;
 	r = cli_parse(&restore_usage, &o, argc, argv, e);
+	if (r == 0)
+		r = check_command(c, &old, e);
 	if (r == 0)
 		r = config_check(c, e);
 	for (unsigned i = 0; i < c->num_drives && r == 0; i++) {

@@ -226,6 +226,7 @@ struct config {
 	bool remove;			      /* the record goes at the end */
 	char *result_file;		      /* or NULL: none */
 	char *restore_state, *restore_memory; /* or NULL: the files of a snapshot, from which the VM is made; no keys */
+	bool restore_command;		      /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
 	struct config_jail jail;
 };

@@ -39,6 +39,7 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/init_conn.h"
+#include "vmm/guest/restored.h"
 #include "vmm/guest/stdio_relay.h"
 
 #define TEXT_MAX 512
@@ -51,6 +52,7 @@ struct guest_client {
 	void *ctx;
 	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
 	struct stdio_relay relay; /* of command 0 */
+	struct restored restored; /* for init, if the guest is of a snapshot */
 	struct unix_socket name;  /* the control socket; without a path: there is none */
 	bool alone;		  /* there is no command, and no init of ours */
 	bool hello, started, exited, told, accept_warned;
@@ -138,6 +140,8 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		a->client[i] = (struct control_client){ .fd = -1, .number = i + 1 };
 	*ret = a;
 	r = a->alone ? 0 : start_conn(a, e);
+	if (!r)
+		r = restored_init(&a->restored, c, e);
 	if (!r && !a->alone)
 		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
@@ -154,6 +158,7 @@ void guest_client_free(struct guest_client *a)
 	if (!a)
 		return;
 	init_conn_done(&a->conn);
+	restored_done(&a->restored);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].fd >= 0)
 			close(a->client[i].fd);
@@ -232,6 +237,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 
 	switch (msg->type) {
 	case INIT_MSG_HELLO:
+		restored_tell(&a->restored, &a->conn); /* before the commands of clients */
 		a->hello = true;
 		for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 			if (a->client[i].waits)

@@ -1,0 +1,138 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # tests are subshells, variables are of helper.bash
+#
+# What Linux guests with mayfly's init do after a restore: their clock, random numbers, names and commands.
+
+load helper
+
+setup() {
+	started=()
+	dir=$BATS_TEST_TMPDIR
+	ctl=$dir/control
+	snap=$dir/snap
+}
+
+teardown() {
+	kill_started
+	end_test
+}
+
+# source_of COMMAND...: a snapshot of a VM whose command has said "up". The VM has ended.
+source_of() {
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" -m 128M --control "$ctl" -- "$@"
+	wait_said ^up
+	run "$MAYFLY" snapshot --stop "$ctl" "$snap"
+	assert_success
+	wait_end
+}
+
+# restored [OPTION...] [-- COMMAND...]: to its end, without input.
+restored() {
+	run_mayfly restore "$snap" "$@"
+}
+
+@test "restore: a command of its own has streams, status, environment, user and name" {
+	source_of sh -c 'export KEPT=no; echo up; while :; do echo said; echo >> /tmp/said; sleep 1; done'
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore -e A=one -w /tmp --name "clone$$" "$snap" \
+		-- sh -c 'hostname; echo "$A $KEPT"; pwd; cat; echo error >&2; exit 7' <<< input
+	assert_equal "$status" 7
+	assert_equal "$output" "clone$$"$'\none \n/tmp\ninput'
+	assert_equal "$stderr" error
+	restored -- no-such-program
+	assert_equal "$status" 127
+	# The snapshot's command is still there, and hears of no host.
+	restored -- sh -c 'old=$(wc -l < /tmp/said); while [ "$(wc -l < /tmp/said)" -lt $((old + 2)) ]; do sleep 1; done; echo runs'
+	assert_equal "$output" runs
+}
+
+@test "restore: a VM that was restored with a command has snapshots, and takes further commands" {
+	source_of sh -c 'echo up; exec sleep 100000'
+	start_mayfly restore --control "$ctl" "$snap" -- sh -c 'echo second; read line; echo "$line"; exit 3'
+	wait_said ^second
+	run "$MAYFLY" exec "$ctl" echo further
+	assert_output further
+	run "$MAYFLY" snapshot "$ctl" "$dir/next"
+	assert_success
+	tell end
+	wait_end
+	assert_equal "$status" 3
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$dir/next" <<< again
+	assert_equal "$status" 3
+	assert_equal "$output" again
+	snap=$dir/next
+	restored -- sh -c 'exit 9'
+	assert_equal "$status" 9
+}
+
+@test "restore: what needs a command is refused without one" {
+	source_of sh -c 'echo up; exec sleep 100000'
+	for option in "-e A=B" "-u 0" "-w /tmp" "-t"; do
+		# shellcheck disable=SC2086 # two words
+		restored $option
+		assert_equal "$status" 125
+	done
+}
+
+@test "restore: the hook runs before the command, and its failure ends the VM" {
+	source_of sh -c 'mkdir -p /etc/mayfly; printf "#!/bin/sh\nhostname > /tmp/hook\n. /tmp/more\n" > /etc/mayfly/restored
+		chmod +x /etc/mayfly/restored; : > /tmp/more; echo up; read line; echo "exit 1" > /tmp/more; echo changed; read line'
+	restored --name "hook$$" -- cat /tmp/hook
+	assert_equal "$output" "hook$$"
+	start_mayfly restore --control "$ctl" "$snap"
+	tell go
+	wait_said ^changed
+	run "$MAYFLY" snapshot --stop "$ctl" "$dir/next"
+	assert_success
+	wait_end
+	snap=$dir/next
+	restored -- echo started
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	[[ $stderr == */etc/mayfly/restored* ]]
+}
+
+@test "restore: the wall clock is right, and no timer is early, after a minute, an hour and a year" {
+	local age before after now uptime first
+	# The guest's clock is as old as the file: both were saved that long ago.
+	for age in 60 3600 31536000; do
+		source_of sh -c 'date -s "@$(($(date +%s) - '$age'))" > /dev/null; (sleep 50000; echo early) & cut -d . -f 1 /proc/uptime
+			echo up; read line; date +%s; cut -d . -f 1 /proc/uptime; exit 0'
+		first=$(head -n 1 "$dir/out")
+		chmod u+w "$snap/state"
+		"$BATS_TEST_DIRNAME/aged-snapshot" "$snap/state" "$age"
+		before=$(date +%s)
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$snap" <<< go
+		after=$(date +%s)
+		{ read -r now; read -r uptime; } <<< "$output"
+		[ "$now" -ge "$before" ] && [ "$now" -le "$after" ] || fail "$now is not in $before to $after"
+		[ $((uptime - first)) -lt 60 ] || fail "uptime $first, then $uptime"
+		refute_line early
+		rm -rf "$snap"
+	done
+}
+
+@test "restore: no two of 20 clones get the same random numbers" {
+	local i
+	source_of sh -c 'dd if=/dev/urandom of=/tmp/values bs=8 2> /dev/null & sleep 0.2; echo up; exec sleep 100000'
+	mkdir "$dir/clones"
+	for i in {1..20}; do
+		"$MAYFLY" restore "$snap" -- sh -c 'dd if=/dev/urandom of=/tmp/fresh bs=8 count=1000 2> /dev/null
+			sleep 0.1; kill %1 2> /dev/null; cat /tmp/fresh; head -c 8000000 /tmp/values' < /dev/null > "$dir/clones/$i"
+	done
+	"$PYTHON" -I -S - "$dir/clones"/* <<- 'END'
+		import sys
+
+		COUNT = 1000
+		clones = [open(path, "rb").read() for path in sys.argv[1:]]
+		values = [[c[i : i + 8] for i in range(0, len(c) // 8 * 8, 8)] for c in clones]
+		fresh = [v[:COUNT] for v in values]
+		reads = [v[COUNT:] for v in values]
+		shared = next(i for i, row in enumerate(zip(*reads)) if len(set(row)) > 1)
+		assert shared > 0, "it was not in the middle of reading"
+		after = [r[shared : shared + COUNT] for r in reads]
+		assert all(len(a) == COUNT for a in after), [len(a) for a in after]
+		everything = [value for part in fresh + after for value in part]
+		assert len(clones) == 20 and len(everything) == 40 * COUNT
+		assert len(set(everything)) == len(everything), len(everything) - len(set(everything))
+	END
+}

@@ -1,0 +1,145 @@
+/* What a restored guest's init is sent when it asks. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/err.h"
+#include "vmm/config/config.h"
+#include "vmm/guest/init_conn.h"
+#include "vmm/guest/restored.h"
+
+static struct config config;
+static struct restored restored;
+static struct init_conn conn;
+static int guest;
+static char payload[256];
+
+static int setup(void **state)
+{
+	static char word[] = "true", *args[] = { word }, file[] = "state";
+	int pair[2];
+
+	(void)state;
+	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .restore_state = file };
+	restored = (struct restored){ 0 };
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(init_conn_init(&conn, pair[0]), 0);
+	guest = pair[1];
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	restored_done(&restored);
+	init_conn_done(&conn);
+	close(guest);
+	return 0;
+}
+
+static void prepare(void)
+{
+	struct err e;
+
+	assert_int_equal(restored_init(&restored, &config, &e), 0);
+}
+
+/* False: there is no message. */
+static bool hear(struct init_msg *msg)
+{
+	if (recv(guest, msg, sizeof(*msg), MSG_DONTWAIT) != sizeof(*msg))
+		return false;
+	assert_true(msg->len < sizeof(payload));
+	assert_int_equal(recv(guest, payload, msg->len, MSG_DONTWAIT), msg->len);
+	return true;
+}
+
+static void test_boot(void **state)
+{
+	struct init_msg msg;
+
+	(void)state;
+	config.restore_state = NULL;
+	prepare();
+	restored_tell(&restored, &conn);
+	assert_false(hear(&msg));
+}
+
+/* The time is that of the answer, and the guest can ask for one answer only. */
+static void test_once(void **state)
+{
+	struct init_restored now;
+	struct timespec before;
+	struct init_msg msg;
+
+	(void)state;
+	prepare();
+	(void)clock_gettime(CLOCK_REALTIME, &before);
+	restored_tell(&restored, &conn);
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_int_equal(msg.value, 0);
+	assert_int_equal(msg.len, sizeof(now) + 1);
+	assert_int_equal(payload[sizeof(now)], '\0');
+	memcpy(&now, payload, sizeof(now));
+	assert_true(now.realtime_ns >= (uint64_t)before.tv_sec * 1000000000U + (uint64_t)before.tv_nsec);
+	assert_true(now.realtime_ns < (uint64_t)(before.tv_sec + 3600) * 1000000000U);
+	restored_tell(&restored, &conn);
+	assert_false(hear(&msg));
+}
+
+static void test_random(void **state)
+{
+	struct init_restored first;
+	struct init_msg msg;
+
+	(void)state;
+	prepare();
+	restored_tell(&restored, &conn);
+	assert_true(hear(&msg));
+	memcpy(&first, payload, sizeof(first));
+	prepare();
+	restored_tell(&restored, &conn);
+	assert_true(hear(&msg));
+	assert_memory_not_equal(payload + offsetof(struct init_restored, random), first.random, sizeof(first.random));
+}
+
+static void test_command_and_name(void **state)
+{
+	static char name[] = "clone";
+	struct init_msg msg;
+
+	(void)state;
+	config.name = name;
+	config.restore_command = true;
+	prepare();
+	restored_tell(&restored, &conn);
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_int_equal(msg.value, 1);
+	assert_string_equal(payload + sizeof(struct init_restored), "clone");
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	assert_int_equal(msg.number, 0);
+	assert_int_equal(msg.len, sizeof("atrue"));
+	assert_memory_equal(payload, "atrue", sizeof("atrue"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_boot, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_command_and_name, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,65 @@
+/* What init has to know when its guest was restored from a snapshot; see restored.h. */
+#include "vmm/guest/restored.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/guest/init_conn.h"
+#include "vmm/guest/init_text.h"
+#include "vmm/guest/stdio_relay.h"
+
+int restored_init(struct restored *r, const struct config *c, struct err *e)
+{
+	char size[STDIO_RELAY_TTY_TEXT_MAX];
+	const char *tty = c->command.terminal ? stdio_relay_tty_text(size) : NULL;
+
+	if (!c->restore_state || !c->command.args.num)
+		return 0;
+	if (getrandom(r->now.random, sizeof(r->now.random), GRND_NONBLOCK) != (ssize_t)sizeof(r->now.random))
+		return err_sys(e, "getrandom");
+	snprintf(r->name, sizeof(r->name), "%s", c->name ? c->name : "");
+	if (c->restore_command) {
+		r->command = init_text_command(&c->command, tty, &r->command_len);
+		if (!r->command)
+			return err_set(e, -ENOMEM, "out of memory");
+	}
+	r->due = true;
+	return 0;
+}
+
+void restored_done(struct restored *r)
+{
+	free(r->command);
+	r->command = NULL;
+}
+
+void restored_tell(struct restored *r, struct init_conn *conn)
+{
+	struct init_msg msg = { .type = INIT_MSG_RESTORED, .value = r->command != NULL };
+	char payload[sizeof(r->now) + sizeof(r->name)];
+	struct timespec now;
+	int sent;
+
+	if (!r->due)
+		return;
+	r->due = false;
+	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
+	r->now.realtime_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	memcpy(payload, &r->now, sizeof(r->now));
+	memcpy(payload + sizeof(r->now), r->name, sizeof(r->name));
+	msg.len = (uint32_t)(sizeof(r->now) + strlen(r->name) + 1);
+	sent = init_conn_send(conn, &msg, payload);
+	if (!sent && r->command) {
+		const struct init_msg run = { .type = INIT_MSG_RUN, .len = (uint32_t)r->command_len };
+
+		sent = init_conn_send(conn, &run, r->command);
+	}
+	if (sent < 0)
+		log_warn("the guest's init: %s; continuing", strerror(-sent));
+}

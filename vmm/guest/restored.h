@@ -1,0 +1,30 @@
+/* What init has to know when its guest was restored from a snapshot: INIT_MSG_RESTORED of loader/init/proto.h. */
+#ifndef MF_GUEST_RESTORED_H
+#define MF_GUEST_RESTORED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "loader/init/proto.h"
+#include "vmm/config/config.h"
+
+struct config;
+struct err;
+struct init_conn;
+
+struct restored {
+	bool due; /* not sent yet */
+	struct init_restored now;
+	char name[CONFIG_ID_MAX + 1]; /* empty: that of the snapshot */
+	char *command;		      /* the list of a new command 0, or NULL: that of the snapshot goes on */
+	size_t command_len;
+};
+
+/* Prepares it, if c is of a restore. Before the filter: it allocates. Returns 0 or -errno with e set. */
+int restored_init(struct restored *r, const struct config *c, struct err *e);
+void restored_done(struct restored *r);
+
+/* Sends it, once, with the time of now: init waits for it. The guest's init may ask as often as it likes. */
+void restored_tell(struct restored *r, struct init_conn *conn);
+
+#endif
