@@ -283,3 +283,26 @@ refused() {
 	run "$MAYFLY" snap check "$dir"
 	assert_failure 125
 }
+
+@test "snapshot: two writers of one directory: one is refused, or both leave a whole one" {
+	local i taken=0
+	keep
+	for i in 1 2 3 4 5; do # it has the older snapshot for longer after it has exchanged the two
+		strace -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=30000 "$MAYFLY" snapshot "$ctl" "$snap" || true
+	done 2> /dev/null 3>&- &
+	local slow=$!
+	while kill -0 "$slow" 2> /dev/null; do
+		run --separate-stderr "$MAYFLY" snapshot "$ctl" "$snap"
+		if [ "$status" = 0 ]; then
+			taken=$((taken + 1))
+			[[ -e $snap/state && -e $snap/memory && -e $snap/config.json ]] || fail "not a whole snapshot"
+		else
+			assert_equal "$status" 125
+			assert_one_line .
+		fi
+	done
+	[ "$taken" -gt 0 ]
+	restored one
+	assert_equal "$output" one
+	[ ! -e "$dir/.snap.new" ]
+}

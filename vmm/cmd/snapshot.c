@@ -56,7 +56,8 @@ const struct cli_usage snapshot_usage = {
 };
 
 /* What belongs to one run of the VM, and not to those that are restored from it. */
-static const char *const own_keys[] = { "name", "control", "log_file", "timeline", "result", "time", "log_max" };
+static const char *const own_keys[] = { "name",	  "control", "log_file", "timeline",
+					"result", "time",    "timeout",	 "log_max" };
 
 static int write_config(const struct snapshot_dir *d, json_t *config, struct err *e)
 {

@@ -48,19 +48,42 @@ static int remove_disks(int dir)
 	return r < 0 ? r : unlinkat(dir, SNAPSHOT_DISKS, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-/* Only our own files: a directory that has others is none of ours, and stays. */
-static int remove_dir(int parent, const char *name)
+/* Only our own files: a directory that has others does not become empty. */
+static int empty(int dir)
+{
+	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++)
+		if (unlinkat(dir, files[i], 0) < 0 && errno != ENOENT)
+			return -errno;
+	return remove_disks(dir);
+}
+
+/*
+ * Opens the directory and locks it: for one writer, or one that removes it. The lock is on the
+ * directory that has the name, which another process may rename or remove before: -EBUSY then, and
+ * if it has the lock. Returns the descriptor, which ends the lock, or -errno.
+ */
+static int lock_dir(int parent, const char *name)
 {
 	MF_CLOSE int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int r;
+	struct stat locked, named;
 
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++)
-		if (unlinkat(fd, files[i], 0) < 0 && errno != ENOENT)
-			return -errno;
-	r = remove_disks(fd);
-	return r < 0 ? r : unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (fstat(fd, &locked) < 0)
+		return -errno;
+	if (fstatat(parent, name, &named, AT_SYMLINK_NOFOLLOW) < 0 || named.st_ino != locked.st_ino ||
+	    named.st_dev != locked.st_dev)
+		return -EBUSY;
+	return mf_take_fd(&fd);
+}
+
+/* Removes the directory, whose lock the caller has by fd. */
+static void remove_locked(int parent, const char *name, int fd)
+{
+	if (empty(fd) == 0)
+		(void)unlinkat(parent, name, AT_REMOVEDIR); /* the next snapshot tries again */
 }
 
 static int is_ours(int dir, const char *name)
@@ -70,6 +93,13 @@ static int is_ours(int dir, const char *name)
 		if (!strcmp(name, files[i]))
 			return 0;
 	return strcmp(name, SNAPSHOT_DISKS) == 0 ? 0 : -EEXIST;
+}
+
+static int refuse_file(int dir, const char *name)
+{
+	(void)dir;
+	(void)name;
+	return -ENOTEMPTY;
 }
 
 /* Whether there is something at name that is no snapshot. */
@@ -114,26 +144,19 @@ int snapshot_dir_begin(struct snapshot_dir *d, const char *path, struct err *e)
 		return e->code;
 	if (is_other(d->parent, d->name))
 		return err_set(e, -EEXIST, "it exists, and is no snapshot");
+	if (mkdirat(d->parent, d->temporary, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "make '%s'", d->temporary);
 	/* A lock on the parent would last too long; on the directory, it ends with a writer that is killed. */
-	for (unsigned tries = 0; tries < 2; tries++) {
-		if (mkdirat(d->parent, d->temporary, 0700) < 0 && errno != EEXIST)
-			return err_sys(e, "make '%s'", d->temporary);
-		d->fd = openat(d->parent, d->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (d->fd < 0)
-			return err_sys(e, "open '%s'", d->temporary);
-		if (flock(d->fd, LOCK_EX | LOCK_NB) < 0) {
-			close(mf_take_fd(&d->fd));
-			return err_set(e, -EBUSY, "another snapshot is being written there");
-		}
-		if (tries)
-			return 0;
-		/* It may be of a writer that was killed: begin with an empty one. */
-		r = remove_dir(d->parent, d->temporary);
-		close(mf_take_fd(&d->fd));
-		if (r < 0)
-			return err_neg(e, r, "remove an older '%s'", d->temporary);
-	}
-	return 0;
+	d->fd = lock_dir(d->parent, d->temporary);
+	if (d->fd == -EBUSY)
+		return err_set(e, -EBUSY, "another snapshot is being written there");
+	if (d->fd < 0)
+		return err_neg(e, d->fd, "open '%s'", d->temporary);
+	/* It may be of a writer that was killed: begin with an empty one. */
+	r = empty(d->fd);
+	if (r == 0)
+		r = for_each(d->fd, refuse_file);
+	return r < 0 ? err_neg(e, r, "empty an older '%s'", d->temporary) : 0;
 }
 
 static int create(int dir, const char *name, struct err *e)
@@ -180,19 +203,33 @@ int snapshot_dir_commit(struct snapshot_dir *d, struct err *e)
 	    snapshot_dir_sync(d->fd, d->temporary, e) < 0)
 		return e->code;
 	r = renameat2(d->parent, d->temporary, d->parent, d->name, RENAME_NOREPLACE);
-	if (r < 0 && errno == EEXIST)
+	if (r < 0 && errno == EEXIST) {
 		r = renameat2(d->parent, d->temporary, d->parent, d->name, RENAME_EXCHANGE);
+		d->exchanged = r == 0;
+	}
 	if (r < 0)
 		return err_sys(e, "rename '%s'", d->temporary);
+	d->committed = true;
 	return snapshot_dir_sync(d->parent, "its directory", e);
+}
+
+/* The older snapshot, which has the temporary name now. Another writer may begin with it. */
+static void remove_older(const struct snapshot_dir *d)
+{
+	MF_CLOSE int fd = lock_dir(d->parent, d->temporary);
+
+	if (fd >= 0)
+		remove_locked(d->parent, d->temporary, fd);
 }
 
 void snapshot_dir_done(struct snapshot_dir *d)
 {
-	if (d->fd >= 0) {
-		(void)remove_dir(d->parent, d->temporary); /* the next snapshot tries again */
+	if (d->fd >= 0 && !d->committed)
+		remove_locked(d->parent, d->temporary, d->fd);
+	if (d->exchanged)
+		remove_older(d);
+	if (d->fd >= 0)
 		close(d->fd);
-	}
 	if (d->disks >= 0)
 		close(d->disks);
 	if (d->parent >= 0)

@@ -6,6 +6,7 @@
 #ifndef MF_SNAPSHOT_DIR_H
 #define MF_SNAPSHOT_DIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct err;
 struct snapshot_dir {
 	int parent, fd, disks; /* or -1 */
 	char *name, *temporary;
+	bool committed, exchanged; /* it has the name; an older one had it, and has the temporary name now */
 };
 
 #define SNAPSHOT_DIR_INIT ((struct snapshot_dir){ .parent = -1, .fd = -1, .disks = -1 })

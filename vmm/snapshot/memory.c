@@ -167,9 +167,12 @@ int memory_get(struct memory_map *ret, struct state_in *in, struct err *e)
 {
 	uint64_t end = 0;
 
+	*ret = (struct memory_map){ 0 };
 	if (state_open(in, MEMORY_TAG, 0, MEMORY_VERSION, e) < 0)
 		return e->code;
-	*ret = (struct memory_map){ .size = state_get_u64(in), .pages = state_get_u64(in), .sum = state_get_u64(in) };
+	ret->size = state_get_u64(in);
+	ret->pages = state_get_u64(in);
+	ret->sum = state_get_u64(in);
 	if (state_get_u32(in) != MF_PAGE_SIZE)
 		state_refuse(in, "pages of another size than this host's");
 	ret->num_runs = state_get_u32(in);
@@ -178,8 +181,10 @@ int memory_get(struct memory_map *ret, struct state_in *in, struct err *e)
 	if (ret->size % MF_PAGE_SIZE)
 		state_refuse(in, "size of memory");
 	for (unsigned i = 0; i < MEMORY_RUNS_MAX; i++) {
-		struct memory_run run = { .offset = state_get_u64(in), .len = state_get_u64(in) };
+		struct memory_run run;
 
+		run.offset = state_get_u64(in);
+		run.len = state_get_u64(in);
 		if (i >= ret->num_runs)
 			continue;
 		if (run.offset < end || (run.offset | run.len) % MF_PAGE_SIZE || !run.len ||
