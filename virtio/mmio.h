@@ -12,6 +12,7 @@ struct err;
 struct kvm;
 struct mmio;
 struct state_in;
+struct state_section;
 struct state_out;
 struct virtio_dev;
 
@@ -60,6 +61,7 @@ void mmio_reset(struct mmio *mmio);
  * mmio_resume: undoes mmio_quiet. All queues are kicked, and an interrupt that the driver has not
  * acknowledged is raised again. After a restore, call it when the interrupt controllers are restored.
  */
+extern const struct state_section mmio_section; /* for state_check_sections */
 int mmio_quiet(struct mmio *mmio, unsigned timeout_ms, struct err *e);
 void mmio_resume(struct mmio *mmio);
 void mmio_save(struct mmio *mmio, struct state_out *out);

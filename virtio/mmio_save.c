@@ -34,6 +34,8 @@
 #define MMIO_STATE_TAG STATE_TAG('v', 'i', 'o', ' ')
 #define MMIO_STATE_VERSION 1
 
+const struct state_section mmio_section = { MMIO_STATE_TAG, MMIO_STATE_VERSION };
+
 static void pause_queues(struct mmio *m, bool paused)
 {
 	for (unsigned i = 0; i < m->dev->ops->num_queues; i++)

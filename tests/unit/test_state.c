@@ -131,6 +131,23 @@ static void test_order_and_version(void **state)
 	assert_int_equal(state_open(&in, OTHER, 1, 1, &e), -ENOTSUP); /* there is no more */
 }
 
+/* Before the first is opened: all of them, by their tags and versions. */
+static void test_known_sections(void **state)
+{
+	const struct state_section both[] = { { OTHER, 1 }, { TAG, 2 } }, older[] = { { TAG, 1 }, { OTHER, 1 } };
+	size_t len = write_both();
+
+	(void)state;
+	assert_int_equal(state_in_init(&in, buf, len, &e), 0);
+	assert_int_equal(state_check_sections(&in, both, 2, &e), 0);
+	assert_int_equal(state_check_sections(&in, both, 1, &e), -ENOTSUP);
+	assert_non_null(strstr(e.text, "'test'"));
+	assert_int_equal(state_check_sections(&in, older, 2, &e), -ENOTSUP);
+	assert_non_null(strstr(e.text, "version 2"));
+	assert_int_equal(state_check_sections(&in, older, 0, &e), -ENOTSUP);
+	assert_int_equal(state_open(&in, TAG, 7, 2, &e), 0); /* nothing was opened by it */
+}
+
 static void test_every_damage_is_seen(void **state)
 {
 	size_t len = write_both();
@@ -184,6 +201,7 @@ int main(void)
 		cmocka_unit_test(test_too_little_and_too_much),
 		cmocka_unit_test(test_refusal_is_sticky),
 		cmocka_unit_test(test_order_and_version),
+		cmocka_unit_test(test_known_sections),
 		cmocka_unit_test(test_every_damage_is_seen),
 		cmocka_unit_test(test_every_truncation_is_seen),
 		cmocka_unit_test(test_no_room),

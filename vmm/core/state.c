@@ -200,6 +200,34 @@ int state_in_init(struct state_in *in, const void *data, size_t size, struct err
 	return 0;
 }
 
+static int check_known(const uint8_t *p, const struct state_section *known, size_t num, struct err *e)
+{
+	unsigned version = read_u16(p + 8);
+	char tag[8];
+
+	while (num && known->tag != read_u32(p)) {
+		known++;
+		num--;
+	}
+	tag_text(tag, read_u32(p));
+	if (!num)
+		return err_set(e, -ENOTSUP, "section '%s' is unknown to this mayfly", tag);
+	if (version == 0 || version > known->version || read_u16(p + 10) != 0)
+		return err_set(e, -ENOTSUP, "section '%s' %u has version %u, and this mayfly reads 1 to %u", tag,
+			       read_u32(p + 4), version, known->version);
+	return 0;
+}
+
+int state_check_sections(const struct state_in *in, const struct state_section *known, size_t num, struct err *e)
+{
+	int r = 0;
+
+	/* state_in_init has checked their frames. */
+	for (const uint8_t *p = in->at; !r && p < in->end; p += HEADER_LEN + mf_align_up(read_u32(p + LENGTH_AT), 8))
+		r = check_known(p, known, num, e);
+	return r;
+}
+
 int state_open(struct state_in *in, uint32_t tag, uint32_t instance, uint16_t version, struct err *e)
 {
 	const uint8_t *p = in->at;

@@ -69,6 +69,17 @@ int64_t state_out_finish(struct state_out *o);
  */
 int state_in_init(struct state_in *in, const void *data, size_t size, struct err *e);
 
+struct state_section {
+	uint32_t tag;
+	uint16_t version; /* the highest that is read */
+};
+
+/*
+ * Whether every section, from the next one on, has a known tag, and a version that is
+ * read: before anything is built from them. Returns 0 or -errno with e set.
+ */
+int state_check_sections(const struct state_in *in, const struct state_section *known, size_t num, struct err *e);
+
 /*
  * Opens the next section, which must have this tag and instance, and version at most;
  * in->version says which. Returns 0 or -errno with e set to what was found instead.

@@ -238,6 +238,8 @@ void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, uns
 #define IOAPIC_STATE_TAG STATE_TAG('i', 'o', 'a', 'p')
 #define IOAPIC_STATE_VERSION 1
 
+const struct state_section ioapic_section = { IOAPIC_STATE_TAG, IOAPIC_STATE_VERSION };
+
 void ioapic_save(struct ioapic *a, struct state_out *out)
 {
 	state_begin(out, IOAPIC_STATE_TAG, 0, IOAPIC_STATE_VERSION);

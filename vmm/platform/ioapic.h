@@ -9,6 +9,7 @@ struct err;
 struct ioapic;
 struct loop;
 struct state_in;
+struct state_section;
 struct state_out;
 
 #define IOAPIC_GPA 0xfec00000U
@@ -47,6 +48,7 @@ void ioapic_access(void *ctx, uint64_t offset, bool is_write, uint8_t *data, uns
  * I/O APIC is quiet; it returns 0, or -errno with e set. Call ioapic_resume when the local APICs are
  * restored, too.
  */
+extern const struct state_section ioapic_section; /* for state_check_sections */
 void ioapic_quiet(struct ioapic *a);
 void ioapic_save(struct ioapic *a, struct state_out *out);
 int ioapic_restore(struct ioapic *a, struct state_in *in, struct err *e);

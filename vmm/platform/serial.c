@@ -346,6 +346,8 @@ bool serial_drain(struct serial *s, unsigned timeout_ms)
 #define SERIAL_STATE_TAG STATE_TAG('u', 'a', 'r', 't')
 #define SERIAL_STATE_VERSION 1
 
+const struct state_section serial_section = { SERIAL_STATE_TAG, SERIAL_STATE_VERSION };
+
 void serial_save(struct serial *s, struct state_out *out)
 {
 	state_begin(out, SERIAL_STATE_TAG, 0, SERIAL_STATE_VERSION);

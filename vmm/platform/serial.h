@@ -14,6 +14,7 @@ struct err;
 struct loop;
 struct serial;
 struct state_in;
+struct state_section;
 struct state_out;
 
 #define SERIAL_PORT 0x3f8
@@ -103,6 +104,7 @@ bool serial_drain(struct serial *s, unsigned timeout_ms);
  * into a port that was just made; it returns 0, or -errno with e set. serial_resume follows. Output that
  * has not been written yet is left to the process that was saved.
  */
+extern const struct state_section serial_section; /* for state_check_sections */
 void serial_hold(struct serial *s);
 void serial_save(struct serial *s, struct state_out *out);
 int serial_restore(struct serial *s, struct state_in *in, struct err *e);

@@ -45,7 +45,7 @@ static const struct {
 	const char *name, *hint;
 } crashes[] = {
 	{ SIGSEGV, "SIGSEGV", "this is a bug in mayfly" },
-	{ SIGBUS, "SIGBUS", "was the kernel file truncated while the guest ran?" },
+	{ SIGBUS, "SIGBUS", "was the kernel, or a snapshot's memory, truncated while the guest ran?" },
 	{ SIGILL, "SIGILL", "this is a bug in mayfly" },
 	{ SIGFPE, "SIGFPE", "this is a bug in mayfly" },
 	{ SIGABRT, "SIGABRT", "this is a bug in mayfly" },

@@ -17,6 +17,7 @@
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_state.h"
+#include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_state.h"
@@ -48,7 +49,7 @@ static int vm_check_devices(const struct config *c, struct state_in *in, unsigne
 	unsigned have = config_num_devices(c);
 
 	for (unsigned i = 0; i < num; i++) {
-		uint32_t kind = state_get_u32(in);
+		uint32_t kind = state_get_u32(in), own;
 		uint8_t len = state_get_u8(in);
 		const char *text = (const char *)state_get_ptr(in, len), *id;
 
@@ -56,11 +57,14 @@ static int vm_check_devices(const struct config *c, struct state_in *in, unsigne
 			state_refuse(in, "a device's id");
 			return state_close(in, e);
 		}
-		if (i >= have || vm_device_of(c, i, &id) != kind ||
-		    (id && (strlen(id) != len || memcmp(id, text, len) != 0)))
-			return err_set(e, -EINVAL, "the snapshot's device %u is %s '%.*s', the configuration's %s", i,
-				       vm_kind_name(kind), (int)len, text,
-				       i < have ? vm_kind_name(vm_device_of(c, i, &id)) : "missing");
+		if (i >= have)
+			return err_set(e, -EINVAL,
+				       "the snapshot's device %u is %s '%.*s', the configuration's is missing", i,
+				       vm_kind_name(kind), (int)len, text);
+		own = vm_device_of(c, i, &id);
+		if (own != kind || (id && (strlen(id) != len || memcmp(id, text, len) != 0)))
+			return err_set(e, -EINVAL, "the snapshot's device %u is %s '%.*s', the configuration's %s '%s'",
+				       i, vm_kind_name(kind), (int)len, text, vm_kind_name(own), id ? id : "");
 	}
 	if (have > num)
 		return err_set(e, -EINVAL, "the snapshot has %u devices, and the configuration %u", num, have);
@@ -75,6 +79,10 @@ static int vm_check_shape(const struct config *c, struct state_in *in, struct er
 		return e->code;
 	cpus = state_get_u32(in);
 	num = state_get_u32(in);
+	if (!cpus || cpus > CONFIG_CPUS_MAX) {
+		state_refuse(in, "number of vCPUs");
+		return state_close(in, e);
+	}
 	if (cpus != c->cpus)
 		return err_set(e, -EINVAL, "the snapshot has %u vCPUs, and the configuration %u", cpus, c->cpus);
 	return vm_check_devices(c, in, num, e) < 0 ? e->code : state_close(in, e);
@@ -111,12 +119,29 @@ static int vm_map_memory(struct vm *vm, const struct memory_map *map, struct err
 	return mem_init(&vm->mem, vm->config->mem, e) < 0 ? e->code : memory_load(&vm->mem, map, fd, e);
 }
 
+/* Sections of another version are refused here, before there is anything to undo. */
+static int vm_check_sections(const struct state_in *in, struct err *e)
+{
+	const struct state_section known[] = {
+		{ VM_TAG, VM_VERSION },
+		{ MEMORY_TAG, MEMORY_VERSION },
+		{ CPU_CPUID_TAG, CPU_CPUID_VERSION },
+		{ CPU_STATE_TAG, CPU_STATE_VERSION },
+		{ CPU_CLOCK_TAG, CPU_CLOCK_VERSION },
+		ioapic_section,
+		serial_section,
+		mmio_section,
+	};
+
+	return state_check_sections(in, known, MF_ARRAY_SIZE(known), e);
+}
+
 int vm_restore_open(struct vm *vm, struct err *e)
 {
 	struct memory_map map;
 
-	if (vm_read_state(vm, e) < 0 || vm_check_shape(vm->config, &vm->restore.in, e) < 0 ||
-	    memory_get(&map, &vm->restore.in, e) < 0)
+	if (vm_read_state(vm, e) < 0 || vm_check_sections(&vm->restore.in, e) < 0 ||
+	    vm_check_shape(vm->config, &vm->restore.in, e) < 0 || memory_get(&map, &vm->restore.in, e) < 0)
 		return err_wrap(e, "state '%s'", vm->config->restore_state);
 	if (vm_map_memory(vm, &map, e) < 0)
 		return err_wrap(e, "memory '%s'", vm->config->restore_memory);
