@@ -10,6 +10,7 @@
 #include "vmm/cli/manual.h"
 #include "vmm/cmd/bench.h"
 #include "vmm/cmd/cache.h"
+#include "vmm/cmd/clone.h"
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/firecracker.h"
@@ -43,7 +44,8 @@ const struct cli_command cli_commands[] = {
 	{ "snapshot", "write a snapshot of a running VM", snapshot_command, &snapshot_usage },
 	{ "restore", "start a VM from a snapshot", restore_command, &restore_usage },
 	{ "bench", "time boots and commands: percentiles, exits, a chart", bench_command, &bench_usage },
-	{ "snap", "check snapshots, and print what they have", snap_command, &snap_usage },
+	{ "clone", "start several VMs from a snapshot, or a running VM", clone_command, &clone_usage },
+	{ "snap", "check, list and remove snapshots", snap_command, &snap_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },

@@ -60,8 +60,9 @@ complete_bash() {
 	cut -d ' ' -f 1 "$BATS_TEST_TMPDIR/help" | sort -u | while read -r command; do
 		"$MAYFLY" completion -- "$command" - | sed "s/\t.*//; s/^/$command /"
 	done | sort > "$BATS_TEST_TMPDIR/completion"
-	# `mayfly bench` takes the options of `mayfly run`, too.
-	{ cat "$BATS_TEST_TMPDIR/help"; sed -n 's/^run /bench /p' "$BATS_TEST_TMPDIR/help"; } | sort -u > "$BATS_TEST_TMPDIR/all"
+	# `mayfly bench` takes the options of `mayfly run`, too, and `mayfly clone` those of `mayfly restore`.
+	{ cat "$BATS_TEST_TMPDIR/help"; sed -n 's/^run /bench /p; s/^restore /clone /p' "$BATS_TEST_TMPDIR/help"; } |
+		sort -u > "$BATS_TEST_TMPDIR/all"
 	run diff "$BATS_TEST_TMPDIR/all" "$BATS_TEST_TMPDIR/completion"
 	assert_equal "$output" ''
 	manual=$("$MAYFLY" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | sort)

@@ -306,3 +306,67 @@ refused() {
 	assert_equal "$output" one
 	[ ! -e "$dir/.snap.new" ]
 }
+
+@test "clone: several VMs from one snapshot, or from a running VM: output by lines, numbers in options, the first status" {
+	keep
+	tell one
+	wait_said '^one'
+	snapshot
+	# Each gets the end of input at once, and a shorter life.
+	run_mayfly clone "$snap" -n 3 --name web --control "$dir/c%d" --timeout 1s
+	assert_equal "$status" 124
+	assert_equal "$(grep -c '^web-[123]: mayfly: the time limit has passed' <<< "$stderr")" 3
+	run_mayfly clone "$ctl" -n 2 --timeout 500ms
+	assert_equal "$status" 124
+	assert_regex "$stderr" '(^|
+)2: mayfly: the time limit'
+	run bash -c 'ls -d /tmp/mayfly-clone-*'
+	assert_failure # it has removed its snapshot
+	run_mayfly clone "$dir/none" -n 2
+	assert_equal "$status" 125
+	assert_one_line none
+	for words in '-n 0' '-n 257' '-t'; do
+		# shellcheck disable=SC2086 # words
+		run_mayfly clone "$snap" $words
+		assert_equal "$status" 125
+		assert_one_line .
+	done
+	tell more
+	wait_said '^more' # the source goes on
+}
+
+@test "clone: SIGTERM ends all" {
+	keep
+	snapshot
+	start_mayfly clone "$snap" -n 3 --control "$dir/c%d"
+	wait_for test -S "$dir/c1" -a -S "$dir/c2" -a -S "$dir/c3"
+	kill -TERM "$pid"
+	wait_end
+	assert_equal "$status" 143
+	assert_equal "$(grep -c 'ended by a signal' <<< "$stderr")" 3
+}
+
+@test "snap: ls and rm: what is no snapshot stays" {
+	keep
+	snapshot
+	mkdir "$dir/other"
+	echo mine > "$dir/other/state"
+	run_mayfly snap ls "$dir"
+	assert_equal "$status" 125
+	assert_one_line other
+	assert_line --partial "$snap: 1 vCPUs"
+	echo mine > "$dir/other/file"
+	run_mayfly snap rm "$dir/other"
+	assert_equal "$status" 125
+	assert_one_line 'no snapshot'
+	[ -e "$dir/other/file" ]
+	start_mayfly restore --control "$dir/c" "$snap" # goes on without its files
+	wait_for test -S "$dir/c"
+	run_mayfly snap rm "$snap"
+	assert_success
+	[ ! -e "$snap" ]
+	tell again
+	wait_said '^again'
+	run_mayfly snap rm "$snap"
+	assert_equal "$status" 125
+}

@@ -18,10 +18,10 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/bench/bench_report.h"
+#include "vmm/cmd/words.h"
 #include "vmm/config/config.h"
 #include "vmm/process/ending.h"
 
-#define ARGS_MAX 1024
 #define GRACE_MS 10000 /* from a run's own time limit until it is killed */
 #define RUNS_DEFAULT 10
 #define WARM_DEFAULT 1
@@ -29,34 +29,12 @@
 #define BOOT_COMMAND "true" /* of `bench boot` with a root */
 #define DIR_TEMPLATE "/tmp/mayfly-bench-XXXXXX"
 
-/* A command line of mayfly. It owns only the words that are made here. */
-struct words {
-	char *word[ARGS_MAX + 1];
-	unsigned num;
-};
-
 struct bench_options {
 	struct bench b;
 	const char *csv, *json, *svg;
 	struct words run;     /* options for `mayfly run` */
 	struct words command; /* COMMAND */
 };
-
-static int add_word(struct words *w, const char *text, struct err *e)
-{
-	if (w->num == ARGS_MAX)
-		return err_set(e, -E2BIG, "more than %d words", ARGS_MAX);
-	w->word[w->num] = strdup(text); /* of the process's whole life */
-	return w->word[w->num++] ? 0 : err_set(e, -ENOMEM, "out of memory");
-}
-
-static int add_words(struct words *w, const struct words *more, struct err *e)
-{
-	for (unsigned i = 0; i < more->num; i++)
-		if (add_word(w, more->word[i], e) < 0)
-			return e->code;
-	return 0;
-}
 
 static int set_number(unsigned *to, const char *text, unsigned min, unsigned max, struct err *e)
 {
@@ -126,7 +104,7 @@ static int set_kind(void *target, const char *text, struct err *e)
 
 static int add_argument(void *target, const char *text, struct err *e)
 {
-	return add_word(&((struct bench_options *)target)->command, text, e);
+	return words_add(&((struct bench_options *)target)->command, text, e);
 }
 
 /* An option of `mayfly run`, for the measured processes. */
@@ -134,14 +112,11 @@ static int pass_option(void *target, const struct cli_option *o, const char *val
 {
 	static const char *const not_here[] = { "detach", "dry-run", "result", "rm", "time", "timeline", "tty" };
 	struct words *w = &((struct bench_options *)target)->run;
-	MF_FREE char *text = NULL;
 
 	for (size_t i = 0; i < MF_ARRAY_SIZE(not_here); i++)
 		if (!strcmp(o->long_name, not_here[i]))
 			return err_set(e, -EINVAL, "cannot be measured, or is used to measure");
-	if (asprintf(&text, value ? "--%s=%s" : "--%s", o->long_name, value) < 0)
-		return err_set(e, -ENOMEM, "out of memory");
-	return add_word(w, text, e);
+	return words_add_option(w, o, value, e);
 }
 
 static const struct cli_option bench_options[] = {
@@ -175,10 +150,10 @@ const struct cli_usage bench_usage = {
 static int make_run(const struct bench_options *o, struct words *w, const char *with, const struct words *command,
 		    struct err *e)
 {
-	if (add_word(w, "mayfly", e) < 0 || add_word(w, "run", e) < 0 || add_words(w, &o->run, e) < 0 ||
-	    (with && add_word(w, with, e) < 0) || (command->num && add_word(w, "--", e) < 0))
+	if (words_add(w, "mayfly", e) < 0 || words_add(w, "run", e) < 0 || words_add_all(w, &o->run, e) < 0 ||
+	    (with && words_add(w, with, e) < 0) || (command->num && words_add(w, "--", e) < 0))
 		return e->code;
-	return add_words(w, command, e);
+	return words_add_all(w, command, e);
 }
 
 /*
@@ -188,7 +163,7 @@ static int make_run(const struct bench_options *o, struct words *w, const char *
 static int read_run(const struct bench_options *o, struct words *command, struct config *c, struct err *e)
 {
 	static struct words probe;
-	char *argv[ARGS_MAX + 1];
+	char *argv[WORDS_MAX + 1];
 
 	if (make_run(o, &probe, NULL, command, e) < 0)
 		return e->code;
@@ -197,7 +172,7 @@ static int read_run(const struct bench_options *o, struct words *command, struct
 	if (cli_parse(&cli_run_usage, c, (int)probe.num - 1, argv + 1, e) < 0)
 		return e->code;
 	if (c->rootfs.path && !c->command.args.num &&
-	    (add_word(command, BOOT_COMMAND, e) < 0 || config_set(c, "command", BOOT_COMMAND, e) < 0))
+	    (words_add(command, BOOT_COMMAND, e) < 0 || config_set(c, "command", BOOT_COMMAND, e) < 0))
 		return e->code;
 	return config_check(c, e);
 }
@@ -208,7 +183,7 @@ static int plan_vms(struct bench_options *o, struct config *c, struct words *w, 
 	char timeline[64];
 
 	if (read_run(o, &o->command, c, e) < 0 ||
-	    (!c->timeout_ms && add_word(&o->run, "--timeout=" BENCH_LIMIT, e) < 0))
+	    (!c->timeout_ms && words_add(&o->run, "--timeout=" BENCH_LIMIT, e) < 0))
 		return e->code;
 	snprintf(timeline, sizeof(timeline), "--timeline=/dev/fd/%d", BENCH_TIMELINE);
 	return make_run(o, w, timeline, &o->command, e);
@@ -221,16 +196,16 @@ static int plan_exec(struct bench_options *o, struct config *c, const char *dir,
 	static struct words cat;
 	char control[128], text[160];
 
-	if (add_word(&cat, VM_COMMAND, e) < 0 || read_run(o, &cat, c, e) < 0)
+	if (words_add(&cat, VM_COMMAND, e) < 0 || read_run(o, &cat, c, e) < 0)
 		return e->code;
 	snprintf(control, sizeof(control), "%s/control", dir);
 	snprintf(text, sizeof(text), "--control=%s", control);
-	if (make_run(o, vm, c->control ? NULL : text, &cat, e) < 0 || add_word(w, "mayfly", e) < 0 ||
-	    add_word(w, "exec", e) < 0 || add_word(w, "--wait=" BENCH_LIMIT, e) < 0 ||
-	    add_word(w, "--timeout=" BENCH_LIMIT, e) < 0 || add_word(w, c->control ? c->control : control, e) < 0 ||
-	    add_word(w, "--", e) < 0)
+	if (make_run(o, vm, c->control ? NULL : text, &cat, e) < 0 || words_add(w, "mayfly", e) < 0 ||
+	    words_add(w, "exec", e) < 0 || words_add(w, "--wait=" BENCH_LIMIT, e) < 0 ||
+	    words_add(w, "--timeout=" BENCH_LIMIT, e) < 0 || words_add(w, c->control ? c->control : control, e) < 0 ||
+	    words_add(w, "--", e) < 0)
 		return e->code;
-	return add_words(w, &o->command, e);
+	return words_add_all(w, &o->command, e);
 }
 
 /* Measures, with the command lines made. *ret_kernel is the guest's. */

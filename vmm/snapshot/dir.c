@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -237,4 +238,29 @@ void snapshot_dir_done(struct snapshot_dir *d)
 	free(d->name);
 	free(d->temporary);
 	*d = SNAPSHOT_DIR_INIT;
+}
+
+static int remove_snapshot(struct snapshot_dir *d, const char *path, struct err *e)
+{
+	if (open_parent(d, path, e) < 0)
+		return e->code;
+	d->fd = lock_dir(d->parent, d->name);
+	if (d->fd < 0)
+		return err_neg(e, d->fd, "open it");
+	if (for_each(d->fd, is_ours) < 0 || faccessat(d->fd, SNAPSHOT_STATE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(e, -EINVAL, "it is no snapshot");
+	if (renameat2(d->parent, d->name, d->parent, d->temporary, RENAME_NOREPLACE) < 0)
+		return err_sys(e, "rename it to '%s'", d->temporary);
+	return 0; /* snapshot_dir_done removes what has the temporary name */
+}
+
+int snapshot_dir_remove(const char *path, struct err *e)
+{
+	struct snapshot_dir d = SNAPSHOT_DIR_INIT;
+	int r = remove_snapshot(&d, path, e);
+
+	if (r < 0)
+		d.committed = true; /* it stays */
+	snapshot_dir_done(&d);
+	return r;
 }

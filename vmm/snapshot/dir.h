@@ -48,4 +48,10 @@ int snapshot_dir_commit(struct snapshot_dir *d, struct err *e);
 /* Removes the temporary directory, if there is one. */
 void snapshot_dir_done(struct snapshot_dir *d);
 
+/*
+ * Removes the snapshot at path: first its name, so that no half of one has it. Refuses what is no
+ * snapshot, and one that is being written. Returns 0 or -errno with e set.
+ */
+int snapshot_dir_remove(const char *path, struct err *e);
+
 #endif

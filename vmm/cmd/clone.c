@@ -1,0 +1,398 @@
+/*
+ * `mayfly clone`: each VM is a process of its own, a `mayfly restore`, with its own filters, jail and record. This one starts
+ * them, copies their output line by line, forwards signals, and waits.
+ */
+#include "vmm/cmd/clone.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/report.h"
+#include "vmm/base/util.h"
+#include "vmm/cmd/restore.h"
+#include "vmm/cmd/words.h"
+#include "vmm/process/ending.h"
+#include "vmm/snapshot/dir.h"
+
+#define CLONES_MAX 256
+#define LINE_BYTES 4096 /* a longer line is printed in pieces */
+#define STREAMS 2	/* stdout, stderr */
+#define DIR_TEMPLATE "/tmp/mayfly-clone-XXXXXX"
+
+struct clone_options {
+	const char *from, *name;
+	unsigned num;
+	bool detach;
+	struct words options, command; /* of `mayfly restore` */
+};
+
+/* What a VM says on one of its streams. */
+struct stream {
+	int fd; /* or -1: it has ended */
+	size_t len;
+	char line[LINE_BYTES];
+};
+
+struct clone {
+	pid_t pid; /* 0: it has ended */
+	int status;
+	char label[80]; /* in front of its lines */
+	struct stream stream[STREAMS];
+};
+
+static int set_num(void *target, const char *text, struct err *e)
+{
+	uint64_t n;
+
+	if (parse_u64(text, &n) < 0 || n < 1 || n > CLONES_MAX)
+		return err_set(e, -EINVAL, "must be a number from 1 to %d", CLONES_MAX);
+	((struct clone_options *)target)->num = (unsigned)n;
+	return 0;
+}
+
+static int set_name(void *target, const char *text, struct err *e)
+{
+	(void)e; /* `mayfly restore` checks it */
+	((struct clone_options *)target)->name = text;
+	return 0;
+}
+
+static int set_from(void *target, const char *text, struct err *e)
+{
+	struct clone_options *o = target;
+
+	if (o->from)
+		return err_set(e, -EINVAL, "unexpected argument '%.60s' (put '--' before a command)", text);
+	o->from = text;
+	return 0;
+}
+
+static int add_argument(void *target, const char *text, struct err *e)
+{
+	return words_add(&((struct clone_options *)target)->command, text, e);
+}
+
+static int pass_option(void *target, const struct cli_option *option, const char *value, struct err *e)
+{
+	struct clone_options *o = target;
+
+	o->detach = o->detach || !strcmp(option->long_name, "detach");
+	if (!strcmp(option->long_name, "tty"))
+		return err_set(e, -EINVAL, "several VMs cannot have one terminal");
+	return words_add_option(&o->options, option, value, e);
+}
+
+static const struct cli_option clone_options[] = {
+	{ 'n', "number", "N", "how many; default: 1", .set = set_num },
+	{ 0, "name", "NAME", "they are NAME-1, NAME-2 and so on", .set = set_name },
+	{ 'h', "help", NULL, "this text", .set = NULL },
+	{ 0 },
+};
+
+const struct cli_usage clone_usage = {
+	.command = "clone",
+	.synopsis = "DIR|NAME [-n N] [options of restore] [-- COMMAND [ARG...]]",
+	.about = "Starts N VMs from the snapshot in DIR, or from the running VM NAME as it is now. %d\n"
+		 "in the value of an option of `mayfly restore` is the number of each: --net\n"
+		 "tap=tap%d, --vsock /run/vm%d. (-n is the number of VMs here: a network is --net.)\n"
+		 "Each line that one prints has its name, or its number, in front. The status is\n"
+		 "that of the first one that failed.\n\n",
+	.options = clone_options,
+	.argument = add_argument,
+	.operand = set_from,
+	.passes = &restore_usage,
+	.pass = pass_option,
+};
+
+/* Adds the text, in which each "%d" becomes number. */
+static int add_numbered(struct words *w, const char *text, unsigned number, struct err *e)
+{
+	char whole[LINE_BYTES];
+	size_t len = 0;
+
+	while (*text) {
+		bool is_number = !strncmp(text, "%d", 2);
+		int n = is_number ? snprintf(whole + len, sizeof(whole) - len, "%u", number) :
+				    snprintf(whole + len, sizeof(whole) - len, "%c", *text);
+
+		if (n < 0 || len + (size_t)n >= sizeof(whole))
+			return err_set(e, -E2BIG, "an option has more than %d bytes", LINE_BYTES - 1);
+		len += (size_t)n;
+		text += is_number ? 2 : 1;
+	}
+	whole[len] = '\0';
+	return words_add(w, whole, e);
+}
+
+/* The command line of the VM with that number. */
+static int make_words(const struct clone_options *o, unsigned number, const char *dir, struct words *w, struct err *e)
+{
+	char name[128];
+
+	w->num = 0;
+	if (words_add(w, "mayfly", e) < 0 || words_add(w, "restore", e) < 0)
+		return e->code;
+	for (unsigned i = 0; i < o->options.num; i++)
+		if (add_numbered(w, o->options.word[i], number, e) < 0)
+			return e->code;
+	snprintf(name, sizeof(name), "--name=%.100s-%u", o->name ? o->name : "", number);
+	if ((o->name && words_add(w, name, e) < 0) || words_add(w, dir, e) < 0 ||
+	    (o->command.num && words_add(w, "--", e) < 0) || words_add_all(w, &o->command, e) < 0)
+		return e->code;
+	w->word[w->num] = NULL;
+	return 0;
+}
+
+/* In the child. out: what becomes stdout and stderr, or -1: they stay. */
+static void __attribute__((noreturn)) become(struct words *w, const int out[STREAMS])
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
+
+	(void)setpgid(0, 0); /* Ctrl-C on the terminal is ours */
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
+		_exit(STATUS_FAILED);
+	for (int i = 0; i < STREAMS; i++)
+		if (out[i] >= 0 && dup2(out[i], STDOUT_FILENO + i) < 0)
+			_exit(STATUS_FAILED);
+	(void)execv("/proc/self/exe", w->word);
+	report_line("start 'mayfly restore': %s", strerror(errno));
+	_exit(STATUS_FAILED);
+}
+
+/* Starts a process of mayfly. ret_fd: gets what it prints; NULL: it has our streams. Returns its id or -errno. */
+static pid_t start(struct words *w, int ret_fd[STREAMS], struct err *e)
+{
+	int pipes[STREAMS][2] = { { -1, -1 }, { -1, -1 } }, out[STREAMS] = { -1, -1 };
+	pid_t pid = -1;
+
+	for (int i = 0; ret_fd && i < STREAMS; i++) {
+		if (pipe2(pipes[i], O_CLOEXEC) < 0)
+			goto failed;
+		out[i] = pipes[i][1];
+	}
+	pid = fork();
+	if (pid == 0)
+		become(w, out);
+failed:
+	if (pid < 0)
+		err_sys(e, "start a process");
+	for (int i = 0; i < STREAMS; i++) {
+		if (pipes[i][1] >= 0)
+			close(pipes[i][1]);
+		if (ret_fd && pid >= 0)
+			ret_fd[i] = pipes[i][0];
+		else if (pipes[i][0] >= 0)
+			close(pipes[i][0]);
+	}
+	return pid < 0 ? e->code : pid;
+}
+
+/* Prints what there is of a line. */
+static void print_line(const struct clone *c, struct stream *s, int fd)
+{
+	char text[sizeof(c->label) + LINE_BYTES + 4];
+	int n = snprintf(text, sizeof(text), "%s: %.*s\n", c->label, (int)s->len, s->line);
+
+	(void)fdio_write_all(fd, text, (size_t)n); /* of a reader that has gone, nothing is expected */
+	s->len = 0;
+}
+
+static void take_output(struct clone *c, int which)
+{
+	struct stream *s = &c->stream[which];
+	ssize_t n = fdio_read(s->fd, s->line + s->len, sizeof(s->line) - s->len);
+	size_t begin = 0;
+
+	if (n <= 0) {
+		if (s->len)
+			print_line(c, s, STDOUT_FILENO + which);
+		close(mf_take_fd(&s->fd));
+		return;
+	}
+	n += (ssize_t)s->len;
+	for (char *end; (end = memchr(s->line + begin, '\n', (size_t)n - begin)); begin = (size_t)(end - s->line) + 1) {
+		struct stream line = { .len = (size_t)(end - s->line) - begin };
+
+		memcpy(line.line, s->line + begin, line.len);
+		print_line(c, &line, STDOUT_FILENO + which);
+	}
+	s->len = (size_t)n - begin;
+	memmove(s->line, s->line + begin, s->len);
+	if (s->len == sizeof(s->line))
+		print_line(c, s, STDOUT_FILENO + which);
+}
+
+/* The status of a process, as mayfly has it. */
+static int status_of(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? STATUS_SIGNAL_BASE + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+/* Notes which have ended. Returns how many run. */
+static unsigned reap(struct clone *clones, unsigned num)
+{
+	unsigned running = 0;
+
+	for (struct clone *c = clones; c < clones + num; c++) {
+		int status;
+
+		if (c->pid && waitpid(c->pid, &status, WNOHANG) == c->pid) {
+			c->pid = 0;
+			c->status = status_of(status);
+		}
+		running += c->pid != 0;
+	}
+	return running;
+}
+
+/* Until all have ended, and all output is printed. Returns the number of a signal that asked for the end, or 0. */
+static int serve(struct clone *clones, unsigned num, int signals)
+{
+	static struct pollfd fds[1 + STREAMS * CLONES_MAX];
+	int asked = 0;
+
+	for (;;) {
+		unsigned running = reap(clones, num), open = 0;
+
+		fds[0] = (struct pollfd){ .fd = signals, .events = POLLIN };
+		for (unsigned i = 0; i < num * STREAMS; i++) {
+			int fd = clones[i / STREAMS].stream[i % STREAMS].fd;
+
+			fds[1 + i] = (struct pollfd){ .fd = fd, .events = POLLIN };
+			open += fd >= 0;
+		}
+		if (!running && !open)
+			return asked;
+		if (poll(fds, 1 + num * STREAMS, -1) < 0)
+			continue;
+		if (fds[0].revents) {
+			struct signalfd_siginfo info;
+
+			if (read(signals, &info, sizeof(info)) == sizeof(info) && info.ssi_signo != SIGCHLD) {
+				asked = (int)info.ssi_signo;
+				for (unsigned i = 0; i < num; i++)
+					if (clones[i].pid)
+						(void)kill(clones[i].pid, asked);
+			}
+		}
+		for (unsigned i = 0; i < num * STREAMS; i++)
+			if (fds[1 + i].revents)
+				take_output(&clones[i / STREAMS], (int)(i % STREAMS));
+	}
+}
+
+/* Starts all and waits for them. Returns mayfly's exit status. */
+static int run_clones(const struct clone_options *o, const char *dir, int signals)
+{
+	static struct clone clones[CLONES_MAX];
+	static struct words w;
+	int status = STATUS_OK, asked;
+	unsigned num = 0;
+	struct err e;
+
+	for (; num < o->num; num++) {
+		struct clone *c = &clones[num];
+		int fd[STREAMS] = { -1, -1 };
+
+		*c = (struct clone){ .stream = { { .fd = -1 }, { .fd = -1 } } };
+		snprintf(c->label, sizeof(c->label), "%.60s%s%u", o->name ? o->name : "", o->name ? "-" : "", num + 1);
+		c->pid = make_words(o, num + 1, dir, &w, &e) < 0 ? e.code : start(&w, o->detach ? NULL : fd, &e);
+		if (c->pid < 0) {
+			status = report_err(&e);
+			break;
+		}
+		for (int i = 0; i < STREAMS; i++)
+			c->stream[i].fd = fd[i];
+	}
+	for (unsigned i = 0; status != STATUS_OK && i < num; i++)
+		(void)kill(clones[i].pid, SIGTERM); /* all of them, or none */
+	asked = serve(clones, num, signals);
+	for (unsigned i = 0; i < num && status == STATUS_OK; i++)
+		status = clones[i].status;
+	return asked ? -asked : status;
+}
+
+/* A snapshot of the running VM, below a new directory. Returns 0, 1 if `mayfly snapshot` has said why not, or -errno with e set. */
+static int take_snapshot(const char *name, char *path, size_t size, char *dir, struct err *e)
+{
+	static struct words w;
+	int status;
+	pid_t pid;
+
+	if (!mkdtemp(dir))
+		return err_sys(e, "make '%s'", dir);
+	snprintf(path, size, "%s/snapshot", dir);
+	if (words_add(&w, "mayfly", e) < 0 || words_add(&w, "snapshot", e) < 0 || words_add(&w, name, e) < 0 ||
+	    words_add(&w, path, e) < 0)
+		return e->code;
+	pid = start(&w, NULL, e);
+	if (pid < 0)
+		return pid;
+	return waitpid(pid, &status, 0) < 0 || status != 0;
+}
+
+static int clone_all(const struct clone_options *o, int signals)
+{
+	char dir[] = DIR_TEMPLATE, path[sizeof(dir) + 16];
+	struct stat st;
+	struct err e, late;
+	int status = STATUS_FAILED, r;
+
+	if (stat(o->from, &st) == 0 && S_ISDIR(st.st_mode))
+		return run_clones(o, o->from, signals);
+	r = take_snapshot(o->from, path, sizeof(path), dir, &e);
+	if (r < 0)
+		status = report_err(&e);
+	else if (r == 0)
+		status = run_clones(o, path, signals);
+	/* VMs that run have its files open. */
+	if (access(path, F_OK) == 0 && snapshot_dir_remove(path, &late) < 0)
+		report_line("'%s': %s; it is left there", path, late.text);
+	(void)rmdir(dir); /* fails if it was not made, or that is left */
+	return status;
+}
+
+int clone_command(int argc, char **argv)
+{
+	static struct clone_options o = { .num = 1 };
+	MF_CLOSE int signals = -1;
+	struct err e;
+	sigset_t set;
+	int r = cli_parse(&clone_usage, &o, argc, argv, &e);
+
+	if (r > 0)
+		return STATUS_OK;
+	if (r == 0 && !o.from)
+		r = err_set(&e, -EINVAL, "which snapshot, or VM? mayfly clone DIR -n 3");
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL); /* before there is a child */
+	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (r == 0 && signals < 0)
+		r = err_sys(&e, "make a signalfd");
+	if (r < 0)
+		return report_err(&e);
+	r = clone_all(&o, signals);
+	return r < 0 ? STATUS_SIGNAL_BASE - r : r;
+}

@@ -1,0 +1,23 @@
+/* A command line of mayfly that another command makes, for a process of its own. */
+#ifndef MF_CMD_WORDS_H
+#define MF_CMD_WORDS_H
+
+struct cli_option;
+struct err;
+
+#define WORDS_MAX 1024
+
+/* Zeroed: none. NULL follows the last. It owns the words until the process ends. */
+struct words {
+	char *word[WORDS_MAX + 1];
+	unsigned num;
+};
+
+/* Add copies. Return 0 or -errno with e set. */
+int words_add(struct words *w, const char *text, struct err *e);
+int words_add_all(struct words *w, const struct words *more, struct err *e);
+
+/* An option with its value, or without one (NULL): --NAME=VALUE. */
+int words_add_option(struct words *w, const struct cli_option *o, const char *value, struct err *e);
+
+#endif
