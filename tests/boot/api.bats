@@ -285,3 +285,34 @@ config() {
 	each 200 'GET /'
 	end_api
 }
+
+@test "api: in Firecracker's jailer, as an ordinary user: to a running guest, and its end" {
+	[ "$(id -u)" = 0 ] || skip "only root can make the jail"
+	[ -z "${TRACE_DIR:-}" ] || skip "the program in the jail would be strace(1)"
+	local dir=$BATS_TEST_TMPDIR inside file
+	mkdir -m 755 "$dir/base"
+	chmod 755 "$dir" "$BATS_RUN_TMPDIR"
+	cp "$MAYFLY" "$dir/firecracker"
+	start_mayfly jailer --id one --exec-file "$dir/firecracker" --uid 1234 --gid 1234 --chroot-base-dir "$dir/base" \
+		-- --no-seccomp --api-sock /run/api
+	inside=$dir/base/firecracker/one/root
+	api=$inside/run/api
+	wait_for api_listens
+	cp "$GUESTS/idle.elf" "$inside/kernel"
+	for file in a:1000 b:0 c:4096; do # what is no whole sector is not there; a drive may be empty
+		truncate -s "${file#*:}" "$inside/${file%:*}"
+		chown 1234 "$inside/${file%:*}"
+	done
+	each 204 'PUT /boot-source {"kernel_image_path":"/kernel"}' \
+		'PUT /drives/a {"drive_id":"a","is_root_device":false,"path_on_host":"a"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"/b"}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"smt":true}' 'PUT /vsock {"guest_cid":3,"uds_path":"v"}' \
+		'PUT /actions {"action_type":"InstanceStart"}' 'PATCH /vm {"state":"Paused"}' 'PATCH /vm {"state":"Resumed"}' \
+		'PATCH /drives/b {"drive_id":"b","path_on_host":"/c"}'
+	each 400 'PATCH /drives/b {"drive_id":"b","path_on_host":"/none"}'
+	pid=$(< "$inside/firecracker.pid")
+	assert_equal "$(sed -n 's/^Uid:\t\([0-9]*\)\t.*/\1/p' "/proc/$pid/status")" 1234
+	assert_equal "$(sed -n 's/^Seccomp:\t//p' "/proc/$pid/status")" 2
+	end_api
+	[ ! -e "$inside/v" ]
+}
