@@ -24,6 +24,11 @@ void mmio_broken(struct virtio_dev *dev, const char *why)
 	broken++;
 }
 
+void mmio_config_changed(struct virtio_dev *dev)
+{
+	(void)dev; /* its size does not change here */
+}
+
 static void activate(struct virtio_dev *dev, uint16_t size, uint64_t features, bool event_idx)
 {
 	const char *why;
