@@ -194,6 +194,8 @@ static int blk_build(struct blk *b, const struct blk_params *params, struct err 
 	/* §5.2.6.1: padded with zeros, no terminator after 20 bytes. A longer id is cut. */
 	memcpy(b->serial, serial, strnlen(serial, sizeof(b->serial)));
 	err = image_open(&b->image, params->path, params->read_only || params->overlay, params->direct, params->cut, e);
+	if (!err && params->kept)
+		err = image_identify_kept(&b->image, e);
 	if (!err)
 		err = blk_map_slots(b, e);
 	if (err < 0)

@@ -59,6 +59,18 @@ int image_identify(struct image_identity *ret, int fd, uint64_t size)
 	return 0;
 }
 
+int image_identify_kept(struct image *image, struct err *e)
+{
+	struct statx st;
+
+	if (statx(image->fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) < 0)
+		return err_sys(e, "look at its image");
+	image->identity.mtime_ns = image->identity.ctime_ns = 0;
+	if (st.stx_mask & STATX_BTIME)
+		image->identity.mtime_ns = (uint64_t)st.stx_btime.tv_sec * 1000000000U + st.stx_btime.tv_nsec;
+	return 0;
+}
+
 bool image_is_same(const struct image_identity *a, const struct image_identity *b)
 {
 	return a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;

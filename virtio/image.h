@@ -43,6 +43,12 @@ int image_measure(struct image *image, struct err *e);
 
 /* Looks which file fd is now, of so many bytes. Returns 0 or -errno. */
 int image_identify(struct image_identity *ret, int fd, uint64_t size);
+
+/*
+ * The same of an open image that nobody writes, and whose times say when it was used last, as those in mayfly's cache: its
+ * time of birth takes their place, where the file system has one. Before the filters. Returns 0 or -errno with e set.
+ */
+int image_identify_kept(struct image *image, struct err *e);
 bool image_is_same(const struct image_identity *a, const struct image_identity *b);
 
 /* Unlocks and closes fd; a negative one is fine. */

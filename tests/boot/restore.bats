@@ -136,3 +136,24 @@ restored() {
 		assert len(set(everything)) == len(everything), len(everything) - len(set(everything))
 	END
 }
+
+@test "restore: a root that was packed from a directory; one that has changed since is refused" {
+	local root=$dir/root
+	export XDG_CACHE_HOME=$dir/cache
+	mkdir -p "$root/bin"
+	cp /usr/bin/busybox "$root/bin/sh"
+	start_mayfly run -k "$KERNEL" -m 128M -r "$root" --control "$ctl" -- sh -c 'echo up; read line'
+	wait_said ^up
+	run "$MAYFLY" snapshot --stop "$ctl" "$snap"
+	assert_success
+	wait_end
+	restored -- sh -c 'echo works' # its image has been used again meanwhile
+	assert_equal "$output" works
+	restored -- sh -c 'echo again'
+	assert_equal "$output" again
+	echo other > "$root/file"
+	restored -- sh -c 'echo not'
+	assert_equal "$status" 125
+	assert_equal "$output" ''
+	assert_regex "$stderr" "drive 'root'"
+}

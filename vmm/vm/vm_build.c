@@ -266,6 +266,7 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.overlay_size = d->overlay_size,
 		.overlay_dir = d->overlay_dir,
 		.base = d->base,
+		.kept = config_drive_is_made(d),
 		.any_image = d->replaced,
 		.bandwidth = d->bandwidth,
 		.ops = d->ops,
