@@ -157,3 +157,20 @@ restored() {
 	assert_equal "$output" ''
 	assert_regex "$stderr" "drive 'root'"
 }
+
+@test "restore: of a VM in a jail, and of one with a disk for its changes" {
+	local root=$dir/root option
+	export XDG_CACHE_HOME=$dir/cache
+	mkdir -p "$root/bin"
+	cp /usr/bin/busybox "$root/bin/sh"
+	for option in --jail --disk=64M; do
+		rm -rf "$snap"
+		start_mayfly run -k "$KERNEL" -m 128M -r "$root" "$option" --control "$ctl" -- sh -c 'echo kept > /tmp/x; echo up; read line'
+		wait_said ^up
+		run timeout 30 "$MAYFLY" snapshot --stop "$ctl" "$snap" # does not wait for a check of the main loop's
+		assert_success
+		wait_end
+		restored -- sh -c 'read line < /tmp/x; echo "$line"'
+		assert_equal "$output" kept
+	done
+}

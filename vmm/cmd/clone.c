@@ -302,11 +302,16 @@ static int serve(struct clone *clones, unsigned num, int signals)
 /* Starts all and waits for them. Returns mayfly's exit status. */
 static int run_clones(const struct clone_options *o, const char *dir, int signals)
 {
-	static struct clone clones[CLONES_MAX];
+	MF_FREE struct clone *clones = calloc(o->num, sizeof(*clones));
 	static struct words w;
 	int status = STATUS_OK, asked;
 	unsigned num = 0;
 	struct err e;
+
+	if (!clones) {
+		err_set(&e, -ENOMEM, "out of memory");
+		return report_err(&e);
+	}
 
 	for (; num < o->num; num++) {
 		struct clone *c = &clones[num];

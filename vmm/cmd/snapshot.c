@@ -103,24 +103,29 @@ static int add_file(struct files *f, int fd, const char *name)
 	return 0;
 }
 
+static int make_layer(struct files *f, struct snapshot_dir *d, const char *id, struct err *e)
+{
+	if (!id || f->num == CONTROL_FILES_MAX || !*id || strchr(id, '/') || *id == '.')
+		return err_set(e, -EPROTO, "what answers is not mayfly");
+	if (d->disks < 0 && snapshot_dir_make_disks(d, e) < 0)
+		return e->code;
+	return add_file(f, snapshot_dir_create_disk(d, id, e), id) < 0 ? e->code : 0;
+}
+
+/* In the drives' order; that of --disk is the last. */
 static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *config, struct err *e)
 {
 	const json_t *drive;
 	size_t i;
 
 	json_array_foreach(json_object_get(config, "drives"), i, drive) {
-		const char *id = json_string_value(json_object_get(drive, "id"));
+		const json_t *overlay = json_object_get(drive, "overlay");
 
-		if (!json_is_true(json_object_get(drive, "overlay")))
-			continue;
-		if (!id || f->num == CONTROL_FILES_MAX || !*id || strchr(id, '/') || *id == '.')
-			return err_set(e, -EPROTO, "what answers is not mayfly");
-		if (d->disks < 0 && snapshot_dir_make_disks(d, e) < 0)
-			return e->code;
-		if (add_file(f, snapshot_dir_create_disk(d, id, e), id) < 0)
+		if (overlay && !json_is_false(overlay) &&
+		    make_layer(f, d, json_string_value(json_object_get(drive, "id")), e) < 0)
 			return e->code;
 	}
-	return 0;
+	return json_object_get(config, "disk") ? make_layer(f, d, CONFIG_DISK_ID, e) : 0;
 }
 
 static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, struct err *e)

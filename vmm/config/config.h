@@ -32,6 +32,7 @@ struct err;
 #define CONFIG_TEXTS_MAX 64   /* of each list of names, addresses or ports */
 #define CONFIG_DOMAIN_MAX 253 /* bytes of a name in DNS */
 #define CONFIG_TMPFS_MAX 16
+#define CONFIG_DISK_ID "disk" /* of the drive that --disk makes */
 #define CONFIG_DISK_MIN (16ULL << 20)
 #define CONFIG_DISK_MAX (4ULL << 40)
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */

@@ -269,7 +269,7 @@ static int add_disk(struct config *c, struct err *e)
 	*d = (struct config_drive){ .empty = mf_align_up(c->disk, MF_PAGE_SIZE),
 				    .overlay = true,
 				    .cache = CONFIG_CACHE_UNSAFE };
-	if (config_copy_text(&d->id, "disk", CONFIG_ID_MAX, e) < 0 ||
+	if (config_copy_text(&d->id, CONFIG_DISK_ID, CONFIG_ID_MAX, e) < 0 ||
 	    config_copy_path(&d->path, "an empty ext4", e) < 0)
 		return e->code;
 	c->num_drives++;

@@ -168,11 +168,11 @@ static bool vm_wants_raw(const struct config *config)
 	return config->command.args.num == 0 || config->command.terminal;
 }
 
-/* The process that writes a snapshot may have ended: its client waits for that. */
-static void vm_tell_snapshot(struct vm *vm)
+/* The process that writes a snapshot may have ended, or ends: its client waits for that. */
+static void vm_tell_snapshot(struct vm *vm, bool ends)
 {
 	struct err e;
-	int r = vm_snapshot_check(vm, &e);
+	int r = vm_snapshot_check(vm, ends, &e);
 
 	if (r && vm->client)
 		guest_client_snapshot_done(vm->client, vm->snapshot.pause_ns, r < 0 ? &e : NULL);
@@ -186,7 +186,7 @@ static void vm_take_signal(struct vm *vm, int signal_fd)
 	if (signo == SIGCONT) {
 		tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
-		vm_tell_snapshot(vm);
+		vm_tell_snapshot(vm, false);
 		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 	} else if (signo) {
@@ -211,9 +211,11 @@ static void vm_drop_text(void)
 /* The VM has ended, the guest is active again, or a thread that may not write the log has a line for it. */
 static void vm_take_wake(struct vm *vm)
 {
-	uint64_t count;
+	uint64_t count = 0;
 
-	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* only clears it: the caller checks for all of them */
+	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* the caller checks for what else it may be */
+	if (count >= VM_WAKE_SNAPSHOT)
+		vm_tell_snapshot(vm, true);
 	log_relay_flush();
 	if (atomic_exchange(&vm->foreground, false))
 		vm_on_foreground(vm);

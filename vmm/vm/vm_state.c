@@ -14,7 +14,7 @@
  * before it looks at immediate_exit.
  *
  * The fork is why a pause is short: it copies page tables, and pages are copied as the guest or the child writes to
- * them. The child inherits the filter of the main thread, closes all files but three, and ends when they are written.
+ * them. The child inherits the filter of the main thread, closes all files but four, and ends when they are written.
  */
 #include "vmm/vm/vm_state.h"
 
@@ -145,9 +145,11 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
+#define KEPT_MAX 4
+
 static void close_others(const int *keep, unsigned num)
 {
-	int sorted[3];
+	int sorted[KEPT_MAX];
 	unsigned from = 0;
 
 	memcpy(sorted, keep, num * sizeof(*keep));
@@ -167,7 +169,8 @@ static void __attribute__((noreturn))
 vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out)
 {
 	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd };
+	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd, vm->end.wake_fd };
+	static const uint64_t ends = VM_WAKE_SNAPSHOT;
 	struct memory_map map;
 	size_t len = out->len;
 	int r;
@@ -182,6 +185,7 @@ vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct st
 		vm_put_head(vm, &map, out);
 		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, len);
 	}
+	(void)!write(vm->end.wake_fd, &ends, sizeof(ends)); /* in a jail, the VM's process has no SIGCHLD */
 	_exit(-r);
 }
 
@@ -268,11 +272,11 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct 
 	return vm_snapshot_begin(ctx, &f, e);
 }
 
-int vm_snapshot_check(struct vm *vm, struct err *e)
+int vm_snapshot_check(struct vm *vm, bool ends, struct err *e)
 {
 	int status, r;
 
-	if (!vm->snapshot.pid || waitpid(vm->snapshot.pid, &status, WNOHANG) != vm->snapshot.pid)
+	if (!vm->snapshot.pid || waitpid(vm->snapshot.pid, &status, ends ? 0 : WNOHANG) != vm->snapshot.pid)
 		return 0;
 	vm->snapshot.pid = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
