@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/api/objects.h"
+#include "vmm/api/state.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
@@ -15,13 +15,7 @@ static const struct api_object *const objects[] = {
 	&api_vsock,	  &api_logger,	&api_metrics,	     &api_serial, &api_action,	     &api_vm
 };
 
-union any {
-	struct api_given given;
-	struct api_drive drive;
-	struct api_net net;
-};
-
-static char *print(const struct api_object *object, const union any *from)
+static char *print(const struct api_object *object, const union api_body *from)
 {
 	json_t *json = api_print(object, from);
 	char *text = json_dumps(json, JSON_COMPACT);
@@ -33,7 +27,7 @@ static char *print(const struct api_object *object, const union any *from)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct api_object *object;
-	union any value = { 0 }, again = { 0 };
+	union api_body value = { 0 }, again = { 0 };
 	struct err e = { 0 };
 
 	if (!size)

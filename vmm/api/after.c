@@ -18,7 +18,7 @@ void api_patch_vm(struct api *a, const char *id, void *body, struct api_answer *
 	struct err e;
 
 	(void)id;
-	if (a->vm->set_paused(a->vm->ctx, paused, &e) < 0) {
+	if (a->vm->set_paused(a->vm->vm, paused, &e) < 0) {
 		api_answer_fault(answer, "Internal VMM error: %s", e.text);
 		return;
 	}
@@ -84,7 +84,7 @@ void api_patch_drive(struct api *a, const char *id, void *body, struct api_answe
 	struct err e;
 
 	read_limits(&limits, &d->rate_limiter);
-	if (a->vm->change_drive(a->vm->ctx, id, d->path_on_host, limits.new_bandwidth, limits.new_ops, &e) < 0) {
+	if (a->vm->change_drive(a->vm->vm, id, d->path_on_host, limits.new_bandwidth, limits.new_ops, &e) < 0) {
 		api_answer_fault(answer, "Drive config error: Unable to patch the block device: %s", e.text);
 		return;
 	}
@@ -106,8 +106,8 @@ void api_patch_net(struct api *a, const char *id, void *body, struct api_answer 
 
 	read_limits(&rx, &n->rx_rate_limiter);
 	read_limits(&tx, &n->tx_rate_limiter);
-	if (a->vm->change_net(a->vm->ctx, id, NET_RX, rx.new_bandwidth, rx.new_ops, &e) < 0 ||
-	    a->vm->change_net(a->vm->ctx, id, NET_TX, tx.new_bandwidth, tx.new_ops, &e) < 0) {
+	if (a->vm->change_net(a->vm->vm, id, NET_RX, rx.new_bandwidth, rx.new_ops, &e) < 0 ||
+	    a->vm->change_net(a->vm->vm, id, NET_TX, tx.new_bandwidth, tx.new_ops, &e) < 0) {
 		api_answer_fault(answer, "Network config error: Unable to update the interface: %s", e.text);
 		return;
 	}

@@ -64,7 +64,7 @@ int api_new(struct api **ret, const struct api_params *params, struct err *e)
 	a->id = params->id;
 	a->machine = (struct api_machine){ .vcpu_count = 1, .mem_size_mib = CONFIG_MEM_DEFAULT >> 20 };
 	a->vsock_socket = UNIXNAME_INIT;
-	a->metrics_fd = -1;
+	a->log_fd = a->metrics_fd = -1;
 	return params->socket ? http_new(&a->http, params->socket, params->body_max, e) : 0;
 }
 

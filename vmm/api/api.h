@@ -15,6 +15,7 @@
 struct api;
 struct err;
 struct http_fds;
+struct vm;
 
 #define API_VERSION "1.17.0" /* of Firecracker's API */
 #define API_ID_DEFAULT "anonymous-instance"
@@ -67,13 +68,13 @@ int api_lend(struct api *a, struct err *e);
  * stay as they are if they are NULL, and end if they are zeroed.
  */
 struct api_vm_ops {
-	int (*set_paused)(void *ctx, bool paused, struct err *e); /* no error if it is so already */
+	int (*set_paused)(struct vm *vm, bool paused, struct err *e); /* no error if it is so already */
 	/* path NULL: the image stays. */
-	int (*change_drive)(void *ctx, const char *id, const char *path, const struct ratelimit_params *bandwidth,
+	int (*change_drive)(struct vm *vm, const char *id, const char *path, const struct ratelimit_params *bandwidth,
 			    const struct ratelimit_params *ops, struct err *e);
-	int (*change_net)(void *ctx, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
+	int (*change_net)(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
 			  const struct ratelimit_params *ops, struct err *e);
-	void *ctx;
+	struct vm *vm; /* theirs */
 };
 
 /* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */

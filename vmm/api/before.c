@@ -17,7 +17,6 @@
 #include "vmm/config/config_field.h"
 
 #define BOOT_ARGS_MAX 2048 /* bytes, as in Firecracker */
-#define MTU_MIN 68
 
 /* Moves a struct with its strings: from is then empty. */
 #define TAKE(object, to, from)                                                                                         \
@@ -184,12 +183,12 @@ void api_put_drive(struct api *a, const char *id, void *body, struct api_answer 
 
 	if (!check_drive(a, d, answer))
 		return;
-	else if (!api_find_drive(a, id) && a->num_drives == CONFIG_DRIVES_MAX)
+	if (!api_find_drive(a, id) && a->num_drives == CONFIG_DRIVES_MAX) {
 		api_answer_fault(answer, "Drive config error: there can be at most %d drives", CONFIG_DRIVES_MAX);
-	else {
-		place_drive(a, d);
-		api_answer_done(answer);
+		return;
 	}
+	place_drive(a, d);
+	api_answer_done(answer);
 }
 
 struct api_net *api_find_net(struct api *a, const char *id)
@@ -227,11 +226,11 @@ static bool check_net(const struct api *a, const struct api_net *n, struct api_a
 			return false;
 		}
 	}
-	if (api_has(&api_net, n, "mtu") && n->mtu < MTU_MIN) {
+	if (api_has(&api_net, n, "mtu") && n->mtu < NET_MTU_MIN) {
 		api_answer_fault(answer,
 				 "Network config error: Could not create the network device: MTU %llu is out of range "
-				 "[68, 65535]",
-				 (unsigned long long)n->mtu);
+				 "[%u, %u]",
+				 (unsigned long long)n->mtu, NET_MTU_MIN, NET_MTU_MAX);
 		return false;
 	}
 	return true;
@@ -266,6 +265,8 @@ void api_put_vsock(struct api *a, const char *id, void *body, struct api_answer 
 	api_done(&api_vsock, &a->vsock);
 	if (unix_socket_listen(&a->vsock_socket, v->uds_path, SOCK_STREAM, &e) < 0) {
 		api_answer_fault(answer, "Vsock config error: Cannot create backend for vsock device: %s", e.text);
+		unix_socket_done(&a->vsock_socket); /* what it has of the body goes with that */
+		a->vsock_socket = UNIXNAME_INIT;
 		return;
 	}
 	answer->deprecated = v->vsock_id;
@@ -314,20 +315,25 @@ void api_put_logger(struct api *a, const char *id, void *body, struct api_answer
 	enum log_level level = LOG_LEVEL_INFO;
 	int fd = -1;
 
-	(void)a;
 	(void)id;
 	if (l->level && !find_level(l->level, &level)) {
 		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: Invalid "
 					 "LevelFilter.");
 		return;
 	}
-	fd = l->log_path ? open_output(l->log_path) : log_fd();
+	if (l->log_path)
+		fd = open_output(l->log_path);
 	if (l->log_path && fd < 0) {
 		api_answer_fault(answer, "Logger error: Failed to open target file: %s (os error %d)", strerror(-fd),
 				 -fd);
 		return;
 	}
 	log_setup(level, fd);
+	if (fd >= 0) {
+		if (a->log_fd >= 0)
+			close(a->log_fd);
+		a->log_fd = fd;
+	}
 	api_answer_done(answer);
 }
 

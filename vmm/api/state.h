@@ -28,10 +28,9 @@ struct api {
 	unsigned num_nets;
 	struct api_vsock vsock;
 	struct unix_socket vsock_socket; /* listens since the request */
-	char *vsock_path;		 /* of it */
-	int metrics_fd;			 /* or -1 */
+	int log_fd, metrics_fd;		 /* that a client asked for, or -1 */
 	struct {
-		uint64_t pause_us, resume_us, missed; /* Firecracker\'s names: latencies_us, missed_metrics_count */
+		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
 	} metrics;
 };
 

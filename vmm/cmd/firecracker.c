@@ -62,10 +62,9 @@ static int set_id(struct options *o, const char *text, struct err *e)
 
 static int set_body_max(struct options *o, const char *text, struct err *e)
 {
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
+	uint64_t value;
 
-	if (*end || !*text || value < 1 || value > HTTP_BODY_MAX)
+	if (parse_u64(text, &value) < 0 || value < 1 || value > HTTP_BODY_MAX)
 		return err_set(e, -EINVAL, "must be 1 to %u", HTTP_BODY_MAX);
 	o->body_max = value;
 	return 0;
@@ -183,30 +182,13 @@ static int confine_server(void *ctx)
 	return 0;
 }
 
-static int set_paused(void *ctx, bool paused, struct err *e)
-{
-	return vm_set_paused(ctx, paused, e);
-}
-
-static int change_drive(void *ctx, const char *id, const char *path, const struct ratelimit_params *bandwidth,
-			const struct ratelimit_params *ops, struct err *e)
-{
-	return vm_change_drive(ctx, id, path, bandwidth, ops, e);
-}
-
-static int change_net(void *ctx, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
-		      const struct ratelimit_params *ops, struct err *e)
-{
-	return vm_change_net(ctx, id, queue, bandwidth, ops, e);
-}
-
 static void on_started(void *ctx, struct vm *vm)
 {
 	struct session *s = ctx;
 
 	s->started = true;
 	s->vm = (struct api_vm_ops){
-		.set_paused = set_paused, .change_drive = change_drive, .change_net = change_net, .ctx = vm
+		.set_paused = vm_set_paused, .change_drive = vm_change_drive, .change_net = vm_change_net, .vm = vm
 	};
 	api_started(s->api, &s->vm);
 }
@@ -232,7 +214,6 @@ static int run_vm(struct session *s)
 		.fd = api_fd(s->api), .started = on_started, .failed = on_failed, .serve = on_request, .ctx = s
 	};
 	struct err e;
-	int status;
 
 	config_done(&s->config);
 	config_init(&s->config);
@@ -243,8 +224,7 @@ static int run_vm(struct session *s)
 	}
 	s->config.log_level = log_enabled(LOG_LEVEL_INFO) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 	timeline_init(&s->timeline);
-	status = vm_main(&s->config, &s->timeline, &s->parent, &attendant);
-	return status;
+	return vm_main(&s->config, &s->timeline, &s->parent, &attendant);
 }
 
 /* mayfly's status in Firecracker's terms. */
