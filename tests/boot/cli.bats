@@ -207,6 +207,29 @@ print([(d["id"], d["path"]) for d in c["drives"]], c["nets"][0]["mtu"])' "$outpu
 		"[('root', 'disk'), ('drive1', 'odd_disk')] 65520"
 }
 
+@test "cli: restore replaces an interface by its place, also where there are as many as there can be" {
+	local nets=() i
+	for i in {0..7}; do
+		nets+=(--net "tap=old$i,mac=06:00:00:00:00:0$i")
+	done
+	cd "$BATS_FILE_TMPDIR" || return 1
+	mkdir snapshot
+	"$MAYFLY" run --dry-run -k good -r disk "${nets[@]}" > snapshot/config.json
+	run_mayfly restore --dry-run --net tap=new0 --net tap=new1 snapshot
+	assert_success
+	assert_equal "$("$PYTHON" -c '
+import json, sys
+nets = json.loads(sys.argv[1])["nets"]
+print(len(nets), [(n["id"], n["tap"], n["mac"][-2:]) for n in nets[:3]])' "$output")" \
+		"8 [('net0', 'new0', '00'), ('net1', 'new1', '01'), ('net2', 'old2', '02')]"
+	run_mayfly restore --dry-run --net tap=new0,mac=06:00:00:00:00:09 snapshot
+	assert_equal "$status" 125
+	assert_one_line "keeps its MAC address"
+	run_mayfly restore --dry-run "${nets[@]}" --net tap=one-more snapshot
+	assert_equal "$status" 125
+	assert_one_line "the snapshot has 8 interfaces"
+}
+
 @test "cli: what --dry-run prints is a configuration that means the same" {
 	cd "$BATS_FILE_TMPDIR" || return 1
 	run_mayfly run --dry-run -k good -i text -c 3 -m 300M --entry pvh -d disk:ro:id=a:serial=S1 -d 'odd:disk:id=b' \

@@ -75,6 +75,23 @@ struct cli_option {
 	{ 'u', "user", "USER", "run it as USER[:GROUP], names or numbers;\ndefault: root", .key = "user" }
 /* clang-format on */
 
+/* What is said of a VM when it has ended, and of mayfly: the same for `run` and `restore`. */
+/* clang-format off */
+#define CLI_REPORT_OPTIONS                                                                                             \
+	{ 0, "time", NULL, "print the time line at exit", .key = "time", .fixed = "true" },                  \
+	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline",             \
+	  .words = CLI_FILES },                                                                                        \
+	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true, \
+	  .words = CLI_FILES },                                                                                        \
+	{ 'h', "help", NULL, "this text", .set = NULL }
+
+#define CLI_MESSAGE_OPTIONS                                                                                            \
+	{ .help = "Messages" },                                                                               \
+	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },         \
+	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .key = "log_file" },                   \
+	{ 0, "quiet", NULL, "the same as --log-level error", .key = "log_level", .fixed = "error" }
+/* clang-format on */
+
 /* clang-format off */
 #define CLI_SAFETY_OPTIONS                                                                                             \
 	{ .help = "Safety" },                                                                                 \

@@ -205,39 +205,37 @@ failed:
 	return pid < 0 ? e->code : pid;
 }
 
-/* Prints what there is of a line. */
-static void print_line(const struct clone *c, struct stream *s, int fd)
+/* Prints a line, or a piece of a long one. */
+static void print_line(const struct clone *c, int fd, const char *line, size_t len)
 {
 	char text[sizeof(c->label) + LINE_BYTES + 4];
-	int n = snprintf(text, sizeof(text), "%s: %.*s\n", c->label, (int)s->len, s->line);
+	int n = snprintf(text, sizeof(text), "%s: %.*s\n", c->label, (int)len, line);
 
 	(void)fdio_write_all(fd, text, (size_t)n); /* of a reader that has gone, nothing is expected */
-	s->len = 0;
 }
 
 static void take_output(struct clone *c, int which)
 {
 	struct stream *s = &c->stream[which];
 	ssize_t n = fdio_read(s->fd, s->line + s->len, sizeof(s->line) - s->len);
+	int fd = STDOUT_FILENO + which;
 	size_t begin = 0;
 
 	if (n <= 0) {
 		if (s->len)
-			print_line(c, s, STDOUT_FILENO + which);
+			print_line(c, fd, s->line, s->len);
 		close(mf_take_fd(&s->fd));
 		return;
 	}
 	n += (ssize_t)s->len;
-	for (char *end; (end = memchr(s->line + begin, '\n', (size_t)n - begin)); begin = (size_t)(end - s->line) + 1) {
-		struct stream line = { .len = (size_t)(end - s->line) - begin };
-
-		memcpy(line.line, s->line + begin, line.len);
-		print_line(c, &line, STDOUT_FILENO + which);
-	}
+	for (char *end; (end = memchr(s->line + begin, '\n', (size_t)n - begin)); begin = (size_t)(end - s->line) + 1)
+		print_line(c, fd, s->line + begin, (size_t)(end - s->line) - begin);
 	s->len = (size_t)n - begin;
 	memmove(s->line, s->line + begin, s->len);
-	if (s->len == sizeof(s->line))
-		print_line(c, s, STDOUT_FILENO + which);
+	if (s->len == sizeof(s->line)) {
+		print_line(c, fd, s->line, s->len);
+		s->len = 0;
+	}
 }
 
 /* The status of a process, as mayfly has it. */

@@ -32,7 +32,6 @@ bool detach_fork(struct config *c, int *ret_status);
 int detach_start_log(const struct config *c, struct record_writer *w, struct err *e);
 
 #define DETACH_LOG_DEFAULT (2ULL << 20) /* bytes of both files; the runtime directory may be in memory */
-#define DETACH_LOG_MIN (128ULL << 10)
 
 /* The log's process, which has what follows and nothing else. */
 struct detach_log {

@@ -21,13 +21,14 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/detach.h"
+#include "vmm/config/config.h"
 #include "vmm/process/confine.h"
 
 #define BUF_SIZE (64 * KIB)
 
 static char buf[BUF_SIZE];
 
-_Static_assert(BUF_SIZE <= DETACH_LOG_MIN / 2, "a read fits into a half");
+_Static_assert(BUF_SIZE <= CONFIG_LOG_MIN / 2, "a read fits into a half");
 
 int detach_log_open(struct detach_log *l)
 {

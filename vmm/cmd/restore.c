@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base/err.h"
@@ -100,24 +101,30 @@ static int set_net(void *target, const char *text, struct err *e)
 {
 	struct restore_options *o = target;
 	struct config *c = o->config;
-	struct config_net *old, *new;
+	struct config_net *net, old;
+	unsigned num;
+	int r;
 
 	if (!c)
 		return 0;
 	if (o->nets == c->num_nets)
 		return err_set(e, -EINVAL, "the snapshot has %u interfaces", c->num_nets);
-	if (config_set(c, "nets", text, e) < 0)
-		return e->code;
-	old = &c->net[o->nets++];
-	new = &c->net[--c->num_nets];
-	if (new->has_mac && (!old->has_mac || memcmp(new->mac, old->mac, sizeof(old->mac)) != 0))
-		return err_set(e, -EINVAL, "a guest that runs keeps its MAC address: leave mac= out");
-	new->has_mac = old->has_mac;
-	memcpy(new->mac, old->mac, sizeof(old->mac));
-	new->id = old->id;
-	*old = *new; /* what the old one had is not freed: there is one such command in a process */
-	*new = (struct config_net){ 0 };
-	return 0;
+	/* The new one is read in the place of the old one, of which it keeps the id and the address. */
+	net = &c->net[o->nets];
+	old = *net;
+	net->id = NULL;
+	num = c->num_nets;
+	c->num_nets = o->nets;
+	r = config_set(c, "nets", text, e);
+	c->num_nets = num;
+	if (r == 0 && net->has_mac && (!old.has_mac || memcmp(net->mac, old.mac, sizeof(old.mac)) != 0))
+		r = err_set(e, -EINVAL, "a guest that runs keeps its MAC address: leave mac= out");
+	free(net->id);
+	net->id = old.id;
+	net->has_mac = old.has_mac;
+	memcpy(net->mac, old.mac, sizeof(old.mac));
+	o->nets++;
+	return r;
 }
 
 static const struct cli_option restore_options[] = {
@@ -139,24 +146,18 @@ static const struct cli_option restore_options[] = {
 	CLI_COMMAND_OPTIONS,
 
 	{ .help = "Running" },
-	{ 0, "jail", "SPEC", "run it in a jail; see mayfly-run(1)", .key = "jail", .fixed = "true", .words = CLI_SPEC },
+	{ 0, "jail", "SPEC", "run it in a jail; see mayfly(1)", .key = "jail", .fixed = "true", .words = CLI_SPEC },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
 	{ 0, "io-engine", "HOW", "ring, sync or auto", .key = "io_engine" },
 	{ 0, "detach", NULL, "return when it runs, and print the VM's name", .key = "detach", .fixed = "true" },
+	{ 0, "log-max", "SIZE", "how much is kept of what it prints then; default: 2M", .key = "log_max" },
 	{ 0, "rm", NULL, "forget the VM, and its log, when it has ended", .key = "rm", .fixed = "true" },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
-	{ 0, "time", NULL, "print the time line at exit", .key = "time", .fixed = "true" },
-	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
-	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true,
-	  .words = CLI_FILES },
-	{ 'h', "help", NULL, "this text", .set = NULL },
+	CLI_REPORT_OPTIONS,
 
 	CLI_SAFETY_OPTIONS,
 
-	{ .help = "Messages" },
-	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },
-	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .key = "log_file" },
-	{ 0, "quiet", NULL, "the same as --log-level error", .key = "log_level", .fixed = "error" },
+	CLI_MESSAGE_OPTIONS,
 	{ 0 },
 };
 

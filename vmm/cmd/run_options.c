@@ -49,15 +49,6 @@ static const struct cli_foreign run_foreign[] = {
 	{ NULL, NULL },
 };
 
-static int run_set_log_max(void *target, const char *text, struct err *e)
-{
-	uint64_t bytes;
-
-	if (parse_size(text, &bytes) < 0 || bytes < DETACH_LOG_MIN)
-		return err_set(e, -EINVAL, "must be a size such as 2M, 128K at least");
-	return cli_set_config_key(target, "log_max", text, e);
-}
-
 static int run_set_initrd(void *target, const char *text, struct err *e)
 {
 	if (*text == '-' && access(text, F_OK) < 0)
@@ -163,23 +154,16 @@ static const struct cli_option run_options[] = {
 	  .key = "io_engine" },
 	{ 0, "detach", NULL, "return when COMMAND runs, and print the VM's name;\n`mayfly logs` has its output",
 	  .key = "detach", .fixed = "true" },
-	{ 0, "log-max", "SIZE", "how much of that is kept; default: 2M", .key = "log_max", .set = run_set_log_max },
+	{ 0, "log-max", "SIZE", "how much of that is kept; default: 2M", .key = "log_max" },
 	{ 0, "rm", NULL, "forget the VM, and its log, when it has ended", .key = "rm", .fixed = "true" },
 	{ 0, "config", "FILE", "read the options from JSON; those given here win,\ndrives are added",
 	  .set = run_read_file, .first = true },
 	{ 0, "dry-run", NULL, "print the configuration as JSON and exit", .key = "dry_run", .fixed = "true" },
-	{ 0, "time", NULL, "print the boot time line at exit", .key = "time", .fixed = "true" },
-	{ 0, "timeline", "FILE", "write the times as JSON, for perf/timeline", .key = "timeline", .words = CLI_FILES },
-	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true,
-	  .words = CLI_FILES },
-	{ 'h', "help", NULL, "this text", .set = NULL },
+	CLI_REPORT_OPTIONS,
 
 	CLI_SAFETY_OPTIONS,
 
-	{ .help = "Messages" },
-	{ 0, "log-level", "LEVEL", "error, warn, info or debug; default: warn", .key = "log_level" },
-	{ 0, "log", "FILE", "append the log to FILE; default: stderr", .key = "log_file" },
-	{ 0, "quiet", NULL, "the same as --log-level error", .key = "log_level", .fixed = "error" },
+	CLI_MESSAGE_OPTIONS,
 	{ 0 },
 };
 

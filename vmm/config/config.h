@@ -46,6 +46,7 @@ struct err;
 #define CONFIG_SERIAL_MAX 20 /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
+#define CONFIG_LOG_MIN (128ULL << 10)
 #define CONFIG_MEM_DEFAULT (128ULL << 20)
 #define CONFIG_CID_DEFAULT 3
 #define CONFIG_FILE_MAX (1ULL << 20) /* bytes of JSON */

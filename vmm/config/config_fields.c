@@ -80,7 +80,7 @@ const struct config_field config_fields[] = {
 	{ "timeline", &config_type_text, ROOT(timeline_file), PATH },
 	{ "detach", &config_type_bool, ROOT(detach), .flags = CONFIG_NOT_JSON },
 	{ "rm", &config_type_bool, ROOT(remove), .flags = CONFIG_NOT_JSON },
-	{ "log_max", &config_type_size, ROOT(log_max), .flags = CONFIG_SPARSE },
+	{ "log_max", &config_type_size, ROOT(log_max), .min = CONFIG_LOG_MIN, .flags = CONFIG_SPARSE },
 	{ "result", &config_type_text, ROOT(result_file), PATH },
 	{ "dry_run", &config_type_bool, ROOT(dry_run), .flags = CONFIG_NOT_JSON },
 	{ .key = NULL },

@@ -275,10 +275,15 @@ const struct config_type config_type_mem = { .json = STRING | INTEGER, .set = se
 
 static int set_size(void *object, const struct config_field *f, const char *text, struct err *e)
 {
+	char min[PARSE_SIZE_TEXT_MAX];
 	uint64_t size;
 
 	if (parse_size(text, &size) < 0 || size == 0)
 		return err_set(e, -EINVAL, "must be a size such as 10G");
+	if (size < f->min) {
+		parse_format_size(f->min, min);
+		return err_set(e, -EINVAL, "must be %s at least", min);
+	}
 	store(object, f, size);
 	return 0;
 }
