@@ -9,13 +9,13 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/fake_root.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -27,7 +27,6 @@
 	"processor\t: 0\nflags\t\t: fpu vmx constant_tsc nonstop_tsc x2apic\nvmx flags\t: vnmi ept\n\nprocessor\t: 1\n"
 #define LIMITS "Limit Soft Hard\nMax locked memory         %s              8388608              bytes     \n"
 
-static char root[] = "/tmp/mayfly-doctor-XXXXXX";
 static int kvm_says, native_says, io_uring_says, user_namespace_says, landlock_says, kernel_says;
 static const char *rootfs_says;
 static struct doctor_host host;
@@ -72,38 +71,6 @@ static int fake_kernel(struct config *c, struct err *e)
 static char *fake_rootfs(void)
 {
 	return rootfs_says ? strdup(rootfs_says) : NULL;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static void remove_tree(void)
-{
-	nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-	mkdir(root, 0700);
-}
-
-/* Makes a file of the host, and the directories above it. */
-static void put(const char *path, const char *text)
-{
-	char whole[256];
-	FILE *file;
-
-	snprintf(whole, sizeof(whole), "%s%s", root, path);
-	for (char *slash = whole + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
-		*slash = '\0';
-		mkdir(whole, 0700);
-		*slash = '/';
-	}
-	file = fopen(whole, "w");
-	assert_non_null(file);
-	fputs(text, file);
-	fclose(file);
 }
 
 static void drop(const char *path)
@@ -221,18 +188,5 @@ static void check(const char *name)
 		assert_has(finding.fix, fixed);                                                                        \
 		assert_int_equal(!*finding.fix, want == DOCTOR_OK);                                                    \
 	} while (0)
-
-static int make_root(void **state)
-{
-	(void)state;
-	return mkdtemp(root) ? 0 : -1;
-}
-
-static int drop_root(void **state)
-{
-	(void)state;
-	remove_tree();
-	return rmdir(root);
-}
 
 #endif

@@ -5,57 +5,19 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tests/unit/fake_root.h"
 #include "vmm/base/util.h"
 #include "vmm/bench/bench_host.h"
 
 #define VULNERABILITIES "/sys/devices/system/cpu/vulnerabilities/"
 
-static char root[] = "/tmp/mayfly-bench-host-XXXXXX";
 static struct bench_host host;
 static char states[1024];
-
-static void put(const char *path, const char *text)
-{
-	char whole[256];
-	FILE *file;
-
-	snprintf(whole, sizeof(whole), "%s%s", root, path);
-	for (char *slash = whole + strlen(root) + 1; (slash = strchr(slash, '/')); slash++) {
-		*slash = '\0';
-		mkdir(whole, 0700);
-		*slash = '/';
-	}
-	file = fopen(whole, "w");
-	assert_non_null(file);
-	fputs(text, file);
-	fclose(file);
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int make_root(void **state)
-{
-	(void)state;
-	return mkdtemp(root) ? 0 : -1;
-}
-
-static int drop_root(void **state)
-{
-	(void)state;
-	return nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 static void add_state(void *ctx, const char *name, const char *text)
 {
