@@ -79,16 +79,22 @@ bool record_file_has_writer(int fd)
 	return record_is_locked(fd, RECORD_LIFE);
 }
 
-static bool has_types(const json_t *json)
+/* All numbers, since record_number converts them. */
+static bool has_types(json_t *json)
 {
+	const char *key;
+	json_t *member;
+
+	json_object_foreach(json, key, member)
+		if (json_is_number(member) &&
+		    (json_number_value(member) < 0 || json_number_value(member) > (double)NUMBER_MAX))
+			return false;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(checked); i++) {
 		const json_t *value = json_object_get(json, checked[i].key);
 
 		if (!value)
 			continue;
-		if (checked[i].number ? !json_is_number(value) || json_number_value(value) < 0 ||
-						json_number_value(value) > (double)NUMBER_MAX :
-					!json_is_string(value))
+		if (checked[i].number ? !json_is_number(value) : !json_is_string(value))
 			return false;
 	}
 	return true;
