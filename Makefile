@@ -48,6 +48,9 @@ endif
 ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
 ifneq ($(SAN),1)
 # Unused functions of libcap-ng and libevent would link the name service and the resolver (240 KB); the linker drops them.
+# Nothing unwinds the stack: no exceptions, no cancelled threads. Debuggers find the tables of our code in $(BIN).debug.
+ALL_CFLAGS += -fno-asynchronous-unwind-tables
+ALL_LDFLAGS += -Wl,-T,configs/no-unwind.ld -Wl,--no-eh-frame-hdr
 UNUSED := getpwuid initgroups getaddrinfo freeaddrinfo gai_strerror getservbyname getservbyport getprotobynumber gethostname
 ALL_LDFLAGS += $(UNUSED:%=-Wl,--defsym=%=0)
 endif
@@ -143,7 +146,7 @@ $(B)/fuzz/obj/vmm/process/confine.o: FUZZ_FLAGS += -DFILTERS_FILE='"$(FILTERS)"'
 # Its texts are files.
 $(B)/vmm/cli/embedded.o $(B)/fuzz/obj/vmm/cli/embedded.o: $(wildcard configs/manual/* configs/completion/*)
 
-$(BIN): $(OBJS)
+$(BIN): $(OBJS) configs/no-unwind.ld
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@.debug $(OBJS) $(LIBS)
 	$(Q)objcopy --strip-all $@.debug $@
