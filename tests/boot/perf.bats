@@ -77,6 +77,35 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_regex "$(< "$out/report.html")" 'cloud-hypervisor stand-in 1'
 }
 
+@test "perf: clone: each tier of each command, sizes of snapshots, a valid result" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/clone case
+	HAS_TEMPLATE=1 perf clone --wall --runs 1 --root "$build/rootfs.ext4" "${peers[@]}" --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	for case in cold/true clone/true template/true cold/python clone/python template/python; do
+		assert_equal "$(median "$out.json" this "$case" mayfly answered)" 3000
+		assert_equal "$(median "$out.json" this "$case" mayfly "done")" 4000
+		assert_regex "$(median "$out.json" this "$case" mayfly end)" '^[0-9]+'
+	done
+	assert_equal "$(median "$out.json" this snapshot/1024 mayfly size)" 8192
+	assert_equal "$(median "$out.json" this clone/spin mayfly first)" '' # without tracing
+	assert_regex "$output" 'without tracefs'
+	python -c 'import sys, xml.dom.minidom; print(len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")) > 6)' \
+		"$out.svg" > "$out.bars"
+	assert_equal "$(< "$out.bars")" True
+	# Without a template there is no such tier; without --root and what makes one, no python.
+	perf clone --wall --runs 1 --light --root "$build/rootfs.ext4" --json "$out.json" --svg "$out.svg"
+	assert_equal "$status" 0
+	assert_equal "$(median "$out.json" this template/true mayfly "done")" ''
+	assert_equal "$(median "$out.json" this snapshot/1024 mayfly size)" ''
+	rm "$build/mayfly"
+	printf '#!/bin/sh\nexit 3\n' > "$build/mayfly"
+	chmod +x "$build/mayfly"
+	perf clone --wall --runs 1 --root "$build/rootfs.ext4" --json "$out.json"
+	assert_equal "$status" 1
+}
+
 @test "perf: a monitor that cannot be measured is left out, with the reason" {
 	make_build
 	NS_PER_OP=2000 perf disk --wall --runs 1 "${peers[@]}" --json "$BATS_TEST_TMPDIR/disk.json"

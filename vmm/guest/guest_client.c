@@ -237,6 +237,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 
 	switch (msg->type) {
 	case INIT_MSG_HELLO:
+		a->ops->mark(a->ctx, INIT_MARK_INIT);  /* one of a restored guest sends no mark of its own */
 		restored_tell(&a->restored, &a->conn); /* before the commands of clients */
 		a->hello = true;
 		for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)

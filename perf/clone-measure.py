@@ -1,0 +1,450 @@
+#!/usr/bin/env python3
+"""The measuring part of perf/clone: takes snapshots, restores them in turn, and prints the results as JSON.
+
+usage: clone-measure.py SPEC.json
+
+Times are those of tracepoints from the exec of the monitor on. The first VM entry is traced alone: a trigger of the first exit
+switches that event off. What init and the command of a guest reach are steps of mayfly's --timeline.
+"""
+
+import collections
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+from monitors import MONITORS, Guest, kernel_line  # noqa: E402 (beside this file)
+from tracing import (  # noqa: E402
+    Idle,
+    Root,
+    can_trace,
+    progress,
+    read_spec,
+    settle,
+    start,
+    this_host,
+    trace_events,
+    trace_mark,
+    trace_set,
+    trace_setup,
+    trace_start,
+)
+
+MARK_TURN = "4d59464e"
+EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle"]
+ENTRY = "events/kvm/kvm_entry/"
+WAIT_SECONDS_MAX = 60
+SLEEP = "exec sleep 1000000"
+GUESTS = {"true": (["true"], "true"), "python": (["python3", "-c", "1"], "python3 -c pass")}
+STEPS = {"first KVM_RUN": "run", "to mayfly's init": "answered", "command started": "started", "its end": "done", "all put away": "away"}
+COLD = "/cold"  # an ext4, whose pages can be dropped
+CGROUP = "/sys/fs/cgroup/perf-clone"
+
+
+def wait_for(condition, what):
+    end = time.monotonic() + WAIT_SECONDS_MAX
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"clone-measure: {what} did not happen in {WAIT_SECONDS_MAX} s")
+        time.sleep(0.005)
+
+
+def says_up(path):
+    with open(path, "rb") as file:
+        return b"up" in file.read()
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=WAIT_SECONDS_MAX)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def ask(path, method, target, body=None):
+    """A request of the API on a Unix socket, which has to succeed."""
+    connection = UnixConnection(path)
+    connection.request(method, target, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read().decode(errors="replace")
+    connection.close()
+    if response.status >= 300:
+        raise OSError(f"{method} {target}: {response.status} {text}")
+
+
+class Bench:
+    def __init__(self, spec, directory):
+        self.spec = spec
+        self.directory = directory
+        self.tracing = can_trace()
+        self.values = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
+        self.commands = collections.defaultdict(dict)
+        self.notes = []
+
+    def path(self, name):
+        return f"{self.directory}/{name}"
+
+    def add(self, case, monitor, metric, value):
+        self.values[case][monitor][metric].append(value)
+
+    # Sources and their snapshots.
+
+    def mayfly(self, *words):
+        return [self.spec["programs"]["mayfly"], *words]
+
+    def run_words(self, guest, mem_mib, top=""):
+        files = self.spec["files"]
+        words = ["run", "-k", files["kernel"], "-m", f"{mem_mib}M"]
+        if guest == "spin":
+            return [*words, "-i", files["initrd"], "--append= -- spin"]
+        return [*words, "-r", f"{top}{files['rootfs' if guest == 'true' else 'python']}"]
+
+    def snapshot(self, guest, where, mem_mib=128, top=""):
+        """A snapshot of a guest that waits; its root is below top. Returns the work of taking it, if that is known."""
+        control, said = self.path("control"), self.path("said")
+        command = self.mayfly(*self.run_words(guest, mem_mib, top), f"--control={control}")
+        if guest != "spin":
+            command += ["--", "sh", "-c", f"{GUESTS[guest][1]}; echo up; {SLEEP}"]
+        with open(said, "wb") as out:
+            source = start(command, out)
+        wait_for(lambda: says_up(said) or source.poll() is not None, "the source of a snapshot")
+        if source.poll() is not None:
+            sys.exit(f"clone-measure: {command} ended with {source.returncode}")
+        take = self.mayfly("snapshot", "--stop", control, where)
+        work = self.trace(lambda: subprocess.run(take, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL))
+        source.wait()
+        return work
+
+    def trace(self, function):
+        """Calls it. Returns the work between two marks, or None without tracing."""
+        if not self.tracing:
+            function()
+            return None
+        trace_start([], True)
+        trace_mark("perf begin")
+        function()
+        trace_mark("perf end")
+        trace_set("tracing_on", "0")
+        idle, marks = Idle(), []
+        for event in trace_events():
+            if event.name == "cpu_idle":
+                idle.add(event.time, event.args)
+            elif event.name == "tracing_mark_write" and event.args.startswith("perf "):
+                marks.append(event.time)
+        return marks[1] - marks[0] - (idle.between(*marks) if self.spec["icount"] else 0)
+
+    def snapshot_firecracker(self):
+        """Returns the work of the request that takes it."""
+        files, sock, said = self.spec["files"], self.path("fc.sock"), self.path("said")
+        with open(said, "wb") as out:
+            source = start([self.spec["programs"]["firecracker"], "--api-sock", sock, "--no-seccomp"], out)
+        wait_for(lambda: os.path.exists(sock), "Firecracker's socket")
+        line = kernel_line(Guest(kernel="", mem_mib=128, cpus=1, words="-- spin"), "k")
+        boot = {"kernel_image_path": files["kernel"], "initrd_path": files["initrd"], "boot_args": line}
+        ask(sock, "PUT", "/boot-source", boot)
+        ask(sock, "PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})
+        ask(sock, "PUT", "/actions", {"action_type": "InstanceStart"})
+        wait_for(lambda: says_up(said), "Firecracker's guest")
+        ask(sock, "PATCH", "/vm", {"state": "Paused"})
+        body = {"snapshot_type": "Full", "snapshot_path": self.path("fc.state"), "mem_file_path": self.path("fc.mem")}
+        work = self.trace(lambda: ask(sock, "PUT", "/snapshot/create", body))
+        source.kill()
+        source.wait()
+        return work
+
+    def snapshot_cloud_hypervisor(self):
+        files, sock, said = self.spec["files"], self.path("ch.sock"), self.path("said")
+        guest = Guest(kernel=files["kernel"], initrd=files["initrd"], mem_mib=128, cpus=1, words="-- spin")
+        command = MONITORS["cloud-hypervisor"].command(self.spec["programs"]["cloud-hypervisor"], guest, self.directory)
+        with open(said, "wb") as out:
+            source = start([*command, "--api-socket", f"path={sock}"], out)
+        wait_for(lambda: says_up(said), "Cloud Hypervisor's guest")
+        os.mkdir(self.path("ch"))
+        ask(sock, "PUT", "/api/v1/vm.pause")
+        body = {"destination_url": f"file://{self.path('ch')}"}
+        work = self.trace(lambda: ask(sock, "PUT", "/api/v1/vm.snapshot", body))
+        source.kill()
+        source.wait()
+        return work
+
+    # Restores.
+
+    def restore_of(self, monitor):
+        """SOCKET, BODY and COMMAND of perf/restore.c."""
+        if monitor == "mayfly":
+            return ["-", "-", *self.mayfly("restore", self.path("spin"))]
+        if monitor == "cloud-hypervisor":
+            program = self.spec["programs"]["cloud-hypervisor"]
+            return ["-", "-", program, "--restore", f"source_url=file://{self.path('ch')},resume=true,memory_restore_mode=ondemand"]
+        sock = self.path("fc.sock")
+        backend = {"backend_type": "File", "backend_path": self.path("fc.mem")}
+        body = {"snapshot_path": self.path("fc.state"), "mem_backend": backend, "resume_vm": True}
+        extra = ["--no-seccomp"] if monitor == "firecracker-open" else []
+        return [sock, json.dumps(body), self.spec["programs"]["firecracker"], "--api-sock", sock, *extra]
+
+    def read_trace(self, program, pid=None):
+        """From the exec of the program on: the first VM entry, the next turn of a spinning guest, and idle time."""
+        executed = entry = turn = None
+        idle = Idle()
+        for event in trace_events():
+            if event.name == "sched_process_exec" and executed is None:
+                if event.thread == pid or (pid is None and f"filename={program} " in event.args):
+                    executed = event.time
+            elif event.name == "cpu_idle":
+                idle.add(event.time, event.args)
+            elif executed is None:
+                continue
+            elif event.name == "kvm_entry":
+                entry = entry or event.time
+            elif event.name == "kvm_cpuid" and MARK_TURN in event.args:
+                turn = turn or event.time
+        return executed, entry, turn, idle if self.spec["icount"] else Idle()
+
+    def trace_run(self):
+        """The event of VM entries takes one: a trigger of the first exit switches it off."""
+        trace_set(ENTRY + "enable", "0")
+        trace_start([], False)
+        trace_set(ENTRY + "enable", "1")
+
+    def spin(self, monitor):
+        """A restore of the spinning guest, which is killed a while later."""
+        settle()
+        words = self.restore_of(monitor)
+        self.commands["clone/spin"][monitor] = words[2:]
+        self.trace_run()
+        done = subprocess.run([self.spec["files"]["restore"], *words], check=False, stdin=subprocess.DEVNULL, capture_output=True)
+        trace_set("tracing_on", "0")
+        executed, entry, turn, idle = self.read_trace(words[2])
+        if done.returncode or None in (executed, entry, turn):
+            said = done.stderr.decode(errors="replace")[-400:]
+            raise OSError(f"{words}: status {done.returncode}, exec, entry, turn {executed, entry, turn}: {said}")
+        self.add("clone/spin", monitor, "first", entry - executed - idle.between(executed, entry))
+        self.add("clone/spin", monitor, "user", turn - executed - idle.between(executed, turn))
+
+    def command_words(self, tier, guest, timeline):
+        command = ["--timeline", timeline, "--", *GUESTS[guest][0]]
+        if tier == "clone":
+            return self.mayfly("restore", self.path(guest), *command)
+        if tier == "clone-no-cache":
+            return self.mayfly("restore", f"{COLD}/snap-{guest}", *command)
+        boot = {"cold": [], "template": ["--boot=template"]}[tier]
+        if self.spec["template"] and tier == "cold":
+            boot = ["--boot=cold"]
+        return self.mayfly(*self.run_words(guest, 128), *boot, *command)
+
+    def command(self, tier, guest):
+        """A command in a new VM, by the steps of its time line."""
+        case, timeline = f"{tier}/{guest}", self.path("timeline")
+        settle()
+        words = self.command_words(tier, guest, timeline)
+        self.commands[case]["mayfly"] = words
+        if tier == "clone-no-cache":
+            os.sync()
+            with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as file:
+                file.write("3")
+        if self.tracing:
+            self.trace_run()
+            trace_mark("perf begin")
+        began = time.monotonic_ns()
+        process = start(words, subprocess.DEVNULL, subprocess.PIPE)
+        said = process.communicate(timeout=WAIT_SECONDS_MAX)[1]
+        took = time.monotonic_ns() - began
+        if process.returncode:
+            sys.exit(f"clone-measure: {words} ended with {process.returncode}: {said.decode(errors='replace')}")
+        executed, entry, idle, end = 0, None, Idle(), took
+        if self.tracing:
+            trace_mark("perf end")
+            trace_set("tracing_on", "0")
+            executed, entry, _, idle = self.read_trace(words[0], process.pid)
+            end = [event.time for event in trace_events() if event.args.startswith("perf end")][-1]
+        with open(timeline, encoding="utf-8") as file:
+            steps = {step["step"]: step["at_ns"] for step in json.load(file)["steps"]}
+        marks = {STEPS[step]: executed + at for step, at in steps.items() if step in STEPS}
+        if entry:
+            marks["first"] = entry
+        for metric, at in (marks | {"end": end}).items():
+            self.add(case, "mayfly", metric, at - executed - idle.between(executed, at))
+        if self.tracing and self.spec["icount"]:
+            self.add(case, "mayfly", "idle", idle.between(executed, end))
+
+    # Memory.
+
+    def memory_of(self, guest, command, number):
+        """
+        Starts so many clones of a snapshot in a control group. Returns what that has in use, and of it what is of files, once
+        nothing changes any more.
+        """
+        os.makedirs(CGROUP, exist_ok=True)
+        word = ["--", "sh", "-c", f"{command}; echo up; {SLEEP}"] if command else []
+        said = [self.path(f"said-{i}") for i in range(number)]
+        clones = []
+
+        def enter():
+            with open(f"{CGROUP}/cgroup.procs", "w", encoding="utf-8") as file:
+                file.write(str(os.getpid()))
+
+        for path in said:
+            with open(path, "wb") as out:
+                words = self.mayfly("restore", self.path(guest), *word)
+                clones.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=enter))
+            if command:
+                wait_for(lambda: says_up(path), "a clone's command")
+            else:
+                time.sleep(0.2)
+        time.sleep(0.5)
+        with open(f"{CGROUP}/memory.current", encoding="utf-8") as file:
+            current = int(file.read())
+        with open(f"{CGROUP}/memory.stat", encoding="utf-8") as file:
+            files = int(re.search(r"^file (\d+)", file.read(), re.M)[1])
+        for clone in clones:
+            clone.kill()
+            clone.wait()
+        settle()
+        os.rmdir(CGROUP)
+        return current, files
+
+    def memory(self, guest):
+        """The slope between one clone and many, idle and after a command."""
+        if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+            self.notes.append("memory is not measured: there is no control group v2")
+            return
+        with open("/sys/fs/cgroup/cgroup.subtree_control", "w", encoding="utf-8") as file:
+            file.write("+memory")
+        number = self.spec["clones"]
+        for metric, command in (("memory", None), ("memory-used", " ".join(GUESTS[guest][0]))):
+            progress(f"memory of {guest}: {metric}")
+            one, many = self.memory_of(guest, command, 1), self.memory_of(guest, command, number)
+            current, files = ((b - a) / (number - 1) / 1024 for a, b in zip(one, many))
+            self.add(f"clone/{guest}", "mayfly", metric, max(current - files, 0))
+            self.add(f"clone/{guest}", "mayfly", f"{metric}-files", files)
+
+    # All of it.
+
+    def sizes(self):
+        """Of snapshots, the work to write them, and the pause."""
+        for mem_mib in (128,) if self.spec["light"] else (128, 1024):
+            for number in range(self.spec["runs"]):
+                progress(f"{number + 1}: snapshot of {mem_mib} MiB")
+                where, case = self.path(f"size-{mem_mib}"), f"snapshot/{mem_mib}"
+                work = self.snapshot("true", where, mem_mib)
+                if work is not None:
+                    self.add(case, "mayfly", "write", work)
+                files = [os.path.join(top, name) for top, _, names in os.walk(where) for name in names]
+                self.add(case, "mayfly", "size", sum(os.stat(path).st_blocks * 512 for path in files))
+                shutil.rmtree(where)
+
+    def peer_snapshots(self):
+        """Of the other monitors; one whose snapshot fails is left out."""
+        take = {"firecracker": self.snapshot_firecracker, "cloud-hypervisor": self.snapshot_cloud_hypervisor}
+        there = []
+        for monitor, function in take.items():
+            if monitor not in self.spec["monitors"]:
+                continue
+            progress(f"snapshot: {monitor}")
+            try:
+                work = function()
+            except OSError as error:
+                self.notes.append(f"{MONITORS[monitor].label} is not measured: {error}")
+                continue
+            there.append(monitor)
+            self.add("snapshot/128", monitor, "write", work)
+            names = [self.path("fc.state"), self.path("fc.mem")] if monitor == "firecracker" else []
+            names += [entry.path for entry in os.scandir(self.path("ch"))] if monitor == "cloud-hypervisor" else []
+            self.add("snapshot/128", monitor, "size", sum(os.stat(path).st_blocks * 512 for path in names))
+        return [*there, *(["firecracker-open"] if "firecracker" in there and "firecracker-open" in self.spec["monitors"] else [])]
+
+    def measure(self):
+        guests = ["true", *(["python"] if self.spec["files"].get("python") else [])]
+        progress("snapshots")
+        for guest in guests:
+            self.snapshot(guest, self.path(guest))
+        monitors = []
+        if self.tracing:
+            self.snapshot("spin", self.path("spin"))
+            monitors = ["mayfly", *self.peer_snapshots()]
+        else:
+            self.notes.append("without tracefs, the spinning guest is not measured")
+        tiers = ["cold", "clone", *(["template"] if self.spec["template"] else [])]
+        if self.spec["chroot"]:
+            tiers.append("clone-no-cache")
+            for guest in guests:
+                self.snapshot(guest, f"{COLD}/snap-{guest}", top=COLD)
+        for number in range(self.spec["runs"] + 1):
+            if number == 1:  # what came before only warmed up
+                for case in list(self.values):
+                    if not case.startswith("snapshot"):
+                        del self.values[case]
+            for monitor in list(monitors):
+                progress(f"{number}: spin, {monitor}")
+                try:
+                    self.spin(monitor)
+                except OSError as error:
+                    if monitor == "mayfly":
+                        raise
+                    self.notes.append(f"{MONITORS[monitor].label} is not measured: {error}")
+                    monitors.remove(monitor)
+            for tier in tiers:
+                for guest in guests:
+                    progress(f"{number}: {tier}, {guest}")
+                    self.command(tier, guest)
+        self.sizes()
+        if self.spec["icount"] and not self.spec["light"]:
+            for guest in guests:
+                self.memory(guest)
+        return {
+            "host": this_host() | {"traced": self.tracing},
+            "values": self.values,
+            "commands": self.commands,
+            "notes": self.notes,
+        }
+
+
+def make_cold(spec, root):
+    """A file system on a loop device in a root that is made, with the roots of guests."""
+    backing = root.path + "/backing"
+    with open(backing, "wb") as file:
+        file.truncate(2 << 30)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", backing], check=True)
+    os.mkdir(root.path + COLD)
+    subprocess.run(["mount", "-o", "loop", backing, root.path + COLD], check=True)
+    for name in ("rootfs", "python"):
+        path = spec["files"].get(name)
+        if path:
+            os.makedirs(os.path.dirname(f"{root.path}{COLD}{path}"), exist_ok=True)
+            subprocess.run(["cp", "--sparse=always", path, f"{root.path}{COLD}{path}"], check=True)
+
+
+def main():
+    spec = read_spec()
+    with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
+        bench = Bench(spec, directory)
+        if spec["chroot"]:
+            root = Root()
+            root.copy(spec)
+            for name in ("run", "tmp"):
+                os.mkdir(f"{root.path}/{name}")
+            make_cold(spec, root)
+            root.enter()
+            os.makedirs("/perf-work")
+            bench.directory = "/perf-work"
+        if bench.tracing:
+            trace_setup(spec["icount"], "0", EVENTS)
+            trace_set("events/kvm/kvm_exit/trigger", "disable_event:kvm:kvm_entry")
+        result = bench.measure()
+        if bench.tracing:
+            trace_set("events/enable", "0")
+        json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
