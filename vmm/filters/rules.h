@@ -391,7 +391,7 @@ static const struct filter_rule exec_rules[] = {
 		ALLOW(ioctl, "what KVM can do", INT(2, KVM_CHECK_EXTENSION)),                                          \
 		ALLOW(ioctl, "the guest was paused", INT(2, KVM_KVMCLOCK_CTRL)),                                       \
 		ALLOW(newfstatat, "its files: are they regular", INT(4, AT_EMPTY_PATH)),                               \
-		ALLOW(clone, "the process that writes them", LEN(1, SIGCHLD)),                                         \
+		ALLOW(clone, "the process that writes them", LEN(1, CLONE_PIDFD | SIGCHLD)),                           \
 		ALLOW(pread64, "which pages the guest has touched; a layer"), ALLOW(pwrite64, "the pages")
 
 /*

@@ -54,7 +54,7 @@
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
-#define VM_POLL_OWN 3U	      /* descriptors of the main loop, beside those of guest_client.h */
+#define VM_POLL_OWN 4U	      /* descriptors of the main loop, beside those of guest_client.h */
 #define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -66,6 +66,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 			   .engine = config->io_engine,
 			   .kvm = KVM_INIT,
 			   .pagemap_fd = -1,
+			   .snapshot = { .pidfd = -1 },
 			   .scan = CONSOLE_SCAN_INIT,
 			   .gate = GATE_INIT };
 	vm->vcpu_env = (struct vcpu_env){
@@ -168,13 +169,13 @@ static bool vm_wants_raw(const struct config *config)
 	return config->command.args.num == 0 || config->command.terminal;
 }
 
-/* The process that writes a snapshot may have ended, or ends: its client waits for that. */
-static void vm_tell_snapshot(struct vm *vm, bool ends)
+/* The process that writes a snapshot has ended: its client waits for that. */
+static void vm_tell_snapshot(struct vm *vm)
 {
 	struct err e;
-	int r = vm_snapshot_check(vm, ends, &e);
+	int r = vm_snapshot_check(vm, &e);
 
-	if (r && vm->client)
+	if (vm->client)
 		guest_client_snapshot_done(vm->client, vm->snapshot.pause_ns, r < 0 ? &e : NULL);
 }
 
@@ -186,7 +187,6 @@ static void vm_take_signal(struct vm *vm, int signal_fd)
 	if (signo == SIGCONT) {
 		tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
-		vm_tell_snapshot(vm, false);
 		while (helpers_check(vm->parent->helpers, &e) < 0)
 			log_warn("%s; continuing with the link down", e.text);
 	} else if (signo) {
@@ -211,11 +211,9 @@ static void vm_drop_text(void)
 /* The VM has ended, the guest is active again, or a thread that may not write the log has a line for it. */
 static void vm_take_wake(struct vm *vm)
 {
-	uint64_t count = 0;
+	uint64_t count;
 
 	(void)!read(vm->end.wake_fd, &count, sizeof(count)); /* the caller checks for what else it may be */
-	if (count >= VM_WAKE_SNAPSHOT)
-		vm_tell_snapshot(vm, true);
 	log_relay_flush();
 	if (atomic_exchange(&vm->foreground, false))
 		vm_on_foreground(vm);
@@ -257,14 +255,18 @@ static void vm_serve(struct vm *vm, int signal_fd)
 	while (vm_end_reason(&vm->end) == VM_RUNNING) {
 		unsigned num = vm->client ? guest_client_poll_fds(vm->client, fds + VM_POLL_OWN) : 0;
 		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n = poll(fds, VM_POLL_OWN + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
+		int n;
 
+		fds[3] = (struct pollfd){ .fd = vm->snapshot.pidfd, .events = POLLIN };
+		n = poll(fds, VM_POLL_OWN + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
 		if (n > 0 && fds[0].revents)
 			vm_take_wake(vm);
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
 		if (n > 0 && fds[2].revents)
 			vm->attendant->serve(vm->attendant->ctx);
+		if (n > 0 && fds[3].revents)
+			vm_tell_snapshot(vm);
 		if (n > 0 && vm->client)
 			guest_client_serve(vm->client, fds + VM_POLL_OWN, num);
 		vm_stop_check(vm);

@@ -86,6 +86,7 @@ struct vm {
 	int pagemap_fd; /* /proc/self/pagemap, or -1: which pages of RAM a snapshot has to look at */
 	struct {
 		pid_t pid;	   /* of the process that writes the files; 0: there is none */
+		int pidfd;	   /* of the same: readable when it has ended, however; or -1 */
 		bool stop;	   /* the VM is paused until it has, and then ends */
 		uint64_t pause_ns; /* of the last one */
 	} snapshot;

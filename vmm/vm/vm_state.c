@@ -14,13 +14,15 @@
  * before it looks at immediate_exit.
  *
  * The fork is why a pause is short: it copies page tables, and pages are copied as the guest or the child writes to
- * them. The child inherits the filter of the main thread, closes all files but four, and ends when they are written.
+ * them. The child inherits the filter of the main thread, closes all files but three, and ends when they are written. Its
+ * pidfd reports the end, also of one that is killed: in a jail, the VM's process gets no SIGCHLD.
  */
 #include "vmm/vm/vm_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -145,7 +147,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-#define KEPT_MAX 4
+#define KEPT_MAX 3
 
 static void close_others(const int *keep, unsigned num)
 {
@@ -169,8 +171,7 @@ static void __attribute__((noreturn))
 vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out)
 {
 	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd, vm->end.wake_fd };
-	static const uint64_t ends = VM_WAKE_SNAPSHOT;
+	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd };
 	struct memory_map map;
 	size_t len = out->len;
 	int r;
@@ -185,7 +186,6 @@ vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct st
 		vm_put_head(vm, &map, out);
 		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, len);
 	}
-	(void)!write(vm->end.wake_fd, &ends, sizeof(ends)); /* in a jail, the VM's process has no SIGCHLD */
 	_exit(-r);
 }
 
@@ -250,7 +250,7 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 	}
 	if (!r) {
 		/* Not fork(3), which takes locks that other threads may hold. */
-		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+		pid = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &vm->snapshot.pidfd, NULL, NULL);
 		if (pid == 0)
 			vm_write_files(vm, f, &out);
 		r = pid < 0 ? err_sys(e, "start the process that writes the files") : 0;
@@ -272,17 +272,18 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct 
 	return vm_snapshot_begin(ctx, &f, e);
 }
 
-int vm_snapshot_check(struct vm *vm, bool ends, struct err *e)
+int vm_snapshot_check(struct vm *vm, struct err *e)
 {
-	int status, r;
+	int status = 0, r;
 
-	if (!vm->snapshot.pid || waitpid(vm->snapshot.pid, &status, ends ? 0 : WNOHANG) != vm->snapshot.pid)
-		return 0;
+	(void)waitpid(vm->snapshot.pid, &status, 0); /* it is our child, and has ended */
+	close(vm->snapshot.pidfd);
+	vm->snapshot.pidfd = -1;
 	vm->snapshot.pid = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		if (vm->snapshot.stop)
 			vm_end(&vm->end, VM_END_SNAPSHOT, "the snapshot is written");
-		return 1;
+		return 0;
 	}
 	r = WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
 	if (vm->snapshot.stop)

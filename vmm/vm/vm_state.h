@@ -10,9 +10,6 @@
 #define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
 #define VM_VERSION 1
 
-/* What the process that writes a snapshot adds to the eventfd that wakes the main thread; others add 1. */
-#define VM_WAKE_SNAPSHOT (1ULL << 32)
-
 struct err;
 struct state_out;
 struct vm;
@@ -23,10 +20,9 @@ struct vm;
  * files: new regular files, not owned: `state`; `memory`, as large as RAM; the layers of drives with an
  * overlay, in the drives' order. Returns 0; or -errno with e set, and the VM goes on.
  *
- * vm_snapshot_check, after SIGCHLD, or with ends after VM_WAKE_SNAPSHOT: 1: the files are written (not synced);
- * 0: not yet, or there was nothing to write; or -errno with e set. ends: waits for the process, which ends.
+ * vm_snapshot_check, when that process has ended: 0: the files are written (not synced); or -errno with e set.
  */
-int vm_snapshot_check(struct vm *vm, bool ends, struct err *e);
+int vm_snapshot_check(struct vm *vm, struct err *e);
 
 /*
  * Pauses the VM: vCPUs and devices; or lets it go on. Nothing happens if it is so already. Returns 0;
