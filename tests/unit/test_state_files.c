@@ -20,6 +20,7 @@
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/state.h"
+#include "vmm/snapshot/diff.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
@@ -72,11 +73,19 @@ static size_t load(const char *path, uint8_t *to)
 /* Reads the section that comes next. Returns what its reader does; 1 for one of another file. */
 static int read_section(struct state_in *in, uint32_t tag)
 {
-	struct memory_map map;
+	static struct diff diff;
+	static struct memory_map map; /* comes before the other */
+	struct memory_map read;
+	int r;
 
 	switch (tag) {
 	case MEMORY_TAG:
-		return memory_get(&map, in, &err);
+		r = memory_get(&read, in, &err);
+		if (r == 0)
+			map = read;
+		return r;
+	case DIFF_TAG:
+		return diff_get(&diff, &map, in, &err);
 	case CPU_CPUID_TAG:
 		return cpu_template_restore(template, in, &err);
 	case CPU_STATE_TAG:
@@ -113,7 +122,7 @@ static int teardown(void **state)
 /* Each of our sections, with the checksums and versions that it was written with. */
 static void test_earlier_states(void **state)
 {
-	static const char *const files[] = { DIR "keep/state" };
+	static const char *const files[] = { DIR "keep/state", DIR "diff/state" };
 	static uint8_t data[ROOM];
 	struct state_in in;
 	unsigned num = 0;
@@ -135,7 +144,7 @@ static void test_earlier_states(void **state)
 				in.at += HEADER_LEN + mf_align_up(left, 8);
 		}
 	}
-	assert_int_equal(num, 4 * MF_ARRAY_SIZE(files));
+	assert_int_equal(num, 4 * MF_ARRAY_SIZE(files) + 1); /* one is of pages alone */
 }
 
 static size_t mutate(uint8_t *payload, size_t len)
@@ -163,7 +172,7 @@ static size_t mutate(uint8_t *payload, size_t len)
 static void test_mutations(void **state)
 {
 	static uint8_t data[ROOM], payload[ROOM], made[ROOM];
-	size_t len = load(DIR "keep/state", data), place[16], sections = 0;
+	size_t len = load(DIR "diff/state", data), place[16], sections = 0;
 	unsigned refused = 0, taken = 0;
 
 	(void)state;

@@ -97,9 +97,9 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 	world.marked |= 1U << step;
 }
 
-int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e)
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e)
 {
-	(void)ctx, (void)files, (void)num, (void)stop, (void)e;
+	(void)ctx, (void)files, (void)num, (void)flags, (void)e;
 	return -1;
 }
 

@@ -22,7 +22,7 @@
 
 struct restore_options {
 	struct config *config; /* NULL: the directory alone is looked for */
-	const char *dir, *state, *memory;
+	const char *dir, *state, *memory, *parent;
 	unsigned nets; /* that were given */
 };
 
@@ -67,6 +67,13 @@ static int set_memory(void *target, const char *text, struct err *e)
 {
 	(void)e;
 	((struct restore_options *)target)->memory = text;
+	return 0;
+}
+
+static int set_parent(void *target, const char *text, struct err *e)
+{
+	(void)e;
+	((struct restore_options *)target)->parent = text;
 	return 0;
 }
 
@@ -131,6 +138,8 @@ static const struct cli_option restore_options[] = {
 	{ .help = "Snapshot" },
 	{ 0, "state", "FILE", "its state; default: DIR/" SNAPSHOT_STATE, .set = set_state },
 	{ 0, "memory", "FILE", "its memory; default: DIR/" SNAPSHOT_MEMORY, .set = set_memory },
+	{ 0, "parent", "DIR", "what it was saved against by --diff; default: where that\nwas, or beside DIR",
+	  .set = set_parent },
 
 	{ .help = "What is not as it was" },
 	{ 'd', "drive", "ID=PATH", "the drive ID of the snapshot is PATH; repeatable", .set = set_drive },
@@ -211,7 +220,8 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 	config = path_of(o.dir, SNAPSHOT_CONFIG, NULL);
 	c->restore_state = path_of(o.dir, SNAPSHOT_STATE, o.state);
 	c->restore_memory = path_of(o.dir, SNAPSHOT_MEMORY, o.memory);
-	if (!config || !c->restore_state || !c->restore_memory)
+	c->restore_parent = o.parent ? strdup(o.parent) : NULL;
+	if (!config || !c->restore_state || !c->restore_memory || (o.parent && !c->restore_parent))
 		return err_set(e, -ENOMEM, "out of memory");
 	if (config_read_file(c, config, e) < 0)
 		return err_wrap(e, "snapshot '%s'", o.dir);

@@ -30,8 +30,10 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/notify.h"
 #include "vmm/records/record.h"
+#include "vmm/snapshot/chain.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_state.h"
 
 /*
  * Opens the log for appending: a file, or a device such as /dev/null or a terminal. A FIFO or a
@@ -110,8 +112,12 @@ static int open_timeline(const struct config *c, struct timeline *timeline, int 
 static bool run_enter(struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
 		      int *ret_status)
 {
-	const int keep[] = { log_fd(), timeline_fd, timeline->counter_fd };
+	int keep[JAIL_RUN_KEEP_MAX] = { log_fd(), timeline_fd, timeline->counter_fd };
+	const struct chain *chain = c->restore_chain;
+	unsigned num = 3;
 	struct err e;
+
+	_Static_assert(3 + CHAIN_MAX <= JAIL_RUN_KEEP_MAX, "room for the files of a chain");
 
 	notify_status("booting");
 	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0 ||
@@ -125,7 +131,9 @@ static bool run_enter(struct config *c, struct timeline *timeline, struct jail_p
 		fdstore_use(); /* images of directories */
 		return true;
 	}
-	if (!supervise(c, parent, keep, MF_ARRAY_SIZE(keep), ret_status))
+	for (unsigned i = 0; chain && i < chain->num; i++)
+		keep[num++] = chain->layer[i].fd;
+	if (!supervise(c, parent, keep, num, ret_status))
 		return false;
 	timeline_mark(timeline, TIMELINE_JAIL);
 	return true;
@@ -248,6 +256,8 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
+	if (r == 0 && c.restore_state && !c.dry_run)
+		r = vm_restore_check(&c, &e);
 	/* Before any other process is started, which has to leave that group, too. */
 	if (r == 0 && c.jail.on && !c.dry_run)
 		r = jail_group_enter(&group, &c.jail, &e);

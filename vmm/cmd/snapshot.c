@@ -25,7 +25,7 @@
 
 struct snapshot_options {
 	const char *target, *dir;
-	bool stop;
+	bool stop, diff;
 };
 
 static int add_operand(void *target, const char *text, struct err *e)
@@ -40,13 +40,15 @@ static int add_operand(void *target, const char *text, struct err *e)
 
 static const struct cli_option snapshot_options[] = {
 	{ 0, "stop", NULL, "end the VM with the snapshot", .flag = CLI_FLAG(struct snapshot_options, stop) },
+	{ 0, "diff", NULL, "write only what differs from the snapshot that it was\nrestored from",
+	  .flag = CLI_FLAG(struct snapshot_options, diff) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
 
 const struct cli_usage snapshot_usage = {
 	.command = "snapshot",
-	.synopsis = "[--stop] NAME|PATH DIR",
+	.synopsis = "[--stop] [--diff] NAME|PATH DIR",
 	.about = "Writes a snapshot of a VM that runs to the new directory DIR; an older snapshot there\n"
 		 "is replaced when the new one is complete. The VM goes on. 'mayfly restore DIR' starts\n"
 		 "VMs from it. PATH is that of `mayfly run --control PATH`, and has a slash.\n\n",
@@ -148,7 +150,10 @@ static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir 
 
 	if (!r) {
 		control = control_connect(o->target, 0, e);
-		r = control < 0 ? control : control_snapshot(control, f.fd, f.num, o->stop, text, e);
+		r = control < 0 ?
+			    control :
+			    control_snapshot(control, f.fd, f.num,
+					     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0), text, e);
 	}
 	for (unsigned i = 0; i < f.num; i++) {
 		if (!r)

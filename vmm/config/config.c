@@ -28,6 +28,7 @@ void config_done(struct config *c)
 	config_fields_done(config_fields, c);
 	free(c->restore_state);
 	free(c->restore_memory);
+	free(c->restore_parent);
 	*c = (struct config){ 0 };
 }
 

@@ -18,6 +18,7 @@
 #include "vmm/base/log.h"
 #include "vmm/core/loop.h"
 
+struct chain;
 struct err;
 
 #define CONFIG_CPUS_MAX 32
@@ -228,6 +229,9 @@ struct config {
 	bool remove;			      /* the record goes at the end */
 	char *result_file;		      /* or NULL: none */
 	char *restore_state, *restore_memory; /* or NULL: the files of a snapshot, from which the VM is made; no keys */
+	char *restore_parent;		      /* or NULL: the directory of that snapshot's parent, if it has one */
+	bool restore_merged;		      /* that memory is complete, whatever the state says */
+	struct chain *restore_chain;	      /* or NULL: all of its files, open (vmm/snapshot/chain.h); not owned */
 	bool restore_command;		      /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
 	struct config_jail jail;

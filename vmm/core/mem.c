@@ -72,6 +72,13 @@ void mem_keep_small(struct mem *m, uint64_t gpa)
 		(void)madvise(at, HUGE_SIZE, MADV_NOHUGEPAGE);
 }
 
+void mem_set_huge(struct mem *m, bool huge)
+{
+	(void)madvise(m->region[0].host, m->size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	if (huge)
+		mem_keep_small(m, 0);
+}
+
 void mem_done(struct mem *m)
 {
 	if (m->map)

@@ -9,6 +9,7 @@
 #ifndef MF_CORE_MEM_H
 #define MF_CORE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,9 @@ int mem_init(struct mem *m, uint64_t size, struct err *e);
  * touches only a few. A hint. Before the VM runs.
  */
 void mem_keep_small(struct mem *m, uint64_t gpa);
+
+/* Whether faults of RAM take 2 MiB where they can, as they do after mem_init. A hint. Before the VM runs. */
+void mem_set_huge(struct mem *m, bool huge);
 
 /* Unmaps. Accepts a zeroed struct. */
 void mem_done(struct mem *m);

@@ -17,7 +17,7 @@
 
 #define MAGIC "mayfly\x01\n"
 #define MAGIC_LEN 8
-#define HEADER_LEN 24
+#define HEADER_LEN STATE_HEADER_LEN
 #define LENGTH_AT 12
 #define SUM_AT 16
 #define STATE_END STATE_TAG('E', 'N', 'D', ' ')
@@ -47,8 +47,10 @@ static uint16_t read_u16(const uint8_t *p)
 	return le16toh(v);
 }
 
-static uint64_t sum_words(uint64_t sum, const uint8_t *p, size_t len)
+uint64_t state_sum(uint64_t sum, const void *data, size_t len)
 {
+	const uint8_t *p = data;
+
 	for (; len; p += 8, len -= 8) {
 		sum = (sum ^ read_u64(p)) * 0x9e3779b97f4a7c15ULL;
 		sum ^= sum >> 32;
@@ -59,7 +61,7 @@ static uint64_t sum_words(uint64_t sum, const uint8_t *p, size_t len)
 /* Of a section with a padded payload of len bytes; without the field of the sum itself. */
 static uint64_t checksum(const uint8_t *section, size_t len)
 {
-	return sum_words(sum_words(1, section, SUM_AT), section + HEADER_LEN, len);
+	return state_sum(state_sum(1, section, SUM_AT), section + HEADER_LEN, len);
 }
 
 static uint8_t *reserve(struct state_out *o, size_t len)
@@ -326,6 +328,22 @@ int state_close(struct state_in *in, struct err *e)
 		return err_set(e, -EINVAL, "section '%s' %u is refused: %s", tag_text(name, in->tag), in->instance,
 			       in->why);
 	return 0;
+}
+
+bool state_next(struct state_in *in, struct state_raw *ret)
+{
+	size_t len = in->at == in->end ? 0 : HEADER_LEN + mf_align_up(read_u32(in->at + LENGTH_AT), 8);
+
+	if (!len)
+		return false;
+	*ret = (struct state_raw){ read_u32(in->at), in->at, len };
+	in->at += len;
+	return true;
+}
+
+void state_put_raw(struct state_out *o, const struct state_raw *raw)
+{
+	state_put_bytes(o, raw->data, raw->len);
 }
 
 int state_in_finish(const struct state_in *in, struct err *e)

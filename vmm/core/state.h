@@ -19,6 +19,7 @@
 #ifndef MF_CORE_STATE_H
 #define MF_CORE_STATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -107,6 +108,24 @@ void state_refuse(struct state_in *in, const char *why);
 
 /* Ends the section: all of it was read, and nothing was refused. Returns 0 or -errno with e set. */
 int state_close(struct state_in *in, struct err *e);
+
+/* A section as it is in the file, with its header. */
+struct state_raw {
+	uint32_t tag;
+	const uint8_t *data;
+	size_t len;
+};
+
+#define STATE_HEADER_LEN 24
+
+/* Passes over the next section. Returns false if there is none. A copy of in looks ahead. */
+bool state_next(struct state_in *in, struct state_raw *ret);
+
+/* Adds such a section to a state. */
+void state_put_raw(struct state_out *o, const struct state_raw *raw);
+
+/* The checksum of docs/snapshot-format.md, which begins with sum, of len bytes: a multiple of 8. */
+uint64_t state_sum(uint64_t sum, const void *data, size_t len);
 
 /* All sections were opened. Returns 0, or -errno with e set to the first that was not. */
 int state_in_finish(const struct state_in *in, struct err *e);

@@ -243,9 +243,9 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
 	return err_set(e, -EPROTO, "what answers is not mayfly");
 }
 
-int control_snapshot(int fd, const int *files, unsigned num_files, bool stop, char *ret_text, struct err *e)
+int control_snapshot(int fd, const int *files, unsigned num_files, unsigned flags, char *ret_text, struct err *e)
 {
-	struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .value = stop ? CONTROL_STOP : 0 };
+	struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .value = flags };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
 	unsigned num = 0;
 	int r = send_packet(fd, &msg, NULL, files, num_files);

@@ -23,14 +23,15 @@ enum control_msg_type {
 	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
 	/*
 	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay go (vmm/vm/vm_state.h), in the
-	 * order of the drives; value: CONTROL_STOP or 0.
+	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF.
 	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
 };
 
 #define CONTROL_FILES_MAX (2 + CONFIG_DRIVES_MAX)
-#define CONTROL_STOP 1U
+#define CONTROL_STOP 1U /* the VM ends when it is written */
+#define CONTROL_DIFF 2U /* only what differs from the snapshot that the VM was restored from, if it was */
 
 /* One client, as the monitor has it. */
 struct control_client {
@@ -97,6 +98,6 @@ int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pi
  * Asks for a snapshot, and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON. Returns 0, or
  * -errno with e set.
  */
-int control_snapshot(int fd, const int *files, unsigned num, bool stop, char *ret_text, struct err *e);
+int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, struct err *e);
 
 #endif

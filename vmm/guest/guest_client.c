@@ -324,11 +324,11 @@ static int check_streams(const struct guest_client *a, struct err *e)
 	return 0;
 }
 
-static void snap_for_client(struct guest_client *a, struct control_client *c, bool stop)
+static void snap_for_client(struct guest_client *a, struct control_client *c, unsigned flags)
 {
 	struct err e;
 
-	c->snaps = check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, stop, &e) == 0;
+	c->snaps = check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0;
 	if (!c->snaps)
 		control_client_refuse(c, e.text);
 	while (c->num_files > 0)
@@ -365,7 +365,7 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		r = a->ops->info(a->ctx, a->payload, CONTROL_INFO_MAX);
 		control_client_inform(c, a->payload, r);
 	} else if (msg.type == CONTROL_MSG_SNAPSHOT) {
-		snap_for_client(a, c, msg.value & CONTROL_STOP);
+		snap_for_client(a, c, msg.value);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {

@@ -35,7 +35,7 @@ struct guest_client_ops {
 	/* Writes what is known of the VM, as an object of JSON. Returns the descriptor of its configuration, or -1. */
 	int (*info)(void *ctx, char *text, size_t size);
 	/* Begins a snapshot into files (control.h), which stay the caller's. guest_client_snapshot_done follows. */
-	int (*snapshot)(void *ctx, const int *files, unsigned num, bool stop, struct err *e);
+	int (*snapshot)(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e);
 };
 
 /*

@@ -61,10 +61,6 @@ static int provide_sockets(const struct config *c, struct jail_names *names, str
 int jail_files_provide(const struct config *c, struct jail_names *ret, struct err *e)
 {
 	*ret = (struct jail_names){ .vsock = UNIXNAME_INIT, .control = UNIXNAME_INIT };
-	if (c->restore_state && provide_file(c->restore_state, e) < 0)
-		return err_wrap(e, "state '%s'", c->restore_state);
-	if (c->restore_memory && provide_file(c->restore_memory, e) < 0)
-		return err_wrap(e, "memory '%s'", c->restore_memory);
 	if (!c->restore_state && provide_file(c->kernel, e) < 0)
 		return err_wrap(e, "kernel '%s'", c->kernel);
 	if (!c->restore_state && c->initrd && provide_file(c->initrd, e) < 0)

@@ -7,7 +7,7 @@
 struct config;
 struct jail_parent;
 
-#define JAIL_RUN_KEEP_MAX 8
+#define JAIL_RUN_KEEP_MAX 24 /* with the files of a chain of snapshots */
 
 /*
  * Splits the process in two. Returns true in the jailed process, which has to run the VM: the

@@ -23,11 +23,10 @@
 #include "vmm/core/state.h"
 
 #define HOLE_MIN (128 * KIB) /* smaller holes are mapped */
-#define PIECE_PAGES 512
-#define PIECE_SIZE (PIECE_PAGES * (uint64_t)MF_PAGE_SIZE)
 #define PAGE_WORDS (MF_PAGE_SIZE / sizeof(uint64_t))
 #define PAGEMAP_PRESENT (1ULL << 63)
 #define PAGEMAP_SWAPPED (1ULL << 62)
+#define PAGEMAP_FILE (1ULL << 61)
 
 static bool is_zero(const uint64_t *page)
 {
@@ -40,7 +39,7 @@ static bool is_zero(const uint64_t *page)
 }
 
 /* A changed word changes it, and so does a page at another place. */
-static uint64_t sum_page(uint64_t sum, uint64_t offset, const uint64_t *page)
+uint64_t memory_sum_page(uint64_t sum, uint64_t offset, const uint64_t *page)
 {
 	sum = (sum ^ offset) * 0x9e3779b97f4a7c15ULL;
 	for (size_t i = 0; i < PAGE_WORDS; i++) {
@@ -74,13 +73,12 @@ static void merge_nearest(struct memory_map *map)
 	memmove(&map->run[best + 1], &map->run[best + 2], (map->num_runs - best - 1) * sizeof(map->run[0]));
 }
 
-/* Behind all that were added before. */
-static void add_run(struct memory_map *map, uint64_t offset, uint64_t len)
+void memory_add_run(struct memory_map *map, uint64_t offset, uint64_t len)
 {
 	struct memory_run *last = map->num_runs ? &map->run[map->num_runs - 1] : NULL;
 
-	if (last && offset - run_end(last) < HOLE_MIN) {
-		last->len = offset + len - last->offset;
+	if (last && offset < run_end(last) + HOLE_MIN) {
+		last->len = MF_MAX(offset + len, run_end(last)) - last->offset;
 		return;
 	}
 	if (map->num_runs == MEMORY_RUNS_MAX)
@@ -97,6 +95,25 @@ static bool is_of_file(const struct mem *m, uint64_t offset)
 	return false;
 }
 
+const uint64_t *memory_read_pagemap(const struct mem *m, int pagemap_fd, uint64_t offset, uint64_t len,
+				    uint64_t entries[MEMORY_PIECE_PAGES])
+{
+	const uint64_t first = (uintptr_t)m->region[0].host / MF_PAGE_SIZE;
+	uint64_t bytes = len / MF_PAGE_SIZE * sizeof(entries[0]);
+	bool known = pagemap_fd >= 0 &&
+		     fdio_pread(pagemap_fd, entries, bytes, (first + offset / MF_PAGE_SIZE) * sizeof(entries[0])) ==
+			     (ssize_t)bytes;
+
+	return known ? entries : NULL;
+}
+
+bool memory_may_differ(const struct mem *m, uint64_t offset, const uint64_t *entry)
+{
+	if (!entry)
+		return true;
+	return *entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED) && !(*entry & PAGEMAP_FILE && is_of_file(m, offset));
+}
+
 /* The data of one piece: len bytes at offset, of which pagemap has entries, or none are known. */
 static int write_piece(const struct mem *m, const uint64_t *entries, int fd, uint64_t offset, uint64_t len,
 		       struct memory_map *map)
@@ -110,18 +127,18 @@ static int write_piece(const struct mem *m, const uint64_t *entries, int fd, uin
 		bool known = !entries || entries[(at - offset) / MF_PAGE_SIZE] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
 
 		if ((known || is_of_file(m, at)) && !is_zero(page)) {
-			map->sum = sum_page(map->sum, at, page);
+			map->sum = memory_sum_page(map->sum, at, page);
 			map->pages++;
 			start = run ? start : at;
 			run += MF_PAGE_SIZE;
 		} else if (run) {
-			add_run(map, start, run);
+			memory_add_run(map, start, run);
 			r = fdio_pwrite_all(fd, ram + start, run, start);
 			run = 0;
 		}
 	}
 	if (run && !r) {
-		add_run(map, start, run);
+		memory_add_run(map, start, run);
 		r = fdio_pwrite_all(fd, ram + start, run, start);
 	}
 	return r;
@@ -129,19 +146,14 @@ static int write_piece(const struct mem *m, const uint64_t *entries, int fd, uin
 
 int memory_write(const struct mem *m, int pagemap_fd, int fd, struct memory_map *ret)
 {
-	const uint64_t first = (uintptr_t)m->region[0].host / MF_PAGE_SIZE;
-	uint64_t entries[PIECE_PAGES];
+	uint64_t entries[MEMORY_PIECE_PAGES];
 	int r = 0;
 
 	*ret = (struct memory_map){ .size = m->size };
-	for (uint64_t offset = 0; offset < m->size && !r; offset += PIECE_SIZE) {
-		uint64_t len = MF_MIN(PIECE_SIZE, m->size - offset);
-		uint64_t bytes = len / MF_PAGE_SIZE * sizeof(entries[0]);
-		bool known = pagemap_fd >= 0 &&
-			     fdio_pread(pagemap_fd, entries, bytes,
-					(first + offset / MF_PAGE_SIZE) * sizeof(entries[0])) == (ssize_t)bytes;
+	for (uint64_t offset = 0; offset < m->size && !r; offset += MEMORY_PIECE_SIZE) {
+		uint64_t len = MF_MIN(MEMORY_PIECE_SIZE, m->size - offset);
 
-		r = write_piece(m, known ? entries : NULL, fd, offset, len, ret);
+		r = write_piece(m, memory_read_pagemap(m, pagemap_fd, offset, len, entries), fd, offset, len, ret);
 	}
 	return r;
 }
@@ -196,7 +208,7 @@ int memory_get(struct memory_map *ret, struct state_in *in, struct err *e)
 	return state_close(in, e);
 }
 
-static int check_file(const struct memory_map *map, int fd, struct err *e)
+int memory_check_file(const struct memory_map *map, int fd, struct err *e)
 {
 	struct stat st;
 
@@ -210,22 +222,27 @@ static int check_file(const struct memory_map *map, int fd, struct err *e)
 	return 0;
 }
 
-int memory_load(struct mem *m, const struct memory_map *map, int fd, struct err *e)
+int memory_load(struct mem *m, const struct memory_run *run, unsigned num, uint64_t min, int fd, struct err *e)
 {
-	int r = check_file(map, fd, e);
+	int r = 0;
 
-	if (!r && map->size != m->size)
-		r = err_set(e, -EINVAL, "the snapshot has %llu MiB of memory, and the VM %llu",
-			    (unsigned long long)(map->size / MIB), (unsigned long long)(m->size / MIB));
-	for (unsigned i = 0; i < map->num_runs && !r; i++)
-		r = mem_map_offset(m, map->run[i].offset, fd, map->run[i].offset, map->run[i].len, e);
+	for (; num && !r; run++, num--) {
+		if (!mf_range_within(run->offset, run->len, m->size))
+			return err_set(e, -EFAULT, "a run of memory is not RAM");
+		if (run->len >= min) {
+			r = mem_map_offset(m, run->offset, fd, run->offset, run->len, e);
+		} else {
+			r = fdio_pread_all(fd, m->region[0].host + run->offset, run->len, run->offset);
+			r = r < 0 ? err_neg(e, r, "read it") : 0;
+		}
+	}
 	return r;
 }
 
 int memory_check(const struct memory_map *map, int fd, struct err *e)
 {
 	uint64_t page[PAGE_WORDS], sum = 0, pages = 0;
-	int r = check_file(map, fd, e);
+	int r = memory_check_file(map, fd, e);
 
 	for (unsigned i = 0; i < map->num_runs && !r; i++) {
 		for (uint64_t at = map->run[i].offset; at < run_end(&map->run[i]) && !r; at += MF_PAGE_SIZE) {
@@ -234,7 +251,7 @@ int memory_check(const struct memory_map *map, int fd, struct err *e)
 				return err_neg(e, r, "read it");
 			if (is_zero(page))
 				continue;
-			sum = sum_page(sum, at, page);
+			sum = memory_sum_page(sum, at, page);
 			pages++;
 		}
 	}

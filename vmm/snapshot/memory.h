@@ -6,7 +6,10 @@
 #ifndef MF_SNAPSHOT_MEMORY_H
 #define MF_SNAPSHOT_MEMORY_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "vmm/base/util.h"
 
 struct err;
 struct mem;
@@ -42,13 +45,32 @@ int memory_write(const struct mem *m, int pagemap_fd, int fd, struct memory_map 
 void memory_put(const struct memory_map *map, struct state_out *out);
 int memory_get(struct memory_map *ret, struct state_in *in, struct err *e);
 
+/* Checks that fd is a memory file of map->size bytes. Returns 0 or -errno with e set. */
+int memory_check_file(const struct memory_map *map, int fd, struct err *e);
+
 /*
- * Checks that fd is a memory file of map->size bytes, and maps its runs privately over the
- * RAM of m, which is new. Returns 0 or -errno with e set.
+ * Gives the RAM of m these runs of a memory file, which it is as large as: those of min bytes
+ * and more are mapped privately, the others copied. Returns 0 or -errno with e set.
  */
-int memory_load(struct mem *m, const struct memory_map *map, int fd, struct err *e);
+int memory_load(struct mem *m, const struct memory_run *run, unsigned num, uint64_t min, int fd, struct err *e);
 
 /* Reads all of the file and compares its sum with the map's. Returns 0 or -errno with e set. */
 int memory_check(const struct memory_map *map, int fd, struct err *e);
+
+/*
+ * Parts of these, for diff.c.
+ *
+ * memory_add_run: behind all that were added before, or over the last one.
+ * memory_read_pagemap: entries of the pages of [offset, offset + len), of MEMORY_PIECE_SIZE at most. Returns entries, or NULL:
+ * nothing is known. memory_may_differ: whether the page can differ from what m began with.
+ */
+#define MEMORY_PIECE_PAGES 512
+#define MEMORY_PIECE_SIZE (MEMORY_PIECE_PAGES * (uint64_t)MF_PAGE_SIZE)
+
+void memory_add_run(struct memory_map *map, uint64_t offset, uint64_t len);
+uint64_t memory_sum_page(uint64_t sum, uint64_t offset, const uint64_t *page);
+const uint64_t *memory_read_pagemap(const struct mem *m, int pagemap_fd, uint64_t offset, uint64_t len,
+				    uint64_t entries[MEMORY_PIECE_PAGES]);
+bool memory_may_differ(const struct mem *m, uint64_t offset, const uint64_t *entry);
 
 #endif

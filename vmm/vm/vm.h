@@ -24,6 +24,7 @@
 #include "vmm/vm/vm_end.h"
 
 struct guest_client;
+struct chain;
 struct console;
 struct cpu_template;
 struct err;
@@ -90,6 +91,7 @@ struct vm {
 		bool stop;	   /* the VM is paused until it has, and then ends */
 		uint64_t pause_ns; /* of the last one */
 	} snapshot;
+	struct chain *chain; /* the snapshot that it was restored from, not owned; or NULL */
 	struct {
 		uint8_t *data; /* `state`, until it is read */
 		struct state_in in;
@@ -164,6 +166,6 @@ int vm_info(void *ctx, char *text, size_t size);
 extern const struct guest_client_ops vm_guest_ops;
 /* Two of these. */
 void vm_on_foreground(void *ctx);
-int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e); /* vm_state.h */
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e); /* vm_state.h */
 
 #endif

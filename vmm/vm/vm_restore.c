@@ -14,6 +14,7 @@
 #include "vmm/core/state.h"
 #include "vmm/platform/ioapic.h"
 #include "vmm/platform/serial.h"
+#include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_state.h"
@@ -88,38 +89,6 @@ static int vm_check_shape(const struct config *c, struct state_in *in, struct er
 	return vm_check_devices(c, in, num, e) < 0 ? e->code : state_close(in, e);
 }
 
-static int vm_read_state(struct vm *vm, struct err *e)
-{
-	MF_CLOSE int fd = -1;
-	uint64_t size;
-	int r;
-
-	fd = fdio_open_file(vm->config->restore_state, O_RDONLY, false, &size, e);
-	if (fd < 0)
-		return fd;
-	if (size > STATE_MAX)
-		return err_set(e, -EFBIG, "it has %llu bytes, more than %u", (unsigned long long)size, STATE_MAX);
-	vm->restore.data = malloc(size + 1);
-	if (!vm->restore.data)
-		return err_set(e, -ENOMEM, "out of memory");
-	r = fdio_pread_all(fd, vm->restore.data, size, 0);
-	if (r < 0)
-		return err_neg(e, r, "read it");
-	return state_in_init(&vm->restore.in, vm->restore.data, size, e);
-}
-
-static int vm_map_memory(struct vm *vm, const struct memory_map *map, struct err *e)
-{
-	MF_CLOSE int fd = -1;
-	uint64_t size;
-
-	fd = fdio_open_file(vm->config->restore_memory, O_RDONLY, false, &size, e);
-	if (fd < 0)
-		return fd;
-	return mem_init(&vm->mem, vm->config->mem, e) < 0 ? e->code : memory_load(&vm->mem, map, fd, e);
-}
-
-/* Sections of another version are refused here, before there is anything to undo. */
 static int vm_check_sections(const struct state_in *in, struct err *e)
 {
 	const struct state_section known[] = {
@@ -136,15 +105,37 @@ static int vm_check_sections(const struct state_in *in, struct err *e)
 	return state_check_sections(in, known, MF_ARRAY_SIZE(known), e);
 }
 
+int vm_restore_check(struct config *c, struct err *e)
+{
+	const struct chain_params files = {
+		.state = c->restore_state,
+		.memory = c->restore_memory,
+		.parent = c->restore_parent,
+		.merged = c->restore_merged,
+	};
+	struct memory_map map; /* the chain has it already */
+	struct chain *chain;
+
+	if (chain_open(&chain, &files, e) < 0)
+		return e->code;
+	if (vm_check_sections(&chain->in, e) < 0 || vm_check_shape(c, &chain->in, e) < 0 ||
+	    memory_get(&map, &chain->in, e) < 0) {
+		chain_free(chain);
+		return err_wrap(e, "state '%s'", c->restore_state);
+	}
+	c->restore_chain = chain;
+	return 0;
+}
+
 int vm_restore_open(struct vm *vm, struct err *e)
 {
-	struct memory_map map;
+	struct chain *chain = vm->config->restore_chain;
 
-	if (vm_read_state(vm, e) < 0 || vm_check_sections(&vm->restore.in, e) < 0 ||
-	    vm_check_shape(vm->config, &vm->restore.in, e) < 0 || memory_get(&map, &vm->restore.in, e) < 0)
-		return err_wrap(e, "state '%s'", vm->config->restore_state);
-	if (vm_map_memory(vm, &map, e) < 0)
-		return err_wrap(e, "memory '%s'", vm->config->restore_memory);
+	vm->chain = chain;
+	vm->restore.data = mf_take_ptr(&chain->data);
+	vm->restore.in = chain->in;
+	if (mem_init(&vm->mem, vm->config->mem, e) < 0 || chain_load(chain, &vm->mem, e) < 0)
+		return e->code;
 	timeline_mark(vm->timeline, TIMELINE_MEMORY);
 	return 0;
 }

@@ -39,8 +39,11 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/state.h"
+#include "vmm/guest/control.h"
 #include "vmm/platform/ioapic.h"
 #include "vmm/platform/serial.h"
+#include "vmm/snapshot/chain.h"
+#include "vmm/snapshot/diff.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
@@ -48,18 +51,19 @@
 
 #define PARK_MS 1000  /* a vCPU may be inside loop_call, on a slow drive */
 #define QUIET_MS 2000 /* for requests in flight, of each device */
-#define STATE_SIZE (1U << 20)
+#define STATE_SIZE (2U << 20)
 
 enum { VM_FILE_STATE, VM_FILE_MEMORY, VM_FILE_LAYERS };
 
 struct vm_snapshot_files {
 	const int *file; /* by VM_FILE_..., then the layers */
 	unsigned num;
-	bool stop;
+	bool stop, diff;
 };
 
 /* Not on the heap: only what is written takes memory, and the child finds it here. */
 static uint8_t vm_state_data[STATE_SIZE];
+static struct diff vm_diff;
 
 void vm_put_shape(const struct vm *vm, struct state_out *out)
 {
@@ -147,7 +151,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-#define KEPT_MAX 3
+#define KEPT_MAX (3 + CHAIN_MAX)
 
 static void close_others(const int *keep, unsigned num)
 {
@@ -166,26 +170,55 @@ static void close_others(const int *keep, unsigned num)
 	(void)close_range(from, UINT_MAX, 0);
 }
 
+/* The descriptors that the child needs. Returns how many. */
+static unsigned vm_list_kept(const struct vm *vm, const struct vm_snapshot_files *f, int keep[KEPT_MAX])
+{
+	unsigned num = 0;
+
+	keep[num++] = f->file[VM_FILE_STATE];
+	keep[num++] = f->file[VM_FILE_MEMORY];
+	keep[num++] = vm->pagemap_fd;
+	for (unsigned i = 0; f->diff && i < vm->chain->num; i++)
+		keep[num++] = vm->chain->layer[i].fd;
+	return num;
+}
+
+/* The memory, and the sections of state that describe it: the first ones again, and one of pages at the end. */
+static int vm_write_memory(const struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out)
+{
+	const int fd = f->file[VM_FILE_MEMORY];
+	const size_t len = out->len;
+	struct memory_map map;
+	int r = f->diff ? diff_write(&vm->mem, vm->pagemap_fd, vm->chain, fd, &map, &vm_diff) :
+			  memory_write(&vm->mem, vm->pagemap_fd, fd, &map);
+
+	if (r < 0)
+		return r;
+	state_out_init(out, out->data, out->size);
+	vm_put_head(vm, &map, out);
+	out->len = len;
+	if (f->diff) {
+		vm_diff.parent = vm->chain->layer[0].identity;
+		strcpy(vm_diff.path, vm->chain->layer[0].dir);
+		diff_put(&vm_diff, out);
+	}
+	return (int)MF_MIN(state_out_finish(out), 0);
+}
+
 /* In the child, which has one thread and must not wait for a lock: system calls and memory only. */
 static void __attribute__((noreturn))
 vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out)
 {
 	static const int crashes[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	const int keep[] = { f->file[VM_FILE_STATE], f->file[VM_FILE_MEMORY], vm->pagemap_fd };
-	struct memory_map map;
-	size_t len = out->len;
-	int r;
+	int keep[KEPT_MAX], r;
 
 	/* The handlers would report a crash of the VM. */
 	for (size_t i = 0; i < MF_ARRAY_SIZE(crashes); i++)
 		(void)signal(crashes[i], SIG_DFL);
-	close_others(keep, MF_ARRAY_SIZE(keep));
-	r = memory_write(&vm->mem, vm->pagemap_fd, f->file[VM_FILE_MEMORY], &map);
-	if (!r) {
-		state_out_init(out, out->data, out->size);
-		vm_put_head(vm, &map, out);
-		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, len);
-	}
+	close_others(keep, vm_list_kept(vm, f, keep));
+	r = vm_write_memory(vm, f, out);
+	if (!r)
+		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, out->len);
 	_exit(-r);
 }
 
@@ -230,11 +263,15 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 	struct state_out out;
 	uint64_t began;
 	pid_t pid = -1;
-	int64_t len;
 	int r = vm_check_files(vm, f, e);
 
 	if (r < 0)
 		return r;
+	if (f->diff && vm->chain->num == CHAIN_MAX)
+		return err_set(e, -E2BIG,
+			       "the VM's snapshot '%s' is the last of a chain of %d, the most there can be: "
+			       "take a complete one, or merge that",
+			       vm->chain->layer[0].dir, CHAIN_MAX);
 	if (vm->snapshot.pid)
 		return err_set(e, -EBUSY, "another snapshot is being written");
 	began = clock_now_ns();
@@ -244,10 +281,8 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 		r = vm_save_drives(vm, f, e);
 	if (!r)
 		r = vm_save(vm, &out, e);
-	if (!r) {
-		len = state_out_finish(&out);
-		r = len < 0 ? err_neg(e, (int)len, "collect the state") : 0;
-	}
+	if (!r && out.error)
+		r = err_neg(e, out.error, "collect the state");
 	if (!r) {
 		/* Not fork(3), which takes locks that other threads may hold. */
 		pid = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &vm->snapshot.pidfd, NULL, NULL);
@@ -265,11 +300,17 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 	return 0;
 }
 
-int vm_on_snapshot(void *ctx, const int *files, unsigned num, bool stop, struct err *e)
+int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e)
 {
-	const struct vm_snapshot_files f = { .file = files, .num = num, .stop = stop };
+	struct vm *vm = ctx;
+	const struct vm_snapshot_files f = {
+		.file = files,
+		.num = num,
+		.stop = flags & CONTROL_STOP,
+		.diff = flags & CONTROL_DIFF && vm->chain, /* a VM that was booted has no older one */
+	};
 
-	return vm_snapshot_begin(ctx, &f, e);
+	return vm_snapshot_begin(vm, &f, e);
 }
 
 int vm_snapshot_check(struct vm *vm, struct err *e)

@@ -10,13 +10,14 @@
 #define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
 #define VM_VERSION 1
 
+struct config;
 struct err;
 struct state_out;
 struct vm;
 
 /*
  * vm_on_snapshot (guest_client.h): pauses the VM, collects its state, starts a child that writes the
- * files, and lets the VM go on; with stop, it does not run any more, and ends when they are written.
+ * files, and lets the VM go on; with CONTROL_STOP in flags, it does not run any more, and ends when they are written.
  * files: new regular files, not owned: `state`; `memory`, as large as RAM; the layers of drives with an
  * overlay, in the drives' order. Returns 0; or -errno with e set, and the VM goes on.
  *
@@ -31,8 +32,13 @@ int vm_snapshot_check(struct vm *vm, struct err *e);
 int vm_set_paused(struct vm *vm, bool paused, struct err *e);
 
 /*
- * For vm_build (vm_restore.c). vm_restore_open: opens the snapshot that the configuration
- * names, checks that it is of such a VM, and maps RAM. vm_restore_rest: the clock and devices, when
+ * Opens the snapshot that a configuration names, with its parents, as c->restore_chain, and refuses what this host, or such
+ * a VM, cannot run: before there is anything to undo. Any thread. Returns 0 or -errno with e set.
+ */
+int vm_restore_check(struct config *c, struct err *e);
+
+/*
+ * For vm_build (vm_restore.c), after vm_restore_check. vm_restore_open: maps RAM. vm_restore_rest: the clock and devices, when
  * all are built. Return 0 or -errno with e set.
  */
 int vm_restore_open(struct vm *vm, struct err *e);

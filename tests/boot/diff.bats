@@ -1,0 +1,178 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells, variables are of helper.bash
+#
+# Snapshots against an older one, of flat guests: what they have, chains of them, and chains that are refused.
+
+# bats file_tags=flat
+load helper
+
+setup() {
+	umask 022
+	started=()
+	dir=$BATS_TEST_TMPDIR
+	ctl=$dir/control.sock
+}
+
+teardown() {
+	kill_started
+	end_test
+}
+
+# base [NAME]: a complete snapshot, in $dir/0 or NAME, of a guest that has read "zero".
+base() {
+	start_flat keep -m 64M --control "$ctl"
+	wait_said '^keep'
+	tell zero
+	wait_said '^zero'
+	run "$MAYFLY" snapshot --stop "$ctl" "$dir/${1:-0}"
+	assert_success
+	wait_end
+}
+
+# grow FROM TO TEXT [OPTION...]: a guest of snapshot FROM reads TEXT; a diff of it becomes TO.
+grow() {
+	start_mayfly restore --control "$ctl" "${@:4}" "$dir/$1"
+	tell "$3"
+	wait_said "^$3"
+	run "$MAYFLY" snapshot --diff --stop "$ctl" "$dir/$2"
+	assert_success
+	wait_end
+}
+
+# expect_kept SNAPSHOT TEXT [OPTION...]: a guest of it has kept TEXT, and goes on.
+expect_kept() {
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "${@:3}" "$dir/$1" <<< $'end\n\4'
+	strip_returns
+	echo "# mayfly said: $stderr"
+	assert_equal "$status" 0
+	assert_equal "$output" "$2"$'\nend'
+}
+
+# refused TEXT SNAPSHOT [OPTION...]: a restore is, and names TEXT. Nothing is there that it would make.
+refused() {
+	run_mayfly restore --control "$dir/made" --vsock "$dir/made.vsock" "${@:3}" "$dir/$2"
+	assert_equal "$status" 125
+	assert_one_line "$1"
+	assert [ ! -e "$dir/made" -a ! -e "$dir/made.vsock" ]
+}
+
+kib() {
+	du -k "$dir/$1/memory" | cut -f 1
+}
+
+@test "diff: it has the pages that differ, and a chain of three restores what each has kept" {
+	base
+	grow 0 1 one
+	grow 1 2 two
+	expect_kept 0 zero
+	expect_kept 1 $'zero\none'
+	expect_kept 2 $'zero\none\ntwo'
+	assert [ "$(kib 1)" -le 16 ]
+	assert [ "$(kib 2)" -le 16 ]
+	run "$MAYFLY" snap check "$dir/0" "$dir/1" "$dir/2"
+	assert_success
+}
+
+@test "diff: of a VM that was booted, it is complete" {
+	start_flat keep -m 64M --control "$ctl"
+	wait_said '^keep'
+	tell zero
+	wait_said '^zero'
+	run "$MAYFLY" snapshot --diff "$ctl" "$dir/0"
+	assert_success
+	run "$MAYFLY" snapshot --diff --stop "$ctl" "$dir/1"
+	assert_success
+	wait_end
+	rm -r "$dir/0"
+	expect_kept 1 zero
+}
+
+@test "diff: a complete snapshot of a restored chain needs no other" {
+	base
+	grow 0 1 one
+	start_mayfly restore --control "$ctl" "$dir/1"
+	tell two
+	wait_said ^two
+	run "$MAYFLY" snapshot --stop "$ctl" "$dir/all"
+	assert_success
+	wait_end
+	rm -r "$dir/0" "$dir/1"
+	expect_kept all $'zero\none\ntwo'
+}
+
+@test "diff: in a jail, which has no /proc, it is the same" {
+	[ "$(id -u)" = 0 ] || skip "the jail needs root"
+	base
+	grow 0 1 one --jail
+	assert [ "$(kib 1)" -le 16 ]
+	expect_kept 1 $'zero\none' --jail
+}
+
+@test "diff: the parent may have moved with its child, or be named" {
+	base
+	grow 0 1 one
+	mkdir "$dir/new"
+	mv "$dir/0" "$dir/1" "$dir/new"
+	expect_kept new/1 $'zero\none'
+	mv "$dir/new/0" "$dir/else"
+	refused "$dir/0" new/1
+	expect_kept new/1 $'zero\none' --parent "$dir/else"
+	mkdir "$dir/new/0" # another one, beside
+	mv "$dir/else" "$dir/0"
+	expect_kept new/1 $'zero\none'
+}
+
+@test "diff: a parent that has changed, has another size, or is no snapshot, is refused by its name" {
+	local file
+	base
+	grow 0 1 one
+	cp -a "$dir/0" "$dir/copy"
+	chmod u+w "$dir/0"/*
+
+	truncate -s -4096 "$dir/0/memory"
+	refused "$dir/0/memory" 1
+	rm "$dir/0/memory"
+	refused "$dir/0/memory" 1
+	mkfifo "$dir/0/memory"
+	refused "$dir/0/memory" 1
+	rm "$dir/0/memory"
+	ln -s "$dir/copy/memory" "$dir/0/memory"
+	refused "$dir/0/memory" 1
+	rm -r "$dir/0"
+	ln -s "$dir/copy" "$dir/0"
+	refused "$dir/0" 1
+	rm "$dir/0"
+	refused "$dir/0" 1
+
+	cp -a "$dir/copy" "$dir/0"
+	chmod u+w "$dir/0"/*
+	printf X | dd of="$dir/0/state" bs=1 seek=2000 conv=notrunc status=none
+	refused "$dir/0/state" 1
+	rm -r "$dir/0"
+	base 0
+	refused "$dir/0/state" 1
+	refused "$dir/other/1" 1 --parent "$dir/other/1"
+	expect_kept 1 $'zero\none' --parent "$dir/copy"
+	refused "$dir/copy/state" copy --parent "$dir/0"
+}
+
+@test "diff: 16 snapshots are a chain, 17 are not" {
+	local i kept=zero
+	base
+	for i in {1..15}; do
+		grow $((i - 1)) "$i" "line$i"
+		kept+=$'\n'"line$i"
+	done
+	expect_kept 15 "$kept"
+	start_mayfly restore --control "$ctl" "$dir/15"
+	tell more
+	wait_said ^more
+	run "$MAYFLY" snapshot --diff "$ctl" "$dir/16"
+	assert_failure 125
+	assert_output --partial "$dir/15"
+	assert [ ! -e "$dir/16" ]
+	run "$MAYFLY" snapshot "$ctl" "$dir/16"
+	assert_success
+	rm -r "$dir"/{0..15}
+	expect_kept 16 "$kept"$'\nmore'
+}
