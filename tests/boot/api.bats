@@ -173,6 +173,22 @@ body = connect(); body.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length:
 gone = connect(); gone.sendall(b"GET / HTTP/1.1\r\n\r\n"); gone.close()
 long = connect(); long.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length: 101\r\n\r\n" + b"x" * 101)
 assert b" 400 " in long.recv(4096)
+for last in b"HTTP/1.1\r\nConnection: close\r\n\r\n", b"HTTP/1.0\r\n\r\n", b"HTTP/1.1\r\n\r\n":
+    s = connect(); s.sendall(b"GET /version " + last)
+    if last.startswith(b"HTTP/1.1\r\n\r"): s.shutdown(socket.SHUT_WR)
+    text = b"".join(iter(lambda: s.recv(4096), b""))
+    assert text.startswith(b"HTTP/1.1 200 \r\nServer: Firecracker API\r\n") and text.endswith(b"1.17.0\"}"), text
+slow = connect()
+for byte in b"PUT /machine-config HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n": slow.sendall(bytes([byte]))
+assert slow.recv(4096).startswith(b"HTTP/1.1 100 "); slow.sendall(b"{}"); assert b" 400 " in slow.recv(4096)
+for head in b"POST / HTTP/1.1", b"GET / HTTP/2", b"GET /\xe9 HTTP/1.1", b"HEAD / HTTP/1.1":
+    s = connect(); s.sendall(head + b"\r\nContent-Length: 3\r\n\r\n"); s.sendall(b"abc")
+    text = s.recv(4096); assert b" 400 " in text and b"\"error\"" in text, text
+    assert b" 200 " in ask(s)
+s = connect(); s.sendall(b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n"); assert b" 400 " in s.recv(4096) and not s.recv(1)
+deaf = connect(); deaf.settimeout(1)
+try: deaf.sendall(b"GET /vm/config HTTP/1.1\r\n\r\n" * 100000)
+except TimeoutError: pass
 two = connect(); two.sendall(b"GET /version HTTP/1.1\r\n\r\n" * 2)
 text = b""
 while text.count(b"1.17.0") < 2: text += two.recv(4096)

@@ -1,28 +1,21 @@
 /*
  * Theory of operation.
  *
- * evhttp parses and writes; its event base belongs to the thread "api" alone. A request
- * that is complete joins a queue. The first of the queue is offered to the main thread: its
- * parts are put into http->request, and an eventfd (asked) is signalled. http_reply copies
- * the answer and signals the other eventfd (replied); the thread sends it and offers the
- * next one. So there is one request between the threads at any time, and it needs no lock:
- * the eventfds order the accesses.
+ * The thread "api" has the sockets: it accepts, receives, parses (http_parse.h) and sends. The
+ * oldest request that is complete is offered to the main thread: its parts are put into
+ * http->request, and an eventfd (asked) is signalled. http_reply copies the answer and signals
+ * the other eventfd (replied); the thread sends it and offers the next one. So there is one
+ * request between the threads at any time, and it needs no lock: the eventfds order the
+ * accesses.
  *
- * While a request waits, evhttp does not read from its connection, so a client that hangs
- * up meanwhile is noticed when the reply is written.
- *
- * evhttp has an answer of its own for some requests, in HTML. To get Firecracker's, all
- * methods are allowed, and the limit of a body is checked here, below that of evhttp.
+ * A connection is read until it has a request, and then not before the answer is sent. A
+ * client that shuts down its side gets its answer, too. One that does not read its answer
+ * keeps its connection, and nothing else.
  */
 #include "vmm/api/http.h"
 
 #include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <event2/keyvalq_struct.h>
-#include <event2/listener.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -30,23 +23,26 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "vmm/api/http_parse.h"
 #include "vmm/base/err.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/process/ending.h"
 
-#define LINE_MAX_LEN 8192		 /* bytes of a request's line and headers together */
-#define NEVER_SECONDS (10 * 365 * 86400) /* an idle connection is not closed */
-#define EVHTTP_BODY_MAX(max) ((max) + (64U << 10))
+#define HEAD_MAX 256  /* bytes of a reply's status and headers */
+#define RETRY_MS 1000 /* after an accept that failed, for example because of too many files */
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 
-struct waiting {
-	struct evhttp_request *request;
-	STAILQ_ENTRY(waiting) next;
+struct connection {
+	int fd; /* -1: the client has gone, while its request is served */
+	enum { RECEIVES, WAITS, SENDS } state;
+	uint64_t arrived; /* the number of its request, in order */
+	struct http_parser parser;
+	char *out;
+	size_t out_len, out_done;
 };
 
 struct http {
@@ -59,16 +55,13 @@ struct http {
 	void *ctx;
 
 	/* The thread's. */
-	struct event_base *base;
-	struct evhttp *server;
-	struct event *replied;
-	unsigned connections;
-	STAILQ_HEAD(, waiting) queue;
+	struct connection *connection[HTTP_CONNECTIONS_MAX]; /* or NULL */
+	struct connection *offered;			     /* its request is the main thread's */
+	uint64_t requests;
+	bool accept_failed;
 
 	/* Handed over by the eventfds. */
 	struct http_request request;
-	char *path; /* of it */
-	bool offered;
 	struct http_reply reply;
 	char *reply_body;
 	atomic_bool stop;
@@ -76,187 +69,245 @@ struct http {
 
 /* The thread's side. */
 
-/* The path of a URI, a copy: without the query. */
-static const char *path_of(const char *uri, char **ret)
+static void free_connection(struct connection **c)
 {
-	*ret = strndup(uri, strcspn(uri, "?"));
-	return *ret ? *ret : "";
+	if ((*c)->fd >= 0)
+		close((*c)->fd);
+	http_parse_done(&(*c)->parser);
+	free((*c)->out);
+	free(*c);
+	*c = NULL;
 }
 
-static enum http_method method_of(struct evhttp_request *r)
+/* Sends what is left of the answer. Once all is sent, the next request on the connection counts. */
+static void send_rest(struct connection **slot)
 {
-	switch (evhttp_request_get_command(r)) {
-	case EVHTTP_REQ_GET:
-		return HTTP_GET;
-	case EVHTTP_REQ_PUT:
-		return HTTP_PUT;
-	case EVHTTP_REQ_PATCH:
-		return HTTP_PATCH;
-	case EVHTTP_REQ_DELETE:
-		return HTTP_DELETE;
-	default:
-		return HTTP_OTHER;
+	struct connection *c = *slot;
+	ssize_t n = send(c->fd, c->out + c->out_done, c->out_len - c->out_done, SEND_FLAGS);
+
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		free_connection(slot);
+		return;
 	}
-}
-
-static void send_reply(struct evhttp_request *r, const struct http_reply *reply)
-{
-	struct evkeyvalq *headers = evhttp_request_get_output_headers(r);
-	struct evbuffer *body = reply->body && *reply->body ? evbuffer_new() : NULL;
-	struct bufferevent *bev;
-
-	evhttp_add_header(headers, "Server", "Firecracker API");
-	evhttp_add_header(headers, "Connection", "keep-alive");
-	if (reply->deprecated)
-		evhttp_add_header(headers, "Deprecation", "true");
-	if (body) {
-		evhttp_add_header(headers, "Content-Type", reply->type ? reply->type : "application/json");
-		evbuffer_add(body, reply->body, strlen(reply->body));
+	c->out_done += n > 0 ? (size_t)n : 0;
+	c->state = SENDS;
+	if (c->out_done < c->out_len)
+		return;
+	free(c->out);
+	c->out = NULL;
+	if (c->parser.ends) {
+		free_connection(slot);
+		return;
 	}
-	bev = evhttp_connection_get_bufferevent(evhttp_request_get_connection(r));
-	evhttp_send_reply(r, reply->status, "", body);
-	bufferevent_flush(bev, EV_WRITE, BEV_FLUSH); /* a filter does not see that evhttp enables writing */
-	if (body)
-		evbuffer_free(body);
+	c->state = RECEIVES;
+	http_parse_next(&c->parser);
 }
 
-/* Offers the first of the queue to the main thread, if it has none. */
+static void send_reply(struct connection **slot, const struct http_reply *reply)
+{
+	struct connection *c = *slot;
+	const char *body = reply->body ? reply->body : "";
+	char head[HEAD_MAX], type[96] = "";
+	int len;
+
+	if (*body)
+		snprintf(type, sizeof(type), "Content-Type: %s\r\nContent-Length: %zu\r\n",
+			 reply->type ? reply->type : "application/json", strlen(body));
+	len = snprintf(head, sizeof(head), "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: %s\r\n%s%s\r\n",
+		       reply->status, c->parser.ends ? "close" : "keep-alive",
+		       reply->deprecated ? "Deprecation: true\r\n" : "", type);
+	c->out_len = (size_t)len + strlen(body);
+	c->out_done = 0;
+	c->out = malloc(c->out_len + 1);
+	if (!c->out) {
+		free_connection(slot);
+		return;
+	}
+	memcpy(c->out, head, (size_t)len);
+	memcpy(c->out + len, body, strlen(body) + 1);
+	send_rest(slot);
+}
+
+static void refuse(struct connection **c)
+{
+	char text[HTTP_FAULT_MAX + 16];
+
+	snprintf(text, sizeof(text), "{\"error\":\"%s\"}", (*c)->parser.fault);
+	send_reply(c, &(struct http_reply){ .status = 400, .body = text });
+}
+
+/* len bytes more have come. Returns whether there may be a request in what came before. */
+static bool parse(struct http *h, struct connection **slot, size_t len)
+{
+	static const char go_on[] = "HTTP/1.1 100 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n";
+	struct connection *c = *slot;
+
+	switch (http_parse(&c->parser, len)) {
+	case HTTP_CONTINUE:
+		/* Every answer before has been sent: it fits, or the client does not read. */
+		(void)!send(c->fd, go_on, sizeof(go_on) - 1, SEND_FLAGS);
+		return true;
+	case HTTP_COMPLETE:
+		c->state = WAITS;
+		c->arrived = ++h->requests;
+		return false;
+	case HTTP_REFUSED:
+		refuse(slot);
+		return *slot && (*slot)->state == RECEIVES;
+	case HTTP_MORE:
+		break;
+	}
+	return false;
+}
+
+static void parse_all(struct http *h, struct connection **slot, size_t len)
+{
+	while (*slot && (*slot)->state == RECEIVES && parse(h, slot, len))
+		len = 0;
+}
+
+static void receive(struct http *h, struct connection **slot)
+{
+	size_t len;
+	char *to = http_parse_room(&(*slot)->parser, &len);
+	ssize_t n = recv((*slot)->fd, to, len, MSG_DONTWAIT);
+
+	if (n > 0)
+		parse_all(h, slot, (size_t)n);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		free_connection(slot);
+}
+
+/* Returns whether the thread goes on. */
+static bool take_reply(struct http *h)
+{
+	struct connection **slot = NULL;
+	eventfd_t count;
+
+	if (eventfd_read(h->replied_fd, &count) == 0 && h->offered && h->reply.status) {
+		for (size_t i = 0; i < MF_ARRAY_SIZE(h->connection); i++)
+			if (h->connection[i] == h->offered)
+				slot = &h->connection[i];
+		h->offered = NULL;
+		if ((*slot)->fd < 0)
+			free_connection(slot);
+		else
+			send_reply(slot, &h->reply);
+		parse_all(h, slot, 0);
+		free(h->reply_body);
+		h->reply_body = NULL;
+		h->reply = (struct http_reply){ 0 };
+	}
+	return !atomic_load(&h->stop);
+}
+
+/* Offers the oldest request to the main thread, if it has none. */
 static void offer(struct http *h)
 {
-	struct waiting *w = STAILQ_FIRST(&h->queue);
-	struct evbuffer *body;
+	struct connection *first = NULL;
 
-	if (h->offered || !w)
+	for (size_t i = 0; i < MF_ARRAY_SIZE(h->connection); i++) {
+		struct connection *c = h->connection[i];
+
+		if (c && c->state == WAITS && (!first || c->arrived < first->arrived))
+			first = c;
+	}
+	if (h->offered || !first)
 		return;
-	body = evhttp_request_get_input_buffer(w->request);
-	h->request = (struct http_request){
-		.method = method_of(w->request),
-		.path = path_of(evhttp_request_get_uri(w->request), &h->path),
-		.len = evbuffer_get_length(body),
-		.body = (const char *)evbuffer_pullup(body, -1),
-	};
-	h->offered = true;
+	h->request = (struct http_request){ .method = first->parser.method,
+					    .path = first->parser.path,
+					    .body = first->parser.body,
+					    .len = first->parser.length };
+	h->offered = first;
 	(void)eventfd_write(h->asked_fd, 1); /* cannot fail: it was 0 */
 }
 
-static void on_replied(evutil_socket_t fd, short what, void *ctx)
+/* A connection has something to receive, or room to send, or has ended. */
+static void serve_connection(struct http *h, struct connection **slot, short events)
 {
-	struct http *h = ctx;
-	struct waiting *w = STAILQ_FIRST(&h->queue);
-	eventfd_t count;
+	struct connection *c = *slot;
 
-	(void)what;
-	if (eventfd_read(fd, &count) == 0 && h->offered && w && h->reply.status) {
-		STAILQ_REMOVE_HEAD(&h->queue, next);
-		send_reply(w->request, &h->reply);
-		free(h->reply_body);
-		free(h->path);
-		h->reply_body = h->path = NULL;
-		h->reply = (struct http_reply){ 0 };
-		h->offered = false;
-		free(w);
-		offer(h);
+	if (c->state == RECEIVES) {
+		receive(h, slot);
+	} else if (c->state == SENDS) {
+		send_rest(slot);
+		parse_all(h, slot, 0);
+	} else if (events & (POLLHUP | POLLERR)) {
+		close(c->fd);
+		c->fd = -1;
 	}
-	if (atomic_load(&h->stop))
-		event_base_loopbreak(h->base);
 }
 
-static void on_request(struct evhttp_request *r, void *ctx)
-{
-	struct http *h = ctx;
-	struct waiting *w;
-	char text[160];
-	size_t len;
-
-	len = evbuffer_get_length(evhttp_request_get_input_buffer(r));
-	if (len > h->body_max) {
-		snprintf(text, sizeof(text),
-			 "{\"error\":\"the body has %zu bytes, and %zu are allowed (--http-api-max-payload-size)\"}",
-			 len, h->body_max);
-		send_reply(r, &(struct http_reply){ .status = 400, .body = text });
-		return;
-	}
-	w = calloc(1, sizeof(*w));
-	if (!w) {
-		send_reply(r, &(struct http_reply){ .status = 503, .body = "{\"error\":\"out of memory\"}" });
-		return;
-	}
-	w->request = r;
-	STAILQ_INSERT_TAIL(&h->queue, w, next);
-	offer(h);
-}
-
-/* A connection of evhttp's. The bufferevent that it is given is a filter, which does nothing but tell its end. */
-struct connection {
-	struct http *http;
-	struct bufferevent *bev;
-	struct event *refusal; /* one too many: it is refused in the next turn, when it has its socket */
-};
-
-static void on_connection_freed(void *ctx)
-{
-	struct connection *c = ctx;
-
-	c->http->connections--;
-	if (c->refusal)
-		event_free(c->refusal);
-	free(c);
-}
-
-static void refuse_connection(evutil_socket_t unused, short what, void *ctx)
+/* One connection too many. Whether the client gets the text or not, it is closed. */
+static void refuse_connection(int fd)
 {
 	static const char text[] = "HTTP/1.1 503 \r\nServer: Firecracker API\r\nConnection: close\r\n"
 				   "Content-Type: application/json\r\nContent-Length: 40\r\n\r\n"
 				   "{ \"error\": \"Too many open connections\" }";
-	struct connection *c = ctx;
-	int fd = bufferevent_getfd(bufferevent_get_underlying(c->bev));
 
-	(void)unused;
-	(void)what;
-	/* Whether it is sent or not, the connection ends: evhttp reads EOF. */
-	(void)!send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-	(void)shutdown(fd, SHUT_RDWR);
+	(void)!send(fd, text, sizeof(text) - 1, SEND_FLAGS);
+	close(fd);
 }
 
-/* Returns NULL if memory is short: evhttp then makes one itself, which is not counted. */
-static struct bufferevent *new_connection(struct event_base *base, void *ctx)
+static void accept_connection(struct http *h)
 {
-	struct http *h = ctx;
-	struct bufferevent *socket = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-	struct connection *c = calloc(1, sizeof(*c));
+	int fd = accept4(h->socket.fd, NULL, NULL, SOCK_CLOEXEC);
+	struct connection **slot = h->connection;
 
-	if (socket && c)
-		c->bev = bufferevent_filter_new(socket, NULL, NULL, BEV_OPT_CLOSE_ON_FREE, on_connection_freed, c);
-	if (!socket || !c || !c->bev) {
-		free(c);
-		if (socket)
-			bufferevent_free(socket);
-		return NULL;
+	h->accept_failed = fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED;
+	if (fd < 0)
+		return;
+	while (slot < h->connection + HTTP_CONNECTIONS_MAX && *slot)
+		slot++;
+	if (slot == h->connection + HTTP_CONNECTIONS_MAX) {
+		refuse_connection(fd);
+		return;
 	}
-	bufferevent_enable(socket, EV_READ | EV_WRITE); /* the filter only suspends it */
-	c->http = h;
-	if (++h->connections > HTTP_CONNECTIONS_MAX)
-		c->refusal = evtimer_new(base, refuse_connection, c);
-	if (c->refusal)
-		event_active(c->refusal, EV_TIMEOUT, 0);
-	return c->bev;
+	*slot = calloc(1, sizeof(**slot));
+	if (!*slot) {
+		close(fd);
+		return;
+	}
+	(*slot)->fd = fd;
+	(*slot)->parser.body_max = h->body_max;
 }
 
-static void free_server(struct http *h)
+static short events_of(const struct connection *c)
 {
-	struct waiting *w;
+	return c->state == RECEIVES ? POLLIN : c->state == SENDS ? POLLOUT : 0;
+}
 
-	/* Requests belong to their connections, which evhttp frees. */
-	while ((w = STAILQ_FIRST(&h->queue))) {
-		STAILQ_REMOVE_HEAD(&h->queue, next);
-		free(w);
+static void serve(struct http *h)
+{
+	struct pollfd fds[2 + HTTP_CONNECTIONS_MAX];
+
+	for (;;) {
+		fds[0] = (struct pollfd){ .fd = h->replied_fd, .events = POLLIN };
+		fds[1] = (struct pollfd){ .fd = h->accept_failed ? -1 : h->socket.fd, .events = POLLIN };
+		for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+			const struct connection *c = h->connection[i];
+
+			fds[2 + i] = (struct pollfd){ .fd = c ? c->fd : -1, .events = c ? events_of(c) : 0 };
+		}
+		if (poll(fds, MF_ARRAY_SIZE(fds), h->accept_failed ? RETRY_MS : -1) < 0)
+			continue;
+		h->accept_failed = false;
+		if (fds[0].revents && !take_reply(h))
+			return;
+		for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++)
+			if (fds[2 + i].revents && h->connection[i])
+				serve_connection(h, &h->connection[i], fds[2 + i].revents);
+		if (fds[1].revents)
+			accept_connection(h);
+		offer(h);
 	}
-	if (h->replied)
-		event_free(h->replied);
-	if (h->server)
-		evhttp_free(h->server);
-	if (h->base)
-		event_base_free(h->base);
+}
+
+static void free_connections(struct http *h)
+{
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++)
+		if (h->connection[i])
+			free_connection(&h->connection[i]);
 }
 
 /* It also frees what the main thread, confined by then, could not. */
@@ -265,43 +316,17 @@ static void *http_thread(void *arg)
 	struct http *h = arg;
 
 	(void)pthread_setname_np(pthread_self(), "api"); /* for people, and tests */
-	tzset();					 /* else the first reply's date would open files */
 	if (h->guard(h->ctx) == 0)
-		event_base_dispatch(h->base);
-	free_server(h);
+		serve(h);
+	free_connections(h);
 	return NULL;
 }
 
 /* The main thread's side. */
 
-static int make_server(struct http *h)
-{
-	const struct timeval never = { .tv_sec = NEVER_SECONDS };
-	struct evconnlistener *listener;
-
-	h->base = event_base_new();
-	h->server = h->base ? evhttp_new(h->base) : NULL;
-	if (!h->server)
-		return -ENOMEM;
-	evhttp_set_bevcb(h->server, new_connection, h);
-	listener = evconnlistener_new(h->base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC, 0, h->socket.fd);
-	if (!listener || !evhttp_bind_listener(h->server, listener))
-		return -ENOMEM;
-	h->replied = event_new(h->base, h->replied_fd, EV_READ | EV_PERSIST, on_replied, h);
-	if (!h->replied || event_add(h->replied, NULL) < 0)
-		return -ENOMEM;
-	evhttp_set_gencb(h->server, on_request, h);
-	evhttp_set_timeout_tv(h->server, &never);
-	evhttp_set_max_headers_size(h->server, LINE_MAX_LEN);
-	evhttp_set_max_body_size(h->server, (ev_ssize_t)EVHTTP_BODY_MAX(h->body_max));
-	evhttp_set_allowed_methods(h->server, UINT16_MAX);
-	return 0;
-}
-
 int http_new(struct http **ret, const char *path, size_t body_max, struct err *e)
 {
 	struct http *h = calloc(1, sizeof(*h));
-	int r;
 
 	*ret = h;
 	if (!h)
@@ -310,13 +335,11 @@ int http_new(struct http **ret, const char *path, size_t body_max, struct err *e
 	h->body_max = body_max;
 	h->asked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	h->replied_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	STAILQ_INIT(&h->queue);
 	if (h->asked_fd < 0 || h->replied_fd < 0)
 		return err_sys(e, "make the API's eventfds");
 	if (unix_socket_listen(&h->socket, path, SOCK_STREAM, e) < 0)
 		return err_wrap(e, "api-sock '%s'", path);
-	r = make_server(h);
-	return r < 0 ? err_neg(e, r, "make the API's server") : 0;
+	return 0;
 }
 
 int http_start(struct http *h, int (*guard)(void *ctx), void *ctx, struct err *e)
@@ -374,10 +397,7 @@ void http_free(struct http *h)
 		atomic_store(&h->stop, true);
 		(void)eventfd_write(h->replied_fd, 1);
 		pthread_join(h->thread, NULL);
-	} else {
-		free_server(h);
 	}
-	free(h->path);
 	free(h->reply_body);
 	if (h->asked_fd >= 0)
 		close(h->asked_fd);

@@ -1,6 +1,6 @@
 /*
- * The server of Firecracker's API: HTTP/1.1 on a Unix socket, by libevent's evhttp, on a
- * thread of its own that is called "api". It reads requests and writes replies. What they
+ * The server of Firecracker's API: HTTP/1.1 on a Unix socket, on a thread of its own that is
+ * called "api". It reads requests and writes replies. What they
  * mean is decided by the main thread, which takes one at a time.
  *
  * Life: http_new -> http_start -> http_take, http_reply ... -> http_free.
@@ -18,11 +18,11 @@ struct http;
 #define HTTP_BODY_DEFAULT 51200U  /* bytes; Firecracker's --http-api-max-payload-size */
 #define HTTP_BODY_MAX (16U << 20) /* of that option */
 
-enum http_method { HTTP_GET, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_OTHER };
+enum http_method { HTTP_GET, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
 
 struct http_request {
 	enum http_method method;
-	const char *path; /* without the query */
+	const char *path; /* a query belongs to it */
 	const char *body; /* not terminated */
 	size_t len;
 };
