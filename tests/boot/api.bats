@@ -21,7 +21,7 @@ load api
 @test "api: the machine: ranges, types, unknown and repeated keys, what a PATCH leaves" {
 	start_api
 	each 204 'PUT /machine-config {"vcpu_count":2,"mem_size_mib":64,"smt":true}' \
-		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"smt":true,"huge_pages":null}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"smt":true,"cpu_template":null}' \
 		'PUT /machine-config/ {"vcpu_count":4,"mem_size_mib":256,"track_dirty_pages":true}' \
 		'PATCH /machine-config {"mem_size_mib":96}'
 	talk 'GET /machine-config'
@@ -33,13 +33,23 @@ load api
 		'PUT /machine-config {"vcpu_count":"1","mem_size_mib":64}' 'PUT /machine-config {"vcpu_count":null,"mem_size_mib":64}' \
 		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":0}' 'PUT /machine-config {"vcpu_count":3,"mem_size_mib":64,"smt":true}' \
 		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":63,"huge_pages":"2M"}' \
-		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"x":1}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"x":1}' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"smt":null}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"huge_pages":null}' 'PUT /machine-config?a {"vcpu_count":1,"mem_size_mib":64}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"track_dirty_pages":null}' \
 		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"vcpu_count":1}' \
 		'PATCH /machine-config {}' 'PATCH /machine-config {"smt":null}' 'PATCH /machine-config {"vcpu_count":0}' \
 		'DELETE /machine-config' 'PUT /' 'PUT /nothing {}' 'GET /nothing' 'GET /vm' 'GET / {}'
 	talk 'GET /machine-config' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64,"cpu_template":"T2"}'
 	assert_line '200 {"vcpu_count":4,"mem_size_mib":96,"smt":false,"track_dirty_pages":true,"huge_pages":"None"}'
 	assert_line '204 deprecated '
+	talk 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":9999999999999}' 'GET /machine-config' \
+		'PUT /machine-config {"vcpu_count":0,"mem_size_mib":64,"cpu_template":"None"}' \
+		'PATCH /machine-config {"cpu_template":"None"}' 'GET /machine-config'
+	assert_line --index 1 '200 {"vcpu_count":1,"mem_size_mib":9999999999999,"smt":false,"cpu_template":"T2","track_dirty_pages":false,"huge_pages":"None"}'
+	assert_line --index 2 --regexp '^400 deprecated '
+	assert_line --index 4 '200 {"vcpu_count":1,"mem_size_mib":9999999999999,"smt":false,"track_dirty_pages":false,"huge_pages":"None"}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}'
+	each 400 'PUT /actions {"action_type":"InstanceStart"}'
 	end_api
 }
 
@@ -48,7 +58,7 @@ load api
 	truncate -s 1M "$d"
 	start_api
 	each 204 'PUT /drives/a {"drive_id":"a","is_root_device":false,"path_on_host":"'"$d"'","rate_limiter":{}}' \
-		'PUT /drives/r {"drive_id":"r","is_root_device":true,"path_on_host":"'"$d"'","is_read_only":true}' \
+		'PUT /drives/r {"drive_id":"r","is_root_device":true,"path_on_host":"'"$d"'","is_read_only":true,"rate_limiter":{"ops":{"size":0,"refill_time":9}}}' \
 		'PUT /drives/a {"drive_id":"a","is_root_device":false,"path_on_host":"'"$d"'","cache_type":"Writeback","io_engine":"Async","partuuid":null,"rate_limiter":{"ops":{"size":10,"refill_time":100}}}'
 	talk 'GET /vm/config'
 	assert_output --partial '"drives":[{"drive_id":"r","partuuid":null,"is_root_device":true,"cache_type":"Unsafe","is_read_only":true,"path_on_host":"'"$d"'","rate_limiter":null,"io_engine":"Sync","socket":null},{"drive_id":"a","partuuid":null,"is_root_device":false,"cache_type":"Writeback","is_read_only":false,"path_on_host":"'"$d"'","rate_limiter":{"bandwidth":null,"ops":{"size":10,"one_time_burst":null,"refill_time":100}},"io_engine":"Async","socket":null}]'
@@ -60,6 +70,7 @@ load api
 		'PUT /drives/b-c {"drive_id":"b-c","is_root_device":false,"path_on_host":"'"$d"'"}' \
 		'PUT /drives {"drive_id":"","is_root_device":false,"path_on_host":"'"$d"'"}' \
 		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","cache_type":"unsafe"}' \
+		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","cache_type":null}' \
 		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","socket":"/s"}' \
 		'PUT /drives/b {"drive_id":"b","is_root_device":false,"path_on_host":"'"$d"'","rate_limiter":{"ops":{"size":1}}}' \
 		'GET /drives/a'
@@ -72,6 +83,7 @@ load api
 	each 204 'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0","guest_mac":"aa:fc:00:00:00:01","mtu":1400}' \
 		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0","guest_mac":"AA:FC:00:00:00:01"}' \
 		'PUT /network-interfaces/2 {"iface_id":"2","host_dev_name":"t1","guest_mac":null,"rx_rate_limiter":{}}' \
+		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0","guest_mac":"AA:FC:00:00:00:01","mtu":1300,"rx_rate_limiter":{"ops":{"size":0,"refill_time":1}},"tx_rate_limiter":{"bandwidth":{"size":1,"refill_time":0},"ops":{"size":1,"refill_time":1}}}' \
 		'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}' 'PUT /vsock {"guest_cid":4,"uds_path":"'"$d"'/v"}' \
 		'PUT /logger {"log_path":"'"$d"'/log","level":"DEBUG","show_level":true,"show_log_origin":false}' \
 		'PUT /metrics {"metrics_path":"'"$d"'/metrics","other":1}'
@@ -79,10 +91,11 @@ load api
 	talk 'PUT /vsock {"guest_cid":5,"uds_path":"'"$d"'/v","vsock_id":"x"}' 'GET /vm/config'
 	assert_line '204 deprecated '
 	assert_line --partial '"vsock":{"guest_cid":5,"uds_path":"'"$d"'/v"}'
-	assert_line --partial '"network-interfaces":[{"iface_id":"1","host_dev_name":"t0","guest_mac":"AA:FC:00:00:00:01","mtu":null,"rx_rate_limiter":null,"tx_rate_limiter":null},{"iface_id":"2"'
+	assert_line --partial '"network-interfaces":[{"iface_id":"2","host_dev_name":"t1","guest_mac":null,"mtu":null,"rx_rate_limiter":null,"tx_rate_limiter":null},{"iface_id":"1","host_dev_name":"t0","guest_mac":"aa:fc:00:00:00:01","mtu":1300,"rx_rate_limiter":null,"tx_rate_limiter":{"bandwidth":null,"ops":{"size":1,"one_time_burst":null,"refill_time":1}}}'
 	each 400 'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc:00:00:00:01"}' \
 		'PUT /network-interfaces/3 {"iface_id":"2","host_dev_name":"t2"}' \
 		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc"}' \
+		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t1"}' 'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"0123456789012345"}' \
 		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","mtu":67}' 'PUT /network-interfaces/3 {"iface_id":"3"}' \
 		'PUT /vsock {"guest_cid":4294967296,"uds_path":"'"$d"'/w"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/w"}' \
 		'PUT /logger {"log_path":"/none/log"}' 'PUT /logger {"level":"loud"}' \
@@ -99,8 +112,10 @@ load api
 	wait_for api_listens
 	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /actions {"action_type":"FlushMetrics"}' \
 		'PUT /actions {"action_type":"Stop"}' 'PUT /boot-source {"kernel_image_path":"/none"}' \
-		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","initrd_path":"/none"}' 'PUT /boot-source {"boot_args":"a"}'
-	each 204 'PUT /boot-source {"kernel_image_path":"'"$d"'/text"}' 'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}'
+		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","initrd_path":"/none"}' 'PUT /boot-source {"boot_args":"a"}' \
+		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","boot_args":"'"$(printf '%2048s' | tr ' ' a)"'"}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$d"'","boot_args":"'"$(printf '%2047s' | tr ' ' a)"'"}' \
+		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","boot_args":"a\tb\u00e9"}' 'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}'
 	each 400 'PUT /actions {"action_type":"InstanceStart"}'
 	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf","boot_args":"a=b"}' \
 		'PUT /actions {"action_type":"InstanceStart"}'
@@ -129,7 +144,7 @@ load api
 		"PUT /drives/b {$b,\"is_root_device\":false,\"path_on_host\":\"$d/none\",\"is_read_only\":true}" \
 		"PUT /network-interfaces/1 {\"iface_id\":\"1\",\"host_dev_name\":\"$tap\"}" \
 		'PUT /actions {"action_type":"InstanceStart"}' \
-		'PATCH /vm {"state":"Resumed"}' 'PATCH /vm {"state":"Paused"}' 'PATCH /vm {"state":"Paused"}' "PATCH /drives/b {$b}"
+		'PATCH /vm {"state":"Resumed"}' 'PATCH /vm {"state":"Paused"}' 'PATCH /vm {"state":"Paused"}' "PATCH /drives/b {$b,\"rate_limiter\":{}}"
 	talk 'GET /'
 	assert_output --partial '"state":"Paused"'
 	each 204 "PATCH /drives/b {$b,\"path_on_host\":\"$d/one\"}" 'PATCH /vm {"state":"Resumed"}' 'PATCH /vm {"state":"Resumed"}' \
@@ -145,7 +160,7 @@ load api
 	assert_line --partial "\"path_on_host\":\"$d/none\",\"rate_limiter\":{\"bandwidth\":null,\"ops\":{\"size\":7,\"one_time_burst\":null,\"refill_time\":6}}"
 	assert_line --partial '"rx_rate_limiter":{"bandwidth":null,"ops":{"size":5,"one_time_burst":null,"refill_time":4}},"tx_rate_limiter":null'
 	each 400 'PATCH /vm {}' 'PATCH /vm {"state":"Off"}' 'PATCH /vm {"state":"Paused","x":1}' 'PUT /vm {"state":"Paused"}' \
-		'PATCH /drives/c {"drive_id":"c"}' 'PATCH /drives/b {"drive_id":"c"}' "PATCH /drives/b {$b,\"is_read_only\":false}" \
+		'PATCH /drives/c {"drive_id":"c"}' "PATCH /drives/b {$b}" "PATCH /drives/b {$b,\"path_on_host\":null,\"rate_limiter\":null}" 'PATCH /drives/b {"drive_id":"c"}' "PATCH /drives/b {$b,\"is_read_only\":false}" \
 		"PATCH /drives/b {$b,\"path_on_host\":\"/none\"}" "PATCH /drives/b {$b,\"path_on_host\":\"/\"}" "PATCH /drives {$b}" \
 		"PATCH /drives/b {$b,\"rate_limiter\":{\"ops\":{\"size\":1}}}" 'DELETE /drives/b' \
 		'PATCH /network-interfaces/2 {"iface_id":"2"}' 'PATCH /network-interfaces/1 {"iface_id":"2"}'

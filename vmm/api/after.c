@@ -51,15 +51,6 @@ struct limits {
 	const struct ratelimit_params *new_bandwidth, *new_ops; /* NULL: as before */
 };
 
-/* What is kept for GET /vm/config changes with the device: a bucket that was not given stays, a zeroed one is none. */
-static void keep_bucket(struct api_limiter *kept, const char *key, struct api_bucket *to, const struct api_bucket *b)
-{
-	bool off = !b->size || !b->refill_time;
-
-	*to = off ? (struct api_bucket){ 0 } : *b;
-	api_set_given(&api_limiter, kept, key, !off);
-}
-
 static void read_limits(struct limits *ret, const struct api_limiter *l)
 {
 	*ret = (struct limits){ .bandwidth = api_limit_of(&l->bandwidth), .ops = api_limit_of(&l->ops) };
@@ -69,12 +60,16 @@ static void read_limits(struct limits *ret, const struct api_limiter *l)
 		ret->new_ops = &ret->ops;
 }
 
-static void keep_limits(struct api_limiter *kept, const struct api_limiter *l)
+/* What is kept for GET /vm/config changes with the device: a bucket that was not given stays. */
+static void keep_limits(const struct api_object *object, void *of, const char *key, struct api_limiter *kept,
+			const struct api_limiter *l)
 {
 	if (api_has(&api_limiter, l, "bandwidth"))
-		keep_bucket(kept, "bandwidth", &kept->bandwidth, &l->bandwidth);
+		kept->bandwidth = l->bandwidth;
 	if (api_has(&api_limiter, l, "ops"))
-		keep_bucket(kept, "ops", &kept->ops, &l->ops);
+		kept->ops = l->ops;
+	kept->given.bits |= l->given.bits;
+	api_trim_limiter(object, of, key, kept);
 }
 
 void api_patch_drive(struct api *a, const char *id, void *body, struct api_answer *answer)
@@ -83,6 +78,11 @@ void api_patch_drive(struct api *a, const char *id, void *body, struct api_answe
 	struct limits limits;
 	struct err e;
 
+	if (!d->path_on_host && !api_has(&api_drive_update, d, "rate_limiter")) {
+		api_answer_fault(answer, "Drive config error: Unable to patch the block device: neither path_on_host "
+					 "nor rate_limiter is given. Please verify the request arguments.");
+		return;
+	}
 	read_limits(&limits, &d->rate_limiter);
 	if (a->vm->change_drive(a->vm->vm, id, d->path_on_host, limits.new_bandwidth, limits.new_ops, &e) < 0) {
 		api_answer_fault(answer, "Drive config error: Unable to patch the block device: %s", e.text);
@@ -93,8 +93,7 @@ void api_patch_drive(struct api *a, const char *id, void *body, struct api_answe
 		kept->path_on_host = d->path_on_host;
 		d->path_on_host = NULL;
 	}
-	keep_limits(&kept->rate_limiter, &d->rate_limiter);
-	api_set_given(&api_drive, kept, "rate_limiter", kept->rate_limiter.given.bits);
+	keep_limits(&api_drive, kept, "rate_limiter", &kept->rate_limiter, &d->rate_limiter);
 	api_answer_done(answer);
 }
 
@@ -111,9 +110,7 @@ void api_patch_net(struct api *a, const char *id, void *body, struct api_answer 
 		api_answer_fault(answer, "Network config error: Unable to update the interface: %s", e.text);
 		return;
 	}
-	keep_limits(&kept->rx_rate_limiter, &n->rx_rate_limiter);
-	keep_limits(&kept->tx_rate_limiter, &n->tx_rate_limiter);
-	api_set_given(&api_net, kept, "rx_rate_limiter", kept->rx_rate_limiter.given.bits);
-	api_set_given(&api_net, kept, "tx_rate_limiter", kept->tx_rate_limiter.given.bits);
+	keep_limits(&api_net, kept, "rx_rate_limiter", &kept->rx_rate_limiter, &n->rx_rate_limiter);
+	keep_limits(&api_net, kept, "tx_rate_limiter", &kept->tx_rate_limiter, &n->tx_rate_limiter);
 	api_answer_done(answer);
 }

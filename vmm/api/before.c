@@ -2,12 +2,13 @@
  * The endpoints that configure a VM before it starts. Each request is checked as far as it
  * can be by itself; a request of the same kind, or id, replaces the earlier one.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/api/state.h"
@@ -16,7 +17,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config_field.h"
 
-#define BOOT_ARGS_MAX 2048 /* bytes, as in Firecracker */
+#define BOOT_ARGS_MAX 2047 /* bytes, as in Firecracker */
 
 /* Moves a struct with its strings: from is then empty. */
 #define TAKE(object, to, from)                                                                                         \
@@ -35,14 +36,20 @@ static int check_machine(const struct api_machine *m, struct api_answer *answer)
 				 "and must be 1 or an even number if SMT is enabled.");
 		return -EINVAL;
 	}
-	if (!m->mem_size_mib || m->mem_size_mib > CONFIG_MEM_MAX >> 20 ||
-	    (m->huge_pages != API_HUGE_NONE && m->mem_size_mib % 2)) {
+	if (!m->mem_size_mib || (m->huge_pages != API_HUGE_NONE && m->mem_size_mib % 2)) {
 		api_answer_fault(answer,
 				 "Machine config error: The memory size (MiB) is either 0, or not a multiple of "
 				 "the configured page size.");
 		return -EINVAL;
 	}
 	return 0;
+}
+
+/* A template stays until another one is given; "None" is none. */
+static void keep_machine(struct api *a, const struct api_machine *m)
+{
+	a->machine = *m;
+	api_set_given(&api_machine, &a->machine, "cpu_template", m->cpu_template);
 }
 
 void api_put_machine(struct api *a, const char *id, void *body, struct api_answer *answer)
@@ -52,8 +59,9 @@ void api_put_machine(struct api *a, const char *id, void *body, struct api_answe
 	(void)id;
 	if (check_machine(m, answer) < 0)
 		return;
-	answer->deprecated = api_has(&api_machine, m, "cpu_template");
-	a->machine = *m;
+	if (!api_has(&api_machine, m, "cpu_template"))
+		m->cpu_template = a->machine.cpu_template;
+	keep_machine(a, m);
 	api_answer_done(answer);
 }
 
@@ -81,22 +89,16 @@ void api_patch_machine(struct api *a, const char *id, void *body, struct api_ans
 	changed.given.bits |= m->given.bits;
 	if (check_machine(&changed, answer) < 0)
 		return;
-	answer->deprecated = api_has(&api_machine, m, "cpu_template");
-	a->machine = changed;
+	keep_machine(a, &changed);
 	api_answer_done(answer);
 }
 
-/* Whether a file can be opened that way. Returns 0 or -errno. */
+/* Whether a file can be opened that way. Whether it is of use is found out at the start. Returns 0 or -errno. */
 static int try_file(const char *path, int flags)
 {
 	MF_CLOSE int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct stat st;
 
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return S_ISDIR(st.st_mode) ? -EISDIR : 0;
+	return fd < 0 ? -errno : 0;
 }
 
 void api_put_boot_source(struct api *a, const char *id, void *body, struct api_answer *answer)
@@ -118,14 +120,12 @@ void api_put_boot_source(struct api *a, const char *id, void *body, struct api_a
 				 strerror(-r), -r);
 		return;
 	}
-	for (const char *c = b->boot_args; c && *c; c++) {
-		if ((unsigned char)*c > 0x7e || (unsigned char)*c < 0x20 || c - b->boot_args >= BOOT_ARGS_MAX) {
-			api_answer_fault(answer,
-					 "Boot source error: The kernel command line is invalid: it has more than "
-					 "%d bytes, or one that is not printable ASCII",
-					 BOOT_ARGS_MAX);
-			return;
-		}
+	if (b->boot_args && strlen(b->boot_args) > BOOT_ARGS_MAX) {
+		api_answer_fault(answer,
+				 "Boot source error: The kernel command line is invalid: Invalid cmdline capacity "
+				 "provided: it has more than %d bytes.",
+				 BOOT_ARGS_MAX);
+		return;
 	}
 	TAKE(api_boot_source, &a->boot_source, b);
 	api_answer_done(answer);
@@ -187,6 +187,7 @@ void api_put_drive(struct api *a, const char *id, void *body, struct api_answer 
 		api_answer_fault(answer, "Drive config error: there can be at most %d drives", CONFIG_DRIVES_MAX);
 		return;
 	}
+	api_trim_limiter(&api_drive, d, "rate_limiter", &d->rate_limiter);
 	place_drive(a, d);
 	api_answer_done(answer);
 }
@@ -225,6 +226,20 @@ static bool check_net(const struct api *a, const struct api_net *n, struct api_a
 					 n->guest_mac);
 			return false;
 		}
+		if (strcmp(other->iface_id, n->iface_id) != 0 && !strcmp(other->host_dev_name, n->host_dev_name)) {
+			api_answer_fault(answer,
+					 "Network config error: Could not create the network device: Open tap "
+					 "device failed: %s is the device of another interface: Device or "
+					 "resource busy (os error 16)",
+					 n->host_dev_name);
+			return false;
+		}
+	}
+	if (strlen(n->host_dev_name) >= IFNAMSIZ) {
+		api_answer_fault(answer,
+				 "Network config error: Could not create the network device: Open tap device failed: "
+				 "Invalid interface name");
+		return false;
 	}
 	if (api_has(&api_net, n, "mtu") && n->mtu < NET_MTU_MIN) {
 		api_answer_fault(answer,
@@ -247,9 +262,17 @@ void api_put_net(struct api *a, const char *id, void *body, struct api_answer *a
 		api_answer_fault(answer, "Network config error: there can be at most %d interfaces", CONFIG_NETS_MAX);
 		return;
 	}
-	if (!old)
-		old = &a->net[a->num_nets++];
-	TAKE(api_net, old, n);
+	for (char *c = n->guest_mac; c && *c; c++)
+		*c = (char)tolower((unsigned char)*c);
+	api_trim_limiter(&api_net, n, "rx_rate_limiter", &n->rx_rate_limiter);
+	api_trim_limiter(&api_net, n, "tx_rate_limiter", &n->tx_rate_limiter);
+	/* As in Firecracker, one that is replaced becomes the last: the guest's order changes. */
+	if (old) {
+		api_done(&api_net, old);
+		memmove(old, old + 1, (size_t)(&a->net[--a->num_nets] - old) * sizeof(*old));
+	}
+	a->net[a->num_nets++] = *n;
+	memset(n, 0, sizeof(*n));
 	api_answer_done(answer);
 }
 
@@ -269,7 +292,6 @@ void api_put_vsock(struct api *a, const char *id, void *body, struct api_answer 
 		a->vsock_socket = UNIXNAME_INIT;
 		return;
 	}
-	answer->deprecated = v->vsock_id;
 	TAKE(api_vsock, &a->vsock, v); /* the socket keeps its path */
 	api_answer_done(answer);
 }

@@ -12,6 +12,15 @@
 #define BOOT_ARGS_DEFAULT                                                                                              \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
 
+void api_trim_limiter(const struct api_object *object, void *of, const char *key, struct api_limiter *l)
+{
+	if (!l->bandwidth.size || !l->bandwidth.refill_time)
+		api_set_given(&api_limiter, l, "bandwidth", false);
+	if (!l->ops.size || !l->ops.refill_time)
+		api_set_given(&api_limiter, l, "ops", false);
+	api_set_given(object, of, key, l->given.bits);
+}
+
 struct ratelimit_params api_limit_of(const struct api_bucket *b)
 {
 	if (!b->size || !b->refill_time)
@@ -83,6 +92,9 @@ int api_build_config(const struct api *a, struct config *config, struct err *e)
 
 	if (!a->boot_source.kernel_image_path)
 		return err_set(e, -EINVAL, "Cannot start microvm without kernel configuration.");
+	if (a->machine.mem_size_mib > CONFIG_MEM_MAX >> 20)
+		return err_set(e, -ENOMEM, "the guest can have %llu MiB of memory at most",
+			       (unsigned long long)CONFIG_MEM_MAX >> 20);
 	config->cpus = (unsigned)a->machine.vcpu_count;
 	config->mem = a->machine.mem_size_mib << 20;
 	r = copy(&config->kernel, a->boot_source.kernel_image_path, e);

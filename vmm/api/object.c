@@ -33,6 +33,14 @@ bool api_has(const struct api_object *object, const void *from, const char *key)
 	return f && ((const struct api_given *)from)->bits & bit_of(object, f);
 }
 
+bool api_is_deprecated(const struct api_object *object, const void *from)
+{
+	for (const struct api_field *f = object->fields; f->key; f++)
+		if (f->deprecated && ((const struct api_given *)from)->bits & bit_of(object, f))
+			return true;
+	return false;
+}
+
 void api_set_given(const struct api_object *object, void *to, const char *key, bool given)
 {
 	struct api_given *g = to;
@@ -147,7 +155,7 @@ int api_read(const struct api_object *object, void *to, json_t *json, struct err
 			continue;
 		if (!f)
 			return unknown_key(object, key, e);
-		if (json_is_null(value) && !f->required)
+		if (json_is_null(value) && !f->required && !f->strict)
 			continue;
 		if (read_value(value_at(to, f), f, value, e) < 0)
 			return e->code;
@@ -200,7 +208,7 @@ json_t *api_print(const struct api_object *object, const void *from)
 	for (const struct api_field *f = object->fields; json && f->key; f++) {
 		bool has = f->always || given->bits & bit_of(object, f);
 
-		if (f->hidden)
+		if (f->hidden || (f->given && !has))
 			continue;
 		if (json_object_set_new(json, f->key, has ? print_value(value_at(from, f), f) : json_null()) < 0) {
 			json_decref(json);

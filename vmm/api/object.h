@@ -23,8 +23,8 @@ enum api_type {
 };
 
 /*
- * An optional value may be null, which is as if it were not given. In print, it is null if
- * it was not given, unless it is always printed.
+ * An optional value may be null, which is as if it were not given, unless it is strict. In
+ * print, it is null if it was not given, unless it is always printed.
  */
 struct api_field {
 	const char *key;
@@ -32,6 +32,9 @@ struct api_field {
 	bool required;
 	bool always; /* printed with its default, too */
 	bool hidden; /* not printed */
+	bool given;  /* printed only if it was given */
+	bool strict; /* optional, but null is refused */
+	bool deprecated;
 	size_t at;
 	uint64_t max;
 	const char *const *words; /* the last is followed by NULL */
@@ -54,6 +57,9 @@ struct api_object {
 
 /* Whether the field of that key was given. */
 bool api_has(const struct api_object *object, const void *from, const char *key);
+
+/* Whether a deprecated field was given. */
+bool api_is_deprecated(const struct api_object *object, const void *from);
 
 /* Notes that it was given, or that it was not. */
 void api_set_given(const struct api_object *object, void *to, const char *key, bool given);

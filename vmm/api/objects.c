@@ -4,7 +4,7 @@
 #define AT(type, member) .at = offsetof(struct type, member)
 #define OBJECT(type, table) .fields = (table), .size = sizeof(struct type)
 
-static const char *const template_words[] = { "None", "C3", "T2", "T2S", "T2CL", "T2A", "V1N1", NULL };
+static const char *const template_words[] = { "None", "C3", "T2", "T2S", "T2CL", "T2A", NULL };
 static const char *const huge_page_words[] = { "None", "Transparent", "2M", NULL };
 static const char *const cache_words[] = { "Unsafe", "Writeback", NULL };
 static const char *const engine_words[] = { "Sync", "Async", NULL };
@@ -41,10 +41,17 @@ const struct api_object api_boot_source = { "BootSource", OBJECT(api_boot_source
 	},                                                                                                             \
 		{ "mem_size_mib",  API_NUMBER, .required = (needed), .always = true, AT(api_machine, mem_size_mib),    \
 		  .max = INT64_MAX },                                                                                  \
-		{ "smt", API_BOOL, .always = true, AT(api_machine, smt) },                                             \
-		{ "cpu_template", API_WORD, .hidden = true, AT(api_machine, cpu_template), .words = template_words },  \
-		{ "track_dirty_pages", API_BOOL, .always = true, AT(api_machine, track_dirty_pages) },                 \
-		{ "huge_pages", API_WORD, .always = true, AT(api_machine, huge_pages), .words = huge_page_words },     \
+		{ "smt", API_BOOL, .always = true, .strict = (needed), AT(api_machine, smt) },                         \
+		{ "cpu_template",	  API_WORD, .given = true, .deprecated = true, AT(api_machine, cpu_template),  \
+		  .words = template_words },                                                                           \
+		{ "track_dirty_pages", API_BOOL, .always = true, .strict = (needed),                                   \
+		  AT(api_machine, track_dirty_pages) },                                                                \
+		{ "huge_pages",                                                                                        \
+		  API_WORD,                                                                                            \
+		  .always = true,                                                                                      \
+		  .strict = (needed),                                                                                  \
+		  AT(api_machine, huge_pages),                                                                         \
+		  .words = huge_page_words },                                                                          \
 	{                                                                                                              \
 		0                                                                                                      \
 	}
@@ -58,7 +65,7 @@ static const struct api_field drive_fields[] = {
 	{ "drive_id", API_TEXT, .required = true, AT(api_drive, drive_id) },
 	{ "partuuid", API_TEXT, AT(api_drive, partuuid) },
 	{ "is_root_device", API_BOOL, .required = true, AT(api_drive, is_root_device) },
-	{ "cache_type", API_WORD, .always = true, AT(api_drive, cache_type), .words = cache_words },
+	{ "cache_type", API_WORD, .always = true, .strict = true, AT(api_drive, cache_type), .words = cache_words },
 	{ "is_read_only", API_BOOL, .always = true, AT(api_drive, is_read_only) },
 	{ "path_on_host", API_TEXT, AT(api_drive, path_on_host) },
 	{ "rate_limiter", API_OBJECT, AT(api_drive, rate_limiter), .object = &api_limiter },
@@ -98,7 +105,7 @@ const struct api_object api_net_update = { "PartialNetworkInterface", OBJECT(api
 static const struct api_field vsock_fields[] = {
 	{ "guest_cid", API_NUMBER, .required = true, AT(api_vsock, guest_cid), .max = UINT32_MAX },
 	{ "uds_path", API_TEXT, .required = true, AT(api_vsock, uds_path) },
-	{ "vsock_id", API_TEXT, .hidden = true, AT(api_vsock, vsock_id) },
+	{ "vsock_id", API_TEXT, .hidden = true, .deprecated = true, AT(api_vsock, vsock_id) },
 	{ 0 },
 };
 const struct api_object api_vsock = { "Vsock", OBJECT(api_vsock, vsock_fields) };

@@ -221,9 +221,11 @@ void api_route(struct api *a, const struct http_request *request, struct api_ans
 	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
 		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
 				 e.text);
-	else if ((!ep->has_id || !ep->object || check_same_id(ep, p.second, &body, answer)) &&
-		 check_state(a, ep->when, answer))
-		ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
+	else if ((!ep->has_id || !ep->object || check_same_id(ep, p.second, &body, answer))) {
+		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
+		if (check_state(a, ep->when, answer))
+			ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
+	}
 	if (ep->object)
 		api_done(ep->object, &body);
 }

@@ -72,6 +72,9 @@ void api_write_metrics(struct api *a); /* a line, if a client wants metrics */
 
 struct api_drive *api_find_drive(struct api *a, const char *id);
 struct api_net *api_find_net(struct api *a, const char *id);
+
+/* A bucket with a zero is none, and so is a limiter without buckets: key is its name in the object at of. */
+void api_trim_limiter(const struct api_object *object, void *of, const char *key, struct api_limiter *l);
 struct ratelimit_params api_limit_of(const struct api_bucket *b); /* no limit, if one of its numbers is 0 */
 
 /* report.c */
