@@ -12,6 +12,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/fdstore.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
@@ -63,17 +64,22 @@ static int await_name(int fd)
 
 /* In the VM's process. */
 
-/* Closes what the caller has open, but for the interfaces of -n fd=N. */
+/* Closes what the caller has open, but for the interfaces of -n fd=N, and what mayfly has opened in advance. */
 static void close_inherited(const struct config *c)
 {
-	unsigned first = STDERR_FILENO + 1;
+	int keep[FILES_MAX + CONFIG_NETS_MAX + 1];
+	unsigned first = STDERR_FILENO + 1, num = fdstore_list(keep);
 
+	keep[num++] = caller_fd;
+	for (unsigned i = 0; i < c->num_nets; i++)
+		if (c->net[i].kind == CONFIG_NET_FD)
+			keep[num++] = c->net[i].fd;
 	for (;;) {
-		unsigned kept = (unsigned)caller_fd >= first ? (unsigned)caller_fd : ~0U;
+		unsigned kept = ~0U;
 
-		for (unsigned i = 0; i < c->num_nets; i++)
-			if (c->net[i].kind == CONFIG_NET_FD && (unsigned)c->net[i].fd >= first)
-				kept = MF_MIN(kept, (unsigned)c->net[i].fd);
+		for (unsigned i = 0; i < num; i++)
+			if ((unsigned)keep[i] >= first)
+				kept = MF_MIN(kept, (unsigned)keep[i]);
 		if (kept > first)
 			(void)close_range(first, kept == ~0U ? kept : kept - 1, 0); /* Linux 5.9 */
 		if (kept == ~0U)
