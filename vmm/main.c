@@ -14,6 +14,7 @@
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/firecracker.h"
+#include "vmm/cmd/images.h"
 #include "vmm/cmd/inspect.h"
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
@@ -49,6 +50,7 @@ const struct cli_command cli_commands[] = {
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },
+	{ "images", "fetch, list or remove images of containers", images_command, &images_usage },
 	{ "manual", "print a manual page", manual_command, &manual_usage },
 	{ "completion", "print a completion script for a shell", completion_command, &completion_usage },
 	{ 0 },

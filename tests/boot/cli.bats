@@ -133,7 +133,9 @@ with_mounts() {
 		ls|ps
 		list|ps
 		ssh vm1|exec
-		pull debian|run -r
+		pull debian|images pull
+		run -d debian:12 sh|--detach
+		run -d debian sh|--detach
 		run -it -r d -- sh|-t
 		run -ti -r d -- sh|-t
 		run -i -t -r d -- sh|-t
@@ -144,7 +146,6 @@ with_mounts() {
 		run -n user,8080:80 -r d|-p
 		run --memory 512M -r d|-m
 		run --cpus 0.5 -r d|cpu-max
-		run --env-file x -r d|-e
 		run --cidfile x -r d|--name
 		run --mount type=bind -r d|-v
 		run --network host -r d|-n
@@ -193,7 +194,7 @@ with_mounts() {
 	refused "'--kern'" --kern good
 	refused "--cpus.*needs a value" -k good --cpus
 	refused "--dry-run.*takes no value" --dry-run=yes
-	refused "unexpected argument 'good'" good
+	refused "'good'.*rootfs.*'--'" -r / good
 }
 
 @test "cli: --dry-run shows what will be: ids by the place of a drive, and the MTU" {

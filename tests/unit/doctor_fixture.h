@@ -108,6 +108,7 @@ static void put_group(const char *name, const char *processes)
 /* A host on which all is well. */
 static int setup(void **state)
 {
+	static const char *const programs[] = { "passt", "mkfs.erofs", "sqfstar", "skopeo", "umoci", "bwrap" };
 	char program[256];
 
 	(void)state;
@@ -135,15 +136,12 @@ static int setup(void **state)
 	put(VULNERABILITIES "mds", "Mitigation: Clear CPU buffers\n");
 	put("/dev/net/tun", "");
 	put("/dev/kvm", "");
-	put("/usr/bin/passt", "");
-	snprintf(program, sizeof(program), "%s/usr/bin/passt", root);
-	chmod(program, 0700);
-	put("/usr/bin/mkfs.erofs", "");
-	snprintf(program, sizeof(program), "%s/usr/bin/mkfs.erofs", root);
-	chmod(program, 0700);
-	put("/usr/bin/sqfstar", "");
-	snprintf(program, sizeof(program), "%s/usr/bin/sqfstar", root);
-	chmod(program, 0700);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(programs); i++) {
+		snprintf(program, sizeof(program), "/usr/bin/%s", programs[i]);
+		put(program, "");
+		snprintf(program, sizeof(program), "%s/usr/bin/%s", root, programs[i]);
+		chmod(program, 0700);
+	}
 	kvm_says = native_says = io_uring_says = user_namespace_says = kernel_says = 0;
 	landlock_says = 4;
 	rootfs_says = "/usr/share/mayfly/rootfs.ext4";

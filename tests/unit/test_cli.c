@@ -116,7 +116,7 @@ static void test_mistakes(void **state)
 	refuses("unknown option '--memoy'; did you mean '--mem'? try 'mayfly run --help'", "--memoy=1G");
 	refuses("unknown option '--memory': -m SIZE", "--memory=1G");
 	refuses("unknown option '-kernel': a long option has two dashes, --kernel", "-kernel", "K");
-	refuses("unknown option '--interactive': stdin is always the command's; leave it out", "--interactive");
+	refuses("unknown option '--network': -n user, or -n tap=NAME", "--network");
 	refuses("option '--cpus 0.5': must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time "
 		"for a VM in a jail",
 		"-c", "0.5");
@@ -131,10 +131,12 @@ static void test_mistakes(void **state)
 	refuses("option '--kernel' needs a value (FILE); try 'mayfly run --help'", "--kernel");
 	refuses("option '--kernel' needs a value (FILE); try 'mayfly run --help'", "-k");
 	refuses("option '--quiet' takes no value; try 'mayfly run --help'", "--quiet=yes");
-	refuses("unexpected argument 'vmlinux' (put '--' before a command); try 'mayfly run --help'", "-c1", "vmlinux",
-		"-m1G");
-	refuses("unexpected argument '-' (put '--' before a command); try 'mayfly run --help'", "-");
-	refuses("unexpected argument '' (put '--' before a command); try 'mayfly run --help'", "");
+	/* A word in front of "--" is an image, and what follows is its command. */
+	refuses("image 'vmlinux' and rootfs are both set: choose one, or put '--' before a command", "-c1", "-r", "/",
+		"vmlinux", "-m1G", "--memoy");
+	refuses("drive 'alpine' (-d is a drive; --detach runs the VM in the background): No such file or directory",
+		"-d", "alpine", "sh");
+	refuses("entrypoint and publish-all need an image: mayfly run IMAGE", "-P", "./root", "sh");
 	refuses("command: the command must not be empty", "-k", "K", "--", "", "-a");
 }
 

@@ -229,6 +229,8 @@ static void test_networks_and_files(void **state)
 	expect("passt", DOCTOR_WARN, "not in $PATH", "apt install passt");
 	expect("erofs", DOCTOR_WARN, "not in $PATH", "apt install erofs-utils");
 	expect("sqfstar", DOCTOR_WARN, "not in $PATH", "apt install squashfs-tools");
+	expect("skopeo", DOCTOR_WARN, "not in $PATH", "apt install skopeo");
+	expect("bwrap", DOCTOR_WARN, "not in $PATH", "apt install bubblewrap");
 	host.path = "";
 	expect("passt", DOCTOR_WARN, "not in $PATH", "apt install passt");
 	expect("erofs", DOCTOR_WARN, "not in $PATH", "apt install erofs-utils");

@@ -232,7 +232,10 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 		if (val == 1) {
 			if (take_operand(u, first, target, optarg, e) < 0)
 				return e->code;
-			continue;
+			if (!u->operand_ends)
+				continue;
+			optind += optind < argc && !strcmp(argv[optind], "--");
+			break;
 		}
 		if (val == '?' || val == ':')
 			return refuse(u, val, argv[at], e);
@@ -264,7 +267,11 @@ static void set_early(const struct cli_usage *u, void *target, int argc, char **
 	fill_tables(u, &tables);
 	optind = 0;
 	while ((val = getopt_long(argc, argv, tables.shorts, tables.longs, NULL)) != -1) {
-		const struct cli_option *o = val > 1 && val != '?' && val != ':' ? find_option(u, val) : NULL;
+		const struct cli_option *o;
+
+		if (val == 1 && u->operand_ends)
+			return;
+		o = val > 1 && val != '?' && val != ':' ? find_option(u, val) : NULL;
 
 		if (o && o->early && is_in(u->options, o))
 			(void)apply(u, o, target, optarg, &e);
@@ -375,10 +382,10 @@ static const struct cli_foreign foreign_commands[] = {
 	{ "ssh", "'mayfly exec NAME -- sh' runs a shell in a VM" },
 	{ "shell", "'mayfly exec NAME -- sh' runs a shell in a VM" },
 	{ "console", "'mayfly exec NAME -- sh' runs a shell in a VM" },
-	{ "pull", "a root is a directory, image or tar archive: 'mayfly run -r ROOT'" },
+	{ "pull", "'mayfly images pull IMAGE' fetches an image" },
+	{ "rmi", "'mayfly images rm IMAGE' removes an image" },
 	{ "build", "a root is a directory, image or tar archive: 'mayfly run -r ROOT'" },
-	{ "images", "'mayfly cache ls' lists the images of packed directories" },
-	{ "prune", "'mayfly cache prune' removes the images of packed directories" },
+	{ "prune", "'mayfly images prune' removes images, 'mayfly cache prune' those of directories, too" },
 	{ "man", "'mayfly manual' prints the manual page" },
 	{ NULL, NULL },
 };

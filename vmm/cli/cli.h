@@ -115,6 +115,7 @@ struct cli_usage {
 	cli_setter *argument; /* called for each argument after "--"; NULL: none may follow */
 	/* Called for each other operand; NULL: none is accepted. With argument, there is one; the next begins the arguments. */
 	cli_setter *operand;
+	bool operand_ends; /* after the operand, all words are arguments, also those that look like options */
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */
 	const struct cli_foreign *foreign;						/* or NULL */
 	/*

@@ -1,13 +1,23 @@
 /* The options of `mayfly run`. A new one is a line here that names a key of vmm/config/config_fields.c. */
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
 #include "vmm/base/parse.h"
+#include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/detach.h"
 #include "vmm/config/config.h"
+#include "vmm/image/image.h"
+#include "vmm/image/reference.h"
+
+#define ENV_FILE_MAX MIB
 
 int cli_set_config_key(void *target, const char *key, const char *text, struct err *e)
 {
@@ -26,11 +36,9 @@ static int run_read_file(void *target, const char *path, struct err *e)
 
 /* docker's. */
 static const struct cli_foreign run_foreign[] = {
-	{ "interactive", "stdin is always the command's; leave it out" },
 	{ "it", "-t gives the command a terminal; stdin is always the command's" },
 	{ "ti", "-t gives the command a terminal; stdin is always the command's" },
 	{ "memory", "-m SIZE" },
-	{ "env-file", "-e NAME=VALUE for each variable, or the key env of --config" },
 	{ "cidfile", "--name NAME; 'mayfly ps' lists VMs by name" },
 	{ "network", "-n user, or -n tap=NAME" },
 	{ "link", "-n tap=NAME for each guest, on a bridge of the host" },
@@ -45,7 +53,6 @@ static const struct cli_foreign run_foreign[] = {
 	{ "restart", "a unit of systemd restarts it: Restart=; see mayfly(1)" },
 	{ "device", "-d FILE for a block device; no other devices are passed on" },
 	{ "gpus", "no devices of the host are passed on, but block devices by -d FILE" },
-	{ "entrypoint", "the program and its arguments stand behind '--'" },
 	{ NULL, NULL },
 };
 
@@ -57,11 +64,26 @@ static int run_set_initrd(void *target, const char *text, struct err *e)
 	return cli_set_config_key(target, "initrd", text, e);
 }
 
+#define DRIVE_HINT "-d is a drive; --detach runs the VM in the background"
+
+/* docker's -d takes no value: an option follows it, or a name with a tag. */
 static int run_add_drive(void *target, const char *text, struct err *e)
 {
-	if (*text == '-' && access(text, F_OK) < 0)
-		return err_set(e, -ENOENT, "-d is a drive; --detach runs the VM in the background");
+	const char *colon = strchr(text, ':');
+	bool tag = colon && (isdigit((unsigned char)colon[1]) || !strcmp(colon + 1, "latest"));
+
+	if ((*text == '-' || tag) && access(text, F_OK) < 0)
+		return err_set(e, -ENOENT, DRIVE_HINT);
 	return cli_set_config_key(target, "drives", text, e);
+}
+
+/* "-d NAME" in front of a command looks like a drive and an image. */
+static int run_check_drives(const struct config *c, struct err *e)
+{
+	for (unsigned i = 0; c->image && i < c->num_drives; i++)
+		if (access(c->drive[i].path, F_OK) < 0)
+			return err_sys(e, "drive '%s' (%s)", c->drive[i].path, DRIVE_HINT);
+	return 0;
 }
 
 static int run_set_cpus(void *target, const char *text, struct err *e)
@@ -71,6 +93,51 @@ static int run_set_cpus(void *target, const char *text, struct err *e)
 			e, -EINVAL,
 			"must be 1 to 32, in whole numbers; --jail=cpu-max=50000 is half of a CPU's time for a VM in a jail");
 	return cli_set_config_key(target, "cpus", text, e);
+}
+
+/* A word in front of the command: the path of a root, or the name of an image. */
+static int run_set_image(void *target, const char *text, struct err *e)
+{
+	return cli_set_config_key(target, image_reference_is_path(text) ? "rootfs" : "image", text, e);
+}
+
+/* Lines as docker has them: NAME=VALUE, or NAME; empty ones, and those that begin with '#', are skipped. */
+static int run_read_env(void *target, const char *path, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	MF_FREE char *text = NULL;
+	char *rest, *line;
+	uint64_t size;
+	int r;
+
+	fd = fdio_open_file(path, O_RDONLY, false, &size, e);
+	if (fd < 0)
+		return fd;
+	if (size > ENV_FILE_MAX)
+		return err_set(e, -EFBIG, "has more than %llu KiB", (unsigned long long)(ENV_FILE_MAX / KIB));
+	rest = text = calloc(1, size + 1);
+	if (!text)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = fdio_pread_all(fd, text, size, 0);
+	if (r < 0)
+		return err_neg(e, r, "read it");
+	if (memchr(text, '\0', size))
+		return err_set(e, -EINVAL, "has a NUL byte");
+	for (unsigned number = 1; (line = strsep(&rest, "\n")); number++) {
+		line[strcspn(line, "\r")] = '\0';
+		if (*line && *line != '#' && cli_set_config_key(target, "env", line, e) < 0)
+			return err_wrap(e, "line %u", number);
+	}
+	return 0;
+}
+
+/* What docker's users type is how it is anyway. */
+static int run_ignore(void *target, const char *text, struct err *e)
+{
+	(void)target;
+	(void)text;
+	(void)e;
+	return 0;
 }
 
 static const struct cli_option run_options[] = {
@@ -92,6 +159,8 @@ static const struct cli_option run_options[] = {
 	{ 'r', "rootfs", "ROOT",
 	  "directory, image or tar archive as the root; changes\nare lost, unless it is IMAGE:rw", .key = "rootfs",
 	  .words = CLI_FILES },
+	{ 0, "pull", "WHEN", "whether IMAGE is fetched: missing, always or never;\ndefault: missing", .key = "pull" },
+	{ 0, "entrypoint", "WORD", "in place of IMAGE's ENTRYPOINT and CMD; '': none", .key = "entrypoint" },
 	{ 0, "all-root", NULL, "files of directories and archives belong to root", .key = "all_root", .fixed = "true" },
 	{ 'n', "net", "SPEC",
 	  "none, tap=NAME, fd=N or user (passt), then\n[,mac=MAC][,mtu=N], user also [,tcp=HOST:GUEST]\n"
@@ -101,6 +170,8 @@ static const struct cli_option run_options[] = {
 	  "[ADDRESS:]HOST:GUEST[/udp]: port HOST of the host, on\nADDRESS or 127.0.0.1, leads to port GUEST; ranges\n"
 	  "too; GUEST alone picks a free port; implies -n user",
 	  .key = "publish" },
+	{ 'P', "publish-all", NULL, "publish the ports that IMAGE exposes, on free ones", .key = "publish_all",
+	  .fixed = "true" },
 	{ 0, "allow", "NET",
 	  "what a guest with -n user may reach: 10.0.0.0/8,\n192.0.2.1:443, [fd00::1]:80-90, private or all; the\n"
 	  "most specific of --allow and --deny decides;\nrepeatable",
@@ -112,6 +183,8 @@ static const struct cli_option run_options[] = {
 
 	{ .help = "Command, run in the guest by mayfly's own init" },
 	CLI_COMMAND_OPTIONS,
+	{ 0, "env-file", "FILE", "VARs for it, one in each line; repeatable", .set = run_read_env },
+	{ 0, "interactive", NULL, "stdin is the command's: it always is", .set = run_ignore, .fixed = "true" },
 	{ 'v', "volume", "SPEC",
 	  "HOST:/GUEST[:ro|:rw]: a directory, file or image of\nthe host at /GUEST; changes are lost, unless it is\n"
 	  "IMAGE:/GUEST:rw; or /GUEST: an empty directory, for\noverlays of the guest; repeatable",
@@ -169,10 +242,14 @@ static const struct cli_option run_options[] = {
 
 const struct cli_usage cli_run_usage = {
 	.command = "run",
-	.synopsis = "[options] [-- COMMAND [ARG...]]",
+	.synopsis = "[options] [IMAGE | ROOT] [[--] COMMAND [ARG...]]",
 	.about = "Boots a VM. With COMMAND it runs that in the guest, with this stdin, stdout and\n"
-		 "stderr, and returns its status; without, its serial console is stdin and stdout.\n",
+		 "stderr, and returns its status; without, its serial console is stdin and stdout.\n"
+		 "IMAGE is the name of a container's image, and has a command of its own; a word\n"
+		 "that begins with '/' or '.' is the path of a root, as that of -r.\n",
 	.options = run_options,
+	.operand = run_set_image,
+	.operand_ends = true,
 	.argument = cli_add_command_argument,
 	.set_key = cli_set_config_key,
 	.foreign = run_foreign,
@@ -182,5 +259,9 @@ int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)
 {
 	int r = cli_parse(&cli_run_usage, c, argc, argv, e);
 
+	if (r == 0)
+		r = run_check_drives(c, e);
+	if (r == 0)
+		r = image_resolve(c, e);
 	return r == 0 ? config_check(c, e) : r;
 }

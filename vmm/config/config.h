@@ -54,6 +54,8 @@ struct err;
 
 enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
 
+enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
+
 enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
 struct config_drive {
@@ -194,6 +196,10 @@ struct config {
 	struct config_drive drive[CONFIG_DRIVES_MAX];
 	unsigned num_drives;
 	struct config_drive rootfs; /* until config_check, which makes it the first drive; path NULL: no root */
+	char *image;	       /* or NULL: the name of a container's image, which becomes the root (image/image.h) */
+	enum config_pull pull; /* whether it is fetched */
+	char *entrypoint;      /* or NULL: in place of the image's; "": none */
+	bool publish_all;      /* the ports that it exposes */
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];
 	unsigned num_nets;
@@ -255,6 +261,9 @@ int config_set(struct config *c, const char *key, const char *text, struct err *
  * and no VM.
  */
 void config_complete_command(struct config_command *cmd);
+
+/* Takes the command's words and environment out of the configuration; config_texts_done frees them. */
+void config_take_command(struct config *c, struct config_list *ret_args, struct config_list *ret_env);
 
 /* The last component of the guest's path: "." for "/". Slashes may follow it. */
 const char *config_artifact_name(const struct config_artifact *a);

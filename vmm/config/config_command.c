@@ -66,6 +66,15 @@ static int add_env(void *object, const struct config_field *f, const char *text,
 	return list_add(cmd, config_at(object, f), both, e);
 }
 
+void config_take_command(struct config *c, struct config_list *ret_args, struct config_list *ret_env)
+{
+	*ret_args = c->command.args;
+	*ret_env = c->command.env;
+	c->command.args = c->command.env = (struct config_list){ 0 };
+	c->command.args_of_file = false;
+	c->command.text_len = 0;
+}
+
 const struct config_type config_type_args = {
 	.json = 1U << JSON_ARRAY, .set = add_arg, .print = config_print_texts, .done = config_free_texts
 };

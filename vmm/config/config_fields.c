@@ -25,6 +25,7 @@ static const char *const entry_words[] = { "auto", "linux64", "pvh", NULL };
 static const char *const io_engine_words[] = { "auto", "ring", "sync", NULL };
 static const char *const seccomp_words[] = { "kill", "log", "off", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const pull_words[] = { "missing", "always", "never", NULL };
 static const char *const cache_words[] = { "writeback", "unsafe", NULL };
 
 /* clang-format off */
@@ -39,6 +40,11 @@ const struct config_field config_fields[] = {
 	{ "cpus", &config_type_number, ROOT(cpus), .min = 1, .max = CONFIG_CPUS_MAX },
 	{ "mem", &config_type_mem, ROOT(mem), .min = CONFIG_MEM_MIN, .max = CONFIG_MEM_MAX },
 	{ "rootfs", &config_type_rootfs, ROOT(rootfs) },
+	{ "image", &config_type_image, ROOT(image), PATH,
+	  .help = "the name of a container's image, which becomes the root, for example alpine:3.20" },
+	{ "pull", &config_type_word, ROOT(pull), .words = pull_words, .flags = CONFIG_NOT_JSON },
+	{ "entrypoint", &config_type_text, ROOT(entrypoint), .max = CONFIG_PATH_MAX, .flags = CONFIG_NOT_JSON },
+	{ "publish_all", &config_type_bool, ROOT(publish_all), .flags = CONFIG_NOT_JSON },
 	{ "all_root", &config_type_bool, ROOT(all_root), .flags = CONFIG_SPARSE },
 	{ "drives", &config_type_drives, ROOT(drive),
 	  .help = "the drives, each an object; the first is the root, /dev/vda; those of the command line follow" },

@@ -107,6 +107,14 @@ static void free_rootfs(void *object, const struct config_field *f)
 
 const struct config_type config_type_rootfs = { .json = 1U << JSON_STRING, .set = set_rootfs, .done = free_rootfs };
 
+static int set_image(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	return config_copy_text(config_at(object, f), text, f->max, e);
+}
+
+/* Not printed: what is printed is the root that it has become. */
+const struct config_type config_type_image = { .json = 1U << JSON_STRING, .set = set_image, .done = config_free_text };
+
 /* What is behind HOSTPATH:/GUESTPATH. */
 static int set_volume_word(struct config_drive *d, const char *word, struct err *e)
 {

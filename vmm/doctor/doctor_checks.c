@@ -70,6 +70,21 @@ static void check_sqfstar(const struct doctor_host *h, struct doctor_finding *f)
 	check_program(h, f, "sqfstar", "squashfs-tools", "tar archives can be roots (-r ROOT.tar)");
 }
 
+static void check_skopeo(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "skopeo", "skopeo", "images of containers can be fetched (mayfly run IMAGE)");
+}
+
+static void check_umoci(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "umoci", "umoci", "their layers can be unpacked");
+}
+
+static void check_bwrap(const struct doctor_host *h, struct doctor_finding *f)
+{
+	check_program(h, f, "bwrap", "bubblewrap", "these two have a sandbox, which they must have");
+}
+
 static void check_hugepages(const struct doctor_host *h, struct doctor_finding *f)
 {
 	char modes[DOCTOR_LINE_MAX], info[DOCTOR_FILE_MAX], *mode;
@@ -184,6 +199,10 @@ const struct doctor_check doctor_checks[] = {
 	/* directories */
 	{ "erofs", check_erofs },
 	{ "sqfstar", check_sqfstar },
+	/* images of containers */
+	{ "skopeo", check_skopeo },
+	{ "umoci", check_umoci },
+	{ "bwrap", check_bwrap },
 	/* files to boot */
 	{ "kernel", check_kernel },
 	{ "minimal", check_minimal },

@@ -335,14 +335,21 @@ static void say_source(const struct image_cache *c, const char *name, const char
 	(void)!symlinkat(source, c->fd, link);
 }
 
-static void remove_image(const struct image_cache *c, struct image_cache_entry *i, uint64_t *total)
+bool image_cache_remove(const struct image_cache *c, const char *name)
 {
 	char link[NAME_MAX + 1];
 
-	if (!remove_unused(c, i->name))
-		return;
-	source_name(i->name, link);
+	if (!remove_unused(c, name))
+		return false;
+	source_name(name, link);
 	(void)unlinkat(c->fd, link, 0); /* sweep would remove it, too */
+	return true;
+}
+
+static void remove_image(const struct image_cache *c, struct image_cache_entry *i, uint64_t *total)
+{
+	if (!image_cache_remove(c, i->name))
+		return;
 	*total -= i->bytes;
 	i->bytes = 0;
 }

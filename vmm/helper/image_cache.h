@@ -98,6 +98,9 @@ struct image_cache_entry {
 int image_cache_list(const struct image_cache *c, struct image_cache_entry **ret, size_t *ret_num, struct err *e);
 void image_cache_free_list(struct image_cache_entry *list, size_t num);
 
+/* Removes an image, unless it is in use: then returns false. */
+bool image_cache_remove(const struct image_cache *c, const char *name);
+
 /*
  * Removes images, those not used for longest first, until all have no more than
  * max_bytes. Returns 0 or -errno with e set, and how much was removed and is left.

@@ -1,0 +1,142 @@
+/* How skopeo is called; see skopeo.h. */
+#include "vmm/image/skopeo.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/image/reference.h"
+#include "vmm/image/sandbox.h"
+
+#define ANSWER_TIMEOUT "30s"
+#define COPY_TIMEOUT "1h"
+#define SAID_MAX 8192
+
+/* Where skopeo finds its configuration and credentials: below these variables' directories, or in them. */
+static const struct place {
+	const char *variable, *below;
+} places[] = {
+	{ "HOME", "/.config/containers" },
+	/* or docker's */
+	{ "HOME", "/.docker" },
+	{ "DOCKER_CONFIG", "" },
+	/* */
+	{ "XDG_RUNTIME_DIR", "/containers" },
+	{ "REGISTRY_AUTH_FILE", "" },
+	/* */
+	{ "SSL_CERT_FILE", "" },
+	{ "SSL_CERT_DIR", "" },
+};
+
+/* The paths that a call of skopeo needs; freed after it. */
+struct paths {
+	char *place[MF_ARRAY_SIZE(places)];
+	char *resolver; /* what /etc/resolv.conf leads to */
+};
+
+static void add_paths(struct sandbox *s, struct paths *paths)
+{
+	sandbox_add(s, "--ro-bind", "/etc", "/etc", "--ro-bind-try", "/run/containers", "/run/containers", NULL);
+	paths->resolver = realpath("/etc/resolv.conf", NULL);
+	if (paths->resolver && strncmp(paths->resolver, "/etc/", strlen("/etc/")) != 0)
+		sandbox_add(s, "--ro-bind", paths->resolver, paths->resolver, NULL);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(places); i++) {
+		const char *value = getenv(places[i].variable);
+
+		paths->place[i] = NULL;
+		if (!value || *value != '/' || asprintf(&paths->place[i], "%s%s", value, places[i].below) < 0)
+			paths->place[i] = NULL;
+		if (paths->place[i])
+			sandbox_add(s, "--ro-bind-try", paths->place[i], paths->place[i], NULL);
+	}
+}
+
+static void free_paths(struct paths *paths)
+{
+	free(paths->resolver);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(places); i++)
+		free(paths->place[i]);
+}
+
+/* A sandbox with what the reference names. */
+static void begin(struct sandbox *s, const struct image_reference *ref, const char *work, struct paths *paths)
+{
+	sandbox_begin_network(s, "skopeo", "skopeo", work);
+	add_paths(s, paths);
+	switch (ref->kind) {
+	case REFERENCE_REGISTRY:
+		break;
+	case REFERENCE_FILES:
+		sandbox_add(s, "--ro-bind", ref->path, ref->path, NULL);
+		break;
+	case REFERENCE_DAEMON:
+		sandbox_add(s, "--symlink", "/run", "/var/run", "--ro-bind-try", "/run/docker.sock", "/run/docker.sock",
+			    NULL);
+		break;
+	case REFERENCE_STORAGE: /* it locks files there, and reads those of other users */
+		sandbox_add(s, "--bind-try", "/var/lib/containers", "/var/lib/containers", "--bind-try",
+			    "/run/containers", "/run/containers", "--cap-add", "CAP_DAC_OVERRIDE", NULL);
+		break;
+	}
+	sandbox_program(s);
+}
+
+int skopeo_digest(const struct image_reference *ref, const char *work, char digest[SKOPEO_DIGEST_MAX], struct err *e)
+{
+	MF_CLOSE int out = memfd_create("mayfly-digest", MFD_CLOEXEC);
+	char said[SAID_MAX];
+	struct sandbox s;
+	struct paths paths;
+	ssize_t len;
+	int r;
+
+	if (out < 0)
+		return err_sys(e, "make a file for a digest");
+	begin(&s, ref, work, &paths);
+	s.out = out;
+	sandbox_add(&s, "--command-timeout", ANSWER_TIMEOUT, "inspect", "--no-tags", "--format", "{{.Digest}}",
+		    ref->text, NULL);
+	r = sandbox_run(&s, said, sizeof(said), e);
+	free_paths(&paths);
+	if (r < 0)
+		return r;
+	len = fdio_pread(out, digest, SKOPEO_DIGEST_MAX - 1, 0);
+	digest[MF_MAX(len, (ssize_t)0)] = '\0';
+	digest[strcspn(digest, "\n")] = '\0';
+	for (const char *c = digest; *c; c++)
+		if (!isalnum((unsigned char)*c) && *c != ':')
+			*digest = '\0';
+	return *digest ? 0 : err_set(e, -ECHILD, "skopeo has named no digest");
+}
+
+int skopeo_copy(const struct image_reference *ref, const char *digest, const char *work, const char *layout, bool show,
+		struct err *e)
+{
+	MF_FREE char *from = image_reference_at(ref, digest);
+	MF_FREE char *to = NULL;
+	char said[SAID_MAX];
+	struct sandbox s;
+	struct paths paths;
+	int r;
+
+	if (!from || asprintf(&to, "oci:%s", layout) < 0) {
+		to = NULL; /* asprintf leaves it undefined */
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	begin(&s, ref, work, &paths);
+	if (show && isatty(STDERR_FILENO))
+		s.out = STDERR_FILENO;
+	sandbox_add(&s, "--command-timeout", COPY_TIMEOUT, "copy", "--remove-signatures", "--dest-compress-format",
+		    "gzip", from, to, NULL);
+	r = sandbox_run(&s, said, sizeof(said), e);
+	free_paths(&paths);
+	return r;
+}
