@@ -176,3 +176,115 @@ kib() {
 	rm -r "$dir"/{0..15}
 	expect_kept 16 "$kept"$'\nmore'
 }
+
+@test "snap merge: one complete snapshot of a chain, elsewhere or in its place" {
+	base
+	grow 0 1 one
+	grow 1 2 two
+	run "$MAYFLY" snap merge "$dir/2" "$dir/all"
+	assert_success
+	expect_kept all $'zero\none\ntwo'
+	# In the middle of a chain: what was saved against it stays valid.
+	run "$MAYFLY" snap merge "$dir/1"
+	assert_success
+	rm -r "$dir/0"
+	expect_kept 1 $'zero\none'
+	expect_kept 2 $'zero\none\ntwo'
+	run "$MAYFLY" snap check "$dir/1" "$dir/2" "$dir/all"
+	assert_success
+	assert_equal "$(stat -c %a "$dir"/{1,all}/{state,memory,config.json} | sort -u)" 400
+	run "$MAYFLY" snap merge "$dir/2"
+	assert_success
+	rm -r "$dir/1"
+	expect_kept 2 $'zero\none\ntwo'
+	run "$MAYFLY" snap merge "$dir/2" # is complete already
+	assert_success
+	expect_kept 2 $'zero\none\ntwo'
+	assert_equal "$(find "$dir" -name '.*.new')" ''
+}
+
+@test "snap merge: what has changed is not merged, and stays" {
+	base
+	grow 0 1 one
+	cp -a "$dir/1" "$dir/copy"
+	chmod u+w "$dir/0/memory"
+	printf X | dd of="$dir/0/memory" bs=1 seek=$((16 * 1024 * 1024 + 9)) conv=notrunc status=none
+	for to in "" "$dir/new"; do
+		run_mayfly snap merge "$dir/1" ${to:+"$to"}
+		assert_equal "$status" 125
+		assert_one_line "$dir/0/memory"
+		assert [ ! -e "$dir/new" ]
+		diff -r "$dir/1" "$dir/copy"
+	done
+	run_mayfly snap check "$dir/1"
+	assert_equal "$status" 125
+	assert_one_line "$dir/0/memory"
+}
+
+@test "snap merge: killed at any time, there is the old one or the new one" {
+	local call n
+	base
+	grow 0 1 one
+	for call in pwrite64 ftruncate fsync renameat2 unlinkat; do
+		for n in 1 2 3; do
+			strace -qq -o /dev/null -e trace="$call" -e inject="$call:signal=KILL:when=$n" \
+				"$MAYFLY" snap merge "$dir/1" > /dev/null 2>&1 || true
+			expect_kept 1 $'zero\none'
+		done
+	done
+	run "$MAYFLY" snap merge "$dir/1"
+	assert_success
+	assert_equal "$(find "$dir" -name '.*.new')" ''
+	rm -r "$dir/0"
+	expect_kept 1 $'zero\none'
+}
+
+@test "snap: a parent that a snapshot beside it needs is neither removed nor replaced" {
+	base
+	grow 0 1 one
+	run_mayfly snap info "$dir/1"
+	assert_success
+	assert_line --partial "$dir/0"
+	run_mayfly snap rm "$dir/0"
+	assert_equal "$status" 125
+	assert_one_line "$dir/1"
+	run_mayfly snap merge "$dir/1" "$dir/0"
+	assert_equal "$status" 125
+	assert_one_line "$dir/1"
+	start_mayfly restore --control "$ctl" "$dir/1"
+	tell two
+	wait_said ^two
+	for to in 0 1; do # with --diff, the new one would need it, too
+		run "$MAYFLY" snapshot --diff "$ctl" "$dir/$to"
+		assert_failure 125
+	done
+	run "$MAYFLY" snapshot "$ctl" "$dir/0"
+	assert_failure 125
+	expect_kept 1 $'zero\none'
+	run "$MAYFLY" snapshot "$ctl" "$dir/1" # nothing needs that
+	assert_success
+	expect_kept 1 $'zero\none\ntwo'
+	run_mayfly snap rm "$dir/0"
+	assert_success
+	run_mayfly snap ls "$dir"
+	assert_success
+	assert_line --partial "$dir/1: 1 vCPUs"
+}
+
+@test "diff: layers of drives are complete in each, and a merged one has them" {
+	truncate -s 1M "$dir/disk"
+	start_flat keep -m 64M --control "$ctl" -d "$dir/disk:overlay"
+	wait_said '^keep'
+	tell zero
+	wait_said '^zero'
+	run "$MAYFLY" snapshot --stop "$ctl" "$dir/0"
+	assert_success
+	wait_end
+	grow 0 1 one
+	grow 1 2 two
+	run "$MAYFLY" snap merge "$dir/2" "$dir/all"
+	assert_success
+	cmp "$dir/2/disks/drive0" "$dir/all/disks/drive0"
+	rm -r "$dir/0" "$dir/1" "$dir/2"
+	expect_kept all $'zero\none\ntwo'
+}

@@ -17,15 +17,16 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/core/state.h"
+#include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/vm_state.h"
 
 #define SNAP_DIRS_MAX 256
 
-enum snap_verb { SNAP_CHECK, SNAP_INFO, SNAP_RM, SNAP_LS };
+enum snap_verb { SNAP_CHECK, SNAP_INFO, SNAP_RM, SNAP_LS, SNAP_MERGE };
 
-static const char *const verbs[] = { "check", "info", "rm", "ls" };
+static const char *const verbs[] = { "check", "info", "rm", "ls", "merge" };
 
 struct snap_options {
 	enum snap_verb verb;
@@ -46,7 +47,7 @@ static int add_operand(void *target, const char *text, struct err *e)
 		return 0;
 	}
 	if (!o->has_verb)
-		return err_set(e, -EINVAL, "must be check, info, ls or rm");
+		return err_set(e, -EINVAL, "must be check, info, ls, merge or rm");
 	if (o->num == SNAP_DIRS_MAX)
 		return err_set(e, -EINVAL, "there can be at most %d", SNAP_DIRS_MAX);
 	o->dir[o->num++] = text;
@@ -60,79 +61,60 @@ static const struct cli_option snap_options[] = {
 
 const struct cli_usage snap_usage = {
 	.command = "snap",
-	.synopsis = "check|info|rm DIR..., or ls [DIR...]",
-	.about = "check: reads all of a snapshot's state and memory, and compares the checksums.\n"
+	.synopsis = "check|info|rm DIR..., ls [DIR...], or merge DIR [NEWDIR]",
+	.about = "check: reads all of a snapshot's state and memory, and of those that it was saved\n"
+		 "against by --diff, and compares the checksums. merge: makes one complete snapshot\n"
+		 "of them, in NEWDIR, or in the place of DIR.\n"
 		 "info: prints what it has. ls: the same of all snapshots in DIR; default: the\n"
-		 "working directory. rm: removes it; VMs that were started from it go on.\n\n",
+		 "working directory. rm: removes it, unless a snapshot beside it was saved\n"
+		 "against it; VMs that were started from it go on.\n\n",
 	.options = snap_options,
 	.operand = add_operand,
-	.operands = "check info ls rm",
+	.operands = "check info ls merge rm",
 };
 
-/* Opens a file of the snapshot. Returns the descriptor, or -errno with e set. */
-static int open_file(const char *dir, const char *name, uint64_t *ret_size, struct err *e)
+int snap_refuse_needed(const char *dir, struct err *e)
 {
-	MF_FREE char *path = NULL;
+	MF_FREE char *child = NULL;
+	int r = chain_find_child(&child, dir, e);
 
-	if (asprintf(&path, "%s/%s", dir, name) < 0) {
-		path = NULL;
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	return fdio_open_file(path, O_RDONLY, false, ret_size, e);
+	return r <= 0 ? r : err_set(e, -EBUSY, "'%s' was saved against it: remove or merge that first", child);
 }
 
-/* The state, which the caller frees. Returns 0 or -errno with e set. */
-static int read_state(const char *dir, uint8_t **ret, struct state_in *in, struct err *e)
+static int snap_remove(const char *dir, struct err *e)
 {
-	MF_CLOSE int fd = -1;
-	MF_FREE uint8_t *data = NULL;
-	uint64_t size;
-	int r;
-
-	fd = open_file(dir, SNAPSHOT_STATE, &size, e);
-	if (fd < 0)
-		return fd;
-	if (size > STATE_MAX)
-		return err_set(e, -EFBIG, "it has %" PRIu64 " bytes, more than %u", size, STATE_MAX);
-	data = malloc(size + 1);
-	r = data ? fdio_pread_all(fd, data, size, 0) : -ENOMEM;
-	if (r < 0)
-		return err_neg(e, r, "read it");
-	r = state_in_init(in, data, size, e);
-	if (r == 0)
-		*ret = mf_take_ptr(&data);
-	return r;
+	return snap_refuse_needed(dir, e) < 0 ? e->code : snapshot_dir_remove(dir, e);
 }
 
-static int check_memory(const char *dir, const struct memory_map *map, struct err *e)
+static int snap_info(const char *dir, struct chain *c, struct err *e)
 {
-	MF_CLOSE int fd = -1;
-	uint64_t size;
+	const struct memory_map *map = &c->layer[0].map;
+	uint32_t cpus, devices;
 
-	fd = open_file(dir, SNAPSHOT_MEMORY, &size, e);
-	return fd < 0 ? fd : memory_check(map, fd, e);
+	if (state_open(&c->in, VM_TAG, 0, VM_VERSION, e) < 0)
+		return err_wrap(e, "state");
+	cpus = state_get_u32(&c->in);
+	devices = state_get_u32(&c->in);
+	printf("%s: %u vCPUs, %u devices, %" PRIu64 " MiB of memory, %" PRIu64 " KiB of it with data in %u runs", dir,
+	       cpus, devices, map->size / (uint64_t)MIB, map->pages * MF_PAGE_SIZE / 1024, c->layer[0].num_runs);
+	for (unsigned i = 1; i < c->num; i++)
+		printf("%s%s", i == 1 ? ", the rest in " : ", ", c->layer[i].dir);
+	printf("\n");
+	return 0;
 }
 
 static int snap_one(const struct snap_options *o, const char *dir, struct err *e)
 {
-	MF_FREE uint8_t *data = NULL;
-	struct memory_map map;
-	uint32_t cpus, devices;
-	struct state_in in;
+	struct chain *c;
+	int r;
 
 	if (o->verb == SNAP_RM)
-		return snapshot_dir_remove(dir, e);
-	if (read_state(dir, &data, &in, e) < 0 || state_open(&in, VM_TAG, 0, VM_VERSION, e) < 0)
-		return err_wrap(e, "state");
-	cpus = state_get_u32(&in);
-	devices = state_get_u32(&in);
-	if (memory_get(&map, &in, e) < 0)
-		return err_wrap(e, "state");
-	if (o->verb == SNAP_CHECK)
-		return check_memory(dir, &map, e) < 0 ? err_wrap(e, "memory") : 0;
-	printf("%s: %u vCPUs, %u devices, %" PRIu64 " MiB of memory, %" PRIu64 " KiB of it with data in %u runs\n", dir,
-	       cpus, devices, map.size / (uint64_t)MIB, map.pages * MF_PAGE_SIZE / 1024, map.num_runs);
-	return 0;
+		return snap_remove(dir, e);
+	if (chain_open_dir(&c, dir, NULL, e) < 0)
+		return e->code;
+	r = o->verb == SNAP_CHECK ? chain_check(c, e) : snap_info(dir, c, e);
+	chain_free(c);
+	return r;
 }
 
 /* All snapshots in a directory, in the order of their names. What is none is passed over. */
@@ -171,6 +153,11 @@ int snap_command(int argc, char **argv)
 		r = err_set(&e, -EINVAL, "which snapshot? mayfly snap check DIR");
 	if (r < 0)
 		return report_err(&e);
+	if (o.verb == SNAP_MERGE) {
+		r = o.num > 2 ? err_set(&e, -EINVAL, "merge takes a snapshot, and where the new one is to be") :
+				snap_merge(o.dir[0], o.dir[1], &e);
+		return r < 0 ? (err_wrap(&e, "merge '%s'", o.dir[0]), report_err(&e)) : STATUS_OK;
+	}
 	for (unsigned i = 0; i < o.num; i++) {
 		if ((o.verb == SNAP_LS ? snap_list : snap_one)(&o, o.dir[i], &e) == 0)
 			continue;

@@ -7,4 +7,15 @@ struct cli_usage;
 int snap_command(int argc, char **argv);
 extern const struct cli_usage snap_usage;
 
+struct err;
+
+/*
+ * Merges the chain of the snapshot in dir into a complete one, in to, or NULL: in its place. An older one there stays until the
+ * new one is complete. Returns 0 or -errno with e set.
+ */
+int snap_merge(const char *dir, const char *to, struct err *e);
+
+/* Refuses a directory with a snapshot against which one beside it was saved: it is not to be removed or replaced. */
+int snap_refuse_needed(const char *dir, struct err *e);
+
 #endif

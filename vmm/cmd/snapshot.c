@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
@@ -18,9 +19,11 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/look.h"
+#include "vmm/cmd/snap.h"
 #include "vmm/cmd/vms.h"
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
+#include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
 
 struct snapshot_options {
@@ -163,6 +166,25 @@ static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir 
 	return r;
 }
 
+/* A new diff, which is not to take the place of a snapshot that it needs. */
+static int check_diff(const struct snapshot_dir *d, const char *path, struct err *e)
+{
+	char dir[32];
+	struct stat st, old;
+	struct chain *c;
+	int r = 0;
+
+	snprintf(dir, sizeof(dir), "/proc/self/fd/%d", d->fd);
+	if (chain_open_dir(&c, dir, NULL, e) < 0)
+		return e->code;
+	for (unsigned i = 1; i < c->num && !r; i++)
+		if (stat(path, &old) == 0 && stat(c->layer[i].dir, &st) == 0 && st.st_ino == old.st_ino &&
+		    st.st_dev == old.st_dev)
+			r = err_set(e, -EBUSY, "the new snapshot needs the one that is there");
+	chain_free(c);
+	return r;
+}
+
 static int snapshot(const struct snapshot_options *o, struct err *e)
 {
 	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
@@ -172,9 +194,13 @@ static int snapshot(const struct snapshot_options *o, struct err *e)
 
 	if (r < 0)
 		return err_wrap(e, "snapshot of '%s'", o->target);
-	r = snapshot_dir_begin(&d, o->dir, e);
+	r = snap_refuse_needed(o->dir, e);
+	if (!r)
+		r = snapshot_dir_begin(&d, o->dir, e);
 	if (!r)
 		r = write_snapshot(o, &d, l.config, text, e);
+	if (!r && o->diff)
+		r = check_diff(&d, o->dir, e);
 	if (!r)
 		r = snapshot_dir_commit(&d, e);
 	snapshot_dir_done(&d);

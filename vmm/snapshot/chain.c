@@ -1,6 +1,7 @@
 /* A snapshot with those that it was saved against; see chain.h. */
 #include "vmm/snapshot/chain.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -254,6 +255,76 @@ int chain_open(struct chain **ret, const struct chain_params *p, struct err *e)
 	}
 	chain_free(c);
 	return e->code;
+}
+
+/* The state in dir alone. diff: as read_map has it. */
+static int peek(struct chain_layer *l, const char *dir, struct diff *diff, struct err *e)
+{
+	MF_FREE char *path = NULL;
+	MF_FREE uint8_t *data = NULL;
+	struct state_in in;
+
+	*l = (struct chain_layer){ .fd = -1 };
+	if (make_path(&path, dir, SNAPSHOT_STATE, e) < 0)
+		return e->code;
+	if (read_state(l, &(struct place){ path, NULL, O_RDONLY | O_NOFOLLOW }, &data, &in, e) < 0 ||
+	    read_map(l, &in, false, diff, e) < 0)
+		return err_wrap(e, "state '%s'", path);
+	return 0;
+}
+
+/* Whether path is a snapshot against the one with that identity. What cannot be read is none. */
+static bool is_child(const char *path, const struct diff_identity *parent, struct diff *diff)
+{
+	struct chain_layer l;
+	struct err e;
+	bool is = peek(&l, path, diff, &e) == 0 && diff->path[0] && diff->parent.len == parent->len &&
+		  diff->parent.sum == parent->sum;
+
+	close_layer(&l);
+	return is;
+}
+
+static int find_child(char **ret, struct chain_layer *l, struct diff *diff, struct err *e)
+{
+	MF_FREE char *own = strdup(l->dir);
+	const char *top = own ? dirname(own) : NULL;
+	const struct dirent *entry;
+	DIR *list = top ? opendir(top) : NULL;
+	int r = 0;
+
+	if (!list)
+		return err_sys(e, "list '%s'", top ? top : l->dir);
+	while (r == 0 && (entry = readdir(list))) {
+		char *path;
+
+		if (entry->d_name[0] == '.')
+			continue; /* one that is being written, or removed */
+		if (make_path(&path, top, entry->d_name, e) < 0) {
+			r = e->code;
+		} else if (is_child(path, &l->identity, diff)) {
+			*ret = path;
+			r = 1;
+		} else {
+			free(path);
+		}
+	}
+	closedir(list);
+	return r;
+}
+
+int chain_find_child(char **ret, const char *dir, struct err *e)
+{
+	MF_FREE struct diff *diff = malloc(sizeof(*diff));
+	struct chain_layer l;
+	int r;
+
+	if (!diff)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = peek(&l, dir, diff, e);
+	r = r < 0 ? 0 : find_child(ret, &l, diff, e); /* nothing can be restored from one that cannot be read */
+	close_layer(&l);
+	return r;
 }
 
 int chain_open_dir(struct chain **ret, const char *dir, const char *parent, struct err *e)

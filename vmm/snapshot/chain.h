@@ -67,4 +67,16 @@ int chain_read(const struct chain *c, uint64_t offset, void *page);
 /* Reads all of the memory of each, and compares the checksums. Returns 0 or -errno with e set. */
 int chain_check(const struct chain *c, struct err *e);
 
+/*
+ * Whether a snapshot beside the one in dir was saved against it, as far as their states say. Returns 1 with *ret, its path,
+ * which the caller frees; 0: none is known; or -errno with e set.
+ */
+int chain_find_child(char **ret, const char *dir, struct err *e);
+
+/*
+ * Writes the chain to fd, a file of zeros of its size, as one complete memory, and its `state` to state_fd, an empty file.
+ * Returns 0 or -errno with e set.
+ */
+int chain_merge(const struct chain *c, int fd, int state_fd, struct err *e);
+
 #endif
