@@ -37,7 +37,7 @@ CFLAGS ?= -O2 -g
 # Without the map, the build ID would depend on the directory.
 ALL_CFLAGS := -std=gnu17 -ffile-prefix-map=$(CURDIR)=. $(CFLAGS) $(WARN) $(HARDEN) $(SAN_FLAGS) -fPIE -fno-strict-aliasing \
 	-ffunction-sections -fdata-sections -I. -D_GNU_SOURCE -DMF_VERSION='"$(VERSION)"' -pthread -MMD -MP
-LIBS_STATIC := -luring -ljansson -lcap-ng
+LIBS_STATIC := -luring -ljansson
 ifeq ($(SAN),1)
 ALL_LDFLAGS := -pie
 LIBS := -Wl,-Bstatic $(LIBS_STATIC) -Wl,-Bdynamic
@@ -47,12 +47,9 @@ LIBS := $(LIBS_STATIC)
 endif
 ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,--gc-sections
 ifneq ($(SAN),1)
-# Unused functions of libcap-ng would link half of the name service; the linker drops them.
 # Nothing unwinds the stack: no exceptions, no cancelled threads. Debuggers find the tables of our code in $(BIN).debug.
 ALL_CFLAGS += -fno-asynchronous-unwind-tables
 ALL_LDFLAGS += -Wl,-T,configs/no-unwind.ld -Wl,--no-eh-frame-hdr
-UNUSED := getpwuid initgroups
-ALL_LDFLAGS += $(UNUSED:%=-Wl,--defsym=%=0)
 endif
 
 SRCS := $(filter-out vmm/filters/%,$(wildcard vmm/*.c vmm/*/*.c)) $(wildcard virtio/*.c loader/*.c jailer/*.c)

@@ -7,8 +7,7 @@
  *  1. limits and control group	while root may raise a limit, and the group's files can be reached
  *  2. user namespace		in it we have all capabilities, which the other steps need, and outside of it none. A
  *				process outside, which still can, maps a single user
- *  3. securebits, bounding set	while there is CAP_SETPCAP, and /proc for libcap-ng. From here on a change of the user
- *				drops no capabilities
+ *  3. securebits, bounding set	while there is CAP_SETPCAP. From here on a change of the user drops no capabilities
  *  4. the other namespaces	mount, PID (of the children), network, IPC, UTS; cgroup, whose root is the group of step 1
  *  5. the empty root		a tmpfs without room for a single file, read-only; pivot_root, then the old root is unmounted
  *  6. the user			switches to another user, who might not reach the old root

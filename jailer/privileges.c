@@ -1,7 +1,6 @@
 /* The privileges of a process; see privileges.h. */
 #include "jailer/privileges.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -27,9 +26,10 @@ int privileges_lock(struct err *e)
 {
 	if (prctl(PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0) < 0)
 		return err_sys(e, "set the securebits");
-	capng_clear(CAPNG_SELECT_BOUNDS);
-	if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
-		return err_set(e, -EPERM, "empty the bounding set of capabilities");
+	/* A capability that the kernel does not have is refused: -EINVAL. */
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+			return err_sys(e, "empty the bounding set of capabilities");
 	return 0;
 }
 
@@ -51,18 +51,27 @@ int privileges_set_ids(uid_t uid, gid_t gid, struct err *e)
 	return 0;
 }
 
+static int set_capabilities(const struct __user_cap_data_struct *data, struct err *e)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+
+	return syscall(SYS_capset, &header, data) < 0 ? err_sys(e, "drop the capabilities") : 0;
+}
+
 int privileges_drop(uint64_t mask, struct err *e)
 {
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+
 	if (seccomp_no_new_privs(e) < 0)
 		return e->code;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(e, "become undumpable");
-	capng_clear(CAPNG_SELECT_BOTH);
-	for (unsigned cap = 0; cap < 64; cap++)
-		if (mask >> cap & 1 && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, cap) < 0)
-			return err_set(e, -EPERM, "keep capability %u", cap);
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
-		return err_set(e, -EPERM, "drop the capabilities");
+	/* Fails if one of mask is not permitted. */
+	for (unsigned i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+		data[i] = (struct __user_cap_data_struct){ .permitted = (uint32_t)(mask >> (32 * i)),
+							   .effective = (uint32_t)(mask >> (32 * i)) };
+	if (set_capabilities(data, e) < 0)
+		return e->code;
 	/* -EINVAL: a kernel without the ambient set. */
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
 		return err_sys(e, "drop the ambient capabilities");
@@ -71,7 +80,6 @@ int privileges_drop(uint64_t mask, struct err *e)
 
 int privileges_keep(uint64_t mask, struct err *e)
 {
-	/* By system calls: libcap-ng's state is the process's. */
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 
@@ -82,9 +90,7 @@ int privileges_keep(uint64_t mask, struct err *e)
 		data[i].effective = data[i].permitted;
 		data[i].inheritable = 0;
 	}
-	if (syscall(SYS_capset, &header, data) < 0)
-		return err_sys(e, "drop the capabilities");
-	return 0;
+	return set_capabilities(data, e);
 }
 
 void privileges_clear_environment(void)

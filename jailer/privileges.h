@@ -12,7 +12,7 @@ struct err;
 
 /*
  * Cuts the link between users, programs and capabilities: sets and locks securebits, and
- * empties the bounding set. Needs CAP_SETPCAP, and /proc. Returns 0 or -errno with e set.
+ * empties the bounding set. Needs CAP_SETPCAP. Returns 0 or -errno with e set.
  */
 int privileges_lock(struct err *e);
 
