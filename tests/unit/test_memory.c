@@ -20,7 +20,7 @@
 #include "vmm/core/state.h"
 #include "vmm/snapshot/memory.h"
 
-#define RAM (64 * MIB)
+#define RAM (256 * MIB)
 #define PAGE ((uint64_t)MF_PAGE_SIZE)
 
 static struct mem source, copy;
@@ -94,7 +94,7 @@ static void test_data_and_holes(void **state)
 {
 	(void)state;
 	memset(at(&source, 0), 1, 10);
-	memset(at(&source, 5 * PAGE + PAGE - 1), 2, 1); /* the last byte of a page */
+	memset(at(&source, MIB + PAGE - 1), 2, 1); /* the last byte of a page */
 	memset(at(&source, 33 * MIB), 3, 7 * PAGE);
 	memset(at(&source, RAM - PAGE), 4, PAGE); /* the last page */
 	memset(at(&source, 20 * MIB), 0, MIB);	  /* present, and zero */
@@ -102,7 +102,7 @@ static void test_data_and_holes(void **state)
 	assert_int_equal(map.pages, 10);
 	assert_int_equal(map.num_runs, 3);
 	assert_int_equal(map.run[0].offset, 0);
-	assert_int_equal(map.run[0].len, 6 * PAGE); /* with the small hole */
+	assert_int_equal(map.run[0].len, MIB + PAGE); /* with the small hole */
 	assert_int_equal(map.run[1].offset, 33 * MIB);
 	assert_int_equal(map.run[2].offset + map.run[2].len, RAM);
 	assert_true(blocks() <= 10 * PAGE);
@@ -153,14 +153,14 @@ static void test_many_runs(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < 200; i++)
-		memset(at(&source, i * 320 * KIB), (int)i + 1, PAGE);
-	memset(at(&source, 199 * 320 * KIB + 200 * KIB), 5, PAGE); /* the smallest hole */
+		memset(at(&source, i * 1280 * KIB), (int)i + 1, PAGE);
+	memset(at(&source, 199 * 1280 * KIB + 1100 * KIB), 5, PAGE); /* the smallest hole */
 	memset(at(&source, RAM - PAGE), 6, PAGE);
 	assert_int_equal(memory_write(&source, pagemap, file, &map), 0);
 	assert_int_equal(map.pages, 202);
 	assert_int_equal(map.num_runs, MEMORY_RUNS_MAX);
-	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].offset, 199 * 320 * KIB);
-	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].len, 200 * KIB + PAGE);
+	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].offset, 199 * 1280 * KIB);
+	assert_int_equal(map.run[MEMORY_RUNS_MAX - 2].len, 1100 * KIB + PAGE);
 	for (unsigned i = 1; i < map.num_runs; i++)
 		assert_true(map.run[i].offset > map.run[i - 1].offset + map.run[i - 1].len);
 	assert_int_equal(memory_check(&map, file, &e), 0);
