@@ -422,7 +422,7 @@ static void vsock_free(struct virtio_dev *dev)
 		munmap(v->conn, CONNS_SIZE);
 	if (v->buf)
 		munmap(v->buf, BUFS_SIZE);
-	free(v);
+	munmap(v, sizeof(*v));
 }
 
 /* Address space whose pages cost nothing until they are touched. NULL: out of memory. */
@@ -457,7 +457,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	      struct err *e)
 {
 	const char *id = params->path ? params->path : "init";
-	struct vsock *v = calloc(1, sizeof(*v));
+	struct vsock *v = map_lazily(sizeof(*v)); /* most of it is places of connections */
 
 	if (!v)
 		return err_set(e, -ENOMEM, "vsock '%s': out of memory", id);

@@ -145,9 +145,9 @@ static void io_events(const struct io *io, struct kvm_vcpu_events *v)
 	io_u64(io, &v->exception_payload);
 }
 
-static void io_msrs(const struct io *io, struct kvm_msrs *m)
+static void io_msrs(const struct io *io, struct kvm_msrs *m, uint32_t max)
 {
-	io_count(io, &m->nmsrs, CPU_MSRS_MAX, "number of MSRs");
+	io_count(io, &m->nmsrs, max, "number of MSRs");
 	for (size_t i = 0; i < m->nmsrs; i++) {
 		io_u32(io, &m->entries[i].index);
 		io_u64(io, &m->entries[i].data);
@@ -163,14 +163,16 @@ void cpu_fields_free(struct cpu_state *s)
 	free(s);
 }
 
-struct cpu_state *cpu_fields_new(void)
+struct cpu_state *cpu_fields_new(__u32 msrs_max, __u32 xsave_max)
 {
 	struct cpu_state *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return NULL;
-	s->msrs = calloc(1, sizeof(*s->msrs) + CPU_MSRS_MAX * sizeof(s->msrs->entries[0]));
-	s->xsave = calloc(1, CPU_XSAVE_MAX);
+	s->msrs_max = msrs_max;
+	s->xsave_max = xsave_max;
+	s->msrs = calloc(1, sizeof(*s->msrs) + msrs_max * sizeof(s->msrs->entries[0]));
+	s->xsave = calloc(1, xsave_max);
 	if (s->msrs && s->xsave)
 		return s;
 	cpu_fields_free(s);
@@ -187,9 +189,9 @@ static void io_state(const struct io *io, struct cpu_state *s)
 	io_debugregs(io, &s->debug);
 	io_events(io, &s->events);
 	io_bytes(io, s->lapic.regs, sizeof(s->lapic.regs));
-	io_count(io, &s->xsave_len, CPU_XSAVE_MAX, "length of XSAVE");
+	io_count(io, &s->xsave_len, s->xsave_max, "length of XSAVE");
 	io_bytes(io, s->xsave, s->xsave_len);
-	io_msrs(io, s->msrs);
+	io_msrs(io, s->msrs, s->msrs_max);
 }
 
 void cpu_fields_put(struct cpu_state *s, struct state_out *out)

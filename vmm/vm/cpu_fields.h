@@ -24,13 +24,17 @@ struct cpu_state {
 	struct kvm_debugregs debug;
 	struct kvm_vcpu_events events;
 	struct kvm_lapic_state lapic;
-	struct kvm_msrs *msrs; /* with room for CPU_MSRS_MAX */
-	uint8_t *xsave;	       /* of XSAVE_MAX bytes, zeroed */
+	struct kvm_msrs *msrs; /* with room for msrs_max */
+	uint8_t *xsave;	       /* of xsave_max bytes, zeroed */
 	__u32 xsave_len;
+	__u32 msrs_max, xsave_max;
 };
 
-/* Returns NULL if there is no memory. cpu_fields_free accepts NULL. */
-struct cpu_state *cpu_fields_new(void);
+/*
+ * With room for so many MSRs, and bytes of XSAVE; pages that are not needed would be cleared. Returns NULL if there is no
+ * memory. cpu_fields_free accepts NULL.
+ */
+struct cpu_state *cpu_fields_new(__u32 msrs_max, __u32 xsave_max);
 void cpu_fields_free(struct cpu_state *s);
 
 /* Write the payload of a section, and read it. Numbers of things are bounded, and nothing else: KVM checks the rest. */

@@ -24,6 +24,7 @@
 #include "vmm/vm/cpu_fields.h"
 
 #define MSR_IA32_TSC_DEADLINE 0x6e0
+#define CPU_MSR_LEN 12 /* in the section */
 #define XSAVE_MIN sizeof(struct kvm_xsave)
 #define TSC_PPM_MAX 250 /* what Linux takes for the same frequency */
 
@@ -142,7 +143,7 @@ static int set_sregs(const struct kvm *k, int vcpu_fd, struct cpu_state *s, stru
 
 int cpu_state_save(const struct kvm *k, int vcpu_fd, unsigned id, struct state_out *out, struct err *e)
 {
-	struct cpu_state *s = cpu_fields_new();
+	struct cpu_state *s = cpu_fields_new(CPU_MSRS_MAX, CPU_XSAVE_MAX);
 	unsigned size = xsave_size(k);
 	int khz = ioctl(vcpu_fd, KVM_GET_TSC_KHZ, 0), r;
 
@@ -193,10 +194,9 @@ static int set_tsc_khz(const struct kvm *k, int vcpu_fd, uint64_t khz, struct er
 	return ioctl(vcpu_fd, KVM_SET_TSC_KHZ, (unsigned long)khz) < 0 ? err_sys(e, "KVM_SET_TSC_KHZ") : 0;
 }
 
-static int set_xsave(const struct kvm *k, int vcpu_fd, struct cpu_state *s, struct err *e)
+/* size: as xsave_size has it. */
+static int set_xsave(int vcpu_fd, unsigned size, struct cpu_state *s, struct err *e)
 {
-	unsigned size = xsave_size(k);
-
 	if (s->xsave_len > (size ? size : XSAVE_MIN))
 		return err_set(e, -ENOTSUP, "the snapshot's CPU has %u bytes of XSAVE, this host's %u", s->xsave_len,
 			       size ? size : (unsigned)XSAVE_MIN);
@@ -234,7 +234,7 @@ static int set_msrs(int vcpu_fd, struct kvm_msrs *m, struct err *e)
 	return 0;
 }
 
-static int cpu_state_set(const struct kvm *k, int vcpu_fd, struct cpu_state *s, struct err *e)
+static int cpu_state_set(const struct kvm *k, int vcpu_fd, unsigned size, struct cpu_state *s, struct err *e)
 {
 	int r = set_tsc_khz(k, vcpu_fd, s->tsc_khz, e);
 
@@ -245,7 +245,7 @@ static int cpu_state_set(const struct kvm *k, int vcpu_fd, struct cpu_state *s, 
 	if (!r)
 		r = set_sregs(k, vcpu_fd, s, e);
 	if (!r)
-		r = set_xsave(k, vcpu_fd, s, e);
+		r = set_xsave(vcpu_fd, size, s, e);
 	if (!r)
 		r = CALL(vcpu_fd, KVM_SET_XCRS, &s->xcrs, e);
 	if (!r)
@@ -261,18 +261,23 @@ static int cpu_state_set(const struct kvm *k, int vcpu_fd, struct cpu_state *s, 
 
 int cpu_state_restore(const struct kvm *k, int vcpu_fd, unsigned id, struct state_in *in, struct err *e)
 {
-	struct cpu_state *s = cpu_fields_new();
+	unsigned size = xsave_size(k);
+	struct cpu_state *s;
+	size_t left;
 	int r;
 
+	if (state_open(in, CPU_STATE_TAG, id, CPU_STATE_VERSION, e) < 0)
+		return err_wrap(e, "vCPU %u", id);
+	/* As much as the section can have, and KVM reads. */
+	left = state_left(in);
+	s = cpu_fields_new((__u32)MF_MIN(left / CPU_MSR_LEN, (size_t)CPU_MSRS_MAX),
+			   MF_MAX((__u32)MF_MIN(left, (size_t)CPU_XSAVE_MAX), size ? size : (unsigned)XSAVE_MIN));
 	if (!s)
 		return err_set(e, -ENOMEM, "vCPU %u: out of memory", id);
-	r = state_open(in, CPU_STATE_TAG, id, CPU_STATE_VERSION, e);
-	if (!r) {
-		cpu_fields_get(s, in);
-		r = state_close(in, e);
-	}
+	cpu_fields_get(s, in);
+	r = state_close(in, e);
 	if (!r)
-		r = cpu_state_set(k, vcpu_fd, s, e);
+		r = cpu_state_set(k, vcpu_fd, size, s, e);
 	cpu_fields_free(s);
 	return r ? err_wrap(e, "vCPU %u", id) : 0;
 }
