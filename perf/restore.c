@@ -1,5 +1,5 @@
 /*
- * restore SOCKET|- BODY COMMAND...: starts COMMAND, a monitor that restores a snapshot, and kills it 80 ms later. With a
+ * restore SOCKET|- BODY COMMAND...: starts COMMAND, a monitor that restores a snapshot, and ends it by SIGTERM 80 ms later. With a
  * SOCKET it waits for the monitor's API there and sends BODY as PUT /snapshot/load: a client of few instructions, since
  * they count. Its status is 0 if the API has answered 2xx, or there was none to ask and COMMAND still ran.
  */
@@ -67,7 +67,7 @@ int main(int argc, char **argv)
 	if (pid > 0 && strcmp(argv[1], "-") != 0)
 		r = load(argv[1], argv[2]);
 	pause_ns(LIFE_NS);
-	if (pid < 0 || kill(pid, SIGKILL) < 0 || waitpid(pid, &status, 0) < 0)
+	if (pid < 0 || waitpid(pid, &status, WNOHANG) != 0 || kill(pid, SIGTERM) < 0 || waitpid(pid, &status, 0) < 0)
 		return 1;
-	return r < 0 || !WIFSIGNALED(status);
+	return r < 0;
 }
