@@ -49,7 +49,7 @@ ALL_LDFLAGS += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code -Wl,
 ifneq ($(SAN),1)
 # Nothing unwinds the stack: no exceptions, no cancelled threads. Debuggers find the tables of our code in $(BIN).debug.
 ALL_CFLAGS += -fno-asynchronous-unwind-tables
-ALL_LDFLAGS += -Wl,-T,configs/no-unwind.ld -Wl,--no-eh-frame-hdr
+ALL_LDFLAGS += -Wl,-T,configs/no-unwind.ld -Wl,--no-eh-frame-hdr -Wl,-T,configs/startup.ld
 endif
 
 SRCS := $(filter-out vmm/filters/%,$(wildcard vmm/*.c vmm/*/*.c)) $(wildcard virtio/*.c loader/*.c jailer/*.c)
@@ -143,9 +143,9 @@ $(B)/fuzz/obj/vmm/process/confine.o: FUZZ_FLAGS += -DFILTERS_FILE='"$(FILTERS)"'
 # Its texts are files.
 $(B)/vmm/cli/embedded.o $(B)/fuzz/obj/vmm/cli/embedded.o: $(wildcard configs/manual/* configs/completion/*)
 
-$(BIN): $(OBJS) configs/no-unwind.ld
+$(BIN): $(OBJS) configs/no-unwind.ld configs/startup.ld
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@.debug $(OBJS) $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -Wl,-Map=$@.map -o $@.debug $(OBJS) $(LIBS)
 	$(Q)objcopy --strip-all $@.debug $@
 
 $(LIB): $(filter-out $(B)/vmm/main.o,$(OBJS))
