@@ -273,14 +273,14 @@ static bool init_meet_host(void)
 	return true;
 }
 
-static void init_stop(uint32_t kill_ms)
+static void init_stop(int signo, uint32_t kill_ms)
 {
 	if (life.stage > STAGE_SEND)
 		return;
 	life.stopped = true;
 	life.deadline = clock_ms() + kill_ms;
 	/* It fails if no host listens, as it may below. */
-	(void)kill(-1, SIGTERM);
+	(void)kill(-1, signo != 0 ? signo : SIGTERM);
 }
 
 static void init_serve(void)
@@ -297,7 +297,7 @@ static void init_serve(void)
 		else if (msg->type == INIT_MSG_SIZE)
 			command_resize(msg->number, msg->value);
 		else if (msg->type == INIT_MSG_STOP)
-			init_stop(msg->value);
+			init_stop(msg->number, msg->value);
 	}
 }
 
@@ -410,7 +410,7 @@ static void init_turn(void)
 	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
 		init_serve();
 	if (had_control && !control_is_open())
-		init_stop(STOP_MS);
+		init_stop(SIGTERM, STOP_MS);
 	init_advance(init_reap());
 }
 

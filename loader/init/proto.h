@@ -98,7 +98,7 @@ enum init_msg_type {
 	INIT_MSG_SIGNAL = 17, /* value: to number's process group */
 	INIT_MSG_SIZE = 18,   /* of number's terminal: value is rows << 16 | columns */
 	/*
-	 * SIGTERM to all, SIGKILL after value ms; then as when number 0 ends. A second
+	 * The signal number, or SIGTERM if that is 0, to all; SIGKILL after value ms; then as when number 0 ends. A second
 	 * one gives the artifacts value ms, too.
 	 */
 	INIT_MSG_STOP = 19,

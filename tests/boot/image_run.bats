@@ -30,7 +30,7 @@ setup_file() {
 	printf '#!/bin/sh\nid -u; id -g; pwd; echo $A $B; echo "$@"\n' > "$BATS_FILE_TMPDIR/entry"
 	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/oci-image" "$BATS_FILE_TMPDIR/oci:box" \
 		'{"Entrypoint": ["/bin/entry"], "Cmd": ["from", "cmd"], "Env": ["A=image", "B=image"], "WorkingDir": "/srv",
-		"User": "u", "ExposedPorts": {"8080/tcp": {}}, "Volumes": {"/srv": {}}}' \
+		"User": "u", "StopSignal": "SIGUSR1", "ExposedPorts": {"8080/tcp": {}}, "Volumes": {"/srv": {}}}' \
 		"$words b:bin/busybox:/bin/busybox" \
 		'f:srv/u/file:4751:1000:1001:text f:srv/of-image:644:1000:1000:data' \
 		"b:etc/passwd:$BATS_FILE_TMPDIR/passwd b:bin/entry:$BATS_FILE_TMPDIR/entry"
@@ -83,4 +83,17 @@ setup_file() {
 	run_mayfly run --jail "$image"
 	assert_equal "$status" 0
 	assert_regex "$output" 'from cmd'
+}
+
+@test "image: what asks its processes to end" {
+	local signal
+	# shellcheck disable=SC2016 # for the guest's shell
+	for signal in '' USR2; do
+		start_mayfly run ${signal:+--stop-signal "$signal"} --entrypoint sh "$image" -c \
+			'trap "echo USR1; exit 1" USR1; trap "echo USR2; exit 1" USR2; trap "echo TERM" TERM; echo ready; while :; do sleep 1; done'
+		wait_for grep -q ready "$BATS_TEST_TMPDIR/out"
+		kill "$pid"
+		wait_for has_ended "$pid"
+		assert_regex "$(< "$BATS_TEST_TMPDIR/out")" "^ready[[:space:]]+${signal:-USR1}[[:space:]]*$"
+	done
 }

@@ -214,7 +214,7 @@ static void ask_monitor(struct guest_client *a, uint8_t what)
 	if (what & 1)
 		guest_client_resize(a);
 	if (what & 2)
-		(void)guest_client_stop(a, 1000);
+		(void)guest_client_stop(a, 0, 1000);
 	assert(guest_client_timeout(a, 5) <= 5);
 }
 

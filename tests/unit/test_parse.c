@@ -193,11 +193,33 @@ static void test_duration(void **state)
 	check(parse_duration, vectors, MF_ARRAY_SIZE(vectors));
 }
 
+static void test_signals(void **state)
+{
+	static const struct {
+		const char *text;
+		int signo;
+	} vectors[] = {
+		{ "TERM", 15 },	      { "SIGTERM", 15 }, { "sigint", 2 },   { "9", 9 },	      { "64", 64 },
+		{ "SIGRTMIN", 34 },   { "RTMIN+3", 37 }, { "QUIT", 3 },	    { "USR1", 10 },   { "", -1 },
+		{ "0", -1 },	      { "65", -1 },	 { "SIG", -1 },	    { "SIG9", -1 },   { "TERMX", -1 },
+		{ "RTMIN+31", -1 },   { "RTMIN+", -1 },	 { "RTMIN-1", -1 }, { "RTMINX", -1 }, { "-9", -1 },
+		{ "4294967305", -1 }, { "TERM ", -1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(vectors); i++) {
+		int signo = -1, r = parse_signal(vectors[i].text, &signo);
+
+		if (signo != vectors[i].signo || r != (signo < 0 ? -EINVAL : 0))
+			fail_msg("'%s': %d, %d", vectors[i].text, r, signo);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_u64),	    cmocka_unit_test(test_duration), cmocka_unit_test(test_size),
-		cmocka_unit_test(test_format_size), cmocka_unit_test(test_nearest),
+		cmocka_unit_test(test_format_size), cmocka_unit_test(test_nearest),  cmocka_unit_test(test_signals),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,9 +53,10 @@ int clock_gettime(clockid_t clock, struct timespec *ts)
 	return 0;
 }
 
-bool guest_client_stop(struct guest_client *a, unsigned ms)
+bool guest_client_stop(struct guest_client *a, int signo, unsigned ms)
 {
 	(void)a;
+	assert_int_equal(signo, SIGUSR1);
 	assert_in_range(ms, 1, ENDING_ASKED_MS / 2);
 	world.stops++;
 	return world.hears_stop;
@@ -140,6 +141,7 @@ static int set_up(void **state)
 	memset(&config, 0, sizeof(config));
 	parent = (struct jail_parent){ .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1 };
 	world.now_ms = START_MS;
+	config.stop_signal = SIGUSR1;
 	vm.config = &config;
 	vm.parent = &parent;
 	vm.scan.status = -1;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static const char suffixes[] = "KMGT"; /* 2^10, 2^20, ... */
 
@@ -120,4 +121,29 @@ int parse_duration(const char *text, uint64_t *ret_ms)
 	if (!range)
 		*ret_ms = total;
 	return range;
+}
+
+/* The first of Linux; glibc's SIGRTMIN is another, since its threads take two. */
+#define RTMIN_OF_LINUX 34
+#define SIGNAL_MAX 64
+
+int parse_signal(const char *text, int *ret)
+{
+	const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text, *abbreviation;
+	uint64_t number = 0;
+
+	if (strncasecmp(name, "RTMIN", 5) == 0 && (!name[5] || name[5] == '+')) {
+		if (name[5] && parse_u64(name + 6, &number) < 0)
+			return -EINVAL;
+		number = number > SIGNAL_MAX - RTMIN_OF_LINUX ? 0 : number + RTMIN_OF_LINUX;
+	} else if (name > text || parse_u64(text, &number) < 0) {
+		number = 0;
+	}
+	for (int i = 1; !number && i < RTMIN_OF_LINUX; i++)
+		if ((abbreviation = sigabbrev_np(i)) && !strcasecmp(name, abbreviation))
+			number = (uint64_t)i;
+	if (number < 1 || number > SIGNAL_MAX)
+		return -EINVAL;
+	*ret = (int)number;
+	return 0;
 }

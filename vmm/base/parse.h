@@ -31,4 +31,10 @@ void parse_format_size(uint64_t bytes, char text[PARSE_SIZE_TEXT_MAX]);
  */
 int parse_duration(const char *text, uint64_t *ret_ms);
 
+/*
+ * A signal of Linux: its name with or without "SIG", in either case, also "RTMIN+3", or
+ * its number, 1 to 64. Returns 0 or -EINVAL.
+ */
+int parse_signal(const char *text, int *ret);
+
 #endif

@@ -23,25 +23,17 @@ struct kill_options {
 };
 
 /* Those that mayfly handles: another one would stop the monitor, or end it without a word. */
-static const struct {
-	const char *name;
-	int signo;
-} signals[] = {
-	{ "KILL", SIGKILL }, { "TERM", SIGTERM }, { "INT", SIGINT },   { "HUP", SIGHUP },
-	{ "QUIT", SIGQUIT }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
-};
+static const int signals[] = { SIGKILL, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 };
 
 static int kill_set_signal(void *target, const char *text, struct err *e)
 {
 	struct kill_options *o = target;
-	const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
-	uint64_t number = 0;
+	int signo = 0;
 
-	if (parse_u64(text, &number) < 0)
-		number = 0;
+	(void)parse_signal(text, &signo); /* 0 is none of them */
 	for (size_t i = 0; i < MF_ARRAY_SIZE(signals); i++) {
-		if (!strcasecmp(name, signals[i].name) || number == (uint64_t)signals[i].signo) {
-			o->signo = signals[i].signo;
+		if (signo == signals[i]) {
+			o->signo = signo;
 			return 0;
 		}
 	}

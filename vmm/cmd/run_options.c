@@ -225,6 +225,8 @@ static const struct cli_option run_options[] = {
 	{ 0, "io-engine", "HOW",
 	  "ring (io_uring), sync (system calls), or auto: ring,\nor sync where the host forbids that; default: auto",
 	  .key = "io_engine" },
+	{ 0, "stop-signal", "SIG", "asks the guest's processes to end; default: IMAGE's, or\nTERM",
+	  .key = "stop_signal" },
 	{ 0, "detach", NULL, "return when COMMAND runs, and print the VM's name;\n`mayfly logs` has its output",
 	  .key = "detach", .fixed = "true" },
 	{ 0, "log-max", "SIZE", "how much of that is kept; default: 2M", .key = "log_max" },

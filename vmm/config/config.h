@@ -199,6 +199,7 @@ struct config {
 	char *image;	       /* or NULL: the name of a container's image, which becomes the root (image/image.h) */
 	enum config_pull pull; /* whether it is fetched */
 	char *entrypoint;      /* or NULL: in place of the image's; "": none */
+	int stop_signal;       /* what asks the guest's processes to end; 0: SIGTERM */
 	bool publish_all;      /* the ports that it exposes */
 	struct config_vsock vsock;
 	struct config_net net[CONFIG_NETS_MAX];

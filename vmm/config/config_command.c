@@ -8,6 +8,7 @@
 
 #include "loader/init/proto.h"
 #include "vmm/base/err.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
@@ -119,6 +120,24 @@ static bool print_tty(const void *object, const struct config_field *f, json_t *
 const struct config_type config_type_tty = { .json = 1U << JSON_TRUE | 1U << JSON_FALSE,
 					     .set = set_tty,
 					     .print = print_tty };
+
+static int set_signal(void *object, const struct config_field *f, const char *text, struct err *e)
+{
+	if (parse_signal(text, config_at(object, f)) < 0)
+		return err_set(e, -EINVAL, "must be a signal such as SIGINT, QUIT, RTMIN+3 or 10");
+	return 0;
+}
+
+static bool print_signal(const void *object, const struct config_field *f, json_t *to)
+{
+	const int *signo = config_at(object, f);
+
+	return !*signo || config_put(to, f->key, json_integer(*signo));
+}
+
+const struct config_type config_type_signal = { .json = 1U << JSON_STRING | 1U << JSON_INTEGER,
+						.set = set_signal,
+						.print = print_signal };
 
 int config_check_control(const char *text, const struct config_field *f, struct err *e)
 {

@@ -166,7 +166,7 @@ extern const struct config_type config_type_nets, config_type_tap, config_type_f
 extern const struct config_type config_type_vsock;
 extern const struct config_type config_type_jail, config_type_ids, config_type_memory_max, config_type_pids_max,
 	config_type_io_max;
-extern const struct config_type config_type_args, config_type_env, config_type_tty;
+extern const struct config_type config_type_args, config_type_env, config_type_tty, config_type_signal;
 
 typedef int config_check_text(const char *text, const struct config_field *f, struct err *e);
 config_check_text config_check_not_empty, config_check_id, config_check_name, config_check_serial, config_check_mount,

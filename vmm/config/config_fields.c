@@ -63,6 +63,7 @@ const struct config_field config_fields[] = {
 	{ "workdir", &config_type_text, ROOT(command.workdir), TEXT(CONFIG_PATH_MAX, config_check_workdir) },
 	{ "user", &config_type_text, ROOT(command.user), TEXT(CONFIG_USER_MAX, config_check_user) },
 	{ "tty", &config_type_tty, ROOT(command.tty) },
+	{ "stop_signal", &config_type_signal, ROOT(stop_signal) },
 	{ "artifacts", &config_type_artifacts, ROOT(artifact) },
 	{ "tmpfs", &config_type_tmpfs, ROOT(tmpfs) },
 	{ "scratch", &config_type_size, ROOT(scratch), .flags = CONFIG_SPARSE },

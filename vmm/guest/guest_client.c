@@ -465,9 +465,9 @@ void guest_client_resize(struct guest_client *a)
 		(void)send_msg(a, INIT_MSG_SIZE, 0, stdio_relay_tty_size());
 }
 
-bool guest_client_stop(struct guest_client *a, unsigned ms)
+bool guest_client_stop(struct guest_client *a, int signo, unsigned ms)
 {
-	return a->hello && send_msg(a, INIT_MSG_STOP, 0, ms) == 0;
+	return a->hello && send_msg(a, INIT_MSG_STOP, (unsigned)signo, ms) == 0;
 }
 
 bool guest_client_finish(struct guest_client *a, unsigned timeout_ms)

@@ -62,8 +62,8 @@ int guest_client_timeout(const struct guest_client *a, int max_ms);
 bool guest_client_signal(struct guest_client *a, int signo);
 void guest_client_resize(struct guest_client *a);
 
-/* Asks the guest to end within ms. False: init is not there. */
-bool guest_client_stop(struct guest_client *a, unsigned ms);
+/* Asks the guest to end within ms, its processes by a signal, 0: SIGTERM. False: init is not there. */
+bool guest_client_stop(struct guest_client *a, int signo, unsigned ms);
 
 /*
  * At the VM's end, after the guest's ends of the streams are closed: waits until the rest

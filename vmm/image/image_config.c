@@ -182,6 +182,7 @@ int image_config_apply(const json_t *config, struct config *c, struct err *e)
 {
 	const char *dir = json_string_value(json_object_get(config, "WorkingDir"));
 	const char *user = json_string_value(json_object_get(config, "User"));
+	const char *stop = json_string_value(json_object_get(config, "StopSignal"));
 	struct config_list args, env;
 	int r;
 
@@ -197,6 +198,8 @@ int image_config_apply(const json_t *config, struct config *c, struct err *e)
 		r = set_workdir(c, dir, e);
 	if (r == 0 && user && *user && !c->command.user)
 		r = set(c, "User", "user", user, e);
+	if (r == 0 && stop && *stop && !c->stop_signal)
+		r = set(c, "StopSignal", "stop_signal", stop, e);
 	if (r == 0 && c->publish_all)
 		r = publish_all(c, config, e);
 	return r;

@@ -18,7 +18,7 @@ struct json_t *image_config_check(struct json_t *image, struct err *e);
 
 /*
  * Adds what the image says to what the user has said, who wins: ENTRYPOINT in front of
- * the command, which replaces CMD; ENV in front of the environment; WORKDIR; USER; with
+ * the command, which replaces CMD; ENV in front of the environment; WORKDIR; USER; STOPSIGNAL; with
  * --publish-all, EXPOSE. VOLUME needs nothing: all of a root can be written to, and its
  * changes end with the VM. Returns 0 or -errno with e set.
  */

@@ -79,8 +79,8 @@ static void vm_stop_ask(struct vm *vm, enum vm_end_reason reason, int signo, boo
 	vm->stop.signal = signo;
 	notify_stopping();
 	ending_ask(reason == VM_END_TIMEOUT ? STATUS_TIMEOUT : -signo);
-	/* Half of it for processes that ignore SIGTERM, half for artifacts. */
-	if (gently && vm->guest && guest_client_stop(vm->guest, VM_GRACE_MS / 2))
+	/* Half of it for processes that ignore the signal, half for artifacts. */
+	if (gently && vm->guest && guest_client_stop(vm->guest, vm->config->stop_signal, VM_GRACE_MS / 2))
 		vm->stop.grace_ms = clock_now_ms() + VM_GRACE_MS;
 	else
 		vm_stop_end(vm);
