@@ -87,6 +87,46 @@ calls() {
 	tell_and_wait alive
 }
 
+# Until the snapshot has its name, the VM is all that there is.
+@test "killed: the client with --stop: the VM goes on, or has ended and the new snapshot is whole" {
+	local name number ended=0 went_on=0
+	keep
+	tell_and_wait old
+	run "$MAYFLY" snapshot "$ctl" "$dir/first"
+	assert_success
+	cp -a "$dir/first" "$snap"
+	strace -f -qq -o "$dir/trace" "$MAYFLY" snapshot --stop "$ctl" "$snap"
+	wait_end
+	calls "$dir/trace" > "$dir/calls"
+	while read -r name number; do
+		if has_ended "$pid"; then
+			start_mayfly restore --control "$ctl" "$dir/first"
+			tell_and_wait new
+		fi
+		rm -rf "$snap"
+		cp -a "$dir/first" "$snap"
+		strace -qq -o /dev/null -e inject="$name:signal=KILL:when=$number" "$MAYFLY" snapshot --stop "$ctl" "$snap" \
+			2> "$dir/why" || true
+		# It has ended, or answers: it is paused no longer than until it has seen the client go.
+		tell "$name.$number"
+		wait_for is_over "$name.$number"
+		if has_ended "$pid"; then
+			ended=$((ended + 1))
+			assert_regex "$(kept "$snap")" new
+		else
+			went_on=$((went_on + 1))
+			assert_regex "$(kept "$snap")" old
+		fi
+	done < "$dir/calls"
+	echo "# $ended times it ended, $went_on times it went on"
+	[ "$ended" -gt 0 ]
+	[ "$went_on" -gt 60 ]
+}
+
+is_over() {
+	has_ended "$pid" || said "^$1"
+}
+
 # vm_process: of the VM that was started: that has vCPUs. Sets $vm.
 vm_process() {
 	local task

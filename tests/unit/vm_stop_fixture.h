@@ -104,6 +104,11 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 	return -1;
 }
 
+void vm_on_snapshot_over(void *ctx, bool in_place)
+{
+	(void)ctx, (void)in_place;
+}
+
 int vm_info(void *ctx, char *text, size_t size)
 {
 	(void)ctx;

@@ -144,18 +144,18 @@ static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, s
 	return make_layers(f, d, config, e);
 }
 
+/* By the connection, which the caller closes. */
 static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir *d, json_t *config, char *text,
-			  struct err *e)
+			  int *ret_control, struct err *e)
 {
-	MF_CLOSE int control = -1;
 	struct files f = { 0 };
 	int r = make_files(&f, d, config, e);
 
 	if (!r) {
-		control = control_connect(o->target, 0, e);
-		r = control < 0 ?
-			    control :
-			    control_snapshot(control, f.fd, f.num,
+		*ret_control = control_connect(o->target, 0, e);
+		r = *ret_control < 0 ?
+			    *ret_control :
+			    control_snapshot(*ret_control, f.fd, f.num,
 					     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0), text, e);
 	}
 	for (unsigned i = 0; i < f.num; i++) {
@@ -189,6 +189,7 @@ static int snapshot(const struct snapshot_options *o, struct err *e)
 {
 	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
 	struct snapshot_dir d = SNAPSHOT_DIR_INIT;
+	MF_CLOSE int control = -1;
 	struct look l = { 0 };
 	int r = text ? look_at(&l, o->target, e) : err_set(e, -ENOMEM, "out of memory");
 
@@ -198,11 +199,13 @@ static int snapshot(const struct snapshot_options *o, struct err *e)
 	if (!r)
 		r = snapshot_dir_begin(&d, o->dir, e);
 	if (!r)
-		r = write_snapshot(o, &d, l.config, text, e);
+		r = write_snapshot(o, &d, l.config, text, &control, e);
 	if (!r && o->diff)
 		r = check_diff(&d, o->dir, e);
 	if (!r)
 		r = snapshot_dir_commit(&d, e);
+	if (!r && o->stop)
+		r = control_stop(control, e);
 	snapshot_dir_done(&d);
 	look_done(&l);
 	return r < 0 ? err_wrap(e, "snapshot '%s'", o->dir) : 0;

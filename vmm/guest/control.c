@@ -65,7 +65,7 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 
 int control_client_open(struct control_client *c, int listen_fd)
 {
-	c->waits = c->snaps = false;
+	c->waits = c->snaps = c->stops = false;
 	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return c->fd < 0 ? -errno : 0;
 }
@@ -262,6 +262,14 @@ int control_snapshot(int fd, const int *files, unsigned num_files, unsigned flag
 		return err_set(e, -EPROTO, "what answers is not mayfly");
 	memcpy(ret_text, payload, msg.len + 1);
 	return 0;
+}
+
+int control_stop(int fd, struct err *e)
+{
+	const struct init_msg msg = { .type = CONTROL_MSG_STOP };
+	int r = send_packet(fd, &msg, NULL, NULL, 0);
+
+	return r < 0 ? err_neg(e, r, "end the VM") : 0;
 }
 
 /* Watches path's directory. Returns an inotify descriptor, or -errno with e set. */

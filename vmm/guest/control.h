@@ -27,6 +27,7 @@ enum control_msg_type {
 	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
+	CONTROL_MSG_STOP = 67, /* after one with CONTROL_STOP: it is in its place, and the VM ends. No answer */
 };
 
 #define CONTROL_FILES_MAX (2 + CONFIG_DRIVES_MAX)
@@ -41,6 +42,7 @@ struct control_client {
 	bool waits;	 /* for the guest to take commands */
 	bool hung_up;	 /* the client has gone, and the guest was notified */
 	bool snaps;	 /* it waits for a snapshot */
+	bool stops;	 /* the VM is paused until it sends CONTROL_MSG_STOP, or leaves */
 	/* Of the CONTROL_MSG_SNAPSHOT that control_client_receive has returned; its caller's. */
 	int file[CONTROL_FILES_MAX];
 	unsigned num_files;
@@ -99,5 +101,8 @@ int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pi
  * -errno with e set.
  */
 int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, struct err *e);
+
+/* After a snapshot with stop: ends the VM. A client that leaves without it lets the VM go on. Returns as above. */
+int control_stop(int fd, struct err *e);
 
 #endif

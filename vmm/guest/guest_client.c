@@ -328,11 +328,21 @@ static void snap_for_client(struct guest_client *a, struct control_client *c, un
 {
 	struct err e;
 
-	c->snaps = check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0;
-	if (!c->snaps)
+	if (check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0) {
+		c->snaps = true;
+		c->stops = flags & CONTROL_STOP;
+	} else {
 		control_client_refuse(c, e.text);
+	}
 	while (c->num_files > 0)
 		close(c->file[--c->num_files]);
+}
+
+static void snapshot_over(const struct guest_client *a, struct control_client *c, bool in_place)
+{
+	if (c->stops)
+		a->ops->snapshot_over(a->ctx, in_place);
+	c->stops = false;
 }
 
 void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e)
@@ -348,6 +358,8 @@ void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const
 		else if (c->snaps)
 			control_client_snapped(c, text);
 		c->snaps = false;
+		if (c->fd < 0 || e)
+			snapshot_over(a, c, false);
 	}
 }
 
@@ -360,12 +372,15 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		return;
 	if (r < 0) {
 		control_client_close(c);
+		snapshot_over(a, c, false);
 		a->accept_after_ms = 0; /* a descriptor is free */
 	} else if (msg.type == CONTROL_MSG_INFO && a->ops->info) {
 		r = a->ops->info(a->ctx, a->payload, CONTROL_INFO_MAX);
 		control_client_inform(c, a->payload, r);
 	} else if (msg.type == CONTROL_MSG_SNAPSHOT) {
 		snap_for_client(a, c, msg.value);
+	} else if (msg.type == CONTROL_MSG_STOP && !c->snaps) {
+		snapshot_over(a, c, true);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {

@@ -36,6 +36,8 @@ struct guest_client_ops {
 	int (*info)(void *ctx, char *text, size_t size);
 	/* Begins a snapshot into files (control.h), which stay the caller's. guest_client_snapshot_done follows. */
 	int (*snapshot)(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e);
+	/* One with stop: the client has it in its place, and the VM ends; or the client has left, and the VM goes on. */
+	void (*snapshot_over)(void *ctx, bool in_place);
 };
 
 /*

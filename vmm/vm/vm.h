@@ -88,7 +88,7 @@ struct vm {
 	struct {
 		pid_t pid;	   /* of the process that writes the files; 0: there is none */
 		int pidfd;	   /* of the same: readable when it has ended, however; or -1 */
-		bool stop;	   /* the VM is paused until it has, and then ends */
+		bool stop;	   /* the VM is paused until the client has what it wrote (vm_on_snapshot_over) */
 		uint64_t pause_ns; /* of the last one */
 	} snapshot;
 	struct chain *chain; /* the snapshot that it was restored from, not owned; or NULL */
@@ -167,5 +167,6 @@ extern const struct guest_client_ops vm_guest_ops;
 /* Two of these. */
 void vm_on_foreground(void *ctx);
 int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e); /* vm_state.h */
+void vm_on_snapshot_over(void *ctx, bool in_place);					      /* the same */
 
 #endif

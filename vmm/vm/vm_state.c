@@ -272,7 +272,7 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 			       "the VM's snapshot '%s' is the last of a chain of %d, the most there can be: "
 			       "take a complete one, or merge that",
 			       vm->chain->layer[0].dir, CHAIN_MAX);
-	if (vm->snapshot.pid)
+	if (vm->snapshot.pid || vm->snapshot.stop)
 		return err_set(e, -EBUSY, "another snapshot is being written");
 	began = clock_now_ns();
 	state_out_init(&out, vm_state_data, sizeof(vm_state_data));
@@ -313,6 +313,18 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 	return vm_snapshot_begin(vm, &f, e);
 }
 
+/* Files that are not synced, or have no name yet, can still be lost: the VM is what is left then. */
+void vm_on_snapshot_over(void *ctx, bool in_place)
+{
+	struct vm *vm = ctx;
+
+	vm->snapshot.stop = false;
+	if (in_place)
+		vm_end(&vm->end, VM_END_SNAPSHOT, "the snapshot is in its place");
+	else
+		vm_resume(vm);
+}
+
 int vm_snapshot_check(struct vm *vm, struct err *e)
 {
 	int status = 0, r;
@@ -321,15 +333,9 @@ int vm_snapshot_check(struct vm *vm, struct err *e)
 	close(vm->snapshot.pidfd);
 	vm->snapshot.pidfd = -1;
 	vm->snapshot.pid = 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		if (vm->snapshot.stop)
-			vm_end(&vm->end, VM_END_SNAPSHOT, "the snapshot is written");
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	}
 	r = WIFEXITED(status) ? -WEXITSTATUS(status) : -EIO;
-	if (vm->snapshot.stop)
-		vm_resume(vm);
-	vm->snapshot.stop = false;
 	return WIFEXITED(status) ?
 		       err_neg(e, r, "write the snapshot") :
 		       err_set(e, r, "the process that writes the snapshot has died of signal %d", WTERMSIG(status));

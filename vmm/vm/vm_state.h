@@ -17,7 +17,8 @@ struct vm;
 
 /*
  * vm_on_snapshot (guest_client.h): pauses the VM, collects its state, starts a child that writes the
- * files, and lets the VM go on; with CONTROL_STOP in flags, it does not run any more, and ends when they are written.
+ * files, and lets the VM go on; with CONTROL_STOP in flags, it stays paused until vm_on_snapshot_over, which ends it or
+ * lets it go on.
  * files: new regular files, not owned: `state`; `memory`, as large as RAM; the layers of drives with an
  * overlay, in the drives' order. Returns 0; or -errno with e set, and the VM goes on.
  *

@@ -226,5 +226,6 @@ const struct guest_client_ops vm_guest_ops = {
 	.left = vm_on_left,
 	.info = vm_info,
 	.snapshot = vm_on_snapshot,
+	.snapshot_over = vm_on_snapshot_over,
 	.guard = vm_on_stream_thread,
 };
