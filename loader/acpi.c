@@ -4,7 +4,7 @@
  * Theory of operation. One page, which Linux finds by the address in boot_params or PVH's start info, and any other by
  * scanning the BIOS's 128 KiB (5.2.5.1); it is in no memory map, so nobody uses it as RAM:
  *
- *	RSDP -> XSDT -> FADT -> DSDT (\_SB: COM1, one LNRO0005 per device; \_S5)
+ *	RSDP -> XSDT -> FADT -> DSDT (\_SB: COM1, PS2 if there is a keyboard, one LNRO0005 per device; \_S5)
  *	             -> MADT (local APICs, the IOAPIC; pins are GSIs, with no override)
  *
  * The tables are always there, beside the MP table and the command line: a kernel built without ACPI never looks. They
@@ -12,8 +12,8 @@
  *
  * Power off (4.8.3.7): Linux writes SLP_TYP of \_S5 and SLP_EN to the sleep control register, then waits for the wake
  * status bit of the sleep status register. Hardware-reduced ACPI knows no other way, and Linux offers no `poweroff`
- * without it. The FADT also says that there is no VGA, no CMOS clock and no keyboard controller, so that Linux does not
- * probe for them.
+ * without it. The FADT also says that there is no VGA and no CMOS clock, and mostly no keyboard controller, so that Linux
+ * does not probe for them.
  *
  * Reboot: by port 0x64 if told so (reboot=k), or by the FADT's reset register (reboot=a). Without a word on the command
  * line, Linux takes hardware-reduced ACPI for a sign of EFI, calls what is not there, and then jumps in real mode to
@@ -48,8 +48,8 @@ enum { FADT_MINOR = 131, FADT_DSDT = 140, FADT_SLEEP_CONTROL = 244, FADT_SLEEP_S
 enum { FADT_SIZE = 276, FADT_REVISION = 6, FADT_REVISION_MINOR = 5 };
 enum { FADT_WBINVD = 1 << 0, FADT_NO_POWER_BUTTON = 1 << 4, FADT_NO_SLEEP_BUTTON = 1 << 5 }; /* table 5.10 */
 enum { FADT_RESET_SUPPORTED = 1 << 10, FADT_HEADLESS = 1 << 12, FADT_HW_REDUCED = 1 << 20 };
-enum { FADT_NO_VGA = 1 << 2, FADT_NO_CMOS = 1 << 5 }; /* table 5.11; bit 1, a keyboard controller, is not set */
-enum { GAS_SYSTEM_IO = 1, GAS_BITS = 8, GAS_BYTE_ACCESS = 1 }; /* 5.2.3.2 */
+enum { FADT_8042 = 1 << 1, FADT_NO_VGA = 1 << 2, FADT_NO_CMOS = 1 << 5 }; /* table 5.11 */
+enum { GAS_SYSTEM_IO = 1, GAS_BITS = 8, GAS_BYTE_ACCESS = 1 };		  /* 5.2.3.2 */
 
 /* MADT, 5.2.12. */
 enum { MADT_LAPIC = 36, MADT_FLAGS = 40, MADT_SIZE = 44, MADT_REVISION = 5 };
@@ -193,6 +193,19 @@ static void describe_serial(struct aml *a, const struct acpi_in *in)
 	aml_end(a, device);
 }
 
+static void describe_keyboard(struct aml *a, const struct acpi_in *in)
+{
+	size_t device = aml_begin_device(a, "PS2_"), resources;
+
+	aml_name_eisa_id(a, "_HID", "PNP0303");
+	resources = aml_begin_resources(a);
+	aml_ports(a, in->keyboard_port, 1);
+	aml_ports(a, (uint16_t)(in->keyboard_port + 4), 1);
+	aml_interrupt(a, in->keyboard_irq);
+	aml_end_resources(a, resources);
+	aml_end(a, device);
+}
+
 static void describe_device(struct aml *a, const struct loader_device *d, unsigned index)
 {
 	char name[8];
@@ -218,6 +231,8 @@ static uint8_t *write_dsdt(struct page *page, const struct acpi_in *in)
 	size_t scope = aml_begin_scope(&a, "_SB_");
 
 	describe_serial(&a, in);
+	if (in->keyboard_port)
+		describe_keyboard(&a, in);
 	for (unsigned i = 0; i < in->num_devices; i++)
 		describe_device(&a, &in->devices[i], i);
 	aml_end(&a, scope);
@@ -233,7 +248,7 @@ static uint8_t *write_fadt(struct page *page, const struct acpi_in *in, const ui
 	uint8_t *t = begin_table(page, "FACP", FADT_REVISION);
 
 	put32(t + FADT_DSDT32, (uint32_t)gpa_of(page, dsdt));
-	put16(t + FADT_BOOT_ARCH, FADT_NO_VGA | FADT_NO_CMOS);
+	put16(t + FADT_BOOT_ARCH, FADT_NO_VGA | FADT_NO_CMOS | (in->keyboard_port ? FADT_8042 : 0));
 	put32(t + FADT_FLAGS, FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_RESET_SUPPORTED |
 				      FADT_HEADLESS | FADT_HW_REDUCED);
 	put_port(t + FADT_RESET, in->reset_port);

@@ -18,6 +18,8 @@ struct acpi_in {
 	unsigned cpus; /* with local APIC ids 0 to cpus - 1 */
 	uint16_t serial_port;
 	unsigned serial_irq;
+	uint16_t keyboard_port; /* the data port of an 8042, whose other one is 4 above; or 0: there is none */
+	unsigned keyboard_irq;
 	/* Sleep and reset registers (ACPI 6.5, 4.8.3.6 and 4.8.3.7): I/O ports, a byte wide each, and what is written there. */
 	uint16_t sleep_control_port, sleep_status_port, reset_port;
 	uint8_t reset_value;

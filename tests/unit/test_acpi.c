@@ -34,6 +34,9 @@ static struct {
 	unsigned serials;
 	uint16_t serial_port;
 	uint32_t serial_irq;
+	unsigned keyboards;
+	uint16_t keyboard_port; /* the second of its ports */
+	uint32_t keyboard_irq;
 	bool has_s5;
 	uint64_t s5;
 } aml;
@@ -203,6 +206,13 @@ static void end_device(void)
 		assert_int_equal(dev.num_ports, 8);
 		return;
 	}
+	if (strcmp(dev.hid, "41d00303") == 0) {
+		aml.keyboards++;
+		aml.keyboard_port = dev.port;
+		aml.keyboard_irq = dev.irq;
+		assert_int_equal(dev.num_ports, 1);
+		return;
+	}
 	assert_string_equal(dev.hid, "LNRO0005");
 	assert_int_equal(dev.uid, aml.devices);
 	assert_int_equal(dev.name[0], 'V');
@@ -315,6 +325,7 @@ static void writes(unsigned cpus, unsigned num_devices)
 	assert_int_equal(aml.serials, 1);
 	assert_int_equal(aml.serial_port, 0x3f8);
 	assert_int_equal(aml.serial_irq, 4);
+	assert_int_equal(aml.keyboards, 0);
 	assert_true(aml.has_s5);
 	assert_int_equal(aml.s5, 5);
 }
@@ -401,6 +412,28 @@ static void test_bios_entry(void **state)
 	assert_memory_equal(mem_at(&ram, 0xffff0, 16), "\xba\x02\x06\xb0\x01\xee\xf4\0\0\0\0\0\0\0\0", 16);
 }
 
+/* A keyboard is in the DSDT and in the FADT, also beside as many devices as there can be. */
+static void test_keyboard(void **state)
+{
+	struct acpi_in in = {
+		.cpus = 32,
+		.serial_port = 0x3f8,
+		.serial_irq = 4,
+		.keyboard_port = 0x60,
+		.keyboard_irq = 1,
+		.devices = devices,
+		.num_devices = ACPI_DEVICES_MAX,
+	};
+
+	(void)state;
+	assert_int_equal(acpi_write(&ram, &in, &err), 0);
+	parse();
+	assert_int_equal(aml.keyboards, 1);
+	assert_int_equal(aml.keyboard_port, 0x64);
+	assert_int_equal(aml.keyboard_irq, 1);
+	assert_int_equal(get(fadt + 109, 2), 0x26);
+}
+
 static void test_refused(void **state)
 {
 	struct acpi_in in = { .cpus = 0, .devices = devices };
@@ -458,6 +491,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_madt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_devices, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bios_entry, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_keyboard, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_iasl, setup, teardown),
 	};

@@ -272,6 +272,24 @@ static void test_no_edge_is_lost_in_a_race(void **state)
 	assert_int_equal(t.sent, 20000);
 }
 
+/* A thread that may not send has the loop do it: at once, or when the pin is unmasked. */
+static void test_asked(void **state)
+{
+	(void)state;
+	set_entry(0, 0x20);
+	ioapic_ask(t.a, 0);
+	assert_int_equal(t.sent, 0);
+	assert_true(turn());
+	assert_int_equal(t.sent, 1);
+	set_entry(0, 0x10020);
+	ioapic_ask(t.a, 0);
+	assert_true(turn());
+	assert_int_equal(t.sent, 1);
+	set_entry(0, 0x20);
+	assert_true(turn());
+	assert_int_equal(t.sent, 2);
+}
+
 /* A new I/O APIC has the entries, the register index and the interrupts that wait: each is sent once, when it may be. */
 static void test_save_and_restore(void **state)
 {
@@ -387,6 +405,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_masked_again_before_the_loop_came, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_msi_is_survived, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_accesses, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_save_and_restore, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_quiet, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_state, setup, teardown),

@@ -74,7 +74,8 @@ struct api_vm_ops {
 			    const struct ratelimit_params *ops, struct err *e);
 	int (*change_net)(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
 			  const struct ratelimit_params *ops, struct err *e);
-	struct vm *vm; /* theirs */
+	int (*type)(struct vm *vm, struct err *e); /* Ctrl+Alt+Del */
+	struct vm *vm;				   /* theirs */
 };
 
 /* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */

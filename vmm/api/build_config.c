@@ -96,6 +96,7 @@ int api_build_config(const struct api *a, struct config *config, struct err *e)
 		return err_set(e, -ENOMEM, "the guest can have %llu MiB of memory at most",
 			       (unsigned long long)CONFIG_MEM_MAX >> 20);
 	config->cpus = (unsigned)a->machine.vcpu_count;
+	config->keyboard = true;
 	config->mem = a->machine.mem_size_mib << 20;
 	r = copy(&config->kernel, a->boot_source.kernel_image_path, e);
 	if (!r)

@@ -160,6 +160,16 @@ static bool check_state(const struct api *a, enum when when, struct api_answer *
 	return false;
 }
 
+static void send_ctrl_alt_del(struct api *a, struct api_answer *answer)
+{
+	struct err e;
+
+	if (a->vm->type(a->vm->vm, &e) < 0)
+		api_answer_fault(answer, "Internal VMM error: %s", e.text);
+	else
+		api_answer_done(answer);
+}
+
 static void put_action(struct api *a, const char *id, void *body, struct api_answer *answer)
 {
 	const struct api_action *action = body;
@@ -171,12 +181,12 @@ static void put_action(struct api *a, const char *id, void *body, struct api_ans
 		a->start = true;
 		return;
 	}
-	if (action->action_type == API_FLUSH_METRICS) {
-		api_write_metrics(a);
-		api_answer_done(answer);
+	if (action->action_type == API_CTRL_ALT_DEL) {
+		send_ctrl_alt_del(a, answer);
 		return;
 	}
-	api_answer_fault(answer, "The action is not supported.");
+	api_write_metrics(a);
+	api_answer_done(answer);
 }
 
 static void delete_device(struct api *a, const char *id, void *body, struct api_answer *answer)

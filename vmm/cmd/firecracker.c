@@ -188,7 +188,11 @@ static void on_started(void *ctx, struct vm *vm)
 
 	s->started = true;
 	s->vm = (struct api_vm_ops){
-		.set_paused = vm_set_paused, .change_drive = vm_change_drive, .change_net = vm_change_net, .vm = vm
+		.set_paused = vm_set_paused,
+		.change_drive = vm_change_drive,
+		.change_net = vm_change_net,
+		.type = vm_type,
+		.vm = vm,
 	};
 	api_started(s->api, &s->vm);
 }

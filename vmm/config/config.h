@@ -241,6 +241,7 @@ struct config {
 	struct chain *restore_chain;	      /* or NULL: all of its files, open (vmm/snapshot/chain.h); not owned */
 	bool restore_command;		      /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
+	bool keyboard; /* that types Ctrl+Alt+Del, for Firecracker's API; no key */
 	struct config_jail jail;
 };
 

@@ -230,6 +230,11 @@ int state_check_sections(const struct state_in *in, const struct state_section *
 	return r;
 }
 
+bool state_next_is(const struct state_in *in, uint32_t tag)
+{
+	return in->at != in->end && read_u32(in->at) == tag;
+}
+
 int state_open(struct state_in *in, uint32_t tag, uint32_t instance, uint16_t version, struct err *e)
 {
 	const uint8_t *p = in->at;

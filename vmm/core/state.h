@@ -81,6 +81,9 @@ struct state_section {
  */
 int state_check_sections(const struct state_in *in, const struct state_section *known, size_t num, struct err *e);
 
+/* Whether the next section has this tag: for one that not every VM has. */
+bool state_next_is(const struct state_in *in, uint32_t tag);
+
 /*
  * Opens the next section, which must have this tag and instance, and version at most;
  * in->version says which. Returns 0 or -errno with e set to what was found instead.

@@ -21,6 +21,7 @@
  *
  *	raise      masked, or quiet for a snapshot: sets PENDING. Otherwise: sends.
  *	unmask     keeps PENDING; if it is set, writes the eventfd. A vCPU thread's seccomp filter has KVM_RUN only.
+ *	ask        of a thread that may not send: sets PENDING, and writes the eventfd
  *	loop       the eventfd fires: each pin that is PENDING and not masked: clears PENDING, and, if it did, sends.
  *
  * Hardware forgets an edge on a masked pin. Remembering it is safe: an edge means "look
@@ -163,6 +164,13 @@ void ioapic_raise(struct ioapic *a, unsigned pin)
 		return;
 	}
 	ioapic_send_entry(a, pin, old);
+}
+
+void ioapic_ask(struct ioapic *a, unsigned pin)
+{
+	assert(pin < a->pins);
+	atomic_fetch_or(&a->pin[pin], PIN_PENDING);
+	fdio_event_signal(a->eventfd);
 }
 
 static void ioapic_fire(struct watch *watch)

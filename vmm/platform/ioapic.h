@@ -57,4 +57,7 @@ void ioapic_resume(struct ioapic *a);
 /* An edge on a pin (below the number given to ioapic_new). Any thread that may send MSIs: not a vCPU. */
 void ioapic_raise(struct ioapic *a, unsigned pin);
 
+/* The same for any thread: the loop sends the MSI, soon. */
+void ioapic_ask(struct ioapic *a, unsigned pin);
+
 #endif

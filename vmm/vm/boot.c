@@ -21,6 +21,7 @@
 #include "vmm/core/mem.h"
 #include "vmm/guest/boot_init.h"
 #include "vmm/platform/acpi_pm.h"
+#include "vmm/platform/i8042.h"
 #include "vmm/platform/serial.h"
 #include "vmm/vm/timeline.h"
 
@@ -76,6 +77,8 @@ static int boot_write_mptable(struct mem *m, const struct config *c, const struc
 
 	memset(irq_of_pin, MPTABLE_PIN_UNUSED, sizeof(irq_of_pin));
 	irq_of_pin[SERIAL_IRQ] = SERIAL_IRQ;
+	if (c->keyboard)
+		irq_of_pin[I8042_IRQ] = I8042_IRQ;
 	for (unsigned i = 0; i < d->num; i++)
 		irq_of_pin[d->device[i].irq] = (uint8_t)d->device[i].irq;
 	return mptable_write(m, c->cpus, irq_of_pin, BOOT_NUM_PINS(d->num), e);
@@ -87,6 +90,8 @@ static int boot_write_acpi(struct mem *m, const struct config *c, const struct d
 		.cpus = c->cpus,
 		.serial_port = SERIAL_PORT,
 		.serial_irq = SERIAL_IRQ,
+		.keyboard_port = c->keyboard ? I8042_PORT : 0,
+		.keyboard_irq = I8042_IRQ,
 		.sleep_control_port = ACPI_PM_PORT + ACPI_PM_SLEEP_CONTROL,
 		.sleep_status_port = ACPI_PM_PORT + ACPI_PM_SLEEP_STATUS,
 		.reset_port = ACPI_PM_PORT + ACPI_PM_RESET,

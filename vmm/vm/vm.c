@@ -68,6 +68,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 			   .pagemap_fd = -1,
 			   .snapshot = { .pidfd = -1 },
 			   .scan = CONSOLE_SCAN_INIT,
+			   .i8042 = I8042_INIT,
 			   .gate = GATE_INIT };
 	vm->vcpu_env = (struct vcpu_env){
 		.kvm = &vm->kvm,

@@ -115,6 +115,13 @@ static void vm_raise_serial(void *ctx)
 	vm_raise_line(ctx, SERIAL_IRQ);
 }
 
+static void vm_ask_keyboard(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	ioapic_ask(vm->ioapic, I8042_IRQ);
+}
+
 static void vm_on_serial_event(void *ctx, enum serial_event event)
 {
 	struct vm *vm = ctx;
@@ -219,7 +226,12 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
 	vm->confine.value[SLOT_SERIAL] = serial_event_fd(vm->serial);
 	vm->confine.value[SLOT_OUTPUT] = console_plain_fd(vm->console);
-	vm->i8042 = (struct i8042){ .reset = vm_on_i8042_reset, .ctx = &vm->end };
+	vm->i8042.reset = vm_on_i8042_reset;
+	vm->i8042.ctx = &vm->end;
+	vm->i8042.raise = vm_ask_keyboard;
+	vm->i8042.raise_ctx = vm;
+	if (vm->config->keyboard)
+		i8042_connect(&vm->i8042);
 	vm->acpi_pm = (struct acpi_pm){ .power_off = vm_on_acpi_power_off, .reset = vm_on_acpi_reset, .ctx = &vm->end };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
 	if (!r)

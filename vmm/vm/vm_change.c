@@ -41,3 +41,12 @@ int vm_change_net(struct vm *vm, const char *id, enum net_queue queue, const str
 		net_set_limit(dev, queue, bytes, ops);
 	return 0;
 }
+
+int vm_type(struct vm *vm, struct err *e)
+{
+	int r = i8042_type(&vm->i8042);
+
+	if (r == -ENOBUFS)
+		return err_set(e, r, "i8042: the buffer is full, the guest does not read it");
+	return r < 0 ? err_set(e, r, "i8042: the VM was restored from a snapshot without a keyboard") : 0;
+}

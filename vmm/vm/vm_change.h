@@ -19,4 +19,10 @@ int vm_change_drive(struct vm *vm, const char *id, const char *path, const struc
 int vm_change_net(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bytes,
 		  const struct ratelimit_params *ops, struct err *e);
 
+/*
+ * Types Ctrl+Alt+Del on the guest's keyboard. Returns 0 or -errno with e set: -ENODEV if it has none,
+ * -ENOBUFS if the guest has not read what was typed before.
+ */
+int vm_type(struct vm *vm, struct err *e);
+
 #endif

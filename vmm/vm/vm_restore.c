@@ -99,6 +99,7 @@ static int vm_check_sections(const struct state_in *in, struct err *e)
 		{ CPU_CLOCK_TAG, CPU_CLOCK_VERSION },
 		ioapic_section,
 		serial_section,
+		i8042_section,
 		mmio_section,
 	};
 
@@ -157,6 +158,8 @@ int vm_restore_rest(struct vm *vm, struct err *e)
 		r = ioapic_restore(vm->ioapic, in, e);
 	if (!r)
 		r = serial_restore(vm->serial, in, e);
+	if (!r)
+		r = i8042_restore(&vm->i8042, in, e);
 	for (unsigned i = 0; i < vm->num_devs && !r; i++)
 		r = mmio_restore(vm->transport[i], in, e);
 	if (!r)

@@ -87,7 +87,7 @@ static void vm_put_head(const struct vm *vm, const struct memory_map *map, struc
 	memory_put(map, out);
 }
 
-static int vm_save(const struct vm *vm, struct state_out *out, struct err *e)
+static int vm_save(struct vm *vm, struct state_out *out, struct err *e)
 {
 	static const struct memory_map unknown;
 	int r = 0;
@@ -102,6 +102,7 @@ static int vm_save(const struct vm *vm, struct state_out *out, struct err *e)
 		return r;
 	ioapic_save(vm->ioapic, out);
 	serial_save(vm->serial, out);
+	i8042_save(&vm->i8042, out);
 	for (unsigned i = 0; i < vm->num_devs; i++)
 		mmio_save(vm->transport[i], out);
 	return 0;
