@@ -165,9 +165,11 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 		assert_equal "$output" ''
 		assert_one_line "$1"
 	}
-	wrong 'boot, run or exec'
+	wrong 'boot, run, exec, restore or clone'
 	wrong "'fork'" fork
 	wrong 'COMMAND' run "${flat[@]}"
+	wrong 'DIR' restore
+	wrong "'nothing'" clone nothing
 	wrong '--runs' boot -n 0 "${flat[@]}"
 	wrong '--runs' boot -n 1000000 "${flat[@]}"
 	wrong '--jobs' boot --jobs 0 "${flat[@]}"
@@ -201,6 +203,42 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	assert_regex "$stderr" 'warm-up 1 failed, status 3'
 	run find /tmp -maxdepth 1 -name 'mayfly-bench-*' -newer boot.json
 	assert_output ''
+}
+
+# bats test_tags=flat
+@test "bench: a snapshot is restored with the options, and a guest that does not end is a failure" {
+	local kind
+	start_flat keep -m 64M --control "$PWD/control"
+	wait_said '^keep'
+	run "$MAYFLY" snapshot --stop "$PWD/control" snap
+	assert_success
+	for kind in restore clone; do
+		run_mayfly bench "$kind" snap -n 2 --timeout 300ms
+		assert_equal "$status" 125
+		assert_regex "$stderr" 'warm-up 1 failed, status 124'
+	done
+	kill_started
+}
+
+@test "bench: restores and clones of Linux, with a command" {
+	local kind i
+	"$MAYFLY" run -k "$KERNEL" -r "$ROOTFS" --control "$PWD/control" -- sleep 1000 3>&- &
+	started+=("$!")
+	run_mayfly exec --wait=60s "$PWD/control" -- true
+	assert_success
+	run_mayfly snapshot --stop "$PWD/control" snap
+	assert_success
+	for kind in restore clone; do
+		run_mayfly bench "$kind" snap -n 2 --warm 0 --json "$kind.json" -- sh -c 'echo said'
+		assert_success
+		assert_json "$kind.json" 'o["kind"] == "'"$kind"'" and o["tier"] == "clone" and j["runs"] == 2' \
+			'{"first_kvm_run", "to_mayflys_init", "its_end", "total"} <= set(times)' \
+			'"kernel_to_pid_1" not in times' 'j["guest_kernel"]["version"][0].isdigit()'
+	done
+	run_mayfly bench restore snap -n 1 --warm 0 -- sh -c 'exit 7'
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'run 1 failed, status 7'
+	kill_started
 }
 
 @test "bench: a VM for exec that does not start" {

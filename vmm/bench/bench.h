@@ -32,6 +32,7 @@ struct bench_kind {
 	const char *what;		 /* for people */
 	bool command;			 /* needs a COMMAND */
 	bool in_one_vm;			 /* the commands run in one VM, by `mayfly exec` */
+	bool snapshot;			 /* VMs from a snapshot, by the command of this name */
 	const enum timeline_step *steps; /* that the phases end with; NULL: all */
 	unsigned num_steps;
 };

@@ -17,5 +17,7 @@ const struct bench_kind bench_kinds[] = {
 	  .what = "a command in a VM that runs, by mayfly exec",
 	  .command = true,
 	  .in_one_vm = true },
+	{ .name = "restore", .tier = "clone", .what = "a VM from a snapshot, by mayfly restore", .snapshot = true },
+	{ .name = "clone", .tier = "clone", .what = "a VM from a snapshot, by mayfly clone", .snapshot = true },
 	{ 0 },
 };

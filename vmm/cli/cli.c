@@ -214,7 +214,7 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 	struct getopt_tables tables;
 	const struct cli_option *o;
 	unsigned operands = 0;
-	int at, val;
+	int at, val, r;
 
 	fill_tables(u, &tables);
 	optind = 0; /* GNU: restarts the scan */
@@ -230,8 +230,10 @@ static int walk(const struct cli_usage *u, bool first, void *target, int argc, c
 			break;
 		}
 		if (val == 1) {
-			if (take_operand(u, first, target, optarg, e) < 0)
-				return e->code;
+			r = take_operand(u, first, target, optarg, e);
+			if (r < 0)
+				return r;
+			operands -= r > 0;
 			if (!u->operand_ends)
 				continue;
 			optind += optind < argc && !strcmp(argv[optind], "--");

@@ -113,7 +113,10 @@ struct cli_usage {
 	const char *about;    /* whole lines */
 	const struct cli_option *options;
 	cli_setter *argument; /* called for each argument after "--"; NULL: none may follow */
-	/* Called for each other operand; NULL: none is accepted. With argument, there is one; the next begins the arguments. */
+	/*
+	 * Called for each other operand; NULL: none is accepted. With argument, there is one, and the next begins the
+	 * arguments; but if it returns 1, another operand may follow.
+	 */
 	cli_setter *operand;
 	bool operand_ends; /* after the operand, all words are arguments, also those that look like options */
 	int (*set_key)(void *target, const char *key, const char *text, struct err *e); /* of options with a key */

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "vmm/cmd/words.h"
 #include "vmm/config/config.h"
 #include "vmm/process/ending.h"
+#include "vmm/snapshot/dir.h"
 
 #define GRACE_MS 10000 /* from a run's own time limit until it is killed */
 #define RUNS_DEFAULT 10
@@ -32,6 +34,7 @@
 struct bench_options {
 	struct bench b;
 	const char *csv, *json, *svg;
+	const char *snapshot;
 	struct words run;     /* options for `mayfly run` */
 	struct words command; /* COMMAND */
 };
@@ -90,14 +93,19 @@ static int set_svg(void *target, const char *text, struct err *e)
 	return 0;
 }
 
-static int set_kind(void *target, const char *text, struct err *e)
+/* Then, of some kinds, the snapshot. */
+static int add_operand(void *target, const char *text, struct err *e)
 {
 	struct bench_options *o = target;
 
+	if (o->b.kind && o->b.kind->snapshot && !o->snapshot) {
+		o->snapshot = text;
+		return 0;
+	}
 	for (const struct bench_kind *k = bench_kinds; k->name; k++)
 		if (!strcmp(k->name, text)) {
 			o->b.kind = k;
-			return 0;
+			return k->snapshot; /* another operand follows */
 		}
 	return err_set(e, -EINVAL, "'%.60s' is not measured; try 'mayfly bench --help'", text);
 }
@@ -133,15 +141,17 @@ static const struct cli_option bench_options[] = {
 
 const struct cli_usage bench_usage = {
 	.command = "bench",
-	.synopsis = "boot|run|exec [options] [options of run] [-- COMMAND [ARG...]]",
+	.synopsis = "boot|run|exec|restore DIR|clone DIR [options] [options of run] [-- COMMAND [ARG...]]",
 	.about = "Starts mayfly N times, each a process of its own, and prints how long each phase\n"
 		 "took. boot: to the guest's first instruction, to PID 1, and to the end. run:\n"
-		 "COMMAND in a new VM each time. exec: COMMAND in one VM, by mayfly exec. -n is the\n"
-		 "number of runs here: a network is --net. What COMMAND prints is lost.\n\n",
+		 "COMMAND in a new VM each time. exec: COMMAND in one VM, by mayfly exec. restore,\n"
+		 "clone: a VM from the snapshot in DIR each time, with COMMAND; without, its guest has\n"
+		 "to end by itself. -n is the number of runs here: a network is --net. What COMMAND\n"
+		 "prints is lost.\n\n",
 	.options = bench_options,
 	.argument = add_argument,
-	.operand = set_kind,
-	.operands = "boot run exec",
+	.operand = add_operand,
+	.operands = "boot run exec restore clone",
 	.passes = &cli_run_usage,
 	.pass = pass_option,
 };
@@ -189,6 +199,26 @@ static int plan_vms(struct bench_options *o, struct config *c, struct words *w, 
 	return make_run(o, w, timeline, &o->command, e);
 }
 
+/* The command lines of a kind whose VMs are of a snapshot. c: as the snapshot has it. */
+static int plan_restores(struct bench_options *o, struct config *c, struct words *w, struct err *e)
+{
+	char timeline[64], path[PATH_MAX];
+
+	config_init(c);
+	snprintf(path, sizeof(path), "%s/" SNAPSHOT_CONFIG, o->snapshot);
+	if (config_read_file(c, path, e) < 0)
+		return err_wrap(e, "snapshot '%s'", o->snapshot);
+	c->timeout_ms = 0; /* it was the source's */
+	snprintf(timeline, sizeof(timeline), "--timeline=/dev/fd/%d", BENCH_TIMELINE);
+	/* An option that is given comes later, and so holds. */
+	if (words_add(w, "mayfly", e) < 0 || words_add(w, o->b.kind->name, e) < 0 ||
+	    words_add(w, "--timeout=" BENCH_LIMIT, e) < 0 || words_add_all(w, &o->run, e) < 0 ||
+	    words_add(w, timeline, e) < 0 || words_add(w, o->snapshot, e) < 0 ||
+	    (o->command.num && words_add(w, "--", e) < 0))
+		return e->code;
+	return words_add_all(w, &o->command, e);
+}
+
 /* The command lines of the VM, and of the `mayfly exec` in it. dir: a directory for the control socket. */
 static int plan_exec(struct bench_options *o, struct config *c, const char *dir, struct words *vm, struct words *w,
 		     struct err *e)
@@ -214,7 +244,9 @@ static int measure(struct bench_options *o, const char *dir, char *kernel, size_
 	static struct words vm, w; /* the measurement keeps them */
 	static struct config c;	   /* it is large */
 	uint64_t limit_ms;
-	int r = o->b.kind->in_one_vm ? plan_exec(o, &c, dir, &vm, &w, e) : plan_vms(o, &c, &w, e);
+	int r = o->b.kind->in_one_vm ? plan_exec(o, &c, dir, &vm, &w, e) :
+		o->b.kind->snapshot  ? plan_restores(o, &c, &w, e) :
+				       plan_vms(o, &c, &w, e);
 
 	if (r < 0)
 		return r;
@@ -290,7 +322,9 @@ int bench_command(int argc, char **argv)
 	if (r > 0)
 		return STATUS_OK;
 	if (r == 0 && !o.b.kind)
-		r = err_set(&e, -EINVAL, "what is to be measured? boot, run or exec; try 'mayfly bench --help'");
+		r = err_set(&e, -EINVAL, "what is to be measured? boot, run, exec, restore or clone; try 'mayfly bench --help'");
+	if (r == 0 && o.b.kind->snapshot && !o.snapshot)
+		r = err_set(&e, -EINVAL, "which snapshot? mayfly bench %s DIR", o.b.kind->name);
 	if (r == 0 && o.b.kind->command && !o.command.num)
 		r = err_set(&e, -EINVAL, "no COMMAND; try 'mayfly bench --help'");
 	if (r == 0)
