@@ -213,6 +213,26 @@ print("served")'
 	end_api
 }
 
+@test "api: no request is answered after SIGTERM" {
+	local i
+	for i in {1..10}; do
+		start_api
+		each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' 'PUT /actions {"action_type":"InstanceStart"}'
+		run "$PYTHON" -I -S - "$api" "$pid" <<< '
+import os, signal, socket, sys
+s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1])
+body = b"{\"state\":\"Paused\"}"
+os.kill(int(sys.argv[2]), signal.SIGTERM)
+try:
+    s.sendall(b"PATCH /vm HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    assert not s.recv(100)
+except (ConnectionResetError, BrokenPipeError): pass
+print("none")'
+		assert_output none
+		wait_end
+	done
+}
+
 # config [KEY VALUE]: a file for --config-file, with another member first.
 config() {
 	printf '{%s"boot-source":{"kernel_image_path":"%s"},"drives":[{"drive_id":"a","is_root_device":true,"path_on_host":"%s","rate_limiter":{}}],"machine-config":{"vcpu_count":1,"mem_size_mib":32},"balloon":null,"other":1}\n' \

@@ -241,6 +241,17 @@ static bool vm_is_halted(struct vm *vm)
 	return dead;
 }
 
+/*
+ * Whether a signal waits. A client that sent SIGTERM gets no answer after that, as if the process had died at once; and
+ * poll may have found a request before the signal's handler ran.
+ */
+static bool vm_has_signal(int signal_fd)
+{
+	struct pollfd fd = { .fd = signal_fd, .events = POLLIN };
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 /* The main loop, until the VM has ended: signals, messages of the guest's init, limits, and the check for a halt. */
 static void vm_serve(struct vm *vm, int signal_fd)
 {
@@ -262,10 +273,10 @@ static void vm_serve(struct vm *vm, int signal_fd)
 		n = poll(fds, VM_POLL_OWN + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
 		if (n > 0 && fds[0].revents)
 			vm_take_wake(vm);
+		if (n > 0 && fds[2].revents && !vm_has_signal(signal_fd))
+			vm->attendant->serve(vm->attendant->ctx);
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
-		if (n > 0 && fds[2].revents)
-			vm->attendant->serve(vm->attendant->ctx);
 		if (n > 0 && fds[3].revents)
 			vm_tell_snapshot(vm);
 		if (n > 0 && vm->client)
