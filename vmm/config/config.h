@@ -239,7 +239,8 @@ struct config {
 	char *restore_parent;		      /* or NULL: the directory of that snapshot's parent, if it has one */
 	bool restore_merged;		      /* that memory is complete, whatever the state says */
 	struct chain *restore_chain;	      /* or NULL: all of its files, open (vmm/snapshot/chain.h); not owned */
-	bool restore_command;		      /* the command is not that of the snapshot, which goes on beside it */
+	struct restore_host *restore_host; /* or NULL: what was asked of KVM for that (vmm/vm/vm_state.h); not owned */
+	bool restore_command;		   /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
 	bool keyboard; /* that types Ctrl+Alt+Del, for Firecracker's API; no key */
 	struct config_jail jail;

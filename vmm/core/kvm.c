@@ -70,18 +70,21 @@ static int check_kvm(struct kvm *k, struct err *e)
 	return 0;
 }
 
-int kvm_init(struct kvm *k, struct err *e)
+int kvm_probe(struct kvm *k, struct err *e)
 {
-	int r;
-
-	*k = KVM_INIT;
 	k->fd = fdstore_take(KVM_PATH, O_RDWR);
 	if (k->fd < 0)
 		k->fd = kvm_open(e);
 	if (k->fd < 0)
 		return k->fd;
-	r = check_kvm(k, e);
-	if (r < 0)
+	return check_kvm(k, e);
+}
+
+int kvm_init(struct kvm *k, struct err *e)
+{
+	int r = k->fd < 0 ? kvm_probe(k, e) : 0;
+
+	if (r < 0 || k->vm_fd >= 0)
 		return r;
 	do {
 		k->vm_fd = ioctl(k->fd, KVM_CREATE_VM, 0);

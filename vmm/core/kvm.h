@@ -24,10 +24,13 @@ struct kvm {
 int kvm_open(struct err *e);
 
 /*
- * Opens /dev/kvm or takes it from the store (fdstore.h), checks its API version and the
- * capabilities that mayfly needs, and creates an empty VM. Returns 0 or -errno with e
- * set. kvm_done accepts KVM_INIT and a struct whose kvm_init failed.
+ * kvm_probe, for KVM_INIT: opens /dev/kvm or takes it from the store (fdstore.h), checks its
+ * API version and the capabilities that mayfly needs. kvm_init: the same, if that was not
+ * done, and creates an empty VM, if there is none. It belongs to this process: a fork
+ * cannot use it. Both return 0 or -errno with e set. kvm_done accepts KVM_INIT and a struct
+ * for which they failed.
  */
+int kvm_probe(struct kvm *k, struct err *e);
 int kvm_init(struct kvm *k, struct err *e);
 void kvm_done(struct kvm *k);
 

@@ -18,7 +18,7 @@
 
 static int try_kvm(struct err *e)
 {
-	struct kvm k;
+	struct kvm k = KVM_INIT;
 	int r = kvm_init(&k, e);
 
 	kvm_done(&k);

@@ -38,14 +38,14 @@ static int call(int fd, unsigned long request, const char *name, void *arg, stru
 /* How many bytes KVM_GET_XSAVE2 fills and KVM_SET_XSAVE reads; 0: there is no such call, and it is struct kvm_xsave. */
 static unsigned xsave_size(const struct kvm *k)
 {
-	int size = ioctl(k->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+	int size = ioctl(k->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
 
 	return size > 0 ? (unsigned)size : 0;
 }
 
 static bool has_sregs2(const struct kvm *k)
 {
-	return ioctl(k->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
+	return ioctl(k->fd, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
 }
 
 /* KVM stops at an MSR that it cannot read: it goes. */
@@ -107,6 +107,13 @@ static int get_sregs(const struct kvm *k, int vcpu_fd, struct cpu_state *s, stru
 	return 0;
 }
 
+static int check_sregs(const struct kvm *k, const struct cpu_state *s, struct err *e)
+{
+	if (s->sregs.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID && !has_sregs2(k))
+		return err_set(e, -ENOTSUP, "the snapshot's guest uses PAE, and this host has no KVM_CAP_SREGS2");
+	return 0;
+}
+
 /* The bitmap of interrupts exists in the older call alone, which reads the page directory pointers from guest memory. */
 static int set_sregs(const struct kvm *k, int vcpu_fd, struct cpu_state *s, struct err *e)
 {
@@ -136,9 +143,7 @@ static int set_sregs(const struct kvm *k, int vcpu_fd, struct cpu_state *s, stru
 		return e->code;
 	if (!(new->flags &KVM_SREGS2_FLAGS_PDPTRS_VALID))
 		return 0;
-	if (!has_sregs2(k))
-		return err_set(e, -ENOTSUP, "the snapshot's guest uses PAE, and this host has no KVM_CAP_SREGS2");
-	return CALL(vcpu_fd, KVM_SET_SREGS2, new, e);
+	return check_sregs(k, s, e) < 0 ? e->code : CALL(vcpu_fd, KVM_SET_SREGS2, new, e);
 }
 
 int cpu_state_save(const struct kvm *k, int vcpu_fd, unsigned id, struct state_out *out, struct err *e)
@@ -180,27 +185,48 @@ int cpu_state_save(const struct kvm *k, int vcpu_fd, unsigned id, struct state_o
 	return r ? err_wrap(e, "vCPU %u", id) : 0;
 }
 
+static bool can_scale_tsc(const struct kvm *k)
+{
+	return ioctl(k->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
+}
+
+/* Whether a guest notices that its TSC has not so many kHz, but the host's. */
+static bool tsc_differs(uint64_t khz, int host)
+{
+	uint64_t differs = host > 0 ? (uint64_t)llabs((long long)khz - host) : 0;
+
+	return khz && differs * 1000000 > (uint64_t)(host > 0 ? host : 0) * TSC_PPM_MAX;
+}
+
+static int refuse_tsc(uint64_t khz, int host, struct err *e)
+{
+	return err_set(e, -ENOTSUP, "the snapshot's TSC has %llu kHz, this host's %d kHz, and it cannot scale that",
+		       (unsigned long long)khz, host);
+}
+
 static int set_tsc_khz(const struct kvm *k, int vcpu_fd, uint64_t khz, struct err *e)
 {
 	int host = ioctl(vcpu_fd, KVM_GET_TSC_KHZ, 0);
-	uint64_t differs = host > 0 ? (uint64_t)llabs((long long)khz - host) : 0;
 
-	if (!khz || differs * 1000000 <= (uint64_t)(host > 0 ? host : 0) * TSC_PPM_MAX)
+	if (!tsc_differs(khz, host))
 		return 0;
-	if (ioctl(k->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) <= 0)
-		return err_set(e, -ENOTSUP,
-			       "the snapshot's TSC has %llu kHz, this host's %d kHz, and it cannot scale that",
-			       (unsigned long long)khz, host);
+	if (!can_scale_tsc(k))
+		return refuse_tsc(khz, host, e);
 	return ioctl(vcpu_fd, KVM_SET_TSC_KHZ, (unsigned long)khz) < 0 ? err_sys(e, "KVM_SET_TSC_KHZ") : 0;
 }
 
 /* size: as xsave_size has it. */
-static int set_xsave(int vcpu_fd, unsigned size, struct cpu_state *s, struct err *e)
+static int check_xsave(unsigned size, const struct cpu_state *s, struct err *e)
 {
 	if (s->xsave_len > (size ? size : XSAVE_MIN))
 		return err_set(e, -ENOTSUP, "the snapshot's CPU has %u bytes of XSAVE, this host's %u", s->xsave_len,
 			       size ? size : (unsigned)XSAVE_MIN);
-	return CALL(vcpu_fd, KVM_SET_XSAVE, s->xsave, e);
+	return 0;
+}
+
+static int set_xsave(int vcpu_fd, unsigned size, struct cpu_state *s, struct err *e)
+{
+	return check_xsave(size, s, e) < 0 ? e->code : CALL(vcpu_fd, KVM_SET_XSAVE, s->xsave, e);
 }
 
 /* In their order, which ends with the deadline of the TSC. */
@@ -259,25 +285,85 @@ static int cpu_state_set(const struct kvm *k, int vcpu_fd, unsigned size, struct
 	return r;
 }
 
+/* Reads the section of a vCPU. The caller frees *ret. size: as xsave_size has it. */
+static int cpu_state_read(struct cpu_state **ret, unsigned size, unsigned id, struct state_in *in, struct err *e)
+{
+	size_t left;
+
+	if (state_open(in, CPU_STATE_TAG, id, CPU_STATE_VERSION, e) < 0)
+		return e->code;
+	/* As much as the section can have, and KVM reads. */
+	left = state_left(in);
+	*ret = cpu_fields_new((__u32)MF_MIN(left / CPU_MSR_LEN, (size_t)CPU_MSRS_MAX),
+			      MF_MAX((__u32)MF_MIN(left, (size_t)CPU_XSAVE_MAX), size ? size : (unsigned)XSAVE_MIN));
+	if (!*ret)
+		return err_set(e, -ENOMEM, "out of memory");
+	cpu_fields_get(*ret, in);
+	return state_close(in, e);
+}
+
 int cpu_state_restore(const struct kvm *k, int vcpu_fd, unsigned id, struct state_in *in, struct err *e)
 {
 	unsigned size = xsave_size(k);
-	struct cpu_state *s;
-	size_t left;
-	int r;
+	struct cpu_state *s = NULL;
+	int r = cpu_state_read(&s, size, id, in, e);
 
-	if (state_open(in, CPU_STATE_TAG, id, CPU_STATE_VERSION, e) < 0)
-		return err_wrap(e, "vCPU %u", id);
-	/* As much as the section can have, and KVM reads. */
-	left = state_left(in);
-	s = cpu_fields_new((__u32)MF_MIN(left / CPU_MSR_LEN, (size_t)CPU_MSRS_MAX),
-			   MF_MAX((__u32)MF_MIN(left, (size_t)CPU_XSAVE_MAX), size ? size : (unsigned)XSAVE_MIN));
-	if (!s)
-		return err_set(e, -ENOMEM, "vCPU %u: out of memory", id);
-	cpu_fields_get(s, in);
-	r = state_close(in, e);
 	if (!r)
 		r = cpu_state_set(k, vcpu_fd, size, s, e);
+	cpu_fields_free(s);
+	return r ? err_wrap(e, "vCPU %u", id) : 0;
+}
+
+/* The frequency of a VM is that of its host; a kernel before 5.18 says it of a vCPU only, so it is checked then. */
+static int check_tsc(struct kvm *k, uint64_t khz, struct err *e)
+{
+	int host;
+
+	if (!khz || can_scale_tsc(k))
+		return 0;
+	if (kvm_init(k, e) < 0)
+		return e->code;
+	host = ioctl(k->vm_fd, KVM_GET_TSC_KHZ, 0);
+	return tsc_differs(khz, host) ? refuse_tsc(khz, host, e) : 0;
+}
+
+/* An MSR that KVM does not list cannot be saved again. */
+static int check_msrs(const struct kvm *k, const struct kvm_msrs *m, struct err *e)
+{
+	MF_FREE struct kvm_msr_list *list = calloc(1, sizeof(*list) + CPU_MSRS_MAX * sizeof(list->indices[0]));
+
+	if (!list)
+		return err_set(e, -ENOMEM, "out of memory");
+	list->nmsrs = CPU_MSRS_MAX;
+	if (CALL(k->fd, KVM_GET_MSR_INDEX_LIST, list, e) < 0)
+		return e->code;
+	for (unsigned i = 0; i < m->nmsrs; i++) {
+		const struct kvm_msr_entry *entry = &m->entries[i];
+		unsigned at = 0;
+
+		while (at < list->nmsrs && list->indices[at] != entry->index)
+			at++;
+		if (at == list->nmsrs && entry->data)
+			return err_set(e, -ENOTSUP, "the snapshot's MSR 0x%x is 0x%llx, and this host has none",
+				       entry->index, (unsigned long long)entry->data);
+	}
+	return 0;
+}
+
+int cpu_state_check(struct kvm *k, unsigned id, struct state_in *in, struct err *e)
+{
+	unsigned size = xsave_size(k);
+	struct cpu_state *s = NULL;
+	int r = cpu_state_read(&s, size, id, in, e);
+
+	if (!r)
+		r = check_xsave(size, s, e);
+	if (!r)
+		r = check_sregs(k, s, e);
+	if (!r)
+		r = check_msrs(k, s->msrs, e);
+	if (!r)
+		r = check_tsc(k, s->tsc_khz, e);
 	cpu_fields_free(s);
 	return r ? err_wrap(e, "vCPU %u", id) : 0;
 }

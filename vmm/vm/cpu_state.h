@@ -32,6 +32,12 @@ int cpu_state_save(const struct kvm *k, int vcpu_fd, unsigned id, struct state_o
 int cpu_state_restore(const struct kvm *k, int vcpu_fd, unsigned id, struct state_in *in, struct err *e);
 
 /*
+ * Refuses, before there is a vCPU, the section of vCPU id of a CPU that this host does not have, as above. k need have no VM
+ * yet; without TSC scaling it gets one. Returns 0 or -errno with e set.
+ */
+int cpu_state_check(struct kvm *k, unsigned id, struct state_in *in, struct err *e);
+
+/*
  * kvm-clock. Restoring: after all vCPUs. catch_up: it goes on from the present time
  * instead of the snapshot's, so that a guest whose clock it is learns how late it is.
  */

@@ -21,8 +21,8 @@ void cpu_template_free(struct cpu_template *t);
 
 /*
  * In a snapshot. Restoring: t, which is the host's, becomes the snapshot's. Refuses another
- * vendor, and a feature that the host lacks. Returns 0 or -errno with e set to what the two
- * sides have.
+ * vendor, and a feature that the host lacks. Needs no VM. Returns 0 or -errno with e set
+ * to what the two sides have.
  */
 #define CPU_CPUID_TAG STATE_TAG('c', 'p', 'i', 'd')
 #define CPU_CPUID_VERSION 1

@@ -394,10 +394,8 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 
 static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
 {
-	int r = cpu_template_new(&vm->cpu, &vm->kvm, vm->config->cpus, e);
+	int r = vm->restore.data ? 0 : cpu_template_new(&vm->cpu, &vm->kvm, vm->config->cpus, e);
 
-	if (!r && vm->restore.data)
-		r = cpu_template_restore(vm->cpu, &vm->restore.in, e);
 	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
 		vm->num_vcpus++;
 		r = vcpu_init(&vm->vcpu[i], &vm->vcpu_env, i, e);

@@ -1,4 +1,5 @@
 /* Building a VM from a snapshot; see vm_state.h, and vm_state.c for the order. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_ids.h>
@@ -106,6 +107,33 @@ static int vm_check_sections(const struct state_in *in, struct err *e)
 	return state_check_sections(in, known, MF_ARRAY_SIZE(known), e);
 }
 
+/* The sections of the CPUs, before there is a VM. in is then behind CPUID, whose readers are not vCPUs. */
+static int vm_check_cpus(struct restore_host *host, const struct config *c, struct state_in *in, struct err *e)
+{
+	struct state_in vcpus;
+	int r = cpu_template_new(&host->cpu, &host->kvm, c->cpus, e);
+
+	if (!r)
+		r = cpu_template_restore(host->cpu, in, e);
+	vcpus = *in;
+	for (unsigned i = 0; i < c->cpus && !r; i++)
+		r = cpu_state_check(&host->kvm, i, &vcpus, e);
+	return r;
+}
+
+static int vm_check_state(struct restore_host *host, const struct config *c, struct chain *chain, struct err *e)
+{
+	struct memory_map map; /* the chain has it already */
+	struct state_in *in = &chain->in;
+
+	if (vm_check_sections(in, e) < 0 || vm_check_shape(c, in, e) < 0 || memory_get(&map, in, e) < 0)
+		return e->code;
+	if (map.size != c->mem)
+		return err_set(e, -EINVAL, "the snapshot has %llu MiB of memory, and the configuration %llu",
+			       (unsigned long long)(map.size / MIB), (unsigned long long)(c->mem / MIB));
+	return vm_check_cpus(host, c, in, e);
+}
+
 int vm_restore_check(struct config *c, struct err *e)
 {
 	const struct chain_params files = {
@@ -114,24 +142,44 @@ int vm_restore_check(struct config *c, struct err *e)
 		.parent = c->restore_parent,
 		.merged = c->restore_merged,
 	};
-	struct memory_map map; /* the chain has it already */
-	struct chain *chain;
+	struct restore_host *host = calloc(1, sizeof(*host));
+	struct chain *chain = NULL;
+	int r = host ? chain_open(&chain, &files, e) : err_set(e, -ENOMEM, "out of memory");
 
-	if (chain_open(&chain, &files, e) < 0)
-		return e->code;
-	if (vm_check_sections(&chain->in, e) < 0 || vm_check_shape(c, &chain->in, e) < 0 ||
-	    memory_get(&map, &chain->in, e) < 0) {
+	if (host)
+		*host = (struct restore_host){ .pid = getpid(), .kvm = KVM_INIT };
+	if (!r)
+		r = kvm_probe(&host->kvm, e);
+	if (!r) {
+		r = vm_check_state(host, c, chain, e);
+		if (r < 0)
+			err_wrap(e, "state '%s'", c->restore_state);
+	}
+	if (r < 0) {
 		chain_free(chain);
-		return err_wrap(e, "state '%s'", c->restore_state);
+		if (host) {
+			kvm_done(&host->kvm);
+			cpu_template_free(host->cpu);
+		}
+		free(host);
+		return r;
 	}
 	c->restore_chain = chain;
+	c->restore_host = host;
 	return 0;
 }
 
 int vm_restore_open(struct vm *vm, struct err *e)
 {
 	struct chain *chain = vm->config->restore_chain;
+	struct restore_host *host = vm->config->restore_host;
 
+	assert(chain && host); /* vm_restore_check was called */
+	if (host->pid == getpid()) {
+		vm->kvm = host->kvm;
+		host->kvm = KVM_INIT;
+	}
+	vm->cpu = mf_take_ptr(&host->cpu);
 	vm->chain = chain;
 	vm->restore.data = mf_take_ptr(&chain->data);
 	vm->restore.in = chain->in;

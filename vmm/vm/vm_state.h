@@ -6,11 +6,15 @@
 #define MF_VM_VM_STATE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
+
+#include "vmm/core/kvm.h"
 
 #define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
 #define VM_VERSION 1
 
 struct config;
+struct cpu_template;
 struct err;
 struct state_out;
 struct vm;
@@ -33,10 +37,17 @@ int vm_snapshot_check(struct vm *vm, struct err *e);
 int vm_set_paused(struct vm *vm, bool paused, struct err *e);
 
 /*
- * Opens the snapshot that a configuration names, with its parents, as c->restore_chain, and refuses what this host, or such
+ * Opens the snapshot that a configuration names, with its parents, as c->restore_chain and c->restore_host, and refuses what this host, or such
  * a VM, cannot run: before there is anything to undo. Any thread. Returns 0 or -errno with e set.
  */
 int vm_restore_check(struct config *c, struct err *e);
+
+/* What that has found out, and the VM uses. */
+struct restore_host {
+	pid_t pid;		  /* whose kvm is; a fork has to begin again */
+	struct kvm kvm;		  /* /dev/kvm, and an empty VM if one was needed; taken by the VM */
+	struct cpu_template *cpu; /* CPUID of the snapshot; taken by the VM */
+};
 
 /*
  * For vm_build (vm_restore.c), after vm_restore_check. vm_restore_open: maps RAM. vm_restore_rest: the clock and devices, when
