@@ -62,6 +62,7 @@ int api_new(struct api **ret, const struct api_params *params, struct err *e)
 	if (!a)
 		return err_set(e, -ENOMEM, "out of memory");
 	a->id = params->id;
+	a->boot_timer = params->boot_timer;
 	a->machine = (struct api_machine){ .vcpu_count = 1, .mem_size_mib = CONFIG_MEM_DEFAULT >> 20 };
 	a->vsock_socket = UNIXNAME_INIT;
 	a->log_fd = a->metrics_fd = -1;
@@ -164,6 +165,7 @@ void api_free(struct api *a)
 		api_done(&api_net, &a->net[i]);
 	api_done(&api_boot_source, &a->boot_source);
 	api_done(&api_vsock, &a->vsock);
+	api_done(&api_serial, &a->serial);
 	api_write_metrics(a);
 	if (a->metrics_fd >= 0)
 		close(a->metrics_fd);

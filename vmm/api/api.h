@@ -25,6 +25,7 @@ struct api_params {
 	const char *socket; /* path; NULL: no server, the configuration is all */
 	const char *id;
 	size_t body_max;
+	bool boot_timer;
 };
 
 /* Returns 0 or -errno with e set; api_free accepts either. params are kept. */

@@ -296,6 +296,16 @@ void api_put_vsock(struct api *a, const char *id, void *body, struct api_answer 
 	api_answer_done(answer);
 }
 
+/* The file is opened when the VM starts, as in Firecracker. */
+void api_put_serial(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	struct api_serial *s = body;
+
+	(void)id;
+	TAKE(api_serial, &a->serial, s);
+	api_answer_done(answer);
+}
+
 /* A log, or metrics: a FIFO that nobody reads is not waited for. Returns the descriptor or -errno. */
 static int open_output(const char *path)
 {

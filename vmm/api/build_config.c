@@ -97,12 +97,16 @@ int api_build_config(const struct api *a, struct config *config, struct err *e)
 			       (unsigned long long)CONFIG_MEM_MAX >> 20);
 	config->cpus = (unsigned)a->machine.vcpu_count;
 	config->keyboard = true;
+	config->boot_timer = a->boot_timer;
+	config->serial_limit = api_limit_of(&a->serial.rate_limiter);
 	config->mem = a->machine.mem_size_mib << 20;
 	r = copy(&config->kernel, a->boot_source.kernel_image_path, e);
 	if (!r)
 		r = copy(&config->initrd, a->boot_source.initrd_path, e);
 	if (!r)
 		r = build_cmdline(a, config, e);
+	if (!r)
+		r = copy(&config->serial_out, a->serial.serial_out_path, e);
 	for (unsigned i = 0; !r && i < a->num_drives; i++)
 		r = build_drive(config, &a->drive[i], e);
 	for (unsigned i = 0; !r && i < a->num_nets; i++)

@@ -39,6 +39,7 @@ static const struct endpoint {
 	{ HTTP_PUT, "drives", NULL, true, BEFORE, &api_drive, api_put_drive },
 	{ HTTP_PUT, "network-interfaces", NULL, true, BEFORE, &api_net, api_put_net },
 	{ HTTP_PUT, "vsock", NULL, false, BEFORE, &api_vsock, api_put_vsock },
+	{ HTTP_PUT, "serial", NULL, false, BEFORE, &api_serial, api_put_serial },
 	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger },
 	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics },
 	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm },
@@ -58,7 +59,6 @@ static const struct {
 	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
 	{ "hotplug", "mayfly has no memory hotplug" },
 	{ "mmds", "mayfly has no metadata service" },
-	{ "serial", "the serial port's output is mayfly's stdout" },
 	{ "cpu-config", "mayfly has no CPU templates" },
 };
 

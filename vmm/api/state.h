@@ -28,6 +28,8 @@ struct api {
 	unsigned num_nets;
 	struct api_vsock vsock;
 	struct unix_socket vsock_socket; /* listens since the request */
+	struct api_serial serial;
+	bool boot_timer;
 	int log_fd, metrics_fd;		 /* that a client asked for, or -1 */
 	struct {
 		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
@@ -41,6 +43,7 @@ union api_body {
 	struct api_drive drive;
 	struct api_net net;
 	struct api_logger logger;
+	struct api_serial serial;
 };
 
 /* What a request is answered. */
@@ -63,7 +66,7 @@ typedef void api_handler(struct api *a, const char *id, void *body, struct api_a
 
 /* before.c: the configuration. These take over the values of body. */
 api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
-	api_put_logger, api_put_metrics;
+	api_put_logger, api_put_metrics, api_put_serial;
 
 /* after.c: the VM that runs. */
 api_handler api_patch_vm, api_patch_drive, api_patch_net;

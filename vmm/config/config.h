@@ -242,7 +242,11 @@ struct config {
 	struct restore_host *restore_host; /* or NULL: what was asked of KVM for that (vmm/vm/vm_state.h); not owned */
 	bool restore_command;		   /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
-	bool keyboard; /* that types Ctrl+Alt+Del, for Firecracker's API; no key */
+	/* Of Firecracker's API; no keys. */
+	bool keyboard;			      /* that types Ctrl+Alt+Del */
+	bool boot_timer;		      /* its page of MMIO */
+	char *serial_out;		      /* or NULL: the serial output's file is stdout */
+	struct ratelimit_params serial_limit; /* what is beyond it is dropped */
 	struct config_jail jail;
 };
 

@@ -95,6 +95,7 @@ struct console {
 	bool help_wanted, help_writing;
 	const uint8_t *out_data; /* the piece being written */
 	size_t out_len;
+	bool out_drop; /* the piece is beyond the limit */
 
 	int in_file; /* -1: no input, or not any more */
 	struct op in_op;
@@ -165,6 +166,18 @@ static void console_write_plain(struct console *c)
 		console_end_piece(c, c->out_len);
 }
 
+/* The next piece, as far as it may be written; or one to be dropped. */
+static void console_take_piece(struct console *c)
+{
+	size_t len = c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
+
+	if (len && c->params.admit)
+		len = c->params.admit(c->params.ctx, len);
+	c->out_drop = !len;
+	if (len)
+		c->out_len = len;
+}
+
 static void console_output(struct console *c)
 {
 	size_t taken = 0;
@@ -175,13 +188,14 @@ static void console_output(struct console *c)
 			c->help_writing = true;
 			c->out_data = (const uint8_t *)help_text;
 			c->out_len = sizeof(help_text) - 1;
+			c->out_drop = false;
 		}
 		if (!c->out_len)
-			c->out_len = serial_tx_peek(c->serial, &c->out_data, OUT_MAX);
+			console_take_piece(c);
 		if (!c->out_len)
 			return;
 		taken += c->out_len;
-		if (c->params.muted || (c->out_file < 0 && c->out_plain < 0)) {
+		if (c->out_drop || c->params.muted || (c->out_file < 0 && c->out_plain < 0)) {
 			console_end_piece(c, c->out_len);
 		} else if (c->out_plain >= 0 && c->out_set < 0) {
 			console_write_plain(c);

@@ -27,6 +27,11 @@ struct console_params {
 	 * serial_drain; on the loop.
 	 */
 	void (*on_output)(void *ctx, const uint8_t *data, size_t len);
+	/*
+	 * Or NULL: how many of the next len bytes of output are written; if it returns 0, they are dropped. On
+	 * the loop.
+	 */
+	size_t (*admit)(void *ctx, size_t len);
 	void *ctx;
 };
 

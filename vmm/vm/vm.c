@@ -66,6 +66,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 			   .engine = config->io_engine,
 			   .kvm = KVM_INIT,
 			   .pagemap_fd = -1,
+			   .output.fd = -1,
 			   .snapshot = { .pidfd = -1 },
 			   .scan = CONSOLE_SCAN_INIT,
 			   .i8042 = I8042_INIT,
@@ -152,6 +153,8 @@ static void vm_close(struct vm *vm)
 	helpers_end(vm->parent->helpers);
 	ending_step("mayfly", NULL);
 	console_free(vm->console);
+	if (vm->output.fd >= 0)
+		close(vm->output.fd);
 	serial_free(vm->serial);
 	ioapic_free(vm->ioapic);
 	loop_free(vm->vsock_loop);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "virtio/ratelimit.h"
 #include "vmm/config/config.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/kvm.h"
@@ -16,6 +17,7 @@
 #include "vmm/core/state.h"
 #include "vmm/guest/console_scan.h"
 #include "vmm/platform/acpi_pm.h"
+#include "vmm/platform/boot_timer.h"
 #include "vmm/platform/i8042.h"
 #include "vmm/process/confine.h"
 #include "vmm/vm/gate.h"
@@ -71,6 +73,11 @@ struct vm {
 	bool console_shown;	   /* set by the io loop: the command's output is on the console */
 	struct i8042 i8042;
 	struct acpi_pm acpi_pm;
+	struct boot_timer boot_timer;
+	struct {
+		int fd; /* the file of serial output, or -1 */
+		struct ratelimit limit;
+	} output;
 	int config_fd;		     /* a memfd, for `mayfly inspect`; or -1 */
 	struct guest_client *client; /* the control socket, and the talk with init; or NULL: there is neither */
 	struct guest_client *guest;  /* the same if there is a command; or NULL */

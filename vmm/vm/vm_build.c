@@ -34,6 +34,7 @@
 #include "vmm/vm/net_build.h"
 #include "vmm/vm/nofile.h"
 #include "vmm/vm/timeline.h"
+#include "vmm/vm/vm_output.h"
 #include "vmm/vm/vm_state.h"
 
 static int vm_build_kvm(struct vm *vm, struct err *e)
@@ -220,7 +221,9 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 		serial_hold(vm->serial);
 	if (params.muted)
 		serial_set_muted(vm->serial);
-	r = console_new(&vm->console, vm->serial, vm->io, &params, e);
+	r = vm_output_set(vm, &params, e);
+	if (!r)
+		r = console_new(&vm->console, vm->serial, vm->io, &params, e);
 	if (r < 0)
 		return r;
 	vm->confine.value[SLOT_IOAPIC] = ioapic_event_fd(vm->ioapic);
@@ -240,6 +243,8 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 		r = bus_add(&vm->ports, I8042_PORT, I8042_PORTS, i8042_access, &vm->i8042);
 	if (!r)
 		r = bus_add(&vm->ports, ACPI_PM_PORT, ACPI_PM_PORTS, acpi_pm_access, &vm->acpi_pm);
+	if (!r && vm->config->boot_timer)
+		r = bus_add(&vm->mmio, BOOT_TIMER_GPA, BOOT_TIMER_LEN, boot_timer_access, &vm->boot_timer);
 	return r ? err_neg(e, r, "place the legacy devices") : 0;
 }
 
@@ -417,6 +422,8 @@ int vm_build(struct vm *vm, struct err *e)
 	struct boot_regs regs;
 	int r = seccomp_no_new_privs(e); /* for all threads; not before passt starts, which changes its user */
 
+	if (vm->config->boot_timer)
+		boot_timer_start(&vm->boot_timer);
 	if (!r)
 		r = nofile_raise(vm->config, &vm->max_conns, e);
 	if (!r && vm->config->restore_state)
