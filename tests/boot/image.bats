@@ -376,3 +376,13 @@ pulled_twice() { [ "$(wc -l < pulls)" -eq 2 ]; }
 		assert_regex "$stderr" "$program is not installed .*apt install"
 	done
 }
+
+@test "image: podman's storage" {
+	image one '{"Cmd": ["x"]}' 'd:srv f:srv/file:640:7:8:text'
+	# An ordinary user's is below $HOME; root's is the machine's.
+	skopeo copy -q oci:oci:one "containers-storage:localhost/mayfly-test:$$" || skip "skopeo has no storage here"
+	plan "containers-storage:localhost/mayfly-test:$$"
+	skopeo delete "containers-storage:localhost/mayfly-test:$$"
+	assert_equal "$(of_plan 'c["command"]')" "['x']"
+	assert_regex "$(dump.erofs --path=/srv/file "$(find "$images" -name '*.erofs')")" 'Uid: 7 +Gid: 8 '
+}

@@ -39,11 +39,13 @@ static const struct place {
 /* The paths that a call of skopeo needs; freed after it. */
 struct paths {
 	char *place[MF_ARRAY_SIZE(places)];
-	char *resolver; /* what /etc/resolv.conf leads to */
+	char *resolver;	     /* what /etc/resolv.conf leads to */
+	char *storage, *uid; /* of an ordinary user's storage */
 };
 
 static void add_paths(struct sandbox *s, struct paths *paths)
 {
+	*paths = (struct paths){ .resolver = NULL };
 	sandbox_add(s, "--ro-bind", "/etc", "/etc", "--ro-bind-try", "/run/containers", "/run/containers", NULL);
 	paths->resolver = realpath("/etc/resolv.conf", NULL);
 	if (paths->resolver && strncmp(paths->resolver, "/etc/", strlen("/etc/")) != 0)
@@ -59,9 +61,35 @@ static void add_paths(struct sandbox *s, struct paths *paths)
 	}
 }
 
+/*
+ * podman's storage, which skopeo locks, so it must be able to write there. An ordinary user's
+ * has files of subordinate ids; skopeo would make a user namespace for them, which the sandbox
+ * is in already. Root's skopeo mounts there: for these images, which podman has unpacked as
+ * root before, the sandbox keeps nothing from it.
+ */
+static void add_storage(struct sandbox *s, struct paths *paths)
+{
+	const char *home = getenv("HOME");
+
+	if (geteuid() == 0) {
+		sandbox_add(s, "--bind-try", "/var/lib/containers", "/var/lib/containers", "--bind-try",
+			    "/run/containers", "/run/containers", "--cap-add", "CAP_SYS_ADMIN", NULL);
+		return;
+	}
+	if (asprintf(&paths->storage, "%s/.local/share/containers", home && *home == '/' ? home : "") < 0 ||
+	    asprintf(&paths->uid, "%u", (unsigned)geteuid()) < 0) {
+		paths->storage = NULL; /* asprintf leaves it undefined; skopeo will find no storage */
+		return;
+	}
+	sandbox_add(s, "--bind-try", paths->storage, paths->storage, "--setenv", "_CONTAINERS_USERNS_CONFIGURED",
+		    "done", "--setenv", "_CONTAINERS_ROOTLESS_UID", paths->uid, NULL);
+}
+
 static void free_paths(struct paths *paths)
 {
 	free(paths->resolver);
+	free(paths->storage);
+	free(paths->uid);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(places); i++)
 		free(paths->place[i]);
 }
@@ -69,7 +97,10 @@ static void free_paths(struct paths *paths)
 /* A sandbox with what the reference names. */
 static void begin(struct sandbox *s, const struct image_reference *ref, const char *work, struct paths *paths)
 {
-	sandbox_begin_network(s, "skopeo", "skopeo", work);
+	if (ref->kind == REFERENCE_STORAGE)
+		sandbox_begin_ids(s, "skopeo", "skopeo", work);
+	else
+		sandbox_begin_network(s, "skopeo", "skopeo", work);
 	add_paths(s, paths);
 	switch (ref->kind) {
 	case REFERENCE_REGISTRY:
@@ -81,9 +112,8 @@ static void begin(struct sandbox *s, const struct image_reference *ref, const ch
 		sandbox_add(s, "--symlink", "/run", "/var/run", "--ro-bind-try", "/run/docker.sock", "/run/docker.sock",
 			    NULL);
 		break;
-	case REFERENCE_STORAGE: /* it locks files there, and reads those of other users */
-		sandbox_add(s, "--bind-try", "/var/lib/containers", "/var/lib/containers", "--bind-try",
-			    "/run/containers", "/run/containers", "--cap-add", "CAP_DAC_OVERRIDE", NULL);
+	case REFERENCE_STORAGE:
+		add_storage(s, paths);
 		break;
 	}
 	sandbox_program(s);
