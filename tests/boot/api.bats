@@ -92,6 +92,13 @@ load api
 	assert_line '204 deprecated '
 	assert_line --partial '"vsock":{"guest_cid":5,"uds_path":"'"$d"'/v"}'
 	assert_line --partial '"network-interfaces":[{"iface_id":"2","host_dev_name":"t1","guest_mac":null,"mtu":null,"rx_rate_limiter":null,"tx_rate_limiter":null},{"iface_id":"1","host_dev_name":"t0","guest_mac":"aa:fc:00:00:00:01","mtu":1300,"rx_rate_limiter":null,"tx_rate_limiter":{"bandwidth":null,"ops":{"size":1,"one_time_burst":null,"refill_time":1}}}'
+	each 204 'PUT /logger {"show_level":true}' 'PUT /logger {"show_log_origin":true,"level":"error"}'
+	each 400 'PUT /logger {"level":"none"}'
+	local lines_of
+	mapfile -t lines_of < "$d/log"
+	local time='^20[0-9-]+T[0-9:]+\.[0-9]{9}'
+	[[ ${lines_of[0]} =~ $time\ \[anonymous-instance:main:INFO\]\ .*Put.*\"/metrics\" ]]
+	[[ ${lines_of[-1]} =~ $time\ \[anonymous-instance:main:ERROR:api\.c\]\ .*400 ]]
 	each 400 'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc:00:00:00:01"}' \
 		'PUT /network-interfaces/3 {"iface_id":"2","host_dev_name":"t2"}' \
 		'PUT /network-interfaces/3 {"iface_id":"3","host_dev_name":"t2","guest_mac":"aa:fc"}' \

@@ -91,7 +91,11 @@ void api_serve(struct api *a)
 
 	if (!a->http || !http_take(a->http, &request))
 		return;
+	log_info("The API server received a %s request on \"%s\" with body \"%.*s\".", api_method_name(request.method),
+		 request.path, (int)request.len, request.body ? request.body : "");
 	api_route(a, &request, &answer);
+	if (answer.status == 400)
+		log_error("Received Error. Status code: 400 Bad Request. Message: %s", answer.body);
 	if (answer.status)
 		send_answer(a, &answer);
 }

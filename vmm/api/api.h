@@ -41,6 +41,7 @@ struct http_fds api_fds(const struct api *a);
  */
 int api_load_file(struct api *a, const char *path, struct err *e);
 int api_set_logger(struct api *a, const char *path, const char *level, struct err *e); /* either may be NULL */
+void api_show_in_log(struct api *a, bool level, bool origin);
 bool api_is_level(const char *text);
 int api_set_metrics(struct api *a, const char *path, struct err *e);
 

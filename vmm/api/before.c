@@ -361,6 +361,11 @@ void api_put_logger(struct api *a, const char *id, void *body, struct api_answer
 		return;
 	}
 	log_setup(level, fd);
+	if (api_has(&api_logger, l, "show_level"))
+		a->show_level = l->show_level;
+	if (api_has(&api_logger, l, "show_log_origin"))
+		a->show_origin = l->show_log_origin;
+	log_use_id(a->id, a->show_level, a->show_origin);
 	if (fd >= 0) {
 		if (a->log_fd >= 0)
 			close(a->log_fd);

@@ -8,6 +8,7 @@
 
 #include "vmm/api/state.h"
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 static const struct part {
@@ -106,6 +107,13 @@ int api_load_file(struct api *a, const char *path, struct err *e)
 		return err_wrap(e, "'%s'", path);
 	a->start = a->unasked = true;
 	return 0;
+}
+
+void api_show_in_log(struct api *a, bool level, bool origin)
+{
+	a->show_level = level;
+	a->show_origin = origin;
+	log_use_id(a->id, level, origin);
 }
 
 int api_set_logger(struct api *a, const char *path, const char *level, struct err *e)

@@ -149,6 +149,15 @@ static bool check_id(const char *id, struct api_answer *answer)
 	return *id && is_id(id);
 }
 
+const char *api_method_name(enum http_method method)
+{
+	static const char *const names[] = {
+		[HTTP_GET] = "Get", [HTTP_PUT] = "Put", [HTTP_PATCH] = "Patch", [HTTP_DELETE] = "Delete"
+	};
+
+	return names[method];
+}
+
 static bool check_state(const struct api *a, enum when when, struct api_answer *answer)
 {
 	if (when == BEFORE && a->state != API_NOT_STARTED)

@@ -30,7 +30,8 @@ struct api {
 	struct unix_socket vsock_socket; /* listens since the request */
 	struct api_serial serial;
 	bool boot_timer;
-	int log_fd, metrics_fd;		 /* that a client asked for, or -1 */
+	bool show_level, show_origin; /* in the log */
+	int log_fd, metrics_fd;	      /* that a client asked for, or -1 */
 	struct {
 		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
 	} metrics;
@@ -57,6 +58,8 @@ struct api_answer {
 void api_answer_done(struct api_answer *answer);
 void api_answer_json(struct api_answer *answer, struct json_t *json);
 void api_answer_fault(struct api_answer *answer, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+const char *api_method_name(enum http_method method); /* "Put" */
 
 /* What a request that has been read is about (router.c). */
 void api_route(struct api *a, const struct http_request *request, struct api_answer *answer);

@@ -17,6 +17,8 @@ static struct {
 	enum log_level level;
 	int fd;
 	atomic_uint lost; /* lines lost because the reader was too slow */
+	const char *id;	  /* NULL: lines are not Firecracker's */
+	bool show_level, show_origin;
 } log_state = { .level = LOG_LEVEL_WARN, .fd = STDERR_FILENO };
 
 static _Thread_local const char *thread_name = "main";
@@ -34,6 +36,13 @@ void log_setup(enum log_level level, int fd)
 	log_state.level = level;
 	if (fd >= 0)
 		log_state.fd = fd;
+}
+
+void log_use_id(const char *id, bool show_level, bool show_origin)
+{
+	log_state.id = id;
+	log_state.show_level = show_level;
+	log_state.show_origin = show_origin;
 }
 
 void log_set_thread(const char *name)
@@ -61,6 +70,22 @@ bool log_enabled(enum log_level level)
 	return level <= log_state.level;
 }
 
+static int start_line_of_id(char line[LOG_LINE_MAX], enum log_level level, const char *file, const struct date *date,
+			    unsigned second, long ns)
+{
+	static const char *const names[] = {
+		[LOG_LEVEL_ERROR] = "ERROR",
+		[LOG_LEVEL_WARN] = "WARN",
+		[LOG_LEVEL_INFO] = "INFO",
+		[LOG_LEVEL_DEBUG] = "DEBUG",
+	};
+
+	return snprintf(line, LOG_LINE_MAX, "%04d-%02u-%02uT%02u:%02u:%02u.%09ld [%s:%s%s%s%s%s] ", date->year,
+			date->month, date->day, second / 3600, second / 60 % 60, second % 60, ns, log_state.id,
+			thread_name, log_state.show_level ? ":" : "", log_state.show_level ? names[level] : "",
+			log_state.show_origin ? ":" : "", log_state.show_origin ? file : "");
+}
+
 /* Writes the beginning of a line; returns its length. */
 static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char *file)
 {
@@ -71,6 +96,8 @@ static int start_line(char line[LOG_LINE_MAX], enum log_level level, const char 
 	clock_gettime(CLOCK_REALTIME, &now);
 	date = date_of((uint32_t)(now.tv_sec / 86400));
 	second = (unsigned)(now.tv_sec % 86400);
+	if (log_state.id)
+		return start_line_of_id(line, level, file, &date, second, now.tv_nsec);
 	return snprintf(line, LOG_LINE_MAX, "%04d-%02u-%02uT%02u:%02u:%02u.%06ldZ %s [%s] %.*s: ", date.year,
 			date.month, date.day, second / 3600, second / 60 % 60, second % 60, now.tv_nsec / 1000,
 			level_names[level], thread_name, (int)strcspn(file, "."), file);

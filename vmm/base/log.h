@@ -27,6 +27,12 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  */
 void log_setup(enum log_level level, int fd);
 
+/*
+ * Makes lines as Firecracker's: "time [ID:thread:LEVEL:file] text", without level or file unless
+ * they are shown. id is kept. As log_setup.
+ */
+void log_use_id(const char *id, bool show_level, bool show_origin);
+
 /* Sets the calling thread's name in its lines (kept, not copied); "main" until then. */
 void log_set_thread(const char *name);
 const char *log_thread(void);

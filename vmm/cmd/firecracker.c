@@ -46,7 +46,7 @@ enum {
 struct options {
 	const char *socket, *id, *config_file, *log_path, *level, *metrics_path;
 	size_t body_max;
-	bool no_api, no_seccomp, boot_timer, version;
+	bool no_api, no_seccomp, boot_timer, show_level, show_origin, version;
 };
 
 static int set_id(struct options *o, const char *text, struct err *e)
@@ -77,11 +77,17 @@ static int set_option(void *target, const char *key, const char *text, struct er
 		const char *key, **text;
 		bool *flag;
 	} plain[] = {
-		{ "api-sock", &o->socket, NULL },	    { "config-file", &o->config_file, NULL },
-		{ "log-path", &o->log_path, NULL },	    { "level", &o->level, NULL },
-		{ "metrics-path", &o->metrics_path, NULL }, { "no-api", NULL, &o->no_api },
-		{ "no-seccomp", NULL, &o->no_seccomp },	    { "boot-timer", NULL, &o->boot_timer },
+		{ "api-sock", &o->socket, NULL },
+		{ "config-file", &o->config_file, NULL },
+		{ "log-path", &o->log_path, NULL },
+		{ "level", &o->level, NULL },
+		{ "metrics-path", &o->metrics_path, NULL },
+		{ "no-api", NULL, &o->no_api },
+		{ "no-seccomp", NULL, &o->no_seccomp },
+		{ "boot-timer", NULL, &o->boot_timer },
 		{ "version", NULL, &o->version },
+		{ "show-level", NULL, &o->show_level },
+		{ "show-log-origin", NULL, &o->show_origin },
 	};
 
 	if (!strcmp(key, "id"))
@@ -112,8 +118,8 @@ static const struct cli_option firecracker_options[] = {
 	{ 0, "no-api", NULL, "no socket; with --config-file", .key = "no-api" },
 	{ 0, "log-path", "PATH", "where log lines go", .key = "log-path" },
 	{ 0, "level", "LEVEL", "Off, Error, Warning, Info, Debug or Trace", .key = "level" },
-	{ 0, "show-level", NULL, "accepted: lines have it", .key = "show-level" },
-	{ 0, "show-log-origin", NULL, "accepted: lines have it", .key = "show-log-origin" },
+	{ 0, "show-level", NULL, "the level in each log line", .key = "show-level" },
+	{ 0, "show-log-origin", NULL, "the source file in each log line", .key = "show-log-origin" },
 	{ 0, "module", "NAME", "accepted, no effect", .key = "module" },
 	{ 0, "metrics-path", "PATH", "where metrics go", .key = "metrics-path" },
 	{ 0, "mmds-size-limit", "N", "accepted, no effect", .key = "mmds-size-limit" },
@@ -276,12 +282,14 @@ static int start(struct session *s, struct err *e)
 	log_setup(o->boot_timer ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, -1); /* its line is information */
 	fdstore_use();
 	confine_init(&s->confine, SECCOMP_POLICY_KILL);
-	if (s->options.no_seccomp)
-		log_info("--no-seccomp: mayfly's filters stay");
 	if (api_new(&s->api, &params, e) < 0)
 		return e->code;
+	api_show_in_log(s->api, o->show_level, o->show_origin);
 	if ((o->log_path || o->level) && api_set_logger(s->api, o->log_path, o->level, e) < 0)
 		return e->code;
+	log_info("Running Firecracker v%s (mayfly %s)", API_VERSION, MF_VERSION);
+	if (s->options.no_seccomp)
+		log_info("--no-seccomp: mayfly's filters stay");
 	if (o->metrics_path && api_set_metrics(s->api, o->metrics_path, e) < 0)
 		return e->code;
 	/* The server listens before the file is read, and answers once the VM runs. */
