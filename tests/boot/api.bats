@@ -120,8 +120,8 @@ load api
 	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /actions {"action_type":"FlushMetrics"}' \
 		'PUT /actions {"action_type":"Stop"}' 'PUT /boot-source {"kernel_image_path":"/none"}' \
 		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","initrd_path":"/none"}' 'PUT /boot-source {"boot_args":"a"}' \
-		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","boot_args":"'"$(printf '%2048s' | tr ' ' a)"'"}'
-	each 204 'PUT /boot-source {"kernel_image_path":"'"$d"'","boot_args":"'"$(printf '%2047s' | tr ' ' a)"'"}' \
+		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","boot_args":"'"$(printf '%2048s' '' | tr ' ' a)"'"}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$d"'","boot_args":"'"$(printf '%2047s' '' | tr ' ' a)"'"}' \
 		'PUT /boot-source {"kernel_image_path":"'"$d"'/text","boot_args":"a\tb\u00e9"}' 'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}'
 	each 400 'PUT /actions {"action_type":"InstanceStart"}'
 	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf","boot_args":"a=b"}' \
@@ -221,8 +221,7 @@ print("served")'
 }
 
 @test "api: no request is answered after SIGTERM" {
-	local i
-	for i in {1..10}; do
+	for _ in {1..10}; do
 		start_api
 		each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' 'PUT /actions {"action_type":"InstanceStart"}'
 		run "$PYTHON" -I -S - "$api" "$pid" <<< '
