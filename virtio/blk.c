@@ -227,6 +227,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 					     &blk_file,
 		.read_only = params->read_only,
 		.any_image = params->any_image,
+		.lenient = params->lenient,
 		.has_base = params->base,
 		.sync = !params->unsafe && !params->overlay,
 		.retry.run = blk_retry,
@@ -238,7 +239,7 @@ int blk_new(struct virtio_dev **ret, const struct blk_params *params, struct loo
 		blk_free(&b->dev);
 		return e->code;
 	}
-	if (b->image.sectors == 0)
+	if (b->image.sectors == 0 && !params->any_image)
 		log_warn("drive '%s': '%s' is empty; continuing with a drive of no sectors", params->id, params->path);
 	*ret = &b->dev;
 	return 0;

@@ -26,6 +26,7 @@ struct blk_params {
 	bool cut;	/* a size that is no multiple of a sector is rounded down, not refused */
 	bool unsafe;	/* no syncs and no FLUSH: a crash of the host may lose what was written */
 	bool kept;	/* the image is in mayfly's cache (image_identify_kept) */
+	bool lenient;	/* a restore takes an image of the snapshot's size that is another, or has changed; it warns */
 	bool any_image; /* a restore takes another image than that of the snapshot, because the user has named it */
 };
 

@@ -79,6 +79,7 @@ struct blk {
 	void *store; /* backend's */
 	bool read_only, sync, active, paused;
 	bool has_base;			     /* it was made with the layer of a snapshot */
+	bool lenient;			     /* a restore takes one of the same size */
 	bool any_image;			     /* a restore does not ask whether it is the image of the snapshot */
 	atomic_bool lost;		     /* a write has failed, to a layer that nobody checks */
 	bool sync_failed;		     /* data of the guest is lost: every FLUSH fails until a reset */

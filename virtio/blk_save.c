@@ -10,6 +10,7 @@
  */
 #include "virtio/blk_priv.h"
 #include "virtio/mmio.h"
+#include "vmm/base/log.h"
 #include "vmm/core/state.h"
 
 int blk_quiet(struct virtio_dev *dev)
@@ -63,7 +64,10 @@ void blk_restore(struct virtio_dev *dev, struct state_in *in)
 	id.size = state_get_u64(in);
 	id.mtime_ns = state_get_u64(in);
 	id.ctime_ns = state_get_u64(in);
-	if (!b->any_image && !image_is_same(&id, &b->image.identity))
+	if (!b->any_image && !image_is_same(&id, &b->image.identity) && b->lenient && sectors == b->image.sectors)
+		log_warn("drive '%s': its image has changed since the snapshot, or is another file; continuing",
+			 dev->id);
+	else if (!b->any_image && !image_is_same(&id, &b->image.identity))
 		state_refuse(in, "its image has changed since the snapshot, or is another file");
 	throttle_restore(&b->throttle, in);
 	if (!in->why && sectors != b->image.sectors)

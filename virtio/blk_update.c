@@ -95,6 +95,7 @@ static int blk_exchange(void *arg)
 		b->image.fd = u->image.fd;
 		b->image.dio_mem = u->image.dio_mem;
 		b->image.dio_offset = u->image.dio_offset;
+		b->image.identity = u->image.identity;
 		/* Relaxed, as in blk_config_read: mmio_config_changed orders it before the new ConfigGeneration. */
 		__atomic_store_n(&b->image.sectors, u->image.sectors, __ATOMIC_RELAXED);
 		u->image = old;

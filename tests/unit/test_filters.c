@@ -249,6 +249,20 @@ static bool leaves_no_core(enum thread_kind kind, const struct filter_rule *rule
 	       rule->arg[1].value == 0;
 }
 
+/* The API's main thread opens the files of a snapshot that a client names, and no symlink there; its child ends with it. */
+static bool writes_a_snapshot(enum thread_kind kind, const struct filter_rule *rule)
+{
+	if (kind != THREAD_MAIN_API)
+		return false;
+	if (rule->nr == SYS_prctl)
+		return rule->arg[0].number == 1 && rule->arg[0].mask == UINT32_MAX &&
+		       rule->arg[0].value == PR_SET_PDEATHSIG && rule->arg[1].number == 2 &&
+		       rule->arg[1].value == SIGKILL;
+	return rule->nr == SYS_openat && rule->arg[0].number == 3 && rule->arg[0].mask == UINT32_MAX &&
+	       rule->arg[0].value == (O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) &&
+	       rule->arg[1].number == 4 && rule->arg[1].value == 0600;
+}
+
 /* The log of --detach opens files that it makes, by their names in its directory. */
 static bool makes_a_log(enum thread_kind kind, const struct filter_rule *rule)
 {
@@ -296,6 +310,7 @@ static void test_never(void **state)
 					opens_a_name(kind, &filter_lists[kind].rules[i]) ||
 					leaves_no_core(kind, &filter_lists[kind].rules[i]) ||
 					makes_a_log(kind, &filter_lists[kind].rules[i]) ||
+					writes_a_snapshot(kind, &filter_lists[kind].rules[i]) ||
 					(kind == THREAD_UNPACK && never[j] == SYS_openat)); /* below its directory */
 }
 

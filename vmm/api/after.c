@@ -18,6 +18,13 @@ void api_patch_vm(struct api *a, const char *id, void *body, struct api_answer *
 	struct err e;
 
 	(void)id;
+	if (!paused && a->missing) {
+		const struct api_drive *d = api_missing_drive(a);
+
+		api_answer_fault(answer, "Internal VMM error: drive '%s': '%s' does not exist: PATCH the drive first",
+				 d->drive_id, d->path_on_host);
+		return;
+	}
 	if (a->vm->set_paused(a->vm->vm, paused, &e) < 0) {
 		api_answer_fault(answer, "Internal VMM error: %s", e.text);
 		return;
@@ -30,7 +37,7 @@ void api_patch_vm(struct api *a, const char *id, void *body, struct api_answer *
 /* A FIFO that nobody reads is not waited for: the line is dropped and counted. */
 void api_write_metrics(struct api *a)
 {
-	char line[256];
+	char line[512];
 	struct timespec now;
 	int len;
 
@@ -38,9 +45,13 @@ void api_write_metrics(struct api *a)
 		return;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
 	len = snprintf(line, sizeof(line),
-		       "{\"utc_timestamp_ms\":%lld,\"latencies_us\":{\"pause_vm\":%llu,\"resume_vm\":%llu},"
+		       "{\"utc_timestamp_ms\":%lld,\"latencies_us\":{\"full_create_snapshot\":%llu,"
+		       "\"diff_create_snapshot\":%llu,\"load_snapshot\":%llu,\"pause_vm\":%llu,\"resume_vm\":%llu},"
 		       "\"logger\":{\"missed_metrics_count\":%llu}}\n",
-		       (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, (unsigned long long)a->metrics.pause_us,
+		       (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+		       (unsigned long long)a->metrics.create_us[API_SNAPSHOT_FULL],
+		       (unsigned long long)a->metrics.create_us[API_SNAPSHOT_DIFF],
+		       (unsigned long long)a->metrics.load_us, (unsigned long long)a->metrics.pause_us,
 		       (unsigned long long)a->metrics.resume_us, (unsigned long long)a->metrics.missed);
 	if (write(a->metrics_fd, line, (size_t)len) != len)
 		a->metrics.missed++;
@@ -92,6 +103,7 @@ void api_patch_drive(struct api *a, const char *id, void *body, struct api_answe
 		free(kept->path_on_host);
 		kept->path_on_host = d->path_on_host;
 		d->path_on_host = NULL;
+		a->missing &= ~(1U << (kept - a->drive));
 	}
 	keep_limits(&api_drive, kept, "rate_limiter", &kept->rate_limiter, &d->rate_limiter);
 	api_answer_done(answer);

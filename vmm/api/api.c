@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/api/state.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
@@ -44,7 +45,7 @@ void api_answer_fault(struct api_answer *answer, const char *fmt, ...)
 	answer->status = answer->body ? 400 : 503;
 }
 
-static void send_answer(struct api *a, struct api_answer *answer)
+void api_send_answer(struct api *a, struct api_answer *answer)
 {
 	const struct http_reply reply = { .status = answer->status,
 					  .body = answer->body,
@@ -97,7 +98,7 @@ void api_serve(struct api *a)
 	if (answer.status == 400)
 		log_error("Received Error. Status code: 400 Bad Request. Message: %s", answer.body);
 	if (answer.status)
-		send_answer(a, &answer);
+		api_send_answer(a, &answer);
 }
 
 enum api_next api_await_start(struct api *a, int signal_fd)
@@ -117,6 +118,8 @@ enum api_next api_await_start(struct api *a, int signal_fd)
 
 int api_lend(struct api *a, struct err *e)
 {
+	if (a->load.asked)
+		return api_lend_missing(a, e); /* the VM makes its socket itself */
 	return a->vsock.uds_path ? unix_socket_provide(&a->vsock_socket, e) : 0;
 }
 
@@ -134,27 +137,34 @@ static void listen_again(struct api *a)
 
 void api_started(struct api *a, const struct api_vm_ops *vm)
 {
-	struct api_answer answer = { 0 };
+	struct api_answer answer = { .deprecated = a->load.deprecated };
 
 	a->vm = vm;
+	a->state = a->load.asked && !a->load.params.resume_vm ? API_IS_PAUSED : API_RUNNING;
+	if (a->load.asked)
+		a->metrics.load_us = (clock_now_ns() - a->load.began_ns) / 1000;
 	api_write_metrics(a);
-	a->state = API_RUNNING;
 	api_answer_done(&answer);
 	if (!a->unasked)
-		send_answer(a, &answer);
+		api_send_answer(a, &answer);
 }
 
 void api_failed(struct api *a, const struct err *why)
 {
-	struct api_answer answer = { 0 };
+	struct api_answer answer = { .deprecated = a->load.deprecated };
 
-	if (a->unasked) {
+	if (a->unasked || a->load.asked)
 		report_err(why);
+	if (a->unasked)
+		return;
+	if (a->load.asked) {
+		api_answer_fault(&answer, "Load snapshot error: Failed to restore from snapshot: %s", why->text);
+		api_send_answer(a, &answer);
 		return;
 	}
 	listen_again(a);
 	api_answer_fault(&answer, "Start microvm error: %s", why->text);
-	send_answer(a, &answer);
+	api_send_answer(a, &answer);
 }
 
 void api_free(struct api *a)
@@ -170,6 +180,7 @@ void api_free(struct api *a)
 	api_done(&api_boot_source, &a->boot_source);
 	api_done(&api_vsock, &a->vsock);
 	api_done(&api_serial, &a->serial);
+	api_done(&api_snapshot_load, &a->load.params);
 	api_write_metrics(a);
 	if (a->metrics_fd >= 0)
 		close(a->metrics_fd);

@@ -13,6 +13,7 @@
 #include "vmm/config/config.h"
 
 struct api;
+struct api_snapshot_load;
 struct err;
 struct http_fds;
 struct vm;
@@ -54,6 +55,15 @@ enum api_next { API_START, API_SIGNAL };
 enum api_next api_await_start(struct api *a, int signal_fd);
 
 /*
+ * The request to load a snapshot, if that is how the VM is started; or NULL. A load that fails ends the
+ * process. api_build_load: names its files. api_load_config: takes text, which such a snapshot has in its state, as the configuration, with what
+ * the request overrides. Returns 0 or -errno with e set.
+ */
+const struct api_snapshot_load *api_load(const struct api *a);
+int api_build_load(const struct api *a, struct config *config, struct err *e);
+int api_load_config(struct api *a, const char *text, struct err *e);
+
+/*
  * The VM's configuration, for config_check. The strings are config's own. Returns 0 or
  * -errno with e set.
  */
@@ -76,6 +86,8 @@ struct api_vm_ops {
 			    const struct ratelimit_params *ops, struct err *e);
 	int (*change_net)(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
 			  const struct ratelimit_params *ops, struct err *e);
+	/* Of a paused VM, into two new files; config goes into the state. After 0, api_snapshot_done follows. */
+	int (*snapshot)(struct vm *vm, const char *state, const char *memory, const char *config, struct err *e);
 	int (*type)(struct vm *vm, struct err *e); /* Ctrl+Alt+Del */
 	struct vm *vm;				   /* theirs */
 };
@@ -87,6 +99,9 @@ void api_failed(struct api *a, const struct err *why);
 /* While the VM runs: a descriptor that is readable when a request waits, and what serves it. */
 int api_fd(const struct api *a);
 void api_serve(struct api *a);
+
+/* Answers the request for a snapshot: it is written (why NULL), or not, for that reason. */
+void api_snapshot_done(struct api *a, const struct err *why);
 
 void api_free(struct api *a);
 

@@ -86,29 +86,47 @@ static int build_cmdline(const struct api *a, struct config *config, struct err 
 	return copy(&config->cmdline, text, e);
 }
 
-int api_build_config(const struct api *a, struct config *config, struct err *e)
+int api_build_load(const struct api *a, struct config *config, struct err *e)
 {
-	int r;
+	const struct api_snapshot_load *l = &a->load.params;
+	bool backend = api_has(&api_snapshot_load, l, "mem_backend");
 
+	config->restore_clock = l->clock_realtime ? CONFIG_CLOCK_CATCHES_UP : CONFIG_CLOCK_STANDS;
+	config->restore_merged = true; /* clients merge a Diff with what it belongs to before they load it */
+	config->restore_served = backend && l->mem_backend.backend_type == API_BACKEND_UFFD;
+	if (copy(&config->restore_state, l->snapshot_path, e) < 0)
+		return e->code;
+	return copy(&config->restore_memory, backend ? l->mem_backend.backend_path : l->mem_file_path, e);
+}
+
+static int build_boot(const struct api *a, struct config *config, struct err *e)
+{
 	if (!a->boot_source.kernel_image_path)
 		return err_set(e, -EINVAL, "Cannot start microvm without kernel configuration.");
 	if (a->machine.mem_size_mib > CONFIG_MEM_MAX >> 20)
 		return err_set(e, -ENOMEM, "the guest can have %llu MiB of memory at most",
 			       (unsigned long long)CONFIG_MEM_MAX >> 20);
+	if (copy(&config->kernel, a->boot_source.kernel_image_path, e) < 0 ||
+	    copy(&config->initrd, a->boot_source.initrd_path, e) < 0)
+		return e->code;
+	return build_cmdline(a, config, e);
+}
+
+int api_build_config(const struct api *a, struct config *config, struct err *e)
+{
+	int r = a->load.asked ? 0 : build_boot(a, config, e); /* a snapshot has the kernel in memory */
+
 	config->cpus = (unsigned)a->machine.vcpu_count;
 	config->keyboard = true;
 	config->boot_timer = a->boot_timer;
 	config->serial_limit = api_limit_of(&a->serial.rate_limiter);
 	config->mem = a->machine.mem_size_mib << 20;
-	r = copy(&config->kernel, a->boot_source.kernel_image_path, e);
-	if (!r)
-		r = copy(&config->initrd, a->boot_source.initrd_path, e);
-	if (!r)
-		r = build_cmdline(a, config, e);
 	if (!r)
 		r = copy(&config->serial_out, a->serial.serial_out_path, e);
-	for (unsigned i = 0; !r && i < a->num_drives; i++)
+	for (unsigned i = 0; !r && i < a->num_drives; i++) {
+		config->drive[config->num_drives].replaced = (a->missing | a->replaced) >> i & 1;
 		r = build_drive(config, &a->drive[i], e);
+	}
 	for (unsigned i = 0; !r && i < a->num_nets; i++)
 		r = build_net(config, &a->net[i], e);
 	if (!r && a->vsock.uds_path) {

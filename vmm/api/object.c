@@ -53,7 +53,8 @@ static const char *name_of_type(const struct api_field *f)
 {
 	static const char *const names[] = {
 		[API_TEXT] = "a string", [API_BOOL] = "a boolean",   [API_NUMBER] = "an unsigned integer",
-		[API_WORD] = "a string", [API_OBJECT] = "an object", [API_ANY] = "anything",
+		[API_WORD] = "a string", [API_OBJECT] = "an object", [API_LIST] = "a list",
+		[API_ANY] = "anything",
 	};
 
 	return names[f->type];
@@ -106,6 +107,23 @@ static int read_text(char **to, const struct api_field *f, json_t *json, struct 
 	return 0;
 }
 
+/* What was read until a failure is freed by api_done, as the rest of the struct is. */
+static int read_list(struct api_list *to, const struct api_field *f, json_t *json, struct err *e)
+{
+	if (!json_is_array(json))
+		return wrong_type(f, e);
+	to->item = calloc(json_array_size(json) + 1, f->object->size);
+	if (!to->item)
+		return err_set(e, -ENOMEM, "out of memory");
+	while (to->num < json_array_size(json)) {
+		json_t *item = json_array_get(json, to->num);
+
+		if (api_read(f->object, (char *)to->item + to->num++ * f->object->size, item, e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
 static int read_value(void *to, const struct api_field *f, json_t *json, struct err *e)
 {
 	switch (f->type) {
@@ -122,6 +140,8 @@ static int read_value(void *to, const struct api_field *f, json_t *json, struct 
 		return read_word(to, f, json, e);
 	case API_OBJECT:
 		return json_is_object(json) ? api_read(f->object, to, json, e) : wrong_type(f, e);
+	case API_LIST:
+		return read_list(to, f, json, e);
 	case API_ANY:
 		json_decref(*(json_t **)to);
 		*(json_t **)to = json_incref(json);
@@ -180,6 +200,15 @@ int api_read_text(const struct api_object *object, void *to, const char *text, s
 	return r;
 }
 
+static json_t *print_list(const struct api_list *list, const struct api_object *object)
+{
+	json_t *json = json_array();
+
+	for (unsigned i = 0; json && i < list->num; i++)
+		json_array_append_new(json, api_print(object, (const char *)list->item + i * object->size));
+	return json;
+}
+
 static json_t *print_value(const void *at, const struct api_field *f)
 {
 	switch (f->type) {
@@ -194,6 +223,8 @@ static json_t *print_value(const void *at, const struct api_field *f)
 	case API_OBJECT:
 		/* An object without values is as one that was not given. */
 		return ((const struct api_given *)at)->bits ? api_print(f->object, at) : json_null();
+	case API_LIST:
+		return print_list(at, f->object);
 	case API_ANY:
 		return json_incref(*(json_t *const *)at);
 	}
@@ -218,6 +249,13 @@ json_t *api_print(const struct api_object *object, const void *from)
 	return json;
 }
 
+static void free_list(struct api_list *list, const struct api_object *object)
+{
+	for (unsigned i = 0; i < list->num; i++)
+		api_done(object, (char *)list->item + i * object->size);
+	free(list->item);
+}
+
 void api_done(const struct api_object *object, void *from)
 {
 	for (const struct api_field *f = object->fields; f->key; f++) {
@@ -227,6 +265,8 @@ void api_done(const struct api_object *object, void *from)
 			free(*(char **)at);
 		else if (f->type == API_ANY)
 			json_decref(*(json_t **)at);
+		else if (f->type == API_LIST)
+			free_list(at, f->object);
 		else if (f->type == API_OBJECT)
 			api_done(f->object, at);
 	}

@@ -19,6 +19,7 @@ enum api_type {
 	API_NUMBER, /* uint64_t, max at most */
 	API_WORD,   /* unsigned: the place in words */
 	API_OBJECT, /* a struct, by object */
+	API_LIST,   /* struct api_list of such structs */
 	API_ANY,    /* struct json_t *, not looked at */
 };
 
@@ -42,6 +43,11 @@ struct api_field {
 };
 
 #define API_FIELDS_MAX 16
+
+struct api_list {
+	void *item; /* num structs, one behind the other */
+	unsigned num;
+};
 
 /* The struct of an object begins with this. */
 struct api_given {

@@ -144,3 +144,69 @@ static const struct api_field vm_fields[] = {
 	{ 0 },
 };
 const struct api_object api_vm = { "Vm", OBJECT(api_vm, vm_fields) };
+
+static const char *const type_words[] = { "Full", "Diff", NULL };
+
+static const struct api_field create_fields[] = {
+	{ "snapshot_type", API_WORD, .strict = true, AT(api_snapshot_create, snapshot_type), .words = type_words },
+	{ "snapshot_path", API_TEXT, .required = true, AT(api_snapshot_create, snapshot_path) },
+	{ "mem_file_path", API_TEXT, .required = true, AT(api_snapshot_create, mem_file_path) },
+	{ 0 },
+};
+const struct api_object api_snapshot_create = { "CreateSnapshotParams", OBJECT(api_snapshot_create, create_fields) };
+
+static const char *const backend_words[] = { "File", "Uffd", NULL };
+static const char *const load_page_words[] = { "Snapshot", "None", "Transparent", "2M", NULL };
+
+static const struct api_field backend_fields[] = {
+	{ "backend_path", API_TEXT, .required = true, AT(api_mem_backend, backend_path) },
+	{ "backend_type", API_WORD, .required = true, AT(api_mem_backend, backend_type), .words = backend_words },
+	{ 0 },
+};
+static const struct api_object mem_backend = { "MemBackendConfig", OBJECT(api_mem_backend, backend_fields) };
+
+static const struct api_field net_override_fields[] = {
+	{ "iface_id", API_TEXT, .required = true, AT(api_net_override, iface_id) },
+	{ "host_dev_name", API_TEXT, .required = true, AT(api_net_override, host_dev_name) },
+	{ 0 },
+};
+static const struct api_object net_override = { "NetworkOverride", OBJECT(api_net_override, net_override_fields),
+						.loose = true };
+
+static const struct api_field drive_override_fields[] = {
+	{ "drive_id", API_TEXT, .required = true, AT(api_drive_override, drive_id) },
+	{ "path_on_host", API_TEXT, .required = true, AT(api_drive_override, path_on_host) },
+	{ 0 },
+};
+static const struct api_object drive_override = { "DriveOverride", OBJECT(api_drive_override, drive_override_fields),
+						  .loose = true };
+
+static const struct api_field vsock_override_fields[] = {
+	{ "uds_path", API_TEXT, .required = true, AT(api_vsock_override, uds_path) },
+	{ 0 },
+};
+static const struct api_object vsock_override = { "VsockOverride", OBJECT(api_vsock_override, vsock_override_fields),
+						  .loose = true };
+
+#define FLAG(name)                                                                                                     \
+	{                                                                                                              \
+#name, API_BOOL, .strict = true, AT(api_snapshot_load, name)                                           \
+	}
+
+static const struct api_field load_fields[] = {
+	{ "snapshot_path", API_TEXT, .required = true, AT(api_snapshot_load, snapshot_path) },
+	{ "mem_file_path", API_TEXT, AT(api_snapshot_load, mem_file_path) },
+	{ "mem_backend", API_OBJECT, AT(api_snapshot_load, mem_backend), .object = &mem_backend },
+	FLAG(enable_diff_snapshots),
+	FLAG(track_dirty_pages),
+	FLAG(resume_vm),
+	{ "network_overrides", API_LIST, .strict = true, AT(api_snapshot_load, network_overrides),
+	  .object = &net_override },
+	{ "vsock_override", API_OBJECT, AT(api_snapshot_load, vsock_override), .object = &vsock_override },
+	FLAG(clock_realtime),
+	{ "huge_pages", API_WORD, .strict = true, AT(api_snapshot_load, huge_pages), .words = load_page_words },
+	{ "drive_overrides", API_LIST, .strict = true, AT(api_snapshot_load, drive_overrides),
+	  .object = &drive_override },
+	{ 0 },
+};
+const struct api_object api_snapshot_load = { "LoadSnapshotConfig", OBJECT(api_snapshot_load, load_fields) };

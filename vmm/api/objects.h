@@ -82,7 +82,52 @@ struct api_vm {
 	unsigned state;
 };
 
+enum api_snapshot_type { API_SNAPSHOT_FULL, API_SNAPSHOT_DIFF };
+
+struct api_snapshot_create {
+	struct api_given given;
+	char *snapshot_path, *mem_file_path;
+	unsigned snapshot_type;
+};
+
+enum api_backend_type { API_BACKEND_FILE, API_BACKEND_UFFD };
+
+struct api_mem_backend {
+	struct api_given given;
+	char *backend_path;
+	unsigned backend_type;
+};
+
+struct api_net_override {
+	struct api_given given;
+	char *iface_id, *host_dev_name;
+};
+
+struct api_drive_override {
+	struct api_given given;
+	char *drive_id, *path_on_host;
+};
+
+struct api_vsock_override {
+	struct api_given given;
+	char *uds_path;
+};
+
+enum api_load_pages { API_LOAD_AS_BEFORE }; /* then those of enum api_huge_pages */
+
+struct api_snapshot_load {
+	struct api_given given;
+	char *snapshot_path, *mem_file_path; /* mem_file_path: or mem_backend */
+	struct api_mem_backend mem_backend;
+	bool enable_diff_snapshots, track_dirty_pages; /* the same, by its older name and by its newer one */
+	bool resume_vm, clock_realtime;
+	struct api_list network_overrides, drive_overrides;
+	struct api_vsock_override vsock_override;
+	unsigned huge_pages;
+};
+
 extern const struct api_object api_limiter, api_boot_source, api_machine, api_machine_update, api_drive,
-	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_serial, api_action, api_vm;
+	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_serial, api_action, api_vm,
+	api_snapshot_create, api_snapshot_load;
 
 #endif

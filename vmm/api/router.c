@@ -17,7 +17,8 @@
 #define PART_MAX 128 /* bytes of a part of a path; a longer one is no endpoint */
 #define BODY_STRUCT_MAX sizeof(struct api_drive)
 
-enum when { ALWAYS, BEFORE, AFTER };
+/* BOOT: before the start, too; and a snapshot, which has what such a request configures, is not loaded after it. */
+enum when { ALWAYS, BEFORE, BOOT, AFTER };
 
 static api_handler put_action, delete_device;
 
@@ -33,18 +34,20 @@ static const struct endpoint {
 	{ HTTP_GET, "version", NULL, false, ALWAYS, NULL, api_get_version },
 	{ HTTP_GET, "machine-config", NULL, false, ALWAYS, NULL, api_get_machine },
 	{ HTTP_GET, "vm", "config", false, ALWAYS, NULL, api_get_config },
-	{ HTTP_PUT, "machine-config", NULL, false, BEFORE, &api_machine, api_put_machine },
-	{ HTTP_PATCH, "machine-config", NULL, false, BEFORE, &api_machine_update, api_patch_machine },
-	{ HTTP_PUT, "boot-source", NULL, false, BEFORE, &api_boot_source, api_put_boot_source },
-	{ HTTP_PUT, "drives", NULL, true, BEFORE, &api_drive, api_put_drive },
-	{ HTTP_PUT, "network-interfaces", NULL, true, BEFORE, &api_net, api_put_net },
-	{ HTTP_PUT, "vsock", NULL, false, BEFORE, &api_vsock, api_put_vsock },
+	{ HTTP_PUT, "machine-config", NULL, false, BOOT, &api_machine, api_put_machine },
+	{ HTTP_PATCH, "machine-config", NULL, false, BOOT, &api_machine_update, api_patch_machine },
+	{ HTTP_PUT, "boot-source", NULL, false, BOOT, &api_boot_source, api_put_boot_source },
+	{ HTTP_PUT, "drives", NULL, true, BOOT, &api_drive, api_put_drive },
+	{ HTTP_PUT, "network-interfaces", NULL, true, BOOT, &api_net, api_put_net },
+	{ HTTP_PUT, "vsock", NULL, false, BOOT, &api_vsock, api_put_vsock },
 	{ HTTP_PUT, "serial", NULL, false, BEFORE, &api_serial, api_put_serial },
 	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger },
 	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics },
 	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm },
 	{ HTTP_PATCH, "drives", NULL, true, AFTER, &api_drive_update, api_patch_drive },
 	{ HTTP_PATCH, "network-interfaces", NULL, true, AFTER, &api_net_update, api_patch_net },
+	{ HTTP_PUT, "snapshot", "create", false, AFTER, &api_snapshot_create, api_put_snapshot_create },
+	{ HTTP_PUT, "snapshot", "load", false, ALWAYS, &api_snapshot_load, api_put_snapshot_load },
 	{ HTTP_DELETE, "drives", NULL, true, AFTER, NULL, delete_device },
 	{ HTTP_DELETE, "network-interfaces", NULL, true, AFTER, NULL, delete_device },
 	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action },
@@ -132,9 +135,10 @@ static void refuse_path(const struct http_request *request, const struct parts *
 			return;
 		}
 	}
-	if (!strcmp(p->first, "snapshot"))
-		api_answer_fault(answer, "Invalid request method and/or path: %s %.200s.",
-				 method_names[request->method], request->path);
+	if (!strcmp(p->first, "snapshot") && request->method == HTTP_PUT && !*p->second)
+		api_answer_fault(answer, "Missing snapshot operation type.");
+	else if (!strcmp(p->first, "snapshot") && request->method == HTTP_PUT)
+		api_answer_fault(answer, "Invalid request method and/or path: PUT /snapshot/%s.", p->second);
 	else
 		api_answer_fault(answer, "Invalid request method and/or path: %s %s.", method_names[request->method],
 				 p->first);
@@ -160,13 +164,18 @@ const char *api_method_name(enum http_method method)
 
 static bool check_state(const struct api *a, enum when when, struct api_answer *answer)
 {
-	if (when == BEFORE && a->state != API_NOT_STARTED)
+	if ((when == BEFORE || when == BOOT) && a->state != API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported after starting the microVM.");
 	else if (when == AFTER && a->state == API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported before starting the microVM.");
 	else
 		return true;
 	return false;
+}
+
+bool api_check_before(const struct api *a, struct api_answer *answer)
+{
+	return check_state(a, BEFORE, answer);
 }
 
 static void send_ctrl_alt_del(struct api *a, struct api_answer *answer)
@@ -242,8 +251,10 @@ void api_route(struct api *a, const struct http_request *request, struct api_ans
 				 e.text);
 	else if ((!ep->has_id || !ep->object || check_same_id(ep, p.second, &body, answer))) {
 		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
-		if (check_state(a, ep->when, answer))
+		if (check_state(a, ep->when, answer)) {
+			a->configured = a->configured || ep->when == BOOT;
 			ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
+		}
 	}
 	if (ep->object)
 		api_done(ep->object, &body);

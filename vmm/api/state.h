@@ -18,6 +18,7 @@ struct api {
 	enum api_state state;
 	const struct api_vm_ops *vm; /* once it has started */
 	bool start;		     /* the VM is to be started */
+	bool configured;	     /* a request has come that configures what a snapshot has */
 	bool unasked;		     /* by a file, so there is no request to answer */
 
 	struct api_machine machine;
@@ -34,7 +35,19 @@ struct api {
 	int log_fd, metrics_fd;	      /* that a client asked for, or -1 */
 	struct {
 		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
+		uint64_t create_us[2], load_us;	      /* full_create_snapshot, diff_create_snapshot, load_snapshot */
 	} metrics;
+	struct {
+		bool asked, deprecated;
+		struct api_snapshot_load params;
+		uint64_t began_ns;
+	} load; /* of the request that is answered by api_started or api_failed */
+	uint32_t missing,
+		replaced; /* drives, by their numbers: api_missing_drive; with an image of the request to load */
+	struct {
+		unsigned type;
+		uint64_t began_ns;
+	} create; /* of the one that is answered by api_snapshot_done */
 };
 
 /* The struct of any object that a request has. What an endpoint has taken over is zeroed. */
@@ -45,6 +58,8 @@ union api_body {
 	struct api_net net;
 	struct api_logger logger;
 	struct api_serial serial;
+	struct api_snapshot_create create;
+	struct api_snapshot_load load;
 };
 
 /* What a request is answered. */
@@ -60,9 +75,14 @@ void api_answer_json(struct api_answer *answer, struct json_t *json);
 void api_answer_fault(struct api_answer *answer, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 const char *api_method_name(enum http_method method); /* "Put" */
+/* Sends an answer that was not sent by api_serve, and frees it. */
+void api_send_answer(struct api *a, struct api_answer *answer);
 
 /* What a request that has been read is about (router.c). */
 void api_route(struct api *a, const struct http_request *request, struct api_answer *answer);
+
+/* Whether the VM was not started; if it was, answers so. */
+bool api_check_before(const struct api *a, struct api_answer *answer);
 
 /* An endpoint: id is what its path ends with, or NULL; body is the struct of its object. */
 typedef void api_handler(struct api *a, const char *id, void *body, struct api_answer *answer);
@@ -73,6 +93,11 @@ api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_dri
 
 /* after.c: the VM that runs. */
 api_handler api_patch_vm, api_patch_drive, api_patch_net;
+
+/* snapshot.c */
+api_handler api_put_snapshot_create, api_put_snapshot_load;
+const struct api_drive *api_missing_drive(const struct api *a);
+int api_lend_missing(struct api *a, struct err *e); /* for api_lend */
 
 void api_write_metrics(struct api *a); /* a line, if a client wants metrics */
 
@@ -85,5 +110,6 @@ struct ratelimit_params api_limit_of(const struct api_bucket *b); /* no limit, i
 
 /* report.c */
 api_handler api_get_instance, api_get_version, api_get_machine, api_get_config;
+struct json_t *api_print_config(const struct api *a); /* what the last answers; NULL if memory is short */
 
 #endif

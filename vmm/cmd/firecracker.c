@@ -11,6 +11,7 @@
 #include "jailer/seccomp.h"
 #include "vmm/api/api.h"
 #include "vmm/api/http.h"
+#include "vmm/api/objects.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/fdstore.h"
@@ -31,6 +32,7 @@
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_change.h"
 #include "vmm/vm/vm_state.h"
+#include "vmm/vm/vm_write.h"
 
 /* Firecracker's exit statuses. */
 enum {
@@ -42,11 +44,12 @@ enum {
 };
 
 #define ID_MAX 64
+#define SNAPSHOT_VERSION "1.0.0" /* the format of a state, which has one number */
 
 struct options {
-	const char *socket, *id, *config_file, *log_path, *level, *metrics_path;
+	const char *socket, *id, *config_file, *log_path, *level, *metrics_path, *describe;
 	size_t body_max;
-	bool no_api, no_seccomp, boot_timer, show_level, show_origin, version;
+	bool no_api, no_seccomp, boot_timer, show_level, show_origin, version, snapshot_version;
 };
 
 static int set_id(struct options *o, const char *text, struct err *e)
@@ -88,6 +91,8 @@ static int set_option(void *target, const char *key, const char *text, struct er
 		{ "version", NULL, &o->version },
 		{ "show-level", NULL, &o->show_level },
 		{ "show-log-origin", NULL, &o->show_origin },
+		{ "describe-snapshot", &o->describe, NULL },
+		{ "snapshot-version", NULL, &o->snapshot_version },
 	};
 
 	if (!strcmp(key, "id"))
@@ -130,6 +135,8 @@ static const struct cli_option firecracker_options[] = {
 	{ 0, "start-time-us", "N", "accepted, for jailers that give it", .key = "start-time-us" },
 	{ 0, "start-time-cpu-us", "N", "the same", .key = "start-time-cpu-us" },
 	{ 0, "parent-cpu-time-us", "N", "the same", .key = "parent-cpu-time-us" },
+	{ 0, "snapshot-version", NULL, "print the version of snapshots", .key = "snapshot-version" },
+	{ 0, "describe-snapshot", "PATH", "print that of a snapshot, by its state", .key = "describe-snapshot" },
 	{ 0, "version", NULL, "print the version", .key = "version" },
 	{ 0, "help", NULL, "this text", .set = NULL },
 	{ 0 },
@@ -199,9 +206,17 @@ static void on_started(void *ctx, struct vm *vm)
 		.change_drive = vm_change_drive,
 		.change_net = vm_change_net,
 		.type = vm_type,
+		.snapshot = vm_write_begin,
 		.vm = vm,
 	};
 	api_started(s->api, &s->vm);
+}
+
+static void on_written(void *ctx, const struct err *why)
+{
+	struct session *s = ctx;
+
+	api_snapshot_done(s->api, why);
 }
 
 static void on_failed(void *ctx, const struct err *why)
@@ -218,18 +233,51 @@ static void on_request(void *ctx)
 	api_serve(s->api);
 }
 
+/* The configuration of a VM that is loaded comes from its snapshot. */
+static int load_config(struct session *s, struct err *e)
+{
+	MF_FREE char *text = NULL;
+
+	if (api_build_load(s->api, &s->config, e) < 0 || vm_read_config(&s->config, &text, e) < 0)
+		return e->code;
+	if (!text)
+		return err_set(e, -ENOTSUP, "state '%s' was not written by this API; `mayfly restore` takes it",
+			       s->config.restore_state);
+	return api_load_config(s->api, text, e);
+}
+
+static int build_config(struct session *s, struct err *e)
+{
+	const bool load = api_load(s->api);
+	int r = load ? load_config(s, e) : 0;
+
+	if (!r)
+		r = api_build_config(s->api, &s->config, e);
+	if (!r)
+		r = config_check(&s->config, e);
+	if (!r && load)
+		r = vm_restore_check(&s->config, e);
+	return r ? r : api_lend(s->api, e);
+}
+
 /* Runs the VM as it is configured. Returns its status once it has ended; or, if it could not be started, anything. */
 static int run_vm(struct session *s)
 {
+	const struct api_snapshot_load *load = api_load(s->api);
 	const struct vm_attendant attendant = {
-		.fd = api_fd(s->api), .started = on_started, .failed = on_failed, .serve = on_request, .ctx = s
+		.fd = api_fd(s->api),
+		.started = on_started,
+		.failed = on_failed,
+		.serve = on_request,
+		.written = on_written,
+		.paused = load && !load->resume_vm,
+		.ctx = s,
 	};
 	struct err e;
 
 	config_done(&s->config);
 	config_init(&s->config);
-	if (api_build_config(s->api, &s->config, &e) < 0 || config_check(&s->config, &e) < 0 ||
-	    api_lend(s->api, &e) < 0) {
+	if (build_config(s, &e) < 0) {
 		api_failed(s->api, &e);
 		return STATUS_FAILED;
 	}
@@ -255,7 +303,7 @@ static int serve(struct session *s)
 		if (api_await_start(s->api, s->parent.signal_fd) == API_SIGNAL)
 			return -ending_take(s->parent.signal_fd);
 		status = run_vm(s);
-		if (!s->started && s->options.config_file)
+		if (!s->started && (s->options.config_file || api_load(s->api)))
 			return FC_GENERIC;
 	}
 	return status_of(status);
@@ -298,6 +346,26 @@ static int start(struct session *s, struct err *e)
 	return o->config_file ? api_load_file(s->api, o->config_file, e) : 0;
 }
 
+/* Of what was asked for first, in Firecracker's order. Returns the status. */
+static int print_version(const struct options *o)
+{
+	struct config c = { .restore_state = (char *)(uintptr_t)o->describe,
+			    .restore_served = true,
+			    .restore_merged = true };
+	MF_FREE char *config = NULL;
+	struct err e;
+
+	if (!o->version && !o->snapshot_version && vm_read_config(&c, &config, &e) < 0) {
+		report_err(&e);
+		return FC_GENERIC;
+	}
+	if (o->version)
+		printf("Firecracker v%s\nmayfly %s\n", API_VERSION, MF_VERSION);
+	else
+		printf("v%s\n", SNAPSHOT_VERSION);
+	return cli_check_stdout(&e) < 0 ? FC_GENERIC : FC_OK;
+}
+
 int firecracker_command(int argc, char **argv)
 {
 	struct session *s = &session;
@@ -318,10 +386,8 @@ int firecracker_command(int argc, char **argv)
 	}
 	if (r > 0)
 		return FC_OK;
-	if (s->options.version) {
-		printf("Firecracker v%s\nmayfly %s\n", API_VERSION, MF_VERSION);
-		return cli_check_stdout(&e) < 0 ? FC_GENERIC : FC_OK;
-	}
+	if (s->options.version || s->options.snapshot_version || s->options.describe)
+		return print_version(&s->options);
 	if (s->options.level && !api_is_level(s->options.level)) {
 		err_set(&e, -EINVAL, "option '--level %.40s': no such level", s->options.level);
 		report_err(&e);

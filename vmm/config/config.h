@@ -55,6 +55,8 @@ struct err;
 enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
 
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
+/* The guest's clock after a restore: AUTO: it catches up, unless an init of ours sets it. */
+enum config_clock { CONFIG_CLOCK_AUTO, CONFIG_CLOCK_STANDS, CONFIG_CLOCK_CATCHES_UP };
 
 enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
@@ -240,6 +242,8 @@ struct config {
 	bool restore_merged;		      /* that memory is complete, whatever the state says */
 	struct chain *restore_chain;	      /* or NULL: all of its files, open (vmm/snapshot/chain.h); not owned */
 	struct restore_host *restore_host; /* or NULL: what was asked of KVM for that (vmm/vm/vm_state.h); not owned */
+	enum config_clock restore_clock;   /* no key */
+	bool restore_served;		   /* restore_memory is the socket of a page server (page_server.h); no key */
 	bool restore_command;		   /* the command is not that of the snapshot, which goes on beside it */
 	bool dry_run;
 	/* Of Firecracker's API; no keys. */

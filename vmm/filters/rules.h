@@ -8,7 +8,8 @@
  * the filters; confine.c replaces them.
  *
  * No thread may ever call execve, mmap, mprotect, ptrace or io_uring_setup. open is for
- * the files that the unpacker makes and for the vsock thread's O_PATH, io_uring_register
+ * the files that the unpacker makes, for the vsock thread's O_PATH, and for what clients of
+ * Firecracker's API name; io_uring_register
  * only gives files up, and socket is for the vsock thread's AF_UNIX. Memory: the main
  * thread may grow the heap (brk). The others allocate none: a heap of their own would
  * need mmap (M_ARENA_MAX is 1).
@@ -448,7 +449,8 @@ static const struct filter_rule main_rules[] = { MAIN };
 
 /*
  * With Firecracker's API: a request names the image that a drive gets while the guest runs, and
- * Firecracker's own main thread opens it as late. It opens what exists, and makes nothing.
+ * Firecracker's own main thread opens it as late; so with the files of a snapshot. It opens what exists, and makes
+ * only the latter, under names that no link takes elsewhere (snapshot/file.c).
  */
 #define IMAGE_FLAGS (O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
 
@@ -461,6 +463,13 @@ static const struct filter_rule main_api_rules[] = {
 	ALLOW(ioctl, "is it a read-only device", INT(2, BLKROGET)),
 	RARELY(ioctl, "the size of a block device", INT(2, BLKGETSIZE64)),
 	ALLOW(lseek, "the size of the image that a drive has", LEN(2, 0), INT(3, SEEK_END)),
+	ALLOW(openat, "a snapshot: a new file of it", INT(3, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC),
+	      INT(4, 0600)),
+	ALLOW(ftruncate, "the same: it is of zeros"),
+	ALLOW(prctl, "the process that writes them ends with mayfly", INT(1, PR_SET_PDEATHSIG), LEN(2, SIGKILL)),
+	ALLOW(fsync, "they are written, and renamed"),
+	ALLOW(renameat2, "they get their names", INT(5, 0)),
+	ALLOW(openat, "their directory, to sync it", INT(3, O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
 	MAIN,
 };
 

@@ -46,6 +46,14 @@ static int find_dir(char **ret, const char *path, struct err *e)
 	return *ret ? 0 : err_sys(e, "find the directory of '%s'", path);
 }
 
+/* Its state has a number of eight bytes near the beginning, the lowest two of which are a version in older ones. */
+static bool is_firecrackers(const uint8_t *data, size_t size)
+{
+	static const uint8_t x86[] = { 0x64, 0x86, 0x84, 0x19, 0x10, 0x07 };
+
+	return memmem(data, MF_MIN(size, 16U), x86, sizeof(x86));
+}
+
 static int read_state(struct chain_layer *l, const struct place *p, uint8_t **ret, struct state_in *in, struct err *e)
 {
 	MF_CLOSE int fd = -1;
@@ -65,6 +73,8 @@ static int read_state(struct chain_layer *l, const struct place *p, uint8_t **re
 	r = data ? fdio_pread_all(fd, data, size, 0) : -ENOMEM;
 	if (r < 0)
 		return err_neg(e, r, "read it");
+	if (is_firecrackers(data, size))
+		return err_set(e, -ENOTSUP, "it is a snapshot of Firecracker, which mayfly does not read");
 	r = state_in_init(in, data, size, e);
 	if (r < 0)
 		return r;
@@ -127,6 +137,8 @@ static int open_memory(struct chain_layer *l, const struct place *p, struct err 
 {
 	uint64_t size;
 
+	if (!p->memory)
+		return 0;
 	l->fd = fdio_open_file(p->memory, p->flags, false, &size, e);
 	return l->fd < 0 ? l->fd : memory_check_file(&l->map, l->fd, e);
 }
@@ -149,7 +161,7 @@ static int open_layer(struct chain *c, const struct place *p, bool merged, uint8
 	struct chain_layer *l = &c->layer[c->num++];
 
 	l->state = strdup(p->state);
-	l->memory = strdup(p->memory);
+	l->memory = strdup(p->memory ? p->memory : "");
 	if (!l->state || !l->memory)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (read_state(l, p, ret_data, in, e) < 0 || read_map(l, in, merged, diff, e) < 0)

@@ -42,7 +42,7 @@ struct chain {
 };
 
 struct chain_params {
-	const char *state, *memory; /* paths */
+	const char *state, *memory; /* paths; memory NULL: it is not opened, and chain_load does not follow */
 	const char *parent;	    /* the directory of its parent; NULL: as it says itself */
 	bool merged;		    /* memory is complete, whatever state says: somebody has merged it */
 };

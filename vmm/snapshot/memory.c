@@ -217,6 +217,11 @@ int memory_check_file(const struct memory_map *map, int fd, struct err *e)
 		return err_sys(e, "its size");
 	if (!S_ISREG(st.st_mode))
 		return err_set(e, -EINVAL, "it is not a regular file");
+	/* Clients of Firecracker's API look for the words from "file" on. */
+	if ((uint64_t)st.st_size < map->size)
+		return err_set(e, -EINVAL,
+			       "it has %lld bytes, and the snapshot's memory %llu: file offset and length is greater",
+			       (long long)st.st_size, (unsigned long long)map->size);
 	if ((uint64_t)st.st_size != map->size)
 		return err_set(e, -EINVAL, "it has %lld bytes, and the snapshot's memory %llu", (long long)st.st_size,
 			       (unsigned long long)map->size);

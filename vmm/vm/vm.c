@@ -50,6 +50,7 @@
 #include "vmm/process/tty.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm_state.h"
+#include "vmm/vm/vm_write.h"
 
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
@@ -68,6 +69,7 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 			   .pagemap_fd = -1,
 			   .output.fd = -1,
 			   .snapshot = { .pidfd = -1 },
+			   .uffd = -1,
 			   .scan = CONSOLE_SCAN_INIT,
 			   .i8042 = I8042_INIT,
 			   .gate = GATE_INIT };
@@ -152,6 +154,7 @@ static void vm_close(struct vm *vm)
 		vm->outcome.lost = true;
 	helpers_end(vm->parent->helpers);
 	ending_step("mayfly", NULL);
+	vm_write_drop(vm);
 	console_free(vm->console);
 	if (vm->output.fd >= 0)
 		close(vm->output.fd);
@@ -181,6 +184,7 @@ static void vm_tell_snapshot(struct vm *vm)
 
 	if (vm->client)
 		guest_client_snapshot_done(vm->client, vm->snapshot.pause_ns, r < 0 ? &e : NULL);
+	vm_write_end(vm, r < 0 ? &e : NULL);
 }
 
 static void vm_take_signal(struct vm *vm, int signal_fd)
@@ -307,7 +311,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 		r = confine_thread(&vm->confine, vm->attendant ? THREAD_MAIN_API : THREAD_MAIN, &own, e);
 	if (r < 0)
 		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
-	gate_open(&vm->gate);
+	if (!vm->paused)
+		gate_open(&vm->gate);
 	if (vm->attendant)
 		vm->attendant->started(vm->attendant->ctx, vm);
 	if (r == 0 && !vm->guest)
@@ -363,6 +368,7 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	if (vm_init(&vm, config, timeline, parent, &e) < 0)
 		return report_err(&e);
 	vm.attendant = attendant;
+	vm.paused = attendant && attendant->paused;
 	if ((!attendant && crash_setup(&e) < 0) || vcpu_signal_setup(&e) < 0 || async_teardown_prepare(&e) < 0 ||
 	    vm_build(&vm, &e) < 0)
 		return vm_refuse(&vm, &e);

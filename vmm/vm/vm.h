@@ -37,6 +37,7 @@ struct serial;
 struct timeline;
 struct virtio_dev;
 struct vm;
+struct vm_write;
 
 /*
  * What drives a VM from outside, beside signals: Firecracker's API. All are called on the main thread. Either started or
@@ -47,6 +48,8 @@ struct vm_attendant {
 	void (*started)(void *ctx, struct vm *vm);	  /* vm is valid until vm_main returns */
 	void (*failed)(void *ctx, const struct err *why); /* the VM was not built, and what was is freed */
 	void (*serve)(void *ctx);
+	void (*written)(void *ctx, const struct err *why); /* a snapshot (vm_write.h); why NULL: it is complete */
+	bool paused;					   /* the VM, of a snapshot, begins as after vm_set_paused */
 	void *ctx;
 };
 
@@ -103,8 +106,10 @@ struct vm {
 		uint8_t *data; /* `state`, until it is read */
 		struct state_in in;
 	} restore;
+	int uffd; /* or -1: pages of RAM come from another process (page_server.h) */
 
-	bool paused; /* by vm_set_paused */
+	bool paused;		/* by vm_set_paused, or from the start */
+	struct vm_write *write; /* the files of a snapshot that is being written; or NULL */
 	struct gate gate;
 	struct halt halt; /* when to check whether the guest has halted for good */
 	struct vm_end end;

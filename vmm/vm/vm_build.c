@@ -285,6 +285,7 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.base = d->base,
 		.kept = config_drive_is_made(d),
 		.any_image = d->replaced,
+		.lenient = vm->attendant,
 		.bandwidth = d->bandwidth,
 		.ops = d->ops,
 	};
@@ -438,7 +439,7 @@ int vm_build(struct vm *vm, struct err *e)
 		r = vm_build_vcpus(vm, &regs, e);
 	if (!r && vm->restore.data)
 		r = vm_restore_rest(vm, e);
-	if (!r && vm->config->control)
+	if (!r && (vm->config->control || vm->attendant))
 		vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* a snapshot can do without */
 	return r ? r : helpers_await(vm->parent->helpers, e); /* they have had the time that all this took */
 }

@@ -17,6 +17,7 @@
 #include "vmm/platform/serial.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/memory.h"
+#include "vmm/snapshot/page_server.h"
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
@@ -102,6 +103,7 @@ static int vm_check_sections(const struct state_in *in, struct err *e)
 		serial_section,
 		i8042_section,
 		mmio_section,
+		{ VM_CONFIG_TAG, VM_CONFIG_VERSION },
 	};
 
 	return state_check_sections(in, known, MF_ARRAY_SIZE(known), e);
@@ -134,29 +136,41 @@ static int vm_check_state(struct restore_host *host, const struct config *c, str
 	return vm_check_cpus(host, c, in, e);
 }
 
-int vm_restore_check(struct config *c, struct err *e)
+/* c->restore_chain. */
+static int vm_open_chain(struct config *c, struct err *e)
 {
 	const struct chain_params files = {
 		.state = c->restore_state,
-		.memory = c->restore_memory,
+		.memory = c->restore_served ? NULL : c->restore_memory,
 		.parent = c->restore_parent,
 		.merged = c->restore_merged,
 	};
-	struct restore_host *host = calloc(1, sizeof(*host));
-	struct chain *chain = NULL;
-	int r = host ? chain_open(&chain, &files, e) : err_set(e, -ENOMEM, "out of memory");
 
+	return c->restore_chain ? 0 : chain_open(&c->restore_chain, &files, e);
+}
+
+int vm_restore_check(struct config *c, struct err *e)
+{
+	struct restore_host *host;
+	int r = vm_open_chain(c, e);
+
+	if (r < 0)
+		return r;
+	host = calloc(1, sizeof(*host));
 	if (host)
 		*host = (struct restore_host){ .pid = getpid(), .kvm = KVM_INIT };
+	else
+		r = err_set(e, -ENOMEM, "out of memory");
 	if (!r)
 		r = kvm_probe(&host->kvm, e);
 	if (!r) {
-		r = vm_check_state(host, c, chain, e);
+		r = vm_check_state(host, c, c->restore_chain, e);
 		if (r < 0)
 			err_wrap(e, "state '%s'", c->restore_state);
 	}
 	if (r < 0) {
-		chain_free(chain);
+		chain_free(c->restore_chain);
+		c->restore_chain = NULL;
 		if (host) {
 			kvm_done(&host->kvm);
 			cpu_template_free(host->cpu);
@@ -164,9 +178,49 @@ int vm_restore_check(struct config *c, struct err *e)
 		free(host);
 		return r;
 	}
-	c->restore_chain = chain;
 	c->restore_host = host;
 	return 0;
+}
+
+/* The text, which is not terminated, stays where it is. */
+static int vm_get_config(struct state_in *in, const char **ret, size_t *ret_len, struct err *e)
+{
+	if (state_open(in, VM_CONFIG_TAG, 0, VM_CONFIG_VERSION, e) < 0)
+		return e->code;
+	*ret_len = state_left(in);
+	*ret = (const char *)state_get_ptr(in, *ret_len);
+	return state_close(in, e);
+}
+
+int vm_read_config(struct config *c, char **ret, struct err *e)
+{
+	struct state_in in, next;
+	struct state_raw raw;
+	const char *text;
+	size_t len;
+
+	if (vm_open_chain(c, e) < 0)
+		return e->code;
+	next = c->restore_chain->in;
+	do {
+		in = next;
+		if (!state_next(&next, &raw)) {
+			*ret = NULL;
+			return 0;
+		}
+	} while (raw.tag != VM_CONFIG_TAG);
+	if (vm_get_config(&in, &text, &len, e) < 0)
+		return err_wrap(e, "state '%s'", c->restore_state);
+	*ret = strndup(text, len);
+	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+static int vm_load_memory(struct vm *vm, struct err *e)
+{
+	if (!vm->config->restore_served)
+		return chain_load(vm->chain, &vm->mem, e);
+	vm->uffd = page_server_use(&vm->mem, vm->config->restore_memory, e);
+	return vm->uffd < 0 ? err_wrap(e, "mem_backend '%s'", vm->config->restore_memory) : 0;
 }
 
 int vm_restore_open(struct vm *vm, struct err *e)
@@ -183,7 +237,7 @@ int vm_restore_open(struct vm *vm, struct err *e)
 	vm->chain = chain;
 	vm->restore.data = mf_take_ptr(&chain->data);
 	vm->restore.in = chain->in;
-	if (mem_init(&vm->mem, vm->config->mem, e) < 0 || chain_load(chain, &vm->mem, e) < 0)
+	if (mem_init(&vm->mem, vm->config->mem, e) < 0 || vm_load_memory(vm, e) < 0)
 		return e->code;
 	timeline_mark(vm->timeline, TIMELINE_MEMORY);
 	return 0;
@@ -192,12 +246,17 @@ int vm_restore_open(struct vm *vm, struct err *e)
 /* A clock that no init of ours corrects catches up with the time that has passed. */
 static bool vm_catches_up(const struct vm *vm)
 {
+	if (vm->config->restore_clock != CONFIG_CLOCK_AUTO)
+		return vm->config->restore_clock == CONFIG_CLOCK_CATCHES_UP;
 	return !vm->config->command.args.num;
 }
 
 int vm_restore_rest(struct vm *vm, struct err *e)
 {
-	struct state_in *in = &vm->restore.in;
+	struct state_in *in = &vm->restore.in, next;
+	struct state_raw raw;
+	const char *text;
+	size_t len;
 	int r = cpu_clock_restore(&vm->kvm, vm_catches_up(vm), in, e);
 
 	if (!r)
@@ -210,16 +269,16 @@ int vm_restore_rest(struct vm *vm, struct err *e)
 		r = i8042_restore(&vm->i8042, in, e);
 	for (unsigned i = 0; i < vm->num_devs && !r; i++)
 		r = mmio_restore(vm->transport[i], in, e);
+	next = *in;
+	if (!r && state_next(&next, &raw) && raw.tag == VM_CONFIG_TAG) /* vm_read_config has read it */
+		r = vm_get_config(in, &text, &len, e);
 	if (!r)
 		r = state_in_finish(in, e);
 	if (r < 0)
 		return err_wrap(e, "state '%s'", vm->config->restore_state);
-	for (unsigned i = 0; i < vm->num_vcpus; i++)
-		cpu_clock_paused(vm->vcpu[i].fd);
-	ioapic_resume(vm->ioapic);
 	serial_resume(vm->serial);
-	for (unsigned i = 0; i < vm->num_devs; i++)
-		mmio_resume(vm->transport[i]);
+	if (!vm->paused)
+		vm_resume(vm);
 	free(vm->restore.data);
 	vm->restore.data = NULL;
 	return 0;

@@ -25,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -45,6 +46,7 @@
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/diff.h"
 #include "vmm/snapshot/memory.h"
+#include "vmm/snapshot/page_server.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/vm.h"
@@ -52,14 +54,6 @@
 #define PARK_MS 1000  /* a vCPU may be inside loop_call, on a slow drive */
 #define QUIET_MS 2000 /* for requests in flight, of each device */
 #define STATE_SIZE (2U << 20)
-
-enum { VM_FILE_STATE, VM_FILE_MEMORY, VM_FILE_LAYERS };
-
-struct vm_snapshot_files {
-	const int *file; /* by VM_FILE_..., then the layers */
-	unsigned num;
-	bool stop, diff;
-};
 
 /* Not on the heap: only what is written takes memory, and the child finds it here. */
 static uint8_t vm_state_data[STATE_SIZE];
@@ -87,7 +81,7 @@ static void vm_put_head(const struct vm *vm, const struct memory_map *map, struc
 	memory_put(map, out);
 }
 
-static int vm_save(struct vm *vm, struct state_out *out, struct err *e)
+static int vm_save(struct vm *vm, const char *config, struct state_out *out, struct err *e)
 {
 	static const struct memory_map unknown;
 	int r = 0;
@@ -105,6 +99,11 @@ static int vm_save(struct vm *vm, struct state_out *out, struct err *e)
 	i8042_save(&vm->i8042, out);
 	for (unsigned i = 0; i < vm->num_devs; i++)
 		mmio_save(vm->transport[i], out);
+	if (config) {
+		state_begin(out, VM_CONFIG_TAG, 0, VM_CONFIG_VERSION);
+		state_put_bytes(out, config, strlen(config));
+		state_end(out);
+	}
 	return 0;
 }
 
@@ -124,7 +123,7 @@ static int vm_pause(struct vm *vm, struct err *e)
 	return r;
 }
 
-static void vm_resume(struct vm *vm)
+void vm_resume(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->num_vcpus; i++)
 		cpu_clock_paused(vm->vcpu[i].fd);
@@ -152,7 +151,7 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-#define KEPT_MAX (3 + CHAIN_MAX)
+#define KEPT_MAX (3 + CHAIN_MAX + CONFIG_DRIVES_MAX)
 
 static void close_others(const int *keep, unsigned num)
 {
@@ -176,8 +175,10 @@ static unsigned vm_list_kept(const struct vm *vm, const struct vm_snapshot_files
 {
 	unsigned num = 0;
 
-	keep[num++] = f->file[VM_FILE_STATE];
-	keep[num++] = f->file[VM_FILE_MEMORY];
+	while (num < f->num) {
+		keep[num] = f->file[num];
+		num++;
+	}
 	keep[num++] = vm->pagemap_fd;
 	for (unsigned i = 0; f->diff && i < vm->chain->num; i++)
 		keep[num++] = vm->chain->layer[i].fd;
@@ -216,10 +217,15 @@ vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct st
 	/* The handlers would report a crash of the VM. */
 	for (size_t i = 0; i < MF_ARRAY_SIZE(crashes); i++)
 		(void)signal(crashes[i], SIG_DFL);
+	/* Without mayfly, nobody gives the files their names. */
+	if (f->sync)
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cannot fail */
 	close_others(keep, vm_list_kept(vm, f, keep));
 	r = vm_write_memory(vm, f, out);
 	if (!r)
 		r = fdio_write_all(f->file[VM_FILE_STATE], out->data, out->len);
+	for (unsigned i = 0; f->sync && i < f->num && !r; i++)
+		r = fsync(f->file[i]) < 0 ? -errno : 0;
 	_exit(-r);
 }
 
@@ -259,7 +265,7 @@ static int vm_save_drives(const struct vm *vm, const struct vm_snapshot_files *f
 	return r;
 }
 
-static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
+int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
 {
 	struct state_out out;
 	uint64_t began;
@@ -277,13 +283,16 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 		return err_set(e, -EBUSY, "another snapshot is being written");
 	began = clock_now_ns();
 	state_out_init(&out, vm_state_data, sizeof(vm_state_data));
-	r = vm_pause(vm, e);
+	if (!vm->paused)
+		r = vm_pause(vm, e);
 	if (!r)
 		r = vm_save_drives(vm, f, e);
 	if (!r)
-		r = vm_save(vm, &out, e);
+		r = vm_save(vm, f->config, &out, e);
 	if (!r && out.error)
 		r = err_neg(e, out.error, "collect the state");
+	if (!r && vm->uffd >= 0)
+		page_server_finish(&vm->mem);
 	if (!r) {
 		/* Not fork(3), which takes locks that other threads may hold. */
 		pid = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &vm->snapshot.pidfd, NULL, NULL);
@@ -291,7 +300,7 @@ static int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, s
 			vm_write_files(vm, f, &out);
 		r = pid < 0 ? err_sys(e, "start the process that writes the files") : 0;
 	}
-	if (r < 0 || !f->stop)
+	if (!vm->paused && (r < 0 || !f->stop))
 		vm_resume(vm);
 	vm->snapshot.pause_ns = clock_now_ns() - began;
 	if (r < 0)

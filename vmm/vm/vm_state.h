@@ -9,15 +9,30 @@
 #include <sys/types.h>
 
 #include "vmm/core/kvm.h"
+#include <stddef.h>
 
 #define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
 #define VM_VERSION 1
+
+/* The last section but `diff`, if a client of Firecracker's API has asked for the snapshot: what that has configured, as JSON. */
+#define VM_CONFIG_TAG STATE_TAG('c', 'o', 'n', 'f')
+#define VM_CONFIG_VERSION 1
 
 struct config;
 struct cpu_template;
 struct err;
 struct state_out;
 struct vm;
+
+enum { VM_FILE_STATE, VM_FILE_MEMORY, VM_FILE_LAYERS };
+
+struct vm_snapshot_files {
+	const int *file; /* by VM_FILE_..., then the layers */
+	unsigned num;
+	bool stop, diff;
+	bool sync;	    /* they are written when they are synced */
+	const char *config; /* for VM_CONFIG_TAG; or NULL */
+};
 
 /*
  * vm_on_snapshot (guest_client.h): pauses the VM, collects its state, starts a child that writes the
@@ -26,8 +41,11 @@ struct vm;
  * files: new regular files, not owned: `state`; `memory`, as large as RAM; the layers of drives with an
  * overlay, in the drives' order. Returns 0; or -errno with e set, and the VM goes on.
  *
- * vm_snapshot_check, when that process has ended: 0: the files are written (not synced); or -errno with e set.
+ * vm_snapshot_begin: the same; a VM that is paused stays so. With diff, the VM has a chain.
  */
+int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *files, struct err *e);
+
+/* When that process has ended: 0: the files are written (synced if that was asked); or -errno with e set. */
 int vm_snapshot_check(struct vm *vm, struct err *e);
 
 /*
@@ -35,6 +53,9 @@ int vm_snapshot_check(struct vm *vm, struct err *e);
  * or -errno with e set, and it goes on.
  */
 int vm_set_paused(struct vm *vm, bool paused, struct err *e);
+
+/* What a pause has stopped, and all that a restore has made, begins to work. */
+void vm_resume(struct vm *vm);
 
 /*
  * Opens the snapshot that a configuration names, with its parents, as c->restore_chain and c->restore_host, and refuses what this host, or such
@@ -48,6 +69,12 @@ struct restore_host {
 	struct kvm kvm;		  /* /dev/kvm, and an empty VM if one was needed; taken by the VM */
 	struct cpu_template *cpu; /* CPUID of the snapshot; taken by the VM */
 };
+
+/*
+ * For a configuration that is not complete: opens the same, and reads what the state has with VM_CONFIG_TAG. *ret is a new
+ * string, or NULL if there is none. vm_restore_check follows. Returns 0 or -errno with e set.
+ */
+int vm_read_config(struct config *c, char **ret, struct err *e);
 
 /*
  * For vm_build (vm_restore.c), after vm_restore_check. vm_restore_open: maps RAM. vm_restore_rest: the clock and devices, when

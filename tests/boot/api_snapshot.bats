@@ -1,0 +1,250 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells; variables of helper.bash
+#
+# Snapshots by Firecracker's API: what is written, loaded, refused, and left when something fails. Flat guests.
+
+# bats file_tags=flat
+load helper
+load api
+
+setup() {
+	umask 022
+	started=()
+	d=$BATS_TEST_TMPDIR
+	load='PUT /snapshot/load {"snapshot_path":"'$d'/s","mem_file_path":"'$d'/m"'
+	create='PUT /snapshot/create {"snapshot_path":"'$d'/s","mem_file_path":"'$d'/m"'
+	paused='PATCH /vm {"state":"Paused"}'
+	resumed='PATCH /vm {"state":"Resumed"}'
+}
+
+teardown() {
+	kill_started
+	end_test
+}
+
+# keep [REQUEST...]: the guest that keeps what it reads, configured by requests, too.
+keep() {
+	start_api
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/keep.elf","boot_args":"a=b"}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' "$@" 'PUT /actions {"action_type":"InstanceStart"}'
+	wait_said '^keep'
+}
+
+# drive ID PATH [MORE]: a request.
+drive() {
+	echo "PUT /drives/$1 {\"drive_id\":\"$1\",\"is_root_device\":false,\"path_on_host\":\"$2\"${3:+,$3}}"
+}
+
+# snapshot [REQUEST...]: of it, which ends then.
+snapshot() {
+	tell one
+	wait_said '^one'
+	each 204 "$@" "$paused" "$create}"
+	end_api
+}
+
+# says TEXT [KEPT]: the guest has kept KEPT (one), and says that and TEXT.
+says() {
+	tell "$1"
+	wait_said "^$1"
+	assert_equal "$(tr -d '\r' < "$d/out")" "${2:-one}"$'\n'"$1"
+}
+
+# load_fails TEXT REQUEST: it is answered with 400 and TEXT, and ends the process as Firecracker's.
+load_fails() {
+	local text=$1
+	shift
+	watch_mayfly --api-sock "$d/fails"
+	api=$d/fails
+	wait_for api_listens
+	talk "$@"
+	[[ $output == 400\ *"$text"* ]] || fail "no '$text' in: $output"
+	watched_ends "exit 1"
+	assert_equal "$(grep -c . "$d/err")" 1
+	[ ! -e "$api" ]
+}
+
+@test "api snapshot: the guest goes on, and so does each VM that is loaded, paused or not" {
+	export TRACE_ALL=1 # tests/seccomp/traced
+	keep
+	snapshot
+	assert_equal "$(stat -c '%a %s' "$d/m")" "600 $((32 << 20))"
+	[ "$(du -k "$d/m" | cut -f 1)" -lt 256 ]
+	assert_equal "$(find "$d" -name '*.new')" ""
+	start_api
+	talk "$load}" 'GET /' "$resumed" 'GET /'
+	assert_line --index 0 '204 deprecated '
+	assert_line --index 1 --partial '"state":"Paused"'
+	assert_line --index 3 --partial '"state":"Running"'
+	says two
+	each 204 "$paused" "$create,\"snapshot_type\":\"Diff\"}" # it is mapped from the old file
+	each 204 "$resumed"
+	tell three
+	wait_said '^three'
+	end_api
+	start_api
+	talk 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"File","backend_path":"'"$d"'/m"},"resume_vm":true}' 'GET /'
+	assert_line --index 0 '204 '
+	assert_line --index 1 --partial '"state":"Running"'
+	says four $'one\ntwo'
+	end_api
+}
+
+@test "api snapshot: what a request to create is refused for" {
+	start_api
+	each 400 "$create}" # before the start
+	end_api
+	keep
+	each 400 "$create}" # running
+	[[ $output == *"Create snapshot error"* ]]
+	each 204 "$paused"
+	each 400 'PUT /snapshot/create' 'PUT /snapshot/create {' 'PUT /snapshot/create []' 'PUT /snapshot/create {}' \
+		'PUT /snapshot/create {"snapshot_path":"s"}' 'PUT /snapshot/create {"snapshot_path":null,"mem_file_path":"m"}' \
+		'PUT /snapshot/create {"snapshot_path":1,"mem_file_path":"m"}' "$create,\"x\":1}" \
+		"$create,\"snapshot_path\":\"$d/s\"}" "$create,\"snapshot_type\":null}" "$create,\"snapshot_type\":\"full\"}" \
+		'PATCH /snapshot/create {"snapshot_path":"s","mem_file_path":"m"}' 'GET /snapshot/create' 'PUT /snapshot {}' \
+		'PUT /snapshot/other {}' 'PUT /snapshot/create {"snapshot_path":"","mem_file_path":"'"$d"'/m"}' \
+		'PUT /snapshot/create {"snapshot_path":"/none/s","mem_file_path":"'"$d"'/m"}' \
+		'PUT /snapshot/create {"snapshot_path":"'"$d"'/s","mem_file_path":"/none/m"}' \
+		'PUT /snapshot/create {"snapshot_path":"'"$d"'","mem_file_path":"'"$d"'/m"}' \
+		'PUT /snapshot/create {"snapshot_path":"'"$d"'/s","mem_file_path":"'"$d"'/s"}' \
+		'PUT /snapshot/create {"snapshot_path":"'"$d"'/s","mem_file_path":"'"$d"'/in"}' # a FIFO
+	assert_equal "$(find "$d" -name '*.new' -o -name s -o -name m)" ""
+	each 204 "$create}" "$resumed"
+	tell one
+	wait_said '^one'
+	end_api
+}
+
+@test "api snapshot: what a request to load is refused for, and the process lives on" {
+	keep
+	snapshot
+	start_api
+	each 400 'PUT /snapshot/load' 'PUT /snapshot/load null' 'PUT /snapshot/load []' 'PUT /snapshot/load {}' \
+		'PUT /snapshot/load {"snapshot_path":"s"}' 'PUT /snapshot/load {"mem_file_path":"m"}' \
+		"$load,\"mem_backend\":{\"backend_type\":\"File\",\"backend_path\":\"m\"}}" \
+		'PUT /snapshot/load {"snapshot_path":"s","mem_backend":null}' 'PUT /snapshot/load {"snapshot_path":"s","mem_backend":"m"}' \
+		'PUT /snapshot/load {"snapshot_path":"s","mem_backend":{"backend_type":"file","backend_path":"m"}}' \
+		'PUT /snapshot/load {"snapshot_path":"s","mem_backend":{"backend_type":"File"}}' \
+		'PUT /snapshot/load {"snapshot_path":"s","mem_backend":{"backend_path":"m"}}' \
+		'PUT /snapshot/load {"snapshot_path":"s","mem_backend":{"backend_type":"File","backend_path":"m","x":1}}' \
+		"$load,\"x\":1}" "$load,\"snapshot_path\":\"s\"}" "$load,\"resume_vm\":null}" "$load,\"resume_vm\":1}" \
+		"$load,\"enable_diff_snapshots\":null}" "$load,\"track_dirty_pages\":null}" "$load,\"clock_realtime\":null}" \
+		"$load,\"network_overrides\":null}" "$load,\"network_overrides\":{}}" "$load,\"network_overrides\":[1]}" \
+		"$load,\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t\"},{\"iface_id\":\"1\"}]}" \
+		"$load,\"drive_overrides\":[{\"drive_id\":\"1\"}]}" "$load,\"vsock_override\":{}}" "$load,\"vsock_override\":1}" \
+		"$load,\"huge_pages\":\"1G\"}" "$load,\"huge_pages\":null}" 'PATCH /snapshot/load {}' 'GET /snapshot/load'
+	each 204 'PUT /logger {"level":"Info"}' "PUT /metrics {\"metrics_path\":\"$d/metrics\"}"
+	talk "$load,\"vsock_override\":null,\"track_dirty_pages\":true,\"huge_pages\":\"Transparent\"}" 'GET /machine-config'
+	assert_line --index 0 '204 deprecated '
+	assert_line --index 1 '200 {"vcpu_count":1,"mem_size_mib":32,"smt":false,"track_dirty_pages":true,"huge_pages":"Transparent"}'
+	talk 'PUT /snapshot/load {"snapshot_path":"s"}' "$load}" # the body before the state
+	assert_line --index 0 --regexp '^400 .*mem_backend'
+	assert_line --index 1 --regexp '^400 deprecated .*after starting'
+	each 400 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64}' \
+		"$(drive b "$d/s")" 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /vsock {"guest_cid":3,"uds_path":"'"$d"'/v"}' \
+		"PUT /logger {\"log_path\":\"$d/log\"}"
+	each 204 "$paused" "$create}" "$create,\"snapshot_type\":\"Diff\"}" 'PUT /actions {"action_type":"FlushMetrics"}'
+	end_api
+	"$PYTHON" -c 'import json, sys
+l = json.loads(open(sys.argv[1]).readlines()[-1])["latencies_us"]
+assert l["load_snapshot"] > 0 and l["full_create_snapshot"] > 0 and l["diff_create_snapshot"] > 0, l' "$d/metrics"
+	local request
+	for request in 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' 'PATCH /machine-config {"vcpu_count":0}' \
+		"$(drive a /none)" 'PUT /boot-source {"kernel_image_path":"/none"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/v"}' \
+		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0"}'; do
+		start_api
+		talk "$request" "$load}" 'GET /'
+		assert_line --index 1 --partial 'not allowed after configuring boot-specific resources'
+		assert_line --index 2 --partial '"state":"Not started"'
+		end_api
+	done
+}
+
+@test "api snapshot: a load that fails is answered, and ends the process with status 1" {
+	truncate -s 1M "$d/disk"
+	keep "$(drive a "$d/disk")"
+	snapshot
+	head -c 1000 "$d/s" > "$d/short"
+	printf '\0\0\0\144\206\204\031\020\0071.0.0' > "$d/firecracker"
+	truncate -s 31M "$d/m31"
+	local file
+	for file in none short firecracker in m /; do
+		load_fails "$file" "${load/$d\/s/$d\/$file}}"
+	done
+	load_fails 'No such file or directory' "${load/$d\/m/$d\/none}}"
+	load_fails 'file offset and length is greater' "${load/$d\/m/$d\/m31}}"
+	load_fails 'Unknown Network Device' "$load,\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t\"}]}"
+	load_fails 'Unknown Block Device' "$load,\"drive_overrides\":[{\"drive_id\":\"b\",\"path_on_host\":\"$d/disk\"}]}"
+	load_fails 'Unknown Vsock Device' "$load,\"vsock_override\":{\"uds_path\":\"$d/v\"}}"
+	load_fails "$d/gone" "$load,\"drive_overrides\":[{\"drive_id\":\"a\",\"path_on_host\":\"$d/gone\"}]}"
+	load_fails huge_pages "$load,\"huge_pages\":\"2M\"}"
+	load_fails "$d/none" 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"Uffd","backend_path":"'"$d"'/none"}}'
+	mv "$d/disk" "$d/moved"
+	load_fails 'No such file or directory' "$load,\"resume_vm\":true}"
+	truncate -s 2M "$d/disk"
+	load_fails "'a'" "$load}"
+}
+
+@test "api snapshot: a drive may come by PATCH before the VM resumes, or with the load" {
+	local b='"drive_id":"b"'
+	truncate -s 1M "$d/a" "$d/b"
+	keep "$(drive a "$d/a")" "$(drive b "$d/b" '"is_read_only":true,"rate_limiter":{"ops":{"size":7,"refill_time":6}}')"
+	truncate -s 1M "$d/new"
+	snapshot "PATCH /drives/b {$b,\"path_on_host\":\"$d/new\"}"
+	rm "$d/a" "$d/b"
+	mv "$d/new" "$d/moved"
+	start_api
+	each 204 'PUT /logger {"level":"Warn"}'
+	talk "$load}" 'GET /'
+	assert_line --index 0 '204 deprecated '
+	assert_line --index 1 --partial '"state":"Paused"'
+	each 400 "$resumed" "$create}" "PATCH /drives/b {$b,\"path_on_host\":\"$d/none\"}"
+	each 204 "PATCH /drives/b {$b,\"path_on_host\":\"$d/moved\"}"
+	each 400 "$resumed"
+	truncate -s 3M "$d/other"
+	each 204 "PATCH /drives/a {\"drive_id\":\"a\",\"path_on_host\":\"$d/other\"}" "$resumed"
+	talk 'GET /vm/config'
+	assert_output --partial "\"path_on_host\":\"$d/other\""
+	assert_output --partial "\"path_on_host\":\"$d/moved\",\"rate_limiter\":{\"bandwidth\":null,\"ops\":{\"size\":7,\"one_time_burst\":null,\"refill_time\":6}}"
+	assert_output --partial '"boot_args":"a=b"'
+	says two
+	snapshot
+	start_api
+	talk "$load,\"resume_vm\":true,\"drive_overrides\":[{\"drive_id\":\"a\",\"path_on_host\":\"$d/moved\",\"x\":1}]}"
+	assert_output --regexp "^400 .*in use" # both drives have it, and one of them writes
+	wait_end
+	cp "$d/moved" "$d/copy"
+	touch "$d/moved" # it has changed, and has the size
+	start_api
+	talk "$load,\"resume_vm\":true,\"drive_overrides\":[{\"drive_id\":\"a\",\"path_on_host\":\"$d/copy\"}]}"
+	assert_output '204 deprecated '
+	grep -q "drive 'b'.*continuing" "$d/err"
+	run grep "drive 'a'" "$d/err"
+	assert_failure
+	end_api
+}
+
+@test "api snapshot: --snapshot-version and --describe-snapshot" {
+	keep
+	snapshot
+	run "$MAYFLY" --api-sock "$d/x" --snapshot-version
+	assert_success
+	assert_output --regexp '^v[0-9]+\.[0-9]+\.[0-9]+$'
+	local version=$output words
+	run "$MAYFLY" --describe-snapshot "$d/s" --level loud
+	assert_success
+	assert_output "$version"
+	run "$MAYFLY" --describe-snapshot "$d/none" --snapshot-version
+	assert_output "$version"
+	for words in none m in ''; do
+		run --separate-stderr "$MAYFLY" --describe-snapshot "$d/$words"
+		assert_equal "$status" 1
+		assert_one_line "$d/$words"
+	done
+	for words in '--describe-snapshot' '--snapshot-version x' '--snapshot-version --nothing'; do
+		# shellcheck disable=SC2086 # words
+		run --separate-stderr "$MAYFLY" $words
+		assert_equal "$status" 153
+	done
+}
