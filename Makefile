@@ -71,7 +71,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants fresh-trixie \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants check-clients fresh-trixie \
 	unit-bins fuzz-bins guests install uninstall deb dist clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -330,6 +330,9 @@ check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: al
 
 check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
+
+check-clients: $(BIN) kernel $(B)/rootfs.ext4 $(B)/.kvm ## the Go SDK of Firecracker against mayfly; needs Go, root and its module proxy
+	$(Q)tests/clients/run $(TEST)
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
 	rm -rf build
