@@ -11,6 +11,8 @@ setup() {
 	started=()
 	cd "$BATS_TEST_TMPDIR" || return 1
 	export XDG_CACHE_HOME=$PWD/cache HOME=$PWD
+	export MAYFLY_KERNEL=$PWD/kernel # of which --dry-run wants no more than that it is there
+	touch kernel
 	images=$PWD/cache/mayfly/images
 	unset "${!DOCKER_@}" REGISTRY_AUTH_FILE XDG_CONFIG_HOME XDG_RUNTIME_DIR
 	bwrap --unshare-pid --ro-bind / / true || skip "bubblewrap cannot make a sandbox here"
