@@ -444,6 +444,16 @@ static int check_diff(const struct chain_layer *l, struct err *e)
 	return 0;
 }
 
+bool chain_is_whole(const struct chain *c)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < c->num; i++)
+		if (fstatat(c->layer[i].fd, "", &st, AT_EMPTY_PATH) == 0 && (uint64_t)st.st_size < c->layer[i].map.size)
+			return false;
+	return true;
+}
+
 int chain_check(const struct chain *c, struct err *e)
 {
 	int r = 0;

@@ -64,6 +64,9 @@ int chain_load(const struct chain *c, struct mem *m, struct err *e);
 /* Reads a page of the chain's memory. Returns 0 or -errno. */
 int chain_read(const struct chain *c, uint64_t offset, void *page);
 
+/* Whether every file of memory still has its size. If not, a guest that runs on it has pages that cannot be read. */
+bool chain_is_whole(const struct chain *c);
+
 /* Reads all of the memory of each, and compares the checksums. Returns 0 or -errno with e set. */
 int chain_check(const struct chain *c, struct err *e);
 

@@ -11,6 +11,7 @@
 #include "vmm/jail/privsep.h"
 #include "vmm/process/notify.h"
 #include "vmm/records/record.h"
+#include "vmm/snapshot/chain.h"
 
 static int vm_report_say(const struct vm *vm, enum end_cause cause, int status, const char *what)
 {
@@ -134,6 +135,8 @@ int vm_report(const struct vm *vm)
 {
 	int status = vm_report_reason(vm);
 
+	if ((status == STATUS_GUEST_CRASH || status == STATUS_KVM_EXIT) && vm->chain && !chain_is_whole(vm->chain))
+		report_line("the memory of its snapshot was cut short while the VM ran: restore it from a whole one");
 	return vm->outcome.lost && status == STATUS_OK ? STATUS_FAILED : status;
 }
 
