@@ -199,6 +199,25 @@ static int read_trailer(int fd, uint64_t size, uint64_t sectors, uint64_t *ret_s
 	return state_close(&in, e);
 }
 
+/* How many sectors the drive has, as the trailer at the end of the file says. */
+static int read_sectors(int fd, uint64_t size, uint64_t *ret, struct err *e)
+{
+	uint8_t trailer[TRAILER_MAX];
+	size_t len = write_trailer(trailer, 0, 0);
+	struct state_in in;
+	int r;
+
+	if (size < len)
+		return err_set(e, -EBADMSG, "it is cut short");
+	r = fdio_pread_all(fd, trailer, len, size - len);
+	if (r < 0)
+		return err_neg(e, r, "read it");
+	if (state_in_init(&in, trailer, len, e) < 0 || state_open(&in, DISK_TAG, 0, DISK_VERSION, e) < 0)
+		return e->code;
+	*ret = state_get_u64(&in);
+	return *ret <= size / IMAGE_SECTOR_SIZE ? 0 : err_set(e, -EBADMSG, "it is cut short");
+}
+
 /* The page of the bitmap at or after the given one that is no hole; or the number of pages. */
 static uint64_t next_page(int fd, const struct layout *at, uint64_t page)
 {
@@ -232,7 +251,8 @@ static int read_bitmap(struct overlay *o, uint64_t sum, struct err *e)
 	return seen == sum ? 0 : err_set(e, -EBADMSG, "its bitmap is damaged: its checksum differs");
 }
 
-static int read_layer(struct overlay *o, const char *path, struct err *e)
+/* sectors: or NULL, as the file says. */
+static int read_layer(struct overlay *o, const char *path, const uint64_t *sectors, struct err *e)
 {
 	uint64_t size, sum;
 	int r;
@@ -240,7 +260,11 @@ static int read_layer(struct overlay *o, const char *path, struct err *e)
 	o->fd = fdio_open_file(path, O_RDONLY, false, &size, e);
 	if (o->fd < 0)
 		return o->fd;
-	r = read_trailer(o->fd, size, o->sectors, &sum, e);
+	if (sectors)
+		o->sectors = *sectors;
+	r = sectors ? 0 : read_sectors(o->fd, size, &o->sectors, e);
+	if (!r)
+		r = read_trailer(o->fd, size, o->sectors, &sum, e);
 	if (!r)
 		r = overlay_map(o, e);
 	if (!r)
@@ -248,17 +272,31 @@ static int read_layer(struct overlay *o, const char *path, struct err *e)
 	return r < 0 ? err_wrap(e, "layer '%s'", path) : 0;
 }
 
-int overlay_read(struct overlay **ret, const char *path, uint64_t sectors, struct err *e)
+static int new_layer(struct overlay **ret, const char *path, const uint64_t *sectors, struct err *e)
 {
 	struct overlay *o = calloc(1, sizeof(*o));
 
 	if (!o)
 		return err_set(e, -ENOMEM, "out of memory");
-	*o = (struct overlay){ .fd = -1, .sectors = sectors };
-	if (read_layer(o, path, e) < 0) {
+	*o = (struct overlay){ .fd = -1 };
+	if (read_layer(o, path, sectors, e) < 0) {
 		overlay_free(o);
 		return e->code;
 	}
 	*ret = o;
 	return 0;
+}
+
+int overlay_read(struct overlay **ret, const char *path, uint64_t sectors, struct err *e)
+{
+	return new_layer(ret, path, &sectors, e);
+}
+
+int overlay_check(const char *path, struct err *e)
+{
+	struct overlay *o = NULL;
+	int r = new_layer(&o, path, NULL, e);
+
+	overlay_free(o);
+	return r;
 }

@@ -16,6 +16,7 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
+#include "vmm/config/config.h"
 #include "vmm/core/state.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
@@ -63,8 +64,9 @@ const struct cli_usage snap_usage = {
 	.command = "snap",
 	.synopsis = "check|info|rm DIR..., ls [DIR...], or merge DIR [NEWDIR]",
 	.about = "check: reads all of a snapshot's state and memory, and of those that it was saved\n"
-		 "against by --diff, and compares the checksums. merge: makes one complete snapshot\n"
-		 "of them, in NEWDIR, or in the place of DIR.\n"
+		 "against by --diff, and compares the checksums; its configuration, and which sectors\n"
+		 "its layers have. merge: makes one complete snapshot of them, in NEWDIR, or in the\n"
+		 "place of DIR.\n"
 		 "info: prints what it has. ls: the same of all snapshots in DIR; default: the\n"
 		 "working directory. rm: removes it, unless a snapshot beside it was saved\n"
 		 "against it; VMs that were started from it go on.\n\n",
@@ -103,6 +105,53 @@ static int snap_info(const char *dir, struct chain *c, struct err *e)
 	return 0;
 }
 
+static char *path_in(const char *dir, const char *name)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+static int check_layers(const char *dir, const struct config *c, struct err *e)
+{
+	MF_FREE char *disks = path_in(dir, SNAPSHOT_DISKS);
+	int r = disks ? 0 : err_set(e, -ENOMEM, "out of memory");
+
+	for (unsigned i = 0; i < c->num_drives && !r; i++) {
+		MF_FREE char *path = path_in(disks, c->drive[i].id);
+
+		if (c->drive[i].overlay)
+			r = path ? vm_check_layer(path, e) : err_set(e, -ENOMEM, "out of memory");
+	}
+	return r;
+}
+
+/* All that a restore looks at before there is a VM, but for the host's CPU; and all of the memory. */
+static int check_all(const char *dir, struct config *c, struct chain *chain, struct err *e)
+{
+	MF_FREE char *config = path_in(dir, SNAPSHOT_CONFIG);
+
+	if (!config)
+		return err_set(e, -ENOMEM, "out of memory");
+	if (config_read_file(c, config, e) < 0 || chain_check(chain, e) < 0)
+		return e->code;
+	return vm_check_own(c, &chain->in, e) < 0 ? err_wrap(e, "state") : check_layers(dir, c, e);
+}
+
+static int snap_check(const char *dir, struct chain *chain, struct err *e)
+{
+	struct config *c = malloc(sizeof(*c));
+	int r;
+
+	if (!c)
+		return err_set(e, -ENOMEM, "out of memory");
+	config_init(c);
+	r = check_all(dir, c, chain, e);
+	config_done(c);
+	free(c);
+	return r;
+}
+
 static int snap_one(const struct snap_options *o, const char *dir, struct err *e)
 {
 	struct chain *c;
@@ -112,7 +161,7 @@ static int snap_one(const struct snap_options *o, const char *dir, struct err *e
 		return snap_remove(dir, e);
 	if (chain_open_dir(&c, dir, NULL, e) < 0)
 		return e->code;
-	r = o->verb == SNAP_CHECK ? chain_check(c, e) : snap_info(dir, c, e);
+	r = o->verb == SNAP_CHECK ? snap_check(dir, c, e) : snap_info(dir, c, e);
 	chain_free(c);
 	return r;
 }

@@ -9,6 +9,7 @@
 
 #include "virtio/device.h"
 #include "virtio/mmio.h"
+#include "virtio/overlay.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
@@ -123,17 +124,23 @@ static int vm_check_cpus(struct restore_host *host, const struct config *c, stru
 	return r;
 }
 
-static int vm_check_state(struct restore_host *host, const struct config *c, struct chain *chain, struct err *e)
+int vm_check_own(const struct config *c, struct state_in *in, struct err *e)
 {
 	struct memory_map map; /* the chain has it already */
-	struct state_in *in = &chain->in;
 
 	if (vm_check_sections(in, e) < 0 || vm_check_shape(c, in, e) < 0 || memory_get(&map, in, e) < 0)
 		return e->code;
 	if (map.size != c->mem)
 		return err_set(e, -EINVAL, "the snapshot has %llu MiB of memory, and the configuration %llu",
 			       (unsigned long long)(map.size / MIB), (unsigned long long)(c->mem / MIB));
-	return vm_check_cpus(host, c, in, e);
+	return 0;
+}
+
+static int vm_check_state(struct restore_host *host, const struct config *c, struct chain *chain, struct err *e)
+{
+	struct state_in *in = &chain->in;
+
+	return vm_check_own(c, in, e) < 0 ? e->code : vm_check_cpus(host, c, in, e);
 }
 
 /* c->restore_chain. */
@@ -180,6 +187,11 @@ int vm_restore_check(struct config *c, struct err *e)
 	}
 	c->restore_host = host;
 	return 0;
+}
+
+int vm_check_layer(const char *path, struct err *e)
+{
+	return overlay_check(path, e);
 }
 
 /* The text, which is not terminated, stays where it is. */

@@ -21,6 +21,7 @@
 struct config;
 struct cpu_template;
 struct err;
+struct state_in;
 struct state_out;
 struct vm;
 
@@ -75,6 +76,13 @@ struct restore_host {
  * string, or NULL if there is none. vm_restore_check follows. Returns 0 or -errno with e set.
  */
 int vm_read_config(struct config *c, char **ret, struct err *e);
+
+/*
+ * Parts of that which ask nothing of this host: whether the state in `in`, which has its first two sections read then, and the
+ * configuration belong together; the layer of a drive. Return 0 or -errno with e set.
+ */
+int vm_check_own(const struct config *c, struct state_in *in, struct err *e);
+int vm_check_layer(const char *path, struct err *e);
 
 /*
  * For vm_build (vm_restore.c), after vm_restore_check. vm_restore_open: maps RAM. vm_restore_rest: the clock and devices, when
