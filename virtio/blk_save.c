@@ -68,7 +68,9 @@ void blk_restore(struct virtio_dev *dev, struct state_in *in)
 		log_warn("drive '%s': its image has changed since the snapshot, or is another file; continuing",
 			 dev->id);
 	else if (!b->any_image && !image_is_same(&id, &b->image.identity))
-		state_refuse(in, "its image has changed since the snapshot, or is another file");
+		state_refuse(in,
+			     "its image has changed since the snapshot, or is another file: name a copy with -d, or take "
+			     "it with --stop");
 	throttle_restore(&b->throttle, in);
 	if (!in->why && sectors != b->image.sectors)
 		mmio_config_changed(dev);

@@ -122,6 +122,16 @@ int image_provide(const char *path, bool read_only, bool direct, struct err *e)
 	return fd < 0 ? fd : fdstore_provide(path, open_flags(read_only, direct), fd, e);
 }
 
+int image_provide_open(const char *path, bool direct, int fd, struct err *e)
+{
+	if (direct && fcntl(fd, F_SETFL, O_DIRECT) < 0) {
+		err_sys(e, "'%s': direct I/O", path);
+		close(fd);
+		return e->code;
+	}
+	return fdstore_provide(path, open_flags(false, direct), fd, e);
+}
+
 int image_open(struct image *ret, const char *path, bool read_only, bool direct, bool cut, struct err *e)
 {
 	struct image image = { .cut = cut };

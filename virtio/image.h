@@ -36,6 +36,7 @@ struct image {
 int image_open(struct image *ret, const char *path, bool read_only, bool direct, bool cut, struct err *e);
 
 /* Opens it for image_open of another process (fdstore.h). Returns 0 or -errno with e set. */
+int image_provide_open(const char *path, bool direct, int fd, struct err *e);
 int image_provide(const char *path, bool read_only, bool direct, struct err *e);
 
 /* Updates image->sectors of an open image. Returns 0, or -errno with e set. */

@@ -15,6 +15,7 @@ setup() {
 
 teardown() {
 	kill_started
+	! mountpoint -q "$dir/mnt" || umount "$dir/mnt"
 	end_test
 }
 
@@ -287,4 +288,81 @@ kib() {
 	cmp "$dir/2/disks/drive0" "$dir/all/disks/drive0"
 	rm -r "$dir/0" "$dir/1" "$dir/2"
 	expect_kept all $'zero\none\ntwo'
+}
+
+# mount_shared btrfs|xfs: at $dir/mnt, a file system that can share blocks. Fails if this kernel has none.
+mount_shared() {
+	mkdir -p "$dir/mnt"
+	rm -f "$dir/fs"
+	truncate -s 320M "$dir/fs"
+	"mkfs.$1" -q "$dir/fs" 2> /dev/null
+	mount -o loop "$dir/fs" "$dir/mnt"
+}
+
+@test "snapshot: a writable image is shared where the file system can: with the snapshot, and with each VM of it" {
+	[ "$(id -u)" = 0 ] || skip "needs root, to mount a file system"
+	local kind jail sum
+	for kind in btrfs xfs; do
+		grep -qw "$kind" /proc/filesystems || modprobe "$kind" 2> /dev/null || skip "this kernel has no $kind"
+		mount_shared "$kind"
+		head -c 8M /dev/urandom > "$dir/mnt/disk"
+		sum=$(sha256sum < "$dir/mnt/disk")
+		start_flat keep -m 64M --control "$ctl" -d "$dir/mnt/disk:rw"
+		wait_said '^keep'
+		tell zero
+		wait_said '^zero'
+		run "$MAYFLY" snapshot "$ctl" "$dir/mnt/0"
+		assert_success
+		assert_output ''
+		tell $'\4'
+		wait_end
+		assert_equal "$(sha256sum < "$dir/mnt/0/disks/drive0")" "$sum"
+		assert_equal "$(stat -c %a "$dir/mnt/0/disks/drive0")" 400
+		head -c 8M /dev/urandom > "$dir/mnt/disk" # as the VM could
+		for jail in '' --jail; do
+			# Two at once, although each writes to its drive.
+			start_mayfly restore --control "$dir/second" ${jail:+"$jail"} "$dir/mnt/0"
+			tell one
+			wait_said '^one'
+			expect_kept mnt/0 zero ${jail:+"$jail"}
+			run "$MAYFLY" snapshot --diff --stop "$dir/second" "$dir/mnt/1"
+			assert_success
+			assert_output ''
+			wait_end
+			assert_equal "$(sha256sum < "$dir/mnt/1/disks/drive0")" "$sum"
+		done
+		"$MAYFLY" snap merge "$dir/mnt/1" "$dir/all" # another file system: it is copied
+		assert_equal "$(sha256sum < "$dir/all/disks/drive0")" "$sum"
+		expect_kept all $'zero\none'
+		assert_equal "$(sha256sum < "$dir/mnt/0/disks/drive0")" "$sum"
+		kill_started
+		rm -r "$dir/all"
+		umount "$dir/mnt"
+	done
+}
+
+@test "snapshot: a writable image that cannot be shared needs --stop, or a copy at the restore" {
+	truncate -s 1M "$dir/disk"
+	start_flat keep -m 64M --control "$ctl" -d "$dir/disk:rw"
+	wait_said '^keep'
+	tell zero
+	wait_said '^zero'
+	run "$MAYFLY" snapshot "$ctl" "$dir/0"
+	assert_success
+	[ ! -e "$dir/0/disks/drive0" ] || skip "the file system of $dir shares blocks"
+	assert_output --partial drive0
+	cp "$dir/disk" "$dir/copy"
+	touch "$dir/disk"
+	tell end
+	wait_said ^end
+	run "$MAYFLY" snapshot --stop "$ctl" "$dir/1"
+	assert_success
+	assert_output ''
+	wait_end
+	expect_kept 0 zero -d "drive0=$dir/copy"
+	expect_kept 1 $'zero\nend'
+	touch "$dir/disk"
+	run_mayfly restore "$dir/1"
+	assert_equal "$status" 125
+	assert_one_line drive0
 }

@@ -8,6 +8,7 @@
 #include "vmm/cmd/restore.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,9 +237,17 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 	for (unsigned i = 0; i < c->num_drives && r == 0; i++) {
 		struct config_drive *d = &c->drive[i];
 
+		char **ret = d->overlay ? &d->base : &d->image;
+
 		/* Another image brings all of its contents. */
-		if (d->overlay && !d->replaced && asprintf(&d->base, "%s/" SNAPSHOT_DISKS "/%s", o.dir, d->id) < 0)
+		if (d->replaced || d->read_only)
+			continue;
+		if (asprintf(ret, "%s/" SNAPSHOT_DISKS "/%s", o.dir, d->id) < 0) {
+			*ret = NULL;
 			r = err_set(e, -ENOMEM, "out of memory");
+		} else if (!d->overlay && faccessat(AT_FDCWD, d->image, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
+			free(mf_take_ptr(&d->image)); /* it has none: that of the VM is taken, if it is as it was */
+		}
 	}
 	return r;
 }

@@ -6,6 +6,7 @@
 #include "vmm/cmd/snapshot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/snapshot/chain.h"
+#include "vmm/snapshot/copy.h"
 #include "vmm/snapshot/dir.h"
 
 struct snapshot_options {
@@ -97,6 +99,7 @@ struct files {
 	int fd[CONTROL_FILES_MAX];
 	const char *name[CONTROL_FILES_MAX];
 	unsigned num;
+	uint32_t images; /* CONTROL_IMAGE of each drive that shares it */
 };
 
 static int add_file(struct files *f, int fd, const char *name)
@@ -117,23 +120,55 @@ static int make_layer(struct files *f, struct snapshot_dir *d, const char *id, s
 	return add_file(f, snapshot_dir_create_disk(d, id, e), id) < 0 ? e->code : 0;
 }
 
+/*
+ * A writable image changes as the VM goes on. The VM shares its blocks while the drive is quiet, if that works where it is, and
+ * where the snapshot is. What is not written yet would make that pause long. Returns 1, 0: it does not work, or -errno.
+ */
+static int make_image(struct files *f, struct snapshot_dir *d, const char *id, const char *path, struct err *e)
+{
+	MF_CLOSE int image = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+	int fd;
+
+	if (make_layer(f, d, id, e) < 0)
+		return e->code;
+	fd = f->fd[f->num - 1];
+	if (image >= 0 && fsync(image) == 0 && copy_share(image, fd) == 0)
+		return ftruncate(fd, 0) < 0 ? err_sys(e, "empty '%s'", id) : 1;
+	f->num--;
+	close(fd);
+	return unlinkat(d->disks, id, 0) < 0 ? err_sys(e, "remove '%s'", id) : 0;
+}
+
 /* In the drives' order; that of --disk is the last. */
-static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *config, struct err *e)
+static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *config, bool stop, struct err *e)
 {
 	const json_t *drive;
 	size_t i;
 
 	json_array_foreach(json_object_get(config, "drives"), i, drive) {
+		const char *id = json_string_value(json_object_get(drive, "id"));
+		const char *path = json_string_value(json_object_get(drive, "path"));
 		const json_t *overlay = json_object_get(drive, "overlay");
+		int r = 0;
 
-		if (overlay && !json_is_false(overlay) &&
-		    make_layer(f, d, json_string_value(json_object_get(drive, "id")), e) < 0)
-			return e->code;
+		if (overlay && !json_is_false(overlay))
+			r = make_layer(f, d, id, e);
+		else if (json_is_false(json_object_get(drive, "read_only"))) {
+			r = make_image(f, d, id, path, e);
+			if (r > 0)
+				f->images |= CONTROL_IMAGE(i);
+			else if (r == 0 && !stop)
+				report_line("drive '%s': its file system cannot share the blocks of '%s', which changes as the "
+					    "VM goes on: use --stop, or restore with -d %s=COPY; continuing",
+					    id, path, id);
+		}
+		if (r < 0)
+			return r;
 	}
 	return json_object_get(config, "disk") ? make_layer(f, d, CONFIG_DISK_ID, e) : 0;
 }
 
-static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, struct err *e)
+static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, bool stop, struct err *e)
 {
 	uint64_t size;
 
@@ -141,7 +176,7 @@ static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, s
 	    add_file(f, snapshot_dir_create(d, SNAPSHOT_STATE, 0, e), SNAPSHOT_STATE) < 0 ||
 	    add_file(f, snapshot_dir_create(d, SNAPSHOT_MEMORY, size, e), SNAPSHOT_MEMORY) < 0)
 		return e->code;
-	return make_layers(f, d, config, e);
+	return make_layers(f, d, config, stop, e);
 }
 
 /* By the connection, which the caller closes. */
@@ -149,14 +184,15 @@ static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir 
 			  int *ret_control, struct err *e)
 {
 	struct files f = { 0 };
-	int r = make_files(&f, d, config, e);
+	int r = make_files(&f, d, config, o->stop, e);
 
 	if (!r) {
 		*ret_control = control_connect(o->target, 0, e);
 		r = *ret_control < 0 ?
 			    *ret_control :
 			    control_snapshot(*ret_control, f.fd, f.num,
-					     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0), text, e);
+					     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0) | f.images,
+					     text, e);
 	}
 	for (unsigned i = 0; i < f.num; i++) {
 		if (!r)

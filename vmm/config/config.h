@@ -66,6 +66,7 @@ struct config_drive {
 	bool tar;	/* or it is a tar archive, and the same; */
 	bool file;	/* or a file, which is mounted as a file; */
 	bool replaced;	/* restoring: it is not the snapshot's, so its identity is not checked; no key */
+	char *image;	/* restoring: that of the snapshot, of which the drive gets a copy; or NULL; no key */
 	char *base;	/* restoring: the layer of the snapshot, under the new one; or NULL; no key */
 	uint64_t empty; /* or there is none: the guest gets an empty ext4 of so many bytes for its layers */
 	char *id;	/* "drive0", ... when not given */

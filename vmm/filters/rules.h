@@ -391,6 +391,7 @@ static const struct filter_rule exec_rules[] = {
 		ALLOW(ioctl, "the same", INT(2, KVM_GET_TSC_KHZ)), ALLOW(ioctl, "the clock", INT(2, KVM_GET_CLOCK)),   \
 		ALLOW(ioctl, "what KVM can do", INT(2, KVM_CHECK_EXTENSION)),                                          \
 		ALLOW(ioctl, "the guest was paused", INT(2, KVM_KVMCLOCK_CTRL)),                                       \
+		RARELY(ioctl, "Btrfs, XFS: the image of a drive is shared with it", INT(2, FICLONE)),                  \
 		ALLOW(newfstatat, "its files: are they regular", INT(4, AT_EMPTY_PATH)),                               \
 		ALLOW(clone, "the process that writes them", LEN(1, CLONE_PIDFD | SIGCHLD)),                           \
 		ALLOW(pread64, "which pages the guest has touched; a layer"), ALLOW(pwrite64, "the pages")

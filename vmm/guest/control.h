@@ -22,8 +22,8 @@ enum control_msg_type {
 	CONTROL_MSG_WAIT = 64, /* answered by INIT_MSG_HELLO when the guest takes commands, or by INIT_MSG_FAILED */
 	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
 	/*
-	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay go (vmm/vm/vm_state.h), in the
-	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF.
+	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay, or its image, go (vmm/vm/vm_state.h), in the
+	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF, CONTROL_IMAGE.
 	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
@@ -32,7 +32,9 @@ enum control_msg_type {
 
 #define CONTROL_FILES_MAX (2 + CONFIG_DRIVES_MAX)
 #define CONTROL_STOP 1U /* the VM ends when it is written */
-#define CONTROL_DIFF 2U /* only what differs from the snapshot that the VM was restored from, if it was */
+#define CONTROL_IMAGE(drive)                                                                                           \
+	(1U << (16 + (drive))) /* a file for the image of that one: it is writable, without an overlay */
+#define CONTROL_DIFF 2U	       /* only what differs from the snapshot that the VM was restored from, if it was */
 
 /* One client, as the monitor has it. */
 struct control_client {

@@ -29,8 +29,9 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 {
 	int fd;
 
-	/* image_pack_drives has stored the image that it has made. */
-	if (!config_drive_is_made(d) && image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
+	/* image_pack_drives has stored the image that it has made, and vm_restore_check its copy of a snapshot's. */
+	if (!config_drive_is_made(d) && !d->image &&
+	    image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)
 		return e->code;
 	if (d->base && provide_file(d->base, e) < 0)
 		return e->code;

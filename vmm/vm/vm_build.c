@@ -284,7 +284,7 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.overlay_dir = d->overlay_dir,
 		.base = d->base,
 		.kept = config_drive_is_made(d),
-		.any_image = d->replaced,
+		.any_image = d->replaced || d->image,
 		.lenient = vm->attendant,
 		.bandwidth = d->bandwidth,
 		.ops = d->ops,

@@ -2,12 +2,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "virtio/device.h"
+#include "virtio/image.h"
 #include "virtio/mmio.h"
 #include "virtio/overlay.h"
 #include "vmm/base/err.h"
@@ -17,6 +19,7 @@
 #include "vmm/platform/ioapic.h"
 #include "vmm/platform/serial.h"
 #include "vmm/snapshot/chain.h"
+#include "vmm/snapshot/copy.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/snapshot/page_server.h"
 #include "vmm/vm/boot.h"
@@ -143,6 +146,33 @@ static int vm_check_state(struct restore_host *host, const struct config *c, str
 	return vm_check_own(c, in, e) < 0 ? e->code : vm_check_cpus(host, c, in, e);
 }
 
+/* The drive writes to it, and the snapshot's stays as it is: it has no name, and ends with the VM. */
+static int vm_copy_image(struct config_drive *d, struct err *e)
+{
+	MF_FREE char *copy = strdup(d->image);
+	MF_CLOSE int from = -1;
+	MF_CLOSE int to = -1;
+	uint64_t size;
+
+	if (!copy)
+		return err_set(e, -ENOMEM, "out of memory");
+	from = fdio_open_file(d->image, O_RDONLY | O_NOFOLLOW, false, &size, e);
+	if (from < 0)
+		return from;
+	to = overlay_open(dirname(copy), e);
+	if (to < 0 || copy_file(from, to, e) < 0)
+		return e->code;
+	return image_provide_open(d->path, d->direct, mf_take_fd(&to), e);
+}
+
+static int vm_copy_images(struct config *c, struct err *e)
+{
+	for (unsigned i = 0; i < c->num_drives; i++)
+		if (c->drive[i].image && vm_copy_image(&c->drive[i], e) < 0)
+			return err_wrap(e, "drive '%s'", c->drive[i].id);
+	return 0;
+}
+
 /* c->restore_chain. */
 static int vm_open_chain(struct config *c, struct err *e)
 {
@@ -175,6 +205,8 @@ int vm_restore_check(struct config *c, struct err *e)
 		if (r < 0)
 			err_wrap(e, "state '%s'", c->restore_state);
 	}
+	if (!r)
+		r = vm_copy_images(c, e);
 	if (r < 0) {
 		chain_free(c->restore_chain);
 		c->restore_chain = NULL;

@@ -44,6 +44,7 @@
 #include "vmm/platform/ioapic.h"
 #include "vmm/platform/serial.h"
 #include "vmm/snapshot/chain.h"
+#include "vmm/snapshot/copy.h"
 #include "vmm/snapshot/diff.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/snapshot/page_server.h"
@@ -229,14 +230,22 @@ vm_write_files(const struct vm *vm, const struct vm_snapshot_files *f, struct st
 	_exit(-r);
 }
 
-/* They must be files, so that writing them ends, and as many as there are layers, and two. */
+/* Whether the image of a drive is to be shared with the snapshot: an overlay has a layer in its place. */
+static bool vm_shares_image(const struct vm *vm, const struct vm_snapshot_files *f, unsigned drive)
+{
+	const struct config_drive *d = &vm->config->drive[drive];
+
+	return f->images & CONTROL_IMAGE(drive) && !d->overlay && !d->read_only;
+}
+
+/* They must be files, so that writing them ends, and as many as there are layers and images, and two. */
 static int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
 {
 	unsigned num = VM_FILE_LAYERS;
 	struct stat st;
 
 	for (unsigned i = 0; i < vm->config->num_drives; i++)
-		num += vm->config->drive[i].overlay;
+		num += vm->config->drive[i].overlay || vm_shares_image(vm, f, i);
 	if (f->num != num)
 		return err_set(e, -EINVAL, "a snapshot of this VM has %u files, not %u", num, f->num);
 	for (unsigned i = 0; i < num; i++) {
@@ -261,6 +270,10 @@ static int vm_save_drives(const struct vm *vm, const struct vm_snapshot_files *f
 			r = blk_write_layer(vm->dev[i], f->file[file++], e);
 		else if (!d->read_only && blk_identify(vm->dev[i]) < 0)
 			r = err_set(e, -EIO, "drive '%s': look at its image", d->id);
+		if (!r && vm_shares_image(vm, f, i)) {
+			r = copy_share(blk_image_fd(vm->dev[i]), f->file[file++]);
+			r = r < 0 ? err_neg(e, r, "drive '%s': share the blocks of its image", d->id) : 0;
+		}
 	}
 	return r;
 }
@@ -316,6 +329,7 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 	const struct vm_snapshot_files f = {
 		.file = files,
 		.num = num,
+		.images = flags,
 		.stop = flags & CONTROL_STOP,
 		.diff = flags & CONTROL_DIFF && vm->chain, /* a VM that was booted has no older one */
 	};

@@ -6,10 +6,10 @@
 #define MF_VM_VM_STATE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "vmm/core/kvm.h"
-#include <stddef.h>
 
 #define VM_TAG STATE_TAG('v', 'm', ' ', ' ')
 #define VM_VERSION 1
@@ -31,6 +31,7 @@ struct vm_snapshot_files {
 	const int *file; /* by VM_FILE_..., then the layers */
 	unsigned num;
 	bool stop, diff;
+	unsigned images;    /* CONTROL_IMAGE of each drive that has a file for its image */
 	bool sync;	    /* they are written when they are synced */
 	const char *config; /* for VM_CONFIG_TAG; or NULL */
 };
@@ -59,8 +60,9 @@ int vm_set_paused(struct vm *vm, bool paused, struct err *e);
 void vm_resume(struct vm *vm);
 
 /*
- * Opens the snapshot that a configuration names, with its parents, as c->restore_chain and c->restore_host, and refuses what this host, or such
- * a VM, cannot run: before there is anything to undo. Any thread. Returns 0 or -errno with e set.
+ * Opens the snapshot that a configuration names, with its parents, as c->restore_chain and
+ * c->restore_host, and refuses what this host, or such a VM, cannot run: before there is
+ * anything to undo. Any thread. Returns 0 or -errno with e set.
  */
 int vm_restore_check(struct config *c, struct err *e);
 
