@@ -322,7 +322,8 @@ int bench_command(int argc, char **argv)
 	if (r > 0)
 		return STATUS_OK;
 	if (r == 0 && !o.b.kind)
-		r = err_set(&e, -EINVAL, "what is to be measured? boot, run, exec, restore or clone; try 'mayfly bench --help'");
+		r = err_set(&e, -EINVAL,
+			    "what is to be measured? boot, run, exec, restore or clone; try 'mayfly bench --help'");
 	if (r == 0 && o.b.kind->snapshot && !o.snapshot)
 		r = err_set(&e, -EINVAL, "which snapshot? mayfly bench %s DIR", o.b.kind->name);
 	if (r == 0 && o.b.kind->command && !o.command.num)
