@@ -38,7 +38,7 @@ from tracing import (  # noqa: E402
 )
 
 MARK_TURN = "4d59464e"
-EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle"]
+EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle", "syscalls/sys_exit_wait4"]
 ENTRY = "events/kvm/kvm_entry/"
 WAIT_SECONDS_MAX = 60
 SLEEP = "exec sleep 1000000"
@@ -254,19 +254,19 @@ class Bench:
                 file.write("3")
         if self.tracing:
             self.trace_run()
-            trace_mark("perf begin")
         began = time.monotonic_ns()
-        process = start(words, subprocess.DEVNULL, subprocess.PIPE)
-        said = process.communicate(timeout=WAIT_SECONDS_MAX)[1]
+        with open(self.path("said"), "wb") as said:
+            process = start(words, subprocess.DEVNULL, said)
+        process.wait()  # not with a limit of time, which would make it poll; bench.py ends what takes too long
         took = time.monotonic_ns() - began
         if process.returncode:
-            sys.exit(f"clone-measure: {words} ended with {process.returncode}: {said.decode(errors='replace')}")
+            with open(self.path("said"), encoding="utf-8", errors="replace") as said:
+                sys.exit(f"clone-measure: {words} ended with {process.returncode}: {said.read()}")
         executed, entry, idle, end = 0, None, Idle(), took
         if self.tracing:
-            trace_mark("perf end")
             trace_set("tracing_on", "0")
             executed, entry, _, idle = self.read_trace(words[0], process.pid)
-            end = [event.time for event in trace_events() if event.args.startswith("perf end")][-1]
+            end = [event.time for event in trace_events() if event.name == "sys_wait4"][-1]
         with open(timeline, encoding="utf-8") as file:
             steps = {step["step"]: step["at_ns"] for step in json.load(file)["steps"]}
         marks = {STEPS[step]: executed + at for step, at in steps.items() if step in STEPS}
