@@ -5,13 +5,11 @@
 #include "vmm/cmd/clone.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,7 +28,6 @@
 
 #define CLONES_MAX 256
 #define LINE_BYTES 4096 /* a longer line is printed in pieces */
-#define STREAMS 2	/* stdout, stderr */
 #define DIR_TEMPLATE "/tmp/mayfly-clone-XXXXXX"
 
 struct clone_options {
@@ -51,7 +48,7 @@ struct clone {
 	pid_t pid; /* 0: it has ended */
 	int status;
 	char label[80]; /* in front of its lines */
-	struct stream stream[STREAMS];
+	struct stream stream[WORDS_STREAMS];
 };
 
 static int set_num(void *target, const char *text, struct err *e)
@@ -157,54 +154,6 @@ static int make_words(const struct clone_options *o, unsigned number, const char
 	return 0;
 }
 
-/* In the child. out: what becomes stdout and stderr, or -1: they stay. */
-static void __attribute__((noreturn)) become(struct words *w, const int out[STREAMS])
-{
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	sigset_t none;
-
-	(void)setpgid(0, 0); /* Ctrl-C on the terminal is ours */
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
-		_exit(STATUS_FAILED);
-	for (int i = 0; i < STREAMS; i++)
-		if (out[i] >= 0 && dup2(out[i], STDOUT_FILENO + i) < 0)
-			_exit(STATUS_FAILED);
-	(void)execv("/proc/self/exe", w->word);
-	report_line("start 'mayfly restore': %s", strerror(errno));
-	_exit(STATUS_FAILED);
-}
-
-/* Starts a process of mayfly. ret_fd: gets what it prints; NULL: it has our streams. Returns its id or -errno. */
-static pid_t start(struct words *w, int ret_fd[STREAMS], struct err *e)
-{
-	int pipes[STREAMS][2] = { { -1, -1 }, { -1, -1 } }, out[STREAMS] = { -1, -1 };
-	pid_t pid = -1;
-
-	for (int i = 0; ret_fd && i < STREAMS; i++) {
-		if (pipe2(pipes[i], O_CLOEXEC) < 0)
-			goto failed;
-		out[i] = pipes[i][1];
-	}
-	pid = fork();
-	if (pid == 0)
-		become(w, out);
-failed:
-	if (pid < 0)
-		err_sys(e, "start a process");
-	for (int i = 0; i < STREAMS; i++) {
-		if (pipes[i][1] >= 0)
-			close(pipes[i][1]);
-		if (ret_fd && pid >= 0)
-			ret_fd[i] = pipes[i][0];
-		else if (pipes[i][0] >= 0)
-			close(pipes[i][0]);
-	}
-	return pid < 0 ? e->code : pid;
-}
-
 /* Prints a line, or a piece of a long one. */
 static void print_line(const struct clone *c, int fd, const char *line, size_t len)
 {
@@ -264,22 +213,22 @@ static unsigned reap(struct clone *clones, unsigned num)
 /* Until all have ended, and all output is printed. Returns the number of a signal that asked for the end, or 0. */
 static int serve(struct clone *clones, unsigned num, int signals)
 {
-	static struct pollfd fds[1 + STREAMS * CLONES_MAX];
+	static struct pollfd fds[1 + WORDS_STREAMS * CLONES_MAX];
 	int asked = 0;
 
 	for (;;) {
 		unsigned running = reap(clones, num), open = 0;
 
 		fds[0] = (struct pollfd){ .fd = signals, .events = POLLIN };
-		for (unsigned i = 0; i < num * STREAMS; i++) {
-			int fd = clones[i / STREAMS].stream[i % STREAMS].fd;
+		for (unsigned i = 0; i < num * WORDS_STREAMS; i++) {
+			int fd = clones[i / WORDS_STREAMS].stream[i % WORDS_STREAMS].fd;
 
 			fds[1 + i] = (struct pollfd){ .fd = fd, .events = POLLIN };
 			open += fd >= 0;
 		}
 		if (!running && !open)
 			return asked;
-		if (poll(fds, 1 + num * STREAMS, -1) < 0)
+		if (poll(fds, 1 + num * WORDS_STREAMS, -1) < 0)
 			continue;
 		if (fds[0].revents) {
 			struct signalfd_siginfo info;
@@ -291,9 +240,9 @@ static int serve(struct clone *clones, unsigned num, int signals)
 						(void)kill(clones[i].pid, asked);
 			}
 		}
-		for (unsigned i = 0; i < num * STREAMS; i++)
+		for (unsigned i = 0; i < num * WORDS_STREAMS; i++)
 			if (fds[1 + i].revents)
-				take_output(&clones[i / STREAMS], (int)(i % STREAMS));
+				take_output(&clones[i / WORDS_STREAMS], (int)(i % WORDS_STREAMS));
 	}
 }
 
@@ -313,16 +262,16 @@ static int run_clones(const struct clone_options *o, const char *dir, int signal
 
 	for (; num < o->num; num++) {
 		struct clone *c = &clones[num];
-		int fd[STREAMS] = { -1, -1 };
+		int fd[WORDS_STREAMS] = { -1, -1 };
 
 		*c = (struct clone){ .stream = { { .fd = -1 }, { .fd = -1 } } };
 		snprintf(c->label, sizeof(c->label), "%.60s%s%u", o->name ? o->name : "", o->name ? "-" : "", num + 1);
-		c->pid = make_words(o, num + 1, dir, &w, &e) < 0 ? e.code : start(&w, o->detach ? NULL : fd, &e);
+		c->pid = make_words(o, num + 1, dir, &w, &e) < 0 ? e.code : words_start(&w, o->detach ? NULL : fd, &e);
 		if (c->pid < 0) {
 			status = report_err(&e);
 			break;
 		}
-		for (int i = 0; i < STREAMS; i++)
+		for (int i = 0; i < WORDS_STREAMS; i++)
 			c->stream[i].fd = fd[i];
 	}
 	for (unsigned i = 0; status != STATUS_OK && i < num; i++)
@@ -346,7 +295,7 @@ static int take_snapshot(const char *name, char *path, size_t size, char *dir, s
 	if (words_add(&w, "mayfly", e) < 0 || words_add(&w, "snapshot", e) < 0 || words_add(&w, name, e) < 0 ||
 	    words_add(&w, path, e) < 0)
 		return e->code;
-	pid = start(&w, NULL, e);
+	pid = words_start(&w, NULL, e);
 	if (pid < 0)
 		return pid;
 	return waitpid(pid, &status, 0) < 0 || status != 0;

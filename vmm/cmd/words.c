@@ -2,10 +2,17 @@
 #include "vmm/cmd/words.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/exit_status.h"
+#include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 
@@ -34,4 +41,51 @@ int words_add_option(struct words *w, const struct cli_option *o, const char *va
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return words_add(w, text, e);
+}
+
+/* In the child. out: what becomes stdout and stderr, or -1: they stay. */
+static void __attribute__((noreturn)) become(struct words *w, const int out[WORDS_STREAMS])
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
+
+	(void)setpgid(0, 0); /* Ctrl-C on the terminal is ours */
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
+		_exit(STATUS_FAILED);
+	for (int i = 0; i < WORDS_STREAMS; i++)
+		if (out[i] >= 0 && dup2(out[i], STDOUT_FILENO + i) < 0)
+			_exit(STATUS_FAILED);
+	(void)execv("/proc/self/exe", w->word);
+	report_line("start 'mayfly %s': %s", w->word[1], strerror(errno));
+	_exit(STATUS_FAILED);
+}
+
+pid_t words_start(struct words *w, int ret_fd[WORDS_STREAMS], struct err *e)
+{
+	int pipes[WORDS_STREAMS][2] = { { -1, -1 }, { -1, -1 } }, out[WORDS_STREAMS] = { -1, -1 };
+	pid_t pid = -1;
+
+	for (int i = 0; ret_fd && i < WORDS_STREAMS; i++) {
+		if (pipe2(pipes[i], O_CLOEXEC) < 0)
+			goto failed;
+		out[i] = pipes[i][1];
+	}
+	pid = fork();
+	if (pid == 0)
+		become(w, out);
+failed:
+	if (pid < 0)
+		err_sys(e, "start a process");
+	for (int i = 0; i < WORDS_STREAMS; i++) {
+		if (pipes[i][1] >= 0)
+			close(pipes[i][1]);
+		if (ret_fd && pid >= 0)
+			ret_fd[i] = pipes[i][0];
+		else if (pipes[i][0] >= 0)
+			close(pipes[i][0]);
+	}
+	return pid < 0 ? e->code : pid;
 }

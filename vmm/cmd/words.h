@@ -2,10 +2,13 @@
 #ifndef MF_CMD_WORDS_H
 #define MF_CMD_WORDS_H
 
+#include <sys/types.h>
+
 struct cli_option;
 struct err;
 
 #define WORDS_MAX 1024
+#define WORDS_STREAMS 2 /* stdout, stderr */
 
 /* Zeroed: none. NULL follows the last. It owns the words until the process ends. */
 struct words {
@@ -19,5 +22,11 @@ int words_add_all(struct words *w, const struct words *more, struct err *e);
 
 /* An option with its value, or without one (NULL): --NAME=VALUE. */
 int words_add_option(struct words *w, const struct cli_option *o, const char *value, struct err *e);
+
+/*
+ * Starts a process of mayfly, which ends with this one, in a process group of its own, with /dev/null as stdin. ret_fd: gets
+ * what it prints, as pipes; NULL: it has our streams. Returns its id, or -errno with e set.
+ */
+pid_t words_start(struct words *w, int ret_fd[WORDS_STREAMS], struct err *e);
 
 #endif
