@@ -64,6 +64,39 @@ restored() {
 	assert_equal "$status" 9
 }
 
+@test "restore: the working set that snap record writes; a failed command leaves the older one" {
+	source_of sh -c 'echo up; exec sleep 100000'
+	run_mayfly snap record "$snap" -- sh -c 'echo in the VM; : > /tmp/file'
+	assert_success
+	assert_output 'in the VM'
+	assert_equal "$stderr" ''
+	assert_equal "$(stat -c %a "$snap/workingset")" 400
+	assert_equal "$(find "$snap" -name '*.new')" ''
+	cp "$snap/workingset" "$dir/first"
+	restored -- sh -c 'ls /tmp; echo done' # in a new VM
+	assert_equal "$status" 0
+	assert_equal "$output" 'done'
+	run_mayfly snap check "$snap"
+	assert_success
+	run_mayfly snap record "$snap" -- sh -c 'exit 3'
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'status 3'
+	cmp "$snap/workingset" "$dir/first"
+	# Another snapshot's says nothing about this one; a damaged one is refused.
+	mv "$snap" "$dir/old"
+	source_of sh -c 'echo up; sleep 100000; exit 1'
+	cp "$dir/first" "$snap/workingset"
+	restored -- true
+	assert_success
+	truncate -s -1 "$snap/workingset"
+	restored -- true
+	assert_equal "$status" 125
+	assert_regex "$stderr" workingset
+	run_mayfly snap rm "$snap" "$dir/old"
+	assert_success
+	[ ! -e "$snap" ] && [ ! -e "$dir/old" ]
+}
+
 @test "restore: what needs a command is refused without one" {
 	source_of sh -c 'echo up; exec sleep 100000'
 	for option in "-e A=B" "-u 0" "-w /tmp" "-t"; do

@@ -16,7 +16,11 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
+<<<<<<< HEAD
 #include "vmm/config/config.h"
+=======
+#include "vmm/cmd/words.h"
+>>>>>>> 8607da8 (snap: record which pages a command uses, for restores of it)
 #include "vmm/core/state.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
@@ -25,15 +29,16 @@
 
 #define SNAP_DIRS_MAX 256
 
-enum snap_verb { SNAP_CHECK, SNAP_INFO, SNAP_RM, SNAP_LS, SNAP_MERGE };
+enum snap_verb { SNAP_CHECK, SNAP_INFO, SNAP_RM, SNAP_LS, SNAP_MERGE, SNAP_RECORD };
 
-static const char *const verbs[] = { "check", "info", "rm", "ls", "merge" };
+static const char *const verbs[] = { "check", "info", "rm", "ls", "merge", "record" };
 
 struct snap_options {
 	enum snap_verb verb;
 	bool has_verb;
 	const char *dir[SNAP_DIRS_MAX];
 	unsigned num;
+	struct words command; /* to record */
 };
 
 static int add_operand(void *target, const char *text, struct err *e)
@@ -45,14 +50,23 @@ static int add_operand(void *target, const char *text, struct err *e)
 			continue;
 		o->verb = i;
 		o->has_verb = true;
-		return 0;
+		return 1; /* others follow */
 	}
 	if (!o->has_verb)
-		return err_set(e, -EINVAL, "must be check, info, ls, merge or rm");
+		return err_set(e, -EINVAL, "must be check, info, ls, merge, record or rm");
 	if (o->num == SNAP_DIRS_MAX)
 		return err_set(e, -EINVAL, "there can be at most %d", SNAP_DIRS_MAX);
 	o->dir[o->num++] = text;
-	return 0;
+	return o->verb != SNAP_RECORD; /* whether others may follow, in place of a command */
+}
+
+static int add_argument(void *target, const char *text, struct err *e)
+{
+	struct snap_options *o = target;
+
+	if (o->verb != SNAP_RECORD)
+		return err_set(e, -EINVAL, "'%s' takes none", verbs[o->verb]);
+	return words_add(&o->command, text, e);
 }
 
 static const struct cli_option snap_options[] = {
@@ -62,17 +76,19 @@ static const struct cli_option snap_options[] = {
 
 const struct cli_usage snap_usage = {
 	.command = "snap",
-	.synopsis = "check|info|rm DIR..., ls [DIR...], or merge DIR [NEWDIR]",
+	.synopsis = "check|info|rm DIR..., ls [DIR...], merge DIR [NEWDIR], or record DIR -- COMMAND [ARG...]",
 	.about = "check: reads all of a snapshot's state and memory, and of those that it was saved\n"
 		 "against by --diff, and compares the checksums; its configuration, and which sectors\n"
 		 "its layers have. merge: makes one complete snapshot of them, in NEWDIR, or in the\n"
 		 "place of DIR.\n"
 		 "info: prints what it has. ls: the same of all snapshots in DIR; default: the\n"
 		 "working directory. rm: removes it, unless a snapshot beside it was saved\n"
-		 "against it; VMs that were started from it go on.\n\n",
+		 "against it; VMs that were started from it go on. record: runs COMMAND in a VM from\n"
+		 "it, and notes which pages of memory it uses: a restore then reads them ahead.\n\n",
 	.options = snap_options,
 	.operand = add_operand,
-	.operands = "check info ls merge rm",
+	.argument = add_argument,
+	.operands = "check info ls merge record rm",
 };
 
 int snap_refuse_needed(const char *dir, struct err *e)
@@ -189,7 +205,7 @@ static int snap_list(const struct snap_options *o, const char *dir, struct err *
 
 int snap_command(int argc, char **argv)
 {
-	struct snap_options o = { 0 };
+	static struct snap_options o;
 	int status = STATUS_OK;
 	struct err e;
 	int r = cli_parse(&snap_usage, &o, argc, argv, &e);
@@ -202,6 +218,11 @@ int snap_command(int argc, char **argv)
 		r = err_set(&e, -EINVAL, "which snapshot? mayfly snap check DIR");
 	if (r < 0)
 		return report_err(&e);
+	if (o.verb == SNAP_RECORD) {
+		r = o.command.num ? snap_record(o.dir[0], &o.command, &e) :
+				    err_set(&e, -EINVAL, "which command? mayfly snap record DIR -- COMMAND");
+		return r < 0 ? (err_wrap(&e, "record '%s'", o.dir[0]), report_err(&e)) : STATUS_OK;
+	}
 	if (o.verb == SNAP_MERGE) {
 		r = o.num > 2 ? err_set(&e, -EINVAL, "merge takes a snapshot, and where the new one is to be") :
 				snap_merge(o.dir[0], o.dir[1], &e);

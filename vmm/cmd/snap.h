@@ -8,6 +8,13 @@ int snap_command(int argc, char **argv);
 extern const struct cli_usage snap_usage;
 
 struct err;
+struct words;
+
+/*
+ * Runs the command in a VM from the snapshot in dir, and writes which pages it used as the snapshot's working set. Returns 0 or
+ * -errno with e set.
+ */
+int snap_record(const char *dir, const struct words *command, struct err *e);
 
 /*
  * Merges the chain of the snapshot in dir into a complete one, in to, or NULL: in its place. An older one there stays until the

@@ -15,7 +15,9 @@ struct err;
 #define SNAPSHOT_STATE "state"
 #define SNAPSHOT_MEMORY "memory"
 #define SNAPSHOT_CONFIG "config.json"
-#define SNAPSHOT_DISKS "disks" /* a directory */
+#define SNAPSHOT_WORKINGSET "workingset"	  /* which need not be there */
+#define SNAPSHOT_WORKINGSET_NEW ".workingset.new" /* while it is written */
+#define SNAPSHOT_DISKS "disks"			  /* a directory */
 
 struct snapshot_dir {
 	int parent, fd, disks; /* or -1 */

@@ -21,7 +21,11 @@
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/copy.h"
 #include "vmm/snapshot/memory.h"
+<<<<<<< HEAD
 #include "vmm/snapshot/page_server.h"
+=======
+#include "vmm/snapshot/workingset.h"
+>>>>>>> 8607da8 (snap: record which pages a command uses, for restores of it)
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
@@ -199,6 +203,8 @@ int vm_restore_check(struct config *c, struct err *e)
 	else
 		r = err_set(e, -ENOMEM, "out of memory");
 	if (!r)
+		r = workingset_read(&c->restore_workingset, chain->layer[0].dir, &chain->layer[0].map, e);
+	if (!r)
 		r = kvm_probe(&host->kvm, e);
 	if (!r) {
 		r = vm_check_state(host, c, c->restore_chain, e);
@@ -283,6 +289,8 @@ int vm_restore_open(struct vm *vm, struct err *e)
 	vm->restore.in = chain->in;
 	if (mem_init(&vm->mem, vm->config->mem, e) < 0 || vm_load_memory(vm, e) < 0)
 		return e->code;
+	if (vm->config->restore_workingset)
+		workingset_use(vm->config->restore_workingset, &vm->mem, vm->config->restore_command);
 	timeline_mark(vm->timeline, TIMELINE_MEMORY);
 	return 0;
 }
