@@ -16,11 +16,8 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
-<<<<<<< HEAD
-#include "vmm/config/config.h"
-=======
 #include "vmm/cmd/words.h"
->>>>>>> 8607da8 (snap: record which pages a command uses, for restores of it)
+#include "vmm/config/config.h"
 #include "vmm/core/state.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"

@@ -243,14 +243,10 @@ struct config {
 	bool restore_merged;		      /* that memory is complete, whatever the state says */
 	struct chain *restore_chain;	      /* or NULL: all of its files, open (vmm/snapshot/chain.h); not owned */
 	struct restore_host *restore_host; /* or NULL: what was asked of KVM for that (vmm/vm/vm_state.h); not owned */
-<<<<<<< HEAD
 	enum config_clock restore_clock;   /* no key */
 	bool restore_served;		   /* restore_memory is the socket of a page server (page_server.h); no key */
-	bool restore_command;		   /* the command is not that of the snapshot, which goes on beside it */
-=======
 	struct workingset *restore_workingset; /* or NULL: what it will need (vmm/snapshot/workingset.h); not owned */
 	bool restore_command;		       /* the command is not that of the snapshot, which goes on beside it */
->>>>>>> 8607da8 (snap: record which pages a command uses, for restores of it)
 	bool dry_run;
 	/* Of Firecracker's API; no keys. */
 	bool keyboard;			      /* that types Ctrl+Alt+Del */

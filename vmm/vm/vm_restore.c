@@ -21,11 +21,8 @@
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/copy.h"
 #include "vmm/snapshot/memory.h"
-<<<<<<< HEAD
 #include "vmm/snapshot/page_server.h"
-=======
 #include "vmm/snapshot/workingset.h"
->>>>>>> 8607da8 (snap: record which pages a command uses, for restores of it)
 #include "vmm/vm/boot.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
@@ -202,8 +199,9 @@ int vm_restore_check(struct config *c, struct err *e)
 		*host = (struct restore_host){ .pid = getpid(), .kvm = KVM_INIT };
 	else
 		r = err_set(e, -ENOMEM, "out of memory");
-	if (!r)
-		r = workingset_read(&c->restore_workingset, chain->layer[0].dir, &chain->layer[0].map, e);
+	if (!r && !c->restore_served)
+		r = workingset_read(&c->restore_workingset, c->restore_chain->layer[0].dir,
+				    &c->restore_chain->layer[0].map, e);
 	if (!r)
 		r = kvm_probe(&host->kvm, e);
 	if (!r) {
