@@ -18,6 +18,21 @@ load api
 	end_api
 }
 
+@test "api: it goes on after SIGSTOP and SIGCONT" {
+	start_api
+	kill -STOP "$pid"
+	wait_for has_state T
+	kill -CONT "$pid"
+	wait_for has_state S
+	each 200 'GET /'
+	end_api
+}
+
+# has_state LETTER: every thread of mayfly.
+has_state() {
+	[ "$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/task/"*/status | sort -u)" = "$1" ]
+}
+
 @test "api: the machine: ranges, types, unknown and repeated keys, what a PATCH leaves" {
 	start_api
 	each 204 'PUT /machine-config {"vcpu_count":2,"mem_size_mib":64,"smt":true}' \

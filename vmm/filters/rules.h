@@ -402,6 +402,7 @@ static const struct filter_rule exec_rules[] = {
  */
 static const struct filter_rule api_rules[] = {
 	ALLOW(poll, "waiting for connections, requests and the main thread"),
+	RARELY(restart_syscall, "it continues after SIGSTOP and SIGCONT"),
 	ALLOW(accept4, "a client connects", SLOT(1, SLOT_LISTEN), INT(4, SOCK_CLOEXEC)),
 	ALLOW(recvfrom, "a request", INT(4, MSG_DONTWAIT), LEN(5, 0)),
 	ALLOW(sendto, "a reply", INT(4, MSG_DONTWAIT | MSG_NOSIGNAL), LEN(5, 0)),
