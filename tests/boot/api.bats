@@ -272,8 +272,23 @@ config() {
 	test -e "$d/metrics"
 	each 400 'PUT /actions {"action_type":"InstanceStart"}' 'PUT /metrics {"metrics_path":"'"$d"'/other"}'
 	each 204 'PATCH /vm {"state":"Paused"}' 'PUT /actions {"action_type":"FlushMetrics"}'
+	talk 'GET /mayfly/metrics'
+	assert_line '200 # TYPE mayfly_running gauge'
+	assert_line 'mayfly_running 0'
+	assert_line 'mayfly_api_requests_total{method="PATCH",endpoint="vm"} 1'
+	assert_line 'mayfly_api_failures_total{method="PUT",endpoint="actions"} 1'
+	assert_line 'mayfly_device_bytes_total{kind="drive",id="a",direction="to_guest"} 0'
+	assert_line --regexp '^mayfly_start_seconds\{phase="first KVM_RUN"\} [0-9.]+$'
+	each 400 'GET /mayfly' 'PUT /mayfly/metrics {}' 'GET /mayfly/other'
 	end_api
-	assert_equal "$("$PYTHON" -c 'import json, sys; print(sum("utc_timestamp_ms" in json.loads(l) for l in sys.stdin))' < "$d/metrics")" 3
+	run "$PYTHON" -I -S -c '
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+for line in lines: print(line["put_api_requests"]["actions_count"], line["put_api_requests"]["actions_fails"],
+    line["patch_api_requests"]["vm_count"], line["block_a"]["read_bytes"], line["utc_timestamp_ms"] > 1600000000000)' "$d/metrics"
+	assert_output "0 0 0 0 True
+2 1 1 0 True
+0 0 0 0 True"
 	watch_mayfly --no-api --config-file "$d/config"
 	wait_for grep -q idle "$d/out"
 	watched_ends "signal 15" TERM

@@ -51,7 +51,7 @@ setup() {
 	drives='{"drive_id":"rootfs","path_on_host":"'"$d"'/root","is_root_device":false,"is_read_only":true}'
 	for i in {0..7}; do
 		: > "$d/drive$i"
-		drives+=',{"drive_id":"drive_'$i'","path_on_host":"'"$d"'/drive'$i'","is_root_device":false,"is_read_only":false}'
+		drives+=',{"drive_id":"drive_'"$i"'","path_on_host":"'"$d"'/drive'$i'","is_root_device":false,"is_read_only":false}'
 	done
 	echo '{"boot-source":{"kernel_image_path":"'"$GUESTS"'/idle.elf","boot_args":"acpi=off pci=off iommu=off reboot=k panic=1"},
 		"drives":['"$drives"'],"machine-config":{"vcpu_count":1,"mem_size_mib":128,"smt":false},
@@ -65,7 +65,7 @@ setup() {
 	send GET / 200
 	assert_equal "$(cat "$d/answer")" '{"id":"anonymous-instance","state":"Running","vmm_version":"1.17.0","app_name":"Firecracker"}'
 	for i in {0..7}; do
-		send PATCH "/drives/drive_$i" 204 '{"drive_id":"drive_'$i'","path_on_host":"'"$d"'/data'$i'"}'
+		send PATCH "/drives/drive_$i" 204 '{"drive_id":"drive_'"$i"'","path_on_host":"'"$d"'/data'"$i"'"}'
 	done
 	watched_ends "signal 15" TERM
 }

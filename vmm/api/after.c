@@ -34,29 +34,6 @@ void api_patch_vm(struct api *a, const char *id, void *body, struct api_answer *
 	api_answer_done(answer);
 }
 
-/* A FIFO that nobody reads is not waited for: the line is dropped and counted. */
-void api_write_metrics(struct api *a)
-{
-	char line[512];
-	struct timespec now;
-	int len;
-
-	if (a->metrics_fd < 0)
-		return;
-	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
-	len = snprintf(line, sizeof(line),
-		       "{\"utc_timestamp_ms\":%lld,\"latencies_us\":{\"full_create_snapshot\":%llu,"
-		       "\"diff_create_snapshot\":%llu,\"load_snapshot\":%llu,\"pause_vm\":%llu,\"resume_vm\":%llu},"
-		       "\"logger\":{\"missed_metrics_count\":%llu}}\n",
-		       (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000,
-		       (unsigned long long)a->metrics.create_us[API_SNAPSHOT_FULL],
-		       (unsigned long long)a->metrics.create_us[API_SNAPSHOT_DIFF],
-		       (unsigned long long)a->metrics.load_us, (unsigned long long)a->metrics.pause_us,
-		       (unsigned long long)a->metrics.resume_us, (unsigned long long)a->metrics.missed);
-	if (write(a->metrics_fd, line, (size_t)len) != len)
-		a->metrics.missed++;
-}
-
 struct limits {
 	struct ratelimit_params bandwidth, ops;
 	const struct ratelimit_params *new_bandwidth, *new_ops; /* NULL: as before */

@@ -47,9 +47,9 @@ void api_answer_fault(struct api_answer *answer, const char *fmt, ...)
 
 void api_send_answer(struct api *a, struct api_answer *answer)
 {
-	const struct http_reply reply = { .status = answer->status,
-					  .body = answer->body,
-					  .deprecated = answer->deprecated };
+	const struct http_reply reply = {
+		.status = answer->status, .body = answer->body, .type = answer->type, .deprecated = answer->deprecated
+	};
 
 	http_reply(a->http, &reply);
 	free(answer->body);
@@ -90,6 +90,8 @@ void api_serve(struct api *a)
 	struct http_request request;
 	struct api_answer answer = { 0 };
 
+	if (a->http && http_take_tick(a->http) && a->state != API_NOT_STARTED)
+		api_write_metrics(a);
 	if (!a->http || !http_take(a->http, &request))
 		return;
 	log_info("The API server received a %s request on \"%s\" with body \"%.*s\".", api_method_name(request.method),
@@ -167,6 +169,13 @@ void api_failed(struct api *a, const struct err *why)
 	api_send_answer(a, &answer);
 }
 
+void api_ended(struct api *a)
+{
+	api_write_metrics(a);
+	a->vm = NULL;
+	a->ended = true;
+}
+
 void api_free(struct api *a)
 {
 	if (!a)
@@ -181,7 +190,8 @@ void api_free(struct api *a)
 	api_done(&api_vsock, &a->vsock);
 	api_done(&api_serial, &a->serial);
 	api_done(&api_snapshot_load, &a->load.params);
-	api_write_metrics(a);
+	if (!a->ended)
+		api_write_metrics(a);
 	if (a->metrics_fd >= 0)
 		close(a->metrics_fd);
 	free(a);

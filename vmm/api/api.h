@@ -89,12 +89,19 @@ struct api_vm_ops {
 	/* Of a paused VM, into two new files; config goes into the state. After 0, api_snapshot_done follows. */
 	int (*snapshot)(struct vm *vm, const char *state, const char *memory, const char *config, struct err *e);
 	int (*type)(struct vm *vm, struct err *e); /* Ctrl+Alt+Del */
-	struct vm *vm;				   /* theirs */
+	/* Counters. Each returns false if there is no i. counts: requests and bytes to the guest, and from it. */
+	bool (*device)(struct vm *vm, unsigned i, const char **ret_id, const char **ret_kind, uint64_t counts[4]);
+	bool (*kvm)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret);	   /* i 0: as they are now */
+	bool (*phase)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns); /* of the start */
+	struct vm *vm;									   /* theirs */
 };
 
 /* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */
 void api_started(struct api *a, const struct api_vm_ops *vm);
 void api_failed(struct api *a, const struct err *why);
+
+/* The guest has ended: writes its last metrics, and forgets the VM. */
+void api_ended(struct api *a);
 
 /* While the VM runs: a descriptor that is readable when a request waits, and what serves it. */
 int api_fd(const struct api *a);

@@ -391,5 +391,7 @@ void api_put_metrics(struct api *a, const char *id, void *body, struct api_answe
 		return;
 	}
 	a->metrics_fd = fd;
+	if (a->http)
+		http_set_tick(a->http, API_METRICS_EVERY_MS);
 	api_answer_done(answer);
 }

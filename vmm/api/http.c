@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "vmm/api/http_parse.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
@@ -58,12 +59,16 @@ struct http {
 	struct connection *connection[HTTP_CONNECTIONS_MAX]; /* or NULL */
 	struct connection *offered;			     /* its request is the main thread's */
 	uint64_t requests;
+	uint64_t tick_at_ms; /* 0: none yet */
 	bool accept_failed;
 
 	/* Handed over by the eventfds. */
 	struct http_request request;
 	struct http_reply reply;
 	char *reply_body;
+	atomic_bool asked;   /* the request is the main thread's to take; release and acquire order it */
+	atomic_uint tick_ms; /* 0: none */
+	atomic_bool ticked;
 	atomic_bool stop;
 };
 
@@ -219,7 +224,8 @@ static void offer(struct http *h)
 					    .body = first->parser.body,
 					    .len = first->parser.length };
 	h->offered = first;
-	(void)eventfd_write(h->asked_fd, 1); /* cannot fail: it was 0 */
+	atomic_store_explicit(&h->asked, true, memory_order_release); /* http_take */
+	(void)eventfd_write(h->asked_fd, 1);			      /* cannot fail: it is 0, or 1 for a tick */
 }
 
 /* A connection has something to receive, or room to send, or has ended. */
@@ -277,6 +283,24 @@ static short events_of(const struct connection *c)
 	return c->state == RECEIVES ? POLLIN : c->state == SENDS ? POLLOUT : 0;
 }
 
+/* How long to wait: until the next tick, or until an accept is tried again. Makes the tick if it is due. */
+static int wait_ms_of(struct http *h)
+{
+	unsigned every = atomic_load(&h->tick_ms);
+	uint64_t now = every ? clock_now_ms() : 0;
+
+	if (every && h->tick_at_ms && now >= h->tick_at_ms) {
+		atomic_store(&h->ticked, true);
+		(void)eventfd_write(h->asked_fd, 1); /* cannot fail: it is 0, or 1 for a request */
+		h->tick_at_ms = 0;
+	}
+	if (every && !h->tick_at_ms)
+		h->tick_at_ms = now + every;
+	if (h->accept_failed)
+		return RETRY_MS;
+	return every ? (int)(h->tick_at_ms - now) : -1;
+}
+
 static void serve(struct http *h)
 {
 	struct pollfd fds[2 + HTTP_CONNECTIONS_MAX];
@@ -289,7 +313,7 @@ static void serve(struct http *h)
 
 			fds[2 + i] = (struct pollfd){ .fd = c ? c->fd : -1, .events = c ? events_of(c) : 0 };
 		}
-		if (poll(fds, MF_ARRAY_SIZE(fds), h->accept_failed ? RETRY_MS : -1) < 0)
+		if (poll(fds, MF_ARRAY_SIZE(fds), wait_ms_of(h)) < 0)
 			continue;
 		h->accept_failed = false;
 		if (fds[0].revents && !take_reply(h))
@@ -369,11 +393,22 @@ struct http_fds http_fds(const struct http *h)
 	return (struct http_fds){ .listen = h->socket.fd, .asked = h->asked_fd, .replied = h->replied_fd };
 }
 
+void http_set_tick(struct http *h, unsigned ms)
+{
+	atomic_store(&h->tick_ms, ms);
+}
+
+bool http_take_tick(struct http *h)
+{
+	return atomic_exchange(&h->ticked, false);
+}
+
 bool http_take(struct http *h, struct http_request *ret)
 {
 	eventfd_t count;
 
-	if (eventfd_read(h->asked_fd, &count) < 0)
+	(void)eventfd_read(h->asked_fd, &count);			       /* whatever it was for is in the flags */
+	if (!atomic_exchange_explicit(&h->asked, false, memory_order_acquire)) /* offer */
 		return false;
 	*ret = h->request;
 	return true;

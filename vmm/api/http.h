@@ -50,6 +50,10 @@ int http_start(struct http *http, int (*guard)(void *ctx), void *ctx, struct err
 /* Readable when a request waits for http_take. */
 int http_fd(const struct http *http);
 
+/* From now on, http_fd is readable every so many ms, too; http_take_tick says whether it was for that. Any time. */
+void http_set_tick(struct http *http, unsigned ms);
+bool http_take_tick(struct http *http);
+
 /*
  * Takes the request that waits. Returns false if there is none. The request stays valid
  * until http_reply, which has to follow. Main thread.

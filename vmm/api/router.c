@@ -29,28 +29,31 @@ static const struct endpoint {
 	enum when when;
 	const struct api_object *object;
 	api_handler *handle;
+	const char *metric; /* Firecracker's name of its counters, or NULL */
 } endpoints[] = {
-	{ HTTP_GET, "", NULL, false, ALWAYS, NULL, api_get_instance },
-	{ HTTP_GET, "version", NULL, false, ALWAYS, NULL, api_get_version },
-	{ HTTP_GET, "machine-config", NULL, false, ALWAYS, NULL, api_get_machine },
-	{ HTTP_GET, "vm", "config", false, ALWAYS, NULL, api_get_config },
-	{ HTTP_PUT, "machine-config", NULL, false, BOOT, &api_machine, api_put_machine },
-	{ HTTP_PATCH, "machine-config", NULL, false, BOOT, &api_machine_update, api_patch_machine },
-	{ HTTP_PUT, "boot-source", NULL, false, BOOT, &api_boot_source, api_put_boot_source },
-	{ HTTP_PUT, "drives", NULL, true, BOOT, &api_drive, api_put_drive },
-	{ HTTP_PUT, "network-interfaces", NULL, true, BOOT, &api_net, api_put_net },
-	{ HTTP_PUT, "vsock", NULL, false, BOOT, &api_vsock, api_put_vsock },
-	{ HTTP_PUT, "serial", NULL, false, BEFORE, &api_serial, api_put_serial },
-	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger },
-	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics },
-	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm },
-	{ HTTP_PATCH, "drives", NULL, true, AFTER, &api_drive_update, api_patch_drive },
-	{ HTTP_PATCH, "network-interfaces", NULL, true, AFTER, &api_net_update, api_patch_net },
-	{ HTTP_PUT, "snapshot", "create", false, AFTER, &api_snapshot_create, api_put_snapshot_create },
-	{ HTTP_PUT, "snapshot", "load", false, ALWAYS, &api_snapshot_load, api_put_snapshot_load },
-	{ HTTP_DELETE, "drives", NULL, true, AFTER, NULL, delete_device },
-	{ HTTP_DELETE, "network-interfaces", NULL, true, AFTER, NULL, delete_device },
-	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action },
+	{ HTTP_GET, "", NULL, false, ALWAYS, NULL, api_get_instance, "instance_info" },
+	{ HTTP_GET, "version", NULL, false, ALWAYS, NULL, api_get_version, "vmm_version" },
+	{ HTTP_GET, "machine-config", NULL, false, ALWAYS, NULL, api_get_machine, "machine_cfg" },
+	{ HTTP_GET, "vm", "config", false, ALWAYS, NULL, api_get_config, "vm_config" },
+	{ HTTP_GET, "mayfly", "metrics", false, ALWAYS, NULL, api_get_prometheus, NULL },
+	{ HTTP_PUT, "machine-config", NULL, false, BOOT, &api_machine, api_put_machine, "machine_cfg" },
+	{ HTTP_PATCH, "machine-config", NULL, false, BOOT, &api_machine_update, api_patch_machine, "machine_cfg" },
+	{ HTTP_PUT, "boot-source", NULL, false, BOOT, &api_boot_source, api_put_boot_source, "boot_source" },
+	{ HTTP_PUT, "drives", NULL, true, BOOT, &api_drive, api_put_drive, "drive" },
+	{ HTTP_PUT, "network-interfaces", NULL, true, BOOT, &api_net, api_put_net, "network" },
+	{ HTTP_PUT, "vsock", NULL, false, BOOT, &api_vsock, api_put_vsock, "vsock" },
+	{ HTTP_PUT, "serial", NULL, false, BEFORE, &api_serial, api_put_serial, "serial" },
+	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger, "logger" },
+	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics, "metrics" },
+	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm, "vm" },
+	{ HTTP_PATCH, "drives", NULL, true, AFTER, &api_drive_update, api_patch_drive, "drive" },
+	{ HTTP_PATCH, "network-interfaces", NULL, true, AFTER, &api_net_update, api_patch_net, "network" },
+	{ HTTP_PUT, "snapshot", "create", false, AFTER, &api_snapshot_create, api_put_snapshot_create,
+	  "snapshot_create" },
+	{ HTTP_PUT, "snapshot", "load", false, ALWAYS, &api_snapshot_load, api_put_snapshot_load, "snapshot_load" },
+	{ HTTP_DELETE, "drives", NULL, true, AFTER, NULL, delete_device, NULL },
+	{ HTTP_DELETE, "network-interfaces", NULL, true, AFTER, NULL, delete_device, NULL },
+	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action, "actions" },
 };
 
 /* Devices that mayfly leaves out. */
@@ -162,6 +165,8 @@ const char *api_method_name(enum http_method method)
 	return names[method];
 }
 
+_Static_assert(MF_ARRAY_SIZE(endpoints) <= API_ENDPOINTS_MAX, "counters");
+
 static bool check_state(const struct api *a, enum when when, struct api_answer *answer)
 {
 	if ((when == BEFORE || when == BOOT) && a->state != API_NOT_STARTED)
@@ -229,12 +234,40 @@ static bool check_same_id(const struct endpoint *ep, const char *id, const void 
 	return false;
 }
 
-void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
+bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret)
+{
+	if (i >= MF_ARRAY_SIZE(endpoints))
+		return false;
+	*ret = (struct api_requests){ endpoints[i].method, endpoints[i].metric, a->count[i], a->fails[i] };
+	return true;
+}
+
+static void serve(struct api *a, const struct endpoint *ep, const char *id, const struct http_request *request,
+		  struct api_answer *answer)
 {
 	union api_body body = { 0 };
+	struct err e;
+
+	if (ep->has_id && !check_id(id, answer))
+		return;
+	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
+		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
+				 e.text);
+	else if ((!ep->has_id || !ep->object || check_same_id(ep, id, &body, answer))) {
+		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
+		if (check_state(a, ep->when, answer)) {
+			a->configured = a->configured || ep->when == BOOT;
+			ep->handle(a, ep->has_id ? id : NULL, &body, answer);
+		}
+	}
+	if (ep->object)
+		api_done(ep->object, &body);
+}
+
+void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
+{
 	const struct endpoint *ep;
 	struct parts p;
-	struct err e;
 
 	(void)cut_part(cut_part(request->path, p.first), p.second);
 	if (!check_body(request, answer))
@@ -244,18 +277,7 @@ void api_route(struct api *a, const struct http_request *request, struct api_ans
 		refuse_path(request, &p, answer);
 		return;
 	}
-	if (ep->has_id && !check_id(p.second, answer))
-		return;
-	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
-		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
-				 e.text);
-	else if ((!ep->has_id || !ep->object || check_same_id(ep, p.second, &body, answer))) {
-		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
-		if (check_state(a, ep->when, answer)) {
-			a->configured = a->configured || ep->when == BOOT;
-			ep->handle(a, ep->has_id ? p.second : NULL, &body, answer);
-		}
-	}
-	if (ep->object)
-		api_done(ep->object, &body);
+	a->count[ep - endpoints]++;
+	serve(a, ep, p.second, request, answer);
+	a->fails[ep - endpoints] += answer->status == 400;
 }

@@ -10,6 +10,9 @@
 
 struct json_t;
 
+#define API_ENDPOINTS_MAX 40
+#define API_METRICS_EVERY_MS 60000
+
 enum api_state { API_NOT_STARTED, API_RUNNING, API_IS_PAUSED };
 
 struct api {
@@ -19,6 +22,7 @@ struct api {
 	const struct api_vm_ops *vm; /* once it has started */
 	bool start;		     /* the VM is to be started */
 	bool configured;	     /* a request has come that configures what a snapshot has */
+	bool ended;		     /* the VM; its last metrics are written */
 	bool unasked;		     /* by a file, so there is no request to answer */
 
 	struct api_machine machine;
@@ -37,6 +41,10 @@ struct api {
 		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
 		uint64_t create_us[2], load_us;	      /* full_create_snapshot, diff_create_snapshot, load_snapshot */
 	} metrics;
+	uint32_t count[API_ENDPOINTS_MAX], fails[API_ENDPOINTS_MAX];
+	struct {
+		uint64_t count[API_ENDPOINTS_MAX], fails[API_ENDPOINTS_MAX], device[CONFIG_DEVICES_MAX][4];
+	} written; /* in the last line of metrics: lines have what is new */
 	struct {
 		bool asked, deprecated;
 		struct api_snapshot_load params;
@@ -67,6 +75,7 @@ struct api_answer {
 	int status; /* 0: later, by api_started or api_failed */
 	char *body; /* JSON; or NULL */
 	bool deprecated;
+	const char *type; /* NULL: JSON */
 };
 
 /* 204; 200 with an object, which is taken over; 400 with a sentence. */
@@ -99,7 +108,18 @@ api_handler api_put_snapshot_create, api_put_snapshot_load;
 const struct api_drive *api_missing_drive(const struct api *a);
 int api_lend_missing(struct api *a, struct err *e); /* for api_lend */
 
+/* metrics.c */
 void api_write_metrics(struct api *a); /* a line, if a client wants metrics */
+api_handler api_get_prometheus;
+
+/* Of endpoint i; false if there is none. The name may be NULL. (router.c) */
+struct api_requests {
+	enum http_method method;
+	const char *name;
+	uint64_t count, fails;
+};
+
+bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret);
 
 struct api_drive *api_find_drive(struct api *a, const char *id);
 struct api_net *api_find_net(struct api *a, const char *id);

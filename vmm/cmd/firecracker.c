@@ -31,6 +31,7 @@
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_change.h"
+#include "vmm/vm/vm_counts.h"
 #include "vmm/vm/vm_state.h"
 #include "vmm/vm/vm_write.h"
 
@@ -207,6 +208,9 @@ static void on_started(void *ctx, struct vm *vm)
 		.change_net = vm_change_net,
 		.type = vm_type,
 		.snapshot = vm_write_begin,
+		.device = vm_device_counts,
+		.kvm = vm_kvm_counter,
+		.phase = vm_phase,
 		.vm = vm,
 	};
 	api_started(s->api, &s->vm);
@@ -224,6 +228,13 @@ static void on_failed(void *ctx, const struct err *why)
 	struct session *s = ctx;
 
 	api_failed(s->api, why);
+}
+
+static void on_ended(void *ctx)
+{
+	struct session *s = ctx;
+
+	api_ended(s->api);
 }
 
 static void on_request(void *ctx)
@@ -269,6 +280,7 @@ static int run_vm(struct session *s)
 		.started = on_started,
 		.failed = on_failed,
 		.serve = on_request,
+		.ended = on_ended,
 		.written = on_written,
 		.paused = load && !load->resume_vm,
 		.ctx = s,
@@ -282,7 +294,9 @@ static int run_vm(struct session *s)
 		return STATUS_FAILED;
 	}
 	s->config.log_level = log_enabled(LOG_LEVEL_INFO) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
+	free(s->timeline.about);
 	timeline_init(&s->timeline);
+	s->timeline.about = calloc(1, sizeof(*s->timeline.about)); /* for KVM's counters; without memory, none */
 	return vm_main(&s->config, &s->timeline, &s->parent, &attendant);
 }
 

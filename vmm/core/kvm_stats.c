@@ -94,6 +94,7 @@ static int read_head(struct kvm_stats *s, int fd)
 	n = fdio_read(fd, head + sizeof(h), h.data_offset - sizeof(h));
 	if (n != (ssize_t)(h.data_offset - sizeof(h)))
 		return n < 0 ? (int)n : -EPROTO;
+	s->data_at = h.data_offset;
 	return parse_head(s, head, h.data_offset, &h);
 }
 
@@ -132,13 +133,15 @@ void kvm_stats_add(struct kvm_stats *s, int vcpu_fd)
 		forget(s);
 }
 
-void kvm_stats_read(struct kvm_stats *s)
+void kvm_stats_look(struct kvm_stats *s)
 {
 	uint8_t data[DATA_MAX];
 	uint64_t value;
 
+	for (unsigned k = 0; k < s->num; k++)
+		s->stat[k].value = 0;
 	for (unsigned i = 0; i < s->num_fds; i++) {
-		if (fdio_read(s->fd[i], data, s->data_size) != (ssize_t)s->data_size) {
+		if (fdio_pread(s->fd[i], data, s->data_size, s->data_at) != (ssize_t)s->data_size) {
 			forget(s);
 			return;
 		}
@@ -147,6 +150,11 @@ void kvm_stats_read(struct kvm_stats *s)
 			s->stat[k].value += value; /* counters wrap */
 		}
 	}
+}
+
+void kvm_stats_read(struct kvm_stats *s)
+{
+	kvm_stats_look(s);
 	for (unsigned i = 0; i < s->num_fds; i++)
 		close(s->fd[i]);
 	s->num_fds = 0;

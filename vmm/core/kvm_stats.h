@@ -22,7 +22,8 @@ struct kvm_stats {
 		uint64_t value;
 		size_t offset; /* in what read(2) returns */
 	} stat[KVM_STATS_MAX];
-	size_t data_size; /* bytes that hold all of them */
+	size_t data_size; /* bytes that hold all of them, */
+	size_t data_at;	  /* and where they begin */
 	int fd[KVM_STATS_FDS_MAX];
 	unsigned num_fds;
 };
@@ -39,7 +40,10 @@ void kvm_stats_add(struct kvm_stats *s, int vcpu_fd);
  */
 int kvm_stats_add_fd(struct kvm_stats *s, int fd);
 
-/* Sets the values, by one read(2) for each vCPU, and closes the descriptors. A failure leaves none. */
+/* Sets the values, by one pread(2) for each vCPU. A failure leaves none. */
+void kvm_stats_look(struct kvm_stats *s);
+
+/* The same, and closes the descriptors. */
 void kvm_stats_read(struct kvm_stats *s);
 
 /* The value of a counter by its name, or NULL. */

@@ -318,6 +318,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	if (r == 0 && !vm->guest)
 		vm_tell_started(vm);
 	vm_serve(vm, signal_fd);
+	if (vm->attendant)
+		vm->attendant->ended(vm->attendant->ctx);
 	return r;
 }
 

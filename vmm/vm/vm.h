@@ -48,6 +48,7 @@ struct vm_attendant {
 	void (*started)(void *ctx, struct vm *vm);	  /* vm is valid until vm_main returns */
 	void (*failed)(void *ctx, const struct err *why); /* the VM was not built, and what was is freed */
 	void (*serve)(void *ctx);
+	void (*ended)(void *ctx); /* after started: the guest has ended, and its devices are there for the last time */
 	void (*written)(void *ctx, const struct err *why); /* a snapshot (vm_write.h); why NULL: it is complete */
 	bool paused;					   /* the VM, of a snapshot, begins as after vm_set_paused */
 	void *ctx;

@@ -1,0 +1,21 @@
+/* Counters of a VM while it runs, for the metrics of Firecracker's API. Main thread. */
+#ifndef MF_VM_VM_COUNTS_H
+#define MF_VM_VM_COUNTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vm;
+
+/* Each returns false if there is no i. The names live as long as the VM. */
+
+/* Of device i: requests and bytes to the guest, and from it. Networks count frames. */
+bool vm_device_counts(struct vm *vm, unsigned i, const char **ret_id, const char **ret_kind, uint64_t counts[4]);
+
+/* KVM's counters of all vCPUs together, as they were when i was 0; none if timeline->about is NULL. */
+bool vm_kvm_counter(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret);
+
+/* When step i of the start was reached, in ns since exec; 0 if it was not. */
+bool vm_phase(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns);
+
+#endif
