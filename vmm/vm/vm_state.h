@@ -80,8 +80,8 @@ struct restore_host {
 int vm_read_config(struct config *c, char **ret, struct err *e);
 
 /*
- * Parts of that which ask nothing of this host: whether the state in `in`, which has its first two sections read then, and the
- * configuration belong together; the layer of a drive. Return 0 or -errno with e set.
+ * Parts of vm_restore_check that ask nothing of this host. vm_check_own: whether the configuration and the state in `in`
+ * belong together; reads the first two sections. vm_check_layer: the layer of a drive. Return 0 or -errno with e set.
  */
 int vm_check_own(const struct config *c, struct state_in *in, struct err *e);
 int vm_check_layer(const char *path, struct err *e);
