@@ -64,6 +64,47 @@ load_fails() {
 	[ ! -e "$api" ]
 }
 
+# It waits for a page, and so it is in D or has asked for one; or it has ended, because it was refused.
+has_asked() {
+	has_ended "$pid" || grep -q handle_userfault "/proc/$pid/task/"*/stack
+}
+
+# loads: a VM of the snapshot, which runs.
+loads() {
+	start_api
+	each 204 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"File","backend_path":"'"$d"'/m"},"resume_vm":true}'
+}
+
+# send_and_go REQUEST: whose answer nobody waits for.
+send_and_go() {
+	"$PYTHON" -I -S -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+line, body = sys.argv[2].split(" {", 1)
+s.sendall(f"{line} HTTP/1.1\r\nContent-Length: {len(body) + 1}\r\n\r\n{{{body}".encode())' "$api" "$1"
+}
+
+need_strace() {
+	[ -z "${TRACE_DIR:-}" ] || skip "strace traces nothing that strace traces already"
+	command -v strace > /dev/null || skip "no strace here"
+}
+
+# inject FAULT: into the system calls of mayfly and of its children from now on, as strace has it, until inject_end.
+inject() {
+	strace -f -qq -o "$d/strace" -p "$pid" -e trace="${1%%:*}" -e inject="$1" 3>&- &
+	injector=$!
+	started+=("$injector")
+	wait_for is_traced
+}
+
+is_traced() {
+	[ "$(grep -Lc '^TracerPid:[[:space:]]*0$' /proc/"$pid"/task/*/status | wc -l)" = "$(find /proc/"$pid"/task -mindepth 1 -maxdepth 1 | wc -l)" ]
+}
+
+inject_end() {
+	kill "$injector" 2> /dev/null || true
+	wait "$injector" || true
+}
+
 @test "api snapshot: the guest goes on, and so does each VM that is loaded, paused or not" {
 	export TRACE_ALL=1 # tests/seccomp/traced
 	keep
@@ -247,4 +288,200 @@ assert l["load_snapshot"] > 0 and l["full_create_snapshot"] > 0 and l["diff_crea
 		run --separate-stderr "$MAYFLY" $words
 		assert_equal "$status" 153
 	done
+}
+
+@test "api snapshot: pages from another process, by userfaultfd" {
+	keep
+	snapshot
+	"$PYTHON" -I -S "$BATS_TEST_DIRNAME/page-server" "$d/pages" "$d/m" > "$d/server" 2>&1 3>&- &
+	started+=("$!")
+	wait_for test -S "$d/pages"
+	start_api
+	talk 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"Uffd","backend_path":"'"$d"'/pages"}}'
+	if [[ $output == 400\ *userfaultfd* ]]; then
+		wait_end
+		[ "$status" = 1 ]
+		skip "this host forbids userfaultfd"
+	fi
+	assert_output '204 '
+	assert_regex "$(head -n 1 "$d/server")" '^\[\{"base_host_virt_addr":[0-9]+,"size":33554432,"offset":0,"page_size":4096,"page_size_kib":4096\}\]$'
+	each 204 "$resumed"
+	says two
+	mv "$d/m" "$d/old"
+	each 204 "$paused" "$create,\"snapshot_type\":\"Diff\"}" # of all pages, also those that the guest has not touched
+	end_api
+	wait_for grep -q "^served" "$d/server"
+	assert_equal "$(sed -n 's/^served //p' "$d/server")" $((32 << 8))
+	start_api
+	each 204 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"File","backend_path":"'"$d"'/m"},"resume_vm":true}'
+	says three $'one\ntwo'
+	end_api
+}
+
+@test "api snapshot: a page server that ends, or does not answer: the VM waits, and ends when it is asked to" {
+	keep
+	snapshot
+	# It accepts, and reads nothing.
+	"$PYTHON" -I -S -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); c = s.accept(); time.sleep(600)' "$d/pages" 3>&- &
+	local server=$!
+	started+=("$server")
+	wait_for test -S "$d/pages"
+	watch_mayfly --api-sock "$d/api2"
+	api=$d/api2
+	wait_for api_listens
+	send_and_go 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"Uffd","backend_path":"'"$d"'/pages"},"resume_vm":true}'
+	wait_for has_asked
+	if has_ended "$pid"; then
+		skip "this host forbids userfaultfd"
+	fi
+	kill "$server"
+	watched_ends "signal 15" TERM
+}
+
+@test "api snapshot: twenty VMs at once from one, each with its own drive, tap and socket" {
+	[ "$(id -u)" = 0 ] || skip "only root can make taps"
+	local i tap=as$$x
+	truncate -s 1M "$d/disk"
+	for i in {0..20}; do
+		ip tuntap add dev "$tap$i" mode tap
+		cp "$d/disk" "$d/disk$i"
+	done
+	keep "$(drive a "$d/disk")" "PUT /network-interfaces/1 {\"iface_id\":\"1\",\"host_dev_name\":\"${tap}0\",\"mtu\":1400}" \
+		"PUT /vsock {\"guest_cid\":3,\"uds_path\":\"$d/v\"}"
+	snapshot
+	[ ! -e "$d/v" ]
+	"$PYTHON" -I -S - "$MAYFLY" "$d" "$tap" <<< '
+import http.client, json, os, socket, subprocess, sys, time
+mayfly, d, tap = sys.argv[1:]
+def request(i, method, path, body=None):
+    c = http.client.HTTPConnection("x"); c.sock = socket.socket(socket.AF_UNIX); c.sock.settimeout(60)
+    c.sock.connect(f"{d}/api{i}"); c.request(method, path, body and json.dumps(body)); a = c.getresponse()
+    return a.status, a.read().decode()
+vms = [subprocess.Popen([mayfly, "--api-sock", f"{d}/api{i}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+       for i in range(1, 21)]
+for i, vm in enumerate(vms, 1):
+    while not os.path.exists(f"{d}/api{i}"): time.sleep(0.01)
+    r = request(i, "PUT", "/snapshot/load", {"snapshot_path": f"{d}/s", "mem_file_path": f"{d}/m", "resume_vm": i % 2 == 0,
+        "network_overrides": [{"iface_id": "1", "host_dev_name": f"{tap}{i}"}],
+        "drive_overrides": [{"drive_id": "a", "path_on_host": f"{d}/disk{i}"}], "vsock_override": {"uds_path": f"{d}/v{i}"}})
+    assert r == (204, ""), r
+for i, vm in enumerate(vms, 1):
+    r = request(i, "PATCH", "/vm", {"state": "Resumed"}); assert r == (204, ""), r
+    c = json.loads(request(i, "GET", "/vm/config")[1])
+    assert c["network-interfaces"][0]["host_dev_name"] == f"{tap}{i}" and c["network-interfaces"][0]["mtu"] == 1400, c
+    assert c["drives"][0]["path_on_host"] == f"{d}/disk{i}" and c["vsock"]["uds_path"] == f"{d}/v{i}", c
+    assert os.path.exists(f"{d}/v{i}")
+    vm.stdin.write(f"vm {i}\n".encode()); vm.stdin.flush()
+for i, vm in enumerate(vms, 1):
+    text = b""
+    while f"vm {i}".encode() not in text: text += vm.stdout.read1()
+    assert text.replace(b"\r", b"") == f"one\nvm {i}\n".encode(), text
+    vm.terminate(); assert vm.wait() == -15
+    assert not os.path.exists(f"{d}/v{i}") and not os.path.exists(f"{d}/api{i}")
+print("twenty")'
+	for i in {0..20}; do
+		wait_for ip tuntap del dev "$tap$i" mode tap
+	done
+}
+
+@test "api snapshot: in Firecracker's jailer, relative to its root" {
+	[ "$(id -u)" = 0 ] || skip "only root can make the jail"
+	[ -z "${TRACE_DIR:-}" ] || skip "the program in the jail would be strace(1)"
+	local inside id
+	mkdir -m 755 "$d/base"
+	chmod 755 "$d" "$BATS_RUN_TMPDIR"
+	cp "$MAYFLY" "$d/firecracker"
+	for id in one two; do
+		start_mayfly jailer --id "$id" --exec-file "$d/firecracker" --uid 1234 --gid 1234 --chroot-base-dir "$d/base" \
+			-- --api-sock /run/api
+		inside=$d/base/firecracker/$id/root
+		api=$inside/run/api
+		wait_for api_listens
+		truncate -s 1M "$inside/disk"
+		chown 1234 "$inside/disk"
+		if [ "$id" = one ]; then
+			cp "$GUESTS/keep.elf" "$inside/kernel"
+			each 204 'PUT /boot-source {"kernel_image_path":"/kernel"}' "$(drive a disk)" \
+				'PUT /vsock {"guest_cid":3,"uds_path":"v"}' 'PUT /actions {"action_type":"InstanceStart"}'
+			wait_said '^keep'
+			tell one
+			wait_said '^one'
+			each 204 "$paused" 'PUT /snapshot/create {"snapshot_path":"/s","mem_file_path":"m"}'
+			assert_equal "$(stat -c %u "$inside/s" "$inside/m" | sort -u)" 1234
+		else
+			cp --preserve=ownership --sparse=always "$d/base/firecracker/one/root/"[sm] "$inside" # and another drive, at the same path
+			talk 'PUT /snapshot/load {"snapshot_path":"s","mem_file_path":"/m","resume_vm":true}'
+			assert_output '204 deprecated '
+			[ -S "$inside/v" ]
+			says two
+		fi
+		pid=$(< "$inside/firecracker.pid")
+		end_api
+	done
+}
+
+@test "api snapshot: a client that vanishes, a writer that is killed, SIGTERM" {
+	keep
+	tell one
+	wait_said '^one'
+	each 204 "$paused"
+	send_and_go "$create}"
+	wait_for test -e "$d/s"
+	each 200 'GET /'
+	need_strace
+	inject fsync:signal=SIGKILL
+	each 400 "$create}"
+	inject_end
+	assert_equal "$(find "$d" -name '*.new')" ""
+	talk 'GET /'
+	assert_output --partial '"state":"Paused"'
+	inject fsync:delay_enter=60000000
+	send_and_go "$create}"
+	wait_for test -e "$d/.m.new"
+	end_api
+	inject_end
+	assert_equal "$(find "$d" -name '*.new')" ""
+	loads
+	says three
+	end_api
+}
+
+@test "api snapshot: SIGKILL at each step: the old snapshot, the new one, or no state" {
+	need_strace
+	keep
+	snapshot
+	mv "$d/s" "$d/s.kept"
+	mv "$d/m" "$d/m.kept"
+	local at text none=0 old=0 new=0
+	for at in openat:1 ftruncate:1 ftruncate:4 clone:1 unlinkat:1 renameat2:1 renameat2:2 openat:4; do
+		cp --sparse=always "$d/s.kept" "$d/s"
+		cp --sparse=always "$d/m.kept" "$d/m"
+		loads
+		says two
+		each 204 "$paused"
+		inject "${at%:*}:signal=SIGKILL:when=${at#*:}"
+		send_and_go "$create}"
+		wait_end
+		assert_equal "$status" 137
+		inject_end
+		if [ ! -e "$d/s" ]; then
+			none=$((none + 1))
+			continue
+		fi
+		loads
+		tell three
+		wait_said '^three'
+		text=$(tr -d '\r' < "$d/out")
+		if [ "$text" = $'one\nthree' ]; then
+			old=$((old + 1))
+		else
+			assert_equal "$text" $'one\ntwo\nthree'
+			new=$((new + 1))
+		fi
+		each 204 "$paused" "$create}" # over what the other has left
+		end_api
+		assert_equal "$(find "$d" -name '*.new')" ""
+	done
+	[ "$old" -gt 0 ] && [ "$new" -gt 0 ] && [ "$none" -gt 0 ] || fail "$old old, $new new, $none without a state"
 }
