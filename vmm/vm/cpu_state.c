@@ -331,6 +331,7 @@ static int check_tsc(struct kvm *k, uint64_t khz, struct err *e)
 static int check_msrs(const struct kvm *k, const struct kvm_msrs *m, struct err *e)
 {
 	MF_FREE struct kvm_msr_list *list = calloc(1, sizeof(*list) + CPU_MSRS_MAX * sizeof(list->indices[0]));
+	unsigned at = 0;
 
 	if (!list)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -339,11 +340,14 @@ static int check_msrs(const struct kvm *k, const struct kvm_msrs *m, struct err 
 		return e->code;
 	for (unsigned i = 0; i < m->nmsrs; i++) {
 		const struct kvm_msr_entry *entry = &m->entries[i];
-		unsigned at = 0;
+		unsigned tries = 0;
 
-		while (at < list->nmsrs && list->indices[at] != entry->index)
+		/* Both are in KVM's order, so most are found where the last one was. */
+		while (tries < list->nmsrs && list->indices[at % list->nmsrs] != entry->index) {
 			at++;
-		if (at == list->nmsrs && entry->data)
+			tries++;
+		}
+		if (tries == list->nmsrs && entry->data)
 			return err_set(e, -ENOTSUP, "the snapshot's MSR 0x%x is 0x%llx, and this host has none",
 				       entry->index, (unsigned long long)entry->data);
 	}
