@@ -189,3 +189,18 @@ traced() {
 		rm -rf "$snap" "$dir/other"
 	done
 }
+
+@test "killed: snap rm removes a snapshot beside which a client was killed" {
+	keep
+	run "$MAYFLY" snapshot "$ctl" "$snap"
+	assert_success
+	strace -qq -o /dev/null -e inject=renameat2:signal=KILL "$MAYFLY" snapshot "$ctl" "$snap" 2> "$dir/why" || true
+	[ -e "$dir/.snap.new" ]
+	run "$MAYFLY" snap rm "$snap"
+	assert_success
+	[ ! -e "$snap" ]
+	[ ! -e "$dir/.snap.new" ]
+	run "$MAYFLY" snapshot "$ctl" "$snap"
+	assert_success
+	tell_and_wait alive
+}

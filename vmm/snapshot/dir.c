@@ -215,7 +215,7 @@ int snapshot_dir_commit(struct snapshot_dir *d, struct err *e)
 	return snapshot_dir_sync(d->parent, "its directory", e);
 }
 
-/* The older snapshot, which has the temporary name now. Another writer may begin with it. */
+/* An older snapshot, or what a killed writer has left: it has the temporary name. Another writer may begin with it. */
 static void remove_older(const struct snapshot_dir *d)
 {
 	MF_CLOSE int fd = lock_dir(d->parent, d->temporary);
@@ -250,6 +250,7 @@ static int remove_snapshot(struct snapshot_dir *d, const char *path, struct err 
 		return err_neg(e, d->fd, "open it");
 	if (for_each(d->fd, is_ours) < 0 || faccessat(d->fd, SNAPSHOT_STATE, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(e, -EINVAL, "it is no snapshot");
+	remove_older(d);
 	if (renameat2(d->parent, d->name, d->parent, d->temporary, RENAME_NOREPLACE) < 0)
 		return err_sys(e, "rename it to '%s'", d->temporary);
 	return 0; /* snapshot_dir_done removes what has the temporary name */
