@@ -1,7 +1,7 @@
 /*
  * The objects of Firecracker's API, as tables: a row for each key, with the place of its
  * value in a struct. The rows define the reader of requests and of --config-file, what GET
- * prints, and the specification (configs/api.yaml). objects.h has the structs.
+ * prints, and the specification (configs/api.json). objects.h has the structs.
  */
 #ifndef MF_API_OBJECT_H
 #define MF_API_OBJECT_H

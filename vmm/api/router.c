@@ -17,43 +17,33 @@
 #define PART_MAX 128 /* bytes of a part of a path; a longer one is no endpoint */
 #define BODY_STRUCT_MAX sizeof(struct api_drive)
 
-/* BOOT: before the start, too; and a snapshot, which has what such a request configures, is not loaded after it. */
-enum when { ALWAYS, BEFORE, BOOT, AFTER };
-
+/* API_BOOT: before the start, too; and a snapshot, which has what such a request configures, is not loaded after it. */
 static api_handler put_action, delete_device;
 
-static const struct endpoint {
-	enum http_method method;
-	const char *first, *second; /* of the path; second NULL: none */
-	bool has_id;		    /* the second part is an id */
-	enum when when;
-	const struct api_object *object;
-	api_handler *handle;
-	const char *metric; /* Firecracker's name of its counters, or NULL */
-} endpoints[] = {
-	{ HTTP_GET, "", NULL, false, ALWAYS, NULL, api_get_instance, "instance_info" },
-	{ HTTP_GET, "version", NULL, false, ALWAYS, NULL, api_get_version, "vmm_version" },
-	{ HTTP_GET, "machine-config", NULL, false, ALWAYS, NULL, api_get_machine, "machine_cfg" },
-	{ HTTP_GET, "vm", "config", false, ALWAYS, NULL, api_get_config, "vm_config" },
-	{ HTTP_GET, "mayfly", "metrics", false, ALWAYS, NULL, api_get_prometheus, NULL },
-	{ HTTP_PUT, "machine-config", NULL, false, BOOT, &api_machine, api_put_machine, "machine_cfg" },
-	{ HTTP_PATCH, "machine-config", NULL, false, BOOT, &api_machine_update, api_patch_machine, "machine_cfg" },
-	{ HTTP_PUT, "boot-source", NULL, false, BOOT, &api_boot_source, api_put_boot_source, "boot_source" },
-	{ HTTP_PUT, "drives", NULL, true, BOOT, &api_drive, api_put_drive, "drive" },
-	{ HTTP_PUT, "network-interfaces", NULL, true, BOOT, &api_net, api_put_net, "network" },
-	{ HTTP_PUT, "vsock", NULL, false, BOOT, &api_vsock, api_put_vsock, "vsock" },
-	{ HTTP_PUT, "serial", NULL, false, BEFORE, &api_serial, api_put_serial, "serial" },
-	{ HTTP_PUT, "logger", NULL, false, BEFORE, &api_logger, api_put_logger, "logger" },
-	{ HTTP_PUT, "metrics", NULL, false, BEFORE, &api_metrics, api_put_metrics, "metrics" },
-	{ HTTP_PATCH, "vm", NULL, false, AFTER, &api_vm, api_patch_vm, "vm" },
-	{ HTTP_PATCH, "drives", NULL, true, AFTER, &api_drive_update, api_patch_drive, "drive" },
-	{ HTTP_PATCH, "network-interfaces", NULL, true, AFTER, &api_net_update, api_patch_net, "network" },
-	{ HTTP_PUT, "snapshot", "create", false, AFTER, &api_snapshot_create, api_put_snapshot_create,
+static const struct api_endpoint endpoints[] = {
+	{ HTTP_GET, "", NULL, false, API_ALWAYS, NULL, api_get_instance, "instance_info" },
+	{ HTTP_GET, "version", NULL, false, API_ALWAYS, NULL, api_get_version, "vmm_version" },
+	{ HTTP_GET, "machine-config", NULL, false, API_ALWAYS, NULL, api_get_machine, "machine_cfg" },
+	{ HTTP_GET, "vm", "config", false, API_ALWAYS, NULL, api_get_config, "vm_config" },
+	{ HTTP_GET, "mayfly", "metrics", false, API_ALWAYS, NULL, api_get_prometheus, NULL },
+	{ HTTP_PUT, "machine-config", NULL, false, API_BOOT, &api_machine, api_put_machine, "machine_cfg" },
+	{ HTTP_PATCH, "machine-config", NULL, false, API_BOOT, &api_machine_update, api_patch_machine, "machine_cfg" },
+	{ HTTP_PUT, "boot-source", NULL, false, API_BOOT, &api_boot_source, api_put_boot_source, "boot_source" },
+	{ HTTP_PUT, "drives", NULL, true, API_BOOT, &api_drive, api_put_drive, "drive" },
+	{ HTTP_PUT, "network-interfaces", NULL, true, API_BOOT, &api_net, api_put_net, "network" },
+	{ HTTP_PUT, "vsock", NULL, false, API_BOOT, &api_vsock, api_put_vsock, "vsock" },
+	{ HTTP_PUT, "serial", NULL, false, API_BEFORE, &api_serial, api_put_serial, "serial" },
+	{ HTTP_PUT, "logger", NULL, false, API_BEFORE, &api_logger, api_put_logger, "logger" },
+	{ HTTP_PUT, "metrics", NULL, false, API_BEFORE, &api_metrics, api_put_metrics, "metrics" },
+	{ HTTP_PATCH, "vm", NULL, false, API_AFTER, &api_vm, api_patch_vm, "vm" },
+	{ HTTP_PATCH, "drives", NULL, true, API_AFTER, &api_drive_update, api_patch_drive, "drive" },
+	{ HTTP_PATCH, "network-interfaces", NULL, true, API_AFTER, &api_net_update, api_patch_net, "network" },
+	{ HTTP_PUT, "snapshot", "create", false, API_AFTER, &api_snapshot_create, api_put_snapshot_create,
 	  "snapshot_create" },
-	{ HTTP_PUT, "snapshot", "load", false, ALWAYS, &api_snapshot_load, api_put_snapshot_load, "snapshot_load" },
-	{ HTTP_DELETE, "drives", NULL, true, AFTER, NULL, delete_device, NULL },
-	{ HTTP_DELETE, "network-interfaces", NULL, true, AFTER, NULL, delete_device, NULL },
-	{ HTTP_PUT, "actions", NULL, false, ALWAYS, &api_action, put_action, "actions" },
+	{ HTTP_PUT, "snapshot", "load", false, API_ALWAYS, &api_snapshot_load, api_put_snapshot_load, "snapshot_load" },
+	{ HTTP_DELETE, "drives", NULL, true, API_AFTER, NULL, delete_device, NULL },
+	{ HTTP_DELETE, "network-interfaces", NULL, true, API_AFTER, NULL, delete_device, NULL },
+	{ HTTP_PUT, "actions", NULL, false, API_ALWAYS, &api_action, put_action, "actions" },
 };
 
 /* Devices that mayfly leaves out. */
@@ -97,10 +87,10 @@ static bool is_id(const char *text)
 	return !*text;
 }
 
-static const struct endpoint *find(const struct http_request *request, const struct parts *p)
+static const struct api_endpoint *find(const struct http_request *request, const struct parts *p)
 {
 	for (size_t i = 0; i < MF_ARRAY_SIZE(endpoints); i++) {
-		const struct endpoint *ep = &endpoints[i];
+		const struct api_endpoint *ep = &endpoints[i];
 
 		if (ep->method == request->method && !strcmp(ep->first, p->first) &&
 		    (ep->has_id || !strcmp(ep->second ? ep->second : "", ep->second ? p->second : "")))
@@ -167,11 +157,11 @@ const char *api_method_name(enum http_method method)
 
 _Static_assert(MF_ARRAY_SIZE(endpoints) <= API_ENDPOINTS_MAX, "counters");
 
-static bool check_state(const struct api *a, enum when when, struct api_answer *answer)
+static bool check_state(const struct api *a, enum api_when when, struct api_answer *answer)
 {
-	if ((when == BEFORE || when == BOOT) && a->state != API_NOT_STARTED)
+	if ((when == API_BEFORE || when == API_BOOT) && a->state != API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported after starting the microVM.");
-	else if (when == AFTER && a->state == API_NOT_STARTED)
+	else if (when == API_AFTER && a->state == API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported before starting the microVM.");
 	else
 		return true;
@@ -180,7 +170,7 @@ static bool check_state(const struct api *a, enum when when, struct api_answer *
 
 bool api_check_before(const struct api *a, struct api_answer *answer)
 {
-	return check_state(a, BEFORE, answer);
+	return check_state(a, API_BEFORE, answer);
 }
 
 static void send_ctrl_alt_del(struct api *a, struct api_answer *answer)
@@ -198,7 +188,7 @@ static void put_action(struct api *a, const char *id, void *body, struct api_ans
 	const struct api_action *action = body;
 
 	(void)id;
-	if (!check_state(a, action->action_type == API_INSTANCE_START ? BEFORE : AFTER, answer))
+	if (!check_state(a, action->action_type == API_INSTANCE_START ? API_BEFORE : API_AFTER, answer))
 		return;
 	if (action->action_type == API_INSTANCE_START) {
 		a->start = true;
@@ -220,7 +210,7 @@ static void delete_device(struct api *a, const char *id, void *body, struct api_
 }
 
 /* An object with an id begins with it. */
-static bool check_same_id(const struct endpoint *ep, const char *id, const void *body, struct api_answer *answer)
+static bool check_same_id(const struct api_endpoint *ep, const char *id, const void *body, struct api_answer *answer)
 {
 	const char *own = *(char *const *)((const char *)body + ep->object->fields[0].at);
 
@@ -234,6 +224,14 @@ static bool check_same_id(const struct endpoint *ep, const char *id, const void 
 	return false;
 }
 
+bool api_endpoint_of(unsigned i, struct api_endpoint *ret)
+{
+	if (i >= MF_ARRAY_SIZE(endpoints))
+		return false;
+	*ret = endpoints[i];
+	return true;
+}
+
 bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret)
 {
 	if (i >= MF_ARRAY_SIZE(endpoints))
@@ -242,7 +240,7 @@ bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret)
 	return true;
 }
 
-static void serve(struct api *a, const struct endpoint *ep, const char *id, const struct http_request *request,
+static void serve(struct api *a, const struct api_endpoint *ep, const char *id, const struct http_request *request,
 		  struct api_answer *answer)
 {
 	union api_body body = { 0 };
@@ -256,7 +254,7 @@ static void serve(struct api *a, const struct endpoint *ep, const char *id, cons
 	else if ((!ep->has_id || !ep->object || check_same_id(ep, id, &body, answer))) {
 		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
 		if (check_state(a, ep->when, answer)) {
-			a->configured = a->configured || ep->when == BOOT;
+			a->configured = a->configured || ep->when == API_BOOT;
 			ep->handle(a, ep->has_id ? id : NULL, &body, answer);
 		}
 	}
@@ -266,7 +264,7 @@ static void serve(struct api *a, const struct endpoint *ep, const char *id, cons
 
 void api_route(struct api *a, const struct http_request *request, struct api_answer *answer)
 {
-	const struct endpoint *ep;
+	const struct api_endpoint *ep;
 	struct parts p;
 
 	(void)cut_part(cut_part(request->path, p.first), p.second);

@@ -96,6 +96,22 @@ bool api_check_before(const struct api *a, struct api_answer *answer);
 /* An endpoint: id is what its path ends with, or NULL; body is the struct of its object. */
 typedef void api_handler(struct api *a, const char *id, void *body, struct api_answer *answer);
 
+/* When a request may come: BOOT is BEFORE, and then no snapshot can be loaded. */
+enum api_when { API_ALWAYS, API_BOOT, API_BEFORE, API_AFTER };
+
+struct api_endpoint {
+	enum http_method method;
+	const char *first, *second; /* of the path; second NULL: none */
+	bool has_id;		    /* the second part is an id */
+	enum api_when when;
+	const struct api_object *object; /* in the body, or NULL */
+	api_handler *handle;
+	const char *metric; /* Firecracker's name of its counters, or NULL */
+};
+
+/* Endpoint i of the table (router.c); false if there is none. */
+bool api_endpoint_of(unsigned i, struct api_endpoint *ret);
+
 /* before.c: the configuration. These take over the values of body. */
 api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
 	api_put_logger, api_put_metrics, api_put_serial;
