@@ -290,6 +290,42 @@ assert l["load_snapshot"] > 0 and l["full_create_snapshot"] > 0 and l["diff_crea
 	done
 }
 
+@test "api snapshot: a Diff against the loaded one, which a client merges; all others are complete" {
+	local diff='PUT /snapshot/create {"snapshot_type":"Diff","snapshot_path":"'$d'/s2","mem_file_path":"'$d'/m2"'
+	keep
+	snapshot
+	loads
+	says two
+	each 204 "$paused" "$diff}" "${diff//2\"/3\"}}"
+	end_api
+	[ "$(stat -c %b "$d/m2")" -lt "$(stat -c %b "$d/m")" ]
+	[ "$(stat -c %b "$d/m3")" -ge "$(stat -c %b "$d/m")" ]
+	cp --sparse=always "$d/m" "$d/m4"
+	"$PYTHON" -I -S - "$d/m2" "$d/m4" <<< '
+import os, sys
+diff, base = (os.open(path, os.O_RDWR) for path in sys.argv[1:])
+at = 0
+while True:
+    try: at = os.lseek(diff, at, os.SEEK_DATA)
+    except OSError: break
+    end = os.lseek(diff, at, os.SEEK_HOLE)
+    os.pwrite(base, os.pread(diff, end - at, at), at)
+    at = end'
+	mv "$d/m4" "$d/m2"
+	local n
+	for n in 2 3; do
+		mv "$d/s$n" "$d/s"
+		mv "$d/m$n" "$d/m"
+		loads
+		says three $'one\ntwo'
+		each 204 "$paused" "$create,\"snapshot_type\":\"Diff\"}" # where there is a file
+		end_api
+		loads
+		says four $'one\ntwo\nthree'
+		end_api
+	done
+}
+
 @test "api snapshot: pages from another process, by userfaultfd" {
 	keep
 	snapshot

@@ -86,8 +86,9 @@ struct api_vm_ops {
 			    const struct ratelimit_params *ops, struct err *e);
 	int (*change_net)(struct vm *vm, const char *id, enum net_queue queue, const struct ratelimit_params *bandwidth,
 			  const struct ratelimit_params *ops, struct err *e);
-	/* Of a paused VM, into two new files; config goes into the state. After 0, api_snapshot_done follows. */
-	int (*snapshot)(struct vm *vm, const char *state, const char *memory, const char *config, struct err *e);
+	/* Of a paused VM, into two new files; config goes into the state. diff: vm_write.h. After 0, api_snapshot_done follows. */
+	int (*snapshot)(struct vm *vm, const char *state, const char *memory, const char *config, bool diff,
+			struct err *e);
 	int (*type)(struct vm *vm, struct err *e); /* Ctrl+Alt+Del */
 	/* Counters. Each returns false if there is no i. counts: requests and bytes to the guest, and from it. */
 	bool (*device)(struct vm *vm, unsigned i, const char **ret_id, const char **ret_kind, uint64_t counts[4]);

@@ -51,7 +51,8 @@ void api_put_snapshot_create(struct api *a, const char *id, void *body, struct a
 	a->create.began_ns = clock_now_ns();
 	if (!config)
 		api_answer_fault(answer, "Create snapshot error: out of memory");
-	else if (a->vm->snapshot(a->vm->vm, c->snapshot_path, c->mem_file_path, config, &e) < 0)
+	else if (a->vm->snapshot(a->vm->vm, c->snapshot_path, c->mem_file_path, config,
+				 c->snapshot_type == API_SNAPSHOT_DIFF, &e) < 0)
 		api_answer_fault(answer, "Create snapshot error: %s", e.text);
 }
 

@@ -36,12 +36,13 @@ static int name_files(struct snapshot_file *f, const char *path, struct err *e)
 }
 
 /* What has the name is replaced, so it may be nothing that only looks like a file of ours. */
-static int check_old(const struct snapshot_file *f, struct err *e)
+static int check_old(struct snapshot_file *f, struct err *e)
 {
 	struct stat st;
 
 	if (fstatat(AT_FDCWD, f->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_sys(e, "'%s'", f->path);
+	f->replaces = true;
 	if (S_ISDIR(st.st_mode))
 		return err_set(e, -EISDIR, "'%s': %s", f->path, strerror(EISDIR));
 	return S_ISREG(st.st_mode) ? 0 : err_set(e, -EEXIST, "'%s' exists, and is no regular file", f->path);

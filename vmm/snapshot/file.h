@@ -8,6 +8,7 @@
 #ifndef MF_SNAPSHOT_FILE_H
 #define MF_SNAPSHOT_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct err;
@@ -15,6 +16,7 @@ struct err;
 struct snapshot_file {
 	int fd; /* of the new file; or -1 */
 	char *path, *temporary;
+	bool replaces; /* path had a file when it began */
 };
 
 #define SNAPSHOT_FILE_INIT ((struct snapshot_file){ .fd = -1 })

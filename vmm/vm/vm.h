@@ -110,6 +110,7 @@ struct vm {
 	int uffd; /* or -1: pages of RAM come from another process (page_server.h) */
 
 	bool paused;		/* by vm_set_paused, or from the start */
+	bool written;		/* a snapshot by vm_write_begin */
 	struct vm_write *write; /* the files of a snapshot that is being written; or NULL */
 	struct gate gate;
 	struct halt halt; /* when to check whether the guest has halted for good */

@@ -59,7 +59,7 @@ static int vm_write_open(const struct vm *vm, const char *state, const char *mem
 	return 0;
 }
 
-int vm_write_begin(struct vm *vm, const char *state, const char *memory, const char *config, struct err *e)
+int vm_write_begin(struct vm *vm, const char *state, const char *memory, const char *config, bool diff, struct err *e)
 {
 	int fds[VM_FILE_LAYERS + CONFIG_DRIVES_MAX];
 	struct vm_snapshot_files files = { .file = fds, .sync = true, .config = config };
@@ -72,6 +72,8 @@ int vm_write_begin(struct vm *vm, const char *state, const char *memory, const c
 	if (!r) {
 		for (; files.num < vm->write->num; files.num++)
 			fds[files.num] = vm->write->file[files.num].fd;
+		files.diff = diff && vm->chain && !vm->config->restore_served && !vm->written &&
+			     !vm->write->file[VM_FILE_MEMORY].replaces;
 		r = vm_snapshot_begin(vm, &files, e);
 	}
 	if (r < 0)
@@ -96,6 +98,7 @@ void vm_write_end(struct vm *vm, const struct err *why)
 		return;
 	if (!why && vm_write_commit(vm->write, &e) < 0)
 		why = &e;
+	vm->written = vm->written || !why;
 	vm_write_free(vm);
 	vm->attendant->written(vm->attendant->ctx, why);
 }
