@@ -207,3 +207,64 @@ restored() {
 		assert_equal "$output" kept
 	done
 }
+
+@test "diff: a chain of four has all that a guest has written, and is merged" {
+	local n
+	source_of sh -c 'cd /tmp; head -c 8000000 /dev/urandom > f0; echo up; while read -r line; do eval "$line"; done; exit 0'
+	mv "$snap" "$dir/0"
+	for n in 1 2 3; do
+		start_mayfly restore --control "$ctl" "$dir/$((n - 1))"
+		tell "head -c 2000000 /dev/urandom > f$n; dd if=/dev/urandom of=f0 conv=notrunc bs=4096 seek=$((n * 99)) count=20 2> /dev/null"
+		tell "sha1sum f? > sums; echo ready$n"
+		wait_said "^ready$n"
+		run "$MAYFLY" snapshot --diff --stop "$ctl" "$dir/$n"
+		assert_success
+		wait_end
+	done
+	for n in 1 2 3; do
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$dir/$n" <<< 'sha1sum -c sums'
+		assert_equal "$status" 0
+		assert_equal "$(grep -c ': OK$' <<< "$output")" $((n + 1))
+		refute_output --partial FAILED
+		[ "$(du -k "$dir/$n/memory" | cut -f 1)" -lt "$(($(du -k "$dir/0/memory" | cut -f 1) / 2))" ]
+	done
+	run "$MAYFLY" snap merge "$dir/3"
+	assert_success
+	rm -r "$dir/0" "$dir/1" "$dir/2"
+	snap=$dir/3
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$snap" <<< 'sha1sum -c sums'
+	assert_equal "$status" 0
+	assert_equal "$(grep -c ': OK$' <<< "$output")" 4
+	restored -- sh -c 'cd /tmp; sha1sum -c sums'
+	assert_equal "$(grep -c ': OK$' <<< "$output")" 4
+}
+
+@test "snapshot: a writable image on XFS or Btrfs is as it was, while the guest goes on to write" {
+	[ "$(id -u)" = 0 ] || skip "needs root, to mount a file system"
+	local kind
+	for kind in xfs btrfs none; do
+		! grep -qw "$kind" /proc/filesystems || break
+	done
+	[ "$kind" != none ] || skip "this kernel has neither XFS nor Btrfs"
+	mkdir "$dir/mnt"
+	truncate -s 320M "$dir/fs"
+	"mkfs.$kind" -q "$dir/fs" 2> /dev/null
+	mount -o loop "$dir/fs" "$dir/mnt"
+	truncate -s 16M "$dir/mnt/disk"
+	# Each number is on the disk before it is in the memory.
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" -m 128M --control "$ctl" -d "$dir/mnt/disk:rw" -- sh -c \
+		'i=0; while :; do i=$((i + 1)); printf "%511d\n" "$i" | dd of=/dev/vda bs=512 seek="$i" conv=notrunc,fsync 2> /dev/null
+			echo "$i" > /tmp/written; [ "$i" != 20 ] || echo up; done'
+	wait_said ^up
+	run "$MAYFLY" snapshot "$ctl" "$dir/mnt/snap"
+	assert_success
+	kill "$pid"
+	wait_end
+	tr '\0' x < /dev/zero | dd of="$dir/mnt/disk" bs=1M count=16 conv=notrunc status=none
+	run_mayfly restore "$dir/mnt/snap" -- sh -c \
+		'n=$(cat /tmp/written); i=0; while [ "$i" -lt "$n" ]; do i=$((i + 1)); dd if=/dev/vda bs=512 skip="$i" count=1 2> /dev/null; done |
+			awk "{ if (\$1 != NR) bad = 1 } END { print bad ? \"bad\" : \"good\"; exit NR < 20 }"'
+	umount "$dir/mnt"
+	assert_equal "$status" 0
+	assert_equal "$output" good
+}
