@@ -122,7 +122,7 @@ has_state() {
 		'PUT /vsock {"guest_cid":4294967296,"uds_path":"'"$d"'/w"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/w"}' \
 		'PUT /logger {"log_path":"/none/log"}' 'PUT /logger {"level":"loud"}' \
 		'PUT /metrics {"metrics_path":"'"$d"'/metrics"}' 'PUT /balloon {"amount_mib":1,"deflate_on_oom":true}' 'PUT /entropy {}' \
-		'PUT /mmds {}' 'GET /mmds' 'PUT /cpu-config {}' 'GET /balloon'
+		'PUT /cpu-config {}' 'GET /balloon'
 	end_api
 }
 
@@ -322,7 +322,7 @@ for line in lines: print(line["put_api_requests"]["actions_count"], line["put_ap
 	assert_line --index 0 'Firecracker v1.17.0'
 	local words
 	for words in '--nothing' '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0' \
-		--no-api '--seccomp-filter f' '--metadata f' --enable-pci '--config-file'; do
+		--no-api '--seccomp-filter f' '--metadata' --enable-pci '--config-file'; do
 		# shellcheck disable=SC2086 # words
 		run --separate-stderr "$BATS_TEST_TMPDIR/firecracker" $words
 		assert_equal "$status" 153

@@ -102,6 +102,10 @@ static json_t *operation_of(json_t *schemas, const struct api_endpoint *ep)
 
 	if (ep->object)
 		json_object_set_new(op, "requestBody", body_of(schemas, ep));
+	else if (ep->method == HTTP_PUT || ep->method == HTTP_PATCH) /* any value */
+		json_object_set_new(op, "requestBody",
+				    json_pack("{s:b,s:{s:{s:{}}}}", "required", 1, "content", "application/json",
+					      "schema"));
 	if (ep->has_id)
 		json_object_set_new(op, "parameters",
 				    json_pack("[{s:s,s:s,s:b,s:{s:s,s:s}}]", "name", "id", "in", "path", "required", 1,

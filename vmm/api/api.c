@@ -64,6 +64,8 @@ int api_new(struct api **ret, const struct api_params *params, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	a->id = params->id;
 	a->boot_timer = params->boot_timer;
+	a->mmds = (struct mmds)MMDS_INIT;
+	a->mmds.limit = params->mmds_max;
 	a->machine = (struct api_machine){ .vcpu_count = 1, .mem_size_mib = CONFIG_MEM_DEFAULT >> 20 };
 	a->vsock_socket = UNIXNAME_INIT;
 	a->log_fd = a->metrics_fd = -1;
@@ -120,9 +122,21 @@ enum api_next api_await_start(struct api *a, int signal_fd)
 
 int api_lend(struct api *a, struct err *e)
 {
+	if (a->vsock.uds_path)
+		mmds_listen(&a->mmds, a->vsock.uds_path);
 	if (a->load.asked)
 		return api_lend_missing(a, e); /* the VM makes its socket itself */
 	return a->vsock.uds_path ? unix_socket_provide(&a->vsock_socket, e) : 0;
+}
+
+int api_guest_fd(const struct api *a)
+{
+	return a->mmds.socket.fd;
+}
+
+void api_serve_guest(struct api *a)
+{
+	mmds_serve(&a->mmds);
 }
 
 /* A VM that could not be started may have taken the socket, and closed it. */
@@ -131,6 +145,8 @@ static void listen_again(struct api *a)
 	struct err e;
 
 	fdstore_close();
+	unix_socket_done(&a->mmds.socket);
+	a->mmds.socket = UNIXNAME_INIT;
 	unix_socket_done(&a->vsock_socket);
 	a->vsock_socket = UNIXNAME_INIT;
 	if (a->vsock.uds_path && unix_socket_listen(&a->vsock_socket, a->vsock.uds_path, SOCK_STREAM, &e) < 0)
@@ -190,6 +206,7 @@ void api_free(struct api *a)
 	api_done(&api_vsock, &a->vsock);
 	api_done(&api_serial, &a->serial);
 	api_done(&api_snapshot_load, &a->load.params);
+	mmds_done(&a->mmds);
 	if (!a->ended)
 		api_write_metrics(a);
 	if (a->metrics_fd >= 0)

@@ -27,6 +27,7 @@ struct api_params {
 	const char *id;
 	size_t body_max;
 	bool boot_timer;
+	size_t mmds_max; /* bytes of metadata */
 };
 
 /* Returns 0 or -errno with e set; api_free accepts either. params are kept. */
@@ -45,6 +46,9 @@ int api_set_logger(struct api *a, const char *path, const char *level, struct er
 void api_show_in_log(struct api *a, bool level, bool origin);
 bool api_is_level(const char *text);
 int api_set_metrics(struct api *a, const char *path, struct err *e);
+
+/* Puts metadata from a file of JSON. Returns 0 or -errno with e set. */
+int api_load_metadata(struct api *a, const char *path, struct err *e);
 
 enum api_next { API_START, API_SIGNAL };
 
@@ -110,6 +114,10 @@ void api_serve(struct api *a);
 
 /* Answers the request for a snapshot: it is written (why NULL), or not, for that reason. */
 void api_snapshot_done(struct api *a, const struct err *why);
+
+/* The same for the guest, which reads its metadata by vsock; or -1. After api_lend. */
+int api_guest_fd(const struct api *a);
+void api_serve_guest(struct api *a);
 
 void api_free(struct api *a);
 

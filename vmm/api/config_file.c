@@ -27,7 +27,7 @@ static const struct part {
 	{ "network-interfaces", &api_net, api_put_net, true, false },
 	{ "vsock", &api_vsock, api_put_vsock, false, false },
 	{ "balloon", NULL, NULL, false, false },
-	{ "mmds-config", NULL, NULL, false, false },
+	{ "mmds-config", &api_mmds, api_put_mmds_config, false, false },
 	{ "entropy", NULL, NULL, false, false },
 	{ "pmem", NULL, NULL, true, false },
 	{ "memory-hotplug", NULL, NULL, false, false },

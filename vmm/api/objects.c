@@ -9,6 +9,7 @@ static const char *const huge_page_words[] = { "None", "Transparent", "2M", NULL
 static const char *const cache_words[] = { "Unsafe", "Writeback", NULL };
 static const char *const engine_words[] = { "Sync", "Async", NULL };
 static const char *const action_words[] = { "InstanceStart", "FlushMetrics", "SendCtrlAltDel", NULL };
+static const char *const version_words[] = { "V1", "V2", NULL };
 static const char *const state_words[] = { "Paused", "Resumed", NULL };
 
 static const struct api_field bucket_fields[] = {
@@ -125,6 +126,15 @@ static const struct api_field metrics_fields[] = {
 	{ 0 },
 };
 const struct api_object api_metrics = { "Metrics", OBJECT(api_metrics, metrics_fields), .loose = true };
+
+static const struct api_field mmds_fields[] = {
+	{ "version", API_WORD, .always = true, .strict = true, AT(api_mmds, version), .words = version_words },
+	{ "network_interfaces", API_ANY, .required = true, AT(api_mmds, network_interfaces) },
+	{ "ipv4_address", API_TEXT, .always = true, AT(api_mmds, ipv4_address) },
+	{ "imds_compat", API_BOOL, .always = true, .strict = true, AT(api_mmds, imds_compat) },
+	{ 0 },
+};
+const struct api_object api_mmds = { "MmdsConfig", OBJECT(api_mmds, mmds_fields) };
 
 static const struct api_field serial_fields[] = {
 	{ "serial_out_path", API_TEXT, AT(api_serial, serial_out_path) },

@@ -68,6 +68,16 @@ struct api_serial {
 	struct api_bucket rate_limiter;
 };
 
+enum api_mmds_version { API_MMDS_V1, API_MMDS_V2 };
+
+struct api_mmds {
+	struct api_given given;
+	unsigned version;
+	struct json_t *network_interfaces; /* a list of ids */
+	char *ipv4_address;
+	bool imds_compat;
+};
+
 enum api_action_type { API_INSTANCE_START, API_FLUSH_METRICS, API_CTRL_ALT_DEL };
 
 struct api_action {
@@ -127,7 +137,7 @@ struct api_snapshot_load {
 };
 
 extern const struct api_object api_limiter, api_boot_source, api_machine, api_machine_update, api_drive,
-	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_serial, api_action, api_vm,
-	api_snapshot_create, api_snapshot_load;
+	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_mmds, api_serial, api_action,
+	api_vm, api_snapshot_create, api_snapshot_load;
 
 #endif

@@ -51,13 +51,14 @@ static json_t *print_list(const struct api_object *object, const void *list, uns
 /* The keys of devices that mayfly leaves out are there, with what Firecracker has for none. */
 struct json_t *api_print_config(const struct api *a)
 {
+	json_t *mmds = a->mmds.configured ? api_print(&api_mmds, &a->mmds.config) : json_null();
 	json_t *vsock = a->vsock.uds_path ? api_print(&api_vsock, &a->vsock) : json_null();
 
-	return json_pack("{s:n,s:o,s:o,s:n,s:n,s:o,s:n,s:n,s:o,s:o,s:n,s:[],s:n}", "balloon", "drives",
+	return json_pack("{s:n,s:o,s:o,s:n,s:n,s:o,s:n,s:o,s:o,s:o,s:n,s:[],s:n}", "balloon", "drives",
 			 print_list(&api_drive, a->drive, a->num_drives), "boot-source", print_boot_source(a),
 			 "cpu-config", "logger", "machine-config", api_print(&api_machine, &a->machine), "metrics",
-			 "mmds-config", "network-interfaces", print_list(&api_net, a->net, a->num_nets), "vsock", vsock,
-			 "entropy", "pmem", "memory-hotplug");
+			 "mmds-config", mmds, "network-interfaces", print_list(&api_net, a->net, a->num_nets), "vsock",
+			 vsock, "entropy", "pmem", "memory-hotplug");
 }
 
 void api_get_config(struct api *a, const char *id, void *body, struct api_answer *answer)

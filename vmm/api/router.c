@@ -33,6 +33,10 @@ static const struct api_endpoint endpoints[] = {
 	{ HTTP_PUT, "network-interfaces", NULL, true, API_BOOT, &api_net, api_put_net, "network" },
 	{ HTTP_PUT, "vsock", NULL, false, API_BOOT, &api_vsock, api_put_vsock, "vsock" },
 	{ HTTP_PUT, "serial", NULL, false, API_BEFORE, &api_serial, api_put_serial, "serial" },
+	{ HTTP_GET, "mmds", NULL, false, API_ALWAYS, NULL, api_get_mmds, "mmds" },
+	{ HTTP_PUT, "mmds", "config", false, API_ALWAYS, &api_mmds, api_put_mmds_config, NULL },
+	{ HTTP_PUT, "mmds", NULL, false, API_ALWAYS, NULL, api_put_mmds, "mmds" },
+	{ HTTP_PATCH, "mmds", NULL, false, API_ALWAYS, NULL, api_patch_mmds, "mmds" },
 	{ HTTP_PUT, "logger", NULL, false, API_BEFORE, &api_logger, api_put_logger, "logger" },
 	{ HTTP_PUT, "metrics", NULL, false, API_BEFORE, &api_metrics, api_put_metrics, "metrics" },
 	{ HTTP_PATCH, "vm", NULL, false, API_AFTER, &api_vm, api_patch_vm, "vm" },
@@ -54,7 +58,6 @@ static const struct {
 	{ "entropy", "mayfly has no entropy device; the guest's kernel is seeded by the boot data" },
 	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
 	{ "hotplug", "mayfly has no memory hotplug" },
-	{ "mmds", "mayfly has no metadata service" },
 	{ "cpu-config", "mayfly has no CPU templates" },
 };
 
@@ -240,6 +243,22 @@ bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret)
 	return true;
 }
 
+/* An endpoint without an object takes any JSON value, in which the last of equal keys counts. */
+static void route_any(struct api *a, const struct api_endpoint *ep, const char *rest,
+		      const struct http_request *request, struct api_answer *answer)
+{
+	json_error_t error;
+	json_t *json = json_loadb(request->body, request->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+
+	if (json)
+		ep->handle(a, rest, &json, answer);
+	else
+		api_answer_fault(answer,
+				 "An error occurred when deserializing the json body of a request: %s at line %d column %d.",
+				 error.text, error.line, error.column);
+	json_decref(json);
+}
+
 static void serve(struct api *a, const struct api_endpoint *ep, const char *id, const struct http_request *request,
 		  struct api_answer *answer)
 {
@@ -248,6 +267,10 @@ static void serve(struct api *a, const struct api_endpoint *ep, const char *id, 
 
 	if (ep->has_id && !check_id(id, answer))
 		return;
+	if (!ep->object && request->len) {
+		route_any(a, ep, id, request, answer);
+		return;
+	}
 	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
 		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
 				 e.text);
@@ -277,5 +300,5 @@ void api_route(struct api *a, const struct http_request *request, struct api_ans
 	}
 	a->count[ep - endpoints]++;
 	serve(a, ep, p.second, request, answer);
-	a->fails[ep - endpoints] += answer->status == 400;
+	a->fails[ep - endpoints] += answer->status >= 400;
 }

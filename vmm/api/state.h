@@ -4,6 +4,7 @@
 
 #include "vmm/api/api.h"
 #include "vmm/api/http.h"
+#include "vmm/api/mmds.h"
 #include "vmm/api/objects.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/config/config.h"
@@ -33,6 +34,7 @@ struct api {
 	unsigned num_nets;
 	struct api_vsock vsock;
 	struct unix_socket vsock_socket; /* listens since the request */
+	struct mmds mmds;
 	struct api_serial serial;
 	bool boot_timer;
 	bool show_level, show_origin; /* in the log */
@@ -68,6 +70,8 @@ union api_body {
 	struct api_serial serial;
 	struct api_snapshot_create create;
 	struct api_snapshot_load load;
+	struct api_mmds mmds;
+	struct json_t *json; /* of an endpoint that takes any value */
 };
 
 /* What a request is answered. */
@@ -115,6 +119,9 @@ bool api_endpoint_of(unsigned i, struct api_endpoint *ret);
 /* before.c: the configuration. These take over the values of body. */
 api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
 	api_put_logger, api_put_metrics, api_put_serial;
+
+/* mmds.c; the body of the first two is a struct json_t **, and id what follows in the path. */
+api_handler api_put_mmds, api_patch_mmds, api_get_mmds, api_put_mmds_config;
 
 /* after.c: the VM that runs. */
 api_handler api_patch_vm, api_patch_drive, api_patch_net;

@@ -48,8 +48,8 @@ enum {
 #define SNAPSHOT_VERSION "1.0.0" /* the format of a state, which has one number */
 
 struct options {
-	const char *socket, *id, *config_file, *log_path, *level, *metrics_path, *describe;
-	size_t body_max;
+	const char *socket, *id, *config_file, *log_path, *level, *metrics_path, *describe, *metadata;
+	size_t body_max, mmds_max; /* mmds_max 0: as body_max */
 	bool no_api, no_seccomp, boot_timer, show_level, show_origin, version, snapshot_version;
 };
 
@@ -64,13 +64,13 @@ static int set_id(struct options *o, const char *text, struct err *e)
 	return 0;
 }
 
-static int set_body_max(struct options *o, const char *text, struct err *e)
+static int set_size(size_t *to, const char *text, struct err *e)
 {
 	uint64_t value;
 
 	if (parse_u64(text, &value) < 0 || value < 1 || value > HTTP_BODY_MAX)
 		return err_set(e, -EINVAL, "must be 1 to %u", HTTP_BODY_MAX);
-	o->body_max = value;
+	*to = value;
 	return 0;
 }
 
@@ -83,6 +83,7 @@ static int set_option(void *target, const char *key, const char *text, struct er
 	} plain[] = {
 		{ "api-sock", &o->socket, NULL },
 		{ "config-file", &o->config_file, NULL },
+		{ "metadata", &o->metadata, NULL },
 		{ "log-path", &o->log_path, NULL },
 		{ "level", &o->level, NULL },
 		{ "metrics-path", &o->metrics_path, NULL },
@@ -99,7 +100,9 @@ static int set_option(void *target, const char *key, const char *text, struct er
 	if (!strcmp(key, "id"))
 		return set_id(o, text, e);
 	if (!strcmp(key, "http-api-max-payload-size"))
-		return set_body_max(o, text, e);
+		return set_size(&o->body_max, text, e);
+	if (!strcmp(key, "mmds-size-limit"))
+		return set_size(&o->mmds_max, text, e);
 	if (!strcmp(key, "refused"))
 		return err_set(e, -ENOTSUP, "mayfly does not have this; see docs/firecracker.md");
 	for (size_t i = 0; i < MF_ARRAY_SIZE(plain); i++) {
@@ -128,9 +131,10 @@ static const struct cli_option firecracker_options[] = {
 	{ 0, "show-log-origin", NULL, "the source file in each log line", .key = "show-log-origin" },
 	{ 0, "module", "NAME", "accepted, no effect", .key = "module" },
 	{ 0, "metrics-path", "PATH", "where metrics go", .key = "metrics-path" },
-	{ 0, "mmds-size-limit", "N", "accepted, no effect", .key = "mmds-size-limit" },
+	{ 0, "mmds-size-limit", "N", "bytes of metadata; default: as --http-api-max-payload-size",
+	  .key = "mmds-size-limit" },
 	{ 0, "seccomp-filter", "PATH", "refused: filters are mayfly's", .key = "refused" },
-	{ 0, "metadata", "PATH", "refused: there is no MMDS", .key = "refused" },
+	{ 0, "metadata", "PATH", "a file of JSON, for the guest", .key = "metadata" },
 	{ 0, "enable-pci", NULL, "refused: there is no PCI", .key = "refused" },
 	{ 0, "boot-timer", NULL, "log the time when the guest writes 123 to 0xc0000000", .key = "boot-timer" },
 	{ 0, "start-time-us", "N", "accepted, for jailers that give it", .key = "start-time-us" },
@@ -271,11 +275,18 @@ static int build_config(struct session *s, struct err *e)
 	return r ? r : api_lend(s->api, e);
 }
 
+static void on_guest(void *ctx)
+{
+	struct session *s = ctx;
+
+	api_serve_guest(s->api);
+}
+
 /* Runs the VM as it is configured. Returns its status once it has ended; or, if it could not be started, anything. */
 static int run_vm(struct session *s)
 {
 	const struct api_snapshot_load *load = api_load(s->api);
-	const struct vm_attendant attendant = {
+	struct vm_attendant attendant = {
 		.fd = api_fd(s->api),
 		.started = on_started,
 		.failed = on_failed,
@@ -283,6 +294,7 @@ static int run_vm(struct session *s)
 		.ended = on_ended,
 		.written = on_written,
 		.paused = load && !load->resume_vm,
+		.serve_guest = on_guest,
 		.ctx = s,
 	};
 	struct err e;
@@ -297,6 +309,7 @@ static int run_vm(struct session *s)
 	free(s->timeline.about);
 	timeline_init(&s->timeline);
 	s->timeline.about = calloc(1, sizeof(*s->timeline.about)); /* for KVM's counters; without memory, none */
+	attendant.guest_fd = api_guest_fd(s->api);
 	return vm_main(&s->config, &s->timeline, &s->parent, &attendant);
 }
 
@@ -330,7 +343,8 @@ static int start(struct session *s, struct err *e)
 	const struct api_params params = { .socket = o->no_api ? NULL : o->socket,
 					   .id = s->options.id,
 					   .body_max = s->options.body_max,
-					   .boot_timer = s->options.boot_timer };
+					   .boot_timer = s->options.boot_timer,
+					   .mmds_max = o->mmds_max ? o->mmds_max : o->body_max };
 
 	/* Threads must not make heaps of their own, nor map large blocks: their filters forbid that. */
 	(void)mallopt(M_ARENA_MAX, 1);
@@ -353,6 +367,8 @@ static int start(struct session *s, struct err *e)
 	if (s->options.no_seccomp)
 		log_info("--no-seccomp: mayfly's filters stay");
 	if (o->metrics_path && api_set_metrics(s->api, o->metrics_path, e) < 0)
+		return e->code;
+	if (o->metadata && api_load_metadata(s->api, o->metadata, e) < 0)
 		return e->code;
 	/* The server listens before the file is read, and answers once the VM runs. */
 	if (api_start(s->api, confine_server, s, e) < 0)

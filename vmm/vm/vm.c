@@ -55,7 +55,7 @@
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
-#define VM_POLL_OWN 4U	      /* descriptors of the main loop, beside those of guest_client.h */
+#define VM_POLL_OWN 5U	      /* descriptors of the main loop, beside those of guest_client.h */
 #define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -266,6 +266,8 @@ static void vm_serve(struct vm *vm, int signal_fd)
 		{ .fd = vm->end.wake_fd, .events = POLLIN },
 		{ .fd = signal_fd, .events = POLLIN },
 		{ .fd = vm->attendant ? vm->attendant->fd : -1, .events = POLLIN },
+		{ .fd = -1 },
+		{ .fd = vm->attendant ? vm->attendant->guest_fd : -1, .events = POLLIN },
 	};
 	bool settles = true;
 
@@ -286,6 +288,8 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			vm_take_signal(vm, signal_fd);
 		if (n > 0 && fds[3].revents)
 			vm_tell_snapshot(vm);
+		if (n > 0 && fds[4].revents)
+			vm->attendant->serve_guest(vm->attendant->ctx);
 		if (n > 0 && vm->client)
 			guest_client_serve(vm->client, fds + VM_POLL_OWN, num);
 		vm_stop_check(vm);

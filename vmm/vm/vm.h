@@ -51,6 +51,8 @@ struct vm_attendant {
 	void (*ended)(void *ctx); /* after started: the guest has ended, and its devices are there for the last time */
 	void (*written)(void *ctx, const struct err *why); /* a snapshot (vm_write.h); why NULL: it is complete */
 	bool paused;					   /* the VM, of a snapshot, begins as after vm_set_paused */
+	int guest_fd;					   /* or -1: readable when serve_guest is to be called */
+	void (*serve_guest)(void *ctx);
 	void *ctx;
 };
 

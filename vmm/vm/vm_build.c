@@ -233,7 +233,7 @@ static int vm_build_legacy(struct vm *vm, struct err *e)
 	vm->i8042.ctx = &vm->end;
 	vm->i8042.raise = vm_ask_keyboard;
 	vm->i8042.raise_ctx = vm;
-	if (vm->config->keyboard)
+	if (vm->config->keyboard && !vm->restore.data) /* else the snapshot has it, or not */
 		i8042_connect(&vm->i8042);
 	vm->acpi_pm = (struct acpi_pm){ .power_off = vm_on_acpi_power_off, .reset = vm_on_acpi_reset, .ctx = &vm->end };
 	r = bus_add(&vm->mmio, IOAPIC_GPA, IOAPIC_LEN, ioapic_access, vm->ioapic);
