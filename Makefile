@@ -115,7 +115,7 @@ $(INIT): $(INIT_SRCS) $(INIT_HDRS) | $(B)/.deps-build
 	$(call say,INIT,$@)
 	@mkdir -p $(@D)
 	$(Q)musl-gcc $(INIT_FLAGS) $(INIT_LDFLAGS) -o $@ $(INIT_SRCS)
-	$(Q)objcopy --remove-section=.comment $@
+	$(Q)objcopy --remove-section=.comment --remove-section=.eh_frame $@
 
 $(B)/loader/init_blob.o: loader/init_blob.S $(INIT)
 	$(call say,AS,$<)

@@ -170,6 +170,7 @@ int net_new(struct virtio_dev **ret, const struct net_params *params, struct net
 	n->backend = backend;
 	backend->net = n;
 	memcpy(n->mac, params->mac, sizeof(n->mac));
+	n->own_mac = params->own_mac;
 	n->mtu = params->mtu;
 	n->link_up = true;
 	n->again.run = net_again;

@@ -5,6 +5,7 @@
 #ifndef MF_VIRTIO_NET_H
 #define MF_VIRTIO_NET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "virtio/ratelimit.h"
@@ -28,6 +29,7 @@ struct net_limit {
 struct net_params {
 	const char *id; /* kept */
 	uint8_t mac[NET_MAC_LEN];
+	bool own_mac;		   /* the address stays when the device is restored: the guest sets it */
 	uint16_t mtu;		   /* offered to the guest (VIRTIO_NET_F_MTU); 0: not offered */
 	struct net_limit limit[2]; /* by enum net_queue; NET_RX: what the guest receives */
 };

@@ -110,4 +110,10 @@ int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err 
  */
 int net_passt_open(struct net_backend **ret, int fd, struct net_filter *filter, struct loop *loop, struct err *e);
 
+/*
+ * A backend without another end, of a VM that becomes a template: every frame is dropped. It offers these features, which those
+ * of a restored VM have to have.
+ */
+int net_nothing_open(struct net_backend **ret, uint64_t offered, struct err *e);
+
 #endif

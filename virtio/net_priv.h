@@ -23,6 +23,7 @@ struct net {
 	struct virtio_dev dev;
 	struct net_backend *backend;
 	uint8_t mac[NET_MAC_LEN];
+	bool own_mac; /* see struct net_params */
 	uint16_t mtu;
 	bool link_up; /* atomic: vCPUs read it */
 	bool active, warned;

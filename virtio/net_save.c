@@ -54,11 +54,13 @@ void net_save(struct virtio_dev *dev, struct state_out *out)
 void net_restore(struct virtio_dev *dev, struct state_in *in)
 {
 	struct net *n = to_net(dev);
-	uint8_t was_up;
+	uint8_t mac[NET_MAC_LEN], was_up;
 
-	state_get_bytes(in, n->mac, sizeof(n->mac));
-	if (n->mac[0] & 1)
+	state_get_bytes(in, mac, sizeof(mac));
+	if (mac[0] & 1)
 		state_refuse(in, "MAC address of a group");
+	if (!n->own_mac)
+		memcpy(n->mac, mac, sizeof(n->mac));
 	if (state_get_u16(in) != n->mtu)
 		state_refuse(in, "it has another MTU now, and the guest has read the old one");
 	was_up = state_get_u8(in);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -48,6 +49,28 @@ static const char *drive_kind(const uint8_t *head)
 	if (drive_has(head, 0, 0x73717368, 4))
 		return "squashfs";
 	return NULL;
+}
+
+/* The kernel learns a new size by an interrupt, for which a thread of its own works. */
+static void drive_await_size(const char *device)
+{
+	int fd = drive_open(device);
+	uint64_t bytes = 0;
+
+	for (int waited = 0; waited < DEVICE_WAIT_MS && ioctl(fd, BLKGETSIZE64, &bytes) == 0 && bytes == 0; waited++)
+		clock_sleep_ms(1);
+	(void)ioctl(fd, BLKRRPART); /* a kernel that knows no partitions refuses */
+	fd_close(&fd);
+}
+
+void drive_await_sizes(const char *boot, size_t len)
+{
+	const char *s;
+	size_t at = 0;
+
+	while ((s = text_next(boot, len, &at)) != NULL)
+		if (*s == 'c')
+			drive_await_size(s + 1);
 }
 
 bool drive_mount(const char *device, const char *at, bool writable, const char *options, struct text *why)

@@ -13,4 +13,7 @@
  */
 bool drive_mount(const char *device, const char *at, bool writable, const char *options, struct text *why);
 
+/* Waits, 5 s for each at most, for the sizes of the drives that the boot text has (see proto.h). */
+void drive_await_sizes(const char *boot, size_t len);
+
 #endif

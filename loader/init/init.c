@@ -27,6 +27,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -38,6 +39,7 @@
 #include "loader/init/artifact.h"
 #include "loader/init/command.h"
 #include "loader/init/control.h"
+#include "loader/init/drive.h"
 #include "loader/init/fd.h"
 #include "loader/init/leave.h"
 #include "loader/init/net.h"
@@ -205,6 +207,72 @@ static void init_hand_over(char **argv, char **envp)
 	init_fail(&why);
 }
 
+/* The next message of the host, which has to be of this type. */
+static const struct init_msg *init_expect(enum init_msg_type type, const char **ret_payload)
+{
+	int64_t end = clock_ms() + HOST_MS;
+	const struct init_msg *msg = NULL;
+	struct text why = { 0 };
+
+	while (control_is_open() && (msg = control_next(ret_payload)) == NULL && clock_ms() < end) {
+		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
+
+		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
+			control_read();
+	}
+	if (msg == NULL || msg->type != type) {
+		text_add(&why, "restore: no answer", NULL);
+		init_fail(&why);
+	}
+	return msg;
+}
+
+/*
+ * All connections are reset: the machine was restored from a snapshot, and another host
+ * listens. False: there is none.
+ */
+static bool init_meet_host(void)
+{
+	const struct init_msg *msg;
+	struct text why = { 0 };
+	const char *payload;
+
+	control_close();
+	if (control_open() < 0)
+		return false;
+	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+	msg = init_expect(INIT_MSG_RESTORED, &payload);
+	if (!restored_apply(payload, msg->len, &why))
+		init_fail(&why);
+	if (msg->value != 0)
+		command_retire();
+	return true;
+}
+
+static void init_take_list(enum init_msg_type type, struct list *ret)
+{
+	const char *payload;
+	const struct init_msg *msg = init_expect(type, &payload);
+
+	memcpy(ret->s, payload, msg->len); /* of INIT_COMMAND_MAX at most: control_next */
+	ret->len = msg->len;
+}
+
+/* The machine becomes a template, and is restored: see proto.h. */
+static void init_be_template(void)
+{
+	struct pollfd polled = { .fd = control_fd() };
+
+	init_mark(INIT_MARK_WAITS);
+	while (control_is_open() && (polled.revents & (POLLERR | POLLHUP)) == 0)
+		(void)poll(&polled, 1, -1);
+	(void)init_meet_host(); /* without one, there is no list either */
+	init_mark(INIT_MARK_INIT);
+	init_take_list(INIT_MSG_BOOT, &boot);
+	init_take_list(INIT_MSG_RUN, &command);
+	drive_await_sizes(boot.s, boot.len);
+}
+
 /* All that comes before the command; whether there is one. */
 static bool init_prepare(void)
 {
@@ -220,6 +288,9 @@ static bool init_prepare(void)
 	/* Empty, without a file: the root is the initramfs. */
 	(void)init_read_list(INIT_BOOT_PATH, &boot);
 	has_command = init_read_list(INIT_COMMAND_PATH, &command);
+	root_mount_dev();
+	if (text_find(boot.s, boot.len, 'T') != NULL)
+		init_be_template();
 	if (!root_enter(boot.s, boot.len, &why))
 		init_fail(&why);
 	root_mount_usual();
@@ -234,43 +305,6 @@ static bool init_prepare(void)
 	if (net_is_wanted(boot.s, boot.len))
 		init_mark(INIT_MARK_NET);
 	return has_command;
-}
-
-/* The first message of a host that has restored the machine. */
-static void init_take_restored(void)
-{
-	int64_t end = clock_ms() + HOST_MS;
-	const struct init_msg *msg = NULL;
-	struct text why = { 0 };
-	const char *payload;
-
-	while (control_is_open() && (msg = control_next(&payload)) == NULL && clock_ms() < end) {
-		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
-
-		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
-			control_read();
-	}
-	if (msg == NULL || msg->type != INIT_MSG_RESTORED)
-		text_add(&why, "restore: the host does not answer", NULL);
-	else if (restored_apply(payload, msg->len, &why) && msg->value != 0)
-		command_retire();
-	if (why.len > 0)
-		init_fail(&why);
-}
-
-/*
- * All connections are reset: the machine was restored from a snapshot, and another host
- * listens. Before the commands' streams are looked at, which would end. False: there is none.
- */
-static bool init_meet_host(void)
-{
-	control_close();
-	if (control_open() < 0)
-		return false;
-	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
-	init_take_restored();
-	command_reconnect();
-	return true;
 }
 
 static void init_stop(int signo, uint32_t kill_ms)
@@ -403,8 +437,11 @@ static void init_turn(void)
 	/* If it fails for lack of memory, the code below does no harm. */
 	if (poll(polls, 2 + count, wait) < 0)
 		clock_sleep_ms(1);
-	if ((polls[1].revents & POLLERR) != 0 && init_meet_host())
+	/* Before the commands' streams are looked at, which would end. */
+	if ((polls[1].revents & POLLERR) != 0 && init_meet_host()) {
+		command_reconnect();
 		return;
+	}
 	command_turn(&polls[2]);
 	control_flush();
 	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
@@ -419,7 +456,7 @@ int main(int argc, char **argv, char **envp)
 	if (getpid() != 1 || argc < 1) {
 		struct text why = { 0 };
 
-		text_add(&why, "mayfly's init runs as PID 1 of a guest, and nowhere else\n", NULL);
+		text_add(&why, "mayfly's init runs as PID 1 of a guest\n", NULL);
 		/* The status says it, too. */
 		(void)fd_write(2, why.s, why.len);
 		return 125;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <stdint.h>
 #include <string.h>
@@ -124,19 +125,44 @@ static int net_set_gateway(int fd, char *name, const char *text)
 	return ret;
 }
 
-/* Returns the text after 32 hexadecimal digits, or NULL. */
-static const char *net_parse6(const char *s, struct in6_addr *ret)
+/* Returns the text after two hexadecimal digits for each of len bytes, or NULL. */
+static const char *net_parse_hex(const char *s, uint8_t *ret, unsigned len)
 {
-	for (unsigned i = 0; i < 32; i++, s++) {
+	for (unsigned i = 0; i < 2 * len; i++, s++) {
 		unsigned digit = (unsigned)*s - '0';
 
 		if (digit > 9)
 			digit = (unsigned)*s - 'a' + 10;
 		if (digit > 15)
 			return NULL;
-		ret->s6_addr[i / 2] = (uint8_t)(ret->s6_addr[i / 2] << 4 | digit);
+		ret[i / 2] = (uint8_t)(ret[i / 2] << 4 | digit);
 	}
 	return s;
+}
+
+static const char *net_parse6(const char *s, struct in6_addr *ret)
+{
+	return net_parse_hex(s, ret->s6_addr, sizeof(ret->s6_addr));
+}
+
+/* Those of a template are not those of the machine. */
+static void net_set_macs(int fd, const char *boot, size_t len)
+{
+	char name[] = "eth0";
+	const char *s;
+	size_t at = 0;
+
+	while ((s = text_next(boot, len, &at)) != NULL) {
+		struct ifreq request = net_request(name);
+
+		if (*s != 'x')
+			continue;
+		request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+		(void)net_parse_hex(s + 1, (uint8_t *)request.ifr_hwaddr.sa_data, 6); /* the host has written it */
+		/* A command that needs the network reports what is missing. */
+		(void)net_control(fd, SIOCSIFHWADDR, &request);
+		name[3]++;
+	}
 }
 
 /*
@@ -186,6 +212,7 @@ bool net_start(const char *boot, size_t len, struct text *why)
 	/* Without a network in the kernel, only the boot text can require one. */
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	fd6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	net_set_macs(fd, boot, len);
 	(void)net_up(fd, "lo");
 	/* First, since it sets up what has to be before the interface is. */
 	if (address6 != NULL && fd6 >= 0) {

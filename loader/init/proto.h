@@ -26,6 +26,14 @@
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
  *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
  *			in it begin with the last component of PATH ("." for "/"). If PATH does not exist, nothing is sent
+ *	x*ADDRESS	the MAC address of an interface, as 12 lower-case hexadecimal digits: the n-th, from 0, is that of ethn
+ *	c*DEVICE	a drive that gets its size after a restore: init waits until the kernel has it
+ *	T		nothing else: the machine becomes a template (see below)
+ *
+ * A template is a snapshot of a machine that has booted, and has no root yet. Its init sends
+ * INIT_MARK_WAITS, and waits until the connection is reset: the machine was restored. Then it sends
+ * INIT_MSG_HELLO to its new host, whose INIT_MSG_RESTORED, INIT_MSG_BOOT and INIT_MSG_RUN of number 0
+ * follow, in this order. From there on it works as after a boot.
  *
  * A command. Without this list no command is run, and the root's own init is started:
  *
@@ -110,6 +118,7 @@ enum init_msg_type {
 	 * another number that the host does not know, without its streams.
 	 */
 	INIT_MSG_RESTORED = 20,
+	INIT_MSG_BOOT = 21, /* to a template: the payload is the boot text */
 };
 
 #define INIT_RANDOM_BYTES 32
@@ -120,7 +129,7 @@ enum init_msg_type {
 #define INIT_LOST 2U	  /* a part of an artifact was not sent as it is, or a write is not on its drive */
 #define INIT_SIGNALLED 4U /* status is 128 + a signal */
 
-enum init_mark { INIT_MARK_INIT, INIT_MARK_ROOT, INIT_MARK_NET };
+enum init_mark { INIT_MARK_INIT, INIT_MARK_ROOT, INIT_MARK_NET, INIT_MARK_WAITS };
 
 struct init_msg {
 	uint32_t type;	 /* enum init_msg_type */

@@ -80,7 +80,7 @@ static bool restored_run_hook(struct text *why)
 	status = pid < 0 ? -1 : restored_wait(pid);
 	fd_close(&console);
 	if (status != 0)
-		text_add(why, "restore: " INIT_RESTORED_PATH " failed, or took too long", NULL);
+		text_add(why, "restore: " INIT_RESTORED_PATH " failed or hung", NULL);
 	return status == 0;
 }
 

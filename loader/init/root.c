@@ -182,13 +182,17 @@ static bool root_mount_store(const char *device, struct text *why)
 	return root_store >= 0;
 }
 
+void root_mount_dev(void)
+{
+	/* The kernel has mounted it if it has CONFIG_DEVTMPFS_MOUNT and no initramfs. */
+	(void)mkdir("/dev", 0755);
+	(void)mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
+}
+
 bool root_enter(const char *boot, size_t len, struct text *why)
 {
 	const char *device = text_find(boot, len, 'r'), *store = text_find(boot, len, 'D');
 
-	/* The kernel has mounted it if it has CONFIG_DEVTMPFS_MOUNT and no initramfs. */
-	(void)mkdir("/dev", 0755);
-	(void)mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
 	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL, why) ||
 	    (store != NULL && !root_mount_store(store, why)))
 		return false;

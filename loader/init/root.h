@@ -7,6 +7,8 @@
 
 #include "loader/init/text.h"
 
+/* Mounts /dev. */
+void root_mount_dev(void);
 /*
  * Mounts the root drive that the boot text names, if any, and enters it. On failure
  * returns false and sets why.

@@ -27,6 +27,7 @@ PYTHON=/usr/bin/python3
 PATH=$PATH:/usr/sbin:/sbin
 export MAYFLY_TEST=$BATS_RUN_TMPDIR # in the environment of all that a test starts: leftovers() knows them by it
 
+export MAYFLY_BOOT=cold # what a test counts and sees of a boot; template.bats has the others
 LIMIT=90 # seconds for anything that has to happen
 [ -z "${LAB:-}" ] || LIMIT=240 # in the lab, on a busy machine
 AT_ONCE=1000 # milliseconds for what has to happen at once

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,6 +148,54 @@ static void test_parts(void **state)
 	free(part_path);
 }
 
+/* A template is a directory, which has its bytes in it. */
+static void test_template_directory(void **state)
+{
+	char old[IMAGE_KEY_TEXT_MAX], new[IMAGE_KEY_TEXT_MAX], path[128];
+	struct image_cache_entry *list;
+	size_t num;
+	int fd;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		char *name = i == 0 ? old : new;
+		struct image_key key;
+
+		image_key_begin(&key, "settings", "");
+		image_key_add(&key, &i, sizeof(i));
+		image_key_name(&key, IMAGE_CACHE_TEMPLATE, name);
+		assert_int_equal(mkdirat(cache.fd, name, 0700), 0);
+		snprintf(path, sizeof(path), "%s/memory", name);
+		fd = openat(cache.fd, path, O_WRONLY | O_CREAT, 0400);
+		assert_int_equal(write(fd, path, 100), 100);
+		close(fd);
+	}
+	assert_int_equal(image_cache_list(&cache, &list, &num, &e), 0);
+	assert_int_equal(num, 2);
+	assert_true(list[0].bytes >= 100);
+	assert_false(list[0].in_use);
+	image_cache_free_list(list, num);
+	/* A complete one removes the older one of its settings, but not itself. */
+	fd = openat(cache.fd, new, O_RDONLY);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	assert_int_equal(image_cache_keep(&cache, new, "/the/kernel", &e), 0);
+	assert_false(is_there(old));
+	assert_true(is_there(new));
+	close(fd);
+	assert_true(image_cache_remove(&cache, new));
+	assert_false(is_there(new));
+	/* What a maker leaves that was killed. */
+	snprintf(path, sizeof(path), ".%s.new", new);
+	assert_int_equal(mkdirat(cache.fd, path, 0700), 0);
+	snprintf(path, sizeof(path), ".%s.new/memory", new);
+	close(openat(cache.fd, path, O_WRONLY | O_CREAT, 0400));
+	image_cache_close(&cache);
+	assert_int_equal(image_cache_open(&cache, &e), 0);
+	assert_false(is_there(path));
+	*strrchr(path, '/') = '\0';
+	assert_false(is_there(path));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,6 +203,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_size, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_parts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_template_directory, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

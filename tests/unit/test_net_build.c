@@ -68,6 +68,13 @@ int net_passt_open(struct net_backend **ret, int fd, struct net_filter *filter, 
 	return opened(ret, e);
 }
 
+int net_nothing_open(struct net_backend **ret, uint64_t offered, struct err *e)
+{
+	made.loop = (struct loop *)&made;
+	snprintf(made.opened, sizeof(made.opened), "nothing %llx", (unsigned long long)offered);
+	return opened(ret, e);
+}
+
 int net_new(struct virtio_dev **ret, const struct net_params *params, struct net_backend *b, struct loop *loop,
 	    const struct mem *mem, struct err *e)
 {
@@ -234,6 +241,24 @@ static void test_walls(void **state)
 	assert_int_equal(close(fd[1]), 0);
 }
 
+/* A VM that becomes a template offers the features of the run; a clone keeps its own address. */
+static void test_template(void **state)
+{
+	static char id[] = "net0";
+	struct config_net n = { .kind = CONFIG_NET_NOTHING, .id = id, .fd = -1 };
+	struct net_build b = { .config = &config, .net = &n, .passt_fd = -1, .offered = 0x2a };
+
+	(void)state;
+	b.loop = (struct loop *)&made;
+	assert_int_equal(net_build(&dev, &b, &err), 0);
+	assert_string_equal(made.opened, "nothing 2a");
+	assert_false(made.params.own_mac);
+	config.template.used = true;
+	assert_int_equal(net_build(&dev, &b, &err), 0);
+	config.template.used = false;
+	assert_true(made.params.own_mac);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -241,6 +266,7 @@ int main(void)
 		cmocka_unit_test_setup(test_mac, setup),
 		cmocka_unit_test_setup(test_passt_knows_the_guest, setup),
 		cmocka_unit_test_setup_teardown(test_walls, setup, setup),
+		cmocka_unit_test_setup(test_template, setup),
 	};
 
 	signal(SIGPIPE, SIG_IGN); /* as ending_setup does */

@@ -19,7 +19,7 @@ static struct config config;
 static struct restored restored;
 static struct init_conn conn;
 static int guest;
-static char payload[256];
+static char payload[512];
 
 static int setup(void **state)
 {
@@ -132,6 +132,36 @@ static void test_command_and_name(void **state)
 	assert_memory_equal(payload, "atrue", sizeof("atrue"));
 }
 
+/* A template gets all of its lists, and its name with them. */
+static void test_template(void **state)
+{
+	static char name[] = "clone";
+	struct init_msg msg;
+
+	(void)state;
+	config.name = name;
+	config.template.used = true;
+	config.num_drives = 1;
+	config.drive[0].mount = name;
+	config.num_nets = 1;
+	config.net[0].mac[5] = 0xab;
+	prepare();
+	restored_tell(&restored, &conn);
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_int_equal(msg.value, 0);
+	assert_int_equal(msg.len, sizeof(struct init_restored) + 1);
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_BOOT);
+	assert_non_null(memmem(payload, msg.len, "c/dev/vda", sizeof("c/dev/vda")));
+	assert_non_null(memmem(payload, msg.len, "x0000000000ab", sizeof("x0000000000ab")));
+	assert_non_null(memmem(payload, msg.len, "hclone", sizeof("hclone")));
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	assert_memory_equal(payload, "atrue", sizeof("atrue"));
+	assert_false(hear(&msg));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +169,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_command_and_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_template, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_state.h"
 
 #define START_MS 5000U
 
@@ -107,6 +108,11 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 void vm_on_snapshot_over(void *ctx, bool in_place)
 {
 	(void)ctx, (void)in_place;
+}
+
+void vm_become_template(struct vm *one)
+{
+	(void)one;
 }
 
 int vm_info(void *ctx, char *text, size_t size)

@@ -321,6 +321,7 @@ int bench_command(int argc, char **argv)
 
 	if (r > 0)
 		return STATUS_OK;
+	(void)setenv(CONFIG_BOOT_ENV, "cold", false); /* else the first run is another thing than the others */
 	if (r == 0 && !o.b.kind)
 		r = err_set(&e, -EINVAL,
 			    "what is to be measured? boot, run, exec, restore or clone; try 'mayfly bench --help'");

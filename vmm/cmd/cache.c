@@ -42,8 +42,8 @@ static const struct cli_option cache_options[] = {
 const struct cli_usage cache_usage = {
 	.command = "cache",
 	.synopsis = "ls|prune [SIZE]|path",
-	.about = "The images of directories, archives and files (-r, -v), and empty disks (--disk),\n"
-		 "that are kept for the next run:\n"
+	.about = "The images of directories, archives and files (-r, -v), empty disks (--disk), and\n"
+		 "templates of booted kernels (--boot), that are kept for the next run:\n"
 		 "  ls             lists them: size, last use (UTC), * if a VM uses it, what it is of\n"
 		 "  prune [SIZE]   removes those that no VM uses, until all have SIZE at most;\n"
 		 "                 default: 0\n"

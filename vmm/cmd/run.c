@@ -31,6 +31,7 @@
 #include "vmm/process/notify.h"
 #include "vmm/records/record.h"
 #include "vmm/snapshot/chain.h"
+#include "vmm/template/template.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_state.h"
@@ -193,6 +194,8 @@ static int run_config(struct config *c, struct timeline *timeline, struct jail_p
 	if (parent->signal_fd < 0 || (c->detach && run_begin_detached(c, &e) < 0) || start_log(c, &e) < 0 ||
 	    (!c->detach && run_begin_record(c, &e) < 0) || open_timeline(c, timeline, &timeline_fd, &e) < 0)
 		return report_err(&e);
+	if (c->template.cold)
+		log_debug("it boots: %s", c->template.cold);
 	notify_open();
 	if (c->timeout_ms) {
 		parent->limit_ms = clock_now_ms() + c->timeout_ms;
@@ -233,6 +236,15 @@ static int run_end(const struct config *c, int status)
 	return r < 0 && status == STATUS_OK ? STATUS_FAILED : status;
 }
 
+/* Whether it boots, or is a clone of a template. */
+static int run_choose_boot(struct config *c, struct timeline *t, struct err *e)
+{
+	int r = !c->restore_state && !c->dry_run ? template_begin(c, e) : 0;
+
+	t->from = c->template.used ? "template" : c->restore_state ? "snapshot" : NULL;
+	return r;
+}
+
 int run_vm(run_parse *parse, int argc, char **argv)
 {
 	/* Static and never freed: threads of the VM use them until the process ends. */
@@ -258,11 +270,16 @@ int run_vm(run_parse *parse, int argc, char **argv)
 		return STATUS_OK;
 	if (r == 0 && c.restore_state && !c.dry_run)
 		r = vm_restore_check(&c, &e);
+	/* First of all: its maker is no part of a jail. But a VM in the background closes all files before it begins. */
+	if (r == 0 && !c.detach)
+		r = run_choose_boot(&c, &timeline, &e);
 	/* Before any other process is started, which has to leave that group, too. */
 	if (r == 0 && c.jail.on && !c.dry_run)
 		r = jail_group_enter(&group, &c.jail, &e);
 	if (r == 0 && c.detach && !c.dry_run && !detach_fork(&c, &r))
 		return r;
+	if (r == 0 && c.detach)
+		r = run_choose_boot(&c, &timeline, &e);
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);

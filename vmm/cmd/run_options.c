@@ -222,6 +222,10 @@ static const struct cli_option run_options[] = {
 	{ 0, "boot-timeout", "TIME",
 	  "how long the guest may take to start COMMAND, or\nnone; then 125; default: $MAYFLY_BOOT_TIMEOUT, or 30s",
 	  .key = "boot_timeout" },
+	{ 0, "boot", "HOW",
+	  "auto, cold, or template: from a snapshot of a booted\nkernel in the cache, which a run with auto leaves\n"
+	  "there; auto: template if there is one, else cold;\ndefault: $MAYFLY_BOOT, or auto",
+	  .key = "boot" },
 	{ 0, "io-engine", "HOW",
 	  "ring (io_uring), sync (system calls), or auto: ring,\nor sync where the host forbids that; default: auto",
 	  .key = "io_engine" },
@@ -258,8 +262,12 @@ const struct cli_usage cli_run_usage = {
 
 int cli_parse_run(struct config *c, int argc, char **argv, struct err *e)
 {
-	int r = cli_parse(&cli_run_usage, c, argc, argv, e);
+	const char *boot = getenv(CONFIG_BOOT_ENV);
+	int r;
 
+	if (boot && *boot && config_set(c, "boot", boot, e) < 0)
+		return err_wrap(e, "$" CONFIG_BOOT_ENV);
+	r = cli_parse(&cli_run_usage, c, argc, argv, e);
 	if (r == 0)
 		r = run_check_drives(c, e);
 	if (r == 0)

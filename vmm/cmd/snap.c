@@ -19,6 +19,7 @@
 #include "vmm/cmd/words.h"
 #include "vmm/config/config.h"
 #include "vmm/core/state.h"
+#include "vmm/helper/image_cache.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
 #include "vmm/snapshot/memory.h"
@@ -79,8 +80,9 @@ const struct cli_usage snap_usage = {
 		 "its layers have. merge: makes one complete snapshot of them, in NEWDIR, or in the\n"
 		 "place of DIR.\n"
 		 "info: prints what it has. ls: the same of all snapshots in DIR; default: the\n"
-		 "working directory. rm: removes it, unless a snapshot beside it was saved\n"
-		 "against it; VMs that were started from it go on. record: runs COMMAND in a VM from\n"
+		 "working directory, and the templates in the cache. rm: removes it, unless a\n"
+		 "snapshot beside it was saved against it; VMs that were started from it go on.\n"
+		 "record: runs COMMAND in a VM from\n"
 		 "it, and notes which pages of memory it uses: a restore then reads them ahead.\n\n",
 	.options = snap_options,
 	.operand = add_operand,
@@ -202,6 +204,7 @@ static int snap_list(const struct snap_options *o, const char *dir, struct err *
 
 int snap_command(int argc, char **argv)
 {
+	static struct image_cache cache = { .fd = -1 }; /* its path is used below */
 	static struct snap_options o;
 	int status = STATUS_OK;
 	struct err e;
@@ -209,8 +212,11 @@ int snap_command(int argc, char **argv)
 
 	if (r > 0)
 		return STATUS_OK;
-	if (r == 0 && o.verb == SNAP_LS && !o.num)
+	if (r == 0 && o.verb == SNAP_LS && !o.num) {
 		o.dir[o.num++] = ".";
+		if (image_cache_find(&cache, &e) == 0) /* templates; without a cache there is none */
+			o.dir[o.num++] = cache.path;
+	}
 	if (r == 0 && !o.num)
 		r = err_set(&e, -EINVAL, "which snapshot? mayfly snap check DIR");
 	if (r < 0)

@@ -27,6 +27,7 @@ void config_done(struct config *c)
 {
 	config_fields_done(config_fields, c);
 	free(c->serial_out);
+	free(c->template.cold);
 	free(c->restore_state);
 	free(c->restore_memory);
 	free(c->restore_parent);

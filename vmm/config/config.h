@@ -7,6 +7,7 @@
 #define MF_CONFIG_CONFIG_H
 
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,6 +45,7 @@ struct err;
 #define CONFIG_NO_LIMIT UINT64_MAX			 /* a time that the user has set to "none" */
 #define CONFIG_BOOT_TIMEOUT_MS 30000U			 /* unless it is set, by an option or by */
 #define CONFIG_BOOT_TIMEOUT_ENV "MAYFLY_BOOT_TIMEOUT"
+#define CONFIG_BOOT_ENV "MAYFLY_BOOT"
 #define CONFIG_SERIAL_MAX 20 /* bytes: VIRTIO_BLK_ID_BYTES */
 #define CONFIG_MEM_MIN (16ULL << 20)
 #define CONFIG_MEM_MAX (1ULL << 40)
@@ -57,6 +59,8 @@ enum config_entry { CONFIG_ENTRY_AUTO, CONFIG_ENTRY_LINUX64, CONFIG_ENTRY_PVH };
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 /* The guest's clock after a restore: AUTO: it catches up, unless an init of ours sets it. */
 enum config_clock { CONFIG_CLOCK_AUTO, CONFIG_CLOCK_STANDS, CONFIG_CLOCK_CATCHES_UP };
+
+enum config_boot { CONFIG_BOOT_AUTO, CONFIG_BOOT_COLD, CONFIG_BOOT_TEMPLATE };
 
 enum config_cache { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_UNSAFE };
 
@@ -98,7 +102,8 @@ struct config_list {
 	unsigned num;
 };
 
-enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER };
+/* CONFIG_NET_NOTHING: of a VM that becomes a template. */
+enum config_net_kind { CONFIG_NET_UNSET, CONFIG_NET_TAP, CONFIG_NET_FD, CONFIG_NET_USER, CONFIG_NET_NOTHING };
 
 /*
  * What mayfly's init and passt give the guest of a user network. The IPv4 addresses are
@@ -188,6 +193,22 @@ struct config_jail {
 	uint64_t nofile, fsize; /* limits, or 0 */
 };
 
+/* What the process that runs the VM shares with the one that makes a template of its shape. */
+struct config_template_link {
+	atomic_bool started;			   /* the command runs */
+	atomic_bool waits;			   /* init waits: a failure from here on is not the guest's */
+	_Atomic uint64_t offered[CONFIG_NETS_MAX]; /* features of the network interfaces */
+};
+
+/* The template of a VM that runs a command (vmm/template/template.h). */
+struct config_template {
+	bool used; /* the VM is restored from one: restore_state and restore_memory are its files */
+	bool made; /* the VM becomes one, in these files: */
+	int state_fd, memory_fd;
+	struct config_template_link *link; /* or NULL: no template is made of this VM's shape */
+	char *cold;			   /* why the VM boots, or NULL */
+};
+
 struct config {
 	char *kernel;
 	char *initrd;  /* or NULL */
@@ -247,6 +268,8 @@ struct config {
 	bool restore_served;		   /* restore_memory is the socket of a page server (page_server.h); no key */
 	struct workingset *restore_workingset; /* or NULL: what it will need (vmm/snapshot/workingset.h); not owned */
 	bool restore_command;		       /* the command is not that of the snapshot, which goes on beside it */
+	enum config_boot boot;
+	struct config_template template; /* no key */
 	bool dry_run;
 	/* Of Firecracker's API; no keys. */
 	bool keyboard;			      /* that types Ctrl+Alt+Del */

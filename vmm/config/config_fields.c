@@ -22,6 +22,7 @@
 #define JAIL(member) AT(struct config_jail, member)
 
 static const char *const entry_words[] = { "auto", "linux64", "pvh", NULL };
+static const char *const boot_words[] = { "auto", "cold", "template", NULL };
 static const char *const io_engine_words[] = { "auto", "ring", "sync", NULL };
 static const char *const seccomp_words[] = { "kill", "log", "off", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
@@ -77,6 +78,7 @@ const struct config_field config_fields[] = {
 	{ "control", &config_type_text, ROOT(control), TEXT(CONFIG_CONTROL_MAX, config_check_control) },
 	{ "console", &config_type_bool, ROOT(console), .flags = CONFIG_SPARSE },
 	/* mayfly itself */
+	{ "boot", &config_type_word, ROOT(boot), .words = boot_words, .flags = CONFIG_SPARSE },
 	{ "io_engine", &config_type_word, ROOT(io_engine), .words = io_engine_words },
 	{ "seccomp", &config_type_word, ROOT(seccomp), .words = seccomp_words },
 	{ "jail", &config_type_jail, ROOT(jail),

@@ -245,7 +245,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 				answer_waiting(a, &a->client[i]);
 		break;
 	case INIT_MSG_MARK:
-		if (msg->value <= INIT_MARK_NET)
+		if (msg->value <= INIT_MARK_WAITS)
 			a->ops->mark(a->ctx, (enum init_mark)msg->value);
 		break;
 	case INIT_MSG_STARTED:

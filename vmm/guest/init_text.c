@@ -136,6 +136,18 @@ static void put_hosts(FILE *f, const struct config *c)
 	put(f, "\n");
 }
 
+/* What a template does not have, although its kernel has booted. */
+static void put_restored(FILE *f, const struct config *c)
+{
+	for (unsigned i = 0; i < c->num_drives; i++)
+		put(f, "c/dev/vd%c", 'a' + (int)i);
+	for (unsigned i = 0; i < c->num_nets; i++) {
+		const uint8_t *mac = c->net[i].mac;
+
+		put(f, "x%02x%02x%02x%02x%02x%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	}
+}
+
 char *init_text_boot(const struct config *c, size_t *ret_len)
 {
 	char *text = NULL;
@@ -143,6 +155,12 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 
 	if (!f)
 		return NULL;
+	if (c->template.made) {
+		put(f, "T");
+		return finish(f, &text);
+	}
+	if (c->template.used)
+		put_restored(f, c);
 	/* With an initrd of its own a guest has its root in that. */
 	if (c->num_drives && !c->initrd && !c->drive[0].mount)
 		put(f, "r/dev/vda");

@@ -23,12 +23,14 @@ int restored_init(struct restored *r, const struct config *c, struct err *e)
 		return 0;
 	if (getrandom(r->now.random, sizeof(r->now.random), GRND_NONBLOCK) != (ssize_t)sizeof(r->now.random))
 		return err_sys(e, "getrandom");
-	snprintf(r->name, sizeof(r->name), "%s", c->name ? c->name : "");
-	if (c->restore_command) {
+	/* A template gets its name with the rest. */
+	snprintf(r->name, sizeof(r->name), "%s", c->name && !c->template.used ? c->name : "");
+	if (c->template.used)
+		r->boot = init_text_boot(c, &r->boot_len);
+	if (c->template.used || c->restore_command)
 		r->command = init_text_command(&c->command, tty, &r->command_len);
-		if (!r->command)
-			return err_set(e, -ENOMEM, "out of memory");
-	}
+	if ((c->template.used && !r->boot) || ((c->template.used || c->restore_command) && !r->command))
+		return err_set(e, -ENOMEM, "out of memory");
 	r->due = true;
 	return 0;
 }
@@ -36,12 +38,20 @@ int restored_init(struct restored *r, const struct config *c, struct err *e)
 void restored_done(struct restored *r)
 {
 	free(r->command);
-	r->command = NULL;
+	free(r->boot);
+	r->command = r->boot = NULL;
+}
+
+static int send_text(struct init_conn *conn, enum init_msg_type type, const char *text, size_t len)
+{
+	const struct init_msg msg = { .type = type, .len = (uint32_t)len };
+
+	return init_conn_send(conn, &msg, text);
 }
 
 void restored_tell(struct restored *r, struct init_conn *conn)
 {
-	struct init_msg msg = { .type = INIT_MSG_RESTORED, .value = r->command != NULL };
+	struct init_msg msg = { .type = INIT_MSG_RESTORED, .value = r->command && !r->boot };
 	char payload[sizeof(r->now) + sizeof(r->name)];
 	struct timespec now;
 	int sent;
@@ -55,11 +65,10 @@ void restored_tell(struct restored *r, struct init_conn *conn)
 	memcpy(payload + sizeof(r->now), r->name, sizeof(r->name));
 	msg.len = (uint32_t)(sizeof(r->now) + strlen(r->name) + 1);
 	sent = init_conn_send(conn, &msg, payload);
-	if (!sent && r->command) {
-		const struct init_msg run = { .type = INIT_MSG_RUN, .len = (uint32_t)r->command_len };
-
-		sent = init_conn_send(conn, &run, r->command);
-	}
+	if (!sent && r->boot)
+		sent = send_text(conn, INIT_MSG_BOOT, r->boot, r->boot_len);
+	if (!sent && r->command)
+		sent = send_text(conn, INIT_MSG_RUN, r->command, r->command_len);
 	if (sent < 0)
 		log_warn("the guest's init: %s; continuing", strerror(-sent));
 }

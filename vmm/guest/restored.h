@@ -17,7 +17,8 @@ struct restored {
 	struct init_restored now;
 	char name[CONFIG_ID_MAX + 1]; /* empty: that of the snapshot */
 	char *command;		      /* the list of a new command 0, or NULL: that of the snapshot goes on */
-	size_t command_len;
+	char *boot;		      /* the boot text, for a template; or NULL */
+	size_t command_len, boot_len;
 };
 
 /* Prepares it, if c is of a restore. Before the filter: it allocates. Returns 0 or -errno with e set. */

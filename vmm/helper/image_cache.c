@@ -4,9 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,133 +20,7 @@
 #define SOURCE_CHARS 17 /* of a name: the hash of the source, and '-' */
 #define PART_TRIES 100
 
-/* The kinds of cached images; templates and snapshots will be others. */
-static const char *const kinds[] = { ".erofs", ".squashfs", ".ext4" };
-
-/* Keys. */
-
-static void hash(uint64_t *h, const void *data, size_t len)
-{
-	const uint8_t *byte = data;
-
-	for (size_t i = 0; i < len; i++)
-		*h = (*h ^ byte[i]) * 0x100000001b3ULL;
-}
-
-void image_key_begin(struct image_key *k, const char *source, const char *options)
-{
-	*k = (struct image_key){ 0xcbf29ce484222325ULL, { 0xcbf29ce484222325ULL, 0x6c62272e07bb0142ULL } };
-	hash(&k->source, source, strlen(source) + 1);
-	hash(&k->source, options, strlen(options));
-}
-
-void image_key_add(struct image_key *k, const void *data, size_t len)
-{
-	hash(&k->state[0], data, len);
-	hash(&k->state[1], data, len);
-}
-
-void image_key_name(const struct image_key *k, const char *kind, char text[IMAGE_KEY_TEXT_MAX])
-{
-	snprintf(text, IMAGE_KEY_TEXT_MAX, "%016" PRIx64 "-%016" PRIx64 "%016" PRIx64 "%s", k->source, k->state[0],
-		 k->state[1], kind);
-}
-
-/* The place. */
-
-/* Makes dir, whose parents may be missing, too. */
-static int make_directories(char *dir, struct err *e)
-{
-	for (char *slash = strchr(dir + 1, '/');; slash = strchr(slash + 1, '/')) {
-		int r;
-
-		if (slash)
-			*slash = '\0';
-		r = mkdir(dir, 0700) < 0 && errno != EEXIST ? err_sys(e, "make directory '%s'", dir) : 0;
-		if (slash)
-			*slash = '/';
-		if (r < 0 || !slash)
-			return r;
-	}
-}
-
-/* Takes "BASE/BELOW/images" if it can be made and written to. */
-static int try_place(struct image_cache *c, const char *base, const char *below, struct err *e)
-{
-	MF_CLOSE int fd = -1;
-	MF_FREE char *path = NULL;
-
-	if (asprintf(&path, "%s%s/images", base, below) < 0) {
-		path = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	if (make_directories(path, e) < 0)
-		return e->code;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		return err_sys(e, "write to directory '%s'", path);
-	c->fd = mf_take_fd(&fd);
-	c->path = mf_take_ptr(&path);
-	return 0;
-}
-
-/* Other users can write to TMPDIR: a file of that name must be ours alone. */
-static int try_temporary(struct image_cache *c, struct err *e)
-{
-	const char *tmp = getenv("TMPDIR");
-	char below[32];
-	MF_FREE char *path = NULL;
-	struct stat st;
-
-	if (!tmp || *tmp != '/')
-		tmp = "/tmp";
-	snprintf(below, sizeof(below), "/mayfly-%u", (unsigned)geteuid());
-	if (asprintf(&path, "%s%s", tmp, below) < 0) {
-		path = NULL; /* asprintf leaves it undefined */
-		return err_set(e, -ENOMEM, "out of memory");
-	}
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_sys(e, "make directory '%s'", path);
-	if (lstat(path, &st) < 0)
-		return err_sys(e, "find '%s'", path);
-	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 022)
-		return err_set(e, -EPERM, "'%s' is not a directory to which this user alone can write", path);
-	return try_place(c, tmp, below, e);
-}
-
-/*
- * Not getpwuid(3), for which a static binary would load libraries. Returns a new string,
- * or NULL.
- */
-static char *home_of_passwd(void)
-{
-	FILE *file = fopen("/etc/passwd", "re");
-	struct passwd *entry = NULL;
-	char *home = NULL;
-
-	while (file && (entry = fgetpwent(file)) && entry->pw_uid != geteuid())
-		;
-	if (entry && entry->pw_dir && *entry->pw_dir == '/')
-		home = strdup(entry->pw_dir);
-	if (file)
-		fclose(file);
-	return home;
-}
-
-static int find_place(struct image_cache *c, struct err *e)
-{
-	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	MF_FREE char *of_passwd = NULL;
-
-	if (xdg && *xdg == '/')
-		return try_place(c, xdg, "/mayfly", e);
-	if (!home || *home != '/')
-		home = of_passwd = home_of_passwd();
-	/* A service's home may be read-only, or not exist. */
-	if (home && strcmp(home, "/") != 0 && try_place(c, home, "/.cache/mayfly", e) == 0)
-		return 0;
-	return try_temporary(c, e);
-}
+static const char *const kinds[] = { ".erofs", ".squashfs", ".ext4", IMAGE_CACHE_TEMPLATE };
 
 /* Names. */
 
@@ -206,25 +78,57 @@ static bool is_unused(const struct image_cache *c, const char *name)
 	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
+/* Opens a directory again, to be read from its beginning; or NULL. */
+static DIR *read_again(int parent, const char *name)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir && fd >= 0)
+		close(fd);
+	return dir;
+}
+
+/* The bytes of the files in a template's directory. remove: removes them instead. */
+static uint64_t measure_template(int parent, const char *name, bool remove)
+{
+	DIR *dir = read_again(parent, name);
+	struct dirent *entry;
+	uint64_t bytes = 0;
+	struct stat st;
+
+	if (!dir)
+		return 0;
+	while ((entry = readdir(dir))) {
+		if (remove)
+			(void)unlinkat(dirfd(dir), entry->d_name, 0); /* what is left keeps the directory */
+		else if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	closedir(dir);
+	return bytes;
+}
+
 /* The same, and removes it while it is locked. */
 static bool remove_unused(const struct image_cache *c, const char *name)
 {
 	MF_CLOSE int fd = openat(c->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && is_file_of(c, name, fd) && unlinkat(c->fd, name, 0) == 0;
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || !is_file_of(c, name, fd))
+		return false;
+	if (unlinkat(c->fd, name, 0) == 0)
+		return true;
+	(void)measure_template(c->fd, name, true);
+	return unlinkat(c->fd, name, AT_REMOVEDIR) == 0;
 }
 
-/* Opens the directory again, to be read from its beginning; NULL with e set. */
+/* Opens the cache's directory, to be read from its beginning; NULL with e set. */
 static DIR *begin_reading(const struct image_cache *c, struct err *e)
 {
-	int fd = openat(c->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = read_again(c->fd, ".");
 
-	if (!dir) {
+	if (!dir)
 		err_sys(e, "read directory '%s'", c->path);
-		if (fd >= 0)
-			close(fd);
-	}
 	return dir;
 }
 
@@ -261,7 +165,7 @@ int image_cache_open(struct image_cache *c, struct err *e)
 	c->max_bytes = IMAGE_CACHE_MAX_DEFAULT;
 	if (max && *max && parse_size(max, &c->max_bytes) < 0)
 		return err_set(e, -EINVAL, "$" IMAGE_CACHE_MAX_ENV ": must be a size such as 512M or 8G");
-	if (find_place(c, e) < 0)
+	if (image_cache_find(c, e) < 0)
 		return err_wrap(e, "the cache of images (it is in $XDG_CACHE_HOME, if that is set)");
 	return sweep(c, e);
 }
@@ -410,6 +314,14 @@ int image_cache_end(const struct image_cache *c, struct image_cache_part *part, 
 	return r;
 }
 
+int image_cache_keep(const struct image_cache *c, const char *name, const char *source, struct err *e)
+{
+	uint64_t removed, left;
+
+	say_source(c, name, source);
+	return prune(c, c->max_bytes, name, &removed, &left, e);
+}
+
 int image_cache_prune(const struct image_cache *c, uint64_t max_bytes, uint64_t *ret_removed, uint64_t *ret_left,
 		      struct err *e)
 {
@@ -445,7 +357,8 @@ static int add_entry(const struct image_cache *c, const char *name, struct image
 	struct image_cache_entry *grown, entry = { .name = NULL };
 	struct stat st;
 
-	if (!is_image(name) || fstatat(c->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+	if (!is_image(name) || fstatat(c->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return 0;
 	grown = reallocarray(*list, *num + 1, sizeof(entry));
 	if (!grown)
@@ -453,7 +366,7 @@ static int add_entry(const struct image_cache *c, const char *name, struct image
 	*list = grown;
 	entry.name = strdup(name);
 	entry.source = read_source(c, name);
-	entry.bytes = (uint64_t)st.st_blocks * 512;
+	entry.bytes = S_ISDIR(st.st_mode) ? measure_template(c->fd, name, false) : (uint64_t)st.st_blocks * 512;
 	entry.used = st.st_mtim;
 	entry.in_use = !is_unused(c, name);
 	grown[*num] = entry;

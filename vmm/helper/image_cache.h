@@ -7,6 +7,9 @@
  * what it was made from. An image that is being made is SOURCE-STATE.KIND.PID and is
  * renamed when it is complete, so that nobody sees half of one.
  *
+ * A template (vmm/template/) is a directory SOURCE-STATE.template with the files of a snapshot. VMs need it
+ * only until they have mapped its memory, so none has it locked.
+ *
  * flock(2) says what is in use: who makes an image has it locked, and so has every VM
  * that runs from one. An image that nobody has locked may be removed at any time, by any
  * process.
@@ -29,6 +32,7 @@ struct err;
 #define IMAGE_CACHE_MAX_DEFAULT (8 * GIB)
 #define IMAGE_CACHE_MAX_ENV "MAYFLY_CACHE_MAX" /* a size, as parse_size reads it */
 #define IMAGE_KEY_TEXT_MAX 64
+#define IMAGE_CACHE_TEMPLATE ".template"
 
 /*
  * The parts of the name of an image. The hash (FNV-1a) finds changes; it is no defence
@@ -57,6 +61,9 @@ struct image_cache {
  * or /tmp. Returns 0 or -errno with e set.
  */
 int image_cache_open(struct image_cache *c, struct err *e);
+
+/* The same without a look at what is in it: max_bytes is not set, and nothing is removed. */
+int image_cache_find(struct image_cache *c, struct err *e);
 void image_cache_close(struct image_cache *c);
 
 /*
@@ -82,6 +89,11 @@ int image_cache_begin(const struct image_cache *c, const char *name, struct imag
  * Returns 0 or -errno with e set.
  */
 int image_cache_end(const struct image_cache *c, struct image_cache_part *part, const char *source, struct err *e);
+
+/*
+ * A template, a directory that its maker has locked, is complete, made for the kernel at source: as image_cache_end.
+ */
+int image_cache_keep(const struct image_cache *c, const char *name, const char *source, struct err *e);
 
 struct image_cache_entry {
 	char *name;

@@ -13,8 +13,8 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 
-static const char *const files[] = { SNAPSHOT_STATE, SNAPSHOT_MEMORY, SNAPSHOT_CONFIG, SNAPSHOT_WORKINGSET,
-				     SNAPSHOT_WORKINGSET_NEW };
+static const char *const files[] = { SNAPSHOT_STATE,	  SNAPSHOT_MEMORY,	   SNAPSHOT_CONFIG,
+				     SNAPSHOT_WORKINGSET, SNAPSHOT_WORKINGSET_NEW, SNAPSHOT_SHAPE };
 
 /* Calls each with the name of every entry, until it fails. Returns 0 or -errno. */
 static int for_each(int dir, int (*each)(int dir, const char *name))

@@ -17,6 +17,7 @@ struct err;
 #define SNAPSHOT_CONFIG "config.json"
 #define SNAPSHOT_WORKINGSET "workingset"	  /* which need not be there */
 #define SNAPSHOT_WORKINGSET_NEW ".workingset.new" /* while it is written */
+#define SNAPSHOT_SHAPE "shape"			  /* of a template (vmm/template/) */
 #define SNAPSHOT_DISKS "disks"			  /* a directory */
 
 struct snapshot_dir {

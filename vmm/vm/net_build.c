@@ -30,10 +30,9 @@ static uint64_t net_build_hash(uint64_t hash, const char *text)
 }
 
 /*
- * A locally administered address that is the same in every run: a hash of the interface's id and the tap's name. The name
- * keeps two VMs on one bridge apart whose interfaces have the same id.
+ * A hash of the interface's id and the tap's name. The name keeps two VMs on one bridge apart whose interfaces have the same id.
  */
-static void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
+void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n)
 {
 	struct ifreq req = { .ifr_flags = 0 };
 	uint64_t hash = net_build_hash(0xcbf29ce484222325ULL, n->id);
@@ -79,6 +78,8 @@ static int net_build_backend(struct net_backend **ret, const struct net_build *b
 		return net_fd_open(ret, b->net->fd, b->loop, e);
 	case CONFIG_NET_USER:
 		return net_build_user(ret, b, e);
+	case CONFIG_NET_NOTHING:
+		return net_nothing_open(ret, b->offered, e);
 	case CONFIG_NET_UNSET:
 		break;
 	}
@@ -111,7 +112,7 @@ static int net_build_introduce(int passt_fd, const uint8_t mac[NET_MAC_LEN], str
 int net_build(struct virtio_dev **ret, const struct net_build *b, struct err *e)
 {
 	const struct config_net *n = b->net;
-	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu };
+	struct net_params params = { .id = n->id, .mtu = (uint16_t)n->mtu, .own_mac = b->config->template.used };
 	struct net_backend *backend;
 
 	if (n->has_mac)

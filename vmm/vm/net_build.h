@@ -3,6 +3,9 @@
 #define MF_VM_NET_BUILD_H
 
 #include <netinet/in.h>
+#include <stdint.h>
+
+#include "virtio/net.h"
 
 struct config;
 struct config_net;
@@ -17,6 +20,7 @@ struct net_build {
 	int passt_fd;		      /* the socket of its passt, or -1 */
 	const struct in6_addr *own;   /* addresses of the host, which a user network does not reach */
 	unsigned num_own;
+	uint64_t offered; /* of CONFIG_NET_NOTHING: the features */
 	struct loop *loop;
 	const struct mem *mem;
 };
@@ -25,5 +29,11 @@ struct net_build {
  * Makes the device. Owns passt_fd from here on, even on failure. Returns 0 or -errno with e set. Before the loop runs.
  */
 int net_build(struct virtio_dev **ret, const struct net_build *b, struct err *e);
+
+/*
+ * The address of an interface that was given none: locally administered, and the same in every
+ * run.
+ */
+void net_build_mac(uint8_t mac[NET_MAC_LEN], const struct config_net *n);
 
 #endif

@@ -95,8 +95,14 @@ void timeline_print(struct timeline *t)
 
 	for (int i = 0; i < TIMELINE_NUM_STEPS; i++)
 		set[i] = atomic_load_explicit(&t->mark[i].set, memory_order_acquire);
-	if (set[TIMELINE_RUN] && set[TIMELINE_PID1])
-		fprintf(stderr, "boot: %.2f ms to the first guest instruction, %.2f ms to PID 1, %.2f ms in all\n",
+	if (t->from)
+		fprintf(stderr,
+			"boot: from a %s; %.2f ms to the first guest instruction, %.2f ms to init, %.2f ms in all\n",
+			t->from, timeline_to_ms(t->mark[TIMELINE_RUN].ns), timeline_to_ms(t->mark[TIMELINE_INIT].ns),
+			timeline_to_ms(t->mark[TIMELINE_END].ns));
+	else if (set[TIMELINE_RUN] && set[TIMELINE_PID1])
+		fprintf(stderr,
+			"boot: cold; %.2f ms to the first guest instruction, %.2f ms to PID 1, %.2f ms in all\n",
 			timeline_to_ms(t->mark[TIMELINE_RUN].ns), timeline_to_ms(t->mark[TIMELINE_PID1].ns),
 			timeline_to_ms(t->mark[TIMELINE_END].ns));
 	else
@@ -207,8 +213,8 @@ int timeline_write(struct timeline *t, int fd)
 		/* A failure leaves a NULL, which makes json_pack fail below. */
 		(void)json_array_append_new(steps, timeline_step_json(t, i));
 	}
-	root = json_pack("{s:i,s:s,s:I,s:o}", "version", 1, "mayfly", MF_VERSION, "start_ns", (json_int_t)t->start_ns,
-			 "steps", steps);
+	root = json_pack("{s:i,s:s,s:s,s:I,s:o}", "version", 1, "mayfly", MF_VERSION, "boot",
+			 t->from ? t->from : "cold", "start_ns", (json_int_t)t->start_ns, "steps", steps);
 	if (root && (!t->about || timeline_put_about(t->about, root) == 0))
 		text = json_dumps(root, JSON_INDENT(1));
 	if (text)

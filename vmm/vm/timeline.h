@@ -53,6 +53,7 @@ struct timeline {
 	} mark[TIMELINE_NUM_STEPS];
 	uint64_t start_ns;	      /* CLOCK_MONOTONIC of exec, estimated by the CPU time up to main() */
 	int counter_fd;		      /* perf event that counts all threads made after it, or -1 */
+	const char *from;	      /* "template" or "snapshot"; NULL: a kernel boots */
 	struct timeline_about *about; /* for timeline_write, or NULL */
 };
 
@@ -70,7 +71,7 @@ const char *timeline_step_name(enum timeline_step step);
 
 /*
  * Writes the marks that are set as JSON, which perf/timeline draws and `mayfly bench` reads: { "version": 1, "mayfly":
- * VERSION, "start_ns": N, "steps": [ { "step": NAME, "at_ns": N, "instructions": N }, ... ] }, in the order of enum
+ * VERSION, "boot": "cold", "template" or "snapshot", "start_ns": N, "steps": [ { "step": NAME, "at_ns": N, "instructions": N }, ... ] }, in the order of enum
  * timeline_step. start_ns is CLOCK_MONOTONIC; "instructions" is absent where they were not counted. With about, also
  * "host_kernel" (uname -r), "cpu", "kernel" (the path of the guest's), and "kvm", a count for each of KVM's counters, where
  * the kernel has such counters. Returns 0 or -errno.

@@ -182,6 +182,8 @@ static void vm_tell_snapshot(struct vm *vm)
 	struct err e;
 	int r = vm_snapshot_check(vm, &e);
 
+	if (vm->config->template.made)
+		vm_end(&vm->end, r < 0 ? VM_END_KVM : VM_END_SNAPSHOT, "%s", r < 0 ? e.text : "it is a template now");
 	if (vm->client)
 		guest_client_snapshot_done(vm->client, vm->snapshot.pause_ns, r < 0 ? &e : NULL);
 	vm_write_end(vm, r < 0 ? &e : NULL);

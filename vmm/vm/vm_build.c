@@ -284,7 +284,7 @@ static int vm_build_drive(struct vm *vm, const struct config_drive *d, struct er
 		.overlay_dir = d->overlay_dir,
 		.base = d->base,
 		.kept = config_drive_is_made(d),
-		.any_image = d->replaced || d->image,
+		.any_image = d->replaced || d->image || vm->config->template.used,
 		.lenient = vm->attendant,
 		.bandwidth = d->bandwidth,
 		.ops = d->ops,
@@ -304,6 +304,7 @@ static int vm_build_net(struct vm *vm, unsigned i, struct err *e)
 		.passt_fd = mf_take_fd(&h->passt[i].socket),
 		.own = h->own,
 		.num_own = h->num_own,
+		.offered = vm->config->template.made ? atomic_load(&vm->config->template.link->offered[i]) : 0,
 		.loop = vm->io,
 		.mem = &vm->mem,
 	};
@@ -439,7 +440,11 @@ int vm_build(struct vm *vm, struct err *e)
 		r = vm_build_vcpus(vm, &regs, e);
 	if (!r && vm->restore.data)
 		r = vm_restore_rest(vm, e);
-	if (!r && (vm->config->control || vm->attendant))
+	if (!r && (vm->config->control || vm->config->template.made || vm->attendant))
 		vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* a snapshot can do without */
+	if (!r && vm->config->template.link)
+		for (unsigned i = 0; i < vm->config->num_nets; i++)
+			atomic_store(&vm->config->template.link->offered[i],
+				     vm->dev[vm->config->num_drives + i]->offered);
 	return r ? r : helpers_await(vm->parent->helpers, e); /* they have had the time that all this took */
 }

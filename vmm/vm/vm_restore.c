@@ -70,7 +70,8 @@ static int vm_check_devices(const struct config *c, struct state_in *in, unsigne
 				       "the snapshot's device %u is %s '%.*s', the configuration's is missing", i,
 				       vm_kind_name(kind), (int)len, text);
 		own = vm_device_of(c, i, &id);
-		if (own != kind || (id && (strlen(id) != len || memcmp(id, text, len) != 0)))
+		/* A template's ids are of no account. */
+		if (own != kind || (id && !c->template.used && (strlen(id) != len || memcmp(id, text, len) != 0)))
 			return err_set(e, -EINVAL, "the snapshot's device %u is %s '%.*s', the configuration's %s '%s'",
 				       i, vm_kind_name(kind), (int)len, text, vm_kind_name(own), id ? id : "");
 	}

@@ -331,7 +331,8 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 		.num = num,
 		.images = flags,
 		.stop = flags & CONTROL_STOP,
-		.diff = flags & CONTROL_DIFF && vm->chain, /* a VM that was booted has no older one */
+		/* A VM that was booted has no older one, and a template may be gone at any time. */
+		.diff = flags & CONTROL_DIFF && vm->chain && !vm->config->template.used,
 	};
 
 	return vm_snapshot_begin(vm, &f, e);
@@ -347,6 +348,19 @@ void vm_on_snapshot_over(void *ctx, bool in_place)
 		vm_end(&vm->end, VM_END_SNAPSHOT, "the snapshot is in its place");
 	else
 		vm_resume(vm);
+}
+
+void vm_become_template(struct vm *vm)
+{
+	const int files[] = { vm->config->template.state_fd, vm->config->template.memory_fd };
+	const struct vm_snapshot_files f = { .file = files, .num = MF_ARRAY_SIZE(files), .stop = true };
+	struct err e;
+
+	if (!vm->config->template.made)
+		return;
+	atomic_store(&vm->config->template.link->waits, true);
+	if (vm_snapshot_begin(vm, &f, &e) < 0)
+		vm_end(&vm->end, VM_END_KVM, "%s", e.text);
 }
 
 int vm_snapshot_check(struct vm *vm, struct err *e)

@@ -51,6 +51,12 @@ int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *files, stru
 int vm_snapshot_check(struct vm *vm, struct err *e);
 
 /*
+ * If the configuration says so, and its init waits: writes the snapshot of a template, as vm_on_snapshot with stop. The VM ends
+ * in any case.
+ */
+void vm_become_template(struct vm *vm);
+
+/*
  * Pauses the VM: vCPUs and devices; or lets it go on. Nothing happens if it is so already. Returns 0;
  * or -errno with e set, and it goes on.
  */

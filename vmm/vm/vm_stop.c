@@ -31,6 +31,7 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/notify.h"
 #include "vmm/vm/timeline.h"
+#include "vmm/vm/vm_state.h"
 
 #define VM_GRACE_MS 1200U
 
@@ -155,6 +156,10 @@ static void vm_on_mark(void *ctx, enum init_mark mark)
 	};
 	struct vm *vm = ctx;
 
+	if (mark == INIT_MARK_WAITS) {
+		vm_become_template(vm);
+		return;
+	}
 	timeline_mark(vm->timeline, steps[mark]);
 	if (mark == INIT_MARK_INIT)
 		result_at(RESULT_BOOTED);
@@ -165,6 +170,8 @@ static void vm_on_started(void *ctx)
 	struct vm *vm = ctx;
 
 	vm->stop.boot_ms = 0;
+	if (vm->config->template.link)
+		atomic_store(&vm->config->template.link->started, true);
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 	vm_tell_started(vm);
 	result_at(RESULT_COMMAND);
