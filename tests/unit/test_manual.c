@@ -83,7 +83,8 @@ static void test_templates(void **state)
 	char *again;
 
 	(void)state;
-	assert_has(text, "a\n.SS mayfly run [options] [-- COMMAND [ARG...]]\nBoots a VM. With COMMAND");
+	assert_has(text,
+		   "a\n.SS mayfly run [options] [IMAGE | ROOT] [[--] COMMAND [ARG...]]\nBoots a VM. With COMMAND");
 	assert_has(text, ".SS mayfly fake [-x]\n\\&'Tis a test.\n.TP\n\\fB-x\\fR, \\fB--ex-y\\fR \\fIA-B\\fR\n");
 	assert_has(text, "\n\\&.starts with a dot\\e\n.SS mayfly bare\none with-out a usage\n.v " MF_VERSION
 			 " \"x\"\nlast\n");
