@@ -71,7 +71,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-mutants check-clients fresh-trixie \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-cycles check-mutants check-clients fresh-trixie \
 	unit-bins fuzz-bins guests install uninstall deb dist clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -327,6 +327,11 @@ fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root
 
 check-hostile: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## a hostile guest: all cases, then SECONDS=60 at random
 	$(Q)HOSTILE_SECONDS=$(or $(SECONDS),60) tests/run hostile_all
+
+# One cycle, or one clone, takes seconds in the lab.
+check-cycles: $(call needs,boot) | $(B)/.deps-tests ## CYCLES=1000 snapshots and restores under load, CLONES=100; not part of check
+	$(Q)tests/with-kvm --cpus 1 --mem 8192 --timeout 86400 -- env CYCLES=$(or $(CYCLES),1000) CLONES=$(or $(CLONES),100) \
+		bats --tap --timing --filter 'cycles:|random numbers' tests/boot/cycles.bats tests/boot/restore.bats
 
 check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
