@@ -235,6 +235,16 @@ print("served")'
 	end_api
 }
 
+@test "api: 20,000 requests (or API_REQUESTS) leave memory and descriptors as they were" {
+	start_api
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' 'PUT /actions {"action_type":"InstanceStart"}'
+	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/api-many" "$api" "$pid" "${API_REQUESTS:-20000}"
+	assert_success
+	[[ $output =~ ^memory\ ([0-9]+)\ descriptors\ 0$ ]]
+	[ "${BASH_REMATCH[1]}" -le 64 ]
+	end_api
+}
+
 @test "api: no request is answered after SIGTERM" {
 	for _ in {1..10}; do
 		start_api
