@@ -122,7 +122,7 @@ has_state() {
 		'PUT /vsock {"guest_cid":4294967296,"uds_path":"'"$d"'/w"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/w"}' \
 		'PUT /logger {"log_path":"/none/log"}' 'PUT /logger {"level":"loud"}' \
 		'PUT /metrics {"metrics_path":"'"$d"'/metrics"}' 'PUT /balloon {"amount_mib":1,"deflate_on_oom":true}' 'PUT /entropy {}' \
-		'PUT /cpu-config {}' 'GET /balloon'
+		'GET /balloon'
 	end_api
 }
 
@@ -302,7 +302,7 @@ for line in lines: print(line["put_api_requests"]["actions_count"], line["put_ap
 	watch_mayfly --no-api --config-file "$d/config"
 	wait_for grep -q idle "$d/out"
 	watched_ends "signal 15" TERM
-	for wrong in 'vsock {"guest_cid":3}' 'balloon {}' 'cpu-config {}' 'network-interfaces {}' 'metrics {"metrics_path":"/none/x"}' \
+	for wrong in 'vsock {"guest_cid":3}' 'balloon {}' 'network-interfaces {}' 'metrics {"metrics_path":"/none/x"}' \
 		'vsock {"guest_cid":3,"uds_path":"/none/v"}'; do
 		config "${wrong%% *}" "${wrong#* }"
 		run --separate-stderr "$MAYFLY" --no-api --config-file "$d/config"

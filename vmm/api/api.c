@@ -207,6 +207,7 @@ void api_free(struct api *a)
 	api_done(&api_serial, &a->serial);
 	api_done(&api_snapshot_load, &a->load.params);
 	mmds_done(&a->mmds);
+	api_cpu_done(&a->cpu);
 	if (!a->ended)
 		api_write_metrics(a);
 	if (a->metrics_fd >= 0)

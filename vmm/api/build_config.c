@@ -118,6 +118,7 @@ int api_build_config(const struct api *a, struct config *config, struct err *e)
 
 	config->cpus = (unsigned)a->machine.vcpu_count;
 	config->keyboard = true;
+	config->cpu = &a->cpu;
 	config->boot_timer = a->boot_timer;
 	config->serial_limit = api_limit_of(&a->serial.rate_limiter);
 	config->mem = a->machine.mem_size_mib << 20;

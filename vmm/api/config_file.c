@@ -21,7 +21,7 @@ static const struct part {
 	{ "logger", &api_logger, api_put_logger, false, false },
 	{ "metrics", &api_metrics, api_put_metrics, false, false },
 	{ "machine-config", &api_machine, api_put_machine, false, false },
-	{ "cpu-config", NULL, NULL, false, false },
+	{ "cpu-config", NULL, api_put_cpu, false, false },
 	{ "boot-source", &api_boot_source, api_put_boot_source, false, true },
 	{ "drives", &api_drive, api_put_drive, true, true },
 	{ "network-interfaces", &api_net, api_put_net, true, false },
@@ -43,12 +43,33 @@ static int take_fault(struct api_answer *answer, struct err *e)
 	return e->code;
 }
 
+/* A CPU template, or the path of its file. */
+static int apply_cpu(struct api *a, json_t *json, struct err *e)
+{
+	struct api_answer answer = { 0 };
+	json_error_t error;
+	json_t *value = json_is_string(json) ? json_load_file(json_string_value(json), 0, &error) : json_incref(json);
+	int r = 0;
+
+	if (!value)
+		return err_set(e, -EINVAL, "'cpu-config' '%s', line %d: %s", json_string_value(json), error.line,
+			       error.text);
+	api_put_cpu(a, NULL, &value, &answer);
+	if (answer.status != 204)
+		r = take_fault(&answer, e);
+	free(answer.body);
+	json_decref(value);
+	return r;
+}
+
 static int apply(struct api *a, const struct part *part, json_t *json, struct err *e)
 {
 	union api_body body = { 0 };
 	struct api_answer answer = { 0 };
 	int r;
 
+	if (part->handle == api_put_cpu)
+		return apply_cpu(a, json, e);
 	if (!part->object)
 		return err_set(e, -ENOTSUP, "'%s': mayfly has no such device", part->key);
 	r = api_read(part->object, &body, json, e);

@@ -37,6 +37,7 @@ static const struct api_endpoint endpoints[] = {
 	{ HTTP_PUT, "mmds", "config", false, API_ALWAYS, &api_mmds, api_put_mmds_config, NULL },
 	{ HTTP_PUT, "mmds", NULL, false, API_ALWAYS, NULL, api_put_mmds, "mmds" },
 	{ HTTP_PATCH, "mmds", NULL, false, API_ALWAYS, NULL, api_patch_mmds, "mmds" },
+	{ HTTP_PUT, "cpu-config", NULL, false, API_ALWAYS, NULL, api_put_cpu, "cpu_cfg" },
 	{ HTTP_PUT, "logger", NULL, false, API_BEFORE, &api_logger, api_put_logger, "logger" },
 	{ HTTP_PUT, "metrics", NULL, false, API_BEFORE, &api_metrics, api_put_metrics, "metrics" },
 	{ HTTP_PATCH, "vm", NULL, false, API_AFTER, &api_vm, api_patch_vm, "vm" },
@@ -58,7 +59,6 @@ static const struct {
 	{ "entropy", "mayfly has no entropy device; the guest's kernel is seeded by the boot data" },
 	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
 	{ "hotplug", "mayfly has no memory hotplug" },
-	{ "cpu-config", "mayfly has no CPU templates" },
 };
 
 static const char *const method_names[] = {

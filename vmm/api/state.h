@@ -8,6 +8,7 @@
 #include "vmm/api/objects.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/config/config.h"
+#include "vmm/config/config_cpu.h"
 
 struct json_t;
 
@@ -35,6 +36,7 @@ struct api {
 	struct api_vsock vsock;
 	struct unix_socket vsock_socket; /* listens since the request */
 	struct mmds mmds;
+	struct config_cpu cpu;
 	struct api_serial serial;
 	bool boot_timer;
 	bool show_level, show_origin; /* in the log */
@@ -119,6 +121,10 @@ bool api_endpoint_of(unsigned i, struct api_endpoint *ret);
 /* before.c: the configuration. These take over the values of body. */
 api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_drive, api_put_net, api_put_vsock,
 	api_put_logger, api_put_metrics, api_put_serial;
+
+/* cpu_config.c; the body is a struct json_t **. */
+api_handler api_put_cpu;
+void api_cpu_done(struct config_cpu *c);
 
 /* mmds.c; the body of the first two is a struct json_t **, and id what follows in the path. */
 api_handler api_put_mmds, api_patch_mmds, api_get_mmds, api_put_mmds_config;

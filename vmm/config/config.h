@@ -276,6 +276,7 @@ struct config {
 	bool boot_timer;		      /* its page of MMIO */
 	char *serial_out;		      /* or NULL: the serial output's file is stdout */
 	struct ratelimit_params serial_limit; /* what is beyond it is dropped */
+	const struct config_cpu *cpu;	      /* or NULL: no CPU template; not owned */
 	struct config_jail jail;
 };
 

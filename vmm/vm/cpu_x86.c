@@ -185,10 +185,20 @@ int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned nu
 	t->cpuid.nent = CPU_CPUID_MAX;
 	if (ioctl(k->fd, KVM_GET_SUPPORTED_CPUID, &t->cpuid) < 0)
 		return err_sys(e, "KVM_GET_SUPPORTED_CPUID");
-	cpu_set_topology(t);
-	cpu_set_common(t);
+	cpu_template_adapt(t);
 	*ret = mf_take_ptr(&t);
 	return 0;
+}
+
+struct kvm_cpuid2 *cpu_template_cpuid(struct cpu_template *t)
+{
+	return &t->cpuid;
+}
+
+void cpu_template_adapt(struct cpu_template *t)
+{
+	cpu_set_topology(t);
+	cpu_set_common(t);
 }
 
 void cpu_template_free(struct cpu_template *t)

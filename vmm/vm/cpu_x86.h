@@ -7,6 +7,7 @@
 struct boot_regs;
 struct err;
 struct kvm;
+struct kvm_cpuid2;
 struct state_in;
 struct state_out;
 
@@ -18,6 +19,10 @@ struct cpu_template;
 /* Fetches the CPUID that this host supports, and adapts it to num_cpus vCPUs. 0 or -errno with e set. */
 int cpu_template_new(struct cpu_template **ret, const struct kvm *k, unsigned num_cpus, struct err *e);
 void cpu_template_free(struct cpu_template *t);
+
+/* For cpu_change.c: its CPUID; and what mayfly needs in it, again, after changes. */
+struct kvm_cpuid2 *cpu_template_cpuid(struct cpu_template *t);
+void cpu_template_adapt(struct cpu_template *t);
 
 /*
  * In a snapshot. Restoring: t, which is the host's, becomes the snapshot's. Refuses another

@@ -29,6 +29,7 @@
 #include "vmm/process/crash.h"
 #include "vmm/process/tty.h"
 #include "vmm/vm/boot.h"
+#include "vmm/vm/cpu_change.h"
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/net_build.h"
@@ -401,13 +402,18 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 
 static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
 {
+	const struct config_cpu *changes = vm->restore.data ? NULL : vm->config->cpu;
 	int r = vm->restore.data ? 0 : cpu_template_new(&vm->cpu, &vm->kvm, vm->config->cpus, e);
 
+	if (!r && changes)
+		r = cpu_change_template(vm->cpu, &vm->kvm, changes, e);
 	for (unsigned i = 0; !r && i < vm->config->cpus; i++) {
 		vm->num_vcpus++;
 		r = vcpu_init(&vm->vcpu[i], &vm->vcpu_env, i, e);
 		if (!r)
 			r = cpu_setup(vm->cpu, vm->vcpu[i].fd, i, e);
+		if (!r && changes)
+			r = cpu_change_msrs(vm->vcpu[i].fd, changes, e);
 		if (!r && vm->restore.data)
 			r = cpu_state_restore(&vm->kvm, vm->vcpu[i].fd, i, &vm->restore.in, e);
 		if (!r && vm->timeline->about)
