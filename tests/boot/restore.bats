@@ -144,19 +144,19 @@ restored() {
 	done
 }
 
-@test "restore: no two of 20 clones get the same random numbers" {
-	local i
+@test "restore: no two of many clones get the same random numbers" {
+	local i clones=${CLONES:-20}
 	source_of sh -c 'dd if=/dev/urandom of=/tmp/values bs=8 2> /dev/null & sleep 0.2; echo up; exec sleep 100000'
 	mkdir "$dir/clones"
-	for i in {1..20}; do
+	for ((i = 1; i <= clones; i++)); do
 		"$MAYFLY" restore "$snap" -- sh -c 'dd if=/dev/urandom of=/tmp/fresh bs=8 count=1000 2> /dev/null
 			sleep 0.1; kill %1 2> /dev/null; cat /tmp/fresh; head -c 8000000 /tmp/values' < /dev/null > "$dir/clones/$i"
 	done
-	"$PYTHON" -I -S - "$dir/clones"/* <<- 'END'
+	"$PYTHON" -I -S - "$clones" "$dir/clones"/* <<- 'END'
 		import sys
 
 		COUNT = 1000
-		clones = [open(path, "rb").read() for path in sys.argv[1:]]
+		clones = [open(path, "rb").read() for path in sys.argv[2:]]
 		values = [[c[i : i + 8] for i in range(0, len(c) // 8 * 8, 8)] for c in clones]
 		fresh = [v[:COUNT] for v in values]
 		reads = [v[COUNT:] for v in values]
@@ -165,7 +165,7 @@ restored() {
 		after = [r[shared : shared + COUNT] for r in reads]
 		assert all(len(a) == COUNT for a in after), [len(a) for a in after]
 		everything = [value for part in fresh + after for value in part]
-		assert len(clones) == 20 and len(everything) == 40 * COUNT
+		assert len(clones) == int(sys.argv[1]) and len(everything) == 2 * len(clones) * COUNT
 		assert len(set(everything)) == len(everything), len(everything) - len(set(everything))
 	END
 }
