@@ -360,12 +360,15 @@ static const char *fresh(void)
 	return name;
 }
 
-/* By SIGKILL: whoever has started it is gone, and nothing is moved, though the archive is whole. */
+/*
+ * By SIGKILL: whoever has started it is gone, and nothing is moved, though the archive is whole. The keeper stands still until
+ * then, or it could have moved everything.
+ */
 static void test_mayfly_is_killed(void **state)
 {
-	char name[PATH_MAX], byte;
+	char name[PATH_MAX];
 	int ready[2];
-	pid_t pid;
+	pid_t pid, keeper;
 
 	(void)state;
 	tar_file(&tar, "result", 0644, "result");
@@ -376,17 +379,19 @@ static void test_mayfly_is_killed(void **state)
 		const struct config_artifact config = { .guest = (char[]){ "/result" }, .host = out };
 		struct artifact a;
 
-		if (artifact_start(&a, &config, &err) == 0 && write(a.socket, tar.data, tar.len) == (ssize_t)tar.len &&
-		    write(ready[1], "", 1) == 1)
+		if (artifact_start(&a, &config, &err) == 0 && kill(a.pid, SIGSTOP) == 0 &&
+		    write(a.socket, tar.data, tar.len) == (ssize_t)tar.len &&
+		    write(ready[1], &a.pid, sizeof(a.pid)) == sizeof(a.pid))
 			pause();
 		_exit(1);
 	}
 	close(ready[1]);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_int_equal(read(ready[0], &keeper, sizeof(keeper)), sizeof(keeper));
 	close(ready[0]);
 	strcpy(name, fresh());
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(kill(keeper, SIGCONT), 0);
 	wait_until_gone(name);
 	assert_int_equal(count(out), 0);
 }
