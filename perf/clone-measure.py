@@ -398,7 +398,7 @@ class Bench:
                     progress(f"{number}: {tier}, {guest}")
                     self.command(tier, guest)
         self.sizes()
-        if self.spec["icount"] and not self.spec["light"]:
+        if self.spec["memory"] and self.spec["icount"]:
             for guest in guests:
                 self.memory(guest)
         return {
