@@ -236,13 +236,15 @@ static bool init_meet_host(void)
 	const struct init_msg *msg;
 	struct text why = { 0 };
 	const char *payload;
+	int64_t asked;
 
 	control_close();
 	if (control_open() < 0)
 		return false;
+	asked = clock_ms();
 	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
 	msg = init_expect(INIT_MSG_RESTORED, &payload);
-	if (!restored_apply(payload, msg->len, &why))
+	if (!restored_apply(payload, msg->len, asked, &why))
 		init_fail(&why);
 	if (msg->value != 0)
 		command_retire();

@@ -25,9 +25,10 @@ static bool restored_failed(struct text *why, const char *what)
 	return false;
 }
 
-static bool restored_set_clock(uint64_t ns, struct text *why)
+static bool restored_set_clock(uint64_t ns, int64_t asked, struct text *why)
 {
-	const struct timespec now = { .tv_sec = (time_t)(ns / 1000000000U), .tv_nsec = (long)(ns % 1000000000U) };
+	uint64_t then = ns + (uint64_t)(clock_ms() - asked) * 500000;
+	const struct timespec now = { .tv_sec = (time_t)(then / 1000000000U), .tv_nsec = (long)(then % 1000000000U) };
 
 	return clock_settime(CLOCK_REALTIME, &now) == 0 || restored_failed(why, "set the clock");
 }
@@ -84,7 +85,7 @@ static bool restored_run_hook(struct text *why)
 	return status == 0;
 }
 
-bool restored_apply(const char *payload, size_t len, struct text *why)
+bool restored_apply(const char *payload, size_t len, int64_t asked, struct text *why)
 {
 	struct init_restored now;
 	const char *name = payload + sizeof(now);
@@ -94,7 +95,7 @@ bool restored_apply(const char *payload, size_t len, struct text *why)
 		return restored_failed(why, "the host's message");
 	}
 	memcpy(&now, payload, sizeof(now));
-	if (!restored_set_clock(now.realtime_ns, why) || !restored_seed(now.random, why))
+	if (!restored_set_clock(now.realtime_ns, asked, why) || !restored_seed(now.random, why))
 		return false;
 	if (*name != '\0' && sethostname(name, strlen(name)) < 0)
 		return restored_failed(why, "set the host name");
