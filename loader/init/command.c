@@ -40,6 +40,7 @@
 
 #include "loader/init/control.h"
 #include "loader/init/fd.h"
+#include "loader/init/hold.h"
 #include "loader/init/link.h"
 #include "loader/init/process.h"
 
@@ -84,6 +85,11 @@ unsigned command_count(void)
 const struct command_end *command_first(void)
 {
 	return first_is_over ? &first_end : NULL;
+}
+
+void command_forget_first(void)
+{
+	first_is_over = false;
 }
 
 /* How many processes the kernel has killed for lack of memory; 0 if it does not say. */
@@ -203,8 +209,7 @@ static int command_fork(struct command *c, struct process *process)
 		return -errno;
 	c->report = report[0];
 	process->report = report[1];
-	/* Not fork(): its care for threads would be a sixth of the program. */
-	c->pid = (pid_t)syscall(SYS_fork);
+	c->pid = hold_fork();
 	if (c->pid == 0)
 		process_run(process);
 	if (c->pid < 0)

@@ -47,6 +47,8 @@ void command_resize(uint32_t number, uint32_t size);
  * NULL.
  */
 const struct command_end *command_first(void);
+/* Another number 0 may follow. */
+void command_forget_first(void);
 /* How many there are. */
 unsigned command_count(void);
 

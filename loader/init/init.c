@@ -41,6 +41,7 @@
 #include "loader/init/control.h"
 #include "loader/init/drive.h"
 #include "loader/init/fd.h"
+#include "loader/init/hold.h"
 #include "loader/init/leave.h"
 #include "loader/init/net.h"
 #include "loader/init/proto.h"
@@ -67,6 +68,8 @@ static struct {
 	enum stage stage;
 	int64_t deadline; /* of the stage, in clock_ms(); 0: none */
 	bool console, stopped;
+	bool snapshot;	       /* the host takes one; */
+	bool warm;	       /* and number 0 has ended */
 	struct text artifacts; /* their errors */
 } life;
 static int signals = -1; /* not in there, so that the text takes no space in the program */
@@ -248,6 +251,11 @@ static bool init_meet_host(void)
 		init_fail(&why);
 	if (msg->value != 0)
 		command_retire();
+	else if (life.warm)
+		text_add(&why, "the snapshot's command has ended: restore it with a COMMAND", NULL);
+	if (why.len > 0 || !hold_all(false, &why))
+		init_fail(&why);
+	life.snapshot = life.warm = false;
 	return true;
 }
 
@@ -306,6 +314,9 @@ static bool init_prepare(void)
 	net_set_names(boot.s, boot.len, root_is_ephemeral());
 	if (net_is_wanted(boot.s, boot.len))
 		init_mark(INIT_MARK_NET);
+	life.snapshot = !life.console && text_find(boot.s, boot.len, 'S') != NULL;
+	if (life.snapshot && !hold_prepare(&why))
+		init_fail(&why);
 	return has_command;
 }
 
@@ -317,6 +328,23 @@ static void init_stop(int signo, uint32_t kill_ms)
 	life.deadline = clock_ms() + kill_ms;
 	/* It fails if no host listens, as it may below. */
 	(void)kill(-1, signo != 0 ? signo : SIGTERM);
+}
+
+/* Nothing of number 0 is left to do, but other processes may run. */
+static void init_tell_warm(void)
+{
+	life.warm = true;
+	command_forget_first();
+	control_send(INIT_MSG_WARM, 0, 0, 0, NULL);
+}
+
+static void init_hold(void)
+{
+	struct text why = { 0 };
+
+	if (!hold_all(true, &why))
+		init_fail(&why);
+	control_send(INIT_MSG_HELD, 0, 0, 0, NULL);
 }
 
 static void init_serve(void)
@@ -334,6 +362,8 @@ static void init_serve(void)
 			command_resize(msg->number, msg->value);
 		else if (msg->type == INIT_MSG_STOP)
 			init_stop(msg->number, msg->value);
+		else if (msg->type == INIT_MSG_HOLD && life.snapshot)
+			init_hold();
 	}
 }
 
@@ -369,6 +399,8 @@ static void init_advance(bool alive)
 		/* And those that they had just started. */
 		life.deadline = clock_ms() + 100;
 	}
+	if (life.snapshot && !life.stopped && command_first() != NULL && command_first()->status == 0)
+		init_tell_warm();
 	if (life.stage == STAGE_RUN && command_first() != NULL) {
 		life.stage = STAGE_SEND;
 		life.deadline = 0;
@@ -465,9 +497,11 @@ int main(int argc, char **argv, char **envp)
 	}
 	init_take_standard();
 	init_protect();
-	if (!init_prepare())
+	if (!init_prepare() && !life.snapshot)
 		init_hand_over(argv, envp);
-	if (life.console) {
+	if (command.len == 0) {
+		init_tell_warm();
+	} else if (life.console) {
 		init_say(INIT_CONSOLE_START, "");
 		command_start_on_console(command.s, command.len);
 	} else {

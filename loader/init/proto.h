@@ -24,6 +24,7 @@
  *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
  *	b*:PATH		a new directory where layers are, at PATH, which is empty in the root
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
+ *	S		the host takes a snapshot: the machine goes on when number 0 ends with status 0, and needs no command
  *	o*PATH		sent to the host at the end, as a tar archive: the n-th, from 0, on port INIT_ARTIFACT_PORT + n. The names
  *			in it begin with the last component of PATH ("." for "/"). If PATH does not exist, nothing is sent
  *	x*ADDRESS	the MAC address of an interface, as 12 lower-case hexadecimal digits: the n-th, from 0, is that of ethn
@@ -100,6 +101,8 @@ enum init_msg_type {
 	 */
 	INIT_MSG_EXIT = 4,
 	INIT_MSG_FAILED = 5, /* the payload, a sentence, says why number 0 cannot run; the guest is over */
+	INIT_MSG_WARM = 6,   /* with "S": number 0 has ended with status 0, or there is none; the machine goes on */
+	INIT_MSG_HELD = 7,   /* the answer to INIT_MSG_HOLD: only init runs */
 
 	/* From the host. */
 	INIT_MSG_RUN = 16,    /* the payload is a command, to be number */
@@ -113,12 +116,14 @@ enum init_msg_type {
 	/*
 	 * The answer to INIT_MSG_HELLO of a machine that was restored from a snapshot. The payload
 	 * is a struct init_restored and the host name, with its NUL; an empty one changes nothing.
-	 * Before init answers or does anything else, it does what restored.h says. If value is 1,
-	 * INIT_MSG_RUN with number 0 follows. The command that was number 0 then goes on with
-	 * another number that the host does not know, without its streams.
+	 * Before init answers or does anything else, it does what restored.h says, and lets
+	 * processes that INIT_MSG_HOLD has stopped go on. If value is 1, INIT_MSG_RUN with number
+	 * 0 follows. The command that was number 0 then goes on with another number that the host
+	 * does not know, without its streams. If value is 0, number 0 must not have ended.
 	 */
 	INIT_MSG_RESTORED = 20,
 	INIT_MSG_BOOT = 21, /* to a template: the payload is the boot text */
+	INIT_MSG_HOLD = 22, /* with "S": all processes stand still until INIT_MSG_RESTORED */
 };
 
 #define INIT_RANDOM_BYTES 32

@@ -282,7 +282,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err e;
 
 	started = exited = 0;
-	if (guest_client_new(&a, NULL, &config, &ops, NULL, &e) < 0)
+	if (guest_client_new(&a, NULL, &config, -1, &ops, NULL, &e) < 0)
 		abort();
 	for (unsigned i = 0; i < STEPS_MAX && in.left > 0; i++) {
 		step(a, &in);

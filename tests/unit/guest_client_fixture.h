@@ -43,12 +43,14 @@ static struct {
 static unsigned num_lent;
 
 static struct {
-	unsigned marks, started, exited, failed, left;
+	unsigned marks, started, exited, failed, left, snapshots, over, snapper_left;
 	unsigned status, flags;
 	char text[256];
 } told;
 
 static char dir[64], path[80];
+static char *until;	     /* of the configuration, */
+static int snapshot_fd = -1; /* and the connection of the snapshot's writer */
 static struct config config;
 static struct guest_client *a, *all[64]; /* guest_client_free leaves them to threads that may be at work */
 static unsigned num_all;
@@ -129,6 +131,29 @@ static inline void on_left(void *ctx)
 	told.left++;
 }
 
+static inline int on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e)
+{
+	(void)ctx;
+	(void)e;
+	assert_int_equal(flags & CONTROL_STOP, CONTROL_STOP);
+	for (unsigned i = 0; i < num; i++)
+		assert_true(fcntl(files[i], F_GETFD) >= 0);
+	told.snapshots++;
+	return 0;
+}
+
+static inline void on_snapshot_over(void *ctx, bool in_place)
+{
+	(void)ctx;
+	told.over += in_place;
+}
+
+static inline void on_snapper_left(void *ctx)
+{
+	(void)ctx;
+	told.snapper_left++;
+}
+
 #define INFO_TEXT "{\"devices\": []}"
 
 /* What the VM tells of itself, and a descriptor. */
@@ -146,6 +171,9 @@ static const struct guest_client_ops ops = {
 	.failed = on_failed,
 	.left = on_left,
 	.info = on_info,
+	.snapshot = on_snapshot,
+	.snapshot_over = on_snapshot_over,
+	.snapper_left = on_snapper_left,
 };
 
 static inline int setup(void **state)
@@ -161,7 +189,8 @@ static inline int setup(void **state)
 	assert_non_null(mkdtemp(dir));
 	sprintf(path, "%s/control", dir);
 	config = (struct config){ .command = { .args = { args, 1 }, .tty = CONFIG_TTY_OFF }, .control = path };
-	assert_int_equal(guest_client_new(&a, NULL, &config, &ops, NULL, &e), 0);
+	config.until = until;
+	assert_int_equal(guest_client_new(&a, NULL, &config, snapshot_fd, &ops, NULL, &e), 0);
 	all[num_all++] = a;
 	guest = take_lent(INIT_CONTROL_PORT);
 	assert_true(guest >= 0);

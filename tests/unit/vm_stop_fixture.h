@@ -115,6 +115,11 @@ void vm_become_template(struct vm *one)
 	(void)one;
 }
 
+void vm_on_snapper_left(void *ctx)
+{
+	(void)ctx;
+}
+
 int vm_info(void *ctx, char *text, size_t size)
 {
 	(void)ctx;

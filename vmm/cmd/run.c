@@ -18,6 +18,7 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/detach.h"
+#include "vmm/cmd/run_snapshot.h"
 #include "vmm/config/config.h"
 #include "vmm/core/ring.h"
 #include "vmm/helper/helpers.h"
@@ -121,7 +122,8 @@ static bool run_enter(struct config *c, struct timeline *timeline, struct jail_p
 	_Static_assert(3 + CHAIN_MAX <= JAIL_RUN_KEEP_MAX, "room for the files of a chain");
 
 	notify_status("booting");
-	if (publish_pick(c, &e) < 0 || helpers_start(parent->helpers, c, &e) < 0 ||
+	if (publish_pick(c, &e) < 0 || run_snapshot_start(parent->helpers, c, &e) < 0 ||
+	    helpers_start(parent->helpers, c, &e) < 0 ||
 	    /* They are not the children of the process in the jail, which could not ask. */
 	    (c->jail.on && helpers_await(parent->helpers, &e) < 0)) {
 		helpers_end(parent->helpers);

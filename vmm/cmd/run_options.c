@@ -226,6 +226,11 @@ static const struct cli_option run_options[] = {
 	  "auto, cold, or template: from a snapshot of a booted\nkernel in the cache, which a run with auto leaves\n"
 	  "there; auto: template if there is one, else cold;\ndefault: $MAYFLY_BOOT, or auto",
 	  .key = "boot" },
+	{ 0, "snapshot", "DIR",
+	  "end with a snapshot of the guest in DIR, when COMMAND\nhas ended with status 0, or --until says; then 0",
+	  .key = "snapshot", .words = CLI_FILES },
+	{ 0, "until", "WHEN", "ready (the default), a time such as 5s, or a text\nthat is printed; text=5s is a text",
+	  .key = "until", .words = "ready" },
 	{ 0, "io-engine", "HOW",
 	  "ring (io_uring), sync (system calls), or auto: ring,\nor sync where the host forbids that; default: auto",
 	  .key = "io_engine" },

@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
@@ -63,8 +66,8 @@ const struct cli_usage snapshot_usage = {
 };
 
 /* What belongs to one run of the VM, and not to those that are restored from it. */
-static const char *const own_keys[] = { "name",	  "control", "log_file", "timeline",
-					"result", "time",    "timeout",	 "log_max" };
+static const char *const own_keys[] = { "name", "control", "log_file", "timeline", "result",
+					"time", "timeout", "log_max",  "snapshot", "until" };
 
 static int write_config(const struct snapshot_dir *d, json_t *config, struct err *e)
 {
@@ -94,15 +97,7 @@ static int memory_size(const json_t *config, uint64_t *ret, struct err *e)
 	return 0;
 }
 
-/* The files that the VM writes, in the order of control.h, and what they are called. */
-struct files {
-	int fd[CONTROL_FILES_MAX];
-	const char *name[CONTROL_FILES_MAX];
-	unsigned num;
-	uint32_t images; /* CONTROL_IMAGE of each drive that shares it */
-};
-
-static int add_file(struct files *f, int fd, const char *name)
+static int add_file(struct snapshot_files *f, int fd, const char *name)
 {
 	if (fd < 0)
 		return fd;
@@ -111,7 +106,7 @@ static int add_file(struct files *f, int fd, const char *name)
 	return 0;
 }
 
-static int make_layer(struct files *f, struct snapshot_dir *d, const char *id, struct err *e)
+static int make_layer(struct snapshot_files *f, struct snapshot_dir *d, const char *id, struct err *e)
 {
 	if (!id || f->num == CONTROL_FILES_MAX || !*id || strchr(id, '/') || *id == '.')
 		return err_set(e, -EPROTO, "what answers is not mayfly");
@@ -124,7 +119,7 @@ static int make_layer(struct files *f, struct snapshot_dir *d, const char *id, s
  * A writable image changes as the VM goes on. The VM shares its blocks while the drive is quiet, if that works where it is, and
  * where the snapshot is. What is not written yet would make that pause long. Returns 1, 0: it does not work, or -errno.
  */
-static int make_image(struct files *f, struct snapshot_dir *d, const char *id, const char *path, struct err *e)
+static int make_image(struct snapshot_files *f, struct snapshot_dir *d, const char *id, const char *path, struct err *e)
 {
 	MF_CLOSE int image = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 	int fd;
@@ -140,7 +135,7 @@ static int make_image(struct files *f, struct snapshot_dir *d, const char *id, c
 }
 
 /* In the drives' order; that of --disk is the last. */
-static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *config, bool stop, struct err *e)
+static int make_layers(struct snapshot_files *f, struct snapshot_dir *d, const json_t *config, bool stop, struct err *e)
 {
 	const json_t *drive;
 	size_t i;
@@ -168,7 +163,7 @@ static int make_layers(struct files *f, struct snapshot_dir *d, const json_t *co
 	return json_object_get(config, "disk") ? make_layer(f, d, CONFIG_DISK_ID, e) : 0;
 }
 
-static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, bool stop, struct err *e)
+int snapshot_files_make(struct snapshot_files *f, struct snapshot_dir *d, json_t *config, bool stop, struct err *e)
 {
 	uint64_t size;
 
@@ -179,26 +174,47 @@ static int make_files(struct files *f, struct snapshot_dir *d, json_t *config, b
 	return make_layers(f, d, config, stop, e);
 }
 
-/* By the connection, which the caller closes. */
-static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir *d, json_t *config, char *text,
-			  int *ret_control, struct err *e)
+void snapshot_files_done(struct snapshot_files *f)
 {
-	struct files f = { 0 };
-	int r = make_files(&f, d, config, o->stop, e);
+	while (f->num > 0)
+		close(f->fd[--f->num]);
+}
+
+/* What is left of a VM that has ended meanwhile is no snapshot of a run that has succeeded. */
+static int check_alive(int control, struct err *e)
+{
+	struct pollfd hung_up = { .fd = control, .events = POLLIN };
+
+	return poll(&hung_up, 1, 0) > 0 ? err_set(e, -EPIPE, "the VM has ended before it was complete") : 0;
+}
+
+int snapshot_take(const struct snapshot_files *f, int control, unsigned flags, struct err *e)
+{
+	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
+	int r = text ? control_snapshot(control, f->fd, f->num, flags | f->images, text, e) :
+		       err_set(e, -ENOMEM, "out of memory");
+
+	for (unsigned i = 0; i < f->num && !r; i++)
+		r = snapshot_dir_sync(f->fd[i], f->name[i], e);
+	if (!r && flags & CONTROL_LATER)
+		r = check_alive(control, e);
+	return r;
+}
+
+/* By the connection, which the caller closes. */
+static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir *d, json_t *config, int *ret_control,
+			  struct err *e)
+{
+	struct snapshot_files f = { 0 };
+	int r = snapshot_files_make(&f, d, config, o->stop, e);
 
 	if (!r) {
 		*ret_control = control_connect(o->target, 0, e);
-		r = *ret_control < 0 ?
-			    *ret_control :
-			    control_snapshot(*ret_control, f.fd, f.num,
-					     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0) | f.images,
-					     text, e);
+		r = *ret_control < 0 ? *ret_control :
+				       snapshot_take(&f, *ret_control,
+						     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0), e);
 	}
-	for (unsigned i = 0; i < f.num; i++) {
-		if (!r)
-			r = snapshot_dir_sync(f.fd[i], f.name[i], e);
-		close(f.fd[i]);
-	}
+	snapshot_files_done(&f);
 	return r;
 }
 
@@ -223,11 +239,10 @@ static int check_diff(const struct snapshot_dir *d, const char *path, struct err
 
 static int snapshot(const struct snapshot_options *o, struct err *e)
 {
-	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
 	struct snapshot_dir d = SNAPSHOT_DIR_INIT;
 	MF_CLOSE int control = -1;
 	struct look l = { 0 };
-	int r = text ? look_at(&l, o->target, e) : err_set(e, -ENOMEM, "out of memory");
+	int r = look_at(&l, o->target, e);
 
 	if (r < 0)
 		return err_wrap(e, "snapshot of '%s'", o->target);
@@ -235,7 +250,7 @@ static int snapshot(const struct snapshot_options *o, struct err *e)
 	if (!r)
 		r = snapshot_dir_begin(&d, o->dir, e);
 	if (!r)
-		r = write_snapshot(o, &d, l.config, text, &control, e);
+		r = write_snapshot(o, &d, l.config, &control, e);
 	if (!r && o->diff)
 		r = check_diff(&d, o->dir, e);
 	if (!r)

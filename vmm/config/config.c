@@ -174,7 +174,7 @@ int config_check(struct config *c, struct err *e)
 	if (c->append && c->cmdline)
 		return err_set(e, -EINVAL,
 			       "append and cmdline are both set, but cmdline replaces what append adds to: choose one");
-	if (config_complete_root(c, e) < 0 || config_complete_drives(c, e) < 0)
+	if (config_complete_snapshot(c, e) < 0 || config_complete_root(c, e) < 0 || config_complete_drives(c, e) < 0)
 		return e->code;
 	if (!config_has_vsock(c) && c->vsock.cid != CONFIG_CID_DEFAULT)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");

@@ -40,6 +40,7 @@ struct err;
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
+#define CONFIG_UNTIL_MAX 128				 /* bytes */
 #define CONFIG_CONTROL_MAX 107				 /* bytes: sun_path without the NUL */
 #define CONFIG_TIMEOUT_MAX_MS (24ULL * 24 * 3600 * 1000) /* the largest timeout of poll(2) */
 #define CONFIG_NO_LIMIT UINT64_MAX			 /* a time that the user has set to "none" */
@@ -172,6 +173,7 @@ struct config_command {
 	char *user;		 /* or NULL: root; USER[:GROUP] */
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
 	bool terminal;		 /* derived from tty; see config_complete_command */
+	bool none;		 /* derived: args are a placeholder, for a snapshot of a guest that is ready */
 	bool args_of_file;	 /* an argument on the command line replaces them all */
 	size_t text_len;	 /* bytes of args and env in init_text_command */
 };
@@ -246,9 +248,11 @@ struct config {
 	uint64_t timeout_ms;   /* or 0: none */
 	/* From the guest's first instruction to the start of the command: 0: no command; or CONFIG_NO_LIMIT. */
 	uint64_t boot_timeout_ms;
-	char *name;    /* or NULL: the guest's host name, and where `mayfly exec` finds it */
-	char *control; /* or NULL: the path of that socket */
-	bool console;  /* the guest's console goes to stderr while a command has stdin and stdout */
+	char *snapshot; /* or NULL: the directory of the snapshot with which the run ends; */
+	char *until;	/* and when it is taken, or NULL: at the command's end; see config_until */
+	char *name;	/* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *control;	/* or NULL: the path of that socket */
+	bool console;	/* the guest's console goes to stderr while a command has stdin and stdout */
 	enum loop_engine io_engine;
 	enum seccomp_policy seccomp;
 	enum log_level log_level;
@@ -301,6 +305,16 @@ void config_complete_command(struct config_command *cmd);
 
 /* Takes the command's words and environment out of the configuration; config_texts_done frees them. */
 void config_take_command(struct config *c, struct config_list *ret_args, struct config_list *ret_env);
+
+/* When the snapshot of c->snapshot is taken. */
+enum config_until {
+	CONFIG_UNTIL_NONE,  /* not a valid c->until */
+	CONFIG_UNTIL_READY, /* the command has ended with status 0; there is none: mayfly's init takes commands */
+	CONFIG_UNTIL_TEXT,  /* *ret_text, which is a part of c->until, was printed */
+	CONFIG_UNTIL_TIME,  /* *ret_ms after the guest's first instruction */
+};
+
+enum config_until config_until(const struct config *c, const char **ret_text, uint64_t *ret_ms);
 
 /* The last component of the guest's path: "." for "/". Slashes may follow it. */
 const char *config_artifact_name(const struct config_artifact *a);

@@ -173,6 +173,6 @@ config_check_text config_check_not_empty, config_check_id, config_check_name, co
 	config_check_ip, config_check_ip6, config_check_ipv4, config_check_ipv6, config_check_address,
 	config_check_domain, config_check_add_host, config_check_allow, config_check_deny, config_check_publish,
 	config_check_host_port, config_check_vsock_path, config_check_cpu_max, config_check_workdir, config_check_user,
-	config_check_control;
+	config_check_control, config_check_until;
 
 #endif

@@ -71,6 +71,8 @@ const struct config_field config_fields[] = {
 	{ "artifact_max", &config_type_size, ROOT(artifact_max), .flags = CONFIG_SPARSE },
 	{ "timeout", &config_type_duration, ROOT(timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
 	{ "boot_timeout", &config_type_duration, ROOT(boot_timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },
+	{ "snapshot", &config_type_text, ROOT(snapshot), PATH, .flags = CONFIG_SPARSE },
+	{ "until", &config_type_text, ROOT(until), TEXT(CONFIG_UNTIL_MAX, config_check_until), .flags = CONFIG_SPARSE },
 	{ "name", &config_type_text, ROOT(name), NAME },
 	{ "dns", &config_type_texts, ROOT(dns), .check = config_check_address },
 	{ "dns_search", &config_type_texts, ROOT(dns_search), .check = config_check_domain },

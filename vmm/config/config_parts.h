@@ -37,6 +37,7 @@ int config_complete_nets(struct config *c, struct err *e);
 int config_complete_user_net(struct config_net *n, const struct config *c, struct err *e);
 int config_check_walls(const struct config *c, struct err *e);
 int config_complete_names(struct config *c, struct err *e);
+int config_complete_snapshot(struct config *c, struct err *e);
 int config_check_command(const struct config *c, struct err *e);
 
 #endif

@@ -66,6 +66,7 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 int control_client_open(struct control_client *c, int listen_fd)
 {
 	c->waits = c->snaps = c->stops = false;
+	c->later = 0;
 	c->fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	return c->fd < 0 ? -errno : 0;
 }
@@ -75,11 +76,14 @@ void control_client_close(struct control_client *c)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
+	c->later = 0;
+	while (c->num_files > 0)
+		close(c->file[--c->num_files]);
 }
 
 int control_turn_away(int listen_fd)
 {
-	struct control_client c;
+	struct control_client c = { .fd = -1 };
 	int r = control_client_open(&c, listen_fd);
 
 	control_client_refuse(&c, "the guest runs as many commands as it can");
@@ -255,7 +259,8 @@ int control_snapshot(int fd, const int *files, unsigned num_files, unsigned flag
 	if (r == 0)
 		r = receive_packet(fd, &msg, payload, NULL, &num);
 	if (r < 0)
-		return r == -EPIPE ? err_set(e, r, "the VM has ended") : err_neg(e, r, "ask for the snapshot");
+		return r == -EPIPE || r == -ECONNRESET ? err_set(e, r, "the VM has ended") :
+							 err_neg(e, r, "ask for the snapshot");
 	if (msg.type == INIT_MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
 	if (msg.type != CONTROL_MSG_SNAPSHOT || msg.len >= CONTROL_INFO_MAX)

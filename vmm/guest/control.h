@@ -23,7 +23,7 @@ enum control_msg_type {
 	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
 	/*
 	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay, or its image, go (vmm/vm/vm_state.h), in the
-	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF, CONTROL_IMAGE.
+	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF, CONTROL_IMAGE, CONTROL_LATER.
 	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
@@ -35,6 +35,7 @@ enum control_msg_type {
 #define CONTROL_IMAGE(drive)                                                                                           \
 	(1U << (16 + (drive))) /* a file for the image of that one: it is writable, without an overlay */
 #define CONTROL_DIFF 2U	       /* only what differs from the snapshot that the VM was restored from, if it was */
+#define CONTROL_LATER 4U /* when the configuration says, and with CONTROL_STOP; the VM also ends if the client leaves */
 
 /* One client, as the monitor has it. */
 struct control_client {
@@ -45,6 +46,7 @@ struct control_client {
 	bool hung_up;	 /* the client has gone, and the guest was notified */
 	bool snaps;	 /* it waits for a snapshot */
 	bool stops;	 /* the VM is paused until it sends CONTROL_MSG_STOP, or leaves */
+	unsigned later;	 /* that is not begun: its flags, not 0; the files are here until then */
 	/* Of the CONTROL_MSG_SNAPSHOT that control_client_receive has returned; its caller's. */
 	int file[CONTROL_FILES_MAX];
 	unsigned num_files;
@@ -99,7 +101,7 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
 int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pid, struct err *e);
 
 /*
- * Asks for a snapshot, and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON. Returns 0, or
+ * Asks for a snapshot, with flags of CONTROL_..., and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON. Returns 0, or
  * -errno with e set.
  */
 int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, struct err *e);

@@ -19,7 +19,7 @@
  * Command 0 is over when init has said so and all of its output is written; the streams and the control connection are
  * not ordered among each other.
  */
-#include "vmm/guest/guest_client.h"
+#include "vmm/guest/guest_client_parts.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -39,32 +39,12 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/init_conn.h"
-#include "vmm/guest/restored.h"
 #include "vmm/guest/stdio_relay.h"
 
-#define TEXT_MAX 512
 #define NO_INIT "this VM was started without a command: its guest has an init of its own, which takes none"
 #define ACCEPT_PAUSE_MS 1000 /* or until another client has gone */
 
-struct guest_client {
-	struct virtio_dev *vsock;
-	const struct guest_client_ops *ops;
-	void *ctx;
-	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
-	struct stdio_relay relay; /* of command 0 */
-	struct restored restored; /* for init, if the guest is of a snapshot */
-	struct unix_socket name;  /* the control socket; without a path: there is none */
-	bool alone;		  /* there is no command, and no init of ours */
-	bool hello, started, exited, told, accept_warned;
-	uint64_t accept_after_ms; /* no client is accepted before; or 0 */
-	unsigned status, flags;
-	char text[TEXT_MAX]; /* printable */
-	char *payload;	     /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
-	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
-	struct control_client client[INIT_COMMANDS_MAX - 1];
-};
-
-static int send_msg(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value)
+int guest_client_send(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value)
 {
 	const struct init_msg msg = { .type = type, .number = number, .value = value };
 	int r = init_conn_send(&a->conn, &msg, NULL);
@@ -106,6 +86,8 @@ static int start_relay(struct guest_client *a, bool tty, struct err *e)
 	a->relay.guard = a->ops->guard;
 	a->relay.on_output = a->ops->output;
 	a->relay.ctx = a->ctx;
+	if (a->until.when == CONFIG_UNTIL_TEXT)
+		a->relay.until = &a->until;
 	r = stdio_relay_make_pairs(fd, others, tty, e);
 	if (!r)
 		r = lend_streams(a, 0, others, e);
@@ -125,7 +107,7 @@ static int start_conn(struct guest_client *a, struct err *e)
 	return lend(a, INIT_CONTROL_PORT, pair[1], e);
 }
 
-int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c,
+int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c, int snapshot_fd,
 		     const struct guest_client_ops *ops, void *ctx, struct err *e)
 {
 	struct guest_client *a = calloc(1, sizeof(*a));
@@ -138,6 +120,11 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 	a->relay.changed_fd = -1;
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		a->client[i] = (struct control_client){ .fd = -1, .number = i + 1 };
+	if (snapshot_fd >= 0) {
+		a->snapper = &a->client[MF_ARRAY_SIZE(a->client) - 1];
+		a->snapper->fd = snapshot_fd;
+		until_init(&a->until, c, clock_now_ms());
+	}
 	*ret = a;
 	r = a->alone ? 0 : start_conn(a, e);
 	if (!r)
@@ -146,10 +133,12 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
-	if (!c->control)
+	if (!c->control && snapshot_fd < 0)
 		return 0;
 	a->payload = malloc(INIT_COMMAND_MAX + 1); /* before there is a filter, which allows no mmap */
-	r = a->payload ? control_listen(&a->name, c->control, e) : err_set(e, -ENOMEM, "out of memory");
+	if (!a->payload)
+		return err_set(e, -ENOMEM, "command: out of memory");
+	r = c->control ? control_listen(&a->name, c->control, e) : 0;
 	return r < 0 ? err_wrap(e, "control '%s'", c->control) : 0;
 }
 
@@ -160,8 +149,7 @@ void guest_client_free(struct guest_client *a)
 	init_conn_done(&a->conn);
 	restored_done(&a->restored);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
-		if (a->client[i].fd >= 0)
-			close(a->client[i].fd);
+		control_client_close(&a->client[i]);
 	unix_socket_done(&a->name);
 	free(a->payload);
 	a->payload = NULL;
@@ -227,8 +215,18 @@ static void hang_up(struct guest_client *a)
 		struct control_client *c = &a->client[i];
 
 		if (c->running && c->fd < 0 && !c->hung_up)
-			c->hung_up = send_msg(a, INIT_MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
+			c->hung_up = guest_client_send(a, INIT_MSG_SIGNAL, c->number, SIGHUP) != -ENOBUFS;
 	}
+}
+
+/* The command runs, or has run. */
+static void start(struct guest_client *a)
+{
+	if (a->started)
+		return;
+	a->started = true;
+	a->ops->started(a->ctx);
+	guest_client_resize(a);
 }
 
 static void take_message(void *ctx, const struct init_msg *msg, const char *payload)
@@ -244,6 +242,13 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 			if (a->client[i].waits)
 				answer_waiting(a, &a->client[i]);
 		break;
+	case INIT_MSG_WARM:
+		start(a);
+		a->until.warm = true;
+		break;
+	case INIT_MSG_HELD:
+		guest_snapshot_held(a);
+		break;
 	case INIT_MSG_MARK:
 		if (msg->value <= INIT_MARK_WAITS)
 			a->ops->mark(a->ctx, (enum init_mark)msg->value);
@@ -251,10 +256,8 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 	case INIT_MSG_STARTED:
 		if (msg->number) {
 			take_of_client(a, msg, payload);
-		} else if (!a->started) {
-			a->started = true;
-			a->ops->started(a->ctx);
-			guest_client_resize(a);
+		} else {
+			start(a);
 		}
 		break;
 	case INIT_MSG_EXIT:
@@ -309,60 +312,6 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 			close(fd[i]);
 }
 
-/* What a snapshot cannot hold: streams that end in another process. */
-static int check_streams(const struct guest_client *a, struct err *e)
-{
-	unsigned num = 0;
-
-	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
-		num += a->client[i].running;
-	if (num)
-		return err_set(e, -EBUSY,
-			       "%u commands of `mayfly exec` run, which a snapshot cannot hold: end them first", num);
-	if (a->relay.tty && !a->exited)
-		return err_set(e, -EBUSY, "the command has a terminal, which a snapshot cannot hold: use --no-tty");
-	return 0;
-}
-
-static void snap_for_client(struct guest_client *a, struct control_client *c, unsigned flags)
-{
-	struct err e;
-
-	if (check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0) {
-		c->snaps = true;
-		c->stops = flags & CONTROL_STOP;
-	} else {
-		control_client_refuse(c, e.text);
-	}
-	while (c->num_files > 0)
-		close(c->file[--c->num_files]);
-}
-
-static void snapshot_over(const struct guest_client *a, struct control_client *c, bool in_place)
-{
-	if (c->stops)
-		a->ops->snapshot_over(a->ctx, in_place);
-	c->stops = false;
-}
-
-void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e)
-{
-	char text[64];
-
-	snprintf(text, sizeof(text), "{\"pause_ns\": %llu}", (unsigned long long)pause_ns);
-	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
-		struct control_client *c = &a->client[i];
-
-		if (c->snaps && e)
-			control_client_refuse(c, e->text);
-		else if (c->snaps)
-			control_client_snapped(c, text);
-		c->snaps = false;
-		if (c->fd < 0 || e)
-			snapshot_over(a, c, false);
-	}
-}
-
 static void serve_client(struct guest_client *a, struct control_client *c)
 {
 	struct init_msg msg;
@@ -372,21 +321,23 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		return;
 	if (r < 0) {
 		control_client_close(c);
-		snapshot_over(a, c, false);
+		if (c == a->snapper)
+			a->ops->snapper_left(a->ctx);
+		guest_snapshot_over(a, c, false);
 		a->accept_after_ms = 0; /* a descriptor is free */
 	} else if (msg.type == CONTROL_MSG_INFO && a->ops->info) {
 		r = a->ops->info(a->ctx, a->payload, CONTROL_INFO_MAX);
 		control_client_inform(c, a->payload, r);
 	} else if (msg.type == CONTROL_MSG_SNAPSHOT) {
-		snap_for_client(a, c, msg.value);
+		guest_snapshot_take(a, c, msg.value);
 	} else if (msg.type == CONTROL_MSG_STOP && !c->snaps) {
-		snapshot_over(a, c, true);
+		guest_snapshot_over(a, c, true);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {
 		run_for_client(a, c, &msg, a->payload);
 	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {
-		(void)send_msg(a, (enum init_msg_type)msg.type, c->number, msg.value);
+		(void)guest_client_send(a, (enum init_msg_type)msg.type, c->number, msg.value);
 	}
 }
 
@@ -418,6 +369,8 @@ int guest_client_timeout(const struct guest_client *a, int max_ms)
 {
 	uint64_t pause = a ? accept_pause_ms(a) : 0;
 
+	if (a && a->snapper && a->snapper->later && !a->hold_sent)
+		max_ms = until_timeout(&a->until, clock_now_ms(), max_ms);
 	return pause && (max_ms < 0 || pause < (uint64_t)max_ms) ? (int)pause : max_ms;
 }
 
@@ -467,22 +420,23 @@ void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsign
 	if (fds[2].revents)
 		accept_client(a);
 	hang_up(a);
+	guest_snapshot_check(a);
 }
 
 bool guest_client_signal(struct guest_client *a, int signo)
 {
-	return a->started && !a->exited && send_msg(a, INIT_MSG_SIGNAL, 0, (uint32_t)signo) == 0;
+	return a->started && !a->exited && guest_client_send(a, INIT_MSG_SIGNAL, 0, (uint32_t)signo) == 0;
 }
 
 void guest_client_resize(struct guest_client *a)
 {
 	if (a->relay.tty && a->started)
-		(void)send_msg(a, INIT_MSG_SIZE, 0, stdio_relay_tty_size());
+		(void)guest_client_send(a, INIT_MSG_SIZE, 0, stdio_relay_tty_size());
 }
 
 bool guest_client_stop(struct guest_client *a, int signo, unsigned ms)
 {
-	return a->hello && send_msg(a, INIT_MSG_STOP, (unsigned)signo, ms) == 0;
+	return a->hello && guest_client_send(a, INIT_MSG_STOP, (unsigned)signo, ms) == 0;
 }
 
 bool guest_client_finish(struct guest_client *a, unsigned timeout_ms)

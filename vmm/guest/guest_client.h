@@ -38,21 +38,26 @@ struct guest_client_ops {
 	int (*snapshot)(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e);
 	/* One with stop: the client has it in its place, and the VM ends; or the client has left, and the VM goes on. */
 	void (*snapshot_over)(void *ctx, bool in_place);
+	void (*snapper_left)(void *ctx); /* the client of CONTROL_LATER has gone: the VM ends */
 };
 
 /*
  * Without a command in c, vsock is not used: there is the control socket alone. With one:
  * lends the vsock device the sockets of c's command, starts the command's streams, and
- * listens for `mayfly exec` if c has a control socket. Keeps c and vsock. Returns 0 or
- * -errno with e set. guest_client_free accepts NULL.
+ * listens for `mayfly exec` if c has a control socket. snapshot_fd: the connection of a client
+ * that has come before, or -1; it is taken over. Keeps c and vsock. Returns 0 or -errno with e
+ * set. guest_client_free accepts NULL.
  */
-int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c,
+int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c, int snapshot_fd,
 		     const struct guest_client_ops *ops, void *ctx, struct err *e);
 void guest_client_free(struct guest_client *a);
 
 /* Fills in what to poll, at most GUEST_CLIENT_FDS_MAX, and returns how many; then serves what poll(2) reports. */
 unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds);
 void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsigned num);
+
+/* Reads along what the guest prints on its console. Returns whether the main loop has to look. On the io loop. */
+bool guest_client_scan(struct guest_client *a, const void *data, size_t len);
 
 /* The snapshot is written, after a pause of the guest; or not, because of e. */
 void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e);

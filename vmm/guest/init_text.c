@@ -177,6 +177,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put_net(f, &c->net[0]);
 	put_resolver(f, c);
 	put_hosts(f, c);
+	if (c->snapshot)
+		put(f, "S");
 	for (unsigned i = 0; i < c->num_artifacts; i++)
 		put(f, "o%s", c->artifact[i].guest);
 	return finish(f, &text);
@@ -188,8 +190,8 @@ char *init_text_command(const struct config_command *cmd, const char *tty, size_
 	char *text = NULL;
 	FILE *f = open_memstream(&text, ret_len);
 
-	if (!f)
-		return NULL;
+	if (!f || cmd->none)
+		return f ? finish(f, &text) : NULL;
 	for (unsigned i = 0; i < cmd->args.num; i++)
 		put(f, "a%s", cmd->args.text[i]);
 	/* The caller's TERM. env follows it, and overrides it. */

@@ -13,7 +13,7 @@ struct config_command;
  */
 char *init_text_boot(const struct config *c, size_t *ret_len);
 
-/* A command; tty is the size of its terminal as ROWSxCOLUMNS, or "", or NULL without one. Returns as above. */
+/* A command, or an empty text if it is none; tty is the size of its terminal as ROWSxCOLUMNS, or "", or NULL without one. Returns as above. */
 char *init_text_command(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
 #endif

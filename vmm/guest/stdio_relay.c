@@ -20,6 +20,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/guest/until.h"
 #include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
@@ -174,6 +175,16 @@ static void output_came(struct stdio_relay *s)
 		s->on_output(s->ctx);
 }
 
+/* What p->buf begins with was read. */
+static void output_scan(const struct stdio_relay_pump *p, size_t len)
+{
+	struct stdio_relay *s = p->relay;
+
+	if (s->until && !p->is_input &&
+	    until_scan(s->until, p == &s->pump[1] ? UNTIL_STDOUT : UNTIL_STDERR, p->buf, len))
+		fdio_event_signal(s->changed_fd);
+}
+
 /* With error, or 0. */
 static void output_ended(struct stdio_relay_pump *p, int error)
 {
@@ -217,6 +228,7 @@ static void pump_output(struct stdio_relay_pump *p)
 
 	while (r == 0 && (n = pump_read(p)) > 0) {
 		output_came(p->relay);
+		output_scan(p, (size_t)n);
 		r = pump_write(p->to, p->buf, (size_t)n);
 	}
 	output_ended(p, r);
@@ -242,6 +254,7 @@ static ssize_t share_move(struct stdio_relay_pump *p)
 			return n < 0 && (errno == EAGAIN || errno == EINTR) ? -errno : 0;
 		p->at = 0;
 		p->len = (size_t)n;
+		output_scan(p, p->len);
 	}
 	n = write(p->to, p->buf + p->at, p->len);
 	if (n < 0)
@@ -333,7 +346,8 @@ static bool set_pump(struct stdio_relay *s, unsigned i, int fd)
 {
 	struct stdio_relay_pump *p = &s->pump[i];
 	const bool is_input = i == 0;
-	const bool splices = !s->tty && is_kind((int)i, S_IFIFO) && is_kind(fd, S_IFSOCK);
+	/* A splice shows nobody what it moves. */
+	const bool splices = !s->until && !s->tty && is_kind((int)i, S_IFIFO) && is_kind(fd, S_IFSOCK);
 	const bool shares = splices || (!s->tty && never_blocks((int)i));
 
 	*p = (struct stdio_relay_pump){

@@ -19,6 +19,7 @@
 
 struct confine;
 struct err;
+struct until;
 
 #define STDIO_RELAY_STREAMS 3
 
@@ -52,7 +53,8 @@ struct stdio_relay {
 	 */
 	int (*guard)(void *ctx, const struct stdio_relay_thread *thread, struct err *e);
 	void (*on_output)(
-		void *ctx); /* or NULL: called for the first output, by its thread; set before stdio_relay_start */
+		void *ctx);  /* or NULL: called for the first output, by its thread; set before stdio_relay_start */
+	struct until *until; /* or NULL: reads along what is printed; set before stdio_relay_start */
 	void *ctx;
 	bool tty, started;
 	struct stdio_relay_pump pump[STDIO_RELAY_STREAMS];

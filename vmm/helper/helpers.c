@@ -1,13 +1,16 @@
 /* Programs of the host that serve a VM; see helpers.h. */
 #include "vmm/helper/helpers.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/host_net.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
+#include "vmm/process/ending.h"
 
 static int start_passt(struct helpers *c, struct passt *p, const struct config_net *n, struct err *e)
 {
@@ -56,6 +59,27 @@ int helpers_check(struct helpers *c, struct err *e)
 	return r;
 }
 
+static void leave_socket(int *fd)
+{
+	if (*fd >= 0)
+		close(mf_take_fd(fd));
+}
+
+/* Its end of the connection must be closed, or the VM's. Returns whether it has done its work. */
+static bool finish_snapshot(struct helpers *c)
+{
+	int status = 0;
+
+	if (!c->snapshot)
+		return true;
+	ending_step("the snapshot", NULL);
+	leave_socket(&c->snapshot_fd);
+	while (waitpid(c->snapshot, &status, 0) < 0 && errno == EINTR)
+		;
+	c->snapshot = 0;
+	return status == 0;
+}
+
 bool helpers_finish(struct helpers *c)
 {
 	bool all = true;
@@ -67,7 +91,7 @@ bool helpers_finish(struct helpers *c)
 			all = false;
 		}
 	}
-	return all;
+	return finish_snapshot(c) && all;
 }
 
 void helpers_end(struct helpers *c)
@@ -76,16 +100,11 @@ void helpers_end(struct helpers *c)
 
 	for (unsigned i = 0; c->config && i < c->config->num_artifacts; i++)
 		(void)artifact_finish(&c->artifact[i], &e); /* of a VM that did not run, nothing is missed */
+	(void)finish_snapshot(c);
 	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
 		passt_end(&c->passt[i]);
 	free(c->own);
 	c->own = NULL;
-}
-
-static void leave_socket(int *fd)
-{
-	if (*fd >= 0)
-		close(mf_take_fd(fd));
 }
 
 void helpers_leave_sockets(struct helpers *c)
@@ -94,6 +113,8 @@ void helpers_leave_sockets(struct helpers *c)
 		leave_socket(&c->passt[i].socket);
 	for (unsigned i = 0; i < c->config->num_artifacts; i++)
 		leave_socket(&c->artifact[i].socket);
+	if (c->snapshot)
+		leave_socket(&c->snapshot_fd);
 }
 
 void helpers_leave_processes(struct helpers *c)
@@ -102,4 +123,5 @@ void helpers_leave_processes(struct helpers *c)
 		c->passt[i].pid = 0;
 	for (unsigned i = 0; i < c->config->num_artifacts; i++)
 		c->artifact[i].pid = 0;
+	c->snapshot = 0;
 }

@@ -1,6 +1,7 @@
 /*
- * Programs of the host that serve a VM: passt for each user network, the keeper and the unpacker of each artifact. They live outside of the jail,
- * as children of the process that the user has started; their sockets are the VM's.
+ * Programs of the host that serve a VM: passt for each user network, the keeper and the
+ * unpacker of each artifact, the writer of a snapshot (vmm/cmd/run_snapshot.h). They live outside
+ * of the jail, as children of the process that the user has started; their sockets are the VM's.
  */
 #ifndef MF_HELPER_HELPERS_H
 #define MF_HELPER_HELPERS_H
@@ -17,6 +18,8 @@ struct helpers {
 	const struct config *config;
 	struct passt passt[CONFIG_NETS_MAX];
 	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
+	pid_t snapshot;	      /* the process that writes the files of `run --snapshot`; 0: there is none; */
+	int snapshot_fd;      /* its connection to the VM, or -1 */
 	struct in6_addr *own; /* addresses of the host when passt was started, which are closed to its guest */
 	unsigned num_own;
 };
@@ -34,8 +37,9 @@ int helpers_await(struct helpers *c, struct err *e);
 int helpers_check(struct helpers *c, struct err *e);
 
 /*
- * Waits until all artifacts have arrived, whose other ends must be closed, and says what has not. Returns false if
- * something was lost.
+ * Waits until all artifacts have arrived, whose other ends must be closed, and says what has not;
+ * and until the snapshot is written, or its writer has said why not. Returns false if something
+ * was lost.
  */
 bool helpers_finish(struct helpers *c);
 

@@ -44,6 +44,8 @@ static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_k
 		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->parent->helpers->passt[i].socket;
 	for (unsigned i = 0; i < c->num_artifacts; i++)
 		fds[num++] = o->parent->helpers->artifact[i].socket;
+	if (c->snapshot)
+		fds[num++] = o->parent->helpers->snapshot_fd;
 	qsort(fds, num, sizeof(*fds), compare);
 	return num;
 }

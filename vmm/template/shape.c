@@ -34,6 +34,8 @@ const char *shape_unfit(const struct config *c)
 		return "without a command there is no init of mayfly in the guest";
 	if (c->console)
 		return "--console shows a boot";
+	if (c->snapshot)
+		return "--snapshot is of a VM that was booted";
 	for (unsigned i = 0; i < c->num_nets; i++)
 		if (c->net[i].kind == CONFIG_NET_FD)
 			return "what an interface by fd=N offers is not known in advance";

@@ -292,7 +292,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			vm_tell_snapshot(vm);
 		if (n > 0 && fds[4].revents)
 			vm->attendant->serve_guest(vm->attendant->ctx);
-		if (n > 0 && vm->client)
+		if (n >= 0 && vm->client)
 			guest_client_serve(vm->client, fds + VM_POLL_OWN, num);
 		vm_stop_check(vm);
 		if (n == 0 && settles) {

@@ -183,6 +183,7 @@ extern const struct guest_client_ops vm_guest_ops;
 /* Two of these. */
 void vm_on_foreground(void *ctx);
 int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e); /* vm_state.h */
-void vm_on_snapshot_over(void *ctx, bool in_place);					      /* the same */
+void vm_on_snapper_left(void *ctx);
+void vm_on_snapshot_over(void *ctx, bool in_place); /* the same */
 
 #endif

@@ -150,6 +150,8 @@ static void vm_on_console(void *ctx, const uint8_t *data, size_t len)
 	struct vm *vm = ctx;
 
 	console_scan(&vm->scan, data, len);
+	if (vm->client && guest_client_scan(vm->client, data, len))
+		vm_end_wake(&vm->end);
 	if (vm->guest && vm->scan.on_console && !vm->console_shown) {
 		vm->console_shown = true;
 		atomic_store(&vm->console_began, true);
@@ -340,9 +342,10 @@ static int vm_new_loop(struct vm *vm, struct loop **ret, const char *name, enum 
 
 static int vm_build_client(struct vm *vm, struct err *e)
 {
+	const int snapshot_fd = vm->config->snapshot ? mf_take_fd(&vm->parent->helpers->snapshot_fd) : -1;
 	int r = vm_info_prepare(vm, e);
 
-	return r ? r : guest_client_new(&vm->client, vm->vsock, vm->config, &vm_guest_ops, vm, e);
+	return r ? r : guest_client_new(&vm->client, vm->vsock, vm->config, snapshot_fd, &vm_guest_ops, vm, e);
 }
 
 static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
@@ -392,7 +395,7 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 		r = vm_build_net(vm, i, e);
 	if (!r && config_has_vsock(vm->config))
 		r = vm_build_vsock(vm, &vm->config->vsock, e);
-	if (!r && !vm->client && vm->config->control)
+	if (!r && !vm->client && (vm->config->control || vm->config->snapshot))
 		r = vm_build_client(vm, e);
 	if (!r)
 		r = loop_start(vm->io, e);

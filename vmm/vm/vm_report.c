@@ -120,6 +120,10 @@ static int vm_report_reason(const struct vm *vm)
 						      "the guest has not started the command, and printed nothing; "
 						      "--append ignore_loglevel shows its kernel's messages");
 	case VM_END_SNAPSHOT:
+		if (vm->config->snapshot) {
+			result_set(END_USER, -1, 0);
+			return STATUS_OK; /* if there is none, its writer has said why, and has another status */
+		}
 		return vm_report_say(vm, END_USER, STATUS_OK, "ended with a snapshot");
 	case VM_END_POWEROFF:
 	case VM_END_RESET:

@@ -338,6 +338,13 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 	return vm_snapshot_begin(vm, &f, e);
 }
 
+void vm_on_snapper_left(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm_end(&vm->end, VM_END_SNAPSHOT, "without one");
+}
+
 /* Files that are not synced, or have no name yet, can still be lost: the VM is what is left then. */
 void vm_on_snapshot_over(void *ctx, bool in_place)
 {

@@ -234,5 +234,6 @@ const struct guest_client_ops vm_guest_ops = {
 	.info = vm_info,
 	.snapshot = vm_on_snapshot,
 	.snapshot_over = vm_on_snapshot_over,
+	.snapper_left = vm_on_snapper_left,
 	.guard = vm_on_stream_thread,
 };

@@ -1,0 +1,50 @@
+/* What the files of the client of init share; see guest_client.h. */
+#ifndef MF_GUEST_GUEST_CLIENT_PARTS_H
+#define MF_GUEST_GUEST_CLIENT_PARTS_H
+
+#include "vmm/base/unix_socket.h"
+#include "vmm/guest/control.h"
+#include "vmm/guest/guest_client.h"
+#include "vmm/guest/init_conn.h"
+#include "vmm/guest/restored.h"
+#include "vmm/guest/stdio_relay.h"
+#include "vmm/guest/until.h"
+
+#define GUEST_CLIENT_TEXT_MAX 512
+
+struct guest_client {
+	struct virtio_dev *vsock;
+	const struct guest_client_ops *ops;
+	void *ctx;
+	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
+	struct stdio_relay relay; /* of command 0 */
+	struct restored restored; /* for init, if the guest is of a snapshot */
+	struct unix_socket name;  /* the control socket; without a path: there is none */
+	bool alone;		  /* there is no command, and no init of ours */
+	bool hello, started, exited, told, accept_warned;
+	struct control_client *snapper; /* that of `mayfly run --snapshot`, one of client; or NULL */
+	struct until until;		/* when its snapshot is due */
+	bool hold_sent;			/* it was, and init stops all processes */
+	uint64_t accept_after_ms;	/* no client is accepted before; or 0 */
+	unsigned status, flags;
+	char text[GUEST_CLIENT_TEXT_MAX]; /* printable */
+	char *payload;			  /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
+	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
+	struct control_client client[INIT_COMMANDS_MAX - 1];
+};
+
+/* Sends init a message without a payload. Returns 0 or -errno. */
+int guest_client_send(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value);
+
+/*
+ * Snapshots for clients (guest_snapshot.c). guest_snapshot_take: c has asked for one, with flags
+ * of CONTROL_.... guest_snapshot_held: init has stopped all processes, or says so.
+ * guest_snapshot_check: begins the one of a->snapper, if it is due. guest_snapshot_over: if c's
+ * stops the VM, that ends, or goes on.
+ */
+void guest_snapshot_take(struct guest_client *a, struct control_client *c, unsigned flags);
+void guest_snapshot_held(struct guest_client *a);
+void guest_snapshot_check(struct guest_client *a);
+void guest_snapshot_over(const struct guest_client *a, struct control_client *c, bool in_place);
+
+#endif
