@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Opens standard input, output and errors where they are closed: other files must not get their numbers. */
+void fd_take_standard(void);
 /* Closes it, unless it is -1, and sets it to -1. */
 void fd_close(int *fd);
 /* Makes it non-blocking. */

@@ -74,20 +74,6 @@ static struct {
 } life;
 static int signals = -1; /* not in there, so that the text takes no space in the program */
 
-static void init_reboot(void) __attribute__((noreturn));
-
-static void init_reboot(void)
-{
-	for (;;) {
-		/*
-		 * It returns only on a serious error; then only the host's time limit is
-		 * left.
-		 */
-		(void)reboot(RB_AUTOBOOT);
-		clock_sleep_ms(1000);
-	}
-}
-
 /* A line on the console. */
 static void init_say(const char *first, const char *second)
 {
@@ -120,7 +106,7 @@ static void init_end(void)
 		while (control_next(&payload) != NULL)
 			; /* too late for any */
 	}
-	init_reboot();
+	leave_reboot();
 }
 
 static void init_fail(const struct text *why) __attribute__((noreturn));
@@ -139,20 +125,6 @@ static void init_fail(const struct text *why)
 static void init_mark(enum init_mark mark)
 {
 	control_send(INIT_MSG_MARK, 0, mark, 0, NULL);
-}
-
-/*
- * Standard input, output and errors may be closed, and our own files must not get their
- * numbers.
- */
-static void init_take_standard(void)
-{
-	int fd = open("/", O_RDONLY | O_DIRECTORY);
-
-	while (fd >= 0 && fd < 3)
-		fd = dup(fd);
-	if (fd >= 3)
-		close(fd);
 }
 
 static void init_protect(void)
@@ -495,7 +467,7 @@ int main(int argc, char **argv, char **envp)
 		(void)fd_write(2, why.s, why.len);
 		return 125;
 	}
-	init_take_standard();
+	fd_take_standard();
 	init_protect();
 	if (!init_prepare() && !life.snapshot)
 		init_hand_over(argv, envp);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/reboot.h>
 #include <unistd.h>
 
 #include "loader/init/fd.h"
@@ -74,5 +75,17 @@ void leave_drives(const char *boot, size_t len, struct text *why)
 			(void)mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL);
 		}
 		at = end == NULL ? at + strlen(at) : end + 1;
+	}
+}
+
+void leave_reboot(void)
+{
+	for (;;) {
+		/*
+		 * It returns only on a serious error; then only the host's time limit is
+		 * left.
+		 */
+		(void)reboot(RB_AUTOBOOT);
+		clock_sleep_ms(1000);
 	}
 }

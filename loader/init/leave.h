@@ -13,4 +13,7 @@
  */
 void leave_drives(const char *boot, size_t len, struct text *why);
 
+/* Ends the machine. */
+void leave_reboot(void) __attribute__((noreturn));
+
 #endif
