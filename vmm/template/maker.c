@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jailer/privileges.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
@@ -52,7 +53,7 @@ struct maker {
 	bool fails; /* the guest cannot become a template */
 };
 
-/* Leaves all that is the run's, but for the pipe. Returns whether it could. */
+/* Leaves all that is the run's, but for the pipe and the environment. Returns whether it could. */
 static bool leave_run(int pipe_fd)
 {
 	static const struct sched_param lowest;
@@ -238,12 +239,14 @@ static void __attribute__((noreturn)) work(struct maker *m, int pipe_fd)
 
 	m->kernel = realpath(m->run->kernel, NULL);
 	m->initrd = m->run->initrd ? realpath(m->run->initrd, NULL) : NULL;
-	if (!m->kernel || (m->run->initrd && !m->initrd) || !leave_run(pipe_fd) || !await_run(m))
+	if (!m->kernel || (m->run->initrd && !m->initrd) || !leave_run(pipe_fd) || image_cache_open(&m->cache, &e) < 0)
+		_exit(STATUS_FAILED);
+	privileges_clear_environment(); /* the run's, and read by now */
+	if (!await_run(m))
 		_exit(STATUS_FAILED);
 	close(RUN_FD);
 	(void)alarm(boot_ms == CONFIG_NO_LIMIT ? MAKER_LIMIT_S : (unsigned)(boot_ms / 1000) + MAKER_WRITE_S);
-	if (image_cache_open(&m->cache, &e) < 0 || !take_lock(m) ||
-	    template_look(&m->cache, m->shape, NULL) != TEMPLATE_MISSING)
+	if (!take_lock(m) || template_look(&m->cache, m->shape, NULL) != TEMPLATE_MISSING)
 		_exit(STATUS_OK);
 	(void)make(m, &e); /* there is nobody to tell; the next run tries again */
 	snapshot_dir_done(&m->dir);

@@ -2,7 +2,7 @@
  * The process that makes a template, in the background.
  *
  * It is forked first of all, so that it is neither in the run's jail nor in the control group of that, and it
- * closes all files of the run, and leaves its session. It waits until the run has ended, or its command has run for a
+ * closes all files of the run, and leaves its session and its environment. It waits until the run has ended, or its command has run for a
  * second: then the shape is known to work, and the run is not delayed. One template is made at a time (a lock in
  * the cache); a maker that finds another one at work ends. It works with the lowest priority, and for a bounded time.
  *
