@@ -54,17 +54,18 @@ int cpu_change_template(struct cpu_template *t, const struct kvm *k, const struc
 
 static int change_msr(int vcpu_fd, const struct config_msr_change *change, struct err *e)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = { .head.nmsrs = 1, .entry.index = change->msr };
+	uint64_t buf[(sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)) / sizeof(uint64_t)] = { 0 };
+	struct kvm_msrs *msrs = (struct kvm_msrs *)buf;
+	struct kvm_msr_entry *entry = msrs->entries;
 
-	if (ioctl(vcpu_fd, KVM_GET_MSRS, &msrs) != 1)
+	msrs->nmsrs = 1;
+	entry->index = change->msr;
+	if (ioctl(vcpu_fd, KVM_GET_MSRS, msrs) != 1)
 		return err_set(e, -ENOTSUP, "CPU template: the host has no MSR 0x%x", change->msr);
-	msrs.entry.data = (msrs.entry.data & ~change->mask) | (change->value & change->mask);
-	if (ioctl(vcpu_fd, KVM_SET_MSRS, &msrs) != 1)
+	entry->data = (entry->data & ~change->mask) | (change->value & change->mask);
+	if (ioctl(vcpu_fd, KVM_SET_MSRS, msrs) != 1)
 		return err_set(e, -ENOTSUP, "CPU template: MSR 0x%x does not take 0x%llx", change->msr,
-			       (unsigned long long)msrs.entry.data);
+			       (unsigned long long)entry->data);
 	return 0;
 }
 
