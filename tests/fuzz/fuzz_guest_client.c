@@ -131,7 +131,7 @@ static void check_text(const char *text)
 static void on_mark(void *ctx, enum init_mark mark)
 {
 	(void)ctx;
-	assert((unsigned)mark <= INIT_MARK_NET);
+	assert((unsigned)mark <= INIT_MARK_WAITS);
 }
 
 static void on_started(void *ctx)
