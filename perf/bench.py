@@ -141,6 +141,11 @@ def make_load():
     make_initrd(WORK / "load.cpio", WORK / "load")
 
 
+def make_client():
+    """The client of APIs: client.c."""
+    compile_program("client", ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static"], ["client.c"])
+
+
 def make_spec(options, monitors, files, **more):
     """What NAME-measure.py is to do; more are the fields of this tool."""
     programs = {MONITORS[name].program: options.programs[MONITORS[name].program] for name in monitors}

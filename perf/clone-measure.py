@@ -8,29 +8,30 @@ switches that event off. What init and the command of a guest reach are steps of
 """
 
 import collections
-import http.client
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from monitors import MONITORS, Guest, kernel_line  # noqa: E402 (beside this file)
+from api_client import ask, configured, create_snapshot, load_body, says, start_instance, wait_for  # noqa: E402 (beside this file)
+from monitors import MONITORS, Guest  # noqa: E402
 from tracing import (  # noqa: E402
     Idle,
     Root,
     can_trace,
     progress,
     read_spec,
+    run,
     settle,
     start,
     this_host,
     trace_events,
+    trace_first_entry,
     trace_mark,
     trace_set,
     trace_setup,
@@ -39,47 +40,11 @@ from tracing import (  # noqa: E402
 
 MARK_TURN = "4d59464e"
 EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle", "syscalls/sys_exit_wait4"]
-ENTRY = "events/kvm/kvm_entry/"
-WAIT_SECONDS_MAX = 60
 SLEEP = "exec sleep 1000000"
 GUESTS = {"true": (["true"], "true"), "python": (["python3", "-c", "1"], "python3 -c pass")}
 STEPS = {"first KVM_RUN": "run", "to mayfly's init": "answered", "command started": "started", "its end": "done", "all put away": "away"}
 COLD = "/cold"  # an ext4, whose pages can be dropped
 CGROUP = "/sys/fs/cgroup/perf-clone"
-
-
-def wait_for(condition, what):
-    end = time.monotonic() + WAIT_SECONDS_MAX
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"clone-measure: {what} did not happen in {WAIT_SECONDS_MAX} s")
-        time.sleep(0.005)
-
-
-def says_up(path):
-    with open(path, "rb") as file:
-        return b"up" in file.read()
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=WAIT_SECONDS_MAX)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-
-def ask(path, method, target, body=None):
-    """A request of the API on a Unix socket, which has to succeed."""
-    connection = UnixConnection(path)
-    connection.request(method, target, json.dumps(body) if body else None, {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    text = response.read().decode(errors="replace")
-    connection.close()
-    if response.status >= 300:
-        raise OSError(f"{method} {target}: {response.status} {text}")
 
 
 class Bench:
@@ -117,7 +82,7 @@ class Bench:
             command += ["--", "sh", "-c", f"{GUESTS[guest][1]}; echo up; {SLEEP}"]
         with open(said, "wb") as out:
             source = start(command, out)
-        wait_for(lambda: says_up(said) or source.poll() is not None, "the source of a snapshot")
+        wait_for(lambda: says(said) or source.poll() is not None, "the source of a snapshot")
         if source.poll() is not None:
             sys.exit(f"clone-measure: {command} ended with {source.returncode}")
         take = self.mayfly("snapshot", "--stop", control, where)
@@ -145,19 +110,13 @@ class Bench:
 
     def snapshot_firecracker(self):
         """Returns the work of the request that takes it."""
-        files, sock, said = self.spec["files"], self.path("fc.sock"), self.path("said")
-        with open(said, "wb") as out:
-            source = start([self.spec["programs"]["firecracker"], "--api-sock", sock, "--no-seccomp"], out)
-        wait_for(lambda: os.path.exists(sock), "Firecracker's socket")
-        line = kernel_line(Guest(kernel="", mem_mib=128, cpus=1, words="-- spin"), "k")
-        boot = {"kernel_image_path": files["kernel"], "initrd_path": files["initrd"], "boot_args": line}
-        ask(sock, "PUT", "/boot-source", boot)
-        ask(sock, "PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})
-        ask(sock, "PUT", "/actions", {"action_type": "InstanceStart"})
-        wait_for(lambda: says_up(said), "Firecracker's guest")
+        sock, said = self.path("fc.sock"), self.path("said")
+        command = [self.spec["programs"]["firecracker"], "--api-sock", sock, "--no-seccomp"]
+        source = configured(command, sock, said, self.spec["files"], "-- spin")
+        start_instance(sock)
+        wait_for(lambda: says(said), "Firecracker's guest")
         ask(sock, "PATCH", "/vm", {"state": "Paused"})
-        body = {"snapshot_type": "Full", "snapshot_path": self.path("fc.state"), "mem_file_path": self.path("fc.mem")}
-        work = self.trace(lambda: ask(sock, "PUT", "/snapshot/create", body))
+        work = self.trace(lambda: create_snapshot(sock, self.path("fc.state"), self.path("fc.mem")))
         source.kill()
         source.wait()
         return work
@@ -168,7 +127,7 @@ class Bench:
         command = MONITORS["cloud-hypervisor"].command(self.spec["programs"]["cloud-hypervisor"], guest, self.directory)
         with open(said, "wb") as out:
             source = start([*command, "--api-socket", f"path={sock}"], out)
-        wait_for(lambda: says_up(said), "Cloud Hypervisor's guest")
+        wait_for(lambda: says(said), "Cloud Hypervisor's guest")
         os.mkdir(self.path("ch"))
         ask(sock, "PUT", "/api/v1/vm.pause")
         body = {"destination_url": f"file://{self.path('ch')}"}
@@ -180,17 +139,17 @@ class Bench:
     # Restores.
 
     def restore_of(self, monitor):
-        """SOCKET, BODY and COMMAND of perf/restore.c."""
+        """SOCKET, TIMES, the request and COMMAND of perf/client.c."""
+        nothing = ["-", "0", "", "", ""]
         if monitor == "mayfly":
-            return ["-", "-", *self.mayfly("restore", self.path("spin"))]
+            return [*nothing, *self.mayfly("restore", self.path("spin"))]
         if monitor == "cloud-hypervisor":
             program = self.spec["programs"]["cloud-hypervisor"]
-            return ["-", "-", program, "--restore", f"source_url=file://{self.path('ch')},resume=true,memory_restore_mode=ondemand"]
+            return [*nothing, program, "--restore", f"source_url=file://{self.path('ch')},resume=true,memory_restore_mode=ondemand"]
         sock = self.path("fc.sock")
-        backend = {"backend_type": "File", "backend_path": self.path("fc.mem")}
-        body = {"snapshot_path": self.path("fc.state"), "mem_backend": backend, "resume_vm": True}
+        body = load_body(self.path("fc.state"), self.path("fc.mem"))
         extra = ["--no-seccomp"] if monitor == "firecracker-open" else []
-        return [sock, json.dumps(body), self.spec["programs"]["firecracker"], "--api-sock", sock, *extra]
+        return [sock, "1", "PUT", "/snapshot/load", body, self.spec["programs"]["firecracker"], "--api-sock", sock, *extra]
 
     def read_trace(self, program, pid=None):
         """From the exec of the program on: the first VM entry, the next turn of a spinning guest, and idle time."""
@@ -210,23 +169,17 @@ class Bench:
                 turn = turn or event.time
         return executed, entry, turn, idle if self.spec["icount"] else Idle()
 
-    def trace_run(self):
-        """The event of VM entries takes one: a trigger of the first exit switches it off."""
-        trace_set(ENTRY + "enable", "0")
-        trace_start([], False)
-        trace_set(ENTRY + "enable", "1")
-
     def spin(self, monitor):
         """A restore of the spinning guest, which is killed a while later."""
         settle()
         words = self.restore_of(monitor)
-        self.commands["clone/spin"][monitor] = words[2:]
-        self.trace_run()
-        done = subprocess.run([self.spec["files"]["restore"], *words], check=False, stdin=subprocess.DEVNULL, capture_output=True)
+        command = self.commands["clone/spin"][monitor] = words[5:]
+        trace_first_entry()
+        done = run([self.spec["files"]["client"], "tsc", *words])
         trace_set("tracing_on", "0")
-        executed, entry, turn, idle = self.read_trace(words[2])
+        executed, entry, turn, idle = self.read_trace(command[0])
         if done.returncode or None in (executed, entry, turn):
-            said = done.stderr.decode(errors="replace")[-400:]
+            said = done.stderr[-400:]
             raise OSError(f"{words}: status {done.returncode}, exec, entry, turn {executed, entry, turn}: {said}")
         self.add("clone/spin", monitor, "first", entry - executed - idle.between(executed, entry))
         self.add("clone/spin", monitor, "user", turn - executed - idle.between(executed, turn))
@@ -253,7 +206,7 @@ class Bench:
             with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as file:
                 file.write("3")
         if self.tracing:
-            self.trace_run()
+            trace_first_entry()
         began = time.monotonic_ns()
         with open(self.path("said"), "wb") as said:
             process = start(words, subprocess.DEVNULL, said)
@@ -298,7 +251,7 @@ class Bench:
                 words = self.mayfly("restore", self.path(guest), *word)
                 clones.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=enter))
             if command:
-                wait_for(lambda: says_up(path), "a clone's command")
+                wait_for(lambda: says(path), "a clone's command")
             else:
                 time.sleep(0.2)
         time.sleep(0.5)
@@ -439,7 +392,6 @@ def main():
             bench.directory = "/perf-work"
         if bench.tracing:
             trace_setup(spec["icount"], "0", EVENTS)
-            trace_set("events/kvm/kvm_exit/trigger", "disable_event:kvm:kvm_entry")
         result = bench.measure()
         if bench.tracing:
             trace_set("events/enable", "0")

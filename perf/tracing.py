@@ -53,6 +53,18 @@ def trace_start(events, on):
     trace_set("tracing_on", "1")
 
 
+def trace_first_entry():
+    """The event of VM entries takes one alone: the first exit switches it off."""
+    trigger = "disable_event:kvm:kvm_entry"
+    with open(TRACEFS + "events/kvm/kvm_exit/trigger", encoding="utf-8") as file:
+        there = trigger in file.read()
+    if not there:
+        trace_set("events/kvm/kvm_exit/trigger", trigger)
+    trace_set("events/kvm/kvm_entry/enable", "0")
+    trace_start([], False)
+    trace_set("events/kvm/kvm_entry/enable", "1")
+
+
 def trace_mark(text):
     """An event "tracing_mark_write" with this text."""
     trace_set("trace_marker", text)

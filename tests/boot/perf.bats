@@ -106,6 +106,40 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 1
 }
 
+@test "perf: api: an answer from exec, InstanceStart, latencies, a loaded snapshot, a valid result" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/api case monitor
+	perf api --wall --runs 1 --requests 20 "${peers[@]}" --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	assert_equal "$(head -n 1 "$out.csv")" tool,host,case,monitor,metric,unit,runs,median,min,max
+	for monitor in mayfly firecracker firecracker-open; do
+		for case in socket start load; do
+			assert_regex "$(median "$out.json" this "$case" "$monitor" answered)" '^[1-9][0-9]+$'
+			assert_equal "$(median "$out.json" this "$case" "$monitor" first)" '' # without tracing
+		done
+		for case in put/idle put/io; do
+			assert_regex "$(median "$out.json" this "$case" "$monitor" p50)" '^[1-9][0-9]+$'
+			[ "$(median "$out.json" this "$case" "$monitor" p99)" -ge "$(median "$out.json" this "$case" "$monitor" p50)" ]
+		done
+	done
+	assert_regex "$output" 'without tracefs'
+	python -c 'import sys, xml.dom.minidom; print(len(xml.dom.minidom.parse(sys.argv[1]).getElementsByTagName("rect")))' \
+		"$out.svg" > "$out.bars"
+	assert_equal "$(< "$out.bars")" 5 # the background, the legend, and of each monitor the time to an answer
+	# A monitor that refuses is no result: Firecracker is left out, mayfly ends the run.
+	rm "$build/firecracker"
+	printf '#!/bin/sh\nexit 3\n' > "$build/firecracker"
+	chmod +x "$build/firecracker"
+	perf api --wall --runs 1 --requests 20 --peer firecracker="$build/firecracker" --json "$out.json"
+	assert_equal "$status" 0
+	assert_regex "$output" 'Firecracker did not get to its end'
+	assert_equal "$(median "$out.json" this socket firecracker answered)" ''
+	mv "$build/firecracker" "$build/mayfly"
+	perf api --wall --runs 1 --requests 20 --json "$out.json"
+	assert_equal "$status" 1
+}
+
 @test "perf: a monitor that cannot be measured is left out, with the reason" {
 	make_build
 	NS_PER_OP=2000 perf disk --wall --runs 1 "${peers[@]}" --json "$BATS_TEST_TMPDIR/disk.json"
