@@ -62,7 +62,7 @@ class Bench:
         return [self.spec["programs"][row.program], "--api-sock", self.path("sock"), *extra]
 
     def ask_times(self, times, method, target, body="", command=()):
-        """Runs client.c. Returns when the command was executed, and of each request its beginning and its end."""
+        """Runs client.c. Returns about when the command was executed, and of each request its beginning and its end."""
         clock = "tsc" if self.spec["icount"] else "mono"
         words = [clock, self.path("sock"), str(times), method, target, body, *command]
         done = run([self.spec["files"]["client"], *words])
@@ -71,18 +71,18 @@ class Bench:
         lines = done.stdout.splitlines()
         return int(lines[0]), [tuple(map(int, line.split())) for line in lines[1:]]
 
-    def read_trace(self, executed):
-        """From the last exec before this time on: that exec, the first VM entry, and idle time."""
-        exact = entry = None
+    def read_trace(self, program):
+        """The exec of the program, the first VM entry, and idle time."""
+        executed = entry = None
         idle = Idle()
         for event in trace_events():
-            if event.name == "sched_process_exec" and event.time <= executed:
-                exact = event.time
+            if event.name == "sched_process_exec" and f"filename={program} " in event.args:
+                executed = event.time
             elif event.name == "cpu_idle":
                 idle.add(event.time, event.args)
             elif event.name == "kvm_entry":
                 entry = entry or event.time
-        return exact, entry, idle if self.spec["icount"] else Idle()
+        return executed, entry, idle if self.spec["icount"] else Idle()
 
     def from_exec(self, case, monitor, method, target, body=""):
         """A monitor's first request: to its answer and, if there is one, to its guest's first instruction."""
@@ -92,12 +92,14 @@ class Bench:
         if self.tracing:
             trace_first_entry()
         executed, ((_, answered),) = self.ask_times(1, method, target, body, command)
+        entry, idle = None, Idle()
         if self.tracing:
             trace_set("tracing_on", "0")
-        exact, entry, idle = self.read_trace(executed) if self.tracing else (executed, None, Idle())
-        self.add(case, monitor, "answered", answered - exact - idle.between(exact, answered))
+            # A parent runs on after vfork before its child's execve is at its end.
+            executed, entry, idle = self.read_trace(command[0])
+        self.add(case, monitor, "answered", answered - executed - idle.between(executed, answered))
         if entry:
-            self.add(case, monitor, "first", entry - exact - idle.between(exact, entry))
+            self.add(case, monitor, "first", entry - executed - idle.between(executed, entry))
 
     def instance(self, monitor, words, initrd, disk=""):
         """A monitor with a VM that is configured."""
@@ -121,7 +123,7 @@ class Bench:
         if self.tracing:
             wait_for(lambda: says(self.path("said")), "the guest's first line")
             trace_set("tracing_on", "0")
-        _, entry, idle = self.read_trace(0) if self.tracing else (0, None, Idle())
+        _, entry, idle = self.read_trace("") if self.tracing else (0, None, Idle())
         self.add("start", monitor, "answered", answered - began - idle.between(began, answered))
         if entry:
             self.add("start", monitor, "first", entry - began - idle.between(began, entry))

@@ -3,7 +3,7 @@
  * connection, each 1 ms after the answer to the one before. CLOCK is that of the trace: tsc or mono.
  *
  * With COMMAND, a monitor, it starts that, waits for the socket, and ends it by SIGTERM 80 ms after the last answer.
- * Without a SOCKET ("-") it sends nothing. It prints the time when COMMAND was executed, or 0, and for each request its
+ * Without a SOCKET ("-") it sends nothing. It prints about when COMMAND was executed, or 0, and for each request its
  * beginning and its end. Its status is 0 if each answer was 2xx, and COMMAND still ran. It is of few instructions, since
  * they count.
  */
