@@ -9,6 +9,7 @@ tracepoints; the first VM entry is traced alone. Without tracefs there are only 
 
 import collections
 import json
+import os
 import sys
 import tempfile
 
@@ -185,6 +186,8 @@ def main():
         if spec["chroot"]:
             root = Root()
             root.copy(spec)
+            for name in ("run", "tmp"):
+                os.mkdir(f"{root.path}/{name}")
             root.enter()
             bench.directory = ""
         if bench.tracing:
