@@ -9,6 +9,17 @@ load api
 DENIED='400 {"fault_message":"MMDS error: The MMDS data store is not initialized."}'
 
 # bats test_tags=flat
+@test "mmds: the data are not in the log" {
+	start_api --log-path "$BATS_TEST_TMPDIR/log" --level Info
+	each 204 'PUT /mmds {"secret":"hidden"}' 'PATCH /mmds {"other":"hidden"}' 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":64}'
+	end_api
+	run cat "$BATS_TEST_TMPDIR/log"
+	assert_output --partial 'received a Put request on "/mmds".'
+	assert_output --partial 'received a Put request on "/machine-config" with body "{"vcpu_count":1'
+	refute_output --partial hidden
+}
+
+# bats test_tags=flat
 @test "mmds: any JSON is stored, printed in the order of its keys, and patched by RFC 7396" {
 	start_api
 	talk 'GET /mmds' 'PATCH /mmds {"a":1}' 'PUT /mmds {"b":1,"a":{"z":0.1,"y":[1,null],"x":"\u0000"},"a":{"c":"d","e":null,"f":1}}' \

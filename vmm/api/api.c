@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -87,6 +88,16 @@ int api_fd(const struct api *a)
 	return a->http ? http_fd(a->http) : -1;
 }
 
+/* As Firecracker does. Metadata may be secrets, so they are not in the log. */
+static void log_request(const struct http_request *r)
+{
+	if (!r->len || (!strncmp(r->path, "/mmds", strlen("/mmds")) && strcmp(r->path, "/mmds/config") != 0))
+		log_info("The API server received a %s request on \"%s\".", api_method_name(r->method), r->path);
+	else
+		log_info("The API server received a %s request on \"%s\" with body \"%.*s\".",
+			 api_method_name(r->method), r->path, (int)r->len, r->body);
+}
+
 void api_serve(struct api *a)
 {
 	struct http_request request;
@@ -96,8 +107,7 @@ void api_serve(struct api *a)
 		api_write_metrics(a);
 	if (!a->http || !http_take(a->http, &request))
 		return;
-	log_info("The API server received a %s request on \"%s\" with body \"%.*s\".", api_method_name(request.method),
-		 request.path, (int)request.len, request.body ? request.body : "");
+	log_request(&request);
 	api_route(a, &request, &answer);
 	if (answer.status == 400)
 		log_error("Received Error. Status code: 400 Bad Request. Message: %s", answer.body);
