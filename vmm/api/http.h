@@ -20,6 +20,8 @@ struct http;
 
 enum http_method { HTTP_GET, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
 
+const char *http_method_name(enum http_method method); /* "GET"; http_parse.c */
+
 struct http_request {
 	enum http_method method;
 	const char *path; /* a query belongs to it */

@@ -69,14 +69,19 @@ static void drop(struct http_parser *p, size_t len)
 	memmove(p->line, p->line + len, p->have);
 }
 
+static const char *const method_names[] = {
+	[HTTP_GET] = "GET", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE"
+};
+
+const char *http_method_name(enum http_method method)
+{
+	return method_names[method];
+}
+
 static bool read_method(struct http_parser *p, const char *text)
 {
-	static const char *const names[] = {
-		[HTTP_GET] = "GET", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE"
-	};
-
-	for (size_t i = 0; i < MF_ARRAY_SIZE(names); i++) {
-		if (!strcmp(names[i], text)) {
+	for (size_t i = 0; i < MF_ARRAY_SIZE(method_names); i++) {
+		if (!strcmp(method_names[i], text)) {
 			p->method = (enum http_method)i;
 			return true;
 		}

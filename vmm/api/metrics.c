@@ -139,21 +139,18 @@ void api_write_metrics(struct api *a)
 
 static void print_requests(const struct api *a, FILE *file)
 {
-	static const char *const methods[] = {
-		[HTTP_GET] = "GET", [HTTP_PUT] = "PUT", [HTTP_PATCH] = "PATCH", [HTTP_DELETE] = "DELETE"
-	};
 	struct api_requests r;
 
 	fputs("# TYPE mayfly_api_requests_total counter\n", file);
 	for (unsigned i = 0; api_requests_of(a, i, &r); i++)
 		if (r.name)
 			fprintf(file, "mayfly_api_requests_total{method=\"%s\",endpoint=\"%s\"} %" PRIu64 "\n",
-				methods[r.method], r.name, r.count);
+				http_method_name(r.method), r.name, r.count);
 	fputs("# TYPE mayfly_api_failures_total counter\n", file);
 	for (unsigned i = 0; api_requests_of(a, i, &r); i++)
 		if (r.name)
 			fprintf(file, "mayfly_api_failures_total{method=\"%s\",endpoint=\"%s\"} %" PRIu64 "\n",
-				methods[r.method], r.name, r.fails);
+				http_method_name(r.method), r.name, r.fails);
 }
 
 static void print_devices(const struct api *a, FILE *file)

@@ -61,13 +61,6 @@ static const struct {
 	{ "hotplug", "mayfly has no memory hotplug" },
 };
 
-static const char *const method_names[] = {
-	[HTTP_GET] = "GET",
-	[HTTP_PUT] = "PUT",
-	[HTTP_PATCH] = "PATCH",
-	[HTTP_DELETE] = "DELETE",
-};
-
 struct parts {
 	char first[PART_MAX], second[PART_MAX];
 };
@@ -113,7 +106,7 @@ static bool check_body(const struct http_request *request, struct api_answer *an
 	case HTTP_PUT:
 	case HTTP_PATCH:
 		if (!request->len)
-			api_answer_fault(answer, "Empty %s request.", method_names[request->method]);
+			api_answer_fault(answer, "Empty %s request.", http_method_name(request->method));
 		return request->len;
 	case HTTP_DELETE:
 		if (request->len)
@@ -136,8 +129,8 @@ static void refuse_path(const struct http_request *request, const struct parts *
 	else if (!strcmp(p->first, "snapshot") && request->method == HTTP_PUT)
 		api_answer_fault(answer, "Invalid request method and/or path: PUT /snapshot/%s.", p->second);
 	else
-		api_answer_fault(answer, "Invalid request method and/or path: %s %s.", method_names[request->method],
-				 p->first);
+		api_answer_fault(answer, "Invalid request method and/or path: %s %s.",
+				 http_method_name(request->method), p->first);
 }
 
 static bool check_id(const char *id, struct api_answer *answer)
