@@ -187,12 +187,6 @@ static void take_output(struct clone *c, int which)
 	}
 }
 
-/* The status of a process, as mayfly has it. */
-static int status_of(int wait_status)
-{
-	return WIFSIGNALED(wait_status) ? STATUS_SIGNAL_BASE + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
-}
-
 /* Notes which have ended. Returns how many run. */
 static unsigned reap(struct clone *clones, unsigned num)
 {
@@ -203,7 +197,7 @@ static unsigned reap(struct clone *clones, unsigned num)
 
 		if (c->pid && waitpid(c->pid, &status, WNOHANG) == c->pid) {
 			c->pid = 0;
-			c->status = status_of(status);
+			c->status = words_status(status);
 		}
 		running += c->pid != 0;
 	}
@@ -286,7 +280,6 @@ static int run_clones(const struct clone_options *o, const char *dir, int signal
 static int take_snapshot(const char *name, char *path, size_t size, char *dir, struct err *e)
 {
 	static struct words w;
-	int status;
 	pid_t pid;
 
 	if (!mkdtemp(dir))
@@ -298,7 +291,7 @@ static int take_snapshot(const char *name, char *path, size_t size, char *dir, s
 	pid = words_start(&w, NULL, e);
 	if (pid < 0)
 		return pid;
-	return waitpid(pid, &status, 0) < 0 || status != 0;
+	return words_wait(pid) != 0;
 }
 
 static int clone_all(const struct clone_options *o, int signals)

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -19,16 +18,6 @@
 
 #define DIR_TEMPLATE "/tmp/mayfly-record-XXXXXX"
 #define READY_LIMIT "60s"
-
-/* Waits for a process of ours. Returns its status, as a shell has it. */
-static int await(pid_t pid)
-{
-	int status = 0;
-
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
 
 /* Runs the command in the VM with that control socket. Returns 0 or -errno with e set. */
 static int run_command(const char *control, const struct words *command, struct err *e)
@@ -44,7 +33,7 @@ static int run_command(const char *control, const struct words *command, struct 
 	pid = words_start(&w, NULL, e);
 	if (pid < 0)
 		return pid;
-	status = await(pid);
+	status = words_wait(pid);
 	return status ? err_set(e, -ECHILD, "the command ended with status %d: nothing is recorded", status) : 0;
 }
 
@@ -84,7 +73,7 @@ static int record_in(const char *temporary, const char *dir, const struct words 
 		r = workingset_collect(&found, pid, chain, e);
 	if (pid > 0) {
 		(void)kill(pid, SIGTERM); /* it is not waited for yet */
-		(void)await(pid);	  /* that is how it ends */
+		(void)words_wait(pid);	  /* that is how it ends */
 		take_said(said, r < 0);
 	}
 	chain_free(chain);

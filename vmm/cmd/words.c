@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -88,4 +89,18 @@ failed:
 			close(pipes[i][0]);
 	}
 	return pid < 0 ? e->code : pid;
+}
+
+int words_status(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? STATUS_SIGNAL_BASE + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+int words_wait(pid_t pid)
+{
+	int status = 0;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return words_status(status);
 }

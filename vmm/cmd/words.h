@@ -29,4 +29,8 @@ int words_add_option(struct words *w, const struct cli_option *o, const char *va
  */
 pid_t words_start(struct words *w, int ret_fd[WORDS_STREAMS], struct err *e);
 
+/* What waitpid(2) reports as a shell has it; and waits for a process of ours, and returns that. */
+int words_status(int wait_status);
+int words_wait(pid_t pid);
+
 #endif
