@@ -360,8 +360,10 @@ pulled_twice() { [ "$(wc -l < pulls)" -eq 2 ]; }
 	kill -KILL "$pid"
 	wait_for has_ended "$pid"
 	assert_regex "$(ls "$images")" pull
+	touch -d '2 minutes ago' "$images/0-0.image.1" # of one that was killed while it wrote a name
 	plan oci:oci:one
 	nothing_is_left
+	assert [ ! -e "$images/0-0.image.1" ]
 	assert_equal "$(pgrep -f "$PWD" -l | grep -cE 'umoci|bwrap|skopeo')" 0
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -18,6 +19,7 @@
 #include "vmm/helper/image_cache.h"
 
 #define SUFFIX ".image"
+#define WRITE_MAX_S 60		 /* that a file is written; then whoever did that is dead */
 #define NAME_BYTES_MAX (4 * MIB) /* of a file: an image's configuration has as much */
 
 void image_name_done(struct image_name *n)
@@ -27,6 +29,17 @@ void image_name_done(struct image_name *n)
 	free(n->file);
 	json_decref(n->config);
 	*n = (struct image_name){ 0 };
+}
+
+/* NULL with errno set. */
+static DIR *open_cache(const struct image_cache *c)
+{
+	MF_CLOSE int fd = openat(c->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (dir)
+		fd = -1; /* closedir closes it */
+	return dir;
 }
 
 static void file_of(const char *text, char name[IMAGE_KEY_TEXT_MAX])
@@ -154,6 +167,20 @@ int image_names_remove(const struct image_cache *c, const char *text, struct err
 	return 0;
 }
 
+void image_names_sweep(const struct image_cache *c)
+{
+	DIR *dir = open_cache(c);
+	struct dirent *entry;
+	struct stat st;
+
+	while (dir && (entry = readdir(dir)))
+		if (strstr(entry->d_name, SUFFIX ".") && fstatat(c->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    st.st_mtim.tv_sec + WRITE_MAX_S < time(NULL))
+			(void)unlinkat(c->fd, entry->d_name, 0); /* the next one tries again */
+	if (dir)
+		closedir(dir);
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	return strcmp(((const struct image_name *)a)->text, ((const struct image_name *)b)->text);
@@ -183,18 +210,14 @@ static int add(const struct image_cache *c, const char *file, struct image_name 
 
 int image_names_list(const struct image_cache *c, struct image_name **ret, size_t *ret_num, struct err *e)
 {
-	int fd = openat(c->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *dir = open_cache(c);
 	struct image_name *list = NULL;
 	struct dirent *entry;
 	size_t num = 0;
+	int r = 0;
 
-	if (!dir) {
-		err_sys(e, "read directory '%s'", c->path);
-		if (fd >= 0)
-			close(fd);
-		return e->code;
-	}
+	if (!dir)
+		return err_sys(e, "read directory '%s'", c->path);
 	while (r == 0 && (entry = readdir(dir)))
 		r = add(c, entry->d_name, &list, &num);
 	closedir(dir);

@@ -34,6 +34,9 @@ int image_names_put(const struct image_cache *c, const struct image_name *n, str
 /* Removes a name. One that is not there is as good. Returns 0 or -errno with e set. */
 int image_names_remove(const struct image_cache *c, const char *text, struct err *e);
 
+/* Removes what killed processes have left of files that they wrote. */
+void image_names_sweep(const struct image_cache *c);
+
 /*
  * All names, in the order of the alphabet. Returns 0 or -errno with e set;
  * image_names_free frees them.

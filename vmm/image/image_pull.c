@@ -111,6 +111,7 @@ void image_pull_sweep(const struct image_cache *cache)
 		}
 		sandbox_remove(path);
 	}
+	image_names_sweep(cache);
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)

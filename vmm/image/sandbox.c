@@ -16,6 +16,7 @@
 #include "vmm/base/util.h"
 #include "vmm/helper/spawn.h"
 
+#define TIME_MAX_S "4000" /* of a program; skopeo has a lower limit of its own */
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 /* What a program needs that writes the files of an image as they are there. */
@@ -72,7 +73,7 @@ void sandbox_begin_network(struct sandbox *s, const char *program, const char *p
 
 void sandbox_program(struct sandbox *s)
 {
-	sandbox_add(s, "--", s->program, NULL);
+	sandbox_add(s, "--", "timeout", "-k", "5", TIME_MAX_S, s->program, NULL);
 }
 
 /* Whether a directory of PATH has the program. */
