@@ -167,6 +167,21 @@ red() {
 	else
 		assert_line 'lab tests/boot/one.bats'
 	fi
+	# Tests that strace would be a part of run without it, and the others of their file with it.
+	stand_in tests/seccomp/trace 'TRACED=traced exec "$@"'
+	stand_in bin/bats 'echo 1..1; echo "ok 1 ${IN:-here} ${TRACED:-plain} ${*:3}"'
+	printf '# bats %s\n' file_tags=flat test_tags=untraced > "$tree/tests/boot/one.bats"
+	green boot "$((EUID ? 4 : 5)) passed, 0 failed, 0 skipped"
+	run sed -n 's/^ok 1 //p' <<< "$output"
+	if [ "$EUID" -eq 0 ]; then
+		assert_line 'here traced --filter-tags flat,!untraced tests/boot/one.bats'
+		assert_line 'here plain --filter-tags flat,untraced tests/boot/one.bats'
+	fi
+	assert_line 'here plain --filter-tags flat tests/boot/abuse.bats'
+	assert_line 'lab traced tests/boot/two.bats'
+	stand_in tests/seccomp/trace 'exec "$@"'
+	echo '# bats test_tags=flat' > "$tree/tests/boot/one.bats"
+	stand_in bin/bats 'echo 1..1; echo "ok 1 ${IN:-here} ${*:3}"'
 	# Where it can do that, all of them run here, and where it cannot do even this, in the lab.
 	stand_in build/kvm-runs-kernels 'exit 0'
 	green boot '4 passed, 0 failed, 0 skipped'
