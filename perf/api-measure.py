@@ -21,8 +21,8 @@ from tracing import (  # noqa: E402
     Root,
     can_trace,
     progress,
-    read_spec,
     run,
+    set_up,
     settle,
     this_host,
     trace_events,
@@ -180,7 +180,7 @@ class Bench:
 
 
 def main():
-    spec = read_spec()
+    spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
         bench = Bench(spec, directory)
         if spec["chroot"]:

@@ -36,6 +36,12 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def listens(path):
+    """A socket has its name before anybody can connect to it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
 def ask(path, method, target, body=None):
     """A request of the API on a Unix socket, which has to succeed."""
     connection = UnixConnection(path)
@@ -56,7 +62,7 @@ def configured(command, sock, said, files, words, disk=""):
         os.unlink(sock)
     with open(said, "wb") as out:
         process = start(command, out, out)
-    wait_for(lambda: os.path.exists(sock) or process.poll() is not None, "a monitor's socket")
+    wait_for(lambda: listens(sock) or process.poll() is not None, "a monitor's socket")
     if process.poll() is not None:
         sys.exit(f"perf: {command} ended with {process.returncode}")
     line = kernel_line(Guest(kernel="", mem_mib=128, cpus=1, words=words), "k")

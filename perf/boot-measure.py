@@ -26,8 +26,8 @@ from tracing import (  # noqa: E402
     Root,
     can_trace,
     progress,
-    read_spec,
     run,
+    set_up,
     settle,
     start,
     this_host,
@@ -309,7 +309,7 @@ def find_guest_ram(mappings, size):
 
 
 def main():
-    spec = read_spec()
+    spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
         bench = Bench(spec, directory)
         if spec["chroot"]:

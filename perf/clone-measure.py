@@ -25,8 +25,8 @@ from tracing import (  # noqa: E402
     Root,
     can_trace,
     progress,
-    read_spec,
     run,
+    set_up,
     settle,
     start,
     this_host,
@@ -378,7 +378,7 @@ def make_cold(spec, root):
 
 
 def main():
-    spec = read_spec()
+    spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
         bench = Bench(spec, directory)
         if spec["chroot"]:

@@ -23,7 +23,7 @@ from tracing import (  # noqa: E402
     Root,
     can_trace,
     progress,
-    read_spec,
+    set_up,
     settle,
     this_host,
     trace_events,
@@ -161,7 +161,7 @@ class Bench:
 
 
 def main():
-    spec = read_spec()
+    spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
         bench = Bench(spec, directory)
         if spec["chroot"]:

@@ -23,7 +23,7 @@ from tracing import (  # noqa: E402
     Root,
     can_trace,
     progress,
-    read_spec,
+    set_up,
     settle,
     start,
     this_host,
@@ -293,7 +293,7 @@ class Bench:
 
 
 def main():
-    spec = read_spec()
+    spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
         bench = Bench(spec, directory)
         if bench.tracing:

@@ -20,6 +20,7 @@ EVENT = re.compile(
 Event = collections.namedtuple("Event", "time thread name args cpu process")
 SETTLE_SECONDS_MAX = 60
 CLONE_NEWNS, MNT_DETACH, SYS_PIVOT_ROOT = 0x20000, 2, 155
+PR_SET_CHILD_SUBREAPER = 36
 QEMU_ROMS = ("qboot.rom", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
 
 
@@ -141,17 +142,22 @@ def start(command, stdout, stderr=subprocess.DEVNULL):
 def settle():
     """Waits until the last VM is gone, which mayfly leaves to its reaper, and all is quiet."""
     for _ in range(SETTLE_SECONDS_MAX * 50):
-        if not any(is_reaper(pid) for pid in os.listdir("/proc") if pid.isdigit()):
+        if not any(is_reaper(pid) for pid in orphans()):
             break
         time.sleep(0.02)
     time.sleep(0.3)
 
 
+def orphans():
+    with open("/proc/thread-self/children", encoding="utf-8") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
 def is_reaper(pid):
-    """It has what mayfly had, and another parent; but it is of this session, as other people's VMs are not."""
+    """One that has ended is waited for: nobody else does."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip() == "mayfly" and os.getsid(int(pid)) == os.getsid(0)
+            return file.read().strip() == "mayfly" and os.waitpid(pid, os.WNOHANG) == (0, 0)
     except OSError:
         return False
 
@@ -195,6 +201,10 @@ def this_host():
     }
 
 
-def read_spec():
+def set_up():
+    """Returns the spec. From now on this process is the parent of what its programs leave."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
     with open(sys.argv[1], encoding="utf-8") as file:
         return json.load(file)

@@ -396,7 +396,7 @@ def request(i, method, path, body=None):
 vms = [subprocess.Popen([mayfly, "--api-sock", f"{d}/api{i}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
        for i in range(1, 21)]
 for i, vm in enumerate(vms, 1):
-    while not os.path.exists(f"{d}/api{i}"): time.sleep(0.01)
+    while socket.socket(socket.AF_UNIX).connect_ex(f"{d}/api{i}"): time.sleep(0.01) # it has its name before it listens
     r = request(i, "PUT", "/snapshot/load", {"snapshot_path": f"{d}/s", "mem_file_path": f"{d}/m", "resume_vm": i % 2 == 0,
         "network_overrides": [{"iface_id": "1", "host_dev_name": f"{tap}{i}"}],
         "drive_overrides": [{"drive_id": "a", "path_on_host": f"{d}/disk{i}"}], "vsock_override": {"uds_path": f"{d}/v{i}"}})

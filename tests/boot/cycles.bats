@@ -28,6 +28,7 @@ linux_setup() {
 }
 
 teardown() {
+	echo "# since the last restore: $(sort out | uniq -c | tail -n 20)"
 	kill_started
 	ip link del mf-cycles 2> /dev/null || true
 	end_test
