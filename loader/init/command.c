@@ -334,6 +334,7 @@ void command_reconnect(void)
 			/* Cannot fail; and else the stream ends, as without a host. */
 			(void)dup3(link, old, O_CLOEXEC);
 			close(link);
+			c->pumps[i].failed = false;
 		}
 		if (c->used && c->started)
 			control_send(INIT_MSG_STARTED, c->number, 0, 0, NULL);
@@ -450,6 +451,17 @@ size_t command_polls(struct pollfd *polls)
 	return count;
 }
 
+bool command_has_failed(void)
+{
+	bool failed = false;
+
+	for (const struct command *c = commands; c < commands + INIT_COMMANDS_MAX; c++) {
+		for (unsigned i = 0; c->used && i < COMMAND_STREAMS; i++)
+			failed |= c->pumps[i].failed;
+	}
+	return failed;
+}
+
 void command_turn(const struct pollfd *polls)
 {
 	for (struct command *c = commands; c < commands + INIT_COMMANDS_MAX; c++) {
@@ -458,8 +470,12 @@ void command_turn(const struct pollfd *polls)
 		if (polls[0].revents != 0)
 			command_listen(c);
 		polls++;
-		for (unsigned i = 0; i < COMMAND_STREAMS; i++, polls += PUMP_POLLS)
-			pump_turn(&c->pumps[i], polls);
+		for (unsigned i = 0; i < COMMAND_STREAMS; i++, polls += PUMP_POLLS) {
+			if (c->pumps[i].failed)
+				pump_close(&c->pumps[i]);
+			else
+				pump_turn(&c->pumps[i], polls);
+		}
 		if (command_is_over(c))
 			command_finish(c);
 	}

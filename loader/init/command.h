@@ -54,6 +54,8 @@ unsigned command_count(void);
 
 /* Fills in the entries for poll(), COMMAND_POLLS_MAX at most; returns how many. */
 size_t command_polls(struct pollfd *polls);
+/* A stream has failed. It is closed in the next turn, unless command_reconnect() comes before. */
+bool command_has_failed(void);
 /*
  * Handles the results of poll(). No command may be started or reaped between
  * command_polls() and this call.

@@ -20,6 +20,7 @@
 
 static struct {
 	size_t out_len, in_start, in_len;
+	bool reset;
 	struct init_msg msg;
 	char out[QUEUE_BYTES];
 	char in[sizeof(struct init_msg) + INIT_COMMAND_MAX];
@@ -34,6 +35,7 @@ int control_open(void)
 		return fd;
 	fd_unblock(fd);
 	connection = fd;
+	control.reset = false;
 	return 0;
 }
 
@@ -64,6 +66,18 @@ void control_close(void)
 	control.in_len = 0;
 }
 
+bool control_was_reset(void)
+{
+	return control.reset;
+}
+
+/* An operation has failed. Linux has both errors for a connection that the transport's reset has ended. */
+static void control_failed(void)
+{
+	control.reset = errno == ENOTCONN || errno == ECONNRESET;
+	control_close();
+}
+
 void control_flush(void)
 {
 	while (connection >= 0 && control.out_len > 0) {
@@ -73,7 +87,7 @@ void control_flush(void)
 			continue;
 		if (n < 0) {
 			if (errno != EAGAIN)
-				control_close();
+				control_failed();
 			return;
 		}
 		control.out_len -= (size_t)n;
@@ -128,8 +142,10 @@ void control_read(void)
 	n = read(connection, control.in + control.in_len, sizeof(control.in) - control.in_len);
 	if (n > 0)
 		control.in_len += (size_t)n;
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+	else if (n == 0)
 		control_close();
+	else if (errno != EAGAIN && errno != EINTR)
+		control_failed();
 }
 
 bool control_has_next(void)
@@ -157,4 +173,18 @@ const struct init_msg *control_next(const char **ret_payload)
 	control.in_start += sizeof(control.msg) + control.msg.len;
 	control.in_len -= sizeof(control.msg) + control.msg.len;
 	return &control.msg;
+}
+
+const struct init_msg *control_await(int timeout_ms, const char **ret_payload)
+{
+	int64_t end = clock_ms() + timeout_ms;
+	const struct init_msg *msg = NULL;
+
+	while (connection >= 0 && (msg = control_next(ret_payload)) == NULL && clock_ms() < end) {
+		struct pollfd polled = { .fd = connection, .events = POLLIN };
+
+		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
+			control_read();
+	}
+	return msg;
 }

@@ -13,6 +13,8 @@
  */
 int control_open(void);
 bool control_is_open(void);
+/* It was closed at an error that a restore of the machine causes. */
+bool control_was_reset(void);
 /* For poll(); -1 if it is not open. */
 int control_fd(void);
 /*
@@ -36,6 +38,8 @@ void control_read(void);
 bool control_has_next(void);
 /* The next message of those read, valid until the next call; or NULL. */
 const struct init_msg *control_next(const char **ret_payload);
+/* Waits for it, for so many milliseconds at most. NULL: none came, or the connection was closed. */
+const struct init_msg *control_await(int timeout_ms, const char **ret_payload);
 void control_close(void);
 
 #endif

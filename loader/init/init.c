@@ -43,6 +43,7 @@
 #include "loader/init/fd.h"
 #include "loader/init/hold.h"
 #include "loader/init/leave.h"
+#include "loader/init/link.h"
 #include "loader/init/net.h"
 #include "loader/init/proto.h"
 #include "loader/init/restored.h"
@@ -182,24 +183,14 @@ static void init_hand_over(char **argv, char **envp)
 	init_fail(&why);
 }
 
-/* The next message of the host, which has to be of this type. */
-static const struct init_msg *init_expect(enum init_msg_type type, const char **ret_payload)
+static void init_require(const struct init_msg *msg, enum init_msg_type type)
 {
-	int64_t end = clock_ms() + HOST_MS;
-	const struct init_msg *msg = NULL;
 	struct text why = { 0 };
 
-	while (control_is_open() && (msg = control_next(ret_payload)) == NULL && clock_ms() < end) {
-		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
-
-		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
-			control_read();
-	}
-	if (msg == NULL || msg->type != type) {
-		text_add(&why, "restore: no answer", NULL);
-		init_fail(&why);
-	}
-	return msg;
+	if (msg != NULL && msg->type == type)
+		return;
+	text_add(&why, "restore: no answer", NULL);
+	init_fail(&why);
 }
 
 /*
@@ -213,12 +204,16 @@ static bool init_meet_host(void)
 	const char *payload;
 	int64_t asked;
 
-	control_close();
-	if (control_open() < 0)
-		return false;
-	asked = clock_ms();
-	control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
-	msg = init_expect(INIT_MSG_RESTORED, &payload);
+	/* It may be restored once more meanwhile: then the kernel forgets a request, or resets the connection. */
+	do {
+		control_close();
+		if (control_open() < 0 && control_open() < 0)
+			return false;
+		asked = clock_ms();
+		control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+		msg = control_await(HOST_MS, &payload);
+	} while (msg == NULL && control_was_reset());
+	init_require(msg, INIT_MSG_RESTORED);
 	if (!restored_apply(payload, msg->len, asked, &why))
 		init_fail(&why);
 	if (msg->value != 0)
@@ -234,8 +229,9 @@ static bool init_meet_host(void)
 static void init_take_list(enum init_msg_type type, struct list *ret)
 {
 	const char *payload;
-	const struct init_msg *msg = init_expect(type, &payload);
+	const struct init_msg *msg = control_await(HOST_MS, &payload);
 
+	init_require(msg, type);
 	memcpy(ret->s, payload, msg->len); /* of INIT_COMMAND_MAX at most: control_next */
 	ret->len = msg->len;
 }
@@ -430,7 +426,10 @@ static void init_turn(void)
 	int wait = -1;
 	size_t count;
 
-	if (control_has_next()) {
+	if (command_has_failed()) {
+		link_settle();
+		wait = 0;
+	} else if (control_has_next()) {
 		wait = 0;
 	} else if (life.deadline != 0) {
 		int64_t left = life.deadline - clock_ms();
@@ -443,7 +442,10 @@ static void init_turn(void)
 	/* If it fails for lack of memory, the code below does no harm. */
 	if (poll(polls, 2 + count, wait) < 0)
 		clock_sleep_ms(1);
-	/* Before the commands' streams are looked at, which would end. */
+	/*
+	 * Before a command's stream that has failed in the turn before is closed. It fails first if the reset comes
+	 * while poll() looks at one connection after the other, or before a write().
+	 */
 	if ((polls[1].revents & POLLERR) != 0 && init_meet_host()) {
 		command_reconnect();
 		return;
@@ -452,8 +454,12 @@ static void init_turn(void)
 	control_flush();
 	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
 		init_serve();
-	if (had_control && !control_is_open())
-		init_stop(SIGTERM, STOP_MS);
+	if (had_control && !control_is_open()) {
+		if (control_was_reset() && init_meet_host())
+			command_reconnect();
+		else
+			init_stop(SIGTERM, STOP_MS);
+	}
 	init_advance(init_reap());
 }
 

@@ -31,6 +31,17 @@ static int link_bind(int fd)
 	return ret;
 }
 
+/* To bind, and to reset them all, takes the same lock (vsock_table_lock). */
+void link_settle(void)
+{
+	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	(void)link_bind(fd);
+	close(fd);
+}
+
 int link_connect(uint32_t port)
 {
 	const struct sockaddr_vm address = {

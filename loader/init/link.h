@@ -11,4 +11,10 @@
  */
 int link_connect(uint32_t port);
 
+/*
+ * The kernel resets all connections of a restored machine, one after the other. If a first one is
+ * reset, all are when this returns.
+ */
+void link_settle(void);
+
 #endif

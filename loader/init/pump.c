@@ -3,9 +3,9 @@
  *
  * It reads only into an empty buffer. So a sink that accepts nothing stops the source,
  * whose pipe or connection fills up; this is the whole flow control. At EOF with an empty
- * buffer, both ends are closed, and the sink sees EOF. If the sink is closed, both ends
- * are closed, and the source's writer gets EPIPE. The sink is checked for that even when
- * there is nothing to write.
+ * buffer, both ends are closed, and the sink sees EOF. If the sink is closed, the pump has
+ * failed; then its user closes both ends, and the source's writer gets EPIPE. The sink is
+ * checked for that even when there is nothing to write.
  */
 #include "loader/init/pump.h"
 
@@ -24,6 +24,7 @@ void pump_close(struct pump *pump)
 	fd_close(&pump->from);
 	fd_close(&pump->to);
 	pump->len = 0;
+	pump->failed = false;
 }
 
 void pump_polls(const struct pump *pump, struct pollfd *polls)
@@ -50,8 +51,10 @@ static void pump_read(struct pump *pump)
 		pump->start = 0;
 		pump->len = (uint32_t)n;
 		pump->left -= pump->ending ? (uint32_t)n : 0;
-	} else if (n == 0 || pump->ending || !pump_must_wait()) {
+	} else if (n == 0 || pump->ending) {
 		pump_close(pump);
+	} else {
+		pump->failed = !pump_must_wait();
 	}
 }
 
@@ -62,17 +65,17 @@ static void pump_write(struct pump *pump)
 	if (n >= 0) {
 		pump->start += (uint32_t)n;
 		pump->len -= (uint32_t)n;
-	} else if (!pump_must_wait()) {
-		pump_close(pump);
+	} else {
+		pump->failed = !pump_must_wait();
 	}
 }
 
 void pump_turn(struct pump *pump, const struct pollfd *polls)
 {
-	if (pump->to >= 0 && (polls[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
-		pump_close(pump);
+	if (pump->to >= 0 && (polls[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0)
+		pump->failed = true;
+	if (pump->failed)
 		return;
-	}
 	/*
 	 * At the end no event announces the bytes that are still there, so it reads until
 	 * the sink accepts no more.
@@ -82,7 +85,7 @@ void pump_turn(struct pump *pump, const struct pollfd *polls)
 			pump_read(pump);
 		if (pump->to >= 0 && pump->len > 0)
 			pump_write(pump);
-	} while (pump->ending && pump->to >= 0 && pump->len == 0);
+	} while (pump->ending && !pump->failed && pump->to >= 0 && pump->len == 0);
 }
 
 void pump_end(struct pump *pump, uint32_t limit)

@@ -15,14 +15,17 @@ struct pump {
 	int from, to;
 	uint32_t start, len; /* of what is in the buffer */
 	uint32_t left;	     /* bytes still to read, once it is ending */
-	bool ending;
+	bool ending, failed;
 	char *buf;
 };
 
 bool pump_is_over(const struct pump *pump);
 /* Fills in PUMP_POLLS entries. */
 void pump_polls(const struct pump *pump, struct pollfd *polls);
-/* Handles the results of poll(). */
+/*
+ * Handles the results of poll(). At an error it only sets failed, and keeps its bytes: the caller
+ * closes it, or gives it another descriptor in place of one that a restore has reset.
+ */
 void pump_turn(struct pump *pump, const struct pollfd *polls);
 /*
  * Ends after the bytes that are available now, limit at most, even if another process

@@ -28,3 +28,7 @@ int link_connect(uint32_t port)
 	}
 	return fd;
 }
+
+void link_settle(void)
+{
+}

@@ -164,6 +164,46 @@ static void test_order_of_the_end(void **state)
 	close_streams();
 }
 
+/*
+ * After a reset, which closes them while nobody looks at the control connection: they are connected again before the turn
+ * that would close them, and what the command has said arrives there.
+ */
+static void test_streams_that_are_reset(void **state)
+{
+	struct pollfd polls[COMMAND_POLLS_MAX];
+	char said[4] = "";
+	int input;
+
+	(void)state;
+	start(3, "aw");
+	input = stream[0]; /* with a Unix socket, the end of the input cannot be told from a reset */
+	for (unsigned i = 1; i < STREAMS; i++) {
+		(void)shutdown(stream[i], SHUT_RDWR); /* the command has a copy of it */
+		close(stream[i]);
+	}
+	for (int i = 0; i < 5000 && !command_has_failed(); i++) {
+		(void)poll(polls, command_polls(polls), 1);
+		command_turn(polls);
+	}
+	assert_true(command_has_failed());
+	command_reconnect();
+	close(input);
+	assert_false(command_has_failed());
+	assert_int_equal(connected, 2 * STREAMS);
+	while (poll(&(struct pollfd){ .fd = stream[1], .events = POLLIN }, 1, 1) == 0) {
+		(void)poll(polls, command_polls(polls), 1);
+		command_turn(polls);
+	}
+	assert_int_equal(read(stream[1], said, sizeof(said)), 3);
+	assert_string_equal(said, "out");
+	/* If nobody connects them again, the turn after closes them. */
+	(void)shutdown(stream[1], SHUT_RDWR);
+	close_streams();
+	command_signal(3, SIGKILL);
+	turn_until(0);
+	assert_false(command_has_failed());
+}
+
 /* A number that runs is left alone, and one above all that there are is nobody's. */
 static void test_number_in_use(void **state)
 {
@@ -234,6 +274,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_order_of_the_end),
+		T(test_streams_that_are_reset),
 		T(test_number_in_use),
 		T(test_kills_for_want_of_memory),
 		T(test_leaves_nothing),

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,7 @@ int link_connect(uint32_t port)
 static int setup(void **state)
 {
 	(void)state;
+	signal(SIGPIPE, SIG_IGN); /* as init has it */
 	return control_open();
 }
 
@@ -133,6 +135,24 @@ static void test_host_that_goes(void **state)
 	assert_false(control_is_open());
 }
 
+/* It is a restore of the machine that resets a connection; a host that has gone does not. */
+static void test_reset(void **state)
+{
+	const char *payload;
+
+	control_send(INIT_MSG_HELLO, 0, 0, 0, NULL);
+	fd_close(&host); /* which has not read it: ECONNRESET */
+	assert_null(control_await(1000, &payload));
+	assert_false(control_is_open());
+	assert_true(control_was_reset());
+	setup(state);
+	assert_false(control_was_reset());
+	fd_close(&host);
+	control_send(INIT_MSG_HELLO, 0, 0, 0, NULL); /* EPIPE */
+	assert_false(control_is_open());
+	assert_false(control_was_reset());
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -141,6 +161,7 @@ int main(void)
 		T(test_host_that_does_not_read),
 		T(test_message_that_is_too_long),
 		T(test_host_that_goes),
+		T(test_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

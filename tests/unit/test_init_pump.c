@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -50,7 +51,7 @@ static void turn(void)
 		if (poll(polls, PUMP_POLLS, 0) == 0)
 			return;
 		pump_turn(&pump, polls);
-		if (pump_is_over(&pump))
+		if (pump_is_over(&pump) || pump.failed)
 			return;
 	}
 	fail_msg("it turns without work");
@@ -85,9 +86,56 @@ static void test_end_of_the_sink(void **state)
 	(void)state;
 	fd_close(&sink);
 	turn();
-	assert_true(pump_is_over(&pump));
+	assert_true(pump.failed);
+	pump_close(&pump);
 	assert_int_equal(write(source, "x", 1), -1);
 	assert_int_equal(errno, EPIPE);
+}
+
+/* The error is that of poll(), or of write() if the sink was closed after poll(). No byte of the source is lost. */
+static void test_another_sink(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct pollfd polls[PUMP_POLLS];
+		int out[2];
+
+		assert_int_equal(write(source, "word", 4), 4);
+		pump_polls(&pump, polls);
+		assert_int_equal(poll(polls, PUMP_POLLS, 0), 1);
+		fd_close(&sink);
+		if (i == 0)
+			turn();
+		else
+			pump_turn(&pump, polls);
+		assert_true(pump.failed);
+		assert_false(pump_is_over(&pump));
+		assert_int_equal(pipe2(out, O_NONBLOCK), 0);
+		assert_int_equal(dup2(out[1], pump.to), pump.to);
+		close(out[1]);
+		sink = out[0];
+		pump.failed = false;
+		turn();
+		assert_false(pump.failed);
+		assert_int_equal(arrived(), 4);
+	}
+}
+
+/* Not the end of the stream. */
+static void test_source_with_an_error(void **state)
+{
+	struct pollfd polls[PUMP_POLLS] = { { .revents = POLLIN } };
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+	assert_int_equal(write(pair[0], "unread", 6), 6);
+	assert_int_equal(dup2(pair[0], pump.from), pump.from);
+	close(pair[0]);
+	close(pair[1]);
+	pump_turn(&pump, polls);
+	assert_true(pump.failed);
+	assert_false(pump_is_over(&pump));
 }
 
 /* What a command has left in its pipes is carried, and what others write meanwhile is not. */
@@ -129,6 +177,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_end_of_the_source),
 		T(test_end_of_the_sink),
+		T(test_another_sink),
+		T(test_source_with_an_error),
 		T(test_limit_at_the_end),
 		T(test_nothing_left_at_the_end),
 	};
