@@ -176,7 +176,7 @@ static void test_streams_that_are_reset(void **state)
 
 	(void)state;
 	start(3, "aw");
-	input = stream[0]; /* with a Unix socket, the end of the input cannot be told from a reset */
+	input = stream[0]; /* the end of a Unix socket looks the same as a reset */
 	for (unsigned i = 1; i < STREAMS; i++) {
 		(void)shutdown(stream[i], SHUT_RDWR); /* the command has a copy of it */
 		close(stream[i]);
@@ -273,11 +273,8 @@ static void test_leaves_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_order_of_the_end),
-		T(test_streams_that_are_reset),
-		T(test_number_in_use),
-		T(test_kills_for_want_of_memory),
-		T(test_leaves_nothing),
+		T(test_order_of_the_end),	  T(test_streams_that_are_reset), T(test_number_in_use),
+		T(test_kills_for_want_of_memory), T(test_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,12 +175,8 @@ static void test_nothing_left_at_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_end_of_the_source),
-		T(test_end_of_the_sink),
-		T(test_another_sink),
-		T(test_source_with_an_error),
-		T(test_limit_at_the_end),
-		T(test_nothing_left_at_the_end),
+		T(test_end_of_the_source),    T(test_end_of_the_sink),	T(test_another_sink),
+		T(test_source_with_an_error), T(test_limit_at_the_end), T(test_nothing_left_at_the_end),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
