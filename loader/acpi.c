@@ -4,7 +4,7 @@
  * Theory of operation. One page, which Linux finds by the address in boot_params or PVH's start info, and any other by
  * scanning the BIOS's 128 KiB (5.2.5.1); it is in no memory map, so nobody uses it as RAM:
  *
- *	RSDP -> XSDT -> FADT -> DSDT (\_SB: COM1, PS2 if there is a keyboard, one LNRO0005 per device; \_S5)
+ *	RSDP -> XSDT -> FADT -> DSDT (\_SB: COM1, PS2 if there is a keyboard, VGEN, GED, one LNRO0005 per device; \_S5)
  *	             -> MADT (local APICs, the IOAPIC; pins are GSIs, with no override)
  *
  * The tables are always there, beside the MP table and the command line: a kernel built without ACPI never looks. They
@@ -18,6 +18,9 @@
  * Reboot: by port 0x64 if told so (reboot=k), or by the FADT's reset register (reboot=a). Without a word on the command
  * line, Linux takes hardware-reduced ACPI for a sign of EFI, calls what is not there, and then jumps in real mode to
  * where a BIOS starts, 0xffff0. So there are a few instructions, which write the reset register.
+ *
+ * VGEN is the virtual machine generation id: Linux (from 5.18, CONFIG_VMGENID) seeds its random number generator again when
+ * it is notified and the id has changed. GED, a generic event device (5.6.9), notifies it at an interrupt.
  *
  * Fields are written at their offsets, named below: the FADT has 64-bit numbers at odd places, and is mostly zero.
  */
@@ -57,7 +60,8 @@ enum { MADT_TYPE_LAPIC = 0, MADT_TYPE_IOAPIC = 1, MADT_CPU_ENABLED = 1 };
 
 enum { XSDT_TABLES = 2, XSDT_SIZE = HEADER_SIZE + 8 * XSDT_TABLES, XSDT_REVISION = 1, DSDT_REVISION = 2 };
 
-#define ALIGN 16U /* for each table's start; the RSDP needs it */
+#define NOTIFY_GENERATION 0x80U /* device-specific: the id has changed */
+#define ALIGN 16U		/* for each table's start; the RSDP needs it */
 #define PAGE_ROOM (LAYOUT_ACPI_END - LAYOUT_ACPI)
 #define ROOM_AFTER_DSDT ((FADT_SIZE + ALIGN - 1) / ALIGN * ALIGN + XSDT_SIZE)
 
@@ -206,6 +210,24 @@ static void describe_keyboard(struct aml *a, const struct acpi_in *in)
 	aml_end(a, device);
 }
 
+/* "Virtual Machine Generation ID", Microsoft, 2012: the _CID by which drivers find it, and ADDR. */
+static void describe_generation(struct aml *a, const struct acpi_in *in)
+{
+	size_t device = aml_begin_device(a, "VGEN"), resources;
+
+	aml_name_string(a, "_HID", "MFLY0001");
+	aml_name_string(a, "_CID", "VM_Gen_Counter");
+	aml_name_address(a, "ADDR", in->generation_gpa);
+	aml_end(a, device);
+	device = aml_begin_device(a, "GED_");
+	aml_name_string(a, "_HID", "ACPI0013");
+	resources = aml_begin_resources(a);
+	aml_interrupt(a, in->generation_irq);
+	aml_end_resources(a, resources);
+	aml_method_notify(a, "_EVT", "VGEN", NOTIFY_GENERATION);
+	aml_end(a, device);
+}
+
 static void describe_device(struct aml *a, const struct loader_device *d, unsigned index)
 {
 	char name[8];
@@ -233,6 +255,7 @@ static uint8_t *write_dsdt(struct page *page, const struct acpi_in *in)
 	describe_serial(&a, in);
 	if (in->keyboard_port)
 		describe_keyboard(&a, in);
+	describe_generation(&a, in);
 	for (unsigned i = 0; i < in->num_devices; i++)
 		describe_device(&a, &in->devices[i], i);
 	aml_end(&a, scope);

@@ -20,6 +20,8 @@ struct acpi_in {
 	unsigned serial_irq;
 	uint16_t keyboard_port; /* the data port of an 8042, whose other one is 4 above; or 0: there is none */
 	unsigned keyboard_irq;
+	uint32_t generation_gpa; /* the VM's id (docs/guest-interface.md), 8-byte aligned */
+	unsigned generation_irq; /* an edge after each restore */
 	/* Sleep and reset registers (ACPI 6.5, 4.8.3.6 and 4.8.3.7): I/O ports, a byte wide each, and what is written there. */
 	uint16_t sleep_control_port, sleep_status_port, reset_port;
 	uint8_t reset_value;

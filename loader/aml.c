@@ -18,8 +18,10 @@ enum {
 	AML_SCOPE = 0x10,
 	AML_BUFFER = 0x11,
 	AML_PACKAGE = 0x12,
+	AML_METHOD = 0x14,
 	AML_EXTENDED = 0x5b,
 	AML_EXTENDED_DEVICE = 0x82,
+	AML_NOTIFY = 0x86,
 };
 
 enum {
@@ -33,6 +35,7 @@ enum {
 	RESOURCE_EDGE = 2,
 };
 
+#define METHOD_SERIALIZED 8U   /* 20.2.5.2; below it, the number of arguments */
 #define LENGTH_TWO_BYTES 0x40U /* the lead byte's upper bits: one byte follows */
 
 static void put(struct aml *a, const void *data, size_t len)
@@ -145,6 +148,35 @@ void aml_name_package(struct aml *a, const char *name, const uint8_t *elements, 
 		put_byte(a, AML_BYTE);
 		put_byte(a, elements[i]);
 	}
+	aml_end(a, block);
+}
+
+void aml_name_address(struct aml *a, const char *name, uint32_t gpa)
+{
+	size_t block;
+
+	begin_name(a, name);
+	put_byte(a, AML_PACKAGE);
+	block = begin_block(a);
+	put_byte(a, 2);
+	put_byte(a, AML_DWORD);
+	put_number(a, gpa, 4);
+	put_byte(a, 0); /* ZeroOp */
+	aml_end(a, block);
+}
+
+void aml_method_notify(struct aml *a, const char *name, const char *device, uint8_t value)
+{
+	size_t block;
+
+	put_byte(a, AML_METHOD);
+	block = begin_block(a);
+	put_name(a, name);
+	put_byte(a, METHOD_SERIALIZED | 1);
+	put_byte(a, AML_NOTIFY);
+	put_name(a, device);
+	put_byte(a, AML_BYTE);
+	put_byte(a, value);
 	aml_end(a, block);
 }
 

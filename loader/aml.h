@@ -1,6 +1,6 @@
 /*
  * Writes the few parts of AML (ACPI 6.5, chapter 20) and of resource descriptors (6.4)
- * that describe devices without code. Bytes that do not fit are counted and not written:
+ * that describe devices, with no more code than a Notify. Bytes that do not fit are counted and not written:
  * the caller checks aml_fits() at the end.
  */
 #ifndef MF_LOADER_AML_H
@@ -29,6 +29,12 @@ void aml_end(struct aml *a, size_t block);
 void aml_name_integer(struct aml *a, const char *name, uint32_t value);
 void aml_name_string(struct aml *a, const char *name, const char *value);
 void aml_name_package(struct aml *a, const char *name, const uint8_t *elements, uint8_t num);
+
+/* Name (NAME, Package () { low, high }): an address below 4 GiB, in two halves. */
+void aml_name_address(struct aml *a, const char *name, uint32_t gpa);
+
+/* Method (NAME, 1, Serialized) { Notify (DEVICE, value) }: the device is in the same scope, or in one around it. */
+void aml_method_notify(struct aml *a, const char *name, const char *device, uint8_t value);
 
 /* Name (NAME, EisaId ("PNP0501")): three letters, four hexadecimal digits. */
 void aml_name_eisa_id(struct aml *a, const char *name, const char *id);

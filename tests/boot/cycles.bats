@@ -55,7 +55,7 @@ work='mkdir /t; mount -o ro /dev/vda /t; ifconfig eth0 10.1.0.2 up; head -c 3000
 # Each worker has done something since the restore, or one has failed.
 all_did() {
 	! grep -q failed out || return 0
-	has_ended "$pid" || grep -q '^did vdb' out && grep -q '^did vdc' out && grep -q '^did vsock' out && grep -q '^did tcp' out
+	has_ended "$pid" || [ "$(grep -oE '^did (vdb|vdc|vsock|tcp)' out | sort -u | wc -l)" = 4 ]
 }
 
 none_failed() {

@@ -137,6 +137,29 @@ work() {
 	assert_one_line 'the guest rebooted.*\(ACPI reset\)$'
 }
 
+@test "debian: 6.12 seeds its random numbers again in each clone" {
+	need_debian
+	local dir=$BATS_TEST_TMPDIR
+	started=()
+	start_mayfly run -k "$DEBIAN/vmlinuz-6.12" -i "$INITRAMFS" -m 512M --control "$dir/control" \
+		--cmdline 'console=ttyS0 quiet panic=-1 cryptomgr.notests -- "dmesg -c > /dev/null; echo up; read word; until dmesg | grep machine.fork; do sleep 0.1; done; head -c 16 /dev/urandom | od -An -tx1; dmesg | grep -c machine.fork"'
+	wait_said ^up
+	run "$MAYFLY" snapshot --stop "$dir/control" "$dir/snap"
+	assert_success
+	wait_end
+	for _ in 1 2; do
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$dir/snap" <<< go
+		strip_returns
+		assert_equal "$status" 0
+		assert_line --regexp 'crng reseeded due to virtual machine fork$'
+		assert_line 1 # once
+		run grep -E '^( [0-9a-f]{2}){16}$' <<< "$output"
+		assert_success
+		echo "$output" >> "$dir/random"
+	done
+	assert_equal "$(sort -u "$dir/random" | wc -l)" 2
+}
+
 @test "debian: a bzImage that does not fit, or is cut off, is refused" {
 	need_debian
 	run_mayfly run -k "$DEBIAN/vmlinuz-6.12" -m 48M

@@ -130,6 +130,8 @@ static void test_tables(void **state)
 		.cpus = 3,
 		.serial_port = 0x3f8,
 		.serial_irq = 4,
+		.generation_gpa = LAYOUT_VM_ID,
+		.generation_irq = 3,
 		.sleep_control_port = 0x600,
 		.sleep_status_port = 0x601,
 		.reset_port = 0x602,

@@ -92,6 +92,8 @@ static int boot_write_acpi(struct mem *m, const struct config *c, const struct d
 		.serial_irq = SERIAL_IRQ,
 		.keyboard_port = c->keyboard ? I8042_PORT : 0,
 		.keyboard_irq = I8042_IRQ,
+		.generation_gpa = LAYOUT_VM_ID,
+		.generation_irq = BOOT_GENERATION_LINE,
 		.sleep_control_port = ACPI_PM_PORT + ACPI_PM_SLEEP_CONTROL,
 		.sleep_status_port = ACPI_PM_PORT + ACPI_PM_SLEEP_STATUS,
 		.reset_port = ACPI_PM_PORT + ACPI_PM_RESET,

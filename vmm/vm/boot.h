@@ -20,6 +20,7 @@ struct timeline;
  */
 #define BOOT_DEVICE_GPA(i) (0xd0000000ULL + MMIO_WINDOW_SIZE * (uint64_t)(i))
 #define BOOT_DEVICE_LINE(i) (5U + (i))
+#define BOOT_GENERATION_LINE 3U /* for kernels with ACPI: the VM's id has changed */
 
 /* Pins of the IOAPIC: one for each line and no more, since Linux walks all pins several times, by MMIO. */
 #define BOOT_NUM_PINS(num_devices) BOOT_DEVICE_LINE(num_devices)

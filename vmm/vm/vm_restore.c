@@ -315,6 +315,8 @@ int vm_restore_rest(struct vm *vm, struct err *e)
 	if (!r)
 		r = ioapic_restore(vm->ioapic, in, e);
 	if (!r)
+		ioapic_raise(vm->ioapic, BOOT_GENERATION_LINE); /* which waits until vm_resume */
+	if (!r)
 		r = serial_restore(vm->serial, in, e);
 	if (!r)
 		r = i8042_restore(&vm->i8042, in, e);
