@@ -38,7 +38,10 @@ int overlay_new(struct overlay **ret, uint64_t sectors, uint64_t max_bytes, cons
  * have many readers. Both return 0 or -errno with e set.
  */
 bool overlay_is_empty(const struct overlay *o);
-/* Whether overlay_read takes it, for a drive of as many sectors as it says. Returns 0 or -errno with e set. */
+/*
+ * Whether overlay_read takes it, for a drive of as many sectors as it says, and its data has its checksum. Reads all of it.
+ * Returns 0 or -errno with e set.
+ */
 int overlay_check(const char *path, struct err *e);
 int overlay_write(const struct overlay *o, const struct overlay *base, int fd, struct err *e);
 int overlay_read(struct overlay **ret, const char *path, uint64_t sectors, struct err *e);

@@ -25,7 +25,7 @@
 #include "vmm/core/state.h"
 
 #define DISK_TAG STATE_TAG('d', 'i', 's', 'k')
-#define DISK_VERSION 1
+#define DISK_VERSION 2 /* 1 had no checksum of the data */
 #define TRAILER_MAX 256
 #define BUF_SIZE (64U << 10)
 #define PAGE_WORDS (MF_PAGE_SIZE / sizeof(uint64_t))
@@ -42,27 +42,30 @@ static struct layout layout_of(uint64_t sectors)
 	return (struct layout){ bitmap_at, pages, bitmap_at + pages * MF_PAGE_SIZE };
 }
 
-/* As in state.c: it notices accidents, in any page and in the order of pages. */
-static uint64_t sum_page(uint64_t sum, uint64_t index, const uint64_t *words)
-{
-	sum ^= index;
-	for (unsigned i = 0; i < PAGE_WORDS; i++) {
-		sum = (sum ^ words[i]) * 0x9e3779b97f4a7c15ULL;
-		sum ^= sum >> 32;
-	}
-	return sum;
-}
+struct trailer {
+	uint64_t sectors, bitmap_sum, data_sum;
+	bool has_data_sum;
+};
 
-static size_t write_trailer(uint8_t buf[TRAILER_MAX], uint64_t sectors, uint64_t sum)
+static size_t write_trailer(uint8_t buf[TRAILER_MAX], uint16_t version, const struct trailer *t)
 {
 	struct state_out out;
 
 	state_out_init(&out, buf, TRAILER_MAX);
-	state_begin(&out, DISK_TAG, 0, DISK_VERSION);
-	state_put_u64(&out, sectors);
-	state_put_u64(&out, sum);
+	state_begin(&out, DISK_TAG, 0, version);
+	state_put_u64(&out, t->sectors);
+	state_put_u64(&out, t->bitmap_sum);
+	if (version > 1)
+		state_put_u64(&out, t->data_sum);
 	state_end(&out);
 	return (size_t)state_out_finish(&out); /* it fits */
+}
+
+static size_t trailer_len(uint16_t version)
+{
+	uint8_t buf[TRAILER_MAX];
+
+	return write_trailer(buf, version, &(struct trailer){ 0 });
 }
 
 bool overlay_is_empty(const struct overlay *o)
@@ -94,42 +97,46 @@ static int write_at(int fd, const void *buf, size_t len, uint64_t offset, struct
 	return r < 0 ? err_neg(e, r, "write its layer") : 0;
 }
 
-/* Writes what is not zero, in whole sectors. */
-static int write_sparse(int fd, const uint8_t *buf, size_t len, uint64_t offset, struct err *e)
+/* Where the data of a layer goes. */
+struct sink {
+	int fd;	      /* -1: nowhere */
+	uint64_t sum; /* of each sector that is not all zeros: its number, then its words */
+};
+
+/* Takes what is not zero, in whole sectors. */
+static int sink_take(struct sink *sink, const uint8_t *buf, size_t len, uint64_t offset, struct err *e)
 {
 	size_t at = 0, end;
 	int r = 0;
 
 	while (!r && at < len) {
-		if (is_zero(buf + at, IMAGE_SECTOR_SIZE)) {
-			at += IMAGE_SECTOR_SIZE;
-			continue;
-		}
-		for (end = at + IMAGE_SECTOR_SIZE; end < len && !is_zero(buf + end, IMAGE_SECTOR_SIZE);)
-			end += IMAGE_SECTOR_SIZE;
-		r = write_at(fd, buf + at, end - at, offset + at, e);
-		at = end;
+		for (end = at; end < len && !is_zero(buf + end, IMAGE_SECTOR_SIZE); end += IMAGE_SECTOR_SIZE)
+			sink->sum = state_sum(sink->sum ^ (offset + end) / IMAGE_SECTOR_SIZE, buf + end,
+					      IMAGE_SECTOR_SIZE);
+		if (end > at && sink->fd >= 0)
+			r = write_at(sink->fd, buf + at, end - at, offset + at, e);
+		at = end + IMAGE_SECTOR_SIZE; /* past the one of zeros */
 	}
 	return r;
 }
 
-static int copy_run(int from, int to, uint64_t sector, uint64_t num, struct err *e)
+static int copy_run(int from, struct sink *sink, uint64_t sector, uint64_t num, struct err *e)
 {
 	uint64_t offset = sector * IMAGE_SECTOR_SIZE, end = offset + num * IMAGE_SECTOR_SIZE;
-	uint8_t buf[BUF_SIZE];
+	uint8_t buf[BUF_SIZE] __attribute__((aligned(8)));
 	int r = 0;
 
 	for (size_t len; !r && offset < end; offset += len) {
 		len = MF_MIN(end - offset, sizeof(buf));
 		r = fdio_pread_all(from, buf, len, offset);
-		r = r < 0 ? err_neg(e, r, "read its layer") : write_sparse(to, buf, len, offset, e);
+		r = r < 0 ? err_neg(e, r, "read its layer") : sink_take(sink, buf, len, offset, e);
 	}
 	return r;
 }
 
 /* The sectors [sector, end). */
-static int copy_sectors(const struct overlay *o, const struct overlay *base, int fd, uint64_t sector, uint64_t end,
-			struct err *e)
+static int copy_sectors(const struct overlay *o, const struct overlay *base, struct sink *sink, uint64_t sector,
+			uint64_t end, struct err *e)
 {
 	int r = 0;
 
@@ -143,7 +150,7 @@ static int copy_sectors(const struct overlay *o, const struct overlay *base, int
 			run = overlay_run(base, sector, run, &own);
 		}
 		if (own)
-			r = copy_run(overlay_fd(from), fd, sector, run, e);
+			r = copy_run(overlay_fd(from), sink, sector, run, e);
 	}
 	return r;
 }
@@ -151,8 +158,10 @@ static int copy_sectors(const struct overlay *o, const struct overlay *base, int
 int overlay_write(const struct overlay *o, const struct overlay *base, int fd, struct err *e)
 {
 	const struct layout at = layout_of(o->sectors);
+	struct trailer t = { .sectors = o->sectors, .bitmap_sum = 1 };
+	struct sink sink = { .fd = fd, .sum = 1 };
 	uint8_t trailer[TRAILER_MAX];
-	uint64_t words[PAGE_WORDS], sum = 1;
+	uint64_t words[PAGE_WORDS];
 	int r = 0;
 
 	for (uint64_t page = 0; !r && page < at.bitmap_pages; page++) {
@@ -163,59 +172,59 @@ int overlay_write(const struct overlay *o, const struct overlay *base, int fd, s
 		memcpy(words, o->own + page * PAGE_WORDS, sizeof(words));
 		for (unsigned i = 0; base && i < PAGE_WORDS; i++)
 			words[i] |= base->own[page * PAGE_WORDS + i];
-		sum = sum_page(sum, page, words);
+		t.bitmap_sum = state_sum(t.bitmap_sum ^ page, words, sizeof(words));
 		r = write_at(fd, words, sizeof(words), at.bitmap_at + page * MF_PAGE_SIZE, e);
 		if (!r)
-			r = copy_sectors(o, base, fd, first, MF_MIN(first + OVERLAY_PAGE_BITS, o->sectors), e);
+			r = copy_sectors(o, base, &sink, first, MF_MIN(first + OVERLAY_PAGE_BITS, o->sectors), e);
 	}
-	return r ? r : write_at(fd, trailer, write_trailer(trailer, o->sectors, sum), at.trailer_at, e);
+	t.data_sum = sink.sum;
+	return r ? r : write_at(fd, trailer, write_trailer(trailer, DISK_VERSION, &t), at.trailer_at, e);
 }
 
 /* Reading. */
 
-static int read_trailer(int fd, uint64_t size, uint64_t sectors, uint64_t *ret_sum, struct err *e)
+/* At the end of a file of so many bytes. */
+static int read_version(int fd, uint64_t size, uint16_t version, struct trailer *t, struct err *e)
 {
-	const struct layout at = layout_of(sectors);
-	uint8_t trailer[TRAILER_MAX];
-	size_t len = write_trailer(trailer, sectors, 0);
-	struct state_in in;
-	int r;
-
-	if (size != at.trailer_at + len)
-		return err_set(e, -EINVAL,
-			       "it has %" PRIu64 " bytes, and the layer of a drive of %" PRIu64 " sectors has %" PRIu64,
-			       size, sectors, at.trailer_at + len);
-	r = fdio_pread_all(fd, trailer, len, at.trailer_at);
-	if (r < 0)
-		return err_neg(e, r, "read it");
-	r = state_in_init(&in, trailer, len, e);
-	if (!r)
-		r = state_open(&in, DISK_TAG, 0, DISK_VERSION, e);
-	if (r < 0)
-		return r;
-	if (state_get_u64(&in) != sectors)
-		state_refuse(&in, "sectors");
-	*ret_sum = state_get_u64(&in);
-	return state_close(&in, e);
-}
-
-/* How many sectors the drive has, as the trailer at the end of the file says. */
-static int read_sectors(int fd, uint64_t size, uint64_t *ret, struct err *e)
-{
-	uint8_t trailer[TRAILER_MAX];
-	size_t len = write_trailer(trailer, 0, 0);
+	size_t len = trailer_len(version);
+	uint8_t buf[TRAILER_MAX];
 	struct state_in in;
 	int r;
 
 	if (size < len)
 		return err_set(e, -EBADMSG, "it is cut short");
-	r = fdio_pread_all(fd, trailer, len, size - len);
+	r = fdio_pread_all(fd, buf, len, size - len);
 	if (r < 0)
 		return err_neg(e, r, "read it");
-	if (state_in_init(&in, trailer, len, e) < 0 || state_open(&in, DISK_TAG, 0, DISK_VERSION, e) < 0)
+	if (state_in_init(&in, buf, len, e) < 0 || state_open(&in, DISK_TAG, 0, version, e) < 0)
 		return e->code;
-	*ret = state_get_u64(&in);
-	return *ret <= size / IMAGE_SECTOR_SIZE ? 0 : err_set(e, -EBADMSG, "it is cut short");
+	t->sectors = state_get_u64(&in);
+	t->bitmap_sum = state_get_u64(&in);
+	t->has_data_sum = in.version > 1;
+	t->data_sum = t->has_data_sum ? state_get_u64(&in) : 0;
+	if (t->sectors > size / IMAGE_SECTOR_SIZE || size != layout_of(t->sectors).trailer_at + len)
+		state_refuse(&in, "sectors");
+	return state_close(&in, e);
+}
+
+static int read_trailer(int fd, uint64_t size, struct trailer *t, struct err *e)
+{
+	struct err older;
+
+	if (read_version(fd, size, DISK_VERSION, t, e) == 0 || read_version(fd, size, 1, t, &older) == 0)
+		return 0;
+	return e->code;
+}
+
+static int check_size(uint64_t size, uint64_t sectors, struct err *e)
+{
+	uint64_t trailer_at = layout_of(sectors).trailer_at;
+
+	if (size == trailer_at + trailer_len(DISK_VERSION) || size == trailer_at + trailer_len(1))
+		return 0;
+	return err_set(e, -EINVAL,
+		       "it has %" PRIu64 " bytes, and the layer of a drive of %" PRIu64 " sectors has %" PRIu64, size,
+		       sectors, trailer_at + trailer_len(DISK_VERSION));
 }
 
 /* The page of the bitmap at or after the given one that is no hole; or the number of pages. */
@@ -246,40 +255,55 @@ static int read_bitmap(struct overlay *o, uint64_t sum, struct err *e)
 				return err_set(e, -EINVAL, "its bitmap has sectors beyond the end of the drive");
 		memcpy(o->own + page * PAGE_WORDS, words, sizeof(words));
 		o->touched[page / 64] |= 1ULL << page % 64;
-		seen = sum_page(seen, page, words);
+		seen = state_sum(seen ^ page, words, sizeof(words));
 	}
 	return seen == sum ? 0 : err_set(e, -EBADMSG, "its bitmap is damaged: its checksum differs");
 }
 
-/* sectors: or NULL, as the file says. */
-static int read_layer(struct overlay *o, const char *path, const uint64_t *sectors, struct err *e)
+static int check_data(const struct overlay *o, const struct trailer *t, struct err *e)
 {
-	uint64_t size, sum;
+	struct sink sink = { .fd = -1, .sum = 1 };
+	int r = t->has_data_sum ? copy_sectors(o, NULL, &sink, 0, o->sectors, e) : 0;
+
+	if (r < 0 || !t->has_data_sum || sink.sum == t->data_sum)
+		return r;
+	return err_set(e, -EBADMSG, "its data is damaged: its checksum differs");
+}
+
+/* sectors: or NULL, as the file says. */
+static int read_layer(struct overlay *o, const char *path, const uint64_t *sectors, bool all, struct err *e)
+{
+	struct trailer t;
+	uint64_t size;
 	int r;
 
 	o->fd = fdio_open_file(path, O_RDONLY, false, &size, e);
 	if (o->fd < 0)
 		return o->fd;
-	if (sectors)
-		o->sectors = *sectors;
-	r = sectors ? 0 : read_sectors(o->fd, size, &o->sectors, e);
+	r = sectors ? check_size(size, *sectors, e) : 0;
 	if (!r)
-		r = read_trailer(o->fd, size, o->sectors, &sum, e);
+		r = read_trailer(o->fd, size, &t, e);
+	if (!r && sectors && t.sectors != *sectors)
+		r = err_set(e, -EINVAL, "it is of a drive of %" PRIu64 " sectors", t.sectors);
+	if (r < 0)
+		return err_wrap(e, "layer '%s'", path);
+	o->sectors = t.sectors;
+	r = overlay_map(o, e);
 	if (!r)
-		r = overlay_map(o, e);
-	if (!r)
-		r = read_bitmap(o, sum, e);
+		r = read_bitmap(o, t.bitmap_sum, e);
+	if (!r && all)
+		r = check_data(o, &t, e);
 	return r < 0 ? err_wrap(e, "layer '%s'", path) : 0;
 }
 
-static int new_layer(struct overlay **ret, const char *path, const uint64_t *sectors, struct err *e)
+static int new_layer(struct overlay **ret, const char *path, const uint64_t *sectors, bool all, struct err *e)
 {
 	struct overlay *o = calloc(1, sizeof(*o));
 
 	if (!o)
 		return err_set(e, -ENOMEM, "out of memory");
 	*o = (struct overlay){ .fd = -1 };
-	if (read_layer(o, path, sectors, e) < 0) {
+	if (read_layer(o, path, sectors, all, e) < 0) {
 		overlay_free(o);
 		return e->code;
 	}
@@ -289,13 +313,13 @@ static int new_layer(struct overlay **ret, const char *path, const uint64_t *sec
 
 int overlay_read(struct overlay **ret, const char *path, uint64_t sectors, struct err *e)
 {
-	return new_layer(ret, path, &sectors, e);
+	return new_layer(ret, path, &sectors, false, e);
 }
 
 int overlay_check(const char *path, struct err *e)
 {
 	struct overlay *o = NULL;
-	int r = new_layer(&o, path, NULL, e);
+	int r = new_layer(&o, path, NULL, true, e);
 
 	overlay_free(o);
 	return r;

@@ -17,6 +17,7 @@
 #include "virtio/overlay.h"
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/core/state.h"
 
 #define SECTORS 70003U /* more than two pages of the bitmap, and no whole number of anything */
 #define BITMAP_AT mf_align_up(SECTORS * 512UL, 4096)
@@ -93,6 +94,7 @@ static void test_written_and_read(void **state)
 	static int8_t model[SECTORS];
 	struct overlay *o = make(SECTORS), *back;
 	struct stat st;
+	struct err e;
 
 	(void)state;
 	memset(model, -1, sizeof(model));
@@ -102,6 +104,7 @@ static void test_written_and_read(void **state)
 	}
 	fill(o, 0, 40010, 20);
 	write_file(o, NULL);
+	assert_int_equal(overlay_check(path, &e), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(st.st_blocks * 512 < 400 * 1024); /* holes for all others */
 	back = read_file(SECTORS);
@@ -131,6 +134,7 @@ static void test_merged(void **state)
 	close(open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600));
 	overlay_written(o, 110 * 512, 5 * 512); /* discarded */
 	write_file(o, base);
+	assert_int_equal(overlay_check(path, &(struct err){ 0 }), 0);
 	back = read_file(SECTORS);
 	for (uint64_t i = 90; i < 260; i++)
 		assert_sector(back, i, i < 100 || i >= 250 ? -1 : i >= 110 && i < 115 ? 0 : i < 150 ? 1 : 2);
@@ -182,6 +186,34 @@ static void flip(off_t at, uint8_t bits)
 	close(fd);
 }
 
+/* The trailer as earlier releases wrote it. */
+static void make_version_1(void)
+{
+	const uint32_t tag = STATE_TAG('d', 'i', 's', 'k');
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	struct state_out out;
+	struct state_in in;
+	uint8_t buf[256];
+	ssize_t n = pread(fd, buf, sizeof(buf), (off_t)TRAILER_AT);
+	uint64_t sectors, sum;
+	struct err e;
+
+	assert_true(n > 0);
+	assert_int_equal(state_in_init(&in, buf, (size_t)n, &e), 0);
+	assert_int_equal(state_open(&in, tag, 0, 2, &e), 0);
+	sectors = state_get_u64(&in);
+	sum = state_get_u64(&in);
+	state_out_init(&out, buf, sizeof(buf));
+	state_begin(&out, tag, 0, 1);
+	state_put_u64(&out, sectors);
+	state_put_u64(&out, sum);
+	state_end(&out);
+	n = state_out_finish(&out);
+	assert_int_equal(ftruncate(fd, (off_t)TRAILER_AT), 0);
+	assert_int_equal(pwrite(fd, buf, (size_t)n, (off_t)TRAILER_AT), n);
+	close(fd);
+}
+
 static void test_hostile(void **state)
 {
 	struct overlay *o = make(SECTORS);
@@ -224,6 +256,37 @@ static void test_hostile(void **state)
 	overlay_free(o);
 }
 
+/* A file with a checksum of its data, and one of version 1, without. */
+static void test_data(void **state)
+{
+	struct overlay *o = make(SECTORS);
+	struct err e = { 0 };
+
+	(void)state;
+	fill(o, 1, 5, 3);
+	fill(o, 0, 8, 300);
+	fill(o, 2, 40000, 1);
+	write_file(o, NULL);
+	overlay_free(o);
+	for (unsigned version = 2; version > 0; version--) {
+		static const off_t changed[] = { 5 * 512, 8 * 512 - 1, 100 * 512, 40000 * 512 + 77 };
+
+		assert_int_equal(overlay_check(path, &e), 0);
+		for (unsigned i = 0; i < MF_ARRAY_SIZE(changed); i++) {
+			flip(changed[i], 4);
+			assert_int_equal(overlay_check(path, &e), version > 1 ? -EBADMSG : 0);
+			if (version > 1)
+				assert_non_null(strstr(e.text, "data is damaged"));
+			overlay_free(read_file(SECTORS)); /* a restore does not read all of it */
+			flip(changed[i], 4);
+		}
+		flip(9 * 512 * 1024, 4); /* of no sector of the layer */
+		assert_int_equal(overlay_check(path, &e), 0);
+		flip(9 * 512 * 1024, 4);
+		make_version_1();
+	}
+}
+
 static void test_no_file(void **state)
 {
 	struct overlay *o = NULL;
@@ -255,8 +318,8 @@ static int remove_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_written_and_read), cmocka_unit_test(test_merged),	 cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_hostile),		 cmocka_unit_test(test_no_file),
+		cmocka_unit_test(test_written_and_read), cmocka_unit_test(test_merged), cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_hostile),		 cmocka_unit_test(test_data),	cmocka_unit_test(test_no_file),
 	};
 
 	return cmocka_run_group_tests(tests, make_file, remove_file);

@@ -76,8 +76,8 @@ const struct cli_usage snap_usage = {
 	.command = "snap",
 	.synopsis = "check|info|rm DIR..., ls [DIR...], merge DIR [NEWDIR], or record DIR -- COMMAND [ARG...]",
 	.about = "check: reads all of a snapshot's state and memory, and of those that it was saved\n"
-		 "against by --diff, and compares the checksums; its configuration, and which sectors\n"
-		 "its layers have. merge: makes one complete snapshot of them, in NEWDIR, or in the\n"
+		 "against by --diff, its configuration and its layers, and compares the checksums.\n"
+		 "merge: makes one complete snapshot of them, in NEWDIR, or in the\n"
 		 "place of DIR.\n"
 		 "info: prints what it has. ls: the same of all snapshots in DIR; default: the\n"
 		 "working directory, and the templates in the cache. rm: removes it, unless a\n"
