@@ -284,6 +284,21 @@ refused() {
 	assert_failure 125
 }
 
+@test "snapshot: snap check notices a changed byte in the data of a layer" {
+	truncate -s 32K "$dir/disk"
+	keep -d "$dir/disk:overlay"
+	tell one
+	wait_said '^one'
+	snapshot
+	run "$MAYFLY" snap check "$snap"
+	assert_success
+	chmod u+w "$snap/disks/drive0"
+	printf '\377' | dd of="$snap/disks/drive0" bs=1 seek=1000 conv=notrunc status=none
+	run "$MAYFLY" snap check "$snap"
+	assert_failure 125
+	assert_output --partial checksum
+}
+
 @test "snapshot: two writers of one directory: one is refused, or both leave a whole one" {
 	local i taken=0
 	keep
