@@ -72,7 +72,8 @@ cut() {
 	cut disks/drive0
 }
 
-# The same comparison refuses every size. Here: the first ones, those around what the guest has kept, and the last ones.
+# One comparison refuses every size; tests/unit/test_memory.c tries all. Here: the first ones, those around what the guest has
+# kept, and the last ones.
 @test "damaged: memory that is cut short or too long" {
 	local size=$((20 * 1024 * 1024)) at length
 	saved

@@ -277,6 +277,22 @@ static void test_section(void **state)
 	assert_int_equal(read_back(&changed, &got), -EINVAL);
 }
 
+/* Each page of the file, one byte less and one more, and beyond the end. */
+static void test_every_length(void **state)
+{
+	(void)state;
+	assert_int_equal(memory_write(&source, pagemap, file, &map), 0);
+	for (uint64_t page = 0; page <= RAM + PAGE; page += PAGE)
+		for (int more = -1; more <= 1; more++) {
+			int64_t len = (int64_t)page + more;
+
+			if (len < 0)
+				continue;
+			assert_int_equal(ftruncate(file, len), 0);
+			assert_int_equal(memory_check_file(&map, file, &e), len == RAM ? 0 : -EINVAL);
+		}
+}
+
 int main(void)
 {
 #define ONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -284,6 +300,7 @@ int main(void)
 		ONE(test_data_and_holes), ONE(test_what_is_untouched_stays_so), ONE(test_mapped_files),
 		ONE(test_many_runs),	  ONE(test_second_generation),		ONE(test_other_files),
 		ONE(test_changed_file),	  ONE(test_errors_of_writing),		ONE(test_section),
+		ONE(test_every_length),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
