@@ -47,6 +47,25 @@ mf_exec() {
 	rm "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/back"
 }
 
+@test "exec: the environment, directory and user are those of the first command, or its own" {
+	local exec=(timeout -k 5 "$LIMIT" "$MAYFLY" exec)
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" --name "first$$" -e A=1 -e B=2 -w /tmp -u 65534:65533 \
+		-- sh -c 'echo ready; exec sleep 1000'
+	wait_said ^ready
+	run "${exec[@]}" "first$$" -- sh -c 'echo "$A $B $(pwd) $(id -u) $(id -g)"'
+	assert_output '1 2 /tmp 65534 65533'
+	run "${exec[@]}" -e A=9 -w / -u 0 "first$$" -- sh -c 'echo "$A $B $(pwd) $(id -u)"'
+	assert_output '9 2 / 0'
+	# Files are copied by root all the same.
+	echo text > "$BATS_TEST_TMPDIR/file"
+	run "$MAYFLY" cp "$BATS_TEST_TMPDIR/file" "first$$:/bin/file"
+	assert_success
+	run "${exec[@]}" "first$$" -- cat /bin/file
+	assert_output text
+	kill "$pid"
+	wait_end
+}
+
 @test "command: not found is 127, not executable is 126, killed is 128 and the signal" {
 	mf_run -- no-such-command < /dev/null
 	assert_equal "$status" 127

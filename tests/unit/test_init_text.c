@@ -1,4 +1,5 @@
 /* The text that tells init in the guest about drives, names and networks. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,6 +38,52 @@ static void set(const char *key, const char *text)
 
 	if (config_set(&c, key, text, &e) < 0)
 		fail_msg("%s: %s", text, e.text);
+}
+
+static void assert_completed(const char *text, size_t len, const char *want, size_t want_len)
+{
+	struct init_text_defaults d = { 0 };
+	char buf[200] = "";
+
+	assert_int_equal(init_text_defaults_init(&d, &c.command), 0);
+	memcpy(buf, text, len);
+	assert_int_equal(init_text_complete(buf, len, want_len, &d), want_len);
+	assert_memory_equal(buf, want, want_len);
+	memcpy(buf, text, len);
+	if (want_len > len)
+		assert_int_equal(init_text_complete(buf, len, want_len - 1, &d), -E2BIG);
+	init_text_defaults_done(&d);
+}
+
+#define COMPLETED(text, want) assert_completed(text, sizeof(text), want, sizeof(want))
+
+/* A further command is in the place of the first one: what it says itself counts for init, and the rest is as there. */
+static void test_defaults(void **state)
+{
+	(void)state;
+	COMPLETED("ash", "ash");
+	set("env", "A=1");
+	set("env", "B=2");
+	COMPLETED("ash\0eA=3\0w/tmp", "eA=1\0eB=2\0ash\0eA=3\0w/tmp");
+	set("workdir", "/srv");
+	set("user", "web");
+	COMPLETED("ash", "eA=1\0eB=2\0ash\0w/srv\0uweb");
+	COMPLETED("uroot\0asa", "eA=1\0eB=2\0uroot\0asa\0w/srv\0uweb");
+	/* A copy of files is no command. */
+	COMPLETED("i/tmp/a\0k", "i/tmp/a\0k");
+	COMPLETED("", "");
+}
+
+static void test_defaults_of_no_text(void **state)
+{
+	struct init_text_defaults d = { 0 };
+	char text[] = { 'a', 'x' };
+
+	(void)state;
+	assert_int_equal(init_text_defaults_init(&d, &c.command), 0);
+	assert_int_equal(init_text_complete(text, sizeof(text), 100, &d), -EPROTO);
+	assert_int_equal(init_text_complete(text, 0, 100, &d), 0);
+	init_text_defaults_done(&d);
 }
 
 /* Whether init finds these entries, in this order, and no others with their letters. */
@@ -219,9 +266,17 @@ static void test_names_and_artifacts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_nothing_given), T(test_drives), T(test_volumes),
-		T(test_disk),	       T(test_root),   T(test_net),
-		T(test_resolver),      T(test_hosts),  T(test_names_and_artifacts),
+		T(test_nothing_given),
+		T(test_drives),
+		T(test_volumes),
+		T(test_disk),
+		T(test_root),
+		T(test_net),
+		T(test_resolver),
+		T(test_hosts),
+		T(test_names_and_artifacts),
+		T(test_defaults),
+		T(test_defaults_of_no_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

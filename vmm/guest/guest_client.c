@@ -135,8 +135,9 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		return err_wrap(e, "command");
 	if (!c->control && snapshot_fd < 0)
 		return 0;
-	a->payload = malloc(INIT_COMMAND_MAX + 1); /* before there is a filter, which allows no mmap */
-	if (!a->payload)
+	/* Before there is a filter, which allows no mmap. */
+	a->payload = malloc(INIT_COMMAND_MAX + 1);
+	if (!a->payload || init_text_defaults_init(&a->defaults, &c->command) < 0)
 		return err_set(e, -ENOMEM, "command: out of memory");
 	r = c->control ? control_listen(&a->name, c->control, e) : 0;
 	return r < 0 ? err_wrap(e, "control '%s'", c->control) : 0;
@@ -153,6 +154,7 @@ void guest_client_free(struct guest_client *a)
 	unix_socket_done(&a->name);
 	free(a->payload);
 	a->payload = NULL;
+	init_text_defaults_done(&a->defaults);
 	/* The relay's threads use a until the process ends, so it is not freed. */
 }
 
@@ -278,11 +280,11 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 }
 
 /* Makes the streams of a client's command, and asks the guest to run it. */
-static void run_for_client(struct guest_client *a, struct control_client *c, const struct init_msg *msg,
-			   const char *payload)
+static void run_for_client(struct guest_client *a, struct control_client *c, const struct init_msg *msg)
 {
-	struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number, .len = msg->len };
+	struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number };
 	int fd[STDIO_RELAY_STREAMS], others[STDIO_RELAY_STREAMS];
+	ssize_t len;
 	struct err e;
 	int r;
 
@@ -292,13 +294,16 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 						     "the guest is not ready yet (--wait waits for it)");
 		return;
 	}
-	r = stdio_relay_make_pairs(fd, others, msg->value, &e);
+	len = init_text_complete(a->payload, msg->len, INIT_COMMAND_MAX, &a->defaults);
+	run.len = len < 0 ? 0 : (uint32_t)len;
+	r = len < 0 ? err_neg(&e, (int)len, "add the environment of the first command") :
+		      stdio_relay_make_pairs(fd, others, msg->value, &e);
 	if (r < 0) {
 		control_client_refuse(c, e.text);
 		return;
 	}
 	r = lend_streams(a, c->number, others, &e);
-	if (!r && init_conn_send(&a->conn, &run, payload) < 0)
+	if (!r && init_conn_send(&a->conn, &run, a->payload) < 0)
 		r = err_set(&e, -ENOBUFS, "the guest does not listen");
 	if (r < 0) {
 		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
@@ -335,7 +340,7 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {
-		run_for_client(a, c, &msg, a->payload);
+		run_for_client(a, c, &msg);
 	} else if ((msg.type == INIT_MSG_SIGNAL || msg.type == INIT_MSG_SIZE) && c->running) {
 		(void)guest_client_send(a, (enum init_msg_type)msg.type, c->number, msg.value);
 	}

@@ -6,6 +6,7 @@
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
 #include "vmm/guest/init_conn.h"
+#include "vmm/guest/init_text.h"
 #include "vmm/guest/restored.h"
 #include "vmm/guest/stdio_relay.h"
 #include "vmm/guest/until.h"
@@ -28,7 +29,8 @@ struct guest_client {
 	uint64_t accept_after_ms;	/* no client is accepted before; or 0 */
 	unsigned status, flags;
 	char text[GUEST_CLIENT_TEXT_MAX]; /* printable */
-	char *payload;			  /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
+	struct init_text_defaults defaults;
+	char *payload; /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
 	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
 	struct control_client client[INIT_COMMANDS_MAX - 1];
 };

@@ -2,6 +2,7 @@
 #include "vmm/guest/init_text.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -184,6 +185,20 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 	return finish(f, &text);
 }
 
+static void put_env(FILE *f, const struct config_command *cmd)
+{
+	for (unsigned i = 0; i < cmd->env.num; i++)
+		put(f, "e%s", cmd->env.text[i]);
+}
+
+static void put_place(FILE *f, const struct config_command *cmd)
+{
+	if (cmd->workdir)
+		put(f, "w%s", cmd->workdir);
+	if (cmd->user)
+		put(f, "u%s", cmd->user);
+}
+
 char *init_text_command(const struct config_command *cmd, const char *tty, size_t *ret_len)
 {
 	const char *term = tty ? getenv("TERM") : NULL;
@@ -197,13 +212,52 @@ char *init_text_command(const struct config_command *cmd, const char *tty, size_
 	/* The caller's TERM. env follows it, and overrides it. */
 	if (term && *term && strlen(term) < CONFIG_ID_MAX)
 		put(f, "eTERM=%s", term);
-	for (unsigned i = 0; i < cmd->env.num; i++)
-		put(f, "e%s", cmd->env.text[i]);
-	if (cmd->workdir)
-		put(f, "w%s", cmd->workdir);
-	if (cmd->user)
-		put(f, "u%s", cmd->user);
+	put_env(f, cmd);
+	put_place(f, cmd);
 	if (tty)
 		put(f, "t%s", tty);
 	return finish(f, &text);
+}
+
+int init_text_defaults_init(struct init_text_defaults *d, const struct config_command *cmd)
+{
+	FILE *f = open_memstream(&d->text, &d->len);
+
+	if (!f)
+		return -ENOMEM;
+	put_env(f, cmd);
+	(void)fflush(f); /* finish reports a failure */
+	d->env_len = d->len;
+	put_place(f, cmd);
+	d->text = finish(f, &d->text);
+	return d->text ? 0 : -ENOMEM;
+}
+
+void init_text_defaults_done(struct init_text_defaults *d)
+{
+	free(d->text);
+	*d = (struct init_text_defaults){ 0 };
+}
+
+static bool has_arguments(const char *text, size_t len)
+{
+	for (size_t at = 0; at < len; at += strnlen(text + at, len - at) + 1)
+		if (text[at] == 'a')
+			return true;
+	return false;
+}
+
+ssize_t init_text_complete(char *text, size_t len, size_t max, const struct init_text_defaults *d)
+{
+	if (!has_arguments(text, len))
+		return (ssize_t)len;
+	if (text[len - 1] != '\0')
+		return -EPROTO;
+	if (len > max || d->len > max - len)
+		return -E2BIG;
+	/* Of a variable, init takes the last word; of the others the first. */
+	memmove(text + d->env_len, text, len);
+	memcpy(text, d->text, d->env_len);
+	memcpy(text + d->env_len + len, d->text + d->env_len, d->len - d->env_len);
+	return (ssize_t)(len + d->len);
 }
