@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # tests are subshells, variables are of helper.bash
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2154 # tests are subshells, variables are of helper.bash
 #
 # Snapshots of guests that keep all descriptors of a queue in flight, reset a device, or wait for a host that does not read.
 # No request is lost, in the guest that goes on and in each VM that is restored.
