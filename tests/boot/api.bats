@@ -324,6 +324,33 @@ for line in lines: print(line["put_api_requests"]["actions_count"], line["put_ap
 	assert_equal "$status" 152
 }
 
+# What GET /mayfly/timeline answers is what such a start has.
+timeline() {
+	talk 'GET /mayfly/timeline'
+	[[ $output == "200 {"* ]] || fail "$output"
+	run "$PYTHON" -I -S -c '
+import json, sys
+t = json.loads(sys.argv[1])
+at = [(s["step"], s["at_ns"]) for s in t["steps"]]
+print(t["version"], t["boot"], t["host_kernel"] == sys.argv[2], t["start_ns"] > 0, t["kernel"].endswith("idle.elf"),
+    at[0][0], "KVM objects" in dict(at), at[-1][0], all(ns > 0 for _, ns in at))' \
+		"${output#200 }" "$(uname -r)"
+	assert_output "1 cold True True True exec True first KVM_RUN True"
+}
+
+@test "api: the time line of a start, once there is one" {
+	start_api
+	each 400 'GET /mayfly/timeline' 'GET /mayfly/timeline {}' 'PUT /mayfly/timeline {}' 'PATCH /mayfly/timeline {}'
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/idle.elf"}' 'PUT /actions {"action_type":"InstanceStart"}'
+	wait_said idle
+	timeline
+	each 400 'GET /mayfly/timeline {}'
+	each 204 'PATCH /vm {"state":"Paused"}'
+	timeline
+	each 204 'PATCH /vm {"state":"Resumed"}'
+	end_api
+}
+
 @test "api: Firecracker's options: --version, and the statuses of what is wrong" {
 	run "$MAYFLY" --api-sock "$BATS_TEST_TMPDIR/s" --version
 	assert_success

@@ -112,10 +112,11 @@ inject_end() {
 	[ "$(du -k "$d/m" | cut -f 1)" -lt 256 ]
 	assert_equal "$(find "$d" -name '*.new')" ""
 	start_api
-	talk "$load}" 'GET /' "$resumed" 'GET /'
+	talk "$load}" 'GET /' "$resumed" 'GET /' 'GET /mayfly/timeline'
 	assert_line --index 0 '204 deprecated '
 	assert_line --index 1 --partial '"state":"Paused"'
 	assert_line --index 3 --partial '"state":"Running"'
+	assert_line --index 4 --regexp '^200 .*"boot": *"snapshot"'
 	says two
 	each 204 "$paused" "$create,\"snapshot_type\":\"Diff\"}" # it is mapped from the old file
 	each 204 "$resumed"

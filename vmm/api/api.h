@@ -98,7 +98,8 @@ struct api_vm_ops {
 	bool (*device)(struct vm *vm, unsigned i, const char **ret_id, const char **ret_kind, uint64_t counts[4]);
 	bool (*kvm)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret);	   /* i 0: as they are now */
 	bool (*phase)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns); /* of the start */
-	struct vm *vm;									   /* theirs */
+	struct json_t *(*timeline)(struct vm *vm); /* of the start; the caller's, or NULL: memory is short */
+	struct vm *vm;				   /* theirs */
 };
 
 /* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */

@@ -67,3 +67,10 @@ void api_get_config(struct api *a, const char *id, void *body, struct api_answer
 	(void)body;
 	api_answer_json(answer, api_print_config(a));
 }
+
+void api_get_timeline(struct api *a, const char *id, void *body, struct api_answer *answer)
+{
+	(void)id;
+	(void)body;
+	api_answer_json(answer, a->vm->timeline(a->vm->vm));
+}

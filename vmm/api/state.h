@@ -158,7 +158,7 @@ void api_trim_limiter(const struct api_object *object, void *of, const char *key
 struct ratelimit_params api_limit_of(const struct api_bucket *b); /* no limit, if one of its numbers is 0 */
 
 /* report.c */
-api_handler api_get_instance, api_get_version, api_get_machine, api_get_config;
+api_handler api_get_instance, api_get_version, api_get_machine, api_get_config, api_get_timeline;
 struct json_t *api_print_config(const struct api *a); /* what the last answers; NULL if memory is short */
 
 #endif

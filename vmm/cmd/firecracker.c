@@ -215,6 +215,7 @@ static void on_started(void *ctx, struct vm *vm)
 		.device = vm_device_counts,
 		.kvm = vm_kvm_counter,
 		.phase = vm_phase,
+		.timeline = vm_timeline,
 		.vm = vm,
 	};
 	api_started(s->api, &s->vm);
@@ -308,7 +309,12 @@ static int run_vm(struct session *s)
 	s->config.log_level = log_enabled(LOG_LEVEL_INFO) ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
 	free(s->timeline.about);
 	timeline_init(&s->timeline);
+	s->timeline.from = load ? "snapshot" : NULL;
 	s->timeline.about = calloc(1, sizeof(*s->timeline.about)); /* for KVM's counters; without memory, none */
+	if (s->timeline.about) {
+		s->timeline.about->kernel = s->config.kernel;
+		(void)uname(&s->timeline.about->host); /* cannot fail */
+	}
 	attendant.guest_fd = api_guest_fd(s->api);
 	return vm_main(&s->config, &s->timeline, &s->parent, &attendant);
 }

@@ -201,11 +201,9 @@ static int timeline_put_about(const struct timeline_about *about, json_t *root)
 	return json_object_set_new(root, "kvm", kvm);
 }
 
-int timeline_write(struct timeline *t, int fd)
+struct json_t *timeline_json(struct timeline *t)
 {
 	json_t *steps = json_array(), *root;
-	char *text = NULL;
-	int r = -ENOMEM;
 
 	for (unsigned i = 0; i < TIMELINE_NUM_STEPS; i++) {
 		if (!atomic_load_explicit(&t->mark[i].set, memory_order_acquire))
@@ -215,8 +213,19 @@ int timeline_write(struct timeline *t, int fd)
 	}
 	root = json_pack("{s:i,s:s,s:s,s:I,s:o}", "version", 1, "mayfly", MF_VERSION, "boot",
 			 t->from ? t->from : "cold", "start_ns", (json_int_t)t->start_ns, "steps", steps);
-	if (root && (!t->about || timeline_put_about(t->about, root) == 0))
-		text = json_dumps(root, JSON_INDENT(1));
+	if (root && t->about && timeline_put_about(t->about, root) < 0) {
+		json_decref(root);
+		return NULL;
+	}
+	return root;
+}
+
+int timeline_write(struct timeline *t, int fd)
+{
+	json_t *root = timeline_json(t);
+	char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+	int r = -ENOMEM;
+
 	if (text)
 		r = fdio_write_all(fd, text, strlen(text));
 	if (r == 0)

@@ -13,6 +13,8 @@
 
 #include "vmm/core/kvm_stats.h"
 
+struct json_t;
+
 enum timeline_step {
 	TIMELINE_MAIN,	  /* main() was entered: kernel's exec and the start of libc are over */
 	TIMELINE_CONFIG,  /* options and configuration file are read and checked */
@@ -70,12 +72,15 @@ void timeline_mark(struct timeline *t, enum timeline_step step);
 const char *timeline_step_name(enum timeline_step step);
 
 /*
- * Writes the marks that are set as JSON, which perf/timeline draws and `mayfly bench` reads: { "version": 1, "mayfly":
+ * The marks that are set as JSON, which perf/timeline draws and `mayfly bench` reads: { "version": 1, "mayfly":
  * VERSION, "boot": "cold", "template" or "snapshot", "start_ns": N, "steps": [ { "step": NAME, "at_ns": N, "instructions": N }, ... ] }, in the order of enum
  * timeline_step. start_ns is CLOCK_MONOTONIC; "instructions" is absent where they were not counted. With about, also
  * "host_kernel" (uname -r), "cpu", "kernel" (the path of the guest's), and "kvm", a count for each of KVM's counters, where
- * the kernel has such counters. Returns 0 or -errno.
+ * the kernel has such counters. The caller owns the object. NULL: memory is short.
  */
+struct json_t *timeline_json(struct timeline *t);
+
+/* Writes that object to a file. Returns 0 or -errno. */
 int timeline_write(struct timeline *t, int fd);
 
 /* Writes those that are set as members of an object of JSON, "STEP": MILLISECONDS. Returns the length, or 0: no room. */

@@ -1,6 +1,8 @@
 /* Counters of a VM; see vm_counts.h. */
 #include "vmm/vm/vm_counts.h"
 
+#include <jansson.h>
+
 #include "virtio/device.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
@@ -41,4 +43,11 @@ bool vm_phase(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns
 	*ret_name = timeline_step_name((enum timeline_step)i);
 	*ret_ns = atomic_load(&vm->timeline->mark[i].set) ? vm->timeline->mark[i].ns : 0;
 	return true;
+}
+
+struct json_t *vm_timeline(struct vm *vm)
+{
+	if (vm->timeline->about)
+		kvm_stats_look(&vm->timeline->about->kvm);
+	return timeline_json(vm->timeline);
 }

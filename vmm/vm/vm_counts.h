@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct json_t;
 struct vm;
 
 /* Each returns false if there is no i. The names live as long as the VM. */
@@ -17,5 +18,8 @@ bool vm_kvm_counter(struct vm *vm, unsigned i, const char **ret_name, uint64_t *
 
 /* When step i of the start was reached, in ns since exec; 0 if it was not. */
 bool vm_phase(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns);
+
+/* timeline_json, with KVM's counters as they are now. */
+struct json_t *vm_timeline(struct vm *vm);
 
 #endif
