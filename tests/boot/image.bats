@@ -7,7 +7,6 @@
 load helper
 
 setup() {
-	# shellcheck disable=SC2034 # end_test uses it
 	started=()
 	cd "$BATS_TEST_TMPDIR" || return 1
 	export XDG_CACHE_HOME=$PWD/cache HOME=$PWD
@@ -20,6 +19,7 @@ setup() {
 }
 
 teardown() {
+	kill_started
 	end_test
 }
 
