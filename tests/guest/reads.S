@@ -2,7 +2,7 @@
 # The end of that must come: "wrong" after LIMIT bytes without one. Says "read" and resets at ^D.
 .include "flat.inc"
 .set END, 4
-.set LIMIT, 4096		# 64 times the FIFO: on a busy machine a vCPU stands still over a pause, and over the next one
+.set LIMIT, 256			# what Linux reads in one round of its handler
 start:
 	puts "ready\n"
 1:	xor %ecx, %ecx

@@ -54,6 +54,27 @@ static unsigned read_all(void)
 	return n;
 }
 
+/* A vCPU that stands still after it has read the last byte finds that there is nothing, even if the pause is over. */
+static void test_the_end_is_seen(void **state)
+{
+	(void)state;
+	open_port();
+	edges();
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(push_all(), SERIAL_RX_SIZE);
+		for (unsigned i = 0; i < SERIAL_RX_SIZE; i++)
+			in(RBR);
+		assert_int_equal(push_all(), 0);
+		pass(10000000);
+		assert_int_equal(push_all(), 0);
+		if (round == 0)
+			assert_false(lsr_has(DR));
+		else
+			pass(SERIAL_RX_PAUSE_MAX_MS * 1000000ULL); /* it does not look */
+	}
+	assert_int_equal(push_all(), SERIAL_RX_SIZE);
+}
+
 /* A guest reads until there is nothing; then there is nothing for a while, however fast or slow it reads. */
 static void test_input_has_a_speed(void **state)
 {
@@ -105,6 +126,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_input_is_bounded_and_wakes),
+		TEST(test_the_end_is_seen),
 		TEST(test_input_has_a_speed),
 		TEST(test_slow_input_comes_at_once),
 	};

@@ -27,7 +27,9 @@
  * read, the handler would never end, and nothing else would run in the guest, not even
  * its flow control. So the next bytes come SERIAL_RX_BYTE_NS later for each of the last
  * ones. If they waited for the guest, a pause follows that is as long as the guest took:
- * however slow its exits are, it has half of its time for other work. The divisor latch
+ * however slow its exits are, it has half of its time for other work. A vCPU may stand
+ * still over that pause, on a busy machine: until it has used the port again, and so has
+ * seen the end, the pause lasts SERIAL_RX_PAUSE_MAX_MS. The divisor latch
  * is ignored, since Linux leaves it at 9,600 baud by default. The timer of the pause is
  * set only while input waits.
  */
@@ -67,7 +69,8 @@ struct serial {
 	struct timer rx_pause;
 	bool rx_behind;	       /* there was more, and the guest had not read the last */
 	uint64_t rx_filled_ns; /* when the guest got the last */
-	uint64_t rx_due_ns;    /* when it may get more */
+	uint64_t rx_due_ns;    /* when it may get more; */
+	uint64_t rx_late_ns;   /* if it has not used the port since it read the last, when */
 
 	pthread_mutex_t lock;	/* all below */
 	pthread_cond_t drained; /* the ring is empty */
@@ -281,23 +284,26 @@ void serial_tx_done(struct serial *s, size_t len)
 static bool serial_rx_is_due(struct serial *s)
 {
 	struct timers *timers = loop_timers(s->loop);
-	uint64_t now_ns = timers->now_ns, took_ns;
-	bool unread, room;
+	uint64_t now_ns = timers->now_ns, took_ns, due_ns;
+	bool unread, room, looked;
 
 	serial_lock(s);
 	unread = s->uart.rx.len > 0;
+	looked = s->uart.rx_looked;
 	room = !s->held && uart_rx_room(&s->uart) > 0;
 	serial_unlock(s);
 	if (!unread && s->rx_behind) {
 		took_ns = MF_MIN(now_ns - s->rx_filled_ns, SERIAL_RX_PAUSE_MAX_MS * 1000000ULL);
 		s->rx_due_ns = MF_MAX(s->rx_due_ns, now_ns + took_ns);
+		s->rx_late_ns = now_ns + SERIAL_RX_PAUSE_MAX_MS * 1000000ULL;
 	}
 	s->rx_behind = unread;
 	if (!room)
 		return false;
-	if (now_ns >= s->rx_due_ns)
+	due_ns = now_ns >= s->rx_due_ns && !looked ? s->rx_late_ns : s->rx_due_ns;
+	if (now_ns >= due_ns)
 		return true;
-	timer_set(timers, &s->rx_pause, s->rx_due_ns);
+	timer_set(timers, &s->rx_pause, due_ns);
 	return false;
 }
 

@@ -281,6 +281,8 @@ static uint8_t lsr_read(struct uart *u, bool *signal)
  */
 static void note_polls(struct uart *u, bool is_write, unsigned reg)
 {
+	if (!u->rx.len)
+		u->rx_looked = true;
 	if (is_write && (reg == UART_IER || reg == UART_FCR))
 		u->lsr_polls = 0;
 	else if (u->lsr_polls < RX_POLLS)
@@ -395,8 +397,10 @@ size_t uart_rx_push(struct uart *u, const uint16_t *chars, size_t num)
 
 	for (size_t i = 0; i < n; i++)
 		fifo_push(&u->rx, chars[i]);
-	if (n)
+	if (n) {
 		u->edge = true;
+		u->rx_looked = false;
+	}
 	if (n < num)
 		u->rx_wanted = true;
 	return n;

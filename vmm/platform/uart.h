@@ -29,6 +29,7 @@ struct uart {
 	bool edge;	/* raise the line, if a cause is pending */
 	bool iir_read;	/* IIR was read, and no further edge was sent because of that read */
 	bool rx_wanted; /* the host side waits for room */
+	bool rx_looked; /* the guest has used the port since it read the last byte of input; in no snapshot */
 	unsigned lsr_polls;
 	struct uart_fifo rx, loop;
 
