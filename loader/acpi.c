@@ -19,7 +19,7 @@
  * line, Linux takes hardware-reduced ACPI for a sign of EFI, calls what is not there, and then jumps in real mode to
  * where a BIOS starts, 0xffff0. So there are a few instructions, which write the reset register.
  *
- * VGEN is the virtual machine generation id: Linux (from 5.18, CONFIG_VMGENID) seeds its random number generator again when
+ * VGEN is the virtual machine generation id: Linux (CONFIG_VMGENID) seeds its random number generator again when
  * it is notified and the id has changed. GED, a generic event device (5.6.9), notifies it at an interrupt.
  *
  * Fields are written at their offsets, named below: the FADT has 64-bit numbers at odd places, and is mostly zero.

@@ -190,7 +190,7 @@ static void test_streams_that_are_reset(void **state)
 	close(input);
 	assert_false(command_has_failed());
 	assert_int_equal(connected, 2 * STREAMS);
-	while (poll(&(struct pollfd){ .fd = stream[1], .events = POLLIN }, 1, 1) == 0) {
+	for (int i = 0; i < 5000 && poll(&(struct pollfd){ .fd = stream[1], .events = POLLIN }, 1, 1) == 0; i++) {
 		(void)poll(polls, command_polls(polls), 1);
 		command_turn(polls);
 	}
