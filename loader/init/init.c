@@ -216,7 +216,9 @@ static bool init_meet_host(void)
 	init_require(msg, INIT_MSG_RESTORED);
 	if (!restored_apply(payload, msg->len, asked, &why))
 		init_fail(&why);
-	if (msg->value != 0)
+	if (msg->value == INIT_RESTORED_ALONE && life.warm)
+		control_send(INIT_MSG_WARM, 0, 0, 0, NULL);
+	else if (msg->value != 0 && msg->value != INIT_RESTORED_ALONE)
 		command_retire();
 	else if (life.warm)
 		text_add(&why, "the snapshot's command has ended: restore it with a COMMAND", NULL);

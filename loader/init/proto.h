@@ -119,7 +119,8 @@ enum init_msg_type {
 	 * Before init answers or does anything else, it does what restored.h says, and lets
 	 * processes that INIT_MSG_HOLD has stopped go on. If value is 1, INIT_MSG_RUN with number
 	 * 0 follows. The command that was number 0 then goes on with another number that the host
-	 * does not know, without its streams. If value is 0, number 0 must not have ended.
+	 * does not know, without its streams. If value is 0, number 0 must not have ended. If it is
+	 * INIT_RESTORED_ALONE, it may have: then INIT_MSG_WARM follows, and the machine goes on without.
 	 */
 	INIT_MSG_RESTORED = 20,
 	INIT_MSG_BOOT = 21, /* to a template: the payload is the boot text */
@@ -127,6 +128,7 @@ enum init_msg_type {
 };
 
 #define INIT_RANDOM_BYTES 32
+#define INIT_RESTORED_ALONE 2U
 #define INIT_RESTORED_PATH "/etc/mayfly/restored"
 
 #define INIT_VERSION 1

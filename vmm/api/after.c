@@ -71,6 +71,13 @@ void api_patch_drive(struct api *a, const char *id, void *body, struct api_answe
 					 "nor rate_limiter is given. Please verify the request arguments.");
 		return;
 	}
+	if (d->path_on_host && kept && a->layered >> (kept - a->drive) & 1) {
+		api_answer_fault(answer,
+				 "Drive config error: Unable to patch the block device: drive '%s' has an "
+				 "overlay on its image, which cannot be exchanged",
+				 id);
+		return;
+	}
 	read_limits(&limits, &d->rate_limiter);
 	if (a->vm->change_drive(a->vm->vm, id, d->path_on_host, limits.new_bandwidth, limits.new_ops, &e) < 0) {
 		api_answer_fault(answer, "Drive config error: Unable to patch the block device: %s", e.text);

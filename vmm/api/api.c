@@ -218,6 +218,7 @@ void api_free(struct api *a)
 	api_done(&api_snapshot_load, &a->load.params);
 	mmds_done(&a->mmds);
 	api_cpu_done(&a->cpu);
+	json_decref(a->own);
 	if (!a->ended)
 		api_write_metrics(a);
 	if (a->metrics_fd >= 0)

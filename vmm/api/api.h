@@ -60,12 +60,19 @@ enum api_next api_await_start(struct api *a, int signal_fd);
 
 /*
  * The request to load a snapshot, if that is how the VM is started; or NULL. A load that fails ends the
- * process. api_build_load: names its files. api_load_config: takes text, which such a snapshot has in its state, as the configuration, with what
- * the request overrides. Returns 0 or -errno with e set.
+ * process. api_build_load: names its files. api_load_config: takes the configuration in text, with what the request
+ * overrides: as the API's objects, or, if `mayfly snapshot` wrote it, into config. name is for messages. Returns 0 or -errno
+ * with e set.
  */
 const struct api_snapshot_load *api_load(const struct api *a);
 int api_build_load(const struct api *a, struct config *config, struct err *e);
-int api_load_config(struct api *a, const char *text, struct err *e);
+int api_load_config(struct api *a, struct config *config, const char *text, const char *name, struct err *e);
+
+/*
+ * The reverse, for `mayfly restore`, without a server: config gets what text, of a state that the API wrote, has. Returns 0 or
+ * -errno with e set.
+ */
+int api_restore_config(struct config *config, const char *text, struct err *e);
 
 /*
  * The VM's configuration, for config_check. The strings are config's own. Returns 0 or

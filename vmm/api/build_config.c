@@ -116,6 +116,8 @@ int api_build_config(const struct api *a, struct config *config, struct err *e)
 {
 	int r = a->load.asked ? 0 : build_boot(a, config, e); /* a snapshot has the kernel in memory */
 
+	if (a->own)
+		return 0; /* api_load_config has done it */
 	config->cpus = (unsigned)a->machine.vcpu_count;
 	config->keyboard = true;
 	config->cpu = &a->cpu;

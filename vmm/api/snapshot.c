@@ -44,7 +44,7 @@ void api_put_snapshot_create(struct api *a, const char *id, void *body, struct a
 				 api_missing_drive(a)->drive_id);
 		return;
 	}
-	json = api_print_config(a);
+	json = a->own ? api_print_own(a) : api_print_config(a);
 	config = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	a->create.type = c->snapshot_type;
@@ -199,6 +199,8 @@ static int find_missing(struct api *a, struct err *e)
 			continue;
 		if (a->load.params.resume_vm)
 			return err_sys(e, "drive '%s': '%s'", a->drive[i].drive_id, path);
+		if (a->layered >> i & 1)
+			return err_sys(e, "drive '%s', which has an overlay on '%s'", a->drive[i].drive_id, path);
 		log_warn("drive '%s': '%s' does not exist; continuing without an image, until it is patched",
 			 a->drive[i].drive_id, path);
 		a->missing |= 1U << i;
@@ -206,26 +208,39 @@ static int find_missing(struct api *a, struct err *e)
 	return 0;
 }
 
-int api_load_config(struct api *a, const char *text, struct err *e)
+int api_read_config(struct api *a, struct config *c, const char *text, const char *name, struct err *e)
 {
-	const struct api_snapshot_load *l = &a->load.params;
 	json_error_t error;
 	json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, &error);
 	int r;
 
 	if (!json)
-		return err_set(e, -EINVAL, "the snapshot's configuration: %s", error.text);
+		return err_set(e, -EINVAL, "config '%s': %s", name, error.text);
+	if (api_is_own(json)) {
+		a->own = json;
+		return api_read_own(a, c, text, name, e);
+	}
 	r = read_objects(a, json, e);
 	json_decref(json);
-	if (r < 0)
-		return err_wrap(e, "the snapshot's configuration");
+	return r < 0 ? err_wrap(e, "config '%s'", name) : 0;
+}
+
+int api_load_config(struct api *a, struct config *c, const char *text, const char *name, struct err *e)
+{
+	const struct api_snapshot_load *l = &a->load.params;
+	int r;
+
+	if (api_read_config(a, c, text, name, e) < 0)
+		return e->code;
 	a->machine.track_dirty_pages = l->track_dirty_pages || l->enable_diff_snapshots;
 	if (l->huge_pages != API_LOAD_AS_BEFORE)
 		a->machine.huge_pages = l->huge_pages - 1;
 	if (l->huge_pages == API_LOAD_AS_BEFORE + 1 + API_HUGE_2M)
 		return err_set(e, -ENOTSUP, "huge_pages: mayfly has no memory of hugetlbfs");
 	r = override(a, e);
-	return r < 0 ? r : find_missing(a, e);
+	if (!r)
+		r = find_missing(a, e);
+	return r || !a->own ? r : api_use_own(a, c, e);
 }
 
 /* For the VM to find under the path: an empty file in memory. */

@@ -55,7 +55,9 @@ struct api {
 		uint64_t began_ns;
 	} load; /* of the request that is answered by api_started or api_failed */
 	uint32_t missing,
-		replaced; /* drives, by their numbers: api_missing_drive; with an image of the request to load */
+		replaced;   /* drives, by their numbers: api_missing_drive; with an image of the request to load */
+	struct json_t *own; /* of a VM that was loaded with mayfly's own configuration (own.c); or NULL */
+	uint32_t layered;   /* the same: drives with an overlay on their image, by their numbers */
 	struct {
 		unsigned type;
 		uint64_t began_ns;
@@ -136,6 +138,18 @@ api_handler api_patch_vm, api_patch_drive, api_patch_net;
 api_handler api_put_snapshot_create, api_put_snapshot_load;
 const struct api_drive *api_missing_drive(const struct api *a);
 int api_lend_missing(struct api *a, struct err *e); /* for api_lend */
+/* The configuration that text has: api_read_own, or the API's objects. name is for messages. Returns 0 or -errno with e set. */
+int api_read_config(struct api *a, struct config *c, const char *text, const char *name, struct err *e);
+
+/*
+ * own.c. api_is_own: whether json is mayfly's own configuration. api_read_own: reads such a text into c, and what clients see
+ * of it into a. api_use_own: gives c what the client has in place of that. Return 0 or -errno with e set. api_print_own: what
+ * a snapshot of the VM has; the caller's, or NULL if memory is short.
+ */
+bool api_is_own(const struct json_t *json);
+int api_read_own(struct api *a, struct config *c, const char *text, const char *name, struct err *e);
+int api_use_own(const struct api *a, struct config *c, struct err *e);
+struct json_t *api_print_own(const struct api *a);
 
 /* metrics.c */
 void api_write_metrics(struct api *a); /* a line, if a client wants metrics */

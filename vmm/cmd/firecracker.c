@@ -20,8 +20,10 @@
 #include "vmm/base/report.h"
 #include "vmm/base/result.h"
 #include "vmm/base/util.h"
+#include "vmm/cmd/load.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/helper/image_pack.h"
 #include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/process/async_teardown.h"
@@ -250,30 +252,33 @@ static void on_request(void *ctx)
 }
 
 /* The configuration of a VM that is loaded comes from its snapshot. */
-static int load_config(struct session *s, struct err *e)
-{
-	MF_FREE char *text = NULL;
-
-	if (api_build_load(s->api, &s->config, e) < 0 || vm_read_config(&s->config, &text, e) < 0)
-		return e->code;
-	if (!text)
-		return err_set(e, -ENOTSUP, "state '%s' was not written by this API; `mayfly restore` takes it",
-			       s->config.restore_state);
-	return api_load_config(s->api, text, e);
-}
-
 static int build_config(struct session *s, struct err *e)
 {
 	const bool load = api_load(s->api);
-	int r = load ? load_config(s, e) : 0;
+	MF_FREE char *dir = NULL;
+	int r = load ? load_config(s->api, &s->config, &dir, e) : 0;
 
 	if (!r)
 		r = api_build_config(s->api, &s->config, e);
 	if (!r)
 		r = config_check(&s->config, e);
 	if (!r && load)
+		r = vm_find_layers(&s->config, dir, e);
+	if (!r && load)
 		r = vm_restore_check(&s->config, e);
 	return r ? r : api_lend(s->api, e);
+}
+
+/* What `mayfly restore` starts for such a VM, if this was one of `mayfly run`. */
+static int start_helpers(struct session *s, struct err *e)
+{
+	int r = image_pack_drives(&s->config, e);
+
+	if (r >= 0 && helpers_start(&s->helpers, &s->config, e) < 0) {
+		r = e->code;
+		helpers_end(&s->helpers);
+	}
+	return r < 0 ? r : 0;
 }
 
 static void on_guest(void *ctx)
@@ -302,7 +307,7 @@ static int run_vm(struct session *s)
 
 	config_done(&s->config);
 	config_init(&s->config);
-	if (build_config(s, &e) < 0) {
+	if (build_config(s, &e) < 0 || start_helpers(s, &e) < 0) {
 		api_failed(s->api, &e);
 		return STATUS_FAILED;
 	}

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "vmm/api/api.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/util.h"
@@ -20,6 +22,7 @@
 #include "vmm/cmd/run.h"
 #include "vmm/config/config.h"
 #include "vmm/snapshot/dir.h"
+#include "vmm/vm/vm_state.h"
 
 struct restore_options {
 	struct config *config; /* NULL: the directory alone is looked for */
@@ -174,7 +177,8 @@ static const struct cli_option restore_options[] = {
 const struct cli_usage restore_usage = {
 	.command = "restore",
 	.synopsis = "[options] DIR [-- COMMAND [ARG...]]",
-	.about = "Starts a VM from the snapshot in DIR, which stays as it is: many VMs can be started\n"
+	.about = "Starts a VM from the snapshot in DIR (or in --state and --memory, if Firecracker's API\n"
+		 "wrote it), which stays as it is: many VMs can be started\n"
 		 "from it, and share its memory. Connections of the vsock and of user networks are\n"
 		 "reset. A drive has to be the same file as in the snapshot, and unchanged; otherwise\n"
 		 "name another one with -d. With COMMAND, that is run in the guest, and its end is the\n"
@@ -207,25 +211,50 @@ static int check_command(struct config *c, const struct config_command *old, str
 	return 0;
 }
 
+/* Of a state that Firecracker's API wrote, which has its configuration in itself. */
+static int read_state(struct config *c, struct err *e)
+{
+	MF_FREE char *text = NULL;
+
+	if (vm_read_config(c, &text, e) < 0)
+		return e->code;
+	if (!text)
+		return err_set(e, -ENOENT, "there is neither '" SNAPSHOT_CONFIG "' nor a configuration in '%s'",
+			       c->restore_state);
+	return api_restore_config(c, text, e);
+}
+
+/* ret_own: the configuration is a file of the directory. */
+static int read_config(struct config *c, const struct restore_options *o, bool *ret_own, struct err *e)
+{
+	MF_FREE char *config = o->dir ? path_of(o->dir, SNAPSHOT_CONFIG, NULL) : NULL;
+
+	c->restore_state = path_of(o->dir, SNAPSHOT_STATE, o->state);
+	c->restore_memory = path_of(o->dir, SNAPSHOT_MEMORY, o->memory);
+	c->restore_parent = o->parent ? strdup(o->parent) : NULL;
+	if ((o->dir && !config) || !c->restore_state || !c->restore_memory || (o->parent && !c->restore_parent))
+		return err_set(e, -ENOMEM, "out of memory");
+	*ret_own = config && access(config, F_OK) == 0;
+	/* Without either, the file is what is missing. */
+	if (!*ret_own && (!config || access(c->restore_state, F_OK) == 0))
+		return read_state(c, e);
+	return config_read_file(c, config, e);
+}
+
 static int parse(struct config *c, int argc, char **argv, struct err *e)
 {
 	struct restore_options o = { 0 };
 	struct config_command old; /* its pointers are only compared */
-	MF_FREE char *config = NULL;
+	bool own;
 	int r = cli_parse(&restore_usage, &o, argc, argv, e);
 
 	if (r)
 		return r;
-	if (!o.dir)
+	if (!o.dir && (!o.state || !o.memory))
 		return err_set(e, -EINVAL, "which snapshot? mayfly restore DIR");
-	config = path_of(o.dir, SNAPSHOT_CONFIG, NULL);
-	c->restore_state = path_of(o.dir, SNAPSHOT_STATE, o.state);
-	c->restore_memory = path_of(o.dir, SNAPSHOT_MEMORY, o.memory);
-	c->restore_parent = o.parent ? strdup(o.parent) : NULL;
-	if (!config || !c->restore_state || !c->restore_memory || (o.parent && !c->restore_parent))
-		return err_set(e, -ENOMEM, "out of memory");
-	if (config_read_file(c, config, e) < 0)
-		return err_wrap(e, "snapshot '%s'", o.dir);
+	r = read_config(c, &o, &own, e);
+	if (r < 0)
+		return err_wrap(e, "snapshot '%s'", o.dir ? o.dir : o.state);
 	o.config = c;
 	c->command.tty = CONFIG_TTY_AUTO;
 	old = c->command;
@@ -234,22 +263,7 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 		r = check_command(c, &old, e);
 	if (r == 0)
 		r = config_check(c, e);
-	for (unsigned i = 0; i < c->num_drives && r == 0; i++) {
-		struct config_drive *d = &c->drive[i];
-
-		char **ret = d->overlay ? &d->base : &d->image;
-
-		/* Another image brings all of its contents. */
-		if (d->replaced || d->read_only)
-			continue;
-		if (asprintf(ret, "%s/" SNAPSHOT_DISKS "/%s", o.dir, d->id) < 0) {
-			*ret = NULL;
-			r = err_set(e, -ENOMEM, "out of memory");
-		} else if (!d->overlay && faccessat(AT_FDCWD, d->image, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
-			free(mf_take_ptr(&d->image)); /* it has none: that of the VM is taken, if it is as it was */
-		}
-	}
-	return r;
+	return r < 0 ? r : vm_find_layers(c, own ? o.dir : NULL, e);
 }
 
 int restore_command(int argc, char **argv)

@@ -272,6 +272,7 @@ struct config {
 	bool restore_served;		   /* restore_memory is the socket of a page server (page_server.h); no key */
 	struct workingset *restore_workingset; /* or NULL: what it will need (vmm/snapshot/workingset.h); not owned */
 	bool restore_command;		       /* the command is not that of the snapshot, which goes on beside it */
+	bool api; /* of Firecracker's API: if its command has ended, a VM goes on, for further ones; no key */
 	enum config_boot boot;
 	struct config_template template; /* no key */
 	bool dry_run;
@@ -338,6 +339,9 @@ int config_read_file(struct config *c, const char *path, struct err *e);
 
 /* Reads len bytes of text the same way; messages use name for the file. */
 int config_read_text(struct config *c, const char *text, size_t len, const char *name, struct err *e);
+
+/* The text of such a file, terminated, which the caller frees. Returns 0 or -errno with e set, which names the file. */
+int config_load_text(char **ret, size_t *ret_len, const char *path, struct err *e);
 
 /*
  * Checks the rules between the parts, before a VM is built from it. Fills in the default

@@ -214,7 +214,7 @@ int config_read_text(struct config *c, const char *text, size_t len, const char 
 	return e->code < 0 ? err_wrap(e, "config '%s'", name) : 0;
 }
 
-int config_read_file(struct config *c, const char *path, struct err *e)
+int config_load_text(char **ret, size_t *ret_len, const char *path, struct err *e)
 {
 	MF_CLOSE int fd = -1;
 	MF_FREE char *text = NULL;
@@ -232,7 +232,18 @@ int config_read_file(struct config *c, const char *path, struct err *e)
 	len = fdio_pread(fd, text, size, 0);
 	if (len < 0)
 		return err_neg(e, (int)len, "config '%s'", path);
-	return config_read_text(c, text, (size_t)len, path, e);
+	text[len] = '\0';
+	*ret = mf_take_ptr(&text);
+	*ret_len = (size_t)len;
+	return 0;
+}
+
+int config_read_file(struct config *c, const char *path, struct err *e)
+{
+	MF_FREE char *text = NULL;
+	size_t len;
+
+	return config_load_text(&text, &len, path, e) < 0 ? e->code : config_read_text(c, text, len, path, e);
 }
 
 int config_print(const struct config *c, FILE *out, struct err *e)

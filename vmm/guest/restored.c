@@ -31,6 +31,7 @@ int restored_init(struct restored *r, const struct config *c, struct err *e)
 		r->command = init_text_command(&c->command, tty, &r->command_len);
 	if ((c->template.used && !r->boot) || ((c->template.used || c->restore_command) && !r->command))
 		return err_set(e, -ENOMEM, "out of memory");
+	r->alone = c->api;
 	r->due = true;
 	return 0;
 }
@@ -51,7 +52,8 @@ static int send_text(struct init_conn *conn, enum init_msg_type type, const char
 
 void restored_tell(struct restored *r, struct init_conn *conn)
 {
-	struct init_msg msg = { .type = INIT_MSG_RESTORED, .value = r->command && !r->boot };
+	struct init_msg msg = { .type = INIT_MSG_RESTORED,
+				.value = r->alone ? INIT_RESTORED_ALONE : r->command && !r->boot };
 	char payload[sizeof(r->now) + sizeof(r->name)];
 	struct timespec now;
 	int sent;

@@ -13,7 +13,8 @@ struct err;
 struct init_conn;
 
 struct restored {
-	bool due; /* not sent yet */
+	bool due;   /* not sent yet */
+	bool alone; /* if the snapshot's command has ended, the machine goes on without one */
 	struct init_restored now;
 	char name[CONFIG_ID_MAX + 1]; /* empty: that of the snapshot */
 	char *command;		      /* the list of a new command 0, or NULL: that of the snapshot goes on */

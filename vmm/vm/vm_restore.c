@@ -20,6 +20,7 @@
 #include "vmm/platform/serial.h"
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/copy.h"
+#include "vmm/snapshot/dir.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/snapshot/page_server.h"
 #include "vmm/snapshot/workingset.h"
@@ -262,6 +263,35 @@ int vm_read_config(struct config *c, char **ret, struct err *e)
 		return err_wrap(e, "state '%s'", c->restore_state);
 	*ret = strndup(text, len);
 	return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* An image that was not shared with the snapshot is that of the VM, if it is as it was. */
+static int vm_find_layer(struct config_drive *d, const char *state, const char *dir, struct err *e)
+{
+	char **ret = d->overlay ? &d->base : &d->image;
+	int len = dir ? asprintf(ret, "%s/" SNAPSHOT_DISKS "/%s", dir, d->id) : asprintf(ret, "%s.%s", state, d->id);
+
+	if (len < 0) {
+		*ret = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (!d->overlay && (!dir || faccessat(AT_FDCWD, d->image, F_OK, AT_SYMLINK_NOFOLLOW) < 0))
+		free(mf_take_ptr(&d->image));
+	return 0;
+}
+
+int vm_find_layers(struct config *c, const char *dir, struct err *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < c->num_drives && !r; i++) {
+		struct config_drive *d = &c->drive[i];
+
+		/* Another image brings all of its contents. */
+		if (!d->replaced && !d->read_only)
+			r = vm_find_layer(d, c->restore_state, dir, e);
+	}
+	return r;
 }
 
 static int vm_load_memory(struct vm *vm, struct err *e)

@@ -86,6 +86,12 @@ struct restore_host {
 int vm_read_config(struct config *c, char **ret, struct err *e);
 
 /*
+ * After config_check: names what the snapshot has of each drive, as its base or image: below dir, as `mayfly snapshot` writes
+ * it; or beside the state, as vm_write.h does, if dir is NULL. Returns 0 or -errno with e set.
+ */
+int vm_find_layers(struct config *c, const char *dir, struct err *e);
+
+/*
  * Parts of vm_restore_check that ask nothing of this host. vm_check_own: whether the configuration and the state in `in`
  * belong together; reads the first two sections. vm_check_layer: the layer of a drive. Return 0 or -errno with e set.
  */
