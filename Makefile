@@ -72,7 +72,7 @@ PROBE := $(B)/kvm-runs-kernels
 .SUFFIXES:
 .SECONDARY:
 .PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-cycles check-mutants check-clients fresh-trixie \
-	unit-bins fuzz-bins guests install uninstall deb dist clean help
+	unit-bins fuzz-bins guests install uninstall deb dist wheel clean help
 
 all: $(BIN) ## build the monitor (the default)
 
@@ -242,6 +242,9 @@ uninstall: ## remove what was installed to PREFIX
 
 dist: $(BIN) kernel ## make a tar of all that is installed, and its checksum, in the build directory
 	$(Q)configs/dist $(B) $(B)
+wheel: ## make a wheel of the Python package, in the build directory
+	@mkdir -p $(B)
+	$(Q)python3 configs/python/wheel $(VERSION) $(B)
 deb: $(BIN) kernel ## make a Debian package, in the build directory
 	$(Q)configs/debian/build $(B) $(B)
 
