@@ -41,21 +41,33 @@ static int write_proc(pid_t pid, const char *name, const char *text, struct err 
 	return 0;
 }
 
-int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e)
+static int write_maps(pid_t pid, uid_t inside, uid_t uid, gid_t group_inside, gid_t gid, struct err *e)
 {
 	char text[64];
 
+	snprintf(text, sizeof(text), "%u %u 1", group_inside, gid);
+	if (write_proc(pid, "gid_map", text, e) < 0)
+		return e->code;
+	snprintf(text, sizeof(text), "%u %u 1", inside, uid);
+	return write_proc(pid, "uid_map", text, e);
+}
+
+int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e)
+{
 	/*
 	 * Without root, a process must give up setgroups(2) first: leaving a group that
 	 * denies rights would gain rights.
 	 */
 	if (!is_root && write_proc(pid, "setgroups", "deny", e) < 0)
 		return e->code;
-	snprintf(text, sizeof(text), "%u %u 1", gid, gid);
-	if (write_proc(pid, "gid_map", text, e) < 0)
+	return write_maps(pid, uid, uid, gid, gid, e);
+}
+
+int namespaces_map_root(pid_t pid, uid_t uid, gid_t gid, struct err *e)
+{
+	if (write_proc(pid, "setgroups", "deny", e) < 0)
 		return e->code;
-	snprintf(text, sizeof(text), "%u %u 1", uid, uid);
-	return write_proc(pid, "uid_map", text, e);
+	return write_maps(pid, 0, uid, 0, gid, e);
 }
 
 int namespaces_pivot(struct err *e)

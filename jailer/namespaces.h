@@ -24,6 +24,9 @@ int namespaces_unshare(int flags);
  */
 int namespaces_map(pid_t pid, uid_t uid, gid_t gid, bool is_root, struct err *e);
 
+/* The same, but the user and the group become 0 in that namespace. For an ordinary user, whose own they are. */
+int namespaces_map_root(pid_t pid, uid_t uid, gid_t gid, struct err *e);
+
 /*
  * Makes the current directory, which is a mount of its own, the root, and unmounts the
  * old root. In a mount namespace of our own. Returns 0 or -errno with e set.

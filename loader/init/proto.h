@@ -22,6 +22,7 @@
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
  *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
+ *	p*N:PATH	a live directory of the host: 9P2000.L on the connection to port INIT_LIVE_PORT + N; "P": read-only
  *	b*:PATH		a new directory where layers are, at PATH, which is empty in the root
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
  *	S		the host takes a snapshot: the machine goes on when number 0 ends with status 0, and needs no command
@@ -78,6 +79,9 @@
 
 #define INIT_CONTROL_PORT 0x6d660000U
 #define INIT_ARTIFACT_PORT 0x6d670000U
+#define INIT_LIVE_PORT 0x6d650000U
+#define INIT_LIVE_EXPORT "/export" /* a live directory's name at its server */
+#define INIT_LIVE_MSIZE 65536	   /* bytes of a message to it and from it */
 #define INIT_STREAM_PORT(number, n) (0x6d680000U + 4 * (uint32_t)(number) + (uint32_t)(n))
 #define INIT_COMMANDS_MAX 64	    /* at once; their numbers are below 0x4000, and unique among running commands */
 #define INIT_PAYLOAD_MAX (1U << 17) /* bytes of a message of the guest */

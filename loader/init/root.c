@@ -31,6 +31,7 @@
 
 #include "loader/init/drive.h"
 #include "loader/init/fd.h"
+#include "loader/init/live.h"
 #include "loader/init/proto.h"
 
 #define PATH_BYTES 4096
@@ -359,6 +360,11 @@ static const char *root_path_of(const char *spec)
 	return spec[0] == '\0' ? spec : spec + 1;
 }
 
+static const char *root_name_of(char kind)
+{
+	return kind == 'm' ? "tmpfs " : kind == 'b' ? "volume" : (kind | 0x20) == 'p' ? "live directory " : "drive ";
+}
+
 /* See the mounts of the boot text in proto.h. */
 static bool root_mount_one(const char *spec, struct text *why)
 {
@@ -373,6 +379,8 @@ static bool root_mount_one(const char *spec, struct text *why)
 		ret = mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, from.s) < 0 ? -errno : 0;
 	else if (ret == 0 && spec[0] == 'b')
 		ret = root_mount_own(path);
+	else if (ret == 0 && (spec[0] | 0x20) == 'p')
+		ret = live_mount(from.s, path, spec[0] == 'P');
 	else if (ret == 0 && is_file)
 		ret = root_mount_file(from.s, path, spec[0] == 'f', why);
 	else if (ret == 0 && spec[0] == 'v')
@@ -381,11 +389,13 @@ static bool root_mount_one(const char *spec, struct text *why)
 		ret = !drive_mount(from.s, path, spec[0] == 'w', NULL, why);
 	(void)chdir("/");
 	if (ret < 0) {
-		text_add(why, spec[0] == 'm' ? "tmpfs " : spec[0] == 'b' ? "volume" : "drive ", from.s, NULL);
+		text_add(why, root_name_of(spec[0]), from.s, NULL);
 		if (ret == -EROFS)
 			text_add(why, ": the file system there is read-only, and has no place for it", NULL);
 		else
 			text_add_error(why, -ret);
+		if (ret == -ENODEV)
+			text_add(why, "; the kernel has no file system of this kind", NULL);
 	}
 	if (ret != 0)
 		text_add(why, " (for ", path, ")", NULL);
@@ -395,7 +405,7 @@ static bool root_mount_one(const char *spec, struct text *why)
 /* How many directories a mount is below the root; 0: it is no mount. */
 static unsigned root_depth(const char *spec)
 {
-	const char *path = strchr("vVwmbfF", spec[0]) != NULL ? root_path_of(spec) : "";
+	const char *path = strchr("vVwmbpPfF", spec[0]) != NULL ? root_path_of(spec) : "";
 	unsigned depth = 0;
 
 	for (; *path != '\0'; path++)

@@ -218,7 +218,7 @@ root_dir() {
 	mkfs.ext4 -q vol 2> /dev/null
 	mkdir in
 	printf data | dd of=in/sparse bs=1 seek=50000000 conv=notrunc status=none
-	with_tar() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -r root.tar --all-root -v vol:/vol:rw -v in:/in "$@" < /dev/null; }
+	with_tar() { run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" run -k "$KERNEL" -r root.tar --all-root -v vol:/vol:rw -v in:/in:copy "$@" < /dev/null; }
 	with_tar -- sh -c 'read -r x < /file; echo "$x"; echo kept > /vol/file; echo changed > /file; busybox stat -c "%u %s" /file /in/sparse; busybox tail -c 4 /in/sparse'
 	assert_equal "$status:$output" $'0:of the host\n0 8\n0 50000004\ndata'
 	with_tar -- sh -c 'read -r x < /vol/file; echo "$x"; read -r x < /file; echo "$x"'
@@ -229,7 +229,7 @@ root_dir() {
 	mkdir "$BATS_TEST_TMPDIR/in"
 	echo data > "$BATS_TEST_TMPDIR/in/file"
 	export XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
-	mf_run -v "$BATS_TEST_TMPDIR/in:/src" -v "$BATS_TEST_TMPDIR/in:/fixed:ro" --artifact "/out=$BATS_TEST_TMPDIR/got" \
+	mf_run -v "$BATS_TEST_TMPDIR/in:/src:copy" -v "$BATS_TEST_TMPDIR/in:/fixed:ro" --artifact "/out=$BATS_TEST_TMPDIR/got" \
 		--artifact "/etc/hostname=$BATS_TEST_TMPDIR/got" --name some-host -- sh -c '
 			cat /src/file && echo more >> /src/file && ! echo more >> /fixed/file
 			mkdir -p /out/deep /etc && cp /src/file /out/deep/ && ln -s deep/file /out/link

@@ -71,7 +71,7 @@ make_images() {
 		try driver test "$(podman info -f '{{.Store.GraphDriverName}}')" = overlay
 		try podman podman run --rm --log-driver none -m 64m -p 8080:80 busybox ping -c 1 10.88.0.1
 	END
-	run_mayfly run -k "$B/vmlinux-microvm" -r "$DEBIAN/root.ext4" -m 768M -v images:/images \
+	run_mayfly run -k "$B/vmlinux-microvm" -r "$DEBIAN/root.ext4" -m 768M -v images:/images:copy \
 		--tmpfs /var/lib/containers -- sh /images/try
 	assert_equal "$status" 0
 	refute_line --regexp '^no '

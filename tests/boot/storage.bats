@@ -88,7 +88,7 @@ none"
 }
 
 @test "storage: --disk is larger than memory, has its size, and gives back what is deleted" {
-	with_root --disk 1G -m 96M -v dir:/dir -- '
+	with_root --disk 1G -m 96M -v dir:/dir:copy -- '
 		dd if=/dev/zero of=/big bs=1M count=150 2> /dev/null && dd if=/dev/zero of=/dir/big bs=1M count=150 2> /dev/null
 		cat /dir/file; stat -c %s /big /dir/big'
 	assert_equal "$status:$output" $'0:data\n157286400\n157286400'

@@ -177,16 +177,16 @@ like_cold() {
 	mkdir "$dir/volume"
 	echo kept > "$dir/volume/file"
 	cp "$ROOTFS" "$dir/written.ext4"
-	from "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume" -v "$dir/written.ext4:/mnt/image:rw" -- true
+	from "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume:copy" -v "$dir/written.ext4:/mnt/image:rw" -- true
 	assert_equal "$status:$boot" 0:cold
 	wait_for is_made
-	like_cold "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume" -v "$dir/written.ext4:/mnt/image:rw"
-	from "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume" -v "$dir/written.ext4:/mnt/image:rw" -- \
+	like_cold "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume:copy" -v "$dir/written.ext4:/mnt/image:rw"
+	from "$ROOTFS" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume:copy" -v "$dir/written.ext4:/mnt/image:rw" -- \
 		sh -c 'cat /mnt/volume/file; echo new > /mnt/volume/file; echo new > /mnt/image/new; ! echo > /dev/vdb'
 	assert_equal "$status:$output:$boot" 0:kept:template
 	assert_equal "$(< "$dir/volume/file")" kept
-	from "$dir/written.ext4" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume" -v "$dir/written.ext4:/mnt/image:rw" -- true
-	from "$ROOTFS" -d "$dir/written.ext4:ro" -v "$dir/volume:/mnt/volume" -v "$ROOTFS:/mnt/image" -- sh -c 'mkdir /x; mount /dev/vdb /x; cat /x/new'
+	from "$dir/written.ext4" -d "$ROOTFS:ro" -v "$dir/volume:/mnt/volume:copy" -v "$dir/written.ext4:/mnt/image:rw" -- true
+	from "$ROOTFS" -d "$dir/written.ext4:ro" -v "$dir/volume:/mnt/volume:copy" -v "$ROOTFS:/mnt/image" -- sh -c 'mkdir /x; mount /dev/vdb /x; cat /x/new'
 	assert_equal "$status:$output" 0:new
 }
 

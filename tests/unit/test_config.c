@@ -253,7 +253,7 @@ static void test_directories(void **state)
 	assert_true(added(spec)->directory);
 	assert_int_equal(config_set(&conf, "drives", dir, &err), -EISDIR);
 	assert_false(added("/dev/null:ro")->directory);
-	snprintf(spec, sizeof(spec), "%s:/mnt", dir);
+	snprintf(spec, sizeof(spec), "%s:/mnt:copy", dir);
 	accepts("volumes", spec);
 	assert_true(conf.drive[2].directory && conf.drive[2].read_only);
 	accepts("kernel", "k");

@@ -371,6 +371,38 @@ static void test_artifacts(void **state)
 	assert_true(config_set(&conf, "artifact_max", "0", &err) < 0);
 }
 
+/* A directory that is not copied is no drive. */
+static void test_live_directories(void **state)
+{
+	char spec[16];
+
+	(void)state;
+	accepts("volumes", "/etc:/mnt");
+	accepts("volumes", "/dev:/mnt/dev:ro");
+	accepts("volumes", "/tmp:/x:rw");
+	assert_int_equal(conf.num_drives, 0);
+	assert_int_equal(conf.num_live, 3);
+	assert_string_equal(conf.live[0].host, "/etc");
+	assert_string_equal(conf.live[0].guest, "/mnt");
+	assert_false(conf.live[0].read_only);
+	assert_true(conf.live[1].read_only);
+	assert_false(conf.live[2].read_only);
+	refuses("volumes", "/etc:/x:rx", "':rx' is none of ':ro', ':copy' and ':rw'");
+	for (unsigned i = 3; i < CONFIG_LIVE_MAX; i++) {
+		snprintf(spec, sizeof(spec), "/etc:/x%u", i);
+		accepts("volumes", spec);
+	}
+	refuses("volumes", "/etc:/y", "there can be at most 16 directories without ':copy'");
+	accepts("kernel", "k");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_string_equal(err.text, "volumes, tmpfs, scratch and disk need a command: mayfly run ... -- COMMAND");
+	accepts("command", "true");
+	accepts("snapshot", "/s");
+	assert_int_equal(config_check(&conf, &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "snapshot and live directories (-v DIR:/GUEST without ':copy') do not go together");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -387,6 +419,7 @@ int main(void)
 		T(test_artifacts),
 		T(test_control_paths),
 		T(test_tmpfs),
+		T(test_live_directories),
 		T(test_as_much_as_before),
 	};
 

@@ -159,6 +159,9 @@ static void test_volumes(void **state)
 	snprintf(spec, sizeof(spec), "%s:/z", image);
 	set("volumes", spec);
 	set("volumes", "/own/deep");
+	set("volumes", "/etc:/live");
+	set("volumes", "/tmp:/fixed:ro");
+	ASSERT_HAS("pP", "p0:/live", "P1:/fixed");
 	ASSERT_HAS("fFvVwlb", "f/dev/vda:/x", "F/dev/vdb:/y", "w/dev/vdc:/z", "l/dev/vdc", "b:/own/deep");
 	assert_int_equal(unlink(file) | unlink(image), 0);
 }

@@ -37,6 +37,7 @@ struct err;
 #define CONFIG_DISK_ID "disk" /* of the drive that --disk makes */
 #define CONFIG_DISK_MIN (16ULL << 20)
 #define CONFIG_DISK_MAX (4ULL << 40)
+#define CONFIG_LIVE_MAX 16
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
@@ -156,6 +157,13 @@ struct config_artifact {
 	bool merge;
 };
 
+/* A directory of the host that the guest has as it is, by a server (vmm/helper/live.h). */
+struct config_live {
+	char *host;
+	char *guest; /* path in the guest */
+	bool read_only;
+};
+
 /* A tmpfs that is mounted in the guest. */
 struct config_tmpfs {
 	char *path;
@@ -242,6 +250,8 @@ struct config {
 	bool all_root;		   /* all files of packed directories and archives belong to root */
 	char *own[CONFIG_OWN_MAX]; /* paths in the guest of volumes that are empty, and end with it */
 	unsigned num_own;
+	struct config_live live[CONFIG_LIVE_MAX];
+	unsigned num_live;
 	uint64_t disk;	       /* bytes of a drive for layers and /tmp; 0: they are in the guest's memory */
 	uint64_t scratch;      /* bytes that all layers, /tmp, /run and /dev/shm may take in memory; 0: not given */
 	uint64_t artifact_max; /* of each; bytes, or 0: not given */

@@ -45,8 +45,8 @@ static int set_kind(struct config_drive *d, bool writable, bool volume, struct e
 	d->directory = config_is_directory(d->path);
 	if (d->directory && writable)
 		return err_set(e, -EINVAL,
-			       "a directory is copied, and what the guest writes would be lost: leave out ':rw', and "
-			       "fetch results by --artifact, or give an image");
+			       "a root that is a directory is copied, and what the guest writes would be lost: leave out "
+			       "':rw', and fetch results by --artifact, or give an image");
 	use = d->directory ? IMAGE_USE_READ_ONLY : image_kind_look(d->path, e);
 	d->file = volume && use == IMAGE_USE_FILE;
 	if (use == IMAGE_USE_NONE || (use == IMAGE_USE_KERNEL && volume))
@@ -136,6 +136,24 @@ static int add_own(struct config *c, const struct config_field *mount, const cha
 	return 0;
 }
 
+/* A directory without ":copy". */
+static int add_live(struct config *c, const struct config_field *mount, const char *host, const char *guest,
+		    const char *word, struct err *e)
+{
+	struct config_live *l = &c->live[c->num_live];
+
+	if (c->num_live == CONFIG_LIVE_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d directories without ':copy'", CONFIG_LIVE_MAX);
+	if (strcmp(word, "ro") != 0 && strcmp(word, "rw") != 0)
+		return err_set(e, -EINVAL, "':%s' is none of ':ro', ':copy' and ':rw'", word);
+	if (mount->check(guest, mount, e) < 0 || config_copy_path(&l->host, host, e) < 0 ||
+	    config_copy_path(&l->guest, guest, e) < 0)
+		return e->code;
+	l->read_only = !strcmp(word, "ro");
+	c->num_live++;
+	return 0;
+}
+
 /* HOSTPATH:/GUESTPATH[:ro|:copy|:rw], or /GUESTPATH */
 static int add_volume(void *object, const struct config_field *f, const char *spec, struct err *e)
 {
@@ -159,6 +177,8 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 	word = strchr(guest, ':');
 	if (word)
 		*word++ = '\0';
+	if (config_is_directory(text) && (!word || strcmp(word, "copy") != 0))
+		return add_live(object, mount, text, guest, word ? word : "rw", e);
 	d = config_begin_drive(object, e);
 	if (!d || config_copy_path(&d->path, text, e) < 0 || mount->type->set(d, mount, guest, e) < 0 ||
 	    set_volume_word(d, word ? word : "copy", e) < 0 || set_kind(d, !d->read_only, true, e) < 0)
@@ -166,25 +186,44 @@ static int add_volume(void *object, const struct config_field *f, const char *sp
 	return config_end_drive(object, e);
 }
 
-/* Those with a HOSTPATH are among the drives. */
-static bool print_own(const void *object, const struct config_field *f, json_t *to)
+/* Those that are copied or images are among the drives. */
+static bool print_volumes(const void *object, const struct config_field *f, json_t *to)
 {
 	const struct config *c = object;
+	json_t *list = config_strings(c->own, c->num_own);
+	bool ok = list != NULL;
 
-	return !c->num_own || config_put(to, f->key, config_strings(c->own, c->num_own));
+	for (unsigned i = 0; i < c->num_live; i++) {
+		const struct config_live *l = &c->live[i];
+
+		ok = json_array_append_new(list, json_sprintf("%s:%s:%s", l->host, l->guest,
+							      l->read_only ? "ro" : "rw")) == 0 &&
+		     ok;
+	}
+	if (c->num_own || c->num_live)
+		return config_put(to, f->key, list) && ok;
+	json_decref(list);
+	return ok;
 }
 
-static void free_own(void *object, const struct config_field *f)
+static void free_volumes(void *object, const struct config_field *f)
 {
 	struct config *c = object;
 
-	(void)f; /* an array */
+	(void)f; /* arrays */
 	while (c->num_own)
 		free(c->own[--c->num_own]);
+	/* All of them: the one after the last may be half described. */
+	for (unsigned i = 0; i < CONFIG_LIVE_MAX; i++) {
+		free(c->live[i].host);
+		free(c->live[i].guest);
+		c->live[i] = (struct config_live){ 0 };
+	}
+	c->num_live = 0;
 }
 
 const struct config_type config_type_volume = {
-	.json = 1U << JSON_ARRAY, .set = add_volume, .print = print_own, .done = free_own
+	.json = 1U << JSON_ARRAY, .set = add_volume, .print = print_volumes, .done = free_volumes
 };
 
 const char *config_artifact_name(const struct config_artifact *a)

@@ -52,6 +52,8 @@ static const char *conflict(const struct config *c)
 		return "detach";
 	if (c->command.tty == CONFIG_TTY_ON)
 		return "tty";
+	if (c->num_live)
+		return "live directories (-v DIR:/GUEST without ':copy')";
 	return c->num_artifacts ? "artifacts" : NULL;
 }
 

@@ -117,6 +117,7 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		return err_set(e, -ENOMEM, "command: out of memory");
 	*a = (struct guest_client){ .vsock = vsock, .ops = ops, .ctx = ctx, .conn.fd = -1, .name = UNIXNAME_INIT };
 	a->alone = c->command.args.num == 0;
+	a->num_live = c->num_live;
 	a->relay.changed_fd = -1;
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 		a->client[i] = (struct control_client){ .fd = -1, .number = i + 1 };

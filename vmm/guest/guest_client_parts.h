@@ -28,6 +28,7 @@ struct guest_client {
 	bool hold_sent;			/* it was, and init stops all processes */
 	uint64_t accept_after_ms;	/* no client is accepted before; or 0 */
 	unsigned status, flags;
+	unsigned num_live;		  /* live directories */
 	char text[GUEST_CLIENT_TEXT_MAX]; /* printable */
 	struct init_text_defaults defaults;
 	char *payload; /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */

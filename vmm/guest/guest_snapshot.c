@@ -15,7 +15,7 @@
 #include "vmm/base/util.h"
 #include "vmm/guest/guest_client_parts.h"
 
-/* What a snapshot cannot hold: streams that end in another process. */
+/* What a snapshot cannot hold: streams that end in another process, and a server's state. */
 static int check_streams(const struct guest_client *a, struct err *e)
 {
 	unsigned num = 0;
@@ -25,6 +25,11 @@ static int check_streams(const struct guest_client *a, struct err *e)
 	if (num)
 		return err_set(e, -EBUSY,
 			       "%u commands of `mayfly exec` run, which a snapshot cannot hold: end them first", num);
+	if (a->num_live)
+		return err_set(e, -EBUSY,
+			       "the guest has %u live directories of the host, which a snapshot cannot hold: give copies "
+			       "(-v HOST:/GUEST:copy)",
+			       a->num_live);
 	if (a->relay.tty && !a->exited)
 		return err_set(e, -EBUSY, "the command has a terminal, which a snapshot cannot hold: use --no-tty");
 	return 0;

@@ -171,6 +171,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put_tmpfs(f, &c->tmpfs[i]);
 	for (unsigned i = 0; i < c->num_own; i++)
 		put(f, "b:%s", c->own[i]);
+	for (unsigned i = 0; i < c->num_live; i++)
+		put(f, "%c%u:%s", c->live[i].read_only ? 'P' : 'p', i, c->live[i].guest);
 	if (c->scratch)
 		put(f, "s%" PRIu64, c->scratch);
 	put(f, "h%s", c->name ? c->name : HOST_NAME);

@@ -8,6 +8,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/host_net.h"
+#include "vmm/base/log.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/process/ending.h"
@@ -31,6 +32,9 @@ int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 		if (n->kind == CONFIG_NET_USER && start_passt(c, &c->passt[i], n, e) < 0)
 			return err_wrap(e, "net '%s'", n->id);
 	}
+	for (unsigned i = 0; i < config->num_live; i++)
+		if (live_start(&c->live[i], &config->live[i], e) < 0)
+			return err_wrap(e, "volume '%s'", config->live[i].host);
 	for (unsigned i = 0; i < config->num_artifacts; i++) {
 		if (artifact_start(&c->artifact[i], &config->artifact[i], e) < 0)
 			return e->code;
@@ -47,16 +51,21 @@ int helpers_await(struct helpers *c, struct err *e)
 
 	for (unsigned i = 0; !r && c->config && i < c->config->num_nets; i++)
 		r = passt_await(&c->passt[i], e);
+	for (unsigned i = 0; !r && c->config && i < c->config->num_live; i++)
+		r = live_await(&c->live[i], e);
 	return r;
 }
 
-int helpers_check(struct helpers *c, struct err *e)
+void helpers_check(struct helpers *c)
 {
-	int r = 0;
+	struct err e;
 
-	for (unsigned i = 0; !r && c->config && i < c->config->num_nets; i++)
-		r = passt_check(&c->passt[i], e);
-	return r;
+	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
+		if (passt_check(&c->passt[i], &e) < 0)
+			log_warn("%s; continuing with the link down", e.text);
+	for (unsigned i = 0; c->config && i < c->config->num_live; i++)
+		if (live_check(&c->live[i], &e) < 0)
+			log_warn("%s; continuing, and the guest gets errors there", e.text);
 }
 
 static void leave_socket(int *fd)
@@ -103,6 +112,8 @@ void helpers_end(struct helpers *c)
 	(void)finish_snapshot(c);
 	for (unsigned i = 0; c->config && i < c->config->num_nets; i++)
 		passt_end(&c->passt[i]);
+	for (unsigned i = 0; c->config && i < c->config->num_live; i++)
+		live_end(&c->live[i]);
 	free(c->own);
 	c->own = NULL;
 }
@@ -111,6 +122,8 @@ void helpers_leave_sockets(struct helpers *c)
 {
 	for (unsigned i = 0; i < c->config->num_nets; i++)
 		leave_socket(&c->passt[i].socket);
+	for (unsigned i = 0; i < c->config->num_live; i++)
+		leave_socket(&c->live[i].socket);
 	for (unsigned i = 0; i < c->config->num_artifacts; i++)
 		leave_socket(&c->artifact[i].socket);
 	if (c->snapshot)
@@ -121,6 +134,8 @@ void helpers_leave_processes(struct helpers *c)
 {
 	for (unsigned i = 0; i < c->config->num_nets; i++)
 		c->passt[i].pid = 0;
+	for (unsigned i = 0; i < c->config->num_live; i++)
+		c->live[i].pid = 0;
 	for (unsigned i = 0; i < c->config->num_artifacts; i++)
 		c->artifact[i].pid = 0;
 	c->snapshot = 0;

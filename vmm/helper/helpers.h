@@ -1,7 +1,7 @@
 /*
- * Programs of the host that serve a VM: passt for each user network, the keeper and the
- * unpacker of each artifact, the writer of a snapshot (vmm/cmd/run_snapshot.h). They live outside
- * of the jail, as children of the process that the user has started; their sockets are the VM's.
+ * Programs of the host that serve a VM: passt for each user network, a file server for each
+ * live directory, the keeper and the unpacker of each artifact, the writer of a snapshot
+ * (vmm/cmd/run_snapshot.h). They live outside of the jail, as children of the process that the user has started; their sockets are the VM's.
  */
 #ifndef MF_HELPER_HELPERS_H
 #define MF_HELPER_HELPERS_H
@@ -11,12 +11,14 @@
 
 #include "vmm/config/config.h"
 #include "vmm/helper/artifact.h"
+#include "vmm/helper/live.h"
 #include "vmm/helper/passt.h"
 
 /* Zeroed: none was started. */
 struct helpers {
 	const struct config *config;
 	struct passt passt[CONFIG_NETS_MAX];
+	struct live live[CONFIG_LIVE_MAX];
 	struct artifact artifact[CONFIG_ARTIFACTS_MAX];
 	pid_t snapshot;	      /* the process that writes the files of `run --snapshot`; 0: there is none; */
 	int snapshot_fd;      /* its connection to the VM, or -1 */
@@ -33,8 +35,8 @@ int helpers_start(struct helpers *c, const struct config *config, struct err *e)
 /* Waits until all are ready. Returns 0, or -errno with e set: one has ended, as for lack of a port. */
 int helpers_await(struct helpers *c, struct err *e);
 
-/* Whether a passt has ended: -ECHILD with e set to what it said, or 0. After SIGCHLD. */
-int helpers_check(struct helpers *c, struct err *e);
+/* Logs which have ended before the VM, each once, with what they said. After SIGCHLD. */
+void helpers_check(struct helpers *c);
 
 /*
  * Waits until all artifacts have arrived, whose other ends must be closed, and says what has not;

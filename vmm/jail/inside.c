@@ -22,7 +22,7 @@
 #include "vmm/process/notify.h"
 #include "vmm/records/record.h"
 
-#define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + JAIL_RUN_KEEP_MAX + 8)
+#define KEEP_MAX (FILES_MAX + 2 * CONFIG_NETS_MAX + CONFIG_ARTIFACTS_MAX + CONFIG_LIVE_MAX + JAIL_RUN_KEEP_MAX + 8)
 
 static int compare(const void *a, const void *b)
 {
@@ -44,6 +44,8 @@ static unsigned list_kept(const struct outer *o, const int *keep, unsigned num_k
 		fds[num++] = c->net[i].kind == CONFIG_NET_FD ? c->net[i].fd : o->parent->helpers->passt[i].socket;
 	for (unsigned i = 0; i < c->num_artifacts; i++)
 		fds[num++] = o->parent->helpers->artifact[i].socket;
+	for (unsigned i = 0; i < c->num_live; i++)
+		fds[num++] = o->parent->helpers->live[i].socket;
 	if (c->snapshot)
 		fds[num++] = o->parent->helpers->snapshot_fd;
 	qsort(fds, num, sizeof(*fds), compare);

@@ -256,14 +256,12 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 static bool supervise_take_signal(struct outer *o)
 {
 	int signo = ending_take(o->parent->signal_fd);
-	struct err e;
 
 	switch (signo) {
 	case 0:
 		return true;
 	case SIGCHLD:
-		while (helpers_check(o->parent->helpers, &e) < 0)
-			log_warn("%s; continuing with the link down", e.text);
+		helpers_check(o->parent->helpers);
 		return waitpid(o->pids.main, &o->status, WNOHANG) == 0;
 	case SIGCONT:
 		tty_again(o->tty_raw);

@@ -19,6 +19,7 @@
 #define COMMAND 9U   /* three streams and init's connection, both ends of each; the eventfd of their changes */
 #define CONTROL 2U   /* listener and its directory */
 #define PER_ARTIFACT 1U
+#define PER_LIVE 2U  /* the guest's connection, and the pipe of the server's stderr */
 #define SPARE 6U     /* open for a moment (a kernel, an answer of privsep), or inherited from the caller */
 #define CONNS_MIN 4U /* connections of the guest, beside those that mayfly lends it */
 
@@ -37,7 +38,7 @@ static unsigned nofile_alone(const struct config *c)
 	if (config_has_vsock(c))
 		n += VSOCK;
 	if (c->command.args.num)
-		n += COMMAND + (c->control ? CONTROL : 0) + c->num_artifacts * PER_ARTIFACT;
+		n += COMMAND + (c->control ? CONTROL : 0) + c->num_artifacts * PER_ARTIFACT + c->num_live * PER_LIVE;
 	return n;
 }
 

@@ -192,13 +192,11 @@ static void vm_tell_snapshot(struct vm *vm)
 static void vm_take_signal(struct vm *vm, int signal_fd)
 {
 	int signo = ending_take(signal_fd);
-	struct err e;
 
 	if (signo == SIGCONT) {
 		tty_again(vm_wants_raw(vm->config));
 	} else if (signo == SIGCHLD) {
-		while (helpers_check(vm->parent->helpers, &e) < 0)
-			log_warn("%s; continuing with the link down", e.text);
+		helpers_check(vm->parent->helpers);
 	} else if (signo) {
 		vm_stop_signal(vm, signo);
 	}

@@ -348,6 +348,16 @@ static int vm_build_client(struct vm *vm, struct err *e)
 	return r ? r : guest_client_new(&vm->client, vm->vsock, vm->config, snapshot_fd, &vm_guest_ops, vm, e);
 }
 
+/* Lends the guest the socket of a helper, which is the device's from then on. */
+static int vm_lend(struct vm *vm, uint32_t port, int *socket)
+{
+	int r = vsock_lend(vm->vsock, port, *socket);
+
+	if (!r)
+		*socket = -1;
+	return r;
+}
+
 static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct err *e)
 {
 	struct vsock_params params = {
@@ -357,7 +367,6 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 		.connect = vm->parent->vsock_fd >= 0 ? vm_connect_outside : NULL,
 		.ctx = vm,
 	};
-	struct artifact *artifact = vm->parent->helpers->artifact;
 	int r = vm_new_loop(vm, &vm->vsock_loop, "vsock", LOOP_SOCKETS, e);
 
 	if (!r) {
@@ -371,11 +380,10 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 	if (!r && vm->config->command.args.num)
 		r = vm_build_client(vm, e);
 	vm->guest = vm->client;
-	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++) {
-		r = vsock_lend(vm->vsock, INIT_ARTIFACT_PORT + i, artifact[i].socket);
-		if (!r)
-			artifact[i].socket = -1;
-	}
+	for (unsigned i = 0; !r && i < vm->config->num_artifacts; i++)
+		r = vm_lend(vm, INIT_ARTIFACT_PORT + i, &vm->parent->helpers->artifact[i].socket);
+	for (unsigned i = 0; !r && i < vm->config->num_live; i++)
+		r = vm_lend(vm, INIT_LIVE_PORT + i, &vm->parent->helpers->live[i].socket);
 	return r < 0 ? r : loop_start(vm->vsock_loop, e);
 }
 

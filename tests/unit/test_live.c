@@ -1,0 +1,481 @@
+/* Live directories: a guest that speaks 9P2000.L as it likes, against the server in its sandbox. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/helper/live.h"
+#include "vmm/helper/subids.h"
+
+#define LIMIT_MS 10000
+#define NOFID UINT32_MAX
+#define MSIZE 65536
+#define ORDINARY 54321 /* a user without subordinate ids */
+
+/* Messages of 9P2000.L. Each answer has the type of its request and 1. */
+enum {
+	RLERROR = 7,
+	TLOPEN = 12,
+	TLCREATE = 14,
+	TSYMLINK = 16,
+	TMKNOD = 18,
+	TREADLINK = 22,
+	TGETATTR = 24,
+	TREADDIR = 40,
+	TMKDIR = 72,
+	TVERSION = 100,
+	TATTACH = 104,
+	TWALK = 110,
+	TREAD = 116,
+	TWRITE = 118
+};
+
+static char base[] = "/tmp/test-live.XXXXXX", dir[PATH_MAX], secret[PATH_MAX];
+static struct live live;
+static uint8_t message[MSIZE];
+static size_t len;
+
+static void put(uint64_t value, size_t bytes)
+{
+	memcpy(message + len, &value, bytes); /* little-endian, as this host is */
+	len += bytes;
+}
+
+static void put_text(const char *text)
+{
+	put(strlen(text), 2);
+	memcpy(message + len, text, strlen(text));
+	len += strlen(text);
+}
+
+static void begin(uint8_t type)
+{
+	len = 4;
+	put(type, 1);
+	put(type == TVERSION ? UINT16_MAX : 1, 2);
+}
+
+static void receive(uint8_t *to, size_t bytes)
+{
+	struct pollfd poll_fd = { .fd = live.socket, .events = POLLIN };
+
+	while (bytes) {
+		ssize_t n;
+
+		assert_int_equal(poll(&poll_fd, 1, LIMIT_MS), 1);
+		n = read(live.socket, to, bytes);
+		assert_true(n > 0);
+		to += n;
+		bytes -= (size_t)n;
+	}
+}
+
+/* Sends the message. Returns 0, and the answer's body is in message; or the errno that was the answer. */
+static int ask(void)
+{
+	uint8_t type = message[4];
+	uint32_t size = (uint32_t)len, error;
+
+	memcpy(message, &size, sizeof(size));
+	assert_int_equal(write(live.socket, message, len), len);
+	receive(message, 7);
+	memcpy(&size, message, sizeof(size));
+	assert_in_range(size, 7, MSIZE);
+	len = size - 7;
+	size = message[4];
+	receive(message, len);
+	if (size == RLERROR) {
+		memcpy(&error, message, sizeof(error));
+		return (int)error;
+	}
+	assert_int_equal(size, type + 1);
+	return 0;
+}
+
+static void start(bool read_only)
+{
+	static struct config_live config;
+	struct err e;
+
+	config = (struct config_live){ .host = dir, .guest = dir, .read_only = read_only };
+	assert_int_equal(live_start(&live, &config, &e), 0);
+	if (live_await(&live, &e) < 0)
+		fail_msg("%s", e.text);
+}
+
+/* As the guest's user uid; fid 0 is the directory. */
+static void attach(uint32_t uid)
+{
+	begin(TVERSION);
+	put(MSIZE, 4);
+	put_text("9P2000.L");
+	assert_int_equal(ask(), 0);
+	begin(TATTACH);
+	put(0, 4);
+	put(NOFID, 4);
+	put_text("");
+	put_text("/export");
+	put(uid, 4);
+	assert_int_equal(ask(), 0);
+}
+
+/* Walks name by name, at one fid after the other: a server that takes "a/b" for a name would follow it, too. */
+static int walk(uint32_t fid, uint32_t to, const char *name)
+{
+	begin(TWALK);
+	put(fid, 4);
+	put(to, 4);
+	put(1, 2);
+	put_text(name);
+	return ask();
+}
+
+static int make(const char *name, uint32_t fid)
+{
+	begin(TWALK);
+	put(0, 4);
+	put(fid, 4);
+	put(0, 2);
+	assert_int_equal(ask(), 0);
+	begin(TLCREATE);
+	put(fid, 4);
+	put_text(name);
+	put(O_RDWR, 4);
+	put(0644, 4);
+	put(0, 4);
+	return ask();
+}
+
+static int make_link(const char *name, const char *to)
+{
+	begin(TSYMLINK);
+	put(0, 4);
+	put_text(name);
+	put_text(to);
+	put(0, 4);
+	return ask();
+}
+
+static int make_node(const char *name, mode_t mode, dev_t dev)
+{
+	begin(TMKNOD);
+	put(0, 4);
+	put_text(name);
+	put(mode, 4);
+	put(major(dev), 4);
+	put(minor(dev), 4);
+	put(0, 4);
+	return ask();
+}
+
+static int open_it(uint32_t fid, uint32_t flags)
+{
+	begin(TLOPEN);
+	put(fid, 4);
+	put(flags, 4);
+	return ask();
+}
+
+/* Whether what fid is can be opened, and begins with the secret. */
+static bool reads_secret(uint32_t fid)
+{
+	if (open_it(fid, O_RDONLY) != 0)
+		return false;
+	begin(TREAD);
+	put(fid, 4);
+	put(0, 8);
+	put(64, 4);
+	return ask() == 0 && len >= 10 && memcmp(message + 4, "secret", 6) == 0;
+}
+
+static int setup(void **state)
+{
+	FILE *file;
+
+	(void)state;
+	strcpy(base, "/tmp/test-live.XXXXXX");
+	if (!mkdtemp(base))
+		return -1;
+	snprintf(dir, sizeof(dir), "%s/dir", base);
+	snprintf(secret, sizeof(secret), "%s/secret", base);
+	file = fopen(secret, "w");
+	if (!file || fputs("secret", file) == EOF || fclose(file) == EOF)
+		return -1;
+	return mkdir(dir, 0755);
+}
+
+static int teardown(void **state)
+{
+	char command[PATH_MAX + 16];
+
+	(void)state;
+	live_end(&live);
+	snprintf(command, sizeof(command), "rm -rf '%s'", base);
+	return system(command); /* a name of ours */
+}
+
+/* What the server's root has, as names that a reader of the directory gets. */
+static bool root_has_only_export(void)
+{
+	size_t at = 4, names = 0;
+
+	begin(TREADDIR);
+	put(50, 4);
+	put(0, 8);
+	put(4096, 4);
+	assert_int_equal(ask(), 0);
+	while (at + 24 <= len) {
+		uint16_t bytes;
+		const char *name = (const char *)message + at + 24;
+
+		memcpy(&bytes, message + at + 22, sizeof(bytes));
+		at += 24U + bytes;
+		names++;
+		if ((bytes == 1 && name[0] == '.') || (bytes == 2 && !memcmp(name, "..", 2)))
+			continue;
+		if (bytes != 6 || memcmp(name, "export", 6) != 0)
+			return false;
+	}
+	return names >= 2; /* diod leaves out what is mounted there */
+}
+
+static void test_nothing_is_above(void **state)
+{
+	static const char *const names[] = { "usr", "lib", "lib64", "etc", "proc", "dev", "tmp", "root" };
+
+	(void)state;
+	start(false);
+	attach(0);
+	if (walk(0, 50, "..") != 0)
+		return; /* so much the better */
+	(void)walk(50, 50, "..");
+	for (size_t i = 0; i < MF_ARRAY_SIZE(names); i++)
+		assert_int_not_equal(walk(50, 60, names[i]), 0);
+	assert_int_equal(open_it(50, O_RDONLY | O_DIRECTORY), 0);
+	assert_true(root_has_only_export());
+	begin(TMKDIR);
+	put(50, 4);
+	put_text("new");
+	put(0755, 4);
+	put(0, 4);
+	assert_int_not_equal(ask(), 0);
+}
+
+static void test_links_lead_nowhere(void **state)
+{
+	char relative[64];
+
+	(void)state;
+	start(false);
+	attach(0);
+	snprintf(relative, sizeof(relative), "../secret");
+	assert_int_equal(make_link("absolute", secret), 0);
+	assert_int_equal(make_link("relative", relative), 0);
+	assert_int_equal(make_link("base", base), 0);
+	assert_int_equal(walk(0, 1, "absolute"), 0);
+	assert_false(reads_secret(1));
+	assert_int_equal(walk(0, 2, "relative"), 0);
+	assert_false(reads_secret(2));
+	if (walk(0, 3, "base") == 0 && walk(3, 4, "secret") == 0)
+		assert_false(reads_secret(4));
+	if (walk(0, 5, "../secret") == 0)
+		assert_false(reads_secret(5));
+	if (walk(0, 6, secret) == 0)
+		assert_false(reads_secret(6));
+}
+
+static void test_devices(void **state)
+{
+	char path[PATH_MAX + 16];
+	struct stat st;
+
+	(void)state;
+	start(false);
+	attach(0);
+	assert_int_equal(make_node("null", S_IFCHR | 0666, makedev(1, 3)), EPERM);
+	assert_int_equal(make_node("disk", S_IFBLK | 0666, makedev(7, 0)), EPERM);
+	assert_int_equal(make_node("fifo", S_IFIFO | 0666, 0), 0);
+	snprintf(path, sizeof(path), "%s/null", dir);
+	assert_int_equal(stat(path, &st), -1);
+	/* One that the host has put there. */
+	if (mknod(path, S_IFCHR | 0666, makedev(1, 3)) < 0)
+		return; /* not root's test */
+	assert_int_equal(walk(0, 1, "null"), 0);
+	assert_int_not_equal(open_it(1, O_RDONLY), 0);
+}
+
+static void test_writes(void **state)
+{
+	char path[PATH_MAX + 16];
+	struct stat st;
+
+	(void)state;
+	start(false);
+	attach(0);
+	assert_int_equal(make("file", 1), 0);
+	begin(TWRITE);
+	put(1, 4);
+	put(0, 8);
+	put(5, 4);
+	memcpy(message + len, "hello", 5);
+	len += 5;
+	assert_int_equal(ask(), 0);
+	snprintf(path, sizeof(path), "%s/file", dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 5); /* at once */
+	assert_int_equal(st.st_uid, geteuid());
+	assert_int_equal(st.st_mode & 07777, 0644);
+}
+
+static void test_another_user(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* an ordinary user has other ids only if the host has set some aside */
+	start(false);
+	attach(1234);
+	assert_int_equal(make("file", 1), EACCES); /* the directory is root's, and 0755 */
+	assert_int_equal(chown(dir, 1234, 0), 0);
+	assert_int_equal(make("file", 2), 0);
+}
+
+static void test_read_only(void **state)
+{
+	char path[PATH_MAX + 16];
+	FILE *file;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/file", dir);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_int_equal(fclose(file), 0);
+	start(true);
+	attach(0);
+	assert_int_equal(make("new", 1), EROFS);
+	assert_int_equal(make_link("new", "file"), EROFS);
+	assert_int_equal(walk(0, 2, "file"), 0);
+	assert_int_equal(open_it(2, O_RDWR), EROFS);
+}
+
+/* In a process of its own: it becomes an ordinary user. */
+static int writes_as_ordinary_user(void)
+{
+	if (setgid(ORDINARY) < 0 || setuid(ORDINARY) < 0 || prctl(PR_SET_DUMPABLE, 1) < 0)
+		return 1;
+	start(false);
+	attach(0);
+	return make("file", 1);
+}
+
+static void test_ordinary_user(void **state)
+{
+	char path[PATH_MAX + 16];
+	struct stat st;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* the other tests are one's own */
+	assert_int_equal(chown(dir, ORDINARY, ORDINARY), 0);
+	assert_int_equal(chmod(base, 0755), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(writes_as_ordinary_user());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	snprintf(path, sizeof(path), "%s/file", dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_uid, ORDINARY);
+}
+
+static void test_end_of_the_server(void **state)
+{
+	struct pollfd closed = { .events = POLLIN };
+	struct err e;
+	int r = 0;
+
+	(void)state;
+	start(false);
+	assert_int_equal(live_check(&live, &e), 0);
+	assert_int_equal(kill(live.pid, SIGKILL), 0);
+	closed.fd = live.socket;
+	assert_int_equal(poll(&closed, 1, LIMIT_MS), 1); /* the server has ended with its init */
+	for (unsigned ms = 0; ms < LIMIT_MS && r == 0; ms++, usleep(1000))
+		r = live_check(&live, &e);
+	assert_int_equal(r, -ECHILD);
+	assert_non_null(strstr(e.text, dir));
+	assert_int_equal(live_check(&live, &e), 0); /* once */
+}
+
+static void test_end_of_the_connection(void **state)
+{
+	struct err e;
+	int status;
+
+	(void)state;
+	start(false);
+	close(live.socket);
+	live.socket = -1;
+	assert_int_equal(waitpid(live.pid, &status, 0), live.pid);
+	assert_int_equal(status, 0);
+	live.pid = 0;
+	assert_int_equal(live_check(&live, &e), 0);
+}
+
+static void test_subordinate_ids(void **state)
+{
+	char text[] = "a:1:x\nuser:100000:65536\n\n77:200000\n77:4294967295:1\n77:300000:10\nroot\n";
+	FILE *file = fmemopen(text, strlen(text), "r");
+	struct subids_range range;
+
+	(void)state;
+	assert_non_null(file);
+	assert_int_equal(subids_find(file, "user", 5, &range), 0);
+	assert_int_equal(range.first, 100000);
+	assert_int_equal(range.num, 65536);
+	rewind(file);
+	assert_int_equal(subids_find(file, NULL, 77, &range), 0); /* not the malformed ones before */
+	assert_int_equal(range.first, 300000);
+	rewind(file);
+	assert_int_equal(subids_find(file, "use", 5, &range), -ENOENT);
+	assert_int_equal(fclose(file), 0);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_nothing_is_above),
+		TEST(test_links_lead_nowhere),
+		TEST(test_devices),
+		TEST(test_writes),
+		TEST(test_another_user),
+		TEST(test_read_only),
+		TEST(test_ordinary_user),
+		TEST(test_end_of_the_server),
+		TEST(test_end_of_the_connection),
+		cmocka_unit_test(test_subordinate_ids),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
