@@ -225,12 +225,13 @@ like_cold() {
 	on_tty expect=up 'send=exit 4\r' -- "$MAYFLY" run --boot=template -k "$KERNEL" -r "$ROOTFS" -t -- sh -c 'tty; echo u""p; exec sh'
 	assert_equal "$status" 4
 	assert_output --partial /dev/pts/
-	run "$MAYFLY" run --boot=template -k "$KERNEL" -r "$ROOTFS" --detach --name "vm$$" -- sleep 1000
+	run "$MAYFLY" run --boot=template -k "$KERNEL" -r "$ROOTFS" --detach --name "vm$$" --timeline "$timeline" -- sleep 1000
 	assert_success
 	run "$MAYFLY" exec "vm$$" -- hostname
 	assert_output "vm$$"
-	run "$MAYFLY" kill "vm$$"
+	run "$MAYFLY" stop "vm$$"
 	run "$MAYFLY" wait "vm$$"
+	grep -q '"boot": *"template"' "$timeline"
 	run "$MAYFLY" rm "vm$$"
 }
 

@@ -129,6 +129,7 @@ bool detach_fork(struct config *c, int *ret_status)
 		err_sys(&e, "detach: open /dev/null");
 		_exit(report_err(&e));
 	}
+	*ret_status = STATUS_OK;
 	return true;
 }
 

@@ -23,8 +23,8 @@ struct err;
 struct record_writer;
 
 /*
- * Forks, before anything else is open. Returns true in the VM's process. Returns false in the
- * caller at the end, with its exit status in *ret_status.
+ * Forks, before anything else is open. Returns true in the VM's process, with STATUS_OK in
+ * *ret_status. Returns false in the caller at the end, with its exit status there.
  */
 bool detach_fork(struct config *c, int *ret_status);
 
