@@ -90,7 +90,7 @@ deps: ## install the packages that are needed from Debian
 	$(Q)tests/deps
 
 # Rooms that neither run a guest nor move its data are made small.
-SMALL := api bench cli cmd config doctor image jail records
+SMALL := api bench cli cmd config doctor image jail oci records
 $(foreach room,$(SMALL),$(patsubst %.c,$(B)/%.o,$(wildcard vmm/$(room)/*.c))): ALL_CFLAGS += -Os
 # The monitor.
 $(B)/%.o: %.c | $(B)/.deps-build

@@ -126,7 +126,7 @@ static int read_file(const char *dir, const char *file, char text[LIST_MAX], str
 }
 
 /* The kernel takes all of it in one write(2), or none. */
-static int write_file(const char *dir, const char *file, const char *value, struct err *e)
+int cgroup_write(const char *dir, const char *file, const char *value, struct err *e)
 {
 	MF_FREE char *path = NULL;
 	MF_CLOSE int fd = -1;
@@ -189,7 +189,7 @@ static int enable_controllers(const struct cgroup_params *p, const char *dir, st
 			return err_set(e, -E2BIG, "too many controllers");
 		len += (size_t)snprintf(wanted + len, sizeof(wanted) - len, "%s%s", len ? " " : "", plus);
 	}
-	if (!*wanted || write_file(dir, "cgroup.subtree_control", wanted, e) == 0)
+	if (!*wanted || cgroup_write(dir, "cgroup.subtree_control", wanted, e) == 0)
 		return 0;
 	if (e->code == -EBUSY)
 		return err_set(e, -EBUSY,
@@ -253,7 +253,7 @@ static int make(struct work *w, struct err *e)
 	if (make_level(w, w->p->name, strlen(w->p->name), true, e) < 0)
 		return e->code;
 	for (unsigned i = 0; i < w->p->num_settings; i++) {
-		if (write_file(w->dir, w->p->setting[i].file, w->p->setting[i].value, e) < 0)
+		if (cgroup_write(w->dir, w->p->setting[i].file, w->p->setting[i].value, e) < 0)
 			return e->code;
 	}
 	return 0;
@@ -288,7 +288,7 @@ int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e)
 	char text[16];
 
 	snprintf(text, sizeof(text), "%d", (int)pid);
-	return write_file(g->dir, "cgroup.procs", text, e);
+	return cgroup_write(g->dir, "cgroup.procs", text, e);
 }
 
 void cgroup_remove(struct cgroup *g)

@@ -49,6 +49,9 @@ int cgroup_check_setting(const struct cgroup_setting *s, struct err *e);
  */
 int cgroup_make(struct cgroup *ret, const struct cgroup_params *p, struct err *e);
 
+/* Writes value to a file of the group in dir. Returns 0 or -errno with e set. */
+int cgroup_write(const char *dir, const char *file, const char *value, struct err *e);
+
 /* Moves a process into it; 0: this one. Returns 0 or -errno with e set. */
 int cgroup_add(const struct cgroup *g, pid_t pid, struct err *e);
 

@@ -19,6 +19,7 @@
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
 #include "vmm/cmd/logs.h"
+#include "vmm/cmd/oci.h"
 #include "vmm/cmd/ps.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/rm.h"
@@ -47,6 +48,7 @@ const struct cli_command cli_commands[] = {
 	{ "bench", "time boots and commands: percentiles, exits, a chart", bench_command, &bench_usage },
 	{ "clone", "start several VMs from a snapshot, or a running VM", clone_command, &clone_usage },
 	{ "snap", "check, list and remove snapshots", snap_command, &snap_usage },
+	{ "oci", "be the runtime of a container engine", oci_command, &oci_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
 	{ "doctor", "check this host, and say what to do", doctor_command, &doctor_usage },
 	{ "cache", "list or remove the images of packed directories", cache_command, &cache_usage },
@@ -82,5 +84,7 @@ int main(int argc, char **argv)
 		return jailer_command(argc, argv);
 	if (argc > 0 && (called_as(argv[0], "firecracker") || firecracker_is_meant(argc, argv)))
 		return firecracker_command(argc, argv);
+	if (argc > 0 && called_as(argv[0], "mayfly-oci"))
+		return oci_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);
 }

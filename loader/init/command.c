@@ -341,7 +341,7 @@ void command_reconnect(void)
 	}
 }
 
-void command_signal(uint32_t number, int signal)
+void command_signal(uint32_t number, int signal, bool alone)
 {
 	const struct command *c = command_find(number);
 
@@ -349,7 +349,7 @@ void command_signal(uint32_t number, int signal)
 	 * The process may not have made its group yet. If it has exited, nothing is left
 	 * to signal.
 	 */
-	if (c != NULL && !c->ended && kill(-c->pid, signal) < 0)
+	if (c != NULL && !c->ended && (alone || kill(-c->pid, signal) < 0))
 		(void)kill(c->pid, signal);
 }
 

@@ -38,8 +38,8 @@ void command_start_on_console(const char *list, size_t len);
 void command_retire(void);
 /* Connects all streams again, and reports again which commands run: the host is another one. */
 void command_reconnect(void);
-/* Sends a signal to its process group. */
-void command_signal(uint32_t number, int signal);
+/* Sends a signal to its process group, or to its process alone. */
+void command_signal(uint32_t number, int signal, bool alone);
 /* Sets the size of its terminal: rows << 16 | columns. */
 void command_resize(uint32_t number, uint32_t size);
 /*

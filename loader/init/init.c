@@ -327,7 +327,7 @@ static void init_serve(void)
 		if (msg->type == INIT_MSG_RUN && life.stage <= STAGE_SEND && !life.stopped)
 			command_start(msg->number, payload, msg->len);
 		else if (msg->type == INIT_MSG_SIGNAL)
-			command_signal(msg->number, (int)msg->value);
+			command_signal(msg->number, (int)msg->value, msg->flags != 0);
 		else if (msg->type == INIT_MSG_SIZE)
 			command_resize(msg->number, msg->value);
 		else if (msg->type == INIT_MSG_STOP)

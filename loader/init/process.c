@@ -69,8 +69,23 @@ static const char *process_get(const char *key)
 	return "";
 }
 
+/* "N:SOFT:HARD": a limit by its number in Linux. A text of another form, and what the kernel refuses, changes nothing. */
+static void process_limit(const char *text)
+{
+	unsigned long value[3]; /* as a struct rlimit behind the number */
+
+	for (unsigned i = 0; i < 3; i++) {
+		text = text_digits(text, ULONG_MAX, &value[i]);
+		if (text == NULL)
+			return;
+		text += *text == ':';
+	}
+	(void)syscall(SYS_prlimit64, 0, value[0], &value[1], NULL);
+}
+
 static void process_set_all(const struct process *process)
 {
+	unsigned long group;
 	static char home[USER_HOME_MAX + 8] = "HOME=", name[USER_NAME_MAX + 8] = "USER=";
 	const char *s;
 	size_t at = 0, count = 0;
@@ -88,6 +103,10 @@ static void process_set_all(const struct process *process)
 			process_set(s + 1);
 		else if (s[0] == 'a' && count < STRINGS_MAX - 1)
 			args[1 + count++] = (char *)(uintptr_t)(s + 1);
+		else if (s[0] == 'R')
+			process_limit(s + 1);
+		else if (s[0] == 'G' && user.groups < USER_GROUPS_MAX && text_number(s + 1, UINT_MAX - 1, &group))
+			user.group[user.groups++] = (gid_t)group;
 	}
 }
 
@@ -257,6 +276,7 @@ void process_run(const struct process *process)
 		process_fail(process, PROCESS_NOT_RUN, &why);
 	if (spec == NULL && user.name[0] == '\0')
 		user = (struct user){ .name = "root", .home = "/root" };
+	process_limit_files();
 	process_set_all(process);
 	if (args[1] == NULL && text_find(process->list, process->len, 'o') == NULL &&
 	    text_find(process->list, process->len, 'i') == NULL) {
@@ -266,7 +286,6 @@ void process_run(const struct process *process)
 	process_attach(process);
 	/* Unlike init, it may be killed for lack of memory. Without /proc this changes nothing. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "0");
-	process_limit_files();
 	process_become(process);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

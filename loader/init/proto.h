@@ -37,12 +37,15 @@
  * INIT_MSG_HELLO to its new host, whose INIT_MSG_RESTORED, INIT_MSG_BOOT and INIT_MSG_RUN of number 0
  * follow, in this order. From there on it works as after a boot.
  *
- * A command. Without this list no command is run, and the root's own init is started:
+ * A command. Without this list no command is run, and the root's own init is started. If it is empty, init sends
+ * INIT_MSG_WARM when all is ready for one, and waits for INIT_MSG_RUN of number 0:
  *
  *	a*ARG		an argument; the first is the program, looked up in PATH if it has no slash
  *	e*KEY=VALUE	of the environment
  *	wDIRECTORY	to run in; default: the home of the user, if one is given, otherwise /
  *	uUSER[:GROUP]	names or numbers
+ *	G*GID		a group beside those of the user
+ *	R*N:SOFT:HARD	a resource limit by its number, RLIMIT_...
  *	t[ROWSxCOLUMNS]	on a pseudo terminal, of that size
  *	oPATH		instead of arguments: sends PATH as a tar archive to its output, as an artifact
  *	iPATH		instead of arguments: unpacks a tar archive from its input at PATH (loader/init/unpack.h)
@@ -105,12 +108,12 @@ enum init_msg_type {
 	 */
 	INIT_MSG_EXIT = 4,
 	INIT_MSG_FAILED = 5, /* the payload, a sentence, says why number 0 cannot run; the guest is over */
-	INIT_MSG_WARM = 6,   /* with "S": number 0 has ended with status 0, or there is none; the machine goes on */
+	INIT_MSG_WARM = 6,   /* there is no number 0 yet; or, with "S", it has ended with status 0 */
 	INIT_MSG_HELD = 7,   /* the answer to INIT_MSG_HOLD: only init runs */
 
 	/* From the host. */
 	INIT_MSG_RUN = 16,    /* the payload is a command, to be number */
-	INIT_MSG_SIGNAL = 17, /* value: to number's process group */
+	INIT_MSG_SIGNAL = 17, /* value: to number's process group; flags not 0: to its process alone */
 	INIT_MSG_SIZE = 18,   /* of number's terminal: value is rows << 16 | columns */
 	/*
 	 * The signal number, or SIGTERM if that is 0, to all; SIGKILL after value ms; then as when number 0 ends. A second

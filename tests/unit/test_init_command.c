@@ -199,7 +199,7 @@ static void test_streams_that_are_reset(void **state)
 	/* If nobody connects them again, the turn after closes them. */
 	(void)shutdown(stream[1], SHUT_RDWR);
 	close_streams();
-	command_signal(3, SIGKILL);
+	command_signal(3, SIGKILL, false);
 	turn_until(0);
 	assert_false(command_has_failed());
 }
@@ -214,8 +214,8 @@ static void test_number_in_use(void **state)
 	start(UINT32_MAX, "a9");
 	assert_int_equal(connected, STREAMS);
 	assert_int_equal(command_count(), 1);
-	command_signal(4, SIGKILL);
-	command_signal(3, SIGKILL);
+	command_signal(4, SIGKILL, false);
+	command_signal(3, SIGKILL, false);
 	turn_until(0);
 	assert_int_equal(told.exited, 1);
 	assert_int_equal(told.status, 128 + SIGKILL);
@@ -236,7 +236,7 @@ static void test_kills_for_want_of_memory(void **state)
 	close_streams();
 	start(1, "aw");
 	oom_kills = 6;
-	command_signal(1, SIGKILL);
+	command_signal(1, SIGKILL, false);
 	turn_until(0);
 	assert_int_equal(told.flags, INIT_OOM | INIT_SIGNALLED);
 	close_streams();

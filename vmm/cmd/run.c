@@ -170,6 +170,8 @@ static int run_begin_record(const struct config *c, struct err *e)
 			return !c->name ? err_wrap(e, "detach") : err_wrap(e, "name '%s'", c->name);
 		log_info("record: %s; continuing without, so `mayfly ps` does not show this VM", e->text);
 	}
+	if (c->ready_fd)
+		run_record.ready_fd = c->ready_fd;
 	return 0;
 }
 

@@ -185,6 +185,8 @@ int session_run(struct session *x, const char *text, size_t len, struct err *e)
 	confine_init(&x->confine, p->seccomp);
 	if (control_request(x->fd, text, len, p->tty, streams, e) < 0)
 		return e->code;
+	if (p->told_fd)
+		(void)!write(p->told_fd, "", 1); /* if nobody waits for it, nobody misses it */
 	if (p->no_errors) {
 		close(streams[2]);
 		streams[2] = open("/dev/null", O_RDONLY | O_CLOEXEC); /* or -1, which is at its end, too */

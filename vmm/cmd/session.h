@@ -22,6 +22,7 @@ struct session_params {
 	uint64_t wait_ms;    /* for the guest to take commands; 0: it must do so */
 	uint64_t timeout_ms; /* of the command; 0: none */
 	bool tty;
+	int told_fd;	/* or 0: gets a NUL when the guest is asked to run the command */
 	bool no_errors; /* the command's stderr is not shown: its only sentence comes with its status */
 	enum seccomp_policy seccomp;
 };

@@ -26,6 +26,9 @@ void config_init(struct config *c)
 void config_done(struct config *c)
 {
 	config_fields_done(config_fields, c);
+	config_texts_done(&c->command.groups);
+	config_texts_done(&c->command.limits);
+	free(c->hostname);
 	free(c->serial_out);
 	free(c->template.cold);
 	free(c->restore_state);

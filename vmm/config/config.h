@@ -182,8 +182,10 @@ struct config_command {
 	enum config_tty tty;	 /* AUTO: a terminal if mayfly has one */
 	bool terminal;		 /* derived from tty; see config_complete_command */
 	bool none;		 /* derived: args are a placeholder, for a snapshot of a guest that is ready */
-	bool args_of_file;	 /* an argument on the command line replaces them all */
-	size_t text_len;	 /* bytes of args and env in init_text_command */
+	bool held;		 /* init waits until a client of the control socket says that it starts; no key */
+	struct config_list groups, limits; /* numbers; N:SOFT:HARD, as loader/init/proto.h has them; no keys */
+	bool args_of_file;		   /* an argument on the command line replaces them all */
+	size_t text_len;		   /* bytes of args and env in init_text_command */
 };
 
 /* Ids of users or groups; num 0: not given. */
@@ -261,6 +263,7 @@ struct config {
 	char *snapshot; /* or NULL: the directory of the snapshot with which the run ends; */
 	char *until;	/* and when it is taken, or NULL: at the command's end; see config_until */
 	char *name;	/* or NULL: the guest's host name, and where `mayfly exec` finds it */
+	char *hostname; /* or NULL: the name; no key */
 	char *control;	/* or NULL: the path of that socket */
 	bool console;	/* the guest's console goes to stderr while a command has stdin and stdout */
 	enum loop_engine io_engine;
@@ -269,6 +272,7 @@ struct config {
 	char *log_file; /* or NULL: stderr */
 	bool time;
 	char *timeline_file;		      /* or NULL: none */
+	int ready_fd;			      /* or 0: gets a byte when the guest is ready; no key */
 	bool detach;			      /* runs in the background; */
 	uint64_t log_max;		      /* the log of that has so many bytes at most; 0: not given */
 	bool remove;			      /* the record goes at the end */

@@ -230,6 +230,7 @@ static const struct filter_rule pump_rules[] = {
 	ALLOW(read, "the stream", SLOT(1, SLOT_OWN)),
 	ALLOW(write, "the stream", SLOT(1, SLOT_TO)),
 	ALLOW(poll, "a stream that somebody has made non-blocking; a terminal"),
+	RARELY(restart_syscall, "it continues after SIGSTOP and SIGCONT, or a freezer"),
 	ALLOW(ioctl, "is the terminal ours", SLOT(1, SLOT_OWN), INT(2, TIOCGPGRP)),
 	ALLOW(write, "reports its end to the main thread", SLOT(1, SLOT_CHANGED), LEN(3, 8)),
 	ALLOW(shutdown, "the end of stdin"),
@@ -242,6 +243,7 @@ static const struct filter_rule pump_rules[] = {
 /* The thread that carries all of them that cannot block. */
 static const struct filter_rule streams_rules[] = {
 	ALLOW(poll, "waiting for a stream"),
+	RARELY(restart_syscall, "it continues after SIGSTOP and SIGCONT, or a freezer"),
 	ALLOW(splice, "stdin, a pipe", INT(1, STDIN_FILENO), SLOT(3, SLOT_WATCH0)),
 	ALLOW(splice, "stdout, a pipe", SLOT(1, SLOT_WATCH1), INT(3, STDOUT_FILENO)),
 	ALLOW(splice, "stderr, a pipe", SLOT(1, SLOT_WATCH2), INT(3, STDERR_FILENO)),

@@ -318,10 +318,10 @@ static int connect_later(const char *path, uint64_t deadline_ms, struct err *e)
 	return fd;
 }
 
-/* Waits until the guest of the monitor at fd takes commands. */
-static int await_guest(int fd, uint64_t deadline_ms, struct err *e)
+/* Asks, and waits for INIT_MSG_HELLO. */
+static int ask(int fd, enum control_msg_type type, uint32_t value, uint64_t deadline_ms, struct err *e)
 {
-	struct init_msg msg = { .type = CONTROL_MSG_WAIT };
+	struct init_msg msg = { .type = type, .value = value };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
 	unsigned num = 0;
 	int r = send_packet(fd, &msg, NULL, NULL, 0);
@@ -331,12 +331,19 @@ static int await_guest(int fd, uint64_t deadline_ms, struct err *e)
 	if (r == 0)
 		r = await(fd, deadline_ms);
 	if (r == -ETIMEDOUT)
-		return err_set(e, r, "the guest is not ready yet, and the time of --wait is over");
+		return err_set(e, r,
+			       type == CONTROL_MSG_WAIT ? "the guest is not ready yet, and the time of --wait is over" :
+							  "the monitor does not answer");
 	if (r == 0)
 		r = receive_packet(fd, &msg, payload, NULL, &num);
 	if (r < 0)
 		return r == -EPIPE ? err_set(e, r, "the guest has ended") : err_neg(e, r, "wait for the guest");
 	return msg.type == INIT_MSG_HELLO ? 0 : err_set(e, -EBUSY, "%s", payload);
+}
+
+int control_ask(int fd, enum control_msg_type type, uint32_t value, struct err *e)
+{
+	return ask(fd, type, value, clock_now_ms() + CONTROL_ASK_MS, e);
 }
 
 int control_connect(const char *target, uint64_t wait_ms, struct err *e)
@@ -364,7 +371,7 @@ int control_connect(const char *target, uint64_t wait_ms, struct err *e)
 	if (fd < 0)
 		return err_neg(e, fd, "connect to '%s'", path);
 	(void)fcntl(fd, F_SETFL, 0); /* cannot fail */
-	if (wait_ms && await_guest(fd, deadline_ms, e) < 0)
+	if (wait_ms && ask(fd, CONTROL_MSG_WAIT, 0, deadline_ms, e) < 0)
 		return e->code;
 	return mf_take_fd(&fd);
 }

@@ -27,7 +27,10 @@ enum control_msg_type {
 	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
-	CONTROL_MSG_STOP = 67, /* after one with CONTROL_STOP: it is in its place, and the VM ends. No answer */
+	CONTROL_MSG_START =
+		68, /* the command that is held (config.h) starts; answered by INIT_MSG_HELLO or INIT_MSG_FAILED */
+	CONTROL_MSG_SIGNAL = 69, /* value: a signal to the command that the VM was started for. Answered by the same */
+	CONTROL_MSG_STOP = 67,	 /* after one with CONTROL_STOP: it is in its place, and the VM ends. No answer */
 };
 
 #define CONTROL_FILES_MAX (2 + CONFIG_DRIVES_MAX)
@@ -105,6 +108,10 @@ int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pi
  * -errno with e set.
  */
 int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, struct err *e);
+
+/* Asks for CONTROL_MSG_START or CONTROL_MSG_SIGNAL. Returns 0, or -errno with e set, after CONTROL_ASK_MS at most. */
+#define CONTROL_ASK_MS 10000
+int control_ask(int fd, enum control_msg_type type, uint32_t value, struct err *e);
 
 /* After a snapshot with stop: ends the VM. A client that leaves without it lets the VM go on. Returns as above. */
 int control_stop(int fd, struct err *e);

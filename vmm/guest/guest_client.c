@@ -127,7 +127,9 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		until_init(&a->until, c, clock_now_ms());
 	}
 	*ret = a;
-	r = a->alone ? 0 : start_conn(a, e);
+	r = guest_hold_init(a, c) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
+	if (!r && !a->alone)
+		r = start_conn(a, e);
 	if (!r)
 		r = restored_init(&a->restored, c, e);
 	if (!r && !a->alone)
@@ -156,6 +158,8 @@ void guest_client_free(struct guest_client *a)
 	free(a->payload);
 	a->payload = NULL;
 	init_text_defaults_done(&a->defaults);
+	free(a->held);
+	a->held = NULL;
 	/* The relay's threads use a until the process ends, so it is not freed. */
 }
 
@@ -222,13 +226,12 @@ static void hang_up(struct guest_client *a)
 	}
 }
 
-/* The command runs, or has run. */
+/* The command runs, or has run; or all is ready for it. */
 static void start(struct guest_client *a)
 {
-	if (a->started)
-		return;
+	if (!a->started)
+		a->ops->started(a->ctx);
 	a->started = true;
-	a->ops->started(a->ctx);
 	guest_client_resize(a);
 }
 
@@ -338,6 +341,10 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 		guest_snapshot_take(a, c, msg.value);
 	} else if (msg.type == CONTROL_MSG_STOP && !c->snaps) {
 		guest_snapshot_over(a, c, true);
+	} else if (msg.type == CONTROL_MSG_START) {
+		guest_hold_start(a, c);
+	} else if (msg.type == CONTROL_MSG_SIGNAL) {
+		guest_hold_signal(a, c, msg.value);
 	} else if (msg.type == CONTROL_MSG_WAIT && !c->running) {
 		answer_waiting(a, c);
 	} else if (msg.type == INIT_MSG_RUN && !c->running) {

@@ -31,6 +31,8 @@ struct guest_client {
 	unsigned num_live;		  /* live directories */
 	char text[GUEST_CLIENT_TEXT_MAX]; /* printable */
 	struct init_text_defaults defaults;
+	char *held; /* or NULL: the text of command 0, which a client starts */
+	size_t held_len;
 	char *payload; /* of clients, INIT_COMMAND_MAX + 1 bytes; NULL without a control socket */
 	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
 	struct control_client client[INIT_COMMANDS_MAX - 1];
@@ -38,6 +40,14 @@ struct guest_client {
 
 /* Sends init a message without a payload. Returns 0 or -errno. */
 int guest_client_send(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value);
+
+/*
+ * A command that is held (guest_hold.c). guest_hold_init: before there is a filter; returns 0 or -ENOMEM.
+ * guest_hold_start and guest_hold_signal answer c, which has asked to start it, or for a signal to it.
+ */
+int guest_hold_init(struct guest_client *a, const struct config *c);
+void guest_hold_start(struct guest_client *a, struct control_client *c);
+void guest_hold_signal(struct guest_client *a, struct control_client *c, uint32_t signo);
 
 /*
  * Snapshots for clients (guest_snapshot.c). guest_snapshot_take: c has asked for one, with flags

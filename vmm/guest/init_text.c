@@ -114,11 +114,18 @@ static void put_resolver(FILE *f, const struct config *c)
 	put(f, "%s", num ? "\n" : "");
 }
 
+const char *init_text_hostname(const struct config *c)
+{
+	if (c->hostname)
+		return c->hostname;
+	return c->name ? c->name : HOST_NAME;
+}
+
 /* What precedes the root's own lines in /etc/hosts: as docker has it, the guest's name is that of its address. */
 static void put_hosts(FILE *f, const struct config *c)
 {
 	const char *ip = c->num_nets && c->net[0].ip ? c->net[0].ip : "127.0.1.1";
-	const char *name = c->name ? c->name : HOST_NAME;
+	const char *name = init_text_hostname(c);
 
 	(void)fputs("k127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
 		    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
@@ -175,7 +182,7 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put(f, "%c%u:%s", c->live[i].read_only ? 'P' : 'p', i, c->live[i].guest);
 	if (c->scratch)
 		put(f, "s%" PRIu64, c->scratch);
-	put(f, "h%s", c->name ? c->name : HOST_NAME);
+	put(f, "h%s", init_text_hostname(c));
 	if (c->num_nets)
 		put_net(f, &c->net[0]);
 	put_resolver(f, c);
@@ -199,6 +206,10 @@ static void put_place(FILE *f, const struct config_command *cmd)
 		put(f, "w%s", cmd->workdir);
 	if (cmd->user)
 		put(f, "u%s", cmd->user);
+	for (unsigned i = 0; i < cmd->groups.num; i++)
+		put(f, "G%s", cmd->groups.text[i]);
+	for (unsigned i = 0; i < cmd->limits.num; i++)
+		put(f, "R%s", cmd->limits.text[i]);
 }
 
 char *init_text_command(const struct config_command *cmd, const char *tty, size_t *ret_len)
@@ -207,7 +218,7 @@ char *init_text_command(const struct config_command *cmd, const char *tty, size_
 	char *text = NULL;
 	FILE *f = open_memstream(&text, ret_len);
 
-	if (!f || cmd->none)
+	if (!f || cmd->none || cmd->held)
 		return f ? finish(f, &text) : NULL;
 	for (unsigned i = 0; i < cmd->args.num; i++)
 		put(f, "a%s", cmd->args.text[i]);

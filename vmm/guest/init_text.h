@@ -14,7 +14,10 @@ struct config_command;
  */
 char *init_text_boot(const struct config *c, size_t *ret_len);
 
-/* A command, or an empty text if it is none; tty is the size of its terminal as ROWSxCOLUMNS, or "", or NULL without one. Returns as above. */
+/* The guest's host name, which is c's. */
+const char *init_text_hostname(const struct config *c);
+
+/* A command, or an empty text if it is none, or held; tty is the size of its terminal as ROWSxCOLUMNS, or "", or NULL without one. Returns as above. */
 char *init_text_command(const struct config_command *cmd, const char *tty, size_t *ret_len);
 
 /* What a further command has of the first one, as init reads it: the environment, then the working directory and the user. */

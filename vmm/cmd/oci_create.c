@@ -1,0 +1,228 @@
+/*
+ * `mayfly oci create`: a VM that has booted, and whose command waits for `start`.
+ *
+ * The monitor is a child of this process, and the engine's container: it has the streams of this process, the network
+ * namespace and the control group of the bundle. This process waits until the guest is ready (a NUL from record_started), or
+ * for the sentence that says why there is none. Then it writes the state and the PID, and ends.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/cmd/oci_parts.h"
+#include "vmm/cmd/run.h"
+#include "vmm/oci/console.h"
+#include "vmm/oci/net_join.h"
+#include "vmm/records/record.h"
+
+struct create {
+	const struct oci_options *options;
+	char *bundle;
+	struct spec spec;
+	struct config config;
+	struct container container;
+	struct cgroup group;
+	int report; /* to the process that waits */
+};
+
+/* It is the parser's, too, which gets no pointer of ours. */
+static struct create *create_the_one(void)
+{
+	static struct create x = { .container = { .root = -1, .dir = -1 }, .report = -1 };
+
+	return &x;
+}
+
+/* In the monitor. */
+
+/* All that needs its namespace, and the checks behind that. */
+static int child_configure(const struct create *x, struct config *c, struct err *e)
+{
+	const struct spec *s = &x->spec;
+
+	if (x->group.dir && cgroup_add(&x->group, 0, e) < 0)
+		return err_wrap(e, "control group");
+	if (x->options->console_socket && s->terminal && console_attach(x->options->console_socket, e) < 0)
+		return err_wrap(e, "terminal");
+	if (s->netns && s->net != SPEC_NET_NONE && net_join_enter(s->netns, e) < 0)
+		return e->code;
+	if (s->netns && s->net == SPEC_NET_JOIN && net_join_take(c, e) < 0)
+		return e->code;
+	if (s->net == SPEC_NET_USER && config_set(c, "nets", "user", e) < 0)
+		return err_wrap(e, "annotations.mayfly.net");
+	return config_check(c, e);
+}
+
+static int child_parse(struct config *c, int argc, char **argv, struct err *e)
+{
+	struct create *x = create_the_one();
+	int r;
+
+	(void)argc; /* the bundle says all */
+	(void)argv;
+	config_done(c);
+	*c = x->config;
+	x->config = (struct config){ 0 };
+	r = child_configure(x, c, e);
+	/* If nobody reads it, the process that waits has ended. */
+	if (r < 0)
+		(void)fdio_write_all(x->report, e->text, strlen(e->text));
+	c->ready_fd = x->report;
+	return r;
+}
+
+static void __attribute__((noreturn)) child_run(struct create *x)
+{
+	static char name[] = "oci";
+	char *argv[] = { name, NULL };
+
+	(void)setsid(); /* cannot fail: a new process leads no group */
+	container_done(&x->container);
+	exit(run_vm(child_parse, 1, argv));
+}
+
+/* In the process that waits. */
+
+/* Until the guest is ready. Returns 0, or -errno with e set: it is over. */
+static int await_ready(int fd, struct err *e)
+{
+	char text[ERR_TEXT_MAX];
+	ssize_t n;
+
+	n = fdio_read(fd, text, 1);
+	if (n == 1 && !*text)
+		return 0;
+	if (n == 1)
+		n = fdio_read(fd, text + 1, sizeof(text) - 2);
+	if (n < 0)
+		return err_neg(e, (int)n, "wait for the guest");
+	if (n == 0)
+		return err_set(e, -ECHILD, "the VM has ended before it was ready; its own stderr says why");
+	text[n + 1] = '\0';
+	return err_set(e, -ECHILD, "%s", text);
+}
+
+int oci_write_pid(const char *path, pid_t pid, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+	char part[PATH_MAX], text[16];
+	int r;
+
+	if (!path)
+		return 0;
+	snprintf(part, sizeof(part), "%s.mayfly", path);
+	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_sys(e, "pid file '%s'", part);
+	snprintf(text, sizeof(text), "%d", pid);
+	r = fdio_write_all(fd, text, strlen(text));
+	if (r == 0 && rename(part, path) < 0)
+		r = -errno;
+	return r < 0 ? err_neg(e, r, "pid file '%s'", path) : 0;
+}
+
+static int write_state(struct create *x, pid_t pid, struct err *e)
+{
+	const struct container *k = &x->container;
+	json_t *json = json_pack("{s:s, s:i, s:I, s:s, s:b, s:s, s:O*}", "bundle", x->bundle, "pid", pid, "ticks",
+				 (json_int_t)record_start_ticks(pid), "name", x->config.name, "started", 0, "cgroup",
+				 x->group.dir ? x->group.dir : "", "annotations", x->spec.annotations);
+	int r;
+
+	r = json ? json_object_update(k->json, json) : -1;
+	json_decref(json);
+	if (r < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	return container_write(k, e);
+}
+
+static int start_monitor(struct create *x, struct err *e)
+{
+	int fd[2], r, status;
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return err_sys(e, "make a pipe");
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		close(fd[0]);
+		x->report = fd[1];
+		child_run(x);
+	}
+	close(fd[1]);
+	r = pid < 0 ? err_sys(e, "fork") : await_ready(fd[0], e);
+	close(fd[0]);
+	if (!r)
+		r = write_state(x, pid, e);
+	if (!r)
+		r = oci_write_pid(x->options->pid_file, pid, e);
+	if (r < 0 && pid > 0) {
+		(void)kill(pid, SIGKILL); /* our child: it has not been waited for */
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
+	return r;
+}
+
+/* The VM's name for `mayfly ps`: the id, as far as a name can have it. */
+static int set_name(struct config *c, const char *id, struct err *e)
+{
+	char name[CONFIG_ID_MAX + 1];
+
+	snprintf(name, sizeof(name), "%.*s", CONFIG_ID_MAX, id);
+	for (char *at = name; *at; at++)
+		if (*at == '+')
+			*at = '-';
+	return config_set(c, "name", name, e) < 0 ? err_wrap(e, "container id") : config_set(c, "rm", "true", e);
+}
+
+static int create(struct create *x, struct err *e)
+{
+	const struct oci_options *o = x->options;
+
+	x->bundle = realpath(o->bundle ? o->bundle : ".", NULL);
+	if (!x->bundle)
+		return err_sys(e, "bundle '%s'", o->bundle);
+	if (container_check_id(o->id, e) < 0 || spec_read(&x->spec, &x->config, x->bundle, e) < 0)
+		return e->code;
+	if (x->spec.terminal && !o->console_socket)
+		return err_set(e, -EINVAL, "process.terminal: needs --console-socket");
+	x->config.command.held = true;
+	return set_name(&x->config, o->id, e);
+}
+
+int oci_create(struct oci_options *o, struct err *e)
+{
+	struct create *x = create_the_one();
+	int r;
+
+	x->options = o;
+	config_init(&x->config);
+	r = create(x, e);
+	if (!r)
+		r = container_make(&x->container, o->root, o->id, e);
+	if (r < 0)
+		return r;
+	r = oci_group_make(&x->group, &x->spec, o->systemd_cgroup, e);
+	if (!r)
+		r = start_monitor(x, e);
+	if (r < 0) {
+		struct err late;
+
+		if (x->group.dir)
+			cgroup_remove(&x->group);
+		(void)container_remove(&x->container, &late); /* the first error counts */
+	}
+	return r;
+}

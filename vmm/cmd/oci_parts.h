@@ -1,0 +1,57 @@
+/* What the files of `mayfly oci` share. Main thread only. */
+#ifndef MF_CMD_OCI_PARTS_H
+#define MF_CMD_OCI_PARTS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "jailer/cgroup.h"
+#include "vmm/config/config.h"
+#include "vmm/oci/container.h"
+#include "vmm/oci/spec.h"
+
+struct err;
+
+/* The command line. */
+struct oci_options {
+	const char *verb, *id, *signal; /* operands, or NULL */
+	const char *root, *log, *log_format, *bundle, *console_socket, *pid_file, *process, *resources;
+	bool systemd_cgroup, force, detach, version;
+	struct config config; /* exec's command */
+};
+
+/* The operations. Each returns 0, or a negative errno with e set; or the exit status of a command. */
+int oci_create(struct oci_options *o, struct err *e);
+int oci_exec(struct oci_options *o, struct err *e);
+int oci_start(struct oci_options *o, struct err *e);
+int oci_state(struct oci_options *o, struct err *e);
+int oci_kill(struct oci_options *o, struct err *e);
+int oci_delete(struct oci_options *o, struct err *e);
+int oci_pause(struct oci_options *o, struct err *e);
+int oci_resume(struct oci_options *o, struct err *e);
+int oci_update(struct oci_options *o, struct err *e);
+int oci_list(struct oci_options *o, struct err *e);
+
+/*
+ * A descriptor of the monitor's process, which the caller owns (pidfd_open(2)); -ESRCH with e set if it has ended; or another
+ * -errno with e set.
+ */
+int oci_open_process(const struct container *k, struct err *e);
+
+/* Writes a PID to a file that appears whole; path may be NULL. Returns 0 or -errno with e set. */
+int oci_write_pid(const char *path, pid_t pid, struct err *e);
+
+/*
+ * The control group of a container (oci_group.c): made with its limits, and with cgroupsPath as it is given. Without one, and where none can be
+ * made but there are no limits, ret->dir is NULL. Returns 0 or -errno with e set.
+ */
+int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e);
+
+/* Writes the limits to the group in dir. Returns 0 or -errno with e set. */
+int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e);
+
+/* Stops all processes in it, or lets them go on. Returns 0 or -errno with e set. */
+int oci_group_freeze(const char *dir, bool on, struct err *e);
+bool oci_group_is_frozen(const char *dir);
+
+#endif

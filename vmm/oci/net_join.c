@@ -1,0 +1,160 @@
+/* The network of a container; see net_join.h. */
+#include "vmm/oci/net_join.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/fdio.h"
+#include "vmm/base/util.h"
+#include "vmm/config/config.h"
+#include "vmm/oci/tc.h"
+
+#define ROUTES_MAX 65536
+
+int net_join_enter(const char *path, struct err *e)
+{
+	MF_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+		return err_sys(e, "network namespace '%s'", path);
+	return 0;
+}
+
+void net_join_gateway(char gateway[INET_ADDRSTRLEN], const char *routes, const char *interface)
+{
+	char name[17];
+	unsigned to, via, mask;
+
+	*gateway = '\0';
+	for (const char *line = routes; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "%16s %x %x %*x %*d %*d %*d %x", name, &to, &via, &mask) == 4 && !to && !mask && via &&
+		    !strcmp(name, interface)) {
+			(void)inet_ntop(AF_INET, &via, gateway, INET_ADDRSTRLEN); /* it is long enough */
+			return;
+		}
+	}
+}
+
+static void take_address(struct net_join *j, const struct ifaddrs *a)
+{
+	const struct sockaddr_in *in = (const void *)a->ifa_addr, *mask = (const void *)a->ifa_netmask;
+	char text[INET_ADDRSTRLEN] = "";
+
+	(void)inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text)); /* it is long enough */
+	snprintf(j->name, sizeof(j->name), "%s", a->ifa_name);
+	snprintf(j->ip, sizeof(j->ip), "%s/%d", text, __builtin_popcount(mask->sin_addr.s_addr));
+}
+
+/* Finds the interface. Returns 1, 0 if there is none, or -errno with e set. */
+static int find(struct net_join *j, struct err *e)
+{
+	struct ifaddrs *list;
+
+	if (getifaddrs(&list) < 0)
+		return err_sys(e, "list the interfaces");
+	for (const struct ifaddrs *a = list; a && !*j->name; a = a->ifa_next)
+		if (a->ifa_addr && a->ifa_netmask && a->ifa_addr->sa_family == AF_INET && a->ifa_flags & IFF_UP &&
+		    !(a->ifa_flags & IFF_LOOPBACK) && strcmp(a->ifa_name, NET_JOIN_TAP) != 0)
+			take_address(j, a);
+	freeifaddrs(list);
+	return *j->name != '\0';
+}
+
+static int read_routes(const char *path, char *text)
+{
+	MF_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : fdio_read(fd, text, ROUTES_MAX - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	return n < 0 ? -1 : 0;
+}
+
+/* Its other properties. */
+static int look(struct net_join *j, int sock, struct err *e)
+{
+	MF_FREE char *text = malloc(ROUTES_MAX);
+	struct ifreq req = { .ifr_flags = 0 };
+
+	if (!text)
+		return err_set(e, -ENOMEM, "out of memory");
+	strcpy(req.ifr_name, j->name);
+	if (ioctl(sock, SIOCGIFINDEX, &req) < 0)
+		return err_sys(e, "its index");
+	j->index = req.ifr_ifindex;
+	if (ioctl(sock, SIOCGIFHWADDR, &req) < 0)
+		return err_sys(e, "its address");
+	memcpy(j->mac, req.ifr_hwaddr.sa_data, sizeof(j->mac));
+	if (ioctl(sock, SIOCGIFMTU, &req) < 0)
+		return err_sys(e, "its MTU");
+	j->mtu = (unsigned)req.ifr_mtu;
+	if (read_routes("/proc/self/net/route", text) == 0)
+		net_join_gateway(j->gateway, text, j->name);
+	return 0;
+}
+
+/* Makes the tap, which is there until the namespace ends. Returns its index, or -errno with e set. */
+static int make_tap(const struct net_join *j, int sock, struct err *e)
+{
+	struct ifreq req = { .ifr_name = NET_JOIN_TAP, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	MF_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_sys(e, "open /dev/net/tun");
+	if (ioctl(fd, TUNSETIFF, &req) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+		return err_sys(e, "make the tap " NET_JOIN_TAP);
+	req.ifr_mtu = (int)j->mtu;
+	if (ioctl(sock, SIOCSIFMTU, &req) < 0)
+		return err_sys(e, "set the MTU of " NET_JOIN_TAP);
+	req.ifr_flags = IFF_UP;
+	if (ioctl(sock, SIOCSIFFLAGS, &req) < 0)
+		return err_sys(e, "start " NET_JOIN_TAP);
+	return ioctl(sock, SIOCGIFINDEX, &req) < 0 ? err_sys(e, "find " NET_JOIN_TAP) : req.ifr_ifindex;
+}
+
+static int join(struct net_join *j, struct err *e)
+{
+	MF_CLOSE int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int tap;
+
+	if (sock < 0)
+		return err_sys(e, "open a socket");
+	if (look(j, sock, e) < 0)
+		return e->code;
+	tap = make_tap(j, sock, e);
+	if (tap < 0)
+		return tap;
+	return tc_redirect(j->index, tap, e) < 0 || tc_redirect(tap, j->index, e) < 0 ? e->code : 0;
+}
+
+static int tell(struct config *c, const struct net_join *j, struct err *e)
+{
+	char spec[256];
+
+	snprintf(spec, sizeof(spec), "tap=" NET_JOIN_TAP ",mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u,ip=%s%s%s",
+		 j->mac[0], j->mac[1], j->mac[2], j->mac[3], j->mac[4], j->mac[5], j->mtu, j->ip,
+		 *j->gateway ? ",gw=" : "", j->gateway);
+	return config_set(c, "nets", spec, e);
+}
+
+int net_join_take(struct config *c, struct err *e)
+{
+	struct net_join j = { .index = 0 };
+	int r = find(&j, e);
+
+	if (r > 0)
+		r = join(&j, e) < 0 ? e->code : tell(c, &j, e);
+	return r < 0 ? err_wrap(e, "network%s%s", *j.name ? " interface " : "", j.name) : 0;
+}
