@@ -71,7 +71,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-cycles check-mutants check-clients fresh-trixie \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-cycles check-mutants check-clients check-engines fresh-trixie \
 	unit-bins fuzz-bins guests install uninstall deb dist wheel clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -210,8 +210,11 @@ MAN_DIR := $(PREFIX)/share/man
 DOC_DIR := $(PREFIX)/share/doc/mayfly
 KERNELS := vmlinux vmlinux-microvm vmlinux-minimal
 DOCS := README.md LICENSE $(wildcard docs/*.md)
+ENGINES := $(wildcard configs/engines/*/*)
+DRIVERS := $(filter %/mayfly-gitlab %/mayfly-github-runner,$(ENGINES))
 INSTALLED := $(PREFIX)/bin/mayfly $(MAN_DIR)/man1/mayfly.1 $(MAN_DIR)/man5/mayfly.5 $(MAN_DIR)/man1/mayfly-jailer.1 \
-	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%) $(PREFIX)/lib/mayfly/jailer
+	$(BASH_DIR)/mayfly $(ZSH_DIR)/_mayfly $(FISH_DIR)/mayfly.fish $(DOCS:%=$(DOC_DIR)/%) $(PREFIX)/lib/mayfly/jailer \
+	$(ENGINES:configs/%=$(DOC_DIR)/%) $(addprefix $(PREFIX)/lib/mayfly/,$(notdir $(DRIVERS)))
 put = $(Q)install -D -m $(1) $(2) '$(DESTDIR)$(3)'
 
 PAGES := $(B)/mayfly.1 $(B)/mayfly.5 $(B)/mayfly.jailer
@@ -231,12 +234,16 @@ install: $(BIN) $(PAGES) ## install to PREFIX (/usr/local), with the guest kerne
 	$(Q)for doc in $(DOCS); do install -m 644 $$doc '$(DESTDIR)$(DOC_DIR)/'$$doc; done
 	$(Q)install -d '$(DESTDIR)$(PREFIX)/lib/mayfly'
 	$(Q)ln -sf ../../bin/mayfly '$(DESTDIR)$(PREFIX)/lib/mayfly/jailer'
+	$(Q)install -m 755 $(DRIVERS) '$(DESTDIR)$(PREFIX)/lib/mayfly'
+	$(Q)for file in $(ENGINES); do install -D -m 644 $$file '$(DESTDIR)$(DOC_DIR)/'$${file#configs/}; done
 	$(Q)for kernel in $(wildcard $(B)/vmlinux-microvm $(B)/vmlinux-minimal); do \
 		install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/mayfly' $$kernel; done
 	$(if $(wildcard $(B)/vmlinux-microvm),$(Q)ln -sf vmlinux-microvm '$(DESTDIR)$(PREFIX)/share/mayfly/vmlinux')
 
 uninstall: ## remove what was installed to PREFIX
 	$(Q)rm -f $(INSTALLED:%='$(DESTDIR)%') $(KERNELS:%='$(DESTDIR)$(PREFIX)/share/mayfly/%')
+	$(Q)for dir in $(sort $(dir $(ENGINES:configs/%=%))) engines; do \
+		rmdir '$(DESTDIR)$(DOC_DIR)/'$$dir 2> /dev/null || true; done
 	$(Q)rmdir '$(DESTDIR)$(DOC_DIR)/docs' '$(DESTDIR)$(DOC_DIR)' \
 		'$(DESTDIR)$(PREFIX)/share/mayfly' '$(DESTDIR)$(PREFIX)/lib/mayfly' 2> /dev/null || true
 
@@ -341,6 +348,9 @@ check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test no
 
 check-clients: $(BIN) kernel $(B)/rootfs.ext4 $(B)/.kvm ## the Go SDK of Firecracker against mayfly; needs Go, root and its module proxy
 	$(Q)tests/clients/run $(TEST)
+
+check-engines: $(call needs,boot) | $(B)/.deps-tests $(B)/.deps-engines ## Slurm, systemd, CI services and others start mayfly; needs root
+	$(Q)tests/run engines
 
 clean: ## remove what was built (the cache in ~/.cache/mayfly stays)
 	rm -rf build
