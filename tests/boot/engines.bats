@@ -375,3 +375,66 @@ nomad_task() {
 		echo "# $score" >&3
 	done
 }
+
+# start_systemd: as PID 1 of namespaces, with our units and few of its own. Sets `inside` to the words by which a command runs
+# there.
+start_systemd() {
+	mkdir -p /opt/units /etc/mayfly /sys/fs/cgroup/services
+	cp /lib/systemd/system/*.target /opt/units
+	cat > start <<- 'END'
+		# Who waits for it remains in a group of its own: one with processes cannot hand on controllers.
+		exec unshare --pid --fork bash -c 'echo 0 > /sys/fs/cgroup/services/cgroup.procs
+			exec unshare --mount --mount-proc --cgroup --uts --ipc bash -c "mount -t tmpfs tmpfs /run
+				mount --bind /sys/fs/cgroup/services /sys/fs/cgroup
+				exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/opt/units \\
+					/lib/systemd/systemd --system --unit=multi-user.target --show-status=no --log-target=console"'
+	END
+	bash start < /dev/null > systemd.log 2>&1 3>&- &
+	started+=("$!")
+	is_up() {
+		systemd=$(pgrep -nx systemd) || return 1
+		nsenter -t "$systemd" -a systemctl is-system-running > running 2> /dev/null || true # "degraded" has a status, too
+		grep -qsE 'running|degraded' running
+	}
+	wait_for is_up
+	started+=("$systemd")
+	inside=(nsenter -t "$systemd" -a)
+}
+
+@test "systemd: the unit starts, its group holds the guest, it starts again when it was killed, and stops" {
+	local inside systemd before
+	[ -n "${LAB:-}" ] || skip "only the lab's files and control groups are the test's to change"
+	[ -x /lib/systemd/systemd ] || skip "no systemd here"
+	install -m 755 "$MAYFLY" /usr/bin/mayfly
+	install -m 644 -D "$GUESTS/idle.elf" /opt/idle.elf
+	groupadd -fr kvm
+	chgrp kvm /dev/kvm
+	chmod 660 /dev/kvm
+	start_systemd
+	cp "$root/configs/engines/systemd/mayfly@.service" /opt/units
+	mkdir /opt/units/mayfly@web.service.d
+	printf '[Service]\nMemoryMax=200M\nRestartSec=0\nStandardError=file:/opt/errors\n' > /opt/units/mayfly@web.service.d/limit.conf
+	/usr/bin/mayfly run -k /opt/idle.elf --dry-run > /etc/mayfly/web.json
+	"${inside[@]}" systemctl daemon-reload
+	run "${inside[@]}" systemctl start mayfly@web
+	echo "# $output $(tail -n 5 systemd.log /opt/errors 2>&1)"
+	assert_equal "$status" 0
+	run -0 "${inside[@]}" systemctl show -P ActiveState -P StatusText mayfly@web
+	assert_line active
+	local group=/sys/fs/cgroup/services/system.slice/system-mayfly.slice/mayfly@web.service
+	assert_equal "$(cat "$group/memory.max")" $((200 << 20))
+	before=$(head -n 1 "$group/cgroup.procs")
+	assert_equal "$(< "/proc/$before/comm")" mayfly
+	[ "$(stat -c %u "/proc/$before")" -ne 0 ] || fail "it is root"
+	kill -KILL "$before"
+	restarted() { [ "$("${inside[@]}" systemctl show -P NRestarts -P ActiveState mayfly@web | xargs)" = "1 active" ]; }
+	wait_for restarted
+	run -0 "${inside[@]}" systemctl stop mayfly@web
+	run -0 "${inside[@]}" systemctl show -P Result mayfly@web
+	assert_output success
+	/usr/bin/mayfly run -k /opt/idle.elf --jail --dry-run > /etc/mayfly/jailed.json
+	run "${inside[@]}" systemctl start mayfly@jailed
+	echo "# jailed: $output"
+	assert_equal "$status" 0
+	run -0 "${inside[@]}" systemctl stop mayfly@jailed
+}

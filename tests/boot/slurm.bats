@@ -191,3 +191,17 @@ print(*sorted({vm["code"] for vm in json.loads(sys.argv[1]) if vm["name"].starts
 		assert_equal "$(grep -v ^mayfly: "$task")" "task $task" # the first packs the root, and says so
 	done
 }
+
+@test "slurm: a guest that takes more than --mem is out of memory, and nothing else is" {
+	local job
+	[ -n "${LAB:-}" ] || skip "only the lab's control groups are Slurm's to take"
+	job=$(sbatch --parsable --mem=150M --output="$PWD/out" --wrap \
+		"exec mayfly run -r '$BATS_FILE_TMPDIR/box' -m 512M -- dd if=/dev/zero of=/tmp/x bs=1M count=200")
+	wait_for has_ended_job "$job"
+	echo "# $(< out)" # shown if the test fails
+	assert_equal "$(field "$job" JobState)" OUT_OF_MEMORY
+	job=$(sbatch --parsable --mem=400M --output="$PWD/fits" --wrap \
+		"exec mayfly run -r '$BATS_FILE_TMPDIR/box' -m 512M -- dd if=/dev/zero of=/tmp/x bs=1M count=200")
+	wait_for has_ended_job "$job"
+	assert_equal "$(field "$job" JobState)" COMPLETED
+}
