@@ -48,6 +48,7 @@
 #include "loader/init/proto.h"
 #include "loader/init/restored.h"
 #include "loader/init/root.h"
+#include "loader/init/secret.h"
 #include "loader/init/text.h"
 
 #define TERM_MS 500	/* for what still runs when the command is over */
@@ -274,7 +275,7 @@ static bool init_prepare(void)
 	if (!root_enter(boot.s, boot.len, &why))
 		init_fail(&why);
 	root_mount_usual();
-	if (!root_mount_drives(boot.s, boot.len, &why))
+	if (!root_mount_drives(boot.s, boot.len, &why) || !secret_write_all(boot.s, boot.len, &why))
 		init_fail(&why);
 	/* Needed only beside other processes, so a failure does no harm. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "-1000");

@@ -23,6 +23,7 @@
  *	w*DEVICE:PATH	the same, read-write, no overlay
  *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
  *	p*N:PATH	a live directory of the host: 9P2000.L on the connection to port INIT_LIVE_PORT + N; "P": read-only
+ *	z*NAME:DATA	a file of INIT_SECRETS, read-only, in memory; its bytes are lower-case hexadecimal digits
  *	b*:PATH		a new directory where layers are, at PATH, which is empty in the root
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
  *	S		the host takes a snapshot: the machine goes on when number 0 ends with status 0, and needs no command
@@ -79,6 +80,7 @@
 #define INIT_COMMAND_PATH "/.mayfly/command"
 
 #define INIT_FILE_NAME "file"
+#define INIT_SECRETS "/run/secrets"
 
 #define INIT_CONTROL_PORT 0x6d660000U
 #define INIT_ARTIFACT_PORT 0x6d670000U

@@ -272,3 +272,51 @@ server() {
 	refute_regex "$stderr" diod
 	assert_regex "$stderr" 'guest ended before the command'
 }
+
+@test "secrets: a file in the guest's memory, and nowhere else" {
+	export XDG_CACHE_HOME=$PWD/cache MAYFLY_BOOT=auto
+	mkdir cache
+	printf 'hush-hush-%s' 0123456789abcdef > key
+	head -c 300000 /dev/urandom > big
+	: > empty
+	local round
+	for round in 1 2; do
+		run_mayfly run -k "$KERNEL" -r "$ROOTFS" --name secretive --log-level debug --log log --secret key=key --secret db.pass=big \
+			--secret empty=empty -u 1000 -- sh -c '
+			cat /run/secrets/key; echo; sha256sum < /run/secrets/db.pass; stat -c %s /run/secrets/empty
+			grep -c "/run/secrets tmpfs ro" /proc/mounts; touch /run/secrets/x || ls /run/secrets | xargs'
+		assert_success
+		assert_output "hush-hush-0123456789abcdef"$'\n'"$(sha256sum < big)"$'\n0\n1\ndb.pass empty key'
+		wait_for test -n "$(find cache -type d -name '*template*' -o -name '*.template' | head -n 1)"
+	done
+	run_mayfly run -k "$KERNEL" -r "$ROOTFS" --secret key=key --dry-run -- true
+	assert_output --partial key=
+	# In hexadecimal digits, too, as it is told to init.
+	local hex
+	hex=$(od -An -v -tx1 key | tr -d ' \n')
+	run grep -rlaE "hush-hush-0123|$hex" cache log "/run/mayfly" <(echo "$output")
+	assert_output ''
+}
+
+# bats test_tags=flat
+@test "secrets: names and files that cannot be are refused" {
+	refused() {
+		run_flat hello "${@:2}" -- true
+		assert_equal "$status" 125
+		assert_one_line "$1"
+	}
+	echo x > key
+	refused "secret.*NAME=FILE" --secret key
+	refused "secret.*NAME=FILE" --secret key=
+	refused "secret.*name must be" --secret =key
+	refused "secret.*name must be" --secret ../x=key
+	refused "secret.*name must be" --secret .x=key
+	refused "secret.*'a' is given twice" --secret a=key --secret a=key
+	refused "secret 'a': open 'gone'.*No such" --secret a=gone
+	refused "secret 'a': read '.'.*directory" --secret a=.
+	head -c 524289 /dev/zero > big
+	refused "secret 'b': 'big' has more than" --secret a=key --secret b=big
+	run_flat hello --secret a=key
+	assert_equal "$status" 125
+	assert_one_line "secrets.*need a command"
+}

@@ -186,10 +186,12 @@ static const struct cli_option run_options[] = {
 	{ 0, "env-file", "FILE", "VARs for it, one in each line; repeatable", .set = run_read_env },
 	{ 0, "interactive", NULL, "stdin is the command's: it always is", .set = run_ignore, .fixed = "true" },
 	{ 'v', "volume", "SPEC",
-	  "HOST:/GUEST[:ro|:rw]: a directory of the host as it\nis; HOST:/GUEST:copy: a copy of a directory; of an\n"
-	  "archive, file or image always, but for IMAGE:/GUEST:rw;\n/GUEST: an empty directory, for overlays of the guest;\n"
-	  "repeatable",
+	  "HOST:/GUEST[:ro|:rw]: a directory of the host as it\nis; HOST:/GUEST:copy: a copy of it, as is always that\n"
+	  "of an archive, file or image, unless it is\nIMAGE:/GUEST:rw; or /GUEST: an empty directory, for\n"
+	  "overlays of the guest; repeatable",
 	  .key = "volumes", .words = CLI_FILES },
+	{ 0, "secret", "SPEC", "NAME=FILE: the guest has the file's content as\n/run/secrets/NAME, in its memory only; repeatable",
+	  .key = "secrets", .words = CLI_FILES },
 	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
 	  .key = "tmpfs" },
 	{ 0, "disk", "SIZE",

@@ -181,7 +181,7 @@ int config_check(struct config *c, struct err *e)
 		return e->code;
 	if (!config_has_vsock(c) && c->vsock.cid != CONFIG_CID_DEFAULT)
 		return err_set(e, -EINVAL, "vsock has a cid, but no path");
-	if (config_complete_nets(c, e) < 0 || config_check_command(c, e) < 0)
+	if (config_complete_nets(c, e) < 0 || config_complete_secrets(c, e) < 0 || config_check_command(c, e) < 0)
 		return e->code;
 	config_complete_command(&c->command);
 	if (config_complete_times(c, e) < 0)

@@ -38,6 +38,8 @@ struct err;
 #define CONFIG_DISK_MIN (16ULL << 20)
 #define CONFIG_DISK_MAX (4ULL << 40)
 #define CONFIG_LIVE_MAX 16
+#define CONFIG_SECRETS_MAX 16
+#define CONFIG_SECRETS_BYTES_MAX (512 * KIB) /* of all together */
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
@@ -164,6 +166,14 @@ struct config_live {
 	bool read_only;
 };
 
+/* A file of the host that the guest finds as CONFIG_SECRETS_DIR/NAME, in memory. */
+struct config_secret {
+	char *name;
+	char *path;    /* on the host */
+	uint8_t *data; /* read by config_check */
+	size_t len;
+};
+
 /* A tmpfs that is mounted in the guest. */
 struct config_tmpfs {
 	char *path;
@@ -247,6 +257,8 @@ struct config {
 	struct config_command command;
 	struct config_artifact artifact[CONFIG_ARTIFACTS_MAX];
 	unsigned num_artifacts;
+	struct config_secret secret[CONFIG_SECRETS_MAX];
+	unsigned num_secrets;
 	struct config_tmpfs tmpfs[CONFIG_TMPFS_MAX];
 	unsigned num_tmpfs;
 	bool all_root;		   /* all files of packed directories and archives belong to root */

@@ -164,9 +164,9 @@ int config_check_command(const struct config *c, struct err *e)
 			       "env, workdir, user, tty and console need a command: mayfly run ... -- COMMAND");
 	if (c->num_artifacts)
 		return err_set(e, -EINVAL, "artifacts need a command: mayfly run ... -- COMMAND");
-	if (c->num_tmpfs || c->num_own || c->num_live || c->scratch || c->disk)
+	if (c->num_tmpfs || c->num_own || c->num_live || c->num_secrets || c->scratch || c->disk)
 		return err_set(e, -EINVAL,
-			       "volumes, tmpfs, scratch and disk need a command: mayfly run ... -- COMMAND");
+			       "volumes, tmpfs, secrets, scratch and disk need a command: mayfly run ... -- COMMAND");
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		if (c->drive[i].mount)
 			return err_set(e, -EINVAL,

@@ -160,7 +160,7 @@ extern const struct config_type config_type_limit_bytes, config_type_limit_ops; 
 extern const struct config_type config_type_drives, config_type_overlay, config_type_mount_read_only,
 	config_type_rate_limiter;
 extern const struct config_type config_type_rootfs, config_type_image, config_type_volume, config_type_artifacts;
-extern const struct config_type config_type_tmpfs;
+extern const struct config_type config_type_tmpfs, config_type_secrets;
 extern const struct config_type config_type_nets, config_type_tap, config_type_fd, config_type_user_net,
 	config_type_mac, config_type_tcp, config_type_udp;
 extern const struct config_type config_type_vsock;

@@ -67,6 +67,7 @@ const struct config_field config_fields[] = {
 	{ "stop_signal", &config_type_signal, ROOT(stop_signal) },
 	{ "artifacts", &config_type_artifacts, ROOT(artifact) },
 	{ "tmpfs", &config_type_tmpfs, ROOT(tmpfs) },
+	{ "secrets", &config_type_secrets, ROOT(secret), .flags = CONFIG_SPARSE },
 	{ "scratch", &config_type_size, ROOT(scratch), .flags = CONFIG_SPARSE },
 	{ "artifact_max", &config_type_size, ROOT(artifact_max), .flags = CONFIG_SPARSE },
 	{ "timeout", &config_type_duration, ROOT(timeout_ms), .max = CONFIG_TIMEOUT_MAX_MS },

@@ -38,6 +38,8 @@ int config_complete_user_net(struct config_net *n, const struct config *c, struc
 int config_check_walls(const struct config *c, struct err *e);
 int config_complete_names(struct config *c, struct err *e);
 int config_complete_snapshot(struct config *c, struct err *e);
+/* Reads the files of secrets. Returns 0 or -errno with e set. */
+int config_complete_secrets(struct config *c, struct err *e);
 int config_check_command(const struct config *c, struct err *e);
 
 #endif

@@ -56,6 +56,14 @@ static void put_drive(FILE *f, const struct config_drive *d, unsigned i)
 		put(f, "l/dev/vd%c", 'a' + (int)i);
 }
 
+static void put_secret(FILE *f, const struct config_secret *s)
+{
+	(void)fprintf(f, "z%s:", s->name);
+	for (size_t i = 0; i < s->len; i++)
+		(void)fprintf(f, "%02x", s->data[i]);
+	(void)fputc('\0', f);
+}
+
 static void put_tmpfs(FILE *f, const struct config_tmpfs *t)
 {
 	if (t->size)
@@ -176,6 +184,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put_drive(f, &c->drive[i], i);
 	for (unsigned i = 0; i < c->num_tmpfs; i++)
 		put_tmpfs(f, &c->tmpfs[i]);
+	for (unsigned i = 0; i < c->num_secrets; i++)
+		put_secret(f, &c->secret[i]);
 	for (unsigned i = 0; i < c->num_own; i++)
 		put(f, "b:%s", c->own[i]);
 	for (unsigned i = 0; i < c->num_live; i++)
