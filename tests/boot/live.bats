@@ -291,7 +291,7 @@ server() {
 	done
 	run_mayfly run -k "$KERNEL" -r "$ROOTFS" --secret key=key --dry-run -- true
 	assert_output --partial key=
-	# In hexadecimal digits, too, as it is told to init.
+	# In hexadecimal digits, too: init gets those.
 	local hex
 	hex=$(od -An -v -tx1 key | tr -d ' \n')
 	run grep -rlaE "hush-hush-0123|$hex" cache log "/run/mayfly" <(echo "$output")

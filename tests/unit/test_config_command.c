@@ -395,7 +395,8 @@ static void test_live_directories(void **state)
 	refuses("volumes", "/etc:/y", "there can be at most 16 directories without ':copy'");
 	accepts("kernel", "k");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);
-	assert_string_equal(err.text, "volumes, tmpfs, secrets, scratch and disk need a command: mayfly run ... -- COMMAND");
+	assert_string_equal(err.text,
+			    "volumes, tmpfs, secrets, scratch and disk need a command: mayfly run ... -- COMMAND");
 	accepts("command", "true");
 	accepts("snapshot", "/s");
 	assert_int_equal(config_check(&conf, &err), -EINVAL);

@@ -190,7 +190,8 @@ static const struct cli_option run_options[] = {
 	  "of an archive, file or image, unless it is\nIMAGE:/GUEST:rw; or /GUEST: an empty directory, for\n"
 	  "overlays of the guest; repeatable",
 	  .key = "volumes", .words = CLI_FILES },
-	{ 0, "secret", "SPEC", "NAME=FILE: the guest has the file's content as\n/run/secrets/NAME, in its memory only; repeatable",
+	{ 0, "secret", "SPEC",
+	  "NAME=FILE: the guest has the file's content as\n/run/secrets/NAME, in its memory only; repeatable",
 	  .key = "secrets", .words = CLI_FILES },
 	{ 0, "tmpfs", "SPEC", "/GUEST[:size=SIZE][,mode=OCTAL]: a file system in the\nguest's memory; repeatable",
 	  .key = "tmpfs" },

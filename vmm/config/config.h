@@ -39,7 +39,7 @@ struct err;
 #define CONFIG_DISK_MAX (4ULL << 40)
 #define CONFIG_LIVE_MAX 16
 #define CONFIG_SECRETS_MAX 16
-#define CONFIG_SECRETS_BYTES_MAX (512 * KIB) /* of all together */
+#define CONFIG_SECRETS_BYTES_MAX (512 * KIB)		 /* of all together */
 #define CONFIG_OWN_MAX 16				 /* volumes that are only in the guest */
 #define CONFIG_IO_MAX_MAX 8				 /* devices with limits of a jail */
 #define CONFIG_USER_MAX 127				 /* bytes */
