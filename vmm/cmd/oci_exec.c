@@ -95,6 +95,7 @@ int oci_exec(struct oci_options *o, struct err *e)
 {
 	struct container k;
 	struct spec s = { .json = NULL };
+	MF_FREE char *name = NULL;
 	int r = container_open(&k, o->root, o->id, e);
 
 	log_set_thread("exec");
@@ -104,10 +105,11 @@ int oci_exec(struct oci_options *o, struct err *e)
 		r = read_process(o, &s, e);
 	if (!r && s.terminal && o->detach && !o->console_socket)
 		r = err_set(e, -EINVAL, "a terminal needs --console-socket with --detach");
-	if (!r && o->detach)
-		r = run_detached(o, &s, container_text(&k, "name"), e);
-	else if (!r && oci_write_pid(o->pid_file, getpid(), e) == 0)
-		r = run(o, &s, container_text(&k, "name"), 0);
-	container_done(&k);
-	return r;
+	name = strdup(container_text(&k, "name"));
+	container_done(&k); /* the session's filter allows no close(2) */
+	if (r < 0 || !name)
+		return r < 0 ? r : err_set(e, -ENOMEM, "out of memory");
+	if (o->detach)
+		return run_detached(o, &s, name, e);
+	return oci_write_pid(o->pid_file, getpid(), e) < 0 ? e->code : run(o, &s, name, 0);
 }

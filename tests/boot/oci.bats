@@ -1,0 +1,168 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+#
+# The runtime of container engines: a container's life, and what is refused. `podman` itself where it is installed.
+
+load helper
+
+setup() {
+	started=()
+	umask 022
+	cd "$BATS_TEST_TMPDIR" || return 1
+	ln -s "$MAYFLY" mayfly-oci
+	id=oci$BASHPID.$BATS_TEST_NUMBER
+	mkdir -p bundle/rootfs/bin
+}
+
+teardown() {
+	oci delete --force "$id" > /dev/null 2>&1 || true
+	end_test
+}
+
+oci() {
+	timeout -k 5 "$LIMIT" ./mayfly-oci --root "$BATS_TEST_TMPDIR/root" --log log --log-format json "$@"
+}
+
+# bundle EXPRESSION: writes config.json, c of which the Python expression may change first.
+bundle() {
+	"$PYTHON" - "$@" > bundle/config.json << 'EOF'
+import json, sys
+c = {"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "hostname": "web",
+     "process": {"user": {"uid": 1000, "gid": 100, "additionalGids": [7]}, "cwd": "/tmp", "env": ["A=b"],
+                 "args": ["/bin/busybox", "sh", "-c", "true"],
+                 "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]},
+     "linux": {"namespaces": [{"type": t} for t in ("pid", "ipc", "uts", "mount", "network")]},
+     "annotations": {"mayfly.boot": "cold", "mayfly.kernel": sys.argv[2], "org.example": "x"}}
+exec(sys.argv[1])
+json.dump(c, sys.stdout)
+EOF
+}
+
+# is STATUS
+is() {
+	[ "$(oci state "$id" | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["status"])')" = "$1" ]
+}
+
+# bats test_tags=flat
+@test "oci: what an engine asks of the runtime itself" {
+	run -0 ./mayfly-oci --version
+	assert_output --partial "spec: 1."
+	run -0 "$MAYFLY" oci features
+	"$PYTHON" -c 'import json, sys; assert json.loads(sys.argv[1])["ociVersionMin"] == "1.0.0"' "$output"
+	run -0 oci list --format json
+	assert_output "[]"
+	run -0 stat -c %a root
+	assert_output 700
+}
+
+# bats test_tags=flat
+@test "oci: a container that is not there, and an id that is none" {
+	local verb
+	for verb in state start kill delete pause resume exec; do
+		run -125 --separate-stderr oci "$verb" "$id"
+		[[ $stderr == *"'$id' does not exist"* ]] || fail "$verb: $stderr"
+	done
+	run -0 oci delete --force "$id"
+	run -125 --separate-stderr oci state ../x
+	[[ $stderr == *"container id"* ]]
+	run -125 --separate-stderr oci state
+	[[ $stderr == *"which container"* ]]
+	run -125 --separate-stderr oci frob "$id"
+	[[ $stderr == *"'frob'"* ]]
+}
+
+# bats test_tags=flat
+@test "oci: a bundle that cannot be is refused by the field's name, in the log, too, and nothing is left" {
+	local case field
+	for case in 'c["process"]["args"] = []|process.args' 'c["linux"]["namespaces"].pop(0)|linux.namespaces' \
+		'c["linux"]["devices"] = [{"path": "/dev/kvm"}]|linux.devices' 'c["root"]["path"] = "no"|root.path' \
+		'c["annotations"]["mayfly.frob"] = ""|annotations.mayfly.frob' 'c["process"]["terminal"] = True|process.terminal'; do
+		field=${case#*|}
+		bundle "${case%|*}" "$GUESTS/idle.elf"
+		rm -f log
+		run -125 --separate-stderr oci create --bundle bundle --pid-file pid "$id"
+		[[ $stderr == *"$field: "* ]] || fail "$field: $stderr"
+		"$PYTHON" -c 'import json, sys; assert sys.argv[1] in json.load(open("log"))["msg"]' "$field"
+		run -125 oci state "$id"
+		[ ! -e pid ]
+	done
+}
+
+# bats test_tags=flat
+@test "oci: a guest that does not become ready ends create, and nothing is left" {
+	bundle 'c["annotations"]["mayfly.boot_timeout"] = "1s"' "$GUESTS/idle.elf"
+	run -125 --separate-stderr oci create --bundle bundle --pid-file pid "$id"
+	[[ $stderr == *"has not started the command"* ]] || fail "$stderr"
+	[ ! -e pid ]
+	[ ! -e "root/$id" ]
+	assert_none_left
+}
+
+@test "oci: create boots and holds, start runs the process, and the state follows" {
+	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
+	mkdir bundle/rootfs/tmp
+	bundle 'c["process"]["args"][3] = "/bin/busybox id; ulimit -n; pwd; echo $A; /bin/busybox hostname; read x; exit 7"' "$KERNEL"
+	mkfifo input
+	exec 8<> input
+	oci create --bundle bundle --pid-file pid "$id" < input > out 2> err 8>&- || fail "$(cat err)"
+	is created
+	[ ! -s out ] || fail "it has begun: $(cat out)"
+	run -125 --separate-stderr oci create --bundle bundle "$id"
+	[[ $stderr == *"there is one already"* ]]
+	run -125 oci exec --process bundle/config.json "$id"
+	run -0 oci start "$id" 8>&-
+	is running
+	run -125 --separate-stderr oci start "$id"
+	[[ $stderr == *"started already"* ]]
+	run -125 oci delete "$id"
+	echo '{"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["/bin/busybox", "sh", "-c", "echo in; exit 5"]}' > process
+	run -5 oci exec --process process "$id" < /dev/null 8>&-
+	assert_output in
+	wait_for grep -q web out
+	run -0 cat out
+	assert_output $'uid=1000 gid=100 groups=7\n100\n/tmp\nb\nweb'
+	run -0 oci kill "$id" TERM
+	wait_for is stopped
+	exec 8>&-
+	run -125 oci kill "$id"
+	run -0 oci delete "$id"
+	run -125 oci state "$id"
+}
+
+@test "oci: a created container that is killed, and one that is removed by force" {
+	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
+	mkdir bundle/rootfs/tmp
+	bundle '' "$KERNEL"
+	oci create --bundle bundle "$id" < /dev/null > out 2>&1 || fail "$(cat out)"
+	run -0 oci kill "$id"
+	wait_for is stopped
+	run -0 oci delete "$id"
+	oci create --bundle bundle "$id" < /dev/null > out 2>&1 || fail "$(cat out)"
+	run -0 oci delete --force "$id"
+	run -125 oci state "$id"
+	assert_none_left
+}
+
+@test "oci: podman runs, enters, stops and removes a container" {
+	command -v podman > /dev/null || skip "podman is not installed"
+	[ "${LAB:-}" ] || skip "outside of the lab it would change this host's containers"
+	local p=(podman --root "$PWD/c" --runroot "$PWD/r" --storage-driver vfs --cgroup-manager cgroupfs --events-backend file
+		--runtime "$PWD/mayfly-oci")
+	local options=(--network none --annotation mayfly.boot=cold --annotation "mayfly.kernel=$KERNEL" --rootfs "$PWD/bundle/rootfs")
+	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
+	ln -s busybox bundle/rootfs/bin/sh
+	ln -s busybox bundle/rootfs/bin/sleep
+	run -7 --separate-stderr "${p[@]}" run --rm "${options[@]}" sh -c 'echo out; echo err >&2; exit 7'
+	assert_output out
+	assert_equal "$stderr" err
+	run -0 "${p[@]}" run -d --name c "${options[@]}" sh -c 'trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
+	run -4 "${p[@]}" exec c sh -c 'exit 4'
+	run -0 "${p[@]}" stop c
+	run -0 "${p[@]}" logs c
+	assert_output $'begin\nend'
+	run -0 "${p[@]}" inspect -f '{{.State.ExitCode}}' c
+	assert_output 9
+	run -0 "${p[@]}" rm c
+	run -126 "${p[@]}" run --rm --privileged "${options[@]}" true
+	assert_output --partial linux.devices
+}
