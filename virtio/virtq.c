@@ -134,6 +134,22 @@ static bool inflight_test(const struct virtq *q, uint16_t head)
 	return q->inflight[head / 64] >> (head % 64) & 1;
 }
 
+static uint32_t tick_now(void)
+{
+	return (uint32_t)(__builtin_ia32_rdtsc() / VIRTQ_TICK_CYCLES);
+}
+
+/* Two words of one writer: no atomic addition is needed. */
+static void count_latency(struct virtq *q, uint32_t ticks)
+{
+	const unsigned bits = ticks ? 32U - (unsigned)__builtin_clz(ticks) : 0;
+	uint64_t *count = &q->latency[bits < VIRTQ_LATENCIES ? bits : VIRTQ_LATENCIES - 1];
+	uint64_t *sum = &q->latency[VIRTQ_LATENCIES];
+
+	__atomic_store_n(count, *count + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(sum, *sum + ticks, __ATOMIC_RELAXED);
+}
+
 static void inflight_flip(struct virtq *q, uint16_t head)
 {
 	q->inflight[head / 64] ^= 1ULL << (head % 64);
@@ -266,6 +282,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain, const char **ret_why)
 	if (why)
 		return virtq_fail(q, why, ret_why);
 	inflight_flip(q, head);
+	q->popped[head] = tick_now();
 	q->next_avail++;
 	return 1;
 }
@@ -289,6 +306,7 @@ void virtq_fill(struct virtq *q, uint16_t head, uint32_t len)
 	assert(head < q->size);
 	assert(inflight_test(q, head));
 	inflight_flip(q, head);
+	count_latency(q, tick_now() - q->popped[head]);
 	/* Relaxed: the driver reads them only after idx. */
 	__atomic_store_n(&elem->id, head, __ATOMIC_RELAXED);
 	__atomic_store_n(&elem->len, len, __ATOMIC_RELAXED);

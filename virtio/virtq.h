@@ -22,6 +22,9 @@ struct virtq_used;
 #define VIRTQ_SIZE_MAX 256
 #define VIRTQ_CHAIN_MAX 128 /* descriptors in a chain; a longer one is a protocol error (devices say so: seg_max) */
 
+#define VIRTQ_TICK_CYCLES 256 /* the low 32 bits of such ticks are minutes */
+#define VIRTQ_LATENCIES 26
+
 struct virtq {
 	/* Registers, written while the queue is not ready. */
 	uint16_t size;
@@ -40,6 +43,12 @@ struct virtq {
 	bool broken;
 	bool paused; /* nothing is popped, and the driver's wish for notifications is left as it is */
 	uint64_t inflight[VIRTQ_SIZE_MAX / 64]; /* heads popped and not yet pushed */
+	uint32_t popped[VIRTQ_SIZE_MAX];	/* when, by the TSC, in VIRTQ_TICK_CYCLES */
+	/*
+	 * How long they were in flight: latency[i] heads less than 1 << i ticks, and in the one before the last any longer ones; the last is
+	 * the sum of ticks. Relaxed: written by the loop alone, read by any thread.
+	 */
+	uint64_t latency[VIRTQ_LATENCIES + 1];
 };
 
 /* A request: the buffers that the device reads (out), then those that it writes (in). */

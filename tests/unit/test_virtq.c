@@ -291,6 +291,32 @@ static void test_fill_and_flush(void **state)
 	assert_true(virtq_needs_interrupt(&f->q));
 }
 
+/* Each request counts once, when it is returned, with the time that it was in flight. */
+static void test_latency(void **state)
+{
+	struct fix *f = *state;
+	uint64_t num = 0;
+
+	for (uint16_t i = 0; i < 3; i++) {
+		drv_desc(&f->d, i, DRV_DATA, 64, WRITE, 0);
+		drv_publish(&f->d, i);
+		assert_int_equal(pop(f), 1);
+	}
+	f->q.popped[0] -= 1000; /* ticks ago: less than 1 << 10, or a little more if this was slow */
+	f->q.popped[1] -= 1U << 31;
+	for (unsigned k = 0; k <= VIRTQ_LATENCIES; k++)
+		assert_int_equal(f->q.latency[k], 0);
+	virtq_fill(&f->q, 0, 0);
+	assert_int_equal(f->q.latency[9], 0);
+	assert_true(f->q.latency[VIRTQ_LATENCIES] >= 1000);
+	virtq_fill(&f->q, 1, 0);
+	virtq_unpop_head(&f->q, 2);
+	for (unsigned k = 0; k < VIRTQ_LATENCIES; k++)
+		num += f->q.latency[k];
+	assert_int_equal(num, 2);
+	assert_int_equal(f->q.latency[VIRTQ_LATENCIES - 1], 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +336,7 @@ int main(void)
 		T(test_head_again_after_push),
 		T(test_push_while_broken),
 		T(test_fill_and_flush),
+		T(test_latency),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

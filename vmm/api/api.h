@@ -103,7 +103,9 @@ struct api_vm_ops {
 	int (*type)(struct vm *vm, struct err *e); /* Ctrl+Alt+Del */
 	/* Counters. Each returns false if there is no i. counts: requests and bytes to the guest, and from it. */
 	bool (*device)(struct vm *vm, unsigned i, const char **ret_id, const char **ret_kind, uint64_t counts[4]);
-	bool (*kvm)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret);	   /* i 0: as they are now */
+	bool (*kvm)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret); /* i 0: as they are now */
+	unsigned (*latency)(struct vm *vm, unsigned i, uint64_t counts[33], double *ret_unit); /* vm_counts.h */
+	bool (*steal)(struct vm *vm, unsigned i, uint64_t *ret_ns);
 	bool (*phase)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns); /* of the start */
 	struct json_t *(*timeline)(struct vm *vm); /* of the start; the caller's, or NULL: memory is short */
 	struct vm *vm;				   /* theirs */

@@ -169,6 +169,32 @@ static void print_devices(const struct api *a, FILE *file)
 	}
 }
 
+static void print_latencies(const struct api *a, FILE *file)
+{
+	static const char name[] = "mayfly_request_seconds";
+	char labels[CONFIG_ID_MAX + 64], le[32];
+	uint64_t n[33], counts[NUM_COUNTS];
+	const char *id, *kind;
+	double unit;
+
+	fprintf(file, "# TYPE %s histogram\n", name);
+	for (unsigned i = 0; a->vm->device(a->vm->vm, i, &id, &kind, counts); i++) {
+		const unsigned num = a->vm->latency(a->vm->vm, i, n, &unit);
+		uint64_t sum = 0;
+
+		snprintf(labels, sizeof(labels), "kind=\"%s\",id=\"%s\"", kind, id);
+		for (unsigned k = 0; k < num; k++) {
+			snprintf(le, sizeof(le), "%.4g", unit * (double)(1U << k));
+			sum += n[k];
+			fprintf(file, "%s_bucket{%s,le=\"%s\"} %" PRIu64 "\n", name, labels, k + 1 < num ? le : "+Inf",
+				sum);
+		}
+		if (num)
+			fprintf(file, "%s_sum{%s} %.9f\n%s_count{%s} %" PRIu64 "\n", name, labels,
+				unit * (double)n[num], name, labels, sum);
+	}
+}
+
 static void print_vm(const struct api *a, FILE *file)
 {
 	const char *name;
@@ -181,7 +207,11 @@ static void print_vm(const struct api *a, FILE *file)
 	for (unsigned i = 0; a->vm->phase(a->vm->vm, i, &name, &value); i++)
 		if (value)
 			fprintf(file, "mayfly_start_seconds{phase=\"%s\"} %.6f\n", name, (double)value / 1e9);
+	fputs("# TYPE mayfly_steal_seconds_total counter\n", file);
+	for (unsigned i = 0; a->vm->steal(a->vm->vm, i, &value); i++)
+		fprintf(file, "mayfly_steal_seconds_total{vcpu=\"%u\"} %.9f\n", i, (double)value / 1e9);
 	print_devices(a, file);
+	print_latencies(a, file);
 }
 
 void api_get_prometheus(struct api *a, const char *id, void *body, struct api_answer *answer)

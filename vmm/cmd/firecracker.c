@@ -216,6 +216,8 @@ static void on_started(void *ctx, struct vm *vm)
 		.snapshot = vm_write_begin,
 		.device = vm_device_counts,
 		.kvm = vm_kvm_counter,
+		.latency = vm_latency,
+		.steal = vm_steal,
 		.phase = vm_phase,
 		.timeline = vm_timeline,
 		.vm = vm,

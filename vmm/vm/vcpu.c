@@ -10,6 +10,7 @@
 #include "vmm/vm/vcpu.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -141,6 +142,8 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 	sigaddset(&kick, VCPU_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	atomic_store(&v->tid, gettid());
+	if (env->steal)
+		atomic_store(&v->steal_fd, open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC));
 	own.own = v->fd;
 	if (confine_thread(env->confine, THREAD_VCPU, &own, &e) < 0)
 		vm_end(env->end, VM_END_KVM, "%s", e.text);
@@ -153,7 +156,7 @@ static void *__attribute__((noreturn)) vcpu_thread(void *arg)
 
 int vcpu_init(struct vcpu *v, const struct vcpu_env *env, unsigned id, struct err *e)
 {
-	*v = (struct vcpu){ .env = env, .id = id, .fd = -1 };
+	*v = (struct vcpu){ .env = env, .id = id, .fd = -1, .steal_fd = -1 };
 	v->fd = ioctl(env->kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)id);
 	if (v->fd < 0)
 		return err_sys(e, "KVM_CREATE_VCPU %u", id);

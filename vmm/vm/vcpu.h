@@ -29,6 +29,7 @@ struct vcpu_env {
 	struct vm_end *end;
 	struct halt *halt;
 	struct timeline *timeline;
+	bool steal; /* vCPUs have steal_fd */
 };
 
 struct vcpu {
@@ -36,7 +37,8 @@ struct vcpu {
 	unsigned id;
 	int fd;
 	struct kvm_run *run;
-	atomic_int tid; /* of the thread, once it can be kicked */
+	atomic_int tid;	     /* of the thread, once it can be kicked */
+	atomic_int steal_fd; /* how long it has waited for a CPU of the host (/proc/PID/schedstat); or -1 */
 };
 
 /* Creates vCPU id in KVM, where it stays until the process ends; env is kept. 0 or -errno with e set. */

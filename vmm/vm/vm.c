@@ -17,10 +17,12 @@
 #include "vmm/vm/vm.h"
 
 #include <linux/capability.h>
+#include <linux/kvm.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -308,6 +310,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	int r = 0;
 
 	gate_close(&vm->gate); /* no guest code runs before this thread is confined */
+	if (vm->attendant)
+		vm->tsc_khz = ioctl(vm->vcpu[0].fd, KVM_GET_TSC_KHZ);
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
@@ -374,6 +378,7 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	if (vm_init(&vm, config, timeline, parent, &e) < 0)
 		return report_err(&e);
 	vm.attendant = attendant;
+	vm.vcpu_env.steal = attendant;
 	vm.paused = attendant && attendant->paused;
 	if ((!attendant && crash_setup(&e) < 0) || vcpu_signal_setup(&e) < 0 || async_teardown_prepare(&e) < 0 ||
 	    vm_build(&vm, &e) < 0)

@@ -96,6 +96,7 @@ struct vm {
 	struct vcpu_env vcpu_env; /* of them all */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
+	int tsc_khz; /* with an attendant; it cannot be asked once vCPUs run. 0 or less: not known */
 
 	int pagemap_fd; /* /proc/self/pagemap, or -1: which pages of RAM a snapshot has to look at */
 	struct {

@@ -1,7 +1,11 @@
 /* Counters of a VM; see vm_counts.h. */
 #include "vmm/vm/vm_counts.h"
 
+#include <inttypes.h>
 #include <jansson.h>
+#include <linux/virtio_ids.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "virtio/device.h"
 #include "vmm/vm/timeline.h"
@@ -21,6 +25,27 @@ bool vm_device_counts(struct vm *vm, unsigned i, const char **ret_id, const char
 		counts[k] = atomic_load_explicit(k % 2 ? &c->bytes : &c->requests, memory_order_relaxed);
 	}
 	return true;
+}
+
+unsigned vm_latency(struct vm *vm, unsigned i, uint64_t *counts, double *ret_unit)
+{
+	const struct virtio_dev *dev = i < vm->num_devs ? vm->dev[i] : NULL;
+
+	if (!dev || vm->tsc_khz <= 0)
+		return 0;
+	*ret_unit = VIRTQ_TICK_CYCLES / (vm->tsc_khz * 1e3);
+	for (unsigned k = 0; k <= VIRTQ_LATENCIES; k++)
+		counts[k] = __atomic_load_n(&dev->vq[dev->ops->device_id == VIRTIO_ID_BLOCK ? 0 : 1].latency[k],
+					    __ATOMIC_RELAXED);
+	return VIRTQ_LATENCIES;
+}
+
+bool vm_steal(struct vm *vm, unsigned i, uint64_t *ret_ns)
+{
+	const int fd = i < vm->num_vcpus ? atomic_load(&vm->vcpu[i].steal_fd) : -1;
+	char text[64] = "";
+
+	return fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) > 0 && sscanf(text, "%*u %" SCNu64, ret_ns) == 1;
 }
 
 bool vm_kvm_counter(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret)

@@ -19,6 +19,16 @@ bool vm_kvm_counter(struct vm *vm, unsigned i, const char **ret_name, uint64_t *
 /* When step i of the start was reached, in ns since exec; 0 if it was not. */
 bool vm_phase(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns);
 
+/*
+ * The latencies of device i: of all requests of a drive, and of what the guest sends to another one. counts has room for 33: counts[k] requests
+ * took less than 1 << k units of *ret_unit seconds, and the last any time; the sum of all, in units, follows. Returns how many
+ * counts there are, or 0.
+ */
+unsigned vm_latency(struct vm *vm, unsigned i, uint64_t *counts, double *ret_unit);
+
+/* How long vCPU i has waited for a CPU of the host. False also if that is not known. */
+bool vm_steal(struct vm *vm, unsigned i, uint64_t *ret_ns);
+
 /* timeline_json, with KVM's counters as they are now. */
 struct json_t *vm_timeline(struct vm *vm);
 
