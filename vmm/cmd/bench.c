@@ -315,10 +315,14 @@ static int bench(struct bench_options *o, struct err *e)
 
 int bench_command(int argc, char **argv)
 {
-	static struct bench_options o = { .b = { .runs = RUNS_DEFAULT, .warm = WARM_DEFAULT, .jobs = 1 } };
+	static struct bench_options o; /* large, so it is set here: the binary has no copy */
 	struct err e;
-	int r = cli_parse(&bench_usage, &o, argc, argv, &e);
+	int r;
 
+	o.b.runs = RUNS_DEFAULT;
+	o.b.warm = WARM_DEFAULT;
+	o.b.jobs = 1;
+	r = cli_parse(&bench_usage, &o, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
 	(void)setenv(CONFIG_BOOT_ENV, "cold", false); /* else the first run is another thing than the others */

@@ -317,12 +317,14 @@ static int clone_all(const struct clone_options *o, int signals)
 
 int clone_command(int argc, char **argv)
 {
-	static struct clone_options o = { .num = 1 };
+	static struct clone_options o; /* large, so it is set here: the binary has no copy */
 	MF_CLOSE int signals = -1;
 	struct err e;
 	sigset_t set;
-	int r = cli_parse(&clone_usage, &o, argc, argv, &e);
+	int r;
 
+	o.num = 1;
+	r = cli_parse(&clone_usage, &o, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
 	if (r == 0 && !o.from)

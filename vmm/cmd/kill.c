@@ -74,10 +74,11 @@ static int kill_one(int dir, struct record *r, void *ctx, struct err *e)
 
 int kill_command(int argc, char **argv)
 {
-	static struct kill_options o = { .signo = SIGKILL };
+	static struct kill_options o; /* large, so it is set here: the binary has no copy */
 	struct err e;
 	int status;
 
+	o.signo = SIGKILL;
 	if (vms_parse(&kill_usage, &o, argc, argv, &status) < 0)
 		return status;
 	status = vms_each(&o.vms, NULL, kill_one, &o);

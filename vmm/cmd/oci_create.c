@@ -33,13 +33,16 @@ struct create {
 	struct container container;
 	struct cgroup group;
 	int report; /* to the process that waits */
+	bool made;
 };
 
 /* It is the parser's, too, which gets no pointer of ours. */
 static struct create *create_the_one(void)
 {
-	static struct create x = { .container = { .root = -1, .dir = -1 }, .report = -1 };
+	static struct create x; /* large, so it is set here: the binary has no copy */
 
+	if (!x.made)
+		x = (struct create){ .container = { .root = -1, .dir = -1 }, .report = -1, .made = true };
 	return &x;
 }
 

@@ -78,10 +78,11 @@ static int stop_finish(int dir, struct record *r, void *ctx, struct err *e)
 
 int stop_command(int argc, char **argv)
 {
-	static struct stop_options o = { .ms = STOP_MS };
+	static struct stop_options o; /* large, so it is set here: the binary has no copy */
 	struct err e;
 	int status;
 
+	o.ms = STOP_MS;
 	if (vms_parse(&stop_usage, &o, argc, argv, &status) < 0)
 		return status;
 	status = vms_each(&o.vms, stop_begin, stop_finish, &o);

@@ -18,8 +18,10 @@ static struct {
 	int wake_fd;
 	size_t len;
 	unsigned lost; /* lines */
-	char text[RELAY_SIZE];
 } relay = { .lock = PTHREAD_MUTEX_INITIALIZER, .wake_fd = -1 };
+
+/* Apart from that: the binary has no copy of zeros. */
+static char stored[RELAY_SIZE];
 
 void log_relay_init(int wake_fd)
 {
@@ -33,7 +35,7 @@ static void log_relay_line(const char *line, size_t len)
 	pthread_mutex_lock(&relay.lock);
 	first = relay.len == 0;
 	if (len <= RELAY_SIZE - relay.len) {
-		memcpy(relay.text + relay.len, line, len);
+		memcpy(stored + relay.len, line, len);
 		relay.len += len;
 	} else {
 		relay.lost++;
@@ -58,7 +60,7 @@ void log_relay_flush(void)
 	pthread_mutex_lock(&relay.lock);
 	len = relay.len;
 	lost = relay.lost;
-	memcpy(text, relay.text, len);
+	memcpy(text, stored, len);
 	relay.len = 0;
 	relay.lost = 0;
 	pthread_mutex_unlock(&relay.lock);
