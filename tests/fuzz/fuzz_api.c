@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const struct api_object *const objects[] = { &api_boot_source,  &api_machine, &api_machine_update, &api_drive,
 						    &api_drive_update, &api_net,     &api_net_update,	  &api_vsock,
 						    &api_logger,       &api_metrics, &api_serial,	  &api_action,
-						    &api_vm,	       &api_mmds };
+						    &api_vm,	       &api_mmds,    &api_ready,	  &api_exec };
 
 static char *print(const struct api_object *object, const union api_body *from)
 {

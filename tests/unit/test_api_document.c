@@ -95,10 +95,10 @@ static json_t *operation_of(json_t *schemas, const struct api_endpoint *ep)
 		[API_BEFORE] = "Before the VM starts.",
 		[API_AFTER] = "After the VM has started.",
 	};
+	const bool answers = ep->method == HTTP_GET || (ep->object && ep->object->answers);
 	json_t *op = json_pack("{s:s,s:{s:{s:s},s:{s:s,s:{s:{s:o}}}}}", "summary", when[ep->when], "responses",
-			       ep->method == HTTP_GET ? "200" : "204", "description",
-			       ep->method == HTTP_GET ? "The answer" : "Done", "400", "description", "Refused",
-			       "content", "application/json", "schema", ref_to("Error"));
+			       answers ? "200" : "204", "description", answers ? "The answer" : "Done", "400",
+			       "description", "Refused", "content", "application/json", "schema", ref_to("Error"));
 
 	if (ep->object)
 		json_object_set_new(op, "requestBody", body_of(schemas, ep));

@@ -52,7 +52,10 @@ void api_send_answer(struct api *a, struct api_answer *answer)
 		.status = answer->status, .body = answer->body, .type = answer->type, .deprecated = answer->deprecated
 	};
 
-	http_reply(a->http, &reply);
+	if (answer->taken)
+		http_reply_last(answer->fd, &reply);
+	else
+		http_reply(a->http, &reply);
 	free(answer->body);
 }
 
@@ -88,18 +91,20 @@ int api_fd(const struct api *a)
 	return a->http ? http_fd(a->http) : -1;
 }
 
-/* As Firecracker does. Metadata may be secrets, so they are not in the log. */
+/* As Firecracker does. Metadata and commands may be secrets, so they are not in the log. */
 static void log_request(const struct http_request *r)
 {
-	if (!r->len || (!strncmp(r->path, "/mmds", strlen("/mmds")) && strcmp(r->path, "/mmds/config") != 0))
+	if (!r->len || !strncmp(r->path, "/mayfly/", strlen("/mayfly/")) ||
+	    (!strncmp(r->path, "/mmds", strlen("/mmds")) && strcmp(r->path, "/mmds/config") != 0))
 		log_info("The API server received a %s request on \"%s\".", api_method_name(r->method), r->path);
 	else
 		log_info("The API server received a %s request on \"%s\" with body \"%.*s\".",
 			 api_method_name(r->method), r->path, (int)r->len, r->body);
 }
 
-void api_serve(struct api *a)
+void api_serve(void *api)
 {
+	struct api *a = api;
 	struct http_request request;
 	struct api_answer answer = { 0 };
 
@@ -144,9 +149,9 @@ int api_guest_fd(const struct api *a)
 	return a->mmds.socket.fd;
 }
 
-void api_serve_guest(struct api *a)
+void api_serve_guest(void *api)
 {
-	mmds_serve(&a->mmds);
+	mmds_serve(&((struct api *)api)->mmds);
 }
 
 /* A VM that could not be started may have taken the socket, and closed it. */
@@ -177,8 +182,9 @@ void api_started(struct api *a, const struct api_vm_ops *vm)
 		api_send_answer(a, &answer);
 }
 
-void api_failed(struct api *a, const struct err *why)
+void api_failed(void *api, const struct err *why)
 {
+	struct api *a = api;
 	struct api_answer answer = { .deprecated = a->load.deprecated };
 
 	if (a->unasked || a->load.asked)
@@ -195,8 +201,10 @@ void api_failed(struct api *a, const struct err *why)
 	api_send_answer(a, &answer);
 }
 
-void api_ended(struct api *a)
+void api_ended(void *api)
 {
+	struct api *a = api;
+
 	api_write_metrics(a);
 	a->vm = NULL;
 	a->ended = true;

@@ -15,6 +15,8 @@
 struct api;
 struct api_snapshot_load;
 struct err;
+struct exec_request;
+struct exec_result;
 struct http_fds;
 struct vm;
 
@@ -108,26 +110,33 @@ struct api_vm_ops {
 	bool (*steal)(struct vm *vm, unsigned i, uint64_t *ret_ns);
 	bool (*phase)(struct vm *vm, unsigned i, const char **ret_name, uint64_t *ret_ns); /* of the start */
 	struct json_t *(*timeline)(struct vm *vm); /* of the start; the caller's, or NULL: memory is short */
-	struct vm *vm;				   /* theirs */
+	/* Runs a command, or waits for the guest, for the client at fd, which it keeps. api_ran follows. */
+	int (*exec)(struct vm *vm, int fd, const struct exec_request *request, struct err *e);
+	struct vm *vm; /* theirs */
 };
+
+/* Those that the VM calls take the struct api * that it was given as a context. */
 
 /* Answers the request that started the VM: it runs (vm is kept); or it could not be started, for that reason. */
 void api_started(struct api *a, const struct api_vm_ops *vm);
-void api_failed(struct api *a, const struct err *why);
+void api_failed(void *api, const struct err *why);
 
 /* The guest has ended: writes its last metrics, and forgets the VM. */
-void api_ended(struct api *a);
+void api_ended(void *api);
 
 /* While the VM runs: a descriptor that is readable when a request waits, and what serves it. */
 int api_fd(const struct api *a);
-void api_serve(struct api *a);
+void api_serve(void *api);
 
 /* Answers the request for a snapshot: it is written (why NULL), or not, for that reason. */
-void api_snapshot_done(struct api *a, const struct err *why);
+void api_snapshot_done(void *api, const struct err *why);
+
+/* Answers the client at fd, and closes it: its command is over, or the guest ready. */
+void api_ran(void *api, int fd, const struct exec_result *result);
 
 /* The same for the guest, which reads its metadata by vsock; or -1. After api_lend. */
 int api_guest_fd(const struct api *a);
-void api_serve_guest(struct api *a);
+void api_serve_guest(void *api);
 
 void api_free(struct api *a);
 

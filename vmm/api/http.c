@@ -10,7 +10,7 @@
  *
  * A connection is read until it has a request, and then not before the answer is sent. A
  * client that shuts down its side gets its answer, too. One that does not read its answer
- * keeps its connection, and nothing else.
+ * keeps its connection, and nothing else. A request that takes long takes its connection with it, to the main thread.
  */
 #include "vmm/api/http.h"
 
@@ -33,12 +33,13 @@
 #include "vmm/base/util.h"
 #include "vmm/process/ending.h"
 
-#define HEAD_MAX 256  /* bytes of a reply's status and headers */
-#define RETRY_MS 1000 /* after an accept that failed, for example because of too many files */
+#define HEAD_MAX 256	/* bytes of a reply's status and headers */
+#define RETRY_MS 1000	/* after an accept that failed, for example because of too many files */
+#define TAKEN_OVER (-1) /* in place of a reply's status */
 #define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 
 struct connection {
-	int fd; /* -1: the client has gone, while its request is served */
+	int fd; /* -1: the client has gone, while its request waits */
 	enum { RECEIVES, WAITS, SENDS } state;
 	uint64_t arrived; /* the number of its request, in order */
 	struct http_parser parser;
@@ -64,6 +65,7 @@ struct http {
 
 	/* Handed over by the eventfds. */
 	struct http_request request;
+	int offered_fd; /* while it is offered, the thread does not look at the connection */
 	struct http_reply reply;
 	char *reply_body;
 	atomic_bool asked;   /* the request is the main thread's to take; release and acquire order it */
@@ -108,29 +110,36 @@ static void send_rest(struct connection **slot)
 	http_parse_next(&c->parser);
 }
 
-static void send_reply(struct connection **slot, const struct http_reply *reply)
+/* The bytes of a reply, which the caller frees; or NULL: memory is short. */
+static char *format(const struct http_reply *reply, bool ends, size_t *ret_len)
 {
-	struct connection *c = *slot;
 	const char *body = reply->body ? reply->body : "";
-	char head[HEAD_MAX], type[96] = "";
+	char head[HEAD_MAX], type[96] = "", *out;
 	int len;
 
 	if (*body)
 		snprintf(type, sizeof(type), "Content-Type: %s\r\nContent-Length: %zu\r\n",
 			 reply->type ? reply->type : "application/json", strlen(body));
 	len = snprintf(head, sizeof(head), "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: %s\r\n%s%s\r\n",
-		       reply->status, c->parser.ends ? "close" : "keep-alive",
-		       reply->deprecated ? "Deprecation: true\r\n" : "", type);
-	c->out_len = (size_t)len + strlen(body);
+		       reply->status, ends ? "close" : "keep-alive", reply->deprecated ? "Deprecation: true\r\n" : "",
+		       type);
+	*ret_len = (size_t)len + strlen(body);
+	out = malloc(*ret_len + 1);
+	if (out)
+		strcpy(mempcpy(out, head, (size_t)len), body);
+	return out;
+}
+
+static void send_reply(struct connection **slot, const struct http_reply *reply)
+{
+	struct connection *c = *slot;
+
 	c->out_done = 0;
-	c->out = malloc(c->out_len + 1);
-	if (!c->out) {
+	c->out = format(reply, c->parser.ends, &c->out_len);
+	if (c->out)
+		send_rest(slot);
+	else
 		free_connection(slot);
-		return;
-	}
-	memcpy(c->out, head, (size_t)len);
-	memcpy(c->out + len, body, strlen(body) + 1);
-	send_rest(slot);
 }
 
 static void refuse(struct connection **c)
@@ -194,6 +203,8 @@ static bool take_reply(struct http *h)
 			if (h->connection[i] == h->offered)
 				slot = &h->connection[i];
 		h->offered = NULL;
+		if (h->reply.status == TAKEN_OVER)
+			(*slot)->fd = -1; /* it is the main thread's */
 		if ((*slot)->fd < 0)
 			free_connection(slot);
 		else
@@ -224,6 +235,7 @@ static void offer(struct http *h)
 					    .body = first->parser.body,
 					    .len = first->parser.length };
 	h->offered = first;
+	h->offered_fd = first->fd;
 	atomic_store_explicit(&h->asked, true, memory_order_release); /* http_take */
 	(void)eventfd_write(h->asked_fd, 1);			      /* cannot fail: it is 0, or 1 for a tick */
 }
@@ -311,7 +323,8 @@ static void serve(struct http *h)
 		for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
 			const struct connection *c = h->connection[i];
 
-			fds[2 + i] = (struct pollfd){ .fd = c ? c->fd : -1, .events = c ? events_of(c) : 0 };
+			fds[2 + i] = (struct pollfd){ .fd = c && c != h->offered ? c->fd : -1,
+						      .events = c ? events_of(c) : 0 };
 		}
 		if (poll(fds, MF_ARRAY_SIZE(fds), wait_ms_of(h)) < 0)
 			continue;
@@ -422,6 +435,26 @@ void http_reply(struct http *h, const struct http_reply *reply)
 	if (reply->body && !h->reply_body)
 		h->reply.status = 503;
 	(void)eventfd_write(h->replied_fd, 1);
+}
+
+int http_take_over(struct http *h)
+{
+	int fd = h->offered_fd;
+
+	http_reply(h, &(struct http_reply){ .status = TAKEN_OVER });
+	return fd;
+}
+
+void http_reply_last(int fd, const struct http_reply *reply)
+{
+	struct iovec iov = { 0 };
+	char *text = format(reply, true, &iov.iov_len);
+
+	iov.iov_base = text;
+	if (text) /* a client that has gone needs none */
+		(void)!sendmsg(fd, &(struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1 }, SEND_FLAGS);
+	free(text);
+	close(fd);
 }
 
 void http_free(struct http *h)

@@ -63,6 +63,16 @@ bool http_take_tick(struct http *http);
 bool http_take(struct http *http, struct http_request *ret);
 void http_reply(struct http *http, const struct http_reply *reply);
 
+/*
+ * In place of http_reply: the connection leaves the server, which serves others. Returns its descriptor, the caller's, at which
+ * only the end of the client is to be waited for; or -1: it has gone. http_reply_last: answers on it as far as there is
+ * room (HTTP_LAST_MAX bytes), and closes it. Main thread.
+ */
+int http_take_over(struct http *http);
+void http_reply_last(int fd, const struct http_reply *reply);
+
+#define HTTP_LAST_MAX 131072U /* bytes that fit into a socket at once */
+
 /* Ends the thread, once a reply under way is written, and removes the socket. NULL is fine. */
 void http_free(struct http *http);
 

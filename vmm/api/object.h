@@ -59,6 +59,7 @@ struct api_object {
 	const struct api_field *fields; /* the last has no key */
 	size_t size;			/* of the struct */
 	bool loose;			/* keys that it does not have are ignored */
+	bool answers;			/* a request with it is answered with status 200 and a body */
 };
 
 /* Whether the field of that key was given. */

@@ -1,6 +1,8 @@
 /* The tables of Firecracker's objects. The order is that in which GET prints the keys. */
 #include "vmm/api/objects.h"
 
+#include "vmm/config/exec.h"
+
 #define AT(type, member) .at = offsetof(struct type, member)
 #define OBJECT(type, table) .fields = (table), .size = sizeof(struct type)
 
@@ -220,3 +222,22 @@ static const struct api_field load_fields[] = {
 	{ 0 },
 };
 const struct api_object api_snapshot_load = { "LoadSnapshotConfig", OBJECT(api_snapshot_load, load_fields) };
+
+#define TIMEOUT                                                                                                        \
+	{                                                                                                              \
+		"timeout_ms", API_NUMBER, .required = true, AT(api_exec, timeout_ms), .max = EXEC_TIMEOUT_MAX_MS       \
+	}
+
+static const struct api_field ready_fields[] = { TIMEOUT, { 0 } };
+const struct api_object api_ready = { "Ready", OBJECT(api_exec, ready_fields) };
+
+static const struct api_field exec_fields[] = {
+	{ "argv", API_ANY, .required = true, AT(api_exec, argv) },
+	{ "env", API_ANY, AT(api_exec, env) },
+	{ "workdir", API_TEXT, AT(api_exec, workdir) },
+	{ "user", API_TEXT, AT(api_exec, user) },
+	{ "stdin", API_TEXT, AT(api_exec, input) },
+	TIMEOUT,
+	{ 0 },
+};
+const struct api_object api_exec = { "Exec", OBJECT(api_exec, exec_fields), .answers = true };

@@ -136,8 +136,16 @@ struct api_snapshot_load {
 	unsigned huge_pages;
 };
 
+/* Of /mayfly/ready and /mayfly/exec. */
+struct api_exec {
+	struct api_given given;
+	struct json_t *argv, *env; /* lists of strings */
+	char *workdir, *user, *input;
+	uint64_t timeout_ms;
+};
+
 extern const struct api_object api_limiter, api_boot_source, api_machine, api_machine_update, api_drive,
 	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_mmds, api_serial, api_action,
-	api_vm, api_snapshot_create, api_snapshot_load;
+	api_vm, api_snapshot_create, api_snapshot_load, api_ready, api_exec;
 
 #endif

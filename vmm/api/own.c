@@ -41,24 +41,12 @@ static int show_text(const struct api_object *object, void *of, const char *key,
 	return copy(to, text, e);
 }
 
-static void show_bucket(struct api_limiter *l, const char *key, struct api_bucket *to,
-			const struct ratelimit_params *from)
-{
-	*to = (struct api_bucket){ .size = from->size,
-				   .one_time_burst = from->one_time_burst,
-				   .refill_time = from->refill_ms };
-	api_set_given(&api_limiter, l, key, from->size && from->refill_ms);
-}
-
 static int show_drive(struct api *a, const struct config_drive *from, struct err *e)
 {
 	struct api_drive *d = &a->drive[a->num_drives++];
 
 	d->is_read_only = from->read_only;
 	d->cache_type = from->cache == CONFIG_CACHE_WRITEBACK ? API_CACHE_WRITEBACK : API_CACHE_UNSAFE;
-	show_bucket(&d->rate_limiter, "bandwidth", &d->rate_limiter.bandwidth, &from->bandwidth);
-	show_bucket(&d->rate_limiter, "ops", &d->rate_limiter.ops, &from->ops);
-	api_trim_limiter(&api_drive, d, "rate_limiter", &d->rate_limiter);
 	if (from->overlay)
 		a->layered |= 1U << (d - a->drive);
 	api_set_given(&api_drive, d, "is_root_device", true);
@@ -113,6 +101,9 @@ int api_read_own(struct api *a, struct config *c, const char *text, const char *
 	if (c->command.args.num)
 		c->command.tty = CONFIG_TTY_OFF; /* or there were no snapshot */
 	c->api = true;
+	/* They are of another run, and make sockets. */
+	free(mf_take_ptr(&c->name));
+	free(mf_take_ptr(&c->control));
 	return show(a, c, e);
 }
 

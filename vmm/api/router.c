@@ -27,6 +27,8 @@ static const struct api_endpoint endpoints[] = {
 	{ HTTP_GET, "vm", "config", false, API_ALWAYS, NULL, api_get_config, "vm_config" },
 	{ HTTP_GET, "mayfly", "metrics", false, API_ALWAYS, NULL, api_get_prometheus, NULL },
 	{ HTTP_GET, "mayfly", "timeline", false, API_AFTER, NULL, api_get_timeline, NULL },
+	{ HTTP_PUT, "mayfly", "ready", false, API_AFTER, &api_ready, api_put_ready, NULL },
+	{ HTTP_PUT, "mayfly", "exec", false, API_AFTER, &api_exec, api_put_exec, NULL },
 	{ HTTP_PUT, "machine-config", NULL, false, API_BOOT, &api_machine, api_put_machine, "machine_cfg" },
 	{ HTTP_PATCH, "machine-config", NULL, false, API_BOOT, &api_machine_update, api_patch_machine, "machine_cfg" },
 	{ HTTP_PUT, "boot-source", NULL, false, API_BOOT, &api_boot_source, api_put_boot_source, "boot_source" },

@@ -56,8 +56,9 @@ void api_put_snapshot_create(struct api *a, const char *id, void *body, struct a
 		api_answer_fault(answer, "Create snapshot error: %s", e.text);
 }
 
-void api_snapshot_done(struct api *a, const struct err *why)
+void api_snapshot_done(void *api, const struct err *why)
 {
+	struct api *a = api;
 	struct api_answer answer = { 0 };
 
 	if (why) {

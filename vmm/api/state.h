@@ -75,15 +75,18 @@ union api_body {
 	struct api_snapshot_create create;
 	struct api_snapshot_load load;
 	struct api_mmds mmds;
+	struct api_exec exec;
 	struct json_t *json; /* of an endpoint that takes any value */
 };
 
 /* What a request is answered. */
 struct api_answer {
-	int status; /* 0: later, by api_started or api_failed */
+	int status; /* 0: later, by api_started, api_failed or api_ran */
 	char *body; /* JSON; or NULL */
 	bool deprecated;
 	const char *type; /* NULL: JSON */
+	bool taken;	  /* goes to fd, by http_reply_last */
+	int fd;
 };
 
 /* 204; 200 with an object, which is taken over; 400 with a sentence. */
@@ -150,6 +153,9 @@ bool api_is_own(const struct json_t *json);
 int api_read_own(struct api *a, struct config *c, const char *text, const char *name, struct err *e);
 int api_use_own(const struct api *a, struct config *c, struct err *e);
 struct json_t *api_print_own(const struct api *a);
+
+/* exec.c */
+api_handler api_put_ready, api_put_exec;
 
 /* metrics.c */
 void api_write_metrics(struct api *a); /* a line, if a client wants metrics */

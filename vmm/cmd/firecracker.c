@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "jailer/seccomp.h"
 #include "vmm/api/api.h"
@@ -20,7 +21,6 @@
 #include "vmm/base/report.h"
 #include "vmm/base/result.h"
 #include "vmm/base/util.h"
-#include "vmm/cmd/load.h"
 #include "vmm/config/config.h"
 #include "vmm/helper/helpers.h"
 #include "vmm/helper/image_pack.h"
@@ -30,6 +30,8 @@
 #include "vmm/process/confine.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
+#include "vmm/snapshot/chain.h"
+#include "vmm/snapshot/dir.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_change.h"
@@ -203,9 +205,9 @@ static int confine_server(void *ctx)
 	return 0;
 }
 
-static void on_started(void *ctx, struct vm *vm)
+static void on_started(void *api, struct vm *vm)
 {
-	struct session *s = ctx;
+	struct session *s = &session;
 
 	s->started = true;
 	s->vm = (struct api_vm_ops){
@@ -220,40 +222,55 @@ static void on_started(void *ctx, struct vm *vm)
 		.steal = vm_steal,
 		.phase = vm_phase,
 		.timeline = vm_timeline,
+		.exec = vm_exec,
 		.vm = vm,
 	};
-	api_started(s->api, &s->vm);
+	api_started(api, &s->vm);
 }
 
-static void on_written(void *ctx, const struct err *why)
+/* Of a directory that `mayfly snapshot` wrote. */
+static int load_own(struct api *api, struct config *c, const char *dir, struct err *e)
 {
-	struct session *s = ctx;
+	MF_FREE char *path = NULL, *text = NULL;
+	size_t len;
 
-	api_snapshot_done(s->api, why);
+	if (asprintf(&path, "%s/" SNAPSHOT_CONFIG, dir) < 0) {
+		path = NULL;
+		return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (access(path, F_OK) < 0)
+		return err_set(e, -ENOTSUP,
+			       "state '%s' has no configuration, and there is no '" SNAPSHOT_CONFIG "' beside it",
+			       c->restore_state);
+	/* A diff of `mayfly snapshot` is not merged by anybody: its parents are opened with it. */
+	if (!c->restore_served) {
+		chain_free(c->restore_chain);
+		c->restore_chain = NULL;
+		c->restore_merged = false;
+	}
+	return config_load_text(&text, &len, path, e) < 0 ? e->code : api_load_config(api, c, text, path, e);
 }
 
-static void on_failed(void *ctx, const struct err *why)
+/*
+ * The configuration of a VM that is loaded comes from its snapshot: from a state that the API wrote, or from the directory of
+ * one that `mayfly snapshot` wrote, which is then in *ret_dir, the caller's.
+ */
+static int load_config(struct api *api, struct config *c, char **ret_dir, struct err *e)
 {
-	struct session *s = ctx;
+	MF_FREE char *text = NULL;
+	char *dir;
 
-	api_failed(s->api, why);
+	if (api_build_load(api, c, e) < 0 || vm_read_config(c, &text, e) < 0)
+		return e->code;
+	if (text)
+		return api_load_config(api, c, text, c->restore_state, e);
+	dir = strdup(c->restore_chain->layer[0].dir);
+	if (!dir)
+		return err_set(e, -ENOMEM, "out of memory");
+	*ret_dir = dir;
+	return load_own(api, c, dir, e);
 }
 
-static void on_ended(void *ctx)
-{
-	struct session *s = ctx;
-
-	api_ended(s->api);
-}
-
-static void on_request(void *ctx)
-{
-	struct session *s = ctx;
-
-	api_serve(s->api);
-}
-
-/* The configuration of a VM that is loaded comes from its snapshot. */
 static int build_config(struct session *s, struct err *e)
 {
 	const bool load = api_load(s->api);
@@ -283,13 +300,6 @@ static int start_helpers(struct session *s, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-static void on_guest(void *ctx)
-{
-	struct session *s = ctx;
-
-	api_serve_guest(s->api);
-}
-
 /* Runs the VM as it is configured. Returns its status once it has ended; or, if it could not be started, anything. */
 static int run_vm(struct session *s)
 {
@@ -297,13 +307,14 @@ static int run_vm(struct session *s)
 	struct vm_attendant attendant = {
 		.fd = api_fd(s->api),
 		.started = on_started,
-		.failed = on_failed,
-		.serve = on_request,
-		.ended = on_ended,
-		.written = on_written,
+		.failed = api_failed,
+		.serve = api_serve,
+		.ended = api_ended,
+		.written = api_snapshot_done,
+		.ran = api_ran,
 		.paused = load && !load->resume_vm,
-		.serve_guest = on_guest,
-		.ctx = s,
+		.serve_guest = api_serve_guest,
+		.ctx = s->api,
 	};
 	struct err e;
 

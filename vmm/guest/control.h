@@ -15,6 +15,7 @@
 #include "vmm/guest/stdio_relay.h"
 
 struct err;
+struct guest_run;
 struct unix_socket;
 
 /* Messages of a client beside those of proto.h. */
@@ -42,14 +43,15 @@ enum control_msg_type {
 
 /* One client, as the monitor has it. */
 struct control_client {
-	int fd;		 /* non-blocking; or -1: not connected */
-	unsigned number; /* of its command, fixed */
-	bool running;	 /* the guest has that, whether the client is here or not */
-	bool waits;	 /* for the guest to take commands */
-	bool hung_up;	 /* the client has gone, and the guest was notified */
-	bool snaps;	 /* it waits for a snapshot */
-	bool stops;	 /* the VM is paused until it sends CONTROL_MSG_STOP, or leaves */
-	unsigned later;	 /* that is not begun: its flags, not 0; the files are here until then */
+	int fd;		       /* non-blocking; or -1: not connected */
+	unsigned number;       /* of its command, fixed */
+	bool running;	       /* the guest has that, whether the client is here or not */
+	bool waits;	       /* for the guest to take commands */
+	bool hung_up;	       /* the client has gone, and the guest was notified */
+	bool snaps;	       /* it waits for a snapshot */
+	bool stops;	       /* the VM is paused until it sends CONTROL_MSG_STOP, or leaves */
+	struct guest_run *run; /* or NULL: not one of the control socket (guest_run.h); owned */
+	unsigned later;	       /* that is not begun: its flags, not 0; the files are here until then */
 	/* Of the CONTROL_MSG_SNAPSHOT that control_client_receive has returned; its caller's. */
 	int file[CONTROL_FILES_MAX];
 	unsigned num_files;

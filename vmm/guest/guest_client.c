@@ -107,6 +107,12 @@ static int start_conn(struct guest_client *a, struct err *e)
 	return lend(a, INIT_CONTROL_PORT, pair[1], e);
 }
 
+static void close_client(struct control_client *c)
+{
+	control_client_close(c);
+	guest_run_free(mf_take_ptr(&c->run));
+}
+
 int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const struct config *c, int snapshot_fd,
 		     const struct guest_client_ops *ops, void *ctx, struct err *e)
 {
@@ -136,7 +142,7 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
-	if (!c->control && snapshot_fd < 0)
+	if (!c->control && !c->api && snapshot_fd < 0)
 		return 0;
 	/* Before there is a filter, which allows no mmap. */
 	a->payload = malloc(INIT_COMMAND_MAX + 1);
@@ -153,7 +159,7 @@ void guest_client_free(struct guest_client *a)
 	init_conn_done(&a->conn);
 	restored_done(&a->restored);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
-		control_client_close(&a->client[i]);
+		close_client(&a->client[i]);
 	unix_socket_done(&a->name);
 	free(a->payload);
 	a->payload = NULL;
@@ -194,8 +200,11 @@ static void take_of_client(struct guest_client *a, const struct init_msg *msg, c
 
 	if (!c || !c->running)
 		return; /* the guest invents a command */
-	control_client_tell(c, msg, payload);
+	if (!c->run)
+		control_client_tell(c, msg, payload);
 	if (msg->type == INIT_MSG_EXIT) {
+		if (c->run)
+			guest_run_exited(c->run, msg, payload);
 		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
 		c->running = c->hung_up = false;
 	}
@@ -283,10 +292,24 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 	}
 }
 
+int guest_client_run(struct guest_client *a, struct control_client *c, int others[STDIO_RELAY_STREAMS],
+		     const char *text, size_t len, struct err *e)
+{
+	const struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number, .len = (uint32_t)len };
+	int r = lend_streams(a, c->number, others, e);
+
+	if (!r && init_conn_send(&a->conn, &run, text) < 0)
+		r = err_set(e, -ENOBUFS, "the guest does not listen");
+	if (r < 0)
+		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
+	c->running = r == 0;
+	c->hung_up = false;
+	return r;
+}
+
 /* Makes the streams of a client's command, and asks the guest to run it. */
 static void run_for_client(struct guest_client *a, struct control_client *c, const struct init_msg *msg)
 {
-	struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number };
 	int fd[STDIO_RELAY_STREAMS], others[STDIO_RELAY_STREAMS];
 	ssize_t len;
 	struct err e;
@@ -299,23 +322,16 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 		return;
 	}
 	len = init_text_complete(a->payload, msg->len, INIT_COMMAND_MAX, &a->defaults);
-	run.len = len < 0 ? 0 : (uint32_t)len;
 	r = len < 0 ? err_neg(&e, (int)len, "add the environment of the first command") :
 		      stdio_relay_make_pairs(fd, others, msg->value, &e);
 	if (r < 0) {
 		control_client_refuse(c, e.text);
 		return;
 	}
-	r = lend_streams(a, c->number, others, &e);
-	if (!r && init_conn_send(&a->conn, &run, a->payload) < 0)
-		r = err_set(&e, -ENOBUFS, "the guest does not listen");
-	if (r < 0) {
-		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
+	if (guest_client_run(a, c, others, a->payload, (size_t)len, &e) < 0)
 		control_client_refuse(c, e.text);
-	} else {
-		c->running = true;
+	else
 		control_client_accept(c, fd);
-	}
 	for (unsigned i = 0; i < STDIO_RELAY_STREAMS; i++)
 		if (fd[i] >= 0)
 			close(fd[i]);
@@ -324,12 +340,12 @@ static void run_for_client(struct guest_client *a, struct control_client *c, con
 static void serve_client(struct guest_client *a, struct control_client *c)
 {
 	struct init_msg msg;
-	int r = control_client_receive(c, &msg, a->payload);
+	int r = c->run ? -EPIPE : control_client_receive(c, &msg, a->payload);
 
 	if (r == -EAGAIN)
 		return;
 	if (r < 0) {
-		control_client_close(c);
+		close_client(c);
 		if (c == a->snapper)
 			a->ops->snapper_left(a->ctx);
 		guest_snapshot_over(a, c, false);
@@ -354,14 +370,19 @@ static void serve_client(struct guest_client *a, struct control_client *c)
 	}
 }
 
+struct control_client *guest_client_free_number(struct guest_client *a)
+{
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].fd < 0 && !a->client[i].running)
+			return &a->client[i];
+	return NULL;
+}
+
 static void accept_client(struct guest_client *a)
 {
-	struct control_client *free_one = NULL;
+	struct control_client *free_one = guest_client_free_number(a);
 	int r;
 
-	for (unsigned i = 0; !free_one && i < MF_ARRAY_SIZE(a->client); i++)
-		if (a->client[i].fd < 0 && !a->client[i].running)
-			free_one = &a->client[i];
 	r = free_one ? control_client_open(free_one, a->name.fd) : control_turn_away(a->name.fd);
 	if (r != -EMFILE && r != -ENFILE && r != -ENOMEM && r != -ENOBUFS)
 		return; /* with any other error, the client has disconnected already */
@@ -384,6 +405,9 @@ int guest_client_timeout(const struct guest_client *a, int max_ms)
 
 	if (a && a->snapper && a->snapper->later && !a->hold_sent)
 		max_ms = until_timeout(&a->until, clock_now_ms(), max_ms);
+	for (unsigned i = 0; a && i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].run)
+			max_ms = guest_run_timeout(a->client[i].run, max_ms);
 	return pause && (max_ms < 0 || pause < (uint64_t)max_ms) ? (int)pause : max_ms;
 }
 
@@ -396,9 +420,14 @@ unsigned guest_client_poll_fds(const struct guest_client *a, struct pollfd *fds)
 	fds[n++] = (struct pollfd){ .fd = a->conn.fd, .events = init_conn_events(&a->conn) };
 	fds[n++] = (struct pollfd){ .fd = a->relay.changed_fd, .events = POLLIN };
 	fds[n++] = (struct pollfd){ .fd = paused ? -1 : a->name.fd, .events = POLLIN };
-	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
-		if (a->client[i].fd >= 0)
-			fds[n++] = (struct pollfd){ .fd = a->client[i].fd, .events = POLLIN };
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
+		const struct control_client *c = &a->client[i];
+
+		if (c->fd >= 0) /* of one with a run, only the end matters */
+			fds[n++] = (struct pollfd){ .fd = c->fd, .events = c->run ? 0 : POLLIN };
+		if (c->run)
+			n += guest_run_poll_fds(c->run, fds + n);
+	}
 	return n;
 }
 
@@ -429,6 +458,9 @@ void guest_client_serve(struct guest_client *a, const struct pollfd *fds, unsign
 			}
 		}
 	}
+	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
+		if (a->client[i].run)
+			guest_run_serve(a, &a->client[i], fds + 3, num - 3);
 	/* Last, so that no descriptor in fds has been reused. */
 	if (fds[2].revents)
 		accept_client(a);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "loader/init/proto.h"
+#include "vmm/config/exec.h"
 
 struct guest_client;
 struct config;
@@ -18,8 +19,8 @@ struct err;
 struct stdio_relay_thread;
 struct virtio_dev;
 
-/* The listener, the guest, the relay's eventfd, and a client for each other command. */
-#define GUEST_CLIENT_FDS_MAX (3 + INIT_COMMANDS_MAX)
+/* The listener, the guest, the relay's eventfd, a client for each other command, and the streams of guest_client_exec. */
+#define GUEST_CLIENT_FDS_MAX (3 + INIT_COMMANDS_MAX + 3 * EXEC_AT_ONCE)
 
 /* Its events; ctx is the VM. */
 struct guest_client_ops {
@@ -38,6 +39,7 @@ struct guest_client_ops {
 	int (*snapshot)(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e);
 	/* One with stop: the client has it in its place, and the VM ends; or the client has left, and the VM goes on. */
 	void (*snapshot_over)(void *ctx, bool in_place);
+	void (*ran)(void *ctx, int fd, const struct exec_result *result); /* of guest_client_exec; takes fd over */
 	void (*snapper_left)(void *ctx); /* the client of CONTROL_LATER has gone: the VM ends */
 };
 
@@ -68,6 +70,16 @@ int guest_client_timeout(const struct guest_client *a, int max_ms);
 /* Sends the command a signal, or its terminal's new size. False: the command does not run. */
 bool guest_client_signal(struct guest_client *a, int signo);
 void guest_client_resize(struct guest_client *a);
+
+/*
+ * Runs a command for a client whose connection is fd, if c->api was set: ops->ran follows, from guest_client_serve. If the client
+ * hangs up before, the command gets SIGHUP; at the end of the VM, fd is closed. fd is taken over, and request copied. Returns 0;
+ * or -errno with e set, and fd stays the caller's.
+ */
+int guest_client_exec(struct guest_client *a, int fd, const struct exec_request *request, struct err *e);
+
+/* Whether a snapshot can hold the commands that run. Returns 0 or -EBUSY with e set. */
+int guest_client_check_snapshot(const struct guest_client *a, struct err *e);
 
 /* Asks the guest to end within ms, its processes by a signal, 0: SIGTERM. False: init is not there. */
 bool guest_client_stop(struct guest_client *a, int signo, unsigned ms);

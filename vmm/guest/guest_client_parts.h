@@ -5,6 +5,7 @@
 #include "vmm/base/unix_socket.h"
 #include "vmm/guest/control.h"
 #include "vmm/guest/guest_client.h"
+#include "vmm/guest/guest_run.h"
 #include "vmm/guest/init_conn.h"
 #include "vmm/guest/init_text.h"
 #include "vmm/guest/restored.h"
@@ -37,6 +38,13 @@ struct guest_client {
 	/* Last, so that a sanitizer sees an index that is out of bounds: the guest sends it. */
 	struct control_client client[INIT_COMMANDS_MAX - 1];
 };
+
+/* A client that is not connected, and whose number no command has; or NULL. */
+struct control_client *guest_client_free_number(struct guest_client *a);
+
+/* Lends the guest the other ends of the streams of c's command, taken over, and asks it to run that. Returns 0 or -errno with e set. */
+int guest_client_run(struct guest_client *a, struct control_client *c, int others[STDIO_RELAY_STREAMS],
+		     const char *text, size_t len, struct err *e);
 
 /* Sends init a message without a payload. Returns 0 or -errno. */
 int guest_client_send(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value);

@@ -16,7 +16,7 @@
 #include "vmm/guest/guest_client_parts.h"
 
 /* What a snapshot cannot hold: streams that end in another process, and a server's state. */
-static int check_streams(const struct guest_client *a, struct err *e)
+int guest_client_check_snapshot(const struct guest_client *a, struct err *e)
 {
 	unsigned num = 0;
 
@@ -40,7 +40,8 @@ static void snap(struct guest_client *a, struct control_client *c, unsigned flag
 	struct err e;
 
 	c->later = 0;
-	if (check_streams(a, &e) == 0 && a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0) {
+	if (guest_client_check_snapshot(a, &e) == 0 &&
+	    a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0) {
 		c->snaps = true;
 		c->stops = flags & CONTROL_STOP;
 	} else {

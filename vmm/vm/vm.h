@@ -30,6 +30,7 @@ struct chain;
 struct console;
 struct cpu_template;
 struct err;
+struct exec_result;
 struct ioapic;
 struct loop;
 struct mmio;
@@ -50,8 +51,9 @@ struct vm_attendant {
 	void (*serve)(void *ctx);
 	void (*ended)(void *ctx); /* after started: the guest has ended, and its devices are there for the last time */
 	void (*written)(void *ctx, const struct err *why); /* a snapshot (vm_write.h); why NULL: it is complete */
-	bool paused;					   /* the VM, of a snapshot, begins as after vm_set_paused */
-	int guest_fd;					   /* or -1: readable when serve_guest is to be called */
+	void (*ran)(void *ctx, int fd, const struct exec_result *result); /* vm_exec */
+	bool paused;  /* the VM, of a snapshot, begins as after vm_set_paused */
+	int guest_fd; /* or -1: readable when serve_guest is to be called */
 	void (*serve_guest)(void *ctx);
 	void *ctx;
 };

@@ -7,6 +7,7 @@
 #include "virtio/blk.h"
 #include "virtio/device.h"
 #include "vmm/base/err.h"
+#include "vmm/guest/guest_client.h"
 #include "vmm/vm/vm.h"
 
 static struct virtio_dev *find(struct vm *vm, unsigned device_id, const char *id, struct err *e)
@@ -49,4 +50,13 @@ int vm_type(struct vm *vm, struct err *e)
 	if (r == -ENOBUFS)
 		return err_set(e, r, "i8042: the buffer is full, the guest does not read it");
 	return r < 0 ? err_set(e, r, "i8042: the VM was restored from a snapshot without a keyboard") : 0;
+}
+
+int vm_exec(struct vm *vm, int fd, const struct exec_request *request, struct err *e)
+{
+	if (!vm->guest)
+		return err_set(e, -ENOTSUP, "the guest has an init of its own, which takes no commands");
+	if (request->command && vm->paused)
+		return err_set(e, -EBUSY, "the VM is paused");
+	return guest_client_exec(vm->guest, fd, request, e);
 }

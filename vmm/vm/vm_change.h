@@ -5,6 +5,7 @@
 #include "virtio/net.h"
 
 struct err;
+struct exec_request;
 struct vm;
 
 /*
@@ -24,5 +25,8 @@ int vm_change_net(struct vm *vm, const char *id, enum net_queue queue, const str
  * -ENOBUFS if the guest has not read what was typed before.
  */
 int vm_type(struct vm *vm, struct err *e);
+
+/* guest_client_exec, whose ops->ran is the attendant's ran. */
+int vm_exec(struct vm *vm, int fd, const struct exec_request *request, struct err *e);
 
 #endif

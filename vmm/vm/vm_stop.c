@@ -215,6 +215,13 @@ static void vm_on_left(void *ctx)
 	vm_end(&vm->end, VM_END_QUIT, "Ctrl-] three times");
 }
 
+static void vm_on_ran(void *ctx, int fd, const struct exec_result *result)
+{
+	const struct vm *vm = ctx;
+
+	vm->attendant->ran(vm->attendant->ctx, fd, result);
+}
+
 /* On a thread of the command's streams. */
 static int vm_on_stream_thread(void *ctx, const struct stdio_relay_thread *thread, struct err *e)
 {
@@ -234,6 +241,7 @@ const struct guest_client_ops vm_guest_ops = {
 	.info = vm_info,
 	.snapshot = vm_on_snapshot,
 	.snapshot_over = vm_on_snapshot_over,
+	.ran = vm_on_ran,
 	.snapper_left = vm_on_snapper_left,
 	.guard = vm_on_stream_thread,
 };

@@ -13,6 +13,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
+#include "vmm/guest/guest_client.h"
 #include "vmm/snapshot/file.h"
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_state.h"
@@ -65,6 +66,8 @@ int vm_write_begin(struct vm *vm, const char *state, const char *memory, const c
 	struct vm_snapshot_files files = { .file = fds, .sync = true, .config = config };
 	int r;
 
+	if (vm->guest && guest_client_check_snapshot(vm->guest, e) < 0)
+		return e->code;
 	vm->write = calloc(1, sizeof(*vm->write));
 	if (!vm->write)
 		return err_set(e, -ENOMEM, "out of memory");
