@@ -72,6 +72,20 @@ larger_than() {
 	done
 }
 
+@test "detach: the process that writes the log goes on after SIGSTOP and SIGCONT" {
+	local writer
+	detach idle --name "$vm"
+	assert_equal "$status" 0
+	wait_for logged idle
+	writer=$(pgrep -x mayfly-log -s "$(member pid)")
+	kill -STOP "$writer"
+	wait_for grep -q '^State:.[Tt]' "/proc/$writer/status" # t: below strace
+	kill -CONT "$writer"
+	run -0 "$MAYFLY" stop "$vm"
+	run -143 "$MAYFLY" wait "$vm"
+	wait_for logged 'mayfly: ended by a signal'
+}
+
 @test "detach: what fails before the guest runs is the caller's" {
 	detach nowhere-such --name "$vm"
 	assert_equal "$status" 125

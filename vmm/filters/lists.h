@@ -26,7 +26,7 @@ static const struct filter_list {
 	[THREAD_STREAMS] = { "streams", FILTER_LIST(streams_rules), 14 },
 	[THREAD_UNPACK] = { "unpack", FILTER_LIST(unpack_rules), 11 },
 	[THREAD_OUTER] = { "outer", FILTER_LIST(outer_rules), 32 },
-	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 9 },
+	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 10 },
 	[THREAD_API] = { "api", FILTER_LIST(api_rules), 21 },
 	[THREAD_EXEC] = { "exec", FILTER_LIST(exec_rules), 22 },
 	[THREAD_IO_SYNC] = { "io_sync", FILTER_LIST(io_sync_rules), 15 },

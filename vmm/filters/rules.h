@@ -285,6 +285,7 @@ static const struct filter_rule unpack_rules[] = {
 /* The process that writes the log of --detach (detach_log.c). It opens files for appending only that it makes. */
 static const struct filter_rule log_rules[] = {
 	ALLOW(poll, "waiting for the VM's output"),
+	RARELY(restart_syscall, "it continues after SIGSTOP and SIGCONT, or a freezer"),
 	ALLOW(read, "it; the guest's command runs"),
 	ALLOW(write, "the file; the caller, until the command runs"),
 	ALLOW(renameat, "the file becomes the older half", SLOT(1, SLOT_OWN), SLOT(3, SLOT_OWN)),
