@@ -146,7 +146,7 @@ static int build_root(bool read_only, struct err *e)
 	/* On top of the root; only its parent, which is itself, leads there. */
 	if (chdir("/..") < 0)
 		return err_sys(e, "enter the tmpfs");
-	if (place(dir, harmless | MOUNT_ATTR_NOEXEC | (read_only ? MOUNT_ATTR_RDONLY : 0), INIT_LIVE_EXPORT + 1, e) <
+	if (place(dir, harmless | MOUNT_ATTR_NOEXEC | (read_only ? MOUNT_ATTR_RDONLY : 0), &INIT_LIVE_EXPORT[1], e) <
 		    0 ||
 	    place(usr, harmless | MOUNT_ATTR_RDONLY, "usr", e) < 0)
 		return e->code;
