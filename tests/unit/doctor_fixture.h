@@ -108,7 +108,8 @@ static void put_group(const char *name, const char *processes)
 /* A host on which all is well. */
 static int setup(void **state)
 {
-	static const char *const programs[] = { "passt", "mkfs.erofs", "sqfstar", "skopeo", "umoci", "bwrap" };
+	static const char *const programs[] = { "passt", "mkfs.erofs", "sqfstar",     "skopeo",
+						"umoci", "bwrap",      "../sbin/diod" };
 	char program[256];
 
 	(void)state;

@@ -16,6 +16,7 @@ static void test_all_is_well(void **state)
 	expect("landlock", DOCTOR_OK, "ABI 4", "");
 	expect("passt", DOCTOR_OK, "/usr/bin/passt", "");
 	expect("erofs", DOCTOR_OK, "/usr/bin/mkfs.erofs", "");
+	expect("diod", DOCTOR_OK, "/usr/sbin/diod: guests can have live directories", "");
 	expect("kernel", DOCTOR_OK, "/boot/vmlinux", "");
 	expect("rootfs", DOCTOR_OK, "/usr/share/mayfly/rootfs.ext4", "");
 }

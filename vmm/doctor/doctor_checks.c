@@ -62,7 +62,20 @@ static void check_passt(const struct doctor_host *h, struct doctor_finding *f)
 static void check_erofs(const struct doctor_host *h, struct doctor_finding *f)
 {
 	check_program(h, f, "mkfs.erofs", "erofs-utils",
-		      "directories can be roots and volumes (-r DIR, -v DIR:/GUEST)");
+		      "directories can be roots, and copies of them volumes (-r DIR, -v DIR:/GUEST:copy)");
+}
+
+/* Its place is fixed: it is no program of users, whose $PATH may not have it. */
+static void check_diod(const struct doctor_host *h, struct doctor_finding *f)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/usr/sbin/diod", h->root);
+	if (access(path, X_OK) == 0)
+		doctor_ok(f, "%s: guests can have live directories (-v DIR:/GUEST)", path);
+	else
+		doctor_warn(f, "apt install diod", "no live directories (-v DIR:/GUEST): %s: %s", path,
+			    strerror(errno));
 }
 
 static void check_sqfstar(const struct doctor_host *h, struct doctor_finding *f)
@@ -197,6 +210,7 @@ const struct doctor_check doctor_checks[] = {
 	{ "tun", check_tun },
 	{ "passt", check_passt },
 	/* directories */
+	{ "diod", check_diod },
 	{ "erofs", check_erofs },
 	{ "sqfstar", check_sqfstar },
 	/* images of containers */
