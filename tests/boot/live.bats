@@ -117,20 +117,21 @@ lines"; rmdir deep
 		%.o: %.c; tcc -c $< -o $@
 	END
 	local i
-	for ((i = 0; i < 30; i++)); do
+	for ((i = 0; i < 10; i++)); do
 		echo "int f$i(int x) { return x + $i; }" > "dir/f$i.c"
 	done
 	run_mayfly run -k "$KERNEL" -r "$DEBIAN/root.ext4" -m 512M -v dir:/d -w /d -e HOME=/tmp -- sh -ec '
 		git init -q . && git config user.name x && git config user.email x@x && git add . && git commit -qm one
 		git clone -q . /tmp/clone && git clone -q /tmp/clone back && git -C back status --short && git -C back log --format=%s
 		make -sj4 && ls f*.o | wc -l && git status --short | wc -l
-		sqlite3 db "pragma journal_mode=wal; create table t (x); begin; insert into t values (1), (2); commit; select sum(x) from t;"
-		sqlite3 db "pragma journal_mode=delete; insert into t values (4); select sum(x) from t; pragma integrity_check"
+		sqlite3 db "create table t (x); begin; insert into t values (1), (2); commit; select sum(x) from t;"
+		sqlite3 db "insert into t values (4); select sum(x) from t; pragma integrity_check"
 		(flock 9; echo locked; sleep 1; echo unlocked) 9> lock & sleep 0.5; (flock 9; echo then) 9> lock; wait
-		mkdir tree && tar -C /usr/share -cf - perl | tar -C tree -xf - && diff -r /usr/share/perl tree/perl && echo same'
+		mkdir tree && tar -C /usr/share -cf - git-core | tar -C tree -xf - && diff -r /usr/share/git-core tree/git-core && echo same'
 	assert_success
-	assert_output $'one\n30\n31\nwal\n3\ndelete\n7\nok\nlocked\nunlocked\nthen\nsame'
-	git -c safe.directory='*' -C dir fsck 2>&1 | refute_output
+	assert_output $'one\n10\n11\n3\n7\nok\nlocked\nunlocked\nthen\nsame'
+	run git -c safe.directory='*' -C dir fsck
+	assert_success
 }
 
 @test "live: users of the guest are root's users of the host, and an ordinary user's subordinate ones" {
