@@ -228,8 +228,9 @@ root_dir() {
 @test "command: directories go in, artifacts come out" {
 	mkdir "$BATS_TEST_TMPDIR/in"
 	echo data > "$BATS_TEST_TMPDIR/in/file"
+	mkfs.erofs --quiet "$BATS_TEST_TMPDIR/fixed" "$BATS_TEST_TMPDIR/in" 2> /dev/null
 	export XDG_CACHE_HOME=$BATS_TEST_TMPDIR/cache
-	mf_run -v "$BATS_TEST_TMPDIR/in:/src:copy" -v "$BATS_TEST_TMPDIR/in:/fixed:ro" --artifact "/out=$BATS_TEST_TMPDIR/got" \
+	mf_run -v "$BATS_TEST_TMPDIR/in:/src:copy" -v "$BATS_TEST_TMPDIR/fixed:/fixed:ro" --artifact "/out=$BATS_TEST_TMPDIR/got" \
 		--artifact "/etc/hostname=$BATS_TEST_TMPDIR/got" --name some-host -- sh -c '
 			cat /src/file && echo more >> /src/file && ! echo more >> /fixed/file
 			mkdir -p /out/deep /etc && cp /src/file /out/deep/ && ln -s deep/file /out/link
