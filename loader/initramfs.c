@@ -12,6 +12,11 @@
 
 #define HEADER_LEN 110
 #define ALIGN 4
+/*
+ * The archive's length is a multiple of this; zeros behind its end mean nothing. Linux has as much memory less as its initrd
+ * has pages: so a boot, and one that becomes a template and has shorter texts, have the same MemTotal.
+ */
+#define ARCHIVE_ALIGN (16 * KIB)
 #define TRAILER "TRAILER!!!"
 
 /* The size of one file in the archive; names and data begin at multiples of 4. */
@@ -46,6 +51,7 @@ int initramfs_make(uint8_t **ret, size_t *ret_len, const struct initramfs_file *
 
 	for (size_t i = 0; i < num; i++)
 		len += entry_len(&files[i]);
+	len = mf_align_up(len, ARCHIVE_ALIGN);
 	archive = at = calloc(1, len);
 	if (!archive)
 		return err_set(e, -ENOMEM, "no memory for an initramfs of %zu bytes", len);
