@@ -98,6 +98,54 @@ is() {
 	assert_none_left
 }
 
+# hook KIND LINE: for `bundle`: a hook that runs a line of sh, which has the state in $S.
+hook() {
+	printf 'c.setdefault("hooks", {}).setdefault("%s", []).append({"path": "/bin/sh", "args": ["sh", "-c", """%s"""], "timeout": 60})\n' \
+		"$1" "S=\$(cat); $2"
+}
+
+# bats test_tags=flat
+@test "oci: hooks run before the guest, in their order, and those of the end run when it fails" {
+	export MAYFLY_BOOT_TIMEOUT=1s
+	local log=$PWD/hooks
+	bundle "$(hook prestart "echo prestart >> $log"; hook createRuntime "echo \$S >> $log"
+		hook createContainer "readlink /proc/self/ns/net >> $log"; hook poststart "echo poststart >> $log"
+		hook poststop "echo poststop >> $log")" "$GUESTS/idle.elf"
+	run -125 oci create --bundle bundle "$id"
+	run -0 cat hooks
+	assert_equal "${#lines[@]}" 4
+	assert_equal "${lines[0]} ${lines[3]}" "prestart poststop"
+	"$PYTHON" -c 'import json, sys; s = json.loads(sys.argv[1]); assert s["status"] == "creating" and s["pid"] > 1' "${lines[1]}"
+	[ "${lines[2]}" != "$(readlink /proc/self/ns/net)" ] || fail "createContainer ran in the host's network"
+	bundle "$(hook createRuntime 'echo no bridge >&2; exit 3'; hook createContainer "echo not > $log")" "$GUESTS/idle.elf"
+	run -125 --separate-stderr oci create --bundle bundle "$id"
+	[[ $stderr == *"hooks.createRuntime[0]: "*"status 3: no bridge"* ]] || fail "$stderr"
+	[[ $(< hooks) != not ]] || fail "the next hook ran"
+	[ ! -e "root/$id" ]
+	assert_none_left
+}
+
+# bats test_tags=flat
+@test "oci: create is killed at each of its steps, and delete --force leaves nothing" {
+	local when pid
+	for when in prestart guest; do
+		rm -f reached
+		bundle "$(hook prestart "touch $PWD/reached; [ $when = guest ] || sleep 60")" "$GUESTS/idle.elf"
+		./mayfly-oci --root "$PWD/root" create --bundle bundle "$id" < /dev/null > /dev/null 2>&1 3>&- &
+		pid=$!
+		wait_for test -e reached
+		run -0 oci state "$id"
+		[[ $output == *'"creating"'* ]] || fail "$output"
+		run -125 oci start "$id"
+		kill -KILL "$pid"
+		wait "$pid" || true
+		run -0 oci delete --force "$id"
+		run -125 oci state "$id"
+		[ ! -e "root/$id" ]
+		assert_none_left
+	done
+}
+
 @test "oci: create boots and holds, start runs the process, and the state follows" {
 	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
 	mkdir bundle/rootfs/tmp

@@ -36,9 +36,38 @@ static void test_gateway(void **state)
 	expect("eth0\t00000000\t0100", "eth0", "");
 }
 
+#define ZEROS "00000000000000000000000000000000"
+
+static void expect6(const char *routes, const char *interface, const char *gateway)
+{
+	char found[INET6_ADDRSTRLEN] = "x";
+
+	net_join_gateway6(found, routes, interface);
+	assert_string_equal(found, gateway);
+}
+
+static void test_gateway6(void **state)
+{
+	static const char two[] =
+		"fd000000000000000000000000000000 40 " ZEROS " 00 fd000000000000000000000000000009 "
+		"00000100 00000001 00000000 00000001     eth0\n" ZEROS " 00 " ZEROS " 00 "
+		"fd000000000000000000000000000001 00000400 00000001 00000000 00000003     eth1\n" ZEROS " 00 " ZEROS
+		" 00 fe8000000000000000000000000000ab 00000400 00000001 00000000 00000003 "
+		"    eth0\n" ZEROS " 00 " ZEROS " 00 " ZEROS " ffffffff 00000001 00000000 00200200       lo\n";
+
+	(void)state;
+	expect6(two, "eth0", "fe80::ab");
+	expect6(two, "eth1", "fd00::1");
+	expect6(two, "lo", "");
+	expect6(two, "eth", "");
+	expect6("", "eth0", "");
+	expect6(ZEROS " 00 " ZEROS " 00 fd00 0 0 0 0 eth0", "eth0", "");
+	expect6(ZEROS ZEROS " 00", "eth0", "");
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_gateway) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_gateway), cmocka_unit_test(test_gateway6) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

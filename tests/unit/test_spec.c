@@ -61,9 +61,11 @@ static void expect_refused(const struct parts *p, const char *field)
 
 static void test_process(void **state)
 {
-	struct parts p = { .process = PROCESS
-			   ", \"terminal\": true, \"rlimits\": [{\"type\": \"RLIMIT_NOFILE\", \"soft\": 1, "
-			   "\"hard\": 2}, {\"type\": \"RLIMIT_RTTIME\", \"soft\": 0, \"hard\": 0}]" };
+	struct parts p = {
+		.process = PROCESS
+		", \"terminal\": true, \"consoleSize\": {\"height\": 40, \"width\": 132}, \"rlimits\": [{\"type\": \"RLIMIT_NOFILE\", \"soft\": 1, "
+		"\"hard\": 2}, {\"type\": \"RLIMIT_RTTIME\", \"soft\": 0, \"hard\": 0}]"
+	};
 	struct spec s;
 	struct config c;
 	struct err e;
@@ -75,6 +77,8 @@ static void test_process(void **state)
 	assert_int_equal(c.command.env.num, 2);
 	assert_string_equal(c.command.env.text[0], "A=b=c");
 	assert_string_equal(c.command.workdir, "/tmp");
+	assert_int_equal(s.rows, 40);
+	assert_int_equal(s.columns, 132);
 	assert_string_equal(c.command.user, "1000:100");
 	assert_int_equal(c.command.groups.num, 2);
 	assert_string_equal(c.command.groups.text[1], "9");
@@ -146,7 +150,8 @@ static void test_what_a_machine_cannot_have(void **state)
 	(void)state;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(cases); i++)
 		expect_refused(&(struct parts){ .linux_ = cases[i].section }, cases[i].field);
-	expect_refused(&(struct parts){ .more = ", \"hooks\": {\"poststop\": [{\"path\": \"/bin/true\"}]}" }, "hooks:");
+	expect_refused(&(struct parts){ .more = ", \"hooks\": {\"startContainer\": [{\"path\": \"/bin/true\"}]}" },
+		       "hooks.startContainer:");
 	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"mayfly.cpus\": \"99\"}" },
 		       "annotations.mayfly.cpus:");
 	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"mayfly.result\": \"/etc/x\"}" },

@@ -22,7 +22,8 @@ static int print_features(struct oci_options *o, struct err *e)
 	(void)o;
 	(void)e;
 	printf("{\"ociVersionMin\": \"1.0.0\", \"ociVersionMax\": \"" SPEC_VERSION
-	       "\", \"hooks\": [], \"mountOptions\": "
+	       "\", \"hooks\": [\"prestart\", \"createRuntime\", "
+	       "\"createContainer\", \"poststart\", \"poststop\"], \"mountOptions\": "
 	       "[\"bind\", \"rbind\", \"ro\", \"rw\", \"size\", \"mode\"], \"linux\": {\"namespaces\": [\"ipc\", "
 	       "\"mount\", \"network\", \"pid\", \"uts\"], \"capabilities\": [], \"cgroup\": {\"v1\": false, \"v2\": "
 	       "true, \"systemd\": false}, \"seccomp\": {\"enabled\": false}}}\n");
@@ -34,10 +35,10 @@ static const struct verb {
 	int (*run)(struct oci_options *o, struct err *e);
 	bool has_id;
 } verbs[] = {
-	{ "create", oci_create, true }, { "start", oci_start, true },	       { "state", oci_state, true },
-	{ "kill", oci_kill, true },	{ "delete", oci_delete, true },	       { "exec", oci_exec, true },
-	{ "pause", oci_pause, true },	{ "resume", oci_resume, true },	       { "update", oci_update, true },
-	{ "list", oci_list, false },	{ "features", print_features, false },
+	{ "create", oci_create, true }, { "start", oci_start, true },	{ "state", oci_state, true },
+	{ "kill", oci_kill, true },	{ "delete", oci_delete, true }, { "exec", oci_exec, true },
+	{ "pause", oci_pause, true },	{ "resume", oci_resume, true }, { "update", oci_update, true },
+	{ "list", oci_list, false },	{ "ps", oci_ps, true },		{ "features", print_features, false },
 };
 
 /* The command, the container, and of kill the signal. */
@@ -61,7 +62,7 @@ static int set_word(void *target, const char *text, struct err *e)
 	}
 
 /* clang-format off */
-TEXT(root) TEXT(log) TEXT(log_format) TEXT(bundle) TEXT(console_socket) TEXT(pid_file) TEXT(process) TEXT(resources)
+TEXT(root) TEXT(log) TEXT(log_format) TEXT(bundle) TEXT(console_socket) TEXT(pid_file) TEXT(process) TEXT(resources) TEXT(format)
 	/* clang-format on */
 
 	/* What has nothing to act on: there is no pivot_root, no keyring, and no descriptor is passed on to a guest. */
@@ -100,7 +101,8 @@ static const struct cli_option oci_options[] = {
 	{ 'f', "force", NULL, "delete: kill it first; none is no error", FLAG(force) },
 	{ 'a', "all", NULL, "kill: all processes, which SIGKILL does anyway", .set = ignore, .fixed = "" },
 	{ 'r', "resources", "FILE", "update: limits, as config.json has them; -: stdin", .set = set_resources },
-	{ 0, "format", "HOW", "list: json, which it is anyway", .set = ignore },
+	{ 0, "format", "HOW", "ps: json or table; list: json, which it is anyway", .set = set_format,
+	  .words = "json table" },
 	{ 0 },
 };
 
@@ -115,10 +117,11 @@ const struct cli_usage oci_usage = {
 		 "  kill ID [SIG]  sends its process a signal; default: TERM\n"
 		 "  delete ID      removes it when it has ended\n"
 		 "  exec ID        runs another process in it\n"
+		 "  ps ID          prints the monitor's process id: the guest's are in no list of this host\n"
 		 "  pause, resume, update, list, features\n",
 	.options = oci_options,
 	.operand = set_word,
-	.operands = "create start state kill delete exec pause resume update list features",
+	.operands = "create start state kill delete exec pause resume update list ps features",
 };
 
 /* Engines read the last error from the log. What fails here is on stderr anyway. */

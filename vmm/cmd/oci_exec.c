@@ -46,7 +46,7 @@ static int run(struct oci_options *o, const struct spec *s, const char *name, in
 	int r = 0;
 
 	if (o->console_socket && s->terminal)
-		r = console_attach(o->console_socket, &e);
+		r = console_attach(o->console_socket, s, &e);
 	config_complete_command(c);
 	params = (struct session_params){ .guest = name, .tty = c->terminal, .told_fd = report };
 	if (!r) {

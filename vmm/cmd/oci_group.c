@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jailer/cgroup_mount.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/log.h"
@@ -72,6 +73,19 @@ static int split(const char *path, bool systemd, char **ret_parent, char **ret_n
 		*ret_name = strdup(last >= path ? last + 1 : path);
 	}
 	return *ret_name && (*ret_parent || !last || last < path) ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+char *oci_group_path(const struct spec *s, bool systemd, struct err *e)
+{
+	MF_FREE char *tree = NULL;
+	MF_FREE char *parent = NULL;
+	MF_FREE char *name = NULL;
+	char *path;
+
+	if (!s->cgroups || !*s->cgroups || split(s->cgroups, systemd, &parent, &name, e) < 0 ||
+	    cgroup_find_tree(NULL, &tree, e) < 0)
+		return NULL;
+	return asprintf(&path, "%s/%s%s%s", tree, parent ? parent : "", parent ? "/" : "", name) < 0 ? NULL : path;
 }
 
 int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e)

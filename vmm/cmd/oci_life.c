@@ -25,6 +25,8 @@ static const char *status_of(const struct container *k, bool alive)
 		return "stopped";
 	if (oci_group_is_frozen(container_text(k, "cgroup")))
 		return "paused";
+	if (!container_is(k, "ready"))
+		return "creating";
 	return container_is(k, "started") ? "running" : "created";
 }
 
@@ -39,7 +41,7 @@ int oci_open_process(const struct container *k, struct err *e)
 		return err_sys(e, "container '%s': open process %d", k->id, pid);
 	/* Another process may have got its PID, and a zombie has ended. */
 	if (fd < 0 || record_start_ticks(pid) != ticks || poll(&p, 1, 0) != 0)
-		return err_set(e, -ESRCH, "container '%s' is not running", k->id);
+		return err_set(e, -ESRCH, "container '%s': no such process, it is not running", k->id);
 	return mf_take_fd(&fd);
 }
 
@@ -59,24 +61,23 @@ int oci_start(struct oci_options *o, struct err *e)
 
 	if (!r)
 		r = fd = oci_open_process(&k, e);
+	if (r >= 0 && !container_is(&k, "ready"))
+		r = err_set(e, -EBUSY, "container '%s' is being created", o->id);
 	if (r >= 0)
 		r = ask(&k, CONTROL_MSG_START, 0, e);
 	if (r >= 0) {
 		(void)json_object_set_new(k.json, "started", json_true()); /* it is there already */
 		r = container_write(&k, e);
 	}
+	if (!r)
+		oci_try_hooks(&k, "poststart", "running", container_pid(&k));
 	container_done(&k);
 	return r;
 }
 
-/* The state of the specification. NULL: no memory. */
-static json_t *state_json(const struct container *k, bool alive)
+static json_t *state_of(const struct container *k, bool alive)
 {
-	json_t *annotations = json_object_get(k->json, "annotations");
-
-	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:O*}", "ociVersion", SPEC_VERSION, "id", k->id, "status",
-			 status_of(k, alive), "pid", alive ? (int)container_pid(k) : 0, "bundle",
-			 container_text(k, "bundle"), "annotations", annotations);
+	return oci_state_json(k, status_of(k, alive), alive ? container_pid(k) : 0);
 }
 
 static int print_json(json_t *json, struct err *e)
@@ -96,10 +97,26 @@ int oci_state(struct oci_options *o, struct err *e)
 
 	if (!r) {
 		fd = oci_open_process(&k, e);
-		r = fd < 0 && fd != -ESRCH ? fd : print_json(state_json(&k, fd >= 0), e);
+		r = fd < 0 && fd != -ESRCH ? fd : print_json(state_of(&k, fd >= 0), e);
 	}
 	container_done(&k);
 	return r;
+}
+
+int oci_ps(struct oci_options *o, struct err *e)
+{
+	struct container k;
+	MF_CLOSE int fd = -1;
+	int r = container_open(&k, o->root, o->id, e);
+
+	if (!r)
+		r = fd = oci_open_process(&k, e);
+	if (r >= 0 && o->format && !strcmp(o->format, "json"))
+		r = print_json(json_pack("[i]", (int)container_pid(&k)), e);
+	else if (r >= 0)
+		printf("PID\n%d\n", (int)container_pid(&k));
+	container_done(&k);
+	return r < 0 ? r : 0;
 }
 
 /* A command that has not begun has no handlers: what would end it, ends the VM. */
@@ -183,6 +200,8 @@ int oci_delete(struct oci_options *o, struct err *e)
 		clean(&k);
 		r = container_remove(&k, e);
 	}
+	if (!r)
+		oci_try_hooks(&k, "poststop", "stopped", 0);
 	container_done(&k);
 	return r;
 }
@@ -251,7 +270,7 @@ static void list_one(const struct oci_options *o, const char *id, json_t *all)
 
 	if (container_open(&k, o->root, id, &ignored) == 0) {
 		fd = oci_open_process(&k, &ignored);
-		(void)json_array_append_new(all, state_json(&k, fd >= 0)); /* without memory it is left out */
+		(void)json_array_append_new(all, state_of(&k, fd >= 0)); /* without memory it is left out */
 	}
 	container_done(&k);
 }

@@ -15,7 +15,7 @@ struct err;
 /* The command line. */
 struct oci_options {
 	const char *verb, *id, *signal; /* operands, or NULL */
-	const char *root, *log, *log_format, *bundle, *console_socket, *pid_file, *process, *resources;
+	const char *root, *log, *log_format, *bundle, *console_socket, *pid_file, *process, *resources, *format;
 	bool systemd_cgroup, force, detach, version;
 	struct config config; /* exec's command */
 };
@@ -30,6 +30,7 @@ int oci_delete(struct oci_options *o, struct err *e);
 int oci_pause(struct oci_options *o, struct err *e);
 int oci_resume(struct oci_options *o, struct err *e);
 int oci_update(struct oci_options *o, struct err *e);
+int oci_ps(struct oci_options *o, struct err *e);
 int oci_list(struct oci_options *o, struct err *e);
 
 /*
@@ -37,6 +38,15 @@ int oci_list(struct oci_options *o, struct err *e);
  * -errno with e set.
  */
 int oci_open_process(const struct container *k, struct err *e);
+
+/* The state as the specification has it, for engines and hooks; the caller owns it. pid 0: none. NULL: no memory. */
+json_t *oci_state_json(const struct container *k, const char *status, pid_t pid);
+
+/* Runs hooks of a kind, of a container that is there: each gets its state. Returns 0 or -errno with e set. */
+int oci_run_hooks(const struct container *k, const char *kind, const char *status, pid_t pid, struct err *e);
+
+/* The same, for kinds whose failure is a warning. */
+void oci_try_hooks(const struct container *k, const char *kind, const char *status, pid_t pid);
 
 /* Writes a PID to a file that appears whole; path may be NULL. Returns 0 or -errno with e set. */
 int oci_write_pid(const char *path, pid_t pid, struct err *e);
@@ -46,6 +56,9 @@ int oci_write_pid(const char *path, pid_t pid, struct err *e);
  * made but there are no limits, ret->dir is NULL. Returns 0 or -errno with e set.
  */
 int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e);
+
+/* The directory that oci_group_make will make: a new string, or NULL if there is none, or it is not known. */
+char *oci_group_path(const struct spec *s, bool systemd, struct err *e);
 
 /* Writes the limits to the group in dir. Returns 0 or -errno with e set. */
 int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e);

@@ -14,6 +14,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
+#include "vmm/oci/spec.h"
 
 static int send_master(const char *path, int master, struct err *e)
 {
@@ -32,8 +33,9 @@ static int send_master(const char *path, int master, struct err *e)
 	return r < 0 ? err_neg(e, r, "send it the terminal") : 0;
 }
 
-int console_attach(const char *path, struct err *e)
+int console_attach(const char *path, const struct spec *s, struct err *e)
 {
+	const struct winsize size = { .ws_row = (unsigned short)s->rows, .ws_col = (unsigned short)s->columns };
 	MF_CLOSE int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	MF_CLOSE int slave = -1;
 	int unlock = 0;
@@ -43,6 +45,8 @@ int console_attach(const char *path, struct err *e)
 	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0 || ioctl(slave, TIOCSCTTY, 0) < 0)
 		return err_sys(e, "open a terminal");
+	if (size.ws_row && size.ws_col && ioctl(slave, TIOCSWINSZ, &size) < 0)
+		return err_sys(e, "size a terminal");
 	if (send_master(path, master, e) < 0)
 		return err_wrap(e, "console socket '%s'", path);
 	for (int i = 0; i < 3; i++)

@@ -4,10 +4,12 @@
 
 struct err;
 
+struct spec;
+
 /*
- * Makes a pseudo terminal, sends its master to the Unix socket at path, and makes its slave this
+ * Makes a pseudo terminal of the process's size, sends its master to the Unix socket at path, and makes its slave this
  * process's controlling terminal, stdin, stdout and stderr. The process leads a session. Returns 0 or -errno with e set.
  */
-int console_attach(const char *path, struct err *e);
+int console_attach(const char *path, const struct spec *s, struct err *e);
 
 #endif

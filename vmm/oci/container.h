@@ -3,7 +3,8 @@
  *
  * The file is an object, written whole: "bundle" and "annotations" as an engine gets them;
  * "pid" of the monitor and "ticks", when that started (so that a PID that another process has got is not taken for it); "name"
- * of its VM, "started" and "cgroup", a directory. Whether the container lives is never in it.
+ * of its VM, "cgroup", a directory, or that it may be one, and "hooks". It is there before anything else is made, without a
+ * PID; "ready" says that create has come to its end, "started" that the process was. Whether the container lives is never in it.
  */
 #ifndef MF_OCI_CONTAINER_H
 #define MF_OCI_CONTAINER_H

@@ -25,8 +25,10 @@
 
 int net_join_enter(const char *path, struct err *e)
 {
-	MF_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	MF_CLOSE int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
 
+	if (!path)
+		return unshare(CLONE_NEWNET) < 0 ? err_sys(e, "make a network namespace") : 0;
 	if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
 		return err_sys(e, "network namespace '%s'", path);
 	return 0;
@@ -48,14 +50,73 @@ void net_join_gateway(char gateway[INET_ADDRSTRLEN], const char *routes, const c
 	}
 }
 
-static void take_address(struct net_join *j, const struct ifaddrs *a)
+void net_join_gateway6(char gateway[INET6_ADDRSTRLEN], const char *routes, const char *interface)
+{
+	char name[17], to[33], via[33];
+	struct in6_addr addr;
+	unsigned prefix, byte;
+
+	*gateway = '\0';
+	for (const char *line = routes; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "%32s %x %*s %*x %32s %*x %*x %*x %*x %16s", to, &prefix, via, name) != 4 || prefix ||
+		    strlen(via) != 32 || strspn(via, "0") == 32 || strcmp(name, interface) != 0)
+			continue;
+		for (unsigned i = 0; i < sizeof(addr); i++) {
+			byte = 0;
+			(void)sscanf(via + 2 * i, "%2x", &byte); /* the kernel writes digits */
+			addr.s6_addr[i] = (uint8_t)byte;
+		}
+		(void)inet_ntop(AF_INET6, &addr, gateway, INET6_ADDRSTRLEN); /* it is long enough */
+		return;
+	}
+}
+
+/* An address of this family that a guest may have. */
+static bool is_wanted(const struct ifaddrs *a, int family)
+{
+	if (!a->ifa_addr || !a->ifa_netmask || a->ifa_addr->sa_family != family || !(a->ifa_flags & IFF_UP) ||
+	    a->ifa_flags & IFF_LOOPBACK || !strcmp(a->ifa_name, NET_JOIN_TAP))
+		return false;
+	return family == AF_INET ||
+	       !IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)a->ifa_addr)->sin6_addr);
+}
+
+static void take_ip(struct net_join *j, const struct ifaddrs *a)
 {
 	const struct sockaddr_in *in = (const void *)a->ifa_addr, *mask = (const void *)a->ifa_netmask;
 	char text[INET_ADDRSTRLEN] = "";
 
 	(void)inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text)); /* it is long enough */
-	snprintf(j->name, sizeof(j->name), "%s", a->ifa_name);
 	snprintf(j->ip, sizeof(j->ip), "%s/%d", text, __builtin_popcount(mask->sin_addr.s_addr));
+}
+
+static void take_ip6(struct net_join *j, const struct ifaddrs *a)
+{
+	const struct sockaddr_in6 *in = (const void *)a->ifa_addr, *mask = (const void *)a->ifa_netmask;
+	char text[INET6_ADDRSTRLEN] = "";
+	int prefix = 0;
+
+	for (size_t i = 0; i < sizeof(mask->sin6_addr); i++)
+		prefix += __builtin_popcount(mask->sin6_addr.s6_addr[i]);
+	(void)inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof(text)); /* it is long enough */
+	snprintf(j->ip6, sizeof(j->ip6), "%s/%d", text, prefix);
+}
+
+/* The first address of a family, of the interface if there is one already. */
+static void take_first(struct net_join *j, const struct ifaddrs *list, int family)
+{
+	const struct ifaddrs *a = list;
+
+	while (a && (!is_wanted(a, family) || (*j->name && strcmp(j->name, a->ifa_name) != 0)))
+		a = a->ifa_next;
+	if (!a)
+		return;
+	snprintf(j->name, sizeof(j->name), "%s", a->ifa_name);
+	if (family == AF_INET)
+		take_ip(j, a);
+	else
+		take_ip6(j, a);
 }
 
 /* Finds the interface. Returns 1, 0 if there is none, or -errno with e set. */
@@ -65,10 +126,8 @@ static int find(struct net_join *j, struct err *e)
 
 	if (getifaddrs(&list) < 0)
 		return err_sys(e, "list the interfaces");
-	for (const struct ifaddrs *a = list; a && !*j->name; a = a->ifa_next)
-		if (a->ifa_addr && a->ifa_netmask && a->ifa_addr->sa_family == AF_INET && a->ifa_flags & IFF_UP &&
-		    !(a->ifa_flags & IFF_LOOPBACK) && strcmp(a->ifa_name, NET_JOIN_TAP) != 0)
-			take_address(j, a);
+	take_first(j, list, AF_INET);
+	take_first(j, list, AF_INET6);
 	freeifaddrs(list);
 	return *j->name != '\0';
 }
@@ -102,6 +161,8 @@ static int look(struct net_join *j, int sock, struct err *e)
 	j->mtu = (unsigned)req.ifr_mtu;
 	if (read_routes("/proc/self/net/route", text) == 0)
 		net_join_gateway(j->gateway, text, j->name);
+	if (*j->ip6 && read_routes("/proc/self/net/ipv6_route", text) == 0)
+		net_join_gateway6(j->gateway6, text, j->name);
 	return 0;
 }
 
@@ -141,11 +202,17 @@ static int join(struct net_join *j, struct err *e)
 
 static int tell(struct config *c, const struct net_join *j, struct err *e)
 {
+	const struct {
+		const char *key, *value;
+	} texts[] = { { "ip", j->ip }, { "gw", j->gateway }, { "ip6", j->ip6 }, { "gw6", j->gateway6 } };
 	char spec[256];
+	int len;
 
-	snprintf(spec, sizeof(spec), "tap=" NET_JOIN_TAP ",mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u,ip=%s%s%s",
-		 j->mac[0], j->mac[1], j->mac[2], j->mac[3], j->mac[4], j->mac[5], j->mtu, j->ip,
-		 *j->gateway ? ",gw=" : "", j->gateway);
+	len = snprintf(spec, sizeof(spec), "tap=" NET_JOIN_TAP ",mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", j->mac[0],
+		       j->mac[1], j->mac[2], j->mac[3], j->mac[4], j->mac[5], j->mtu);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(texts); i++)
+		if (*texts[i].value)
+			len += snprintf(spec + len, sizeof(spec) - (size_t)len, ",%s=%s", texts[i].key, texts[i].value);
 	return config_set(c, "nets", spec, e);
 }
 

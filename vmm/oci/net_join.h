@@ -3,7 +3,8 @@
  *
  * The guest takes that interface's place. A tap is made beside it, and all frames that come in at either are sent out at the
  * other (tc's mirred), before the host's own stack sees them. The guest has the interface's MAC and IP addresses, so whatever
- * leads to the container leads to the guest: published ports, names, other containers. IPv6 addresses are not handed over.
+ * leads to the container leads to the guest: published ports, names, other containers. Of each family, the guest gets the first
+ * address that is not of the link alone.
  */
 #ifndef MF_OCI_NET_JOIN_H
 #define MF_OCI_NET_JOIN_H
@@ -22,19 +23,24 @@ struct net_join {
 	int index;
 	uint8_t mac[6];
 	unsigned mtu;
-	char ip[INET_ADDRSTRLEN + 4], gateway[INET_ADDRSTRLEN]; /* "": none */
+	/* "": none */
+	char ip[INET_ADDRSTRLEN + 4], gateway[INET_ADDRSTRLEN];
+	char ip6[INET6_ADDRSTRLEN + 5], gateway6[INET6_ADDRSTRLEN];
 };
 
-/* Moves this process to the namespace at path. Returns 0 or -errno with e set. */
+/* Moves this process to the namespace at path; NULL: to a new one, which is empty. Returns 0 or -errno with e set. */
 int net_join_enter(const char *path, struct err *e);
 
 /*
- * In the namespace: takes the first interface that is up and has an IPv4 address, and gives it to the guest of c. Without one
+ * In the namespace: takes the first interface that is up and has an IPv4 address, or else an IPv6 address, and gives it to the guest of c. Without one
  * there is no network. Returns 0 or -errno with e set.
  */
 int net_join_take(struct config *c, struct err *e);
 
 /* The default gateway in the text of /proc/net/route, or "" for none. */
 void net_join_gateway(char gateway[INET_ADDRSTRLEN], const char *routes, const char *interface);
+
+/* The same for IPv6, in the text of /proc/net/ipv6_route. */
+void net_join_gateway6(char gateway[INET6_ADDRSTRLEN], const char *routes, const char *interface);
 
 #endif

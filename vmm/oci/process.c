@@ -109,6 +109,18 @@ static int read_rlimits(struct config *c, const struct json_at *process, struct 
 	return 0;
 }
 
+static int read_terminal(struct spec *s, struct config *c, const struct json_at *process, struct err *e)
+{
+	struct json_at size;
+
+	if (json_at_bool(process, "terminal", &s->terminal, e) < 0 ||
+	    json_at_member(process, "consoleSize", JSON_OBJECT, false, &size, e) < 0 ||
+	    json_at_number(&size, "height", size.json, UINT16_MAX, &s->rows, e) < 0 ||
+	    json_at_number(&size, "width", size.json, UINT16_MAX, &s->columns, e) < 0)
+		return e->code;
+	return config_set(c, "tty", s->terminal ? "true" : "false", e);
+}
+
 int spec_read_process(struct spec *s, struct config *c, const struct json_at *process, struct err *e)
 {
 	struct json_at args, env;
@@ -123,7 +135,7 @@ int spec_read_process(struct spec *s, struct config *c, const struct json_at *pr
 	if (config_set(c, "workdir", cwd, e) < 0)
 		return err_wrap(e, "%s%scwd", process->name, *process->name ? "." : "");
 	if (set_texts(c, &args, "command", e) < 0 || set_texts(c, &env, "env", e) < 0 || read_user(c, process, e) < 0 ||
-	    read_rlimits(c, process, e) < 0 || json_at_bool(process, "terminal", &s->terminal, e) < 0)
+	    read_rlimits(c, process, e) < 0)
 		return e->code;
-	return config_set(c, "tty", s->terminal ? "true" : "false", e);
+	return read_terminal(s, c, process, e);
 }

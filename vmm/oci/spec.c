@@ -12,6 +12,7 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
+#include "vmm/oci/hooks.h"
 #include "vmm/oci/json_at.h"
 
 #define ANNOTATION "mayfly."
@@ -198,8 +199,7 @@ int spec_take(struct spec *s, struct config *c, json_t *json, const char *bundle
 		return e->code;
 	if (strncmp(version, "1.", 2) != 0)
 		return err_set(e, -EINVAL, "ociVersion: '%.32s' is not 1.x", version);
-	if (refuse_members(&top, "hooks", JSON_OBJECT, "mayfly runs none", e) < 0 ||
-	    read_linux(s, &top, &resources, e) < 0)
+	if (hooks_read(&top, &s->hooks, e) < 0 || read_linux(s, &top, &resources, e) < 0)
 		return e->code;
 	size_machine(s, c);
 	c->log_level = LOG_LEVEL_ERROR; /* what is packed, and warnings, are nothing that a container says */

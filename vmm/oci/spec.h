@@ -33,13 +33,15 @@ struct spec_limits {
 struct spec {
 	json_t *json; /* owned */
 	bool terminal;
-	bool packed;	     /* bind mounts are copies */
-	bool host_net;	     /* no namespace is asked for */
-	enum spec_net net;   /* JOIN: of netns, by a tap there; USER: by passt in netns, or in ours */
-	const char *netns;   /* or NULL: a namespace of its own, in which there is nothing */
-	const char *cgroups; /* linux.cgroupsPath, or NULL */
+	uint64_t rows, columns; /* of the terminal; 0: the engine sets them */
+	bool packed;		/* bind mounts are copies */
+	bool host_net;		/* no namespace is asked for */
+	enum spec_net net;	/* JOIN: of netns, by a tap there; USER: by passt in netns, or in ours */
+	const char *netns;	/* or NULL: a namespace of its own, in which there is nothing */
+	const char *cgroups;	/* linux.cgroupsPath, or NULL */
 	struct spec_limits limits;
 	const json_t *annotations; /* of strings; or NULL */
+	const json_t *hooks;	   /* checked; or NULL */
 };
 
 /* Zeroed or read: frees. */
