@@ -32,7 +32,7 @@
 #include "vmm/core/state.h"
 
 #define MMIO_STATE_TAG STATE_TAG('v', 'i', 'o', ' ')
-#define MMIO_STATE_VERSION 1
+#define MMIO_STATE_VERSION 2 /* since 2: the RST packets of a vsock */
 
 const struct state_section mmio_section = { MMIO_STATE_TAG, MMIO_STATE_VERSION };
 

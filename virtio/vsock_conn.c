@@ -328,6 +328,7 @@ void conn_request(struct vsock *v, const struct virtio_vsock_hdr *h)
 	struct vsock_conn *c = NULL;
 	int fd = -EMFILE;
 
+	vsock_forget_refusals(v, h);
 	if (v->num_conns < v->max_conns) {
 		fd = vsock_take_lent(v, h->dst_port, h->src_port);
 		if (fd < 0)
@@ -394,6 +395,7 @@ static void conn_take_response(struct vsock_conn *c)
 
 void conn_take(struct vsock_conn *c, const struct virtio_vsock_hdr *h, const struct virtq_chain *chain)
 {
+	c->heard = true;
 	if (h->op == VIRTIO_VSOCK_OP_RST) {
 		conn_kill(c);
 		return;

@@ -39,8 +39,10 @@
 #define VSOCK_HELD_NS 1000000U /* and for how long */
 #define VSOCK_LINE_MAX 32      /* bytes of a CONNECT line, with its newline */
 #define VSOCK_TICK_MS 250
-#define VSOCK_WAIT_MS 5000	   /* limit for a client's line, and for the guest's answer */
-#define VSOCK_REFUSALS_MAX 256	   /* RST packets that wait for room in the guest's queue */
+#define VSOCK_WAIT_MS 5000     /* limit for a client's line, and for the guest's answer */
+#define VSOCK_REFUSALS_MAX 256 /* RST packets that wait for room in the guest's queue: then tx waits, too */
+/* And those that a restore adds: one for each connection of the source that the guest may not know to be open. */
+#define VSOCK_REFUSALS_ALL (VSOCK_REFUSALS_MAX + VSOCK_CONNS_MAX)
 #define VSOCK_BUCKETS 1024U	   /* a power of two */
 #define VSOCK_PORT_BASE (1U << 30) /* host ports of clients: from here, as many */
 
@@ -93,6 +95,7 @@ struct vsock_conn {
 	int fd;
 	uint32_t host_port, guest_port;
 	bool hashed, ready, writable; /* in these lists */
+	bool heard;		      /* the guest has sent a packet for it, beside its REQUEST */
 	unsigned ticks;		      /* left until it is reset; 0: no limit */
 
 	/* From host to guest. */
@@ -181,7 +184,7 @@ struct vsock {
 	TAILQ_HEAD(, vsock_conn) writable; /* the host may take bytes of the buffer */
 
 	unsigned refusal_head, num_refusals;
-	struct vsock_refusal refusal[VSOCK_REFUSALS_MAX];
+	struct vsock_refusal refusal[VSOCK_REFUSALS_ALL];
 
 	struct vsock_rx rx; /* of run_rx; large, and touched as far as it is used */
 };
@@ -294,6 +297,9 @@ void vsock_resume(struct virtio_dev *dev);
  */
 bool vsock_tell_reset(struct vsock *v);
 
+/* The guest's REQUEST h is of a new connection: an RST of a restore must not end that. */
+void vsock_forget_refusals(struct vsock *v, const struct virtio_vsock_hdr *h);
+
 /* A tick has passed: the guest is not waited for indefinitely. */
 void vsock_reset_tick(struct vsock *v);
 
@@ -318,9 +324,11 @@ void vsock_unlist(struct vsock_conn *c);
 
 /*
  * Queues an RST in answer to h, unless h is an RST itself. There is room: a packet is only taken
- * from the guest when there is. vsock_next_refusal takes the first RST of the queue.
+ * from the guest when there is. vsock_add_refusal queues any RST; there is room for VSOCK_REFUSALS_ALL.
+ * vsock_next_refusal takes the first RST of the queue.
  */
 void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h);
+void vsock_add_refusal(struct vsock *v, const struct vsock_refusal *r);
 bool vsock_next_refusal(struct vsock *v, struct virtio_vsock_hdr *h);
 
 /*

@@ -60,17 +60,22 @@ void vsock_unlist(struct vsock_conn *c)
 
 /* Refusals. */
 
+void vsock_add_refusal(struct vsock *v, const struct vsock_refusal *r)
+{
+	assert(v->num_refusals < VSOCK_REFUSALS_ALL);
+	v->refusal[(v->refusal_head + v->num_refusals++) % VSOCK_REFUSALS_ALL] = *r;
+}
+
 void vsock_refuse(struct vsock *v, const struct virtio_vsock_hdr *h)
 {
 	if (h->op == VIRTIO_VSOCK_OP_RST)
 		return;
-	assert(v->num_refusals < VSOCK_REFUSALS_MAX);
-	v->refusal[(v->refusal_head + v->num_refusals++) % VSOCK_REFUSALS_MAX] = (struct vsock_refusal){
-		.src_cid = h->dst_cid,
-		.src_port = h->dst_port,
-		.dst_port = h->src_port,
-		.type = h->type,
-	};
+	vsock_add_refusal(v, &(struct vsock_refusal){
+				     .src_cid = h->dst_cid,
+				     .src_port = h->dst_port,
+				     .dst_port = h->src_port,
+				     .type = h->type,
+			     });
 }
 
 bool vsock_next_refusal(struct vsock *v, struct virtio_vsock_hdr *h)
@@ -87,7 +92,7 @@ bool vsock_next_refusal(struct vsock *v, struct virtio_vsock_hdr *h)
 		.type = r->type,
 		.op = VIRTIO_VSOCK_OP_RST,
 	};
-	v->refusal_head = (v->refusal_head + 1) % VSOCK_REFUSALS_MAX;
+	v->refusal_head = (v->refusal_head + 1) % VSOCK_REFUSALS_ALL;
 	v->num_refusals--;
 	return true;
 }

@@ -33,6 +33,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -318,22 +319,35 @@ static int command_connect_nowhere(unsigned stream)
 	return stream == 0 ? eventfd(0, EFD_CLOEXEC) : open("/dev/null", O_WRONLY | O_CLOEXEC);
 }
 
-/* Keeps the pumps: a connection takes the descriptor of the one that it replaces. */
+/* Whether it was made after the reset, by a command that was about to start. The host lends each socket once. */
+static bool command_has_stream(const struct command *c, int link)
+{
+	return c->number == 0 && send(link, "", 0, MSG_NOSIGNAL | MSG_DONTWAIT) == 0;
+}
+
+/* Keeps the pumps: a connection takes the descriptor of the one that it replaces. One that has ended ends again. */
+static void command_reconnect_stream(const struct command *c, unsigned i)
+{
+	int old = i == 0 ? c->pumps[i].from : c->pumps[i].to, link;
+
+	if (c->bufs == NULL || (old >= 0 && command_has_stream(c, old)))
+		return;
+	link = link_connect(INIT_STREAM_PORT(c->number, i));
+	if (old >= 0 && link < 0)
+		link = command_connect_nowhere(i);
+	if (old >= 0 && link >= 0) {
+		fd_unblock(link);
+		/* Cannot fail; and else the stream ends, as without a host. */
+		(void)dup3(link, old, O_CLOEXEC);
+	}
+	fd_close(&link);
+}
+
 void command_reconnect(void)
 {
 	for (struct command *c = commands; c < commands + INIT_COMMANDS_MAX; c++) {
 		for (unsigned i = 0; c->used && i < COMMAND_STREAMS; i++) {
-			int old = i == 0 ? c->pumps[i].from : c->pumps[i].to;
-			int link = old < 0 ? -1 : link_connect(INIT_STREAM_PORT(c->number, i));
-
-			if (old >= 0 && link < 0)
-				link = command_connect_nowhere(i);
-			if (link < 0)
-				continue;
-			fd_unblock(link);
-			/* Cannot fail; and else the stream ends, as without a host. */
-			(void)dup3(link, old, O_CLOEXEC);
-			close(link);
+			command_reconnect_stream(c, i);
 			c->pumps[i].failed = false;
 		}
 		if (c->used && c->started)

@@ -29,13 +29,14 @@ static int connection = -1; /* not in there, so that the buffers take no space i
 
 int control_open(void)
 {
-	int fd = link_connect(INIT_CONTROL_PORT);
+	int fd;
 
+	control.reset = false;
+	fd = link_connect(INIT_CONTROL_PORT);
 	if (fd < 0)
 		return fd;
 	fd_unblock(fd);
 	connection = fd;
-	control.reset = false;
 	return 0;
 }
 

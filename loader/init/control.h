@@ -13,7 +13,7 @@
  */
 int control_open(void);
 bool control_is_open(void);
-/* It was closed at an error that a restore of the machine causes. */
+/* It was closed at an error that a restore of the machine causes, and control_open() was not tried since. */
 bool control_was_reset(void);
 /* For poll(); -1 if it is not open. */
 int control_fd(void);

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "loader/init/text.h"
 
 void fd_close(int *fd)
 {
@@ -76,6 +79,20 @@ int fd_write_file(const char *path, const char *s)
 		ret = fd_write(fd, s, len);
 	fd_close(&fd);
 	return ret;
+}
+
+void fd_say(const char *first, const char *second)
+{
+	struct text line = { 0 };
+	int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+
+	text_add(&line, first, second, "\n", NULL);
+	if (fd >= 0)
+		/* There is no other place to say it. */
+		(void)fd_write(fd, line.s, line.len);
+	/* The kernel's own lines do not wait for it, and neither would the end of the machine. */
+	(void)ioctl(fd, TCSBRK, 1);
+	fd_close(&fd);
 }
 
 void fd_take_standard(void)

@@ -21,6 +21,9 @@ long fd_read_file(const char *path, void *buf, size_t size);
 /* Writes a string to an existing file; 0 or -errno. */
 int fd_write_file(const char *path, const char *s);
 
+/* A line on the console, of both strings. */
+void fd_say(const char *first, const char *second);
+
 /* Milliseconds of a monotonic clock. */
 int64_t clock_ms(void);
 void clock_sleep_ms(unsigned ms);

@@ -76,38 +76,32 @@ static struct {
 } life;
 static int signals = -1; /* not in there, so that the text takes no space in the program */
 
-/* A line on the console. */
-static void init_say(const char *first, const char *second)
+static bool init_meet_host(void);
+
+/*
+ * Sends the last message. Then the host ends the machine, or nothing does. A machine that is restored from a snapshot of
+ * this moment has another host, which has not got the message.
+ */
+static void init_end(enum init_msg_type type, const struct command_end *last) __attribute__((noreturn));
+
+static void init_end(enum init_msg_type type, const struct command_end *last)
 {
-	struct text line = { 0 };
-	int fd = open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	int64_t end;
 
-	text_add(&line, first, second, "\n", NULL);
-	if (fd >= 0)
-		/* There is no other place to say it. */
-		(void)fd_write(fd, line.s, line.len);
-	/* The kernel's own lines do not wait for it, and neither would the end of the machine. */
-	(void)ioctl(fd, TCSBRK, 1);
-	fd_close(&fd);
-}
+	do {
+		control_send(type, 0, last->status, last->flags, last->why.s);
+		control_drain(HOST_MS);
+		end = clock_ms() + HOST_MS;
+		while (control_is_open() && clock_ms() < end) {
+			struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
+			const char *payload;
 
-/* The last message was sent: now the host ends the machine, or nothing does. */
-static void init_end(void) __attribute__((noreturn));
-
-static void init_end(void)
-{
-	int64_t end = clock_ms() + HOST_MS;
-
-	control_drain(HOST_MS);
-	while (control_is_open() && clock_ms() < end) {
-		struct pollfd polled = { .fd = control_fd(), .events = POLLIN };
-		const char *payload;
-
-		if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
-			control_read();
-		while (control_next(&payload) != NULL)
-			; /* too late for any */
-	}
+			if (poll(&polled, 1, (int)(end - clock_ms())) > 0)
+				control_read();
+			while (control_next(&payload) != NULL)
+				; /* too late for any */
+		}
+	} while (control_was_reset() && init_meet_host());
 	leave_reboot();
 }
 
@@ -115,13 +109,13 @@ static void init_fail(const struct text *why) __attribute__((noreturn));
 
 static void init_fail(const struct text *why)
 {
+	const struct command_end end = { .why = *why };
 	struct text drives = { 0 };
 
 	leave_drives(boot.s, boot.len, &drives);
 	if (!control_is_open())
-		init_say("mayfly-init: ", why->s);
-	control_send(INIT_MSG_FAILED, 0, 0, 0, why->s);
-	init_end();
+		fd_say("mayfly-init: ", why->s);
+	init_end(INIT_MSG_FAILED, &end);
 }
 
 static void init_mark(enum init_mark mark)
@@ -208,10 +202,10 @@ static bool init_meet_host(void)
 	/* It may be restored once more meanwhile: then the kernel forgets a request, or resets the connection. */
 	do {
 		control_close();
-		if (control_open() < 0 && control_open() < 0)
+		if (control_open() < 0)
 			return false;
 		asked = clock_ms();
-		control_send(INIT_MSG_HELLO, 0, INIT_VERSION, 0, NULL);
+		control_send(INIT_MSG_HELLO, 0, INIT_VERSION, INIT_AGAIN, NULL);
 		msg = control_await(HOST_MS, &payload);
 	} while (msg == NULL && control_was_reset());
 	init_require(msg, INIT_MSG_RESTORED);
@@ -219,6 +213,8 @@ static bool init_meet_host(void)
 		init_fail(&why);
 	if (msg->value == INIT_RESTORED_ALONE && life.warm)
 		control_send(INIT_MSG_WARM, 0, 0, 0, NULL);
+	else if (msg->value != 0 && msg->value != INIT_RESTORED_ALONE && (life.stage != STAGE_RUN || life.stopped))
+		text_add(&why, "the snapshot was taken when its command had ended: restore it without a COMMAND", NULL);
 	else if (msg->value != 0 && msg->value != INIT_RESTORED_ALONE)
 		command_retire();
 	else if (life.warm)
@@ -321,6 +317,7 @@ static void init_hold(void)
 static void init_serve(void)
 {
 	const struct init_msg *msg;
+	struct text why = { 0 };
 	const char *payload;
 
 	control_read();
@@ -335,6 +332,8 @@ static void init_serve(void)
 			init_stop(msg->number, msg->value);
 		else if (msg->type == INIT_MSG_HOLD && life.snapshot)
 			init_hold();
+		else if (msg->type == INIT_MSG_RESTORED && !restored_apply(payload, msg->len, clock_ms(), &why))
+			init_fail(&why); /* the snapshot is of the time before init's first connection */
 	}
 }
 
@@ -414,21 +413,28 @@ static void init_finish(void)
 		struct text status = { 0 };
 
 		if (end.why.len > 0)
-			init_say("\nmayfly-init: ", end.why.s);
+			fd_say("\nmayfly-init: ", end.why.s);
 		text_add_number(&status, end.status);
-		init_say("\n" INIT_CONSOLE_STATUS, status.s);
+		fd_say("\n" INIT_CONSOLE_STATUS, status.s);
 	}
-	control_send(INIT_MSG_EXIT, 0, end.status, end.flags, end.why.s);
-	init_end();
+	init_end(INIT_MSG_EXIT, &end);
 }
 
 static void init_turn(void)
 {
 	static struct pollfd polls[2 + COMMAND_POLLS_MAX];
-	bool had_control = control_is_open();
+	bool had_control;
 	int wait = -1;
 	size_t count;
 
+	/* In the turn before, or before the first one. */
+	if (control_was_reset()) {
+		if (init_meet_host())
+			command_reconnect();
+		else
+			init_stop(SIGTERM, STOP_MS);
+	}
+	had_control = control_is_open();
 	if (command_has_failed()) {
 		link_settle();
 		wait = 0;
@@ -457,12 +463,8 @@ static void init_turn(void)
 	control_flush();
 	if ((polls[1].revents & ~POLLOUT) != 0 || control_has_next())
 		init_serve();
-	if (had_control && !control_is_open()) {
-		if (control_was_reset() && init_meet_host())
-			command_reconnect();
-		else
-			init_stop(SIGTERM, STOP_MS);
-	}
+	if (had_control && !control_is_open() && !control_was_reset())
+		init_stop(SIGTERM, STOP_MS);
 	init_advance(init_reap());
 }
 
@@ -483,7 +485,7 @@ int main(int argc, char **argv, char **envp)
 	if (command.len == 0) {
 		init_tell_warm();
 	} else if (life.console) {
-		init_say(INIT_CONSOLE_START, "");
+		fd_say(INIT_CONSOLE_START, "");
 		command_start_on_console(command.s, command.len);
 	} else {
 		command_start(0, command.s, command.len);

@@ -42,7 +42,7 @@ void link_settle(void)
 	close(fd);
 }
 
-int link_connect(uint32_t port)
+static int link_try(uint32_t port)
 {
 	const struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
@@ -60,4 +60,12 @@ int link_connect(uint32_t port)
 		return -error;
 	}
 	return fd;
+}
+
+/* A request that the host of a snapshot had not answered is refused after the restore. The next one reaches the new host. */
+int link_connect(uint32_t port)
+{
+	int fd = link_try(port);
+
+	return fd == -ECONNRESET || fd == -ETIMEDOUT ? link_try(port) : fd;
 }

@@ -7,7 +7,7 @@
 /*
  * Connects a stream to that port of the host; returns it or -errno. Waits for the host's
  * answer. The monitor of this machine answers at once; the kernel's own limit is 2
- * seconds.
+ * seconds. It tries twice, since a restore of the machine can end the first attempt.
  */
 int link_connect(uint32_t port);
 

@@ -97,7 +97,7 @@
 
 enum init_msg_type {
 	/* From the guest. */
-	INIT_MSG_HELLO = 1,   /* value: INIT_VERSION; the first */
+	INIT_MSG_HELLO = 1,   /* value: INIT_VERSION; flags: INIT_AGAIN, since version 2; the first */
 	INIT_MSG_MARK = 2,    /* value: enum init_mark */
 	INIT_MSG_STARTED = 3, /* number's program runs */
 	/*
@@ -129,7 +129,8 @@ enum init_msg_type {
 	 * processes that INIT_MSG_HOLD has stopped go on. If value is 1, INIT_MSG_RUN with number
 	 * 0 follows. The command that was number 0 then goes on with another number that the host
 	 * does not know, without its streams. If value is 0, number 0 must not have ended. If it is
-	 * INIT_RESTORED_ALONE, it may have: then INIT_MSG_WARM follows, and the machine goes on without.
+	 * INIT_RESTORED_ALONE, it may have: then INIT_MSG_WARM follows, and the machine goes on without. If the
+	 * INIT_MSG_HELLO came without INIT_AGAIN, the snapshot is of the time before it: value must not be 1.
 	 */
 	INIT_MSG_RESTORED = 20,
 	INIT_MSG_BOOT = 21, /* to a template: the payload is the boot text */
@@ -140,7 +141,8 @@ enum init_msg_type {
 #define INIT_RESTORED_ALONE 2U
 #define INIT_RESTORED_PATH "/etc/mayfly/restored"
 
-#define INIT_VERSION 1
+#define INIT_VERSION 2
+#define INIT_AGAIN 1U	  /* an earlier connection was reset */
 #define INIT_OOM 1U	  /* the kernel killed a process for lack of memory while it ran */
 #define INIT_LOST 2U	  /* a part of an artifact was not sent as it is, or a write is not on its drive */
 #define INIT_SIGNALLED 4U /* status is 128 + a signal */

@@ -236,6 +236,7 @@ static void use(struct object *o)
 	mock_run_tasks();
 }
 
+/* Of the devices' section there are two versions. */
 static void put_payload(struct state_out *out, enum kind kind, const uint8_t *payload, size_t len)
 {
 	static const uint32_t tags[] = {
@@ -243,7 +244,7 @@ static void put_payload(struct state_out *out, enum kind kind, const uint8_t *pa
 	};
 
 	if (kind < KIND_SERIAL)
-		state_begin(out, STATE_TAG('v', 'i', 'o', ' '), LINE, 1);
+		state_begin(out, STATE_TAG('v', 'i', 'o', ' '), LINE, 1 + len % 2);
 	else
 		state_begin(out, tags[kind], 0, 1);
 	state_put_bytes(out, payload, len);

@@ -29,7 +29,7 @@ ARTIFACT_PORT = 0x6D670000
 STREAM_PORT = 0x6D680000
 
 HELLO, MARK, STARTED, EXIT, FAILED = 1, 2, 3, 4, 5
-RUN, SIGNAL, SIZE, STOP = 16, 17, 18, 19
+RUN, SIGNAL, SIZE, STOP, RESTORED = 16, 17, 18, 19, 20
 OOM, LOST = 1, 2
 MARK_INIT, MARK_ROOT, MARK_NET = 0, 1, 2
 
@@ -181,7 +181,7 @@ class Guest:
         self.control, _ = server.accept()
         self.control.settimeout(LIMIT)
         hello = self.expect(HELLO)
-        assert hello.value == 1, hello
+        assert (hello.value, hello.flags) == (2, 0), hello
         return result
 
     def exec(self, number, list_of, tty=False, hold=False):
@@ -239,7 +239,7 @@ class Here(Guest):
         for applet in applets.stdout.decode().split():
             if applet != "busybox":
                 (self.root / "bin" / applet).symlink_to("busybox")
-        for name in ("null", "zero", "full", "tty"):
+        for name in ("null", "zero", "full", "tty", "urandom"):
             (self.root / "dev" / name).touch()
         (self.root / "dev/console").touch()
         (self.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\njoe:x:1000:1001::/home/joe:/bin/sh\n")
@@ -254,7 +254,7 @@ class Here(Guest):
         if first is not None:
             (self.root / ".mayfly/command").write_bytes(first)
         binds = "; ".join(
-            f"mount --bind /dev/{n} '{self.root}/dev/{n}'" for n in ("null", "zero", "full", "tty")
+            f"mount --bind /dev/{n} '{self.root}/dev/{n}'" for n in ("null", "zero", "full", "tty", "urandom")
         )
         # So that it is seen that commands have 0.
         enter = f"read go; {binds}; {self.before}; echo 500 > /proc/self/oom_score_adj; exec chroot '{self.root}' /.mayfly/init"

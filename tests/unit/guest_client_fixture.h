@@ -291,13 +291,20 @@ static inline int answered(int fd)
 	}
 }
 
-/* The guest closes an output of command 0, which is then written: until the main loop has heard of that. */
-static inline void close_output(unsigned n)
+/* The guest connects an output of command 0, before it reports the start. */
+static inline int open_output(unsigned n)
 {
-	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
 	int fd = take_lent(INIT_STREAM_PORT(0, n));
 
 	assert_true(fd >= 0);
+	return fd;
+}
+
+/* The guest closes it, and it is written: until the main loop has heard of that. */
+static inline void close_output(int fd)
+{
+	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
+
 	close(fd);
 	assert_true(poll(fds, guest_client_poll_fds(a, fds), 5000) > 0);
 	turn();

@@ -24,6 +24,7 @@ static struct state_in state_in;
 static uint8_t payload[65536];
 static size_t payload_len;
 static uint32_t payload_tag, payload_instance;
+static uint16_t payload_version, part_version = 1; /* the latter: of a device's part, before it is saved */
 
 /* Before an object writes its section into state_out. */
 static inline struct state_out *state_begin_save(void)
@@ -40,6 +41,7 @@ static inline void state_end_save(void)
 	assert_true(state_out_finish(&state_out) > 0);
 	memcpy(&payload_tag, state_buf + 8, 4);
 	memcpy(&payload_instance, state_buf + 12, 4);
+	memcpy(&payload_version, state_buf + 16, 2);
 	memcpy(&len, state_buf + 20, 4);
 	payload_len = len;
 	memcpy(payload, state_buf + PAYLOAD_AT, len);
@@ -52,7 +54,7 @@ static inline struct state_in *state_of_payload(void)
 	int64_t len;
 
 	state_out_init(&state_out, state_buf, sizeof(state_buf));
-	state_begin(&state_out, payload_tag, payload_instance, 1);
+	state_begin(&state_out, payload_tag, payload_instance, payload_version);
 	state_put_bytes(&state_out, payload, payload_len);
 	state_end(&state_out);
 	len = state_out_finish(&state_out);
@@ -66,7 +68,7 @@ static inline struct state_in *state_of_payload(void)
 static inline struct state_out *state_begin_part(void)
 {
 	state_begin_save();
-	state_begin(&state_out, STATE_TAG('t', 'e', 's', 't'), 0, 1);
+	state_begin(&state_out, STATE_TAG('t', 'e', 's', 't'), 0, part_version);
 	return &state_out;
 }
 
@@ -81,7 +83,7 @@ static inline struct state_in *state_open_part(void)
 	struct err e;
 
 	state_of_payload();
-	assert_int_equal(state_open(&state_in, payload_tag, 0, 1, &e), 0);
+	assert_int_equal(state_open(&state_in, payload_tag, 0, payload_version, &e), 0);
 	return &state_in;
 }
 

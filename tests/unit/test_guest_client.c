@@ -147,6 +147,8 @@ static void test_full_channel(void **state)
 /* The end is reported once, when all output is written; until then no signal is the command's any more. */
 static void test_end_waits_for_output(void **state)
 {
+	int out = open_output(1), err = open_output(2);
+
 	(void)state;
 	hello();
 	assert_false(guest_client_signal(a, SIGINT));
@@ -156,13 +158,13 @@ static void test_end_waits_for_output(void **state)
 	assert_true(guest_client_signal(a, SIGINT));
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 3, .flags = INIT_OOM }, "first");
 	assert_false(guest_client_signal(a, SIGINT));
-	close_output(1);
+	close_output(out);
 	assert_int_equal(told.exited, 0);
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 4, .flags = INIT_LOST }, "second");
 	guest_says((struct init_msg){ .type = INIT_MSG_FAILED }, "it has not run");
 	assert_int_equal(told.failed, 0);
 	assert_int_equal(told.exited, 0);
-	close_output(2);
+	close_output(err);
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 5 }, "third");
 	assert_int_equal(told.exited, 1);
 	assert_int_equal(told.status, 3);
@@ -173,15 +175,37 @@ static void test_end_waits_for_output(void **state)
 /* The guest chooses status and text: eight bits, and nothing that a terminal obeys. */
 static void test_end_is_cut(void **state)
 {
+	int out = open_output(1), err = open_output(2);
+
 	(void)state;
 	hello();
 	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 0xffffff07 }, "\033[2J\a\r\n\x9b");
-	close_output(1);
-	close_output(2);
+	close_output(out);
+	close_output(err);
 	assert_int_equal(told.exited, 1);
 	assert_int_equal(told.status, 7);
 	for (const char *c = told.text; *c; c++)
 		assert_in_range((unsigned char)*c, ' ', '~');
+}
+
+/* The guest of a snapshot has closed an output before that: nothing connects it any more, and the end does not wait for it. */
+static void test_end_without_outputs(void **state)
+{
+	struct pollfd fds[GUEST_CLIENT_FDS_MAX];
+	int err = open_output(2);
+
+	(void)state;
+	hello();
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED }, "");
+	close_output(err);
+	assert_int_equal(told.exited, 0);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 7 }, "");
+	for (unsigned i = 0; i < 10 && !told.exited; i++) {
+		assert_true(poll(fds, guest_client_poll_fds(a, fds), 5000) > 0);
+		turn();
+	}
+	assert_int_equal(told.exited, 1);
+	assert_int_equal(told.status, 7);
 }
 
 /* A command that no client asked for: whatever is said of it, the next client gets its number, and nothing but answers. */
@@ -284,6 +308,7 @@ int main(void)
 		T(test_full_channel),
 		T(test_end_waits_for_output),
 		T(test_end_is_cut),
+		T(test_end_without_outputs),
 		T(test_command_of_nobody),
 		T(test_number_of_a_client_that_went),
 		T(test_nonsense_of_the_guest),

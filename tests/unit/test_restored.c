@@ -20,6 +20,7 @@ static struct restored restored;
 static struct init_conn conn;
 static int guest;
 static char payload[512];
+static const struct init_msg hello = { .type = INIT_MSG_HELLO, .value = INIT_VERSION, .flags = INIT_AGAIN };
 
 static int setup(void **state)
 {
@@ -68,7 +69,7 @@ static void test_boot(void **state)
 	(void)state;
 	config.restore_state = NULL;
 	prepare();
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_false(hear(&msg));
 }
 
@@ -82,7 +83,7 @@ static void test_once(void **state)
 	(void)state;
 	prepare();
 	(void)clock_gettime(CLOCK_REALTIME, &before);
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_true(hear(&msg));
 	assert_int_equal(msg.type, INIT_MSG_RESTORED);
 	assert_int_equal(msg.value, 0);
@@ -91,7 +92,7 @@ static void test_once(void **state)
 	memcpy(&now, payload, sizeof(now));
 	assert_true(now.realtime_ns >= (uint64_t)before.tv_sec * 1000000000U + (uint64_t)before.tv_nsec);
 	assert_true(now.realtime_ns < (uint64_t)(before.tv_sec + 3600) * 1000000000U);
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_false(hear(&msg));
 }
 
@@ -102,11 +103,11 @@ static void test_random(void **state)
 
 	(void)state;
 	prepare();
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_true(hear(&msg));
 	memcpy(&first, payload, sizeof(first));
 	prepare();
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_true(hear(&msg));
 	assert_memory_not_equal(payload + offsetof(struct init_restored, random), first.random, sizeof(first.random));
 }
@@ -120,7 +121,7 @@ static void test_command_and_name(void **state)
 	config.name = name;
 	config.restore_command = true;
 	prepare();
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_true(hear(&msg));
 	assert_int_equal(msg.type, INIT_MSG_RESTORED);
 	assert_int_equal(msg.value, 1);
@@ -146,7 +147,7 @@ static void test_template(void **state)
 	config.num_nets = 1;
 	config.net[0].mac[5] = 0xab;
 	prepare();
-	restored_tell(&restored, &conn);
+	assert_true(restored_tell(&restored, &hello, &conn));
 	assert_true(hear(&msg));
 	assert_int_equal(msg.type, INIT_MSG_RESTORED);
 	assert_int_equal(msg.value, 0);
@@ -162,6 +163,30 @@ static void test_template(void **state)
 	assert_false(hear(&msg));
 }
 
+/* A snapshot of the time before init: it runs the command of the boot, so another one is an error. The older one does not say. */
+static void test_before_init(void **state)
+{
+	const struct init_msg first = { .type = INIT_MSG_HELLO, .value = 2 };
+	const struct init_msg old = { .type = INIT_MSG_HELLO, .value = 1 };
+	struct init_msg msg;
+
+	(void)state;
+	prepare();
+	assert_true(restored_tell(&restored, &first, &conn));
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_int_equal(msg.value, 0);
+	config.restore_command = true;
+	prepare();
+	assert_false(restored_tell(&restored, &first, &conn));
+	assert_false(hear(&msg));
+	restored_done(&restored);
+	prepare();
+	assert_true(restored_tell(&restored, &old, &conn));
+	assert_true(hear(&msg));
+	assert_int_equal(msg.value, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,6 +195,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_command_and_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_template, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_before_init, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

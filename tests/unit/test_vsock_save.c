@@ -10,6 +10,7 @@
 
 static void saved(struct fix *f)
 {
+	part_version = 2;
 	f->dev->ops->save(f->dev, state_begin_part());
 	state_end_part();
 }
@@ -127,6 +128,81 @@ static void test_old_packets(void **state)
 	tell_device(f, 2);
 	turn();
 	expect(f, OP(RST));
+}
+
+/*
+ * The source has taken REQUESTs, and could not answer them before the snapshot: accepted, refused, and
+ * accepted with a RESPONSE that the guest has not looked at. The restored guest gets an RST for each,
+ * after the event; nothing for a connection that has been used.
+ */
+static void test_unanswered_requests(void **state)
+{
+	struct fix *f = *state;
+	int used = connected(f), listener, fd[2];
+	struct virtio_vsock_hdr h;
+	uint16_t seen;
+
+	assert_int_equal(unlink(address(f, "_52").sun_path), 0);
+	listener = host_listen(f, "_52", 8);
+	send_data(f, OP(RW), "used", 4);
+	f->base.src_port = 1001;
+	send_op(f, OP(REQUEST));
+	expect(f, OP(RESPONSE));
+	while (f->rx_posted != drv_get16(&f->d, RX_USED + 2)) { /* there is no room for more */
+		f->base.src_port = 900;
+		send_op(f, OP(RW));
+		next_packet(f, &h, NULL);
+	}
+	f->base.src_port = 1002;
+	send_op(f, OP(REQUEST));
+	f->base.src_port = 1003;
+	f->base.dst_port = 53;
+	send_op(f, OP(REQUEST));
+	assert_true(silent(f));
+	for (unsigned i = 0; i < 2; i++)
+		fd[i] = accept(listener, NULL, NULL);
+	saved(f);
+	give_events(f, 8);
+	restore(f, true);
+	post(f, 16);
+	assert_true(silent(f));
+	give_events(f, 9);
+	tell_device(f, 2);
+	turn();
+	seen = 0;
+	f->base.dst_port = 53;
+	for (uint16_t port = 1003; next_packet(f, &h, NULL); port = port == 1003 ? 1001 : port + 1) {
+		assert_int_equal(h.op, OP(RST));
+		assert_int_equal(h.src_cid, 2);
+		assert_int_equal(h.dst_cid, CID);
+		assert_int_equal(h.src_port, port == 1003 ? 53 : 52);
+		assert_int_equal(h.dst_port, port);
+		seen++;
+	}
+	assert_int_equal(seen, 3);
+	close(fd[0]);
+	close(fd[1]);
+	close(used);
+	close(listener);
+	turn();
+}
+
+/* A state of the first version has none; and none is more than a device can have. */
+static void test_number_of_unanswered(void **state)
+{
+	struct fix *f = *state;
+	struct state_in *in;
+	struct err e;
+
+	saved(f);
+	payload_put(4, VSOCK_REFUSALS_ALL + 1, 2);
+	in = state_open_part();
+	f->dev->ops->restore(f->dev, in);
+	assert_int_equal(state_close(in, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "RST packets"));
+	payload_version = 1;
+	payload_len = 4;
+	restore(f, false);
 }
 
 /* A driver that gives no buffer, or does not give it back, is not waited for indefinitely. */
@@ -268,6 +344,8 @@ int main(void)
 		/* clang-format off */
 		T(test_reset_event),
 		T(test_old_packets),
+		T(test_unanswered_requests),
+		T(test_number_of_unanswered),
 		T(test_deaf_driver),
 		T(test_buffer_comes_late),
 		T(test_without_event_queue),

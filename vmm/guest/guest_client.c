@@ -185,6 +185,8 @@ static void take_exit(struct guest_client *a, const struct init_msg *msg, const 
 	a->status = msg->value & 0xff;
 	a->flags = msg->flags;
 	printable_guest(a->text, sizeof(a->text), text);
+	/* Of a restored guest, whose command had closed it before the snapshot: nobody else ends that stream. */
+	vsock_revoke(a->vsock, INIT_STREAM_PORT(0, 0), STDIO_RELAY_STREAMS);
 	tell_if_over(a);
 }
 
@@ -250,8 +252,12 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 
 	switch (msg->type) {
 	case INIT_MSG_HELLO:
-		a->ops->mark(a->ctx, INIT_MARK_INIT);  /* one of a restored guest sends no mark of its own */
-		restored_tell(&a->restored, &a->conn); /* before the commands of clients */
+		a->ops->mark(a->ctx, INIT_MARK_INIT); /* one of a restored guest sends no mark of its own */
+		/* Before the commands of clients. */
+		if (!restored_tell(&a->restored, msg, &a->conn))
+			a->ops->failed(a->ctx,
+				       "its snapshot was taken before its init had started: restore it without a "
+				       "COMMAND");
 		a->hello = true;
 		for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 			if (a->client[i].waits)

@@ -50,8 +50,10 @@ static int send_text(struct init_conn *conn, enum init_msg_type type, const char
 	return init_conn_send(conn, &msg, text);
 }
 
-void restored_tell(struct restored *r, struct init_conn *conn)
+bool restored_tell(struct restored *r, const struct init_msg *hello, struct init_conn *conn)
 {
+	/* Version 1 does not say. */
+	const bool first = hello->value > 1 && !(hello->flags & INIT_AGAIN);
 	struct init_msg msg = { .type = INIT_MSG_RESTORED,
 				.value = r->alone ? INIT_RESTORED_ALONE : r->command && !r->boot };
 	char payload[sizeof(r->now) + sizeof(r->name)];
@@ -59,8 +61,10 @@ void restored_tell(struct restored *r, struct init_conn *conn)
 	int sent;
 
 	if (!r->due)
-		return;
+		return true;
 	r->due = false;
+	if (first && r->command)
+		return false;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
 	r->now.realtime_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 	memcpy(payload, &r->now, sizeof(r->now));
@@ -73,4 +77,5 @@ void restored_tell(struct restored *r, struct init_conn *conn)
 		sent = send_text(conn, INIT_MSG_RUN, r->command, r->command_len);
 	if (sent < 0)
 		log_warn("the guest's init: %s; continuing", strerror(-sent));
+	return true;
 }

@@ -26,7 +26,10 @@ struct restored {
 int restored_init(struct restored *r, const struct config *c, struct err *e);
 void restored_done(struct restored *r);
 
-/* Sends it, once, with the time of now: init waits for it. The guest's init may ask as often as it likes. */
-void restored_tell(struct restored *r, struct init_conn *conn);
+/*
+ * Answers hello: sends it, once, with the time of now. The guest's init may ask as often as it likes. False: the
+ * snapshot is of the time before its init's first hello, so that its own command runs, and not the new one.
+ */
+bool restored_tell(struct restored *r, const struct init_msg *hello, struct init_conn *conn);
 
 #endif
