@@ -197,7 +197,7 @@ has_state() {
 	run "$PYTHON" -I -S - "$api" <<< '
 import socket, sys
 def connect():
-    s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect(sys.argv[1]); return s
+    s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(60); return s
 def ask(s):
     s.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"); return s.recv(4096)
 ten = [connect() for _ in range(10)]
@@ -227,6 +227,14 @@ s = connect(); s.sendall(b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n"); assert
 deaf = connect(); deaf.settimeout(1)
 try: deaf.sendall(b"GET /vm/config HTTP/1.1\r\n\r\n" * 100000)
 except TimeoutError: pass
+s = connect(); s.sendall(b"GET /version HTTP/1.1\r\n" + b"X: y\r\n" * 200000 + b"\r\n"); assert b" 200 " in s.recv(4096)
+s = connect(); s.sendall(b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+assert b" 400 " in s.recv(4096) and not s.recv(1)
+s.close()
+many = [connect() for _ in range(1000)]
+assert sum(b" 503 " in s.recv(4096) for s in many[-900:]) == 900
+for s in many: s.close()
+while b" 200 " not in ask(connect()): pass
 two = connect(); two.sendall(b"GET /version HTTP/1.1\r\n\r\n" * 2)
 text = b""
 while text.count(b"1.17.0") < 2: text += two.recv(4096)

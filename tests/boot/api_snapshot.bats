@@ -175,7 +175,7 @@ inject_end() {
 		"$load,\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t\"},{\"iface_id\":\"1\"}]}" \
 		"$load,\"drive_overrides\":[{\"drive_id\":\"1\"}]}" "$load,\"vsock_override\":{}}" "$load,\"vsock_override\":1}" \
 		"$load,\"huge_pages\":\"1G\"}" "$load,\"huge_pages\":null}" 'PATCH /snapshot/load {}' 'GET /snapshot/load'
-	each 204 'PUT /logger {"level":"Info"}' "PUT /metrics {\"metrics_path\":\"$d/metrics\"}"
+	each 204 'PUT /logger {"level":"Info"}' "PUT /metrics {\"metrics_path\":\"$d/metrics\",\"emit_id\":true,\"properties\":{\"a\":\"b\"}}"
 	talk "$load,\"vsock_override\":null,\"track_dirty_pages\":true,\"huge_pages\":\"Transparent\"}" 'GET /machine-config'
 	assert_line --index 0 '204 deprecated '
 	assert_line --index 1 '200 {"vcpu_count":1,"mem_size_mib":32,"smt":false,"track_dirty_pages":true,"huge_pages":"Transparent"}'
@@ -188,12 +188,14 @@ inject_end() {
 	each 204 "$paused" "$create}" "$create,\"snapshot_type\":\"Diff\"}" 'PUT /actions {"action_type":"FlushMetrics"}'
 	end_api
 	"$PYTHON" -c 'import json, sys
-l = json.loads(open(sys.argv[1]).readlines()[-1])["latencies_us"]
+l = json.loads(open(sys.argv[1]).readlines()[-1])
+assert l["id"] == "anonymous-instance" and l["properties"] == {"a": "b"}, l
+l = l["latencies_us"]
 assert l["load_snapshot"] > 0 and l["full_create_snapshot"] > 0 and l["diff_create_snapshot"] > 0, l' "$d/metrics"
 	local request
 	for request in 'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' 'PATCH /machine-config {"vcpu_count":0}' \
 		"$(drive a /none)" 'PUT /boot-source {"kernel_image_path":"/none"}' 'PUT /vsock {"guest_cid":3,"uds_path":"/none/v"}' \
-		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0"}'; do
+		'PUT /network-interfaces/1 {"iface_id":"1","host_dev_name":"t0"}' 'PUT /mmds/config {"network_interfaces":["1"]}'; do
 		start_api
 		talk "$request" "$load}" 'GET /'
 		assert_line --index 1 --partial 'not allowed after configuring boot-specific resources'
@@ -416,6 +418,9 @@ for i, vm in enumerate(vms, 1):
     vm.terminate(); assert vm.wait() == -15
     assert not os.path.exists(f"{d}/v{i}") and not os.path.exists(f"{d}/api{i}")
 print("twenty")'
+	for i in '' 0123456789abcdef 'a b' 'tap%d'; do # the kernel would cut off, refuse or change these
+		load_fails host_dev_name "$load,\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"$i\"}]}"
+	done
 	for i in {0..20}; do
 		wait_for ip tuntap del dev "$tap$i" mode tap
 	done

@@ -46,6 +46,8 @@ static json_t *schema_of(json_t *schemas, const struct api_field *f)
 		add_schema(schemas, f->object->name, f->object);
 		schema = ref_to(f->object->name);
 		return f->type == API_OBJECT ? schema : json_pack("{s:s,s:o}", "type", "array", "items", schema);
+	case API_TEXTS:
+		return json_pack("{s:s,s:{s:s}}", "type", "object", "additionalProperties", "type", "string");
 	case API_ANY:
 		break;
 	}
@@ -92,6 +94,7 @@ static json_t *operation_of(json_t *schemas, const struct api_endpoint *ep)
 	static const char *const when[] = {
 		[API_ALWAYS] = "At any time.",
 		[API_BOOT] = "Before the VM starts.",
+		[API_PLUG] = "Before the VM starts.",
 		[API_BEFORE] = "Before the VM starts.",
 		[API_AFTER] = "After the VM has started.",
 	};

@@ -231,5 +231,6 @@ void api_free(struct api *a)
 		api_write_metrics(a);
 	if (a->metrics_fd >= 0)
 		close(a->metrics_fd);
+	json_decref(a->properties);
 	free(a);
 }

@@ -5,7 +5,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -70,10 +69,6 @@ void api_patch_machine(struct api *a, const char *id, void *body, struct api_ans
 	struct api_machine changed = a->machine, *m = body;
 
 	(void)id;
-	if (!m->given.bits) {
-		api_answer_fault(answer, "Empty PATCH request.");
-		return;
-	}
 	if (api_has(&api_machine, m, "vcpu_count"))
 		changed.vcpu_count = m->vcpu_count;
 	if (api_has(&api_machine, m, "mem_size_mib"))
@@ -200,23 +195,8 @@ struct api_net *api_find_net(struct api *a, const char *id)
 	return NULL;
 }
 
-static bool is_mac(const char *text)
-{
-	const struct config_field *f = config_find_field(config_net_fields, "mac");
-	struct config_net net = { 0 };
-	struct err e;
-
-	return f->type->set(&net, f, text, &e) == 0;
-}
-
 static bool check_net(const struct api *a, const struct api_net *n, struct api_answer *answer)
 {
-	if (n->guest_mac && !is_mac(n->guest_mac)) {
-		api_answer_fault(answer,
-				 "An error occurred when deserializing the json body of a request: The provided "
-				 "MAC address is invalid.");
-		return false;
-	}
 	for (unsigned i = 0; i < a->num_nets; i++) {
 		const struct api_net *other = &a->net[i];
 
@@ -235,7 +215,7 @@ static bool check_net(const struct api *a, const struct api_net *n, struct api_a
 			return false;
 		}
 	}
-	if (strlen(n->host_dev_name) >= IFNAMSIZ) {
+	if (!api_is_tap(n->host_dev_name)) {
 		api_answer_fault(answer,
 				 "Network config error: Could not create the network device: Open tap device failed: "
 				 "Invalid interface name");
@@ -348,11 +328,8 @@ void api_put_logger(struct api *a, const char *id, void *body, struct api_answer
 	int fd = -1;
 
 	(void)id;
-	if (l->level && !find_level(l->level, &level)) {
-		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: Invalid "
-					 "LevelFilter.");
-		return;
-	}
+	if (l->level)
+		(void)find_level(l->level, &level); /* it is one, or it had not been read */
 	if (l->log_path)
 		fd = open_output(l->log_path);
 	if (l->log_path && fd < 0) {
@@ -391,6 +368,9 @@ void api_put_metrics(struct api *a, const char *id, void *body, struct api_answe
 		return;
 	}
 	a->metrics_fd = fd;
+	a->emit_id = m->emit_id;
+	a->properties = m->properties;
+	m->properties = NULL;
 	if (a->http)
 		http_set_tick(a->http, API_METRICS_EVERY_MS);
 	api_answer_done(answer);

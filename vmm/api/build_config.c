@@ -12,18 +12,24 @@
 #define BOOT_ARGS_DEFAULT                                                                                              \
 	"reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce"
 
+/* As in Firecracker, a time that is too long to count in nanoseconds is no limit either. */
+static bool limits(const struct api_bucket *b)
+{
+	return b->size && b->refill_time && b->refill_time <= UINT64_MAX / 1000000;
+}
+
 void api_trim_limiter(const struct api_object *object, void *of, const char *key, struct api_limiter *l)
 {
-	if (!l->bandwidth.size || !l->bandwidth.refill_time)
+	if (!limits(&l->bandwidth))
 		api_set_given(&api_limiter, l, "bandwidth", false);
-	if (!l->ops.size || !l->ops.refill_time)
+	if (!limits(&l->ops))
 		api_set_given(&api_limiter, l, "ops", false);
 	api_set_given(object, of, key, l->given.bits);
 }
 
 struct ratelimit_params api_limit_of(const struct api_bucket *b)
 {
-	if (!b->size || !b->refill_time)
+	if (!limits(b))
 		return (struct ratelimit_params){ 0 };
 	return (struct ratelimit_params){ .size = b->size,
 					  .one_time_burst = b->one_time_burst,
@@ -50,12 +56,20 @@ static int build_drive(struct config *config, const struct api_drive *from, stru
 	return copy(&d->path, from->path_on_host, e) < 0 ? e->code : copy(&d->id, from->drive_id, e);
 }
 
+int api_build_tap(struct config_net *n, const struct api_net *from, struct err *e)
+{
+	if (!api_is_tap(from->host_dev_name))
+		return err_set(e, -EINVAL, "net '%s': host_dev_name '%.40s' is no name of an interface", from->iface_id,
+			       from->host_dev_name);
+	n->kind = CONFIG_NET_TAP;
+	return copy(&n->tap, from->host_dev_name, e);
+}
+
 static int build_net(struct config *config, const struct api_net *from, struct err *e)
 {
 	const struct config_field *mac = config_find_field(config_net_fields, "mac");
 	struct config_net *n = &config->net[config->num_nets++];
 
-	n->kind = CONFIG_NET_TAP;
 	n->mtu = (unsigned)from->mtu;
 	n->limit[NET_RX] = (struct net_limit){ .bytes = api_limit_of(&from->rx_rate_limiter.bandwidth),
 					       .ops = api_limit_of(&from->rx_rate_limiter.ops) };
@@ -63,7 +77,7 @@ static int build_net(struct config *config, const struct api_net *from, struct e
 					       .ops = api_limit_of(&from->tx_rate_limiter.ops) };
 	if (from->guest_mac && mac->type->set(n, mac, from->guest_mac, e) < 0)
 		return e->code;
-	return copy(&n->tap, from->host_dev_name, e) < 0 ? e->code : copy(&n->id, from->iface_id, e);
+	return api_build_tap(n, from, e) < 0 ? e->code : copy(&n->id, from->iface_id, e);
 }
 
 /* The words of the client, and those that Firecracker adds. The devices are added where the guest boots. */

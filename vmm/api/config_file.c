@@ -33,6 +33,20 @@ static const struct part {
 	{ "memory-hotplug", NULL, NULL, false, false },
 };
 
+int api_load_json(json_t **ret, const char *path, size_t flags, struct err *e)
+{
+	json_error_t error;
+	json_t *json = json_load_file(path, flags, &error);
+
+	if (!json && error.line < 0)
+		return err_set(e, -EINVAL, "%s",
+			       error.text); /* such as "unable to open PATH: No such file or directory" */
+	if (!json)
+		return err_set(e, -EINVAL, "'%s', line %d: %s", path, error.line, error.text);
+	*ret = json;
+	return 0;
+}
+
 static int take_fault(struct api_answer *answer, struct err *e)
 {
 	json_t *json = json_loads(answer->body ? answer->body : "{}", 0, NULL);
@@ -47,13 +61,13 @@ static int take_fault(struct api_answer *answer, struct err *e)
 static int apply_cpu(struct api *a, json_t *json, struct err *e)
 {
 	struct api_answer answer = { 0 };
-	json_error_t error;
-	json_t *value = json_is_string(json) ? json_load_file(json_string_value(json), 0, &error) : json_incref(json);
+	json_t *value = json;
 	int r = 0;
 
-	if (!value)
-		return err_set(e, -EINVAL, "'cpu-config' '%s', line %d: %s", json_string_value(json), error.line,
-			       error.text);
+	if (!json_is_string(json))
+		json_incref(value);
+	else if (api_load_json(&value, json_string_value(json), JSON_REJECT_DUPLICATES, e) < 0)
+		return err_wrap(e, "'cpu-config'");
 	api_put_cpu(a, NULL, &value, &answer);
 	if (answer.status != 204)
 		r = take_fault(&answer, e);
@@ -107,7 +121,7 @@ static int apply_all(struct api *a, json_t *file, struct err *e)
 
 		if (!json && parts[i].required)
 			return err_set(e, -EINVAL, "missing field `%s`", parts[i].key);
-		if (!json || (json_is_null(json) && !parts[i].required))
+		if (!json || (json_is_null(json) && !parts[i].required && !parts[i].list))
 			continue;
 		r = parts[i].list ? apply_list(a, &parts[i], json, e) : apply(a, &parts[i], json, e);
 	}
@@ -116,12 +130,11 @@ static int apply_all(struct api *a, json_t *file, struct err *e)
 
 int api_load_file(struct api *a, const char *path, struct err *e)
 {
-	json_error_t error;
-	json_t *file = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-	int r;
+	json_t *file;
+	int r = api_load_json(&file, path, JSON_REJECT_DUPLICATES, e);
 
-	if (!file)
-		return err_set(e, -EINVAL, "'%s', line %d: %s", path, error.line, error.text);
+	if (r < 0)
+		return r;
 	r = apply_all(a, file, e);
 	json_decref(file);
 	if (r < 0)

@@ -107,6 +107,11 @@ static json_t *make_line(struct api *a)
 
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
 	add(root, "utc_timestamp_ms", (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+	/* If memory is short, the line has less. */
+	if (a->emit_id)
+		(void)json_object_set_new(root, "id", json_string(a->id));
+	if (a->properties)
+		(void)json_object_set(root, "properties", a->properties);
 	add_requests(a, root);
 	add_devices(a, root);
 	latencies = object_in(root, "latencies_us");

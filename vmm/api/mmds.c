@@ -178,6 +178,7 @@ void api_put_mmds_config(struct api *a, const char *id, void *body, struct api_a
 		api_answer_fault(answer, "The requested operation is not supported after starting the microVM.");
 		return;
 	}
+	a->configured = true; /* wrong or not, as in Firecracker */
 	if (!check_config(a, c, answer))
 		return;
 	if (!c->ipv4_address)
@@ -191,12 +192,11 @@ void api_put_mmds_config(struct api *a, const char *id, void *body, struct api_a
 
 int api_load_metadata(struct api *a, const char *path, struct err *e)
 {
-	json_error_t error;
-	json_t *data = json_load_file(path, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
 	struct api_answer answer = { 0 };
+	json_t *data;
 
-	if (!data)
-		return err_set(e, -EINVAL, "metadata '%s', line %d: %s", path, error.line, error.text);
+	if (api_load_json(&data, path, JSON_DECODE_ANY | JSON_ALLOW_NUL, e) < 0)
+		return err_wrap(e, "metadata");
 	replace(a, data, &answer);
 	free(answer.body);
 	return answer.status == 204 ? 0 : err_set(e, -E2BIG, "metadata '%s': more than %zu bytes", path, a->mmds.limit);

@@ -52,9 +52,14 @@ void api_set_given(const struct api_object *object, void *to, const char *key, b
 static const char *name_of_type(const struct api_field *f)
 {
 	static const char *const names[] = {
-		[API_TEXT] = "a string", [API_BOOL] = "a boolean",   [API_NUMBER] = "an unsigned integer",
-		[API_WORD] = "a string", [API_OBJECT] = "an object", [API_LIST] = "a list",
+		[API_TEXT] = "a string",
+		[API_BOOL] = "a boolean",
+		[API_NUMBER] = "an unsigned integer",
+		[API_WORD] = "a string",
+		[API_OBJECT] = "an object",
+		[API_LIST] = "a list",
 		[API_ANY] = "anything",
+		[API_TEXTS] = "an object of strings",
 	};
 
 	return names[f->type];
@@ -99,6 +104,8 @@ static int read_text(char **to, const struct api_field *f, json_t *json, struct 
 
 	if (!json_is_string(json))
 		return wrong_type(f, e);
+	if (f->is && !f->is(json_string_value(json)))
+		return err_set(e, -EINVAL, "%s", f->fault);
 	text = strdup(json_string_value(json));
 	if (!text)
 		return err_set(e, -ENOMEM, "out of memory");
@@ -124,6 +131,24 @@ static int read_list(struct api_list *to, const struct api_field *f, json_t *jso
 	return 0;
 }
 
+static int read_any(json_t **to, json_t *json)
+{
+	json_decref(*to);
+	*to = json_incref(json);
+	return 0;
+}
+
+static bool is_texts(json_t *json)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(json, key, value)
+		if (!json_is_string(value))
+			return false;
+	return json_is_object(json);
+}
+
 static int read_value(void *to, const struct api_field *f, json_t *json, struct err *e)
 {
 	switch (f->type) {
@@ -142,10 +167,10 @@ static int read_value(void *to, const struct api_field *f, json_t *json, struct 
 		return json_is_object(json) ? api_read(f->object, to, json, e) : wrong_type(f, e);
 	case API_LIST:
 		return read_list(to, f, json, e);
+	case API_TEXTS:
+		return is_texts(json) ? read_any(to, json) : wrong_type(f, e);
 	case API_ANY:
-		json_decref(*(json_t **)to);
-		*(json_t **)to = json_incref(json);
-		return 0;
+		return read_any(to, json);
 	}
 	return -EINVAL;
 }
@@ -225,6 +250,7 @@ static json_t *print_value(const void *at, const struct api_field *f)
 		return ((const struct api_given *)at)->bits ? api_print(f->object, at) : json_null();
 	case API_LIST:
 		return print_list(at, f->object);
+	case API_TEXTS:
 	case API_ANY:
 		return json_incref(*(json_t *const *)at);
 	}
@@ -263,7 +289,7 @@ void api_done(const struct api_object *object, void *from)
 
 		if (f->type == API_TEXT)
 			free(*(char **)at);
-		else if (f->type == API_ANY)
+		else if (f->type == API_ANY || f->type == API_TEXTS)
 			json_decref(*(json_t **)at);
 		else if (f->type == API_LIST)
 			free_list(at, f->object);

@@ -20,6 +20,7 @@ enum api_type {
 	API_WORD,   /* unsigned: the place in words */
 	API_OBJECT, /* a struct, by object */
 	API_LIST,   /* struct api_list of such structs */
+	API_TEXTS,  /* struct json_t *: an object whose values are strings */
 	API_ANY,    /* struct json_t *, not looked at */
 };
 
@@ -38,7 +39,9 @@ struct api_field {
 	bool deprecated;
 	size_t at;
 	uint64_t max;
-	const char *const *words; /* the last is followed by NULL */
+	const char *const *words;     /* the last is followed by NULL */
+	bool (*is)(const char *text); /* of API_TEXT: whether it is one; or NULL */
+	const char *fault;	      /* what a text that is none is answered */
 	const struct api_object *object;
 };
 
@@ -60,6 +63,7 @@ struct api_object {
 	size_t size;			/* of the struct */
 	bool loose;			/* keys that it does not have are ignored */
 	bool answers;			/* a request with it is answered with status 200 and a body */
+	bool some;			/* a request without any value is refused */
 };
 
 /* Whether the field of that key was given. */

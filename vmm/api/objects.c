@@ -1,6 +1,12 @@
 /* The tables of Firecracker's objects. The order is that in which GET prints the keys. */
 #include "vmm/api/objects.h"
 
+#include <stdlib.h>
+
+#include "vmm/api/api.h"
+#include "vmm/base/err.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_field.h"
 #include "vmm/config/exec.h"
 
 #define AT(type, member) .at = offsetof(struct type, member)
@@ -62,7 +68,8 @@ const struct api_object api_boot_source = { "BootSource", OBJECT(api_boot_source
 static const struct api_field machine_fields[] = { MACHINE(true) };
 const struct api_object api_machine = { "MachineConfiguration", OBJECT(api_machine, machine_fields) };
 static const struct api_field machine_update_fields[] = { MACHINE(false) };
-const struct api_object api_machine_update = { "MachineConfiguration", OBJECT(api_machine, machine_update_fields) };
+const struct api_object api_machine_update = { "MachineConfiguration", OBJECT(api_machine, machine_update_fields),
+					       .some = true };
 
 static const struct api_field drive_fields[] = {
 	{ "drive_id", API_TEXT, .required = true, AT(api_drive, drive_id) },
@@ -86,10 +93,32 @@ static const struct api_field drive_update_fields[] = {
 };
 const struct api_object api_drive_update = { "PartialDrive", OBJECT(api_drive, drive_update_fields) };
 
+/* Whether text is one to the configuration's field of that name. */
+static bool is_of_net(const char *field, const char *text)
+{
+	const struct config_field *f = config_find_field(config_net_fields, field);
+	struct config_net net = { 0 };
+	struct err e;
+	bool is = f->type->set(&net, f, text, &e) == 0;
+
+	free(net.tap);
+	return is;
+}
+
+static bool is_mac(const char *text)
+{
+	return is_of_net("mac", text);
+}
+
+bool api_is_tap(const char *text)
+{
+	return is_of_net("tap", text);
+}
+
 static const struct api_field net_fields[] = {
 	{ "iface_id", API_TEXT, .required = true, AT(api_net, iface_id) },
 	{ "host_dev_name", API_TEXT, .required = true, AT(api_net, host_dev_name) },
-	{ "guest_mac", API_TEXT, AT(api_net, guest_mac) },
+	{ "guest_mac", API_TEXT, AT(api_net, guest_mac), .is = is_mac, .fault = "The provided MAC address is invalid" },
 	{ "mtu", API_NUMBER, AT(api_net, mtu), .max = UINT16_MAX },
 	{ "rx_rate_limiter", API_OBJECT, AT(api_net, rx_rate_limiter), .object = &api_limiter },
 	{ "tx_rate_limiter", API_OBJECT, AT(api_net, tx_rate_limiter), .object = &api_limiter },
@@ -115,7 +144,7 @@ const struct api_object api_vsock = { "Vsock", OBJECT(api_vsock, vsock_fields) }
 
 static const struct api_field logger_fields[] = {
 	{ "log_path", API_TEXT, AT(api_logger, log_path) },
-	{ "level", API_TEXT, AT(api_logger, level) },
+	{ "level", API_TEXT, AT(api_logger, level), .is = api_is_level, .fault = "Invalid LevelFilter" },
 	{ "show_level", API_BOOL, AT(api_logger, show_level) },
 	{ "show_log_origin", API_BOOL, AT(api_logger, show_log_origin) },
 	{ "module", API_TEXT, AT(api_logger, module) },
@@ -125,6 +154,8 @@ const struct api_object api_logger = { "Logger", OBJECT(api_logger, logger_field
 
 static const struct api_field metrics_fields[] = {
 	{ "metrics_path", API_TEXT, .required = true, AT(api_metrics, metrics_path) },
+	{ "emit_id", API_BOOL, .always = true, .strict = true, AT(api_metrics, emit_id) },
+	{ "properties", API_TEXTS, AT(api_metrics, properties) },
 	{ 0 },
 };
 const struct api_object api_metrics = { "Metrics", OBJECT(api_metrics, metrics_fields), .loose = true };

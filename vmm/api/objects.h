@@ -60,6 +60,8 @@ struct api_logger {
 struct api_metrics {
 	struct api_given given;
 	char *metrics_path;
+	bool emit_id;
+	struct json_t *properties; /* of strings */
 };
 
 struct api_serial {
@@ -147,5 +149,8 @@ struct api_exec {
 extern const struct api_object api_limiter, api_boot_source, api_machine, api_machine_update, api_drive,
 	api_drive_update, api_net, api_net_update, api_vsock, api_logger, api_metrics, api_mmds, api_serial, api_action,
 	api_vm, api_snapshot_create, api_snapshot_load, api_ready, api_exec;
+
+/* Whether it is the name of a network interface, without a place that the kernel fills in. */
+bool api_is_tap(const char *text);
 
 #endif

@@ -123,8 +123,7 @@ static int use_net(const struct api_net *from, struct config_net *n, struct err 
 		return err_set(e, -ENOTSUP,
 			       "net '%s' is no tap: network_overrides gives it one, or `mayfly restore` takes it",
 			       n->id);
-	n->kind = CONFIG_NET_TAP;
-	return copy(&n->tap, from->host_dev_name, e);
+	return api_build_tap(n, from, e);
 }
 
 int api_use_own(const struct api *a, struct config *c, struct err *e)

@@ -17,7 +17,6 @@
 #define PART_MAX 128 /* bytes of a part of a path; a longer one is no endpoint */
 #define BODY_STRUCT_MAX sizeof(struct api_drive)
 
-/* API_BOOT: before the start, too; and a snapshot, which has what such a request configures, is not loaded after it. */
 static api_handler put_action, delete_device;
 
 static const struct api_endpoint endpoints[] = {
@@ -32,8 +31,8 @@ static const struct api_endpoint endpoints[] = {
 	{ HTTP_PUT, "machine-config", NULL, false, API_BOOT, &api_machine, api_put_machine, "machine_cfg" },
 	{ HTTP_PATCH, "machine-config", NULL, false, API_BOOT, &api_machine_update, api_patch_machine, "machine_cfg" },
 	{ HTTP_PUT, "boot-source", NULL, false, API_BOOT, &api_boot_source, api_put_boot_source, "boot_source" },
-	{ HTTP_PUT, "drives", NULL, true, API_BOOT, &api_drive, api_put_drive, "drive" },
-	{ HTTP_PUT, "network-interfaces", NULL, true, API_BOOT, &api_net, api_put_net, "network" },
+	{ HTTP_PUT, "drives", NULL, true, API_PLUG, &api_drive, api_put_drive, "drive" },
+	{ HTTP_PUT, "network-interfaces", NULL, true, API_PLUG, &api_net, api_put_net, "network" },
 	{ HTTP_PUT, "vsock", NULL, false, API_BOOT, &api_vsock, api_put_vsock, "vsock" },
 	{ HTTP_PUT, "serial", NULL, false, API_BEFORE, &api_serial, api_put_serial, "serial" },
 	{ HTTP_GET, "mmds", NULL, false, API_ALWAYS, NULL, api_get_mmds, "mmds" },
@@ -63,6 +62,9 @@ static const struct {
 	{ "pmem", "mayfly has no pmem device; use a read-only drive" },
 	{ "hotplug", "mayfly has no memory hotplug" },
 };
+
+static const char no_hotplug[] =
+	"PCI is not enabled: mayfly has no hotplug of devices."; /* Firecracker's first words */
 
 struct parts {
 	char first[PART_MAX], second[PART_MAX];
@@ -158,7 +160,9 @@ _Static_assert(MF_ARRAY_SIZE(endpoints) <= API_ENDPOINTS_MAX, "counters");
 
 static bool check_state(const struct api *a, enum api_when when, struct api_answer *answer)
 {
-	if ((when == API_BEFORE || when == API_BOOT) && a->state != API_NOT_STARTED)
+	if (when == API_PLUG && a->state != API_NOT_STARTED)
+		api_answer_fault(answer, "%s", no_hotplug);
+	else if ((when == API_BEFORE || when == API_BOOT) && a->state != API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported after starting the microVM.");
 	else if (when == API_AFTER && a->state == API_NOT_STARTED)
 		api_answer_fault(answer, "The requested operation is not supported before starting the microVM.");
@@ -204,8 +208,9 @@ static void put_action(struct api *a, const char *id, void *body, struct api_ans
 static void delete_device(struct api *a, const char *id, void *body, struct api_answer *answer)
 {
 	(void)a;
+	(void)id;
 	(void)body;
-	api_answer_fault(answer, "'%s' cannot be removed: mayfly has no hotplug of devices.", id);
+	api_answer_fault(answer, "%s", no_hotplug);
 }
 
 /* An object with an id begins with it. */
@@ -239,12 +244,15 @@ bool api_requests_of(const struct api *a, unsigned i, struct api_requests *ret)
 	return true;
 }
 
-/* An endpoint without an object takes any JSON value, in which the last of equal keys counts. */
+/* An endpoint without an object takes any JSON value. Of equal keys of metadata, the last counts. */
 static void route_any(struct api *a, const struct api_endpoint *ep, const char *rest,
 		      const struct http_request *request, struct api_answer *answer)
 {
 	json_error_t error;
-	json_t *json = json_loadb(request->body, request->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+	json_t *json = json_loadb(request->body, request->len,
+				  JSON_DECODE_ANY | JSON_ALLOW_NUL |
+					  (ep->handle == api_put_cpu ? JSON_REJECT_DUPLICATES : 0),
+				  &error);
 
 	if (json)
 		ep->handle(a, rest, &json, answer);
@@ -270,10 +278,12 @@ static void serve(struct api *a, const struct api_endpoint *ep, const char *id, 
 	if (ep->object && api_read_text(ep->object, &body, request->body, request->len, &e) < 0)
 		api_answer_fault(answer, "An error occurred when deserializing the json body of a request: %s.",
 				 e.text);
+	else if (ep->object && ep->object->some && !body.given.bits)
+		api_answer_fault(answer, "Empty %s request.", http_method_name(request->method));
 	else if ((!ep->has_id || !ep->object || check_same_id(ep, id, &body, answer))) {
 		answer->deprecated = ep->object && api_is_deprecated(ep->object, &body);
 		if (check_state(a, ep->when, answer)) {
-			a->configured = a->configured || ep->when == API_BOOT;
+			a->configured = a->configured || ep->when == API_BOOT || ep->when == API_PLUG;
 			ep->handle(a, ep->has_id ? id : NULL, &body, answer);
 		}
 	}

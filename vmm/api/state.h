@@ -41,6 +41,8 @@ struct api {
 	bool boot_timer;
 	bool show_level, show_origin; /* in the log */
 	int log_fd, metrics_fd;	      /* that a client asked for, or -1 */
+	bool emit_id;		      /* in each line of metrics, and properties, or NULL */
+	struct json_t *properties;
 	struct {
 		uint64_t pause_us, resume_us, missed; /* Firecracker's names: latencies_us, missed_metrics_count */
 		uint64_t create_us[2], load_us;	      /* full_create_snapshot, diff_create_snapshot, load_snapshot */
@@ -74,6 +76,7 @@ union api_body {
 	struct api_serial serial;
 	struct api_snapshot_create create;
 	struct api_snapshot_load load;
+	struct api_metrics metrics;
 	struct api_mmds mmds;
 	struct api_exec exec;
 	struct json_t *json; /* of an endpoint that takes any value */
@@ -107,8 +110,8 @@ bool api_check_before(const struct api *a, struct api_answer *answer);
 /* An endpoint: id is what its path ends with, or NULL; body is the struct of its object. */
 typedef void api_handler(struct api *a, const char *id, void *body, struct api_answer *answer);
 
-/* When a request may come: BOOT is BEFORE, and then no snapshot can be loaded. */
-enum api_when { API_ALWAYS, API_BOOT, API_BEFORE, API_AFTER };
+/* When a request may come: BOOT is BEFORE, and then no snapshot can be loaded. PLUG is BOOT: a device, which is not plugged in later. */
+enum api_when { API_ALWAYS, API_BOOT, API_PLUG, API_BEFORE, API_AFTER };
 
 struct api_endpoint {
 	enum http_method method;
@@ -130,6 +133,11 @@ api_handler api_put_machine, api_patch_machine, api_put_boot_source, api_put_dri
 /* cpu_config.c; the body is a struct json_t **. */
 api_handler api_put_cpu;
 void api_cpu_done(struct config_cpu *c);
+
+/*
+ * config_file.c: reads a file of JSON; flags are jansson's. Returns 0, or -EINVAL with e set, which names the file.
+ */
+int api_load_json(struct json_t **ret, const char *path, size_t flags, struct err *e);
 
 /* mmds.c; the body of the first two is a struct json_t **, and id what follows in the path. */
 api_handler api_put_mmds, api_patch_mmds, api_get_mmds, api_put_mmds_config;
@@ -175,6 +183,8 @@ struct api_net *api_find_net(struct api *a, const char *id);
 
 /* A bucket with a zero is none, and so is a limiter without buckets: key is its name in the object at of. */
 void api_trim_limiter(const struct api_object *object, void *of, const char *key, struct api_limiter *l);
+/* The tap of an interface: n's kind and name. Returns 0 or -errno with e set. */
+int api_build_tap(struct config_net *n, const struct api_net *from, struct err *e);
 struct ratelimit_params api_limit_of(const struct api_bucket *b); /* no limit, if one of its numbers is 0 */
 
 /* report.c */

@@ -147,7 +147,7 @@ static const struct cli_option firecracker_options[] = {
 	{ 0, "snapshot-version", NULL, "print the version of snapshots", .key = "snapshot-version" },
 	{ 0, "describe-snapshot", "PATH", "print that of a snapshot, by its state", .key = "describe-snapshot" },
 	{ 0, "version", NULL, "print the version", .key = "version" },
-	{ 0, "help", NULL, "this text", .set = NULL },
+	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
 /* clang-format on */
