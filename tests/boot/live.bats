@@ -126,10 +126,13 @@ lines"; rmdir deep
 		make -sj4 && ls f*.o | wc -l && git status --short | wc -l
 		sqlite3 db "create table t (x); begin; insert into t values (1), (2); commit; select sum(x) from t;"
 		sqlite3 db "insert into t values (4); select sum(x) from t; pragma integrity_check"
+		sqlite3 db "pragma journal_mode=wal" # it asks by F_GETLK
+		printf "%s\n" "begin; insert into t values (8);" ".shell sqlite3 db \"select sum(x) from t\"; ls db-*" \
+			"commit; select sum(x) from t; pragma integrity_check;" | sqlite3 db
 		(flock 9; echo locked; sleep 1; echo unlocked) 9> lock & sleep 0.5; (flock 9; echo then) 9> lock; wait
 		mkdir tree && tar -C /usr/share -cf - git-core | tar -C tree -xf - && diff -r /usr/share/git-core tree/git-core && echo same'
 	assert_success
-	assert_output $'one\n10\n10\n3\n7\nok\nlocked\nunlocked\nthen\nsame'
+	assert_output $'one\n10\n10\n3\n7\nok\nwal\n7\ndb-shm\ndb-wal\n15\nok\nlocked\nunlocked\nthen\nsame'
 	run git -c safe.directory='*' -C dir fsck
 	assert_success
 }
