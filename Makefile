@@ -71,7 +71,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-hostile check-cycles check-mutants check-clients check-engines fresh-trixie \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-slow check-hostile check-cycles check-mutants check-clients check-engines fresh-trixie \
 	unit-bins fuzz-bins guests install uninstall deb dist wheel clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -314,9 +314,10 @@ NEEDS_style := $(BIN)
 NEEDS_unit := unit-bins
 NEEDS_fuzz := fuzz-bins
 NEEDS_cli := $(BIN) $(INIT_HERE) guests
-NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests kernel $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
+NEEDS_boot := $(BIN) $(PROBED) $(INIT_HERE) guests $(B)/vmlinux $(B)/rootfs.ext4 $(B)/tools.ext4 $(B)/debian $(B)/.kvm
 NEEDS_hostile := $(BIN) guests $(B)/.kvm
-NEEDS_baseline := $(BIN) kernel $(B)/.deps-lab $(B)/.deps-perf
+NEEDS_slow := $(NEEDS_boot) kernel
+NEEDS_baseline := $(BIN) $(B)/vmlinux $(B)/.deps-lab $(B)/.deps-perf
 
 needs = $(sort $(foreach tier,$(1),$(NEEDS_$(tier))))
 TIERS ?= style builds unit fuzz cli boot hostile baseline
@@ -330,6 +331,9 @@ check-unit: $(call needs,$(UNIT_TIERS)) | $(B)/.deps-tests ## tests that need ne
 
 check-boot: $(call needs,boot) | $(B)/.deps-tests ## tests that boot guests
 	$(Q)tests/run boot
+
+check-slow: $(call needs,slow) | $(B)/.deps-tests ## boots that take minutes in the lab; not part of check
+	$(Q)tests/run slow
 
 # A minimal Debian 13 with newer compilers and libraries, for the part that needs no guest, and one boot.
 fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root

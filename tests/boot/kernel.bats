@@ -81,6 +81,7 @@ make_images() {
 	done
 }
 
+# bats test_tags=slow
 @test "kernel: minimal boots by its name, and microvm by the default" {
 	local kernel
 	for kernel in minimal microvm; do

@@ -231,8 +231,8 @@ server() {
 	assert_equal "$(find dir -type f | wc -l)" 80
 }
 
+# bats test_tags=slow
 @test "live: a kernel without 9P says so" {
-	[ -f "$B/vmlinux-minimal" ] || skip "no kernel minimal"
 	run_mayfly run --kernel minimal -r "$ROOTFS" -v dir:/d -- true
 	assert_equal "$status" 125
 	assert_one_line 'the kernel has no file system of this kind.*/d'

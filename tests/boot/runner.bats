@@ -171,14 +171,20 @@ red() {
 	stand_in tests/seccomp/trace 'TRACED=traced exec "$@"'
 	stand_in bin/bats 'echo 1..1; echo "ok 1 ${IN:-here} ${TRACED:-plain} ${*:3}"'
 	printf '# bats %s\n' file_tags=flat test_tags=untraced > "$tree/tests/boot/one.bats"
-	green boot "5 passed, 0 failed, 0 skipped"
+	touch "$tree/tests/boot/net.bats"
+	green boot "6 passed, 0 failed, 0 skipped"
 	run sed -n 's/^ok 1 //p' <<< "$output"
+	# In labs without it, too, but for some files, as long as flat tests run here.
 	if [ "$EUID" -eq 0 ]; then
 		assert_line 'here traced --filter-tags flat,!untraced tests/boot/one.bats'
 		assert_line 'here plain --filter-tags flat,untraced tests/boot/one.bats'
+		assert_line 'lab plain tests/boot/two.bats'
+	else
+		assert_line 'lab traced tests/boot/two.bats'
 	fi
 	assert_line 'here plain --filter-tags flat tests/boot/abuse.bats'
-	assert_line 'lab traced tests/boot/two.bats'
+	assert_line 'lab traced tests/boot/net.bats'
+	rm "$tree/tests/boot/net.bats"
 	stand_in tests/seccomp/trace 'exec "$@"'
 	echo '# bats test_tags=flat' > "$tree/tests/boot/one.bats"
 	stand_in bin/bats 'echo 1..1; echo "ok 1 ${IN:-here} ${*:3}"'
@@ -190,6 +196,19 @@ red() {
 	stand_in build/mayfly 'exit 1'
 	green boot '4 passed, 0 failed, 0 skipped'
 	refute_output --partial 'here'
+}
+
+@test "tests that take minutes in the lab have a tier of their own" {
+	stand_in bin/bats 'echo 1..1; echo "ok 1 ${*:3}"'
+	echo '# bats test_tags=slow' > "$tree/tests/boot/one.bats"
+	touch "$tree/tests/boot/two.bats"
+	green boot '3 passed, 0 failed, 0 skipped'
+	assert_line 'ok 1 --filter-tags !slow tests/boot/one.bats'
+	assert_line 'ok 1 tests/boot/two.bats'
+	green slow '1 passed, 0 failed, 0 skipped'
+	assert_line 'ok 1 --filter-tags slow tests/boot/one.bats'
+	rm "$tree/tests/boot/one.bats"
+	red slow slow
 }
 
 @test "a lab that fails twice is red, once is not" {
