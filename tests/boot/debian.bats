@@ -4,20 +4,23 @@
 # initrds that Debian has made for them, to a Debian on a disk, by systemd to a login.
 #
 # The files come from `make debian`. A boot to the login takes one or two minutes in the lab, so there is one for each
-# kernel; what needs no Debian around it boots our initramfs. Both have a network and vsock, whose modules they load; 6.12
-# also does some work (tests/debian/load): its mirror has 2,000 packages, its database 20,000 rows, and vsock carries 8 MiB
-# both ways, which is half a minute in the lab. DEBIAN_TIMES=20 makes that so many times as much.
+# kernel, that of 6.12 in `make check-slow`; what needs no Debian around it boots our initramfs. Both have a network and
+# vsock, whose modules they load; 6.12 also does some work (tests/debian/load): its mirror has 2,000 packages, its database
+# 20,000 rows, and vsock carries 8 MiB both ways, which is half a minute in the lab. DEBIAN_TIMES=20 makes that so many
+# times as much.
 
 load helper
 
-LIMIT=400
+# systemd waits for a device, and for a service, 90 seconds by itself, which are over on a busy machine.
+LIMIT=900
+PATIENT=systemd.default_timeout_start_sec=$LIMIT
 DEBIAN=${DEBIAN:-$B/debian}
 
 need_debian() {
 	[ -e "$DEBIAN/root.ext4" ] || skip "no Debian disk image: run make debian"
 }
 
-# The image is written to: a copy, for both kernels in turn.
+# The image is written to: a copy.
 setup_file() {
 	[ -e "$DEBIAN/root.ext4" ] || return 0
 	cd "$BATS_FILE_TMPDIR" || return 1
@@ -75,7 +78,8 @@ debian() {
 	ip link set mf-debian up
 	cd "$BATS_TEST_TMPDIR" || return 1
 	start_mayfly run -k "$DEBIAN/vmlinuz-$1" -i "$DEBIAN/initrd-$1" -m 512M -c 2 -d "$BATS_FILE_TMPDIR/root.ext4" \
-		-n tap=mf-debian --vsock v --control ./control --append 'root=/dev/vda rw mitigations=off cryptomgr.notests systemd.mask=e2scrub_reap.service'
+		-n tap=mf-debian --vsock v --control ./control \
+		--append "root=/dev/vda rw mitigations=off cryptomgr.notests $PATIENT systemd.mask=e2scrub_reap.service"
 	wait_said 'debian login:'
 	tell root
 	wait_said 'root@debian:'
@@ -139,9 +143,10 @@ goes_on() {
 	debian 6.1 goes_on
 }
 
-@test "debian: 6.12 does the same on the same disk, and works: packages, a compiler, a database, vsock" {
+# bats test_tags=slow
+@test "debian: 6.12 does the same, and works: packages, a compiler, a database, vsock" {
 	debian 6.12 work
-	assert_regex "$output" $'\n/mark-6.1 /mark-6.12\n'
+	assert_regex "$output" $'\n/mark-6.12\n'
 }
 
 # Without reboot= on the command line Linux, finding hardware-reduced ACPI, jumps to the BIOS in the end.
