@@ -242,6 +242,70 @@ print(json.load(open("oci/blobs/sha256/" + m["digest"][7:]))["layers"][0]["diges
 	nothing_is_left
 }
 
+@test "image: a list of several platforms: this machine's is taken; without one, they are named" {
+	image amd --arch amd64 '{"Cmd": ["amd"]}' 'f:file:644:0:0:text'
+	image arm --arch arm64 '{"Cmd": ["arm"]}' 'f:file:644:0:0:other'
+	image power --arch ppc64le '{"Cmd": ["power"]}' 'f:file:644:0:0:third'
+	image all --list arm amd power
+	image others --list arm power
+	plan oci:oci:all
+	assert_equal "$(of_plan 'c["command"]')" "['amd']"
+	refused 'linux/ppc64le, linux/arm64, and not for linux/amd64' oci:oci:others
+	nothing_is_left
+}
+
+# too_large REGEX IMAGE: it is refused, and the cache has nothing of it.
+too_large() {
+	run_mayfly run "${@:2}"
+	assert_equal "$status" 125
+	assert_regex "$stderr" "$1.*1M bytes.*MAYFLY_IMAGE_MAX"
+	nothing_is_left
+	assert_equal "$(find "$images" -name '*.erofs' -o -name '*.squashfs' | wc -l)" 1
+}
+
+@test "image: one that unpacks to too much is refused before it does, by its layer and file" {
+	export MAYFLY_IMAGE_MAX=1M
+	truncate -s 1T sparse
+	truncate -s 2M zeros
+	truncate -s 600K half
+	mkdir many
+	touch many/{1..257} # each has a block of 4 KiB
+	local name
+	for name in sparse zeros half many; do
+		tar --format=posix -cSf "$name.tar" "$name"
+	done
+	tar -cf zeros.tar zeros
+	image small '{"Cmd": ["x"]}' 'd:etc f:etc/file:644:0:0:text' =half.tar
+	plan oci:oci:small
+	for name in sparse zeros many; do
+		image "$name" 'f:file:644:0:0:text' "=$name.tar"
+		too_large "layer 'sha256:[0-9a-f]{64}': with '$name.*'" "oci:oci:$name"
+	done
+	image sum =half.tar 'f:file:644:0:0:text' =half.tar
+	too_large "layer 'sha256:[0-9a-f]{64}': with 'half'" oci:oci:sum
+	# An archive that is a bomb itself: skopeo unpacks it.
+	MAYFLY_IMAGE_MAX=1G skopeo copy -q oci:oci:zeros docker-archive:bomb.tar:x:y
+	gzip bomb.tar
+	too_large "" docker-archive:bomb.tar.gz
+	# What a manifest says of its size does not matter; the root as an archive has the same bound.
+	for name in sparse zeros many; do
+		too_large "$name.tar': with '$name.*'" -r "$name.tar" -- x
+		gzip "$name.tar"
+		too_large "$name.tar.gz': with '$name.*'" -r "$name.tar.gz" -- x
+	done
+	MAYFLY_IMAGE_MAX=1X refused 'MAYFLY_IMAGE_MAX' --pull always oci:oci:small
+}
+
+@test "image: a layer of more than 2 GiB" {
+	[ -n "${IMAGE_LARGE-}" ] || skip "IMAGE_LARGE is not set: it writes 2.1 GiB"
+	truncate -s 2100M large
+	tar --format=posix -cSf large.tar large
+	image large '{"Cmd": ["x"]}' =large.tar
+	plan oci:oci:large
+	assert_regex "$(dump.erofs --path=/large "$(find "$images" -name '*.erofs')")" 'Size: 2202009600'
+	nothing_is_left
+}
+
 @test "image: a registry" {
 	start_registry
 	image one '{"Cmd": ["one"]}' 'f:file:644:0:0:text'

@@ -57,7 +57,8 @@ const struct cli_usage images_usage = {
 		 "  pull      fetches what the names mean now\n"
 		 "  rm        removes names, and images without a name that no VM uses\n"
 		 "  prune     removes all images that no VM uses, and what was half fetched\n"
-		 "They are in the cache of `mayfly cache`, which has one size for all.\n\n",
+		 "They are in the cache of `mayfly cache`, which has one size for all. $MAYFLY_IMAGE_MAX is\n"
+		 "what one may unpack to; default: 32G\n\n",
 	.options = images_options,
 	.operand = set_word,
 	.operands = "ls pull rm prune",

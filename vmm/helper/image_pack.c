@@ -26,6 +26,7 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 #include "vmm/config/image_kind.h"
+#include "vmm/helper/archive_bound.h"
 #include "vmm/helper/image_cache.h"
 #include "vmm/helper/image_make.h"
 #include "vmm/helper/tree.h"
@@ -326,6 +327,24 @@ static int take_or_make(const struct pack *p, const struct image_key *key, const
 	return image_make(m, name, e) < 0 ? e->code : image_cache_take(p->cache, name, flags, e);
 }
 
+/* Before it is packed, so that the cache has no part of what is too large. */
+static int bound_tar(int tar, const char *decompressor, struct err *e)
+{
+	const char *argv[] = { "tar", ARCHIVE_BOUND_OPTIONS, "--file=-", NULL, NULL };
+	MF_FREE char *decompress = NULL;
+	struct archive_bound bound;
+	int r = archive_bound_init(&bound, e);
+
+	if (!r && decompressor && asprintf(&decompress, "--use-compress-program=%s", decompressor) < 0) {
+		decompress = NULL; /* asprintf leaves it undefined */
+		r = err_set(e, -ENOMEM, "out of memory");
+	}
+	argv[MF_ARRAY_SIZE(argv) - 2] = decompress;
+	if (!r)
+		r = archive_bound_add(&bound, argv, tar, e);
+	return !r && lseek(tar, 0, SEEK_SET) < 0 ? err_sys(e, "go back to its beginning") : r;
+}
+
 static int pack_tar(const struct pack *p, struct err *e)
 {
 	/*
@@ -336,9 +355,11 @@ static int pack_tar(const struct pack *p, struct err *e)
 	const char *feeder[] = { NULL, "-dc", NULL };
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	unsigned args = SQFSTAR_ARGS + 2;
+	char name[IMAGE_KEY_TEXT_MAX];
 	struct image_make m;
 	struct image_key key;
 	struct stat st;
+	int fd;
 
 	if (tar < 0 || fstat(tar, &st) < 0)
 		return err_sys(e, "open it");
@@ -353,6 +374,12 @@ static int pack_tar(const struct pack *p, struct err *e)
 		argv[args++] = "-all-root";
 	m.out = &argv[args];
 	key_of_file(p, p->all_root ? "--all-root" : "", &st, &key);
+	image_key_name(&key, ".squashfs", name);
+	fd = image_cache_take(p->cache, name, O_RDONLY, e);
+	if (fd >= 0)
+		close(fd);
+	else if (bound_tar(tar, feeder[0], e) < 0)
+		return e->code;
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }
 

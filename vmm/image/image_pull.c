@@ -34,6 +34,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
+#include "vmm/helper/archive_bound.h"
 #include "vmm/helper/image_cache.h"
 #include "vmm/image/image_config.h"
 #include "vmm/image/image_names.h"
@@ -44,6 +45,7 @@
 #define PULL_SUFFIX ".pull"
 #define WORK "work"
 #define LAYOUT SANDBOX_WORK "/layout:image"
+#define LAYOUT_BLOBS SANDBOX_WORK "/layout/blobs/sha256/"
 #define JSON_BYTES_MAX (4 * MIB) /* of a manifest or a configuration: containers/image has this limit */
 #define SAID_MAX (64 * KIB)
 #define DIGEST_PREFIX "sha256:"
@@ -60,6 +62,7 @@ struct pull {
 	char *dir, *work;	       /* paths */
 	int fd;			       /* of dir, locked */
 	char *said;
+	struct archive_bound bound; /* of what its layers unpack to */
 };
 
 /* The directory. */
@@ -139,7 +142,7 @@ static int find_digest(struct pull *p, struct err *e)
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return err_sys(e, "lock directory '%s'", path);
-	r = skopeo_digest(p->ref, path, p->digest, e);
+	r = skopeo_digest(p->ref, path, p->bound.max, p->digest, e);
 	sandbox_remove(path);
 	return r;
 }
@@ -192,19 +195,19 @@ static json_t *read_blob(const struct pull *p, const json_t *descriptor, struct 
 }
 
 /* Bytes of all layers, as they are compressed. For people. */
-static double layers_mib(const json_t *manifest)
+static double layers_mib(const json_t *layers)
 {
 	const json_t *layer;
 	double bytes = 0;
 	size_t i;
 
-	json_array_foreach(json_object_get(manifest, "layers"), i, layer)
+	json_array_foreach(layers, i, layer)
 		bytes += json_number_value(json_object_get(layer, "size"));
 	return bytes / (double)MIB;
 }
 
-/* Returns the checked "config", and how large the image is; NULL with e set. */
-static json_t *read_config(const struct pull *p, double *ret_mib, struct err *e)
+/* Returns the checked "config", and the manifest's "layers", owned, or NULL; NULL with e set. */
+static json_t *read_config(const struct pull *p, json_t **ret_layers, struct err *e)
 {
 	json_t *index = read_json(p, WORK "/layout/index.json", e), *manifest = NULL, *image = NULL, *config = NULL;
 
@@ -214,7 +217,7 @@ static json_t *read_config(const struct pull *p, double *ret_mib, struct err *e)
 		image = read_blob(p, json_object_get(manifest, "config"), e);
 	if (image)
 		config = image_config_check(image, e);
-	*ret_mib = layers_mib(manifest);
+	*ret_layers = config ? json_incref(json_object_get(manifest, "layers")) : NULL;
 	json_decref(index);
 	json_decref(manifest);
 	json_decref(image);
@@ -242,12 +245,36 @@ static void say_devices(const struct pull *p)
 		report_line("image '%s': there are %u such devices", p->shown, num);
 }
 
-static int unpack(const struct pull *p, struct err *e)
+/* Before umoci unpacks a layer: tar lists it, by whatever it is compressed. */
+static int bound_layer(const struct pull *p, struct archive_bound *bound, const json_t *layer, struct err *e)
 {
+	const char *digest = json_string_value(json_object_get(layer, "digest"));
+	char path[sizeof(LAYOUT_BLOBS) + DIGEST_HEX];
 	struct sandbox s;
 
+	if (!is_digest(digest))
+		return err_set(e, -EBADMSG, "a layer of the image has no SHA-256 digest");
+	snprintf(path, sizeof(path), LAYOUT_BLOBS "%s", digest + strlen(DIGEST_PREFIX));
+	sandbox_begin_ids(&s, "tar", "tar", p->work);
+	sandbox_program(&s, 0);
+	sandbox_add(&s, ARCHIVE_BOUND_OPTIONS, "--file", path, NULL);
+	if (archive_bound_add(bound, s.argv, -1, e) < 0)
+		return err_wrap(e, "layer '%s'", digest);
+	return 0;
+}
+
+static int unpack(const struct pull *p, const json_t *layers, struct err *e)
+{
+	struct archive_bound bound = p->bound;
+	const json_t *layer;
+	struct sandbox s;
+	size_t i;
+
+	json_array_foreach(layers, i, layer)
+		if (bound_layer(p, &bound, layer, e) < 0)
+			return e->code;
 	sandbox_begin_ids(&s, "umoci", "umoci", p->work);
-	sandbox_program(&s);
+	sandbox_program(&s, p->bound.max);
 	sandbox_add(&s, "raw", "unpack", "--keep-dirlinks", "--image", LAYOUT, SANDBOX_WORK "/rootfs", NULL);
 	if (sandbox_run(&s, p->said, SAID_MAX, e) < 0)
 		return e->code;
@@ -267,7 +294,7 @@ static int make(const struct pull *p, struct err *e)
 		return r;
 	sandbox_begin_ids(&s, "mkfs.erofs", "erofs-utils", p->work);
 	sandbox_add(&s, "--bind", part.path, "/image", NULL);
-	sandbox_program(&s);
+	sandbox_program(&s, 0);
 	sandbox_add(&s, "--quiet", "/image", SANDBOX_WORK "/rootfs", NULL);
 	r = sandbox_run(&s, p->said, SAID_MAX, e);
 	if (r < 0) {
@@ -280,8 +307,8 @@ static int make(const struct pull *p, struct err *e)
 /* Returns the image's configuration, or NULL with e set. */
 static json_t *fetch(const struct pull *p, struct err *e)
 {
-	json_t *config;
-	double mib;
+	json_t *config, *layers;
+	int r;
 
 	sandbox_remove(p->work);
 	if (mkdir(p->work, 0700) < 0) {
@@ -290,14 +317,16 @@ static json_t *fetch(const struct pull *p, struct err *e)
 	}
 	if (p->shown && !isatty(STDERR_FILENO))
 		report_line("image '%s': fetching", p->shown);
-	if (skopeo_copy(p->ref, p->digest, p->work, LAYOUT, p->shown != NULL, e) < 0)
+	if (skopeo_copy(p->ref, p->digest, p->work, p->bound.max, LAYOUT, p->shown != NULL, e) < 0)
 		return NULL;
-	config = read_config(p, &mib, e);
+	config = read_config(p, &layers, e);
 	if (!config)
 		return NULL;
 	if (p->shown)
-		report_line("image '%s': unpacking %.1f MiB of layers", p->shown, mib);
-	if (unpack(p, e) == 0 && make(p, e) == 0)
+		report_line("image '%s': unpacking %.1f MiB of layers", p->shown, layers_mib(layers));
+	r = unpack(p, layers, e);
+	json_decref(layers);
+	if (r == 0 && make(p, e) == 0)
 		return config;
 	json_decref(config);
 	return NULL;
@@ -358,7 +387,7 @@ static int pull(struct pull *p, struct image_name *ret, struct err *e)
 	struct image_key key;
 	int r, fd;
 
-	if (find_digest(p, e) < 0)
+	if (archive_bound_init(&p->bound, e) < 0 || find_digest(p, e) < 0)
 		return e->code;
 	image_key_begin(&key, p->digest, "");
 	image_key_name(&key, ".erofs", p->name);

@@ -13,7 +13,9 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
+#include "vmm/helper/archive_bound.h"
 #include "vmm/helper/spawn.h"
 
 #define TIME_MAX_S "4000" /* of a program; skopeo has a lower limit of its own */
@@ -71,9 +73,15 @@ void sandbox_begin_network(struct sandbox *s, const char *program, const char *p
 	begin(s, program, package, work);
 }
 
-void sandbox_program(struct sandbox *s)
+void sandbox_program(struct sandbox *s, uint64_t file_max)
 {
-	sandbox_add(s, "--", "timeout", "-k", "5", TIME_MAX_S, s->program, NULL);
+	s->file_max = file_max;
+	sandbox_add(s, "--", NULL);
+	if (file_max) {
+		snprintf(s->limit, sizeof(s->limit), "--fsize=%llu", (unsigned long long)file_max);
+		sandbox_add(s, "prlimit", s->limit, "--", NULL);
+	}
+	sandbox_add(s, "timeout", "-k", "5", TIME_MAX_S, s->program, NULL);
 }
 
 /* Whether a directory of PATH has the program. */
@@ -124,14 +132,28 @@ static const char *message_of(char *line)
 	return message;
 }
 
+/* In the words of programs in Go, which write by parts: the last one is written in part. */
+static bool met_limit(const char *said)
+{
+	return strstr(said, "file too large") || strstr(said, "SIGXFSZ") || strstr(said, "short write");
+}
+
 static int fail(const struct sandbox *s, char *said, struct err *e)
 {
 	static const char *const skip[] = { "usage", "Usage", NULL };
+	char max[PARSE_SIZE_TEXT_MAX];
 
 	if (strstr(said, "unshare: failed to find sub"))
 		return err_set(e, -ECHILD,
 			       "this user has no subordinate ids for the files of an image; root gives some by 'usermod "
 			       "--add-subuids 100000-165535 --add-subgids 100000-165535 USER'");
+	if (s->file_max && met_limit(said)) {
+		parse_format_size(s->file_max, max);
+		return err_set(e, -EFBIG,
+			       "%s writes a file of more than %s bytes, the most that an image may have "
+			       "($" ARCHIVE_BOUND_ENV ")",
+			       s->program, max);
+	}
 	return err_set(e, -ECHILD, "%s has failed: %s", s->program,
 		       message_of((char *)(uintptr_t)spawn_last_line(said, skip)));
 }

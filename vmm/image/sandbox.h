@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct err;
 
@@ -22,6 +23,8 @@ struct sandbox {
 	unsigned num;
 	const char *program, *package; /* that it is for, and that has it */
 	int out;		       /* the program's stdout, or -1 */
+	uint64_t file_max;
+	char limit[32]; /* of its files, as an option */
 };
 
 /*
@@ -31,9 +34,12 @@ struct sandbox {
 void sandbox_begin_ids(struct sandbox *s, const char *program, const char *package, const char *work);
 void sandbox_begin_network(struct sandbox *s, const char *program, const char *package, const char *work);
 
-/* Adds arguments of bwrap, until sandbox_program, then of the program. NULL ends the list. */
+/*
+ * Adds arguments of bwrap, until sandbox_program, then of the program. NULL ends the list. file_max: bytes of a
+ * file that the program writes; 0: no limit.
+ */
 void sandbox_add(struct sandbox *s, ...) __attribute__((sentinel));
-void sandbox_program(struct sandbox *s);
+void sandbox_program(struct sandbox *s, uint64_t file_max);
 
 /*
  * Runs it to its end. What it says on stderr is in said, cut to size. Returns 0, or

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "vmm/base/err.h"
 #include "vmm/base/fdio.h"
+#include "vmm/base/printable.h"
 #include "vmm/base/util.h"
 #include "vmm/image/reference.h"
 #include "vmm/image/sandbox.h"
@@ -19,6 +21,9 @@
 #define ANSWER_TIMEOUT "30s"
 #define COPY_TIMEOUT "1h"
 #define SAID_MAX 8192
+#define LIST_MAX (4 * MIB) /* bytes of a manifest list: containers/image has this limit */
+#define PLATFORMS_SHOWN 16
+#define NO_PLATFORM "no image found" /* skopeo's words, if a list has none for this machine */
 
 /* Where skopeo finds its configuration and credentials: below these variables' directories, or in them. */
 static const struct place {
@@ -95,7 +100,8 @@ static void free_paths(struct paths *paths)
 }
 
 /* A sandbox with what the reference names. */
-static void begin(struct sandbox *s, const struct image_reference *ref, const char *work, struct paths *paths)
+static void begin(struct sandbox *s, const struct image_reference *ref, const char *work, uint64_t file_max,
+		  struct paths *paths)
 {
 	if (ref->kind == REFERENCE_STORAGE)
 		sandbox_begin_ids(s, "skopeo", "skopeo", work);
@@ -116,10 +122,66 @@ static void begin(struct sandbox *s, const struct image_reference *ref, const ch
 		add_storage(s, paths);
 		break;
 	}
-	sandbox_program(s);
+	sandbox_program(s, file_max);
 }
 
-int skopeo_digest(const struct image_reference *ref, const char *work, char digest[SKOPEO_DIGEST_MAX], struct err *e)
+/* Adds "OS/ARCHITECTURE[/VARIANT]", if there is room. */
+static void add_platform(char *text, size_t size, const json_t *platform)
+{
+	const char *os = json_string_value(json_object_get(platform, "os"));
+	const char *arch = json_string_value(json_object_get(platform, "architecture"));
+	const char *variant = json_string_value(json_object_get(platform, "variant"));
+	char one[64];
+	size_t len = strlen(text);
+
+	snprintf(one, sizeof(one), "%s/%s%s%s", os ? os : "?", arch ? arch : "?", variant ? "/" : "",
+		 variant ? variant : "");
+	printable_guest(one, sizeof(one), one);
+	snprintf(text + len, size - len, "%s%s", len ? ", " : "", one);
+}
+
+/* The platforms of the list that skopeo has printed to out; or nothing. */
+static void read_platforms(int out, char *text, size_t size)
+{
+	MF_FREE char *list = malloc(LIST_MAX);
+	const ssize_t len = list ? fdio_pread(out, list, LIST_MAX, 0) : -1;
+	json_t *json = len > 0 ? json_loadb(list, (size_t)len, 0, NULL) : NULL;
+	const json_t *manifest;
+	size_t i;
+
+	*text = '\0';
+	json_array_foreach(json_object_get(json, "manifests"), i, manifest)
+		if (i < PLATFORMS_SHOWN)
+			add_platform(text, size, json_object_get(manifest, "platform"));
+	json_decref(json);
+}
+
+/* The list has no image for this machine: e says for which it has. If skopeo does not say, e stays. */
+static void name_platforms(const struct image_reference *ref, const char *work, uint64_t file_max, struct err *e)
+{
+	MF_CLOSE int out = memfd_create("mayfly-list", MFD_CLOEXEC);
+	char said[SAID_MAX], platforms[512];
+	struct paths paths;
+	struct sandbox s;
+	struct err none;
+	int r;
+
+	if (out < 0)
+		return;
+	begin(&s, ref, work, file_max, &paths);
+	s.out = out;
+	sandbox_add(&s, "--command-timeout", ANSWER_TIMEOUT, "inspect", "--raw", ref->text, NULL);
+	r = sandbox_run(&s, said, sizeof(said), &none);
+	free_paths(&paths);
+	if (r < 0)
+		return;
+	read_platforms(out, platforms, sizeof(platforms));
+	if (*platforms)
+		err_set(e, -ENOENT, "the image is for %s, and not for linux/amd64", platforms);
+}
+
+int skopeo_digest(const struct image_reference *ref, const char *work, uint64_t file_max,
+		  char digest[SKOPEO_DIGEST_MAX], struct err *e)
 {
 	MF_CLOSE int out = memfd_create("mayfly-digest", MFD_CLOEXEC);
 	char said[SAID_MAX];
@@ -130,14 +192,17 @@ int skopeo_digest(const struct image_reference *ref, const char *work, char dige
 
 	if (out < 0)
 		return err_sys(e, "make a file for a digest");
-	begin(&s, ref, work, &paths);
+	begin(&s, ref, work, file_max, &paths);
 	s.out = out;
 	sandbox_add(&s, "--command-timeout", ANSWER_TIMEOUT, "inspect", "--no-tags", "--format", "{{.Digest}}",
 		    ref->text, NULL);
 	r = sandbox_run(&s, said, sizeof(said), e);
 	free_paths(&paths);
-	if (r < 0)
-		return r;
+	if (r < 0) {
+		if (strstr(said, NO_PLATFORM))
+			name_platforms(ref, work, file_max, e);
+		return e->code;
+	}
 	len = fdio_pread(out, digest, SKOPEO_DIGEST_MAX - 1, 0);
 	digest[MF_MAX(len, (ssize_t)0)] = '\0';
 	digest[strcspn(digest, "\n")] = '\0';
@@ -147,8 +212,8 @@ int skopeo_digest(const struct image_reference *ref, const char *work, char dige
 	return *digest ? 0 : err_set(e, -ECHILD, "skopeo has named no digest");
 }
 
-int skopeo_copy(const struct image_reference *ref, const char *digest, const char *work, const char *layout, bool show,
-		struct err *e)
+int skopeo_copy(const struct image_reference *ref, const char *digest, const char *work, uint64_t file_max,
+		const char *layout, bool show, struct err *e)
 {
 	MF_FREE char *from = image_reference_at(ref, digest);
 	MF_FREE char *to = NULL;
@@ -161,7 +226,7 @@ int skopeo_copy(const struct image_reference *ref, const char *digest, const cha
 		to = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	begin(&s, ref, work, &paths);
+	begin(&s, ref, work, file_max, &paths);
 	if (show && isatty(STDERR_FILENO))
 		s.out = STDERR_FILENO;
 	sandbox_add(&s, "--command-timeout", COPY_TIMEOUT, "copy", "--remove-signatures", "--dest-compress-format",

@@ -3,6 +3,7 @@
 #define MF_IMAGE_SKOPEO_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct err;
 struct image_reference;
@@ -11,16 +12,17 @@ struct image_reference;
 
 /*
  * The digest of the manifest that a name means now. work: a directory for
- * temporary files. Returns 0 or -errno with e set: -ECHILD if skopeo has failed, also when a registry has not answered for half a minute.
+ * temporary files, each of file_max bytes at most. Returns 0 or -errno with e set: -ECHILD if skopeo has failed, also when a registry has not answered for half a minute.
  */
-int skopeo_digest(const struct image_reference *ref, const char *work, char digest[SKOPEO_DIGEST_MAX], struct err *e);
+int skopeo_digest(const struct image_reference *ref, const char *work, uint64_t file_max,
+		  char digest[SKOPEO_DIGEST_MAX], struct err *e);
 
 /*
  * Copies the image of that digest into an OCI layout in the directory work: layout is its
  * name inside of the sandbox. Its layers are compressed by gzip, which umoci knows. show:
  * skopeo shows its progress, if stderr is a terminal. Returns 0 or -errno with e set.
  */
-int skopeo_copy(const struct image_reference *ref, const char *digest, const char *work, const char *layout, bool show,
-		struct err *e);
+int skopeo_copy(const struct image_reference *ref, const char *digest, const char *work, uint64_t file_max,
+		const char *layout, bool show, struct err *e);
 
 #endif
