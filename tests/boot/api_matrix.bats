@@ -7,8 +7,6 @@
 # bats file_tags=flat
 load helper
 
-# Its servers are started by no helper, and make no call that those of api.bats do not.
-# bats test_tags=untraced
 @test "api matrix: right, missing, unknown, wrong and repeated fields, and all methods, in each state" {
 	[ "$(id -u)" = 0 ] || skip "only root can make a tap"
 	run "$PYTHON" -I -S "$BATS_TEST_DIRNAME/api-matrix" "$MAYFLY" "$GUESTS/idle.elf" "$BATS_TEST_TMPDIR/m" \
