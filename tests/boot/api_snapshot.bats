@@ -224,7 +224,7 @@ assert l["load_snapshot"] > 0 and l["full_create_snapshot"] > 0 and l["diff_crea
 	load_fails huge_pages "$load,\"huge_pages\":\"2M\"}"
 	load_fails "$d/none" 'PUT /snapshot/load {"snapshot_path":"'"$d"'/s","mem_backend":{"backend_type":"Uffd","backend_path":"'"$d"'/none"}}'
 	mv "$d/disk" "$d/moved"
-	load_fails 'No such file or directory' "$load,\"resume_vm\":true}"
+	load_fails "No such file or directory (os error 2) $d/disk\"" "$load,\"resume_vm\":true}"
 	truncate -s 2M "$d/disk"
 	load_fails "'a'" "$load}"
 }

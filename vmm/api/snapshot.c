@@ -198,8 +198,10 @@ static int find_missing(struct api *a, struct err *e)
 
 		if (a->replaced >> i & 1 || access(path, F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR))
 			continue;
+		/* As Firecracker: there is a client that cuts the path out of the sentence, up to a space. */
 		if (a->load.params.resume_vm)
-			return err_sys(e, "drive '%s': '%s'", a->drive[i].drive_id, path);
+			return err_set(e, -errno, "drive '%s': %s (os error %d) %s", a->drive[i].drive_id,
+				       strerror(errno), errno, path);
 		if (a->layered >> i & 1)
 			return err_sys(e, "drive '%s', which has an overlay on '%s'", a->drive[i].drive_id, path);
 		log_warn("drive '%s': '%s' does not exist; continuing without an image, until it is patched",
