@@ -49,6 +49,7 @@
 #include "loader/init/restored.h"
 #include "loader/init/root.h"
 #include "loader/init/secret.h"
+#include "loader/init/sysctl.h"
 #include "loader/init/text.h"
 
 #define TERM_MS 500	/* for what still runs when the command is over */
@@ -271,7 +272,8 @@ static bool init_prepare(void)
 	if (!root_enter(boot.s, boot.len, &why))
 		init_fail(&why);
 	root_mount_usual();
-	if (!root_mount_drives(boot.s, boot.len, &why) || !secret_write_all(boot.s, boot.len, &why))
+	if (!root_mount_drives(boot.s, boot.len, &why) || !secret_write_all(boot.s, boot.len, &why) ||
+	    !sysctl_set_all(boot.s, boot.len, &why))
 		init_fail(&why);
 	/* Needed only beside other processes, so a failure does no harm. */
 	(void)fd_write_file("/proc/self/oom_score_adj", "-1000");
@@ -282,7 +284,7 @@ static bool init_prepare(void)
 	if (net_is_wanted(boot.s, boot.len))
 		init_mark(INIT_MARK_NET);
 	life.snapshot = !life.console && text_find(boot.s, boot.len, 'S') != NULL;
-	if (life.snapshot && !hold_prepare(&why))
+	if ((life.snapshot && !hold_prepare(&why)) || !root_seal(boot.s, boot.len, &why))
 		init_fail(&why);
 	return has_command;
 }

@@ -85,7 +85,7 @@ static void process_limit(const char *text)
 
 static void process_set_all(const struct process *process)
 {
-	unsigned long group;
+	unsigned long group, mask;
 	static char home[USER_HOME_MAX + 8] = "HOME=", name[USER_NAME_MAX + 8] = "USER=";
 	const char *s;
 	size_t at = 0, count = 0;
@@ -105,6 +105,8 @@ static void process_set_all(const struct process *process)
 			args[1 + count++] = (char *)(uintptr_t)(s + 1);
 		else if (s[0] == 'R')
 			process_limit(s + 1);
+		else if (s[0] == 'm' && text_number(s + 1, 0777, &mask))
+			umask((mode_t)mask);
 		else if (s[0] == 'G' && user.groups < USER_GROUPS_MAX && text_number(s + 1, UINT_MAX - 1, &group))
 			user.group[user.groups++] = (gid_t)group;
 	}

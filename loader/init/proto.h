@@ -22,7 +22,11 @@
  *	v*DEVICE:PATH	a file system with an overlay, mounted at PATH of the root; "V" without the overlay, read-only
  *	w*DEVICE:PATH	the same, read-write, no overlay
  *	f*DEVICE:PATH	the file INIT_FILE_NAME of a file system, with an overlay, at PATH; "F" without the overlay, read-only
- *	p*N:PATH	a live directory of the host: 9P2000.L on the connection to port INIT_LIVE_PORT + N; "P": read-only
+ *	p*N:PATH	a live directory of the host: 9P2000.L on the connection to port INIT_LIVE_PORT + N; "P": read-only.
+ *			If PATH is "/", and there is no "r", it is the root
+ *	R		the root is read-only for commands, after all of this
+ *	y*NAME=VALUE	of the kernel, as sysctl(8) has it; with '-' before NAME it may be missing
+ *	qNUMBER		as many threads may run at once, beside those that run when it is read, the kernel's too
  *	z*NAME:DATA	a file of INIT_SECRETS, read-only, in memory; its bytes are lower-case hexadecimal digits
  *	b*:PATH		a new directory where layers are, at PATH, which is empty in the root
  *	l*DEVICE	writes to it are lost when the machine ends, so it need not be clean then
@@ -47,6 +51,7 @@
  *	uUSER[:GROUP]	names or numbers
  *	G*GID		a group beside those of the user
  *	R*N:SOFT:HARD	a resource limit by its number, RLIMIT_...
+ *	mNUMBER		the umask, decimal; default: 022 (18)
  *	t[ROWSxCOLUMNS]	on a pseudo terminal, of that size
  *	oPATH		instead of arguments: sends PATH as a tar archive to its output, as an artifact
  *	iPATH		instead of arguments: unpacks a tar archive from its input at PATH (loader/init/unpack.h)

@@ -190,17 +190,57 @@ void root_mount_dev(void)
 	(void)mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
 }
 
+/*
+ * Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB.
+ */
+static const char *root_path_of(const char *spec)
+{
+	while (spec[0] != '\0' && (spec[0] != ':' || spec[1] != '/'))
+		spec++;
+	return spec[0] == '\0' ? spec : spec + 1;
+}
+
+/* A live directory that is the root, "pN:/": what follows its letter; or NULL. */
+static const char *root_find_live(const char *boot, size_t len)
+{
+	const char *s;
+	size_t at = 0;
+
+	while ((s = text_next(boot, len, &at)) != NULL) {
+		if (s[0] == 'p' && root_path_of(s)[0] != '\0' && root_path_of(s)[1] == '\0')
+			return s + 1;
+	}
+	return NULL;
+}
+
+static bool root_mount_live(const char *spec, struct text *why)
+{
+	struct text number = { 0 };
+	int ret;
+
+	text_add_bytes(&number, spec, strcspn(spec, ":"));
+	ret = live_mount(number.s, ROOT_AT, false);
+	root_ephemeral = false;
+	if (ret < 0) {
+		text_add(why, "live directory ", number.s, " (for /)", NULL);
+		text_add_error(why, -ret);
+	}
+	return ret == 0;
+}
+
 bool root_enter(const char *boot, size_t len, struct text *why)
 {
 	const char *device = text_find(boot, len, 'r'), *store = text_find(boot, len, 'D');
+	const char *live = root_find_live(boot, len);
 
-	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL, why) ||
+	if (!root_mount_memory(text_find(boot, len, 's'), device != NULL || live != NULL, why) ||
 	    (store != NULL && !root_mount_store(store, why)))
 		return false;
-	if (device == NULL)
+	if (device == NULL && live == NULL)
 		return true;
 	(void)root_make_path(ROOT_AT);
-	if (!root_mount(device, ROOT_AT, LAYER_IF_READ_ONLY, &root_ephemeral, why))
+	if (live != NULL ? !root_mount_live(live, why) :
+			   !root_mount(device, ROOT_AT, LAYER_IF_READ_ONLY, &root_ephemeral, why))
 		return false;
 	(void)mkdir(ROOT_AT "/dev", 0755);
 	/*
@@ -209,7 +249,7 @@ bool root_enter(const char *boot, size_t len, struct text *why)
 	 */
 	(void)mount("/dev", ROOT_AT "/dev", NULL, MS_MOVE, NULL);
 	if (chdir(ROOT_AT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0) {
-		text_add(why, "changing to the root on drive ", device, NULL);
+		text_add(why, "changing to the root on ", live != NULL ? "a live directory" : device, NULL);
 		text_add_error(why, errno);
 		return false;
 	}
@@ -350,16 +390,6 @@ static int root_mount_file(const char *device, const char *path, bool writable, 
 	return fchdir(root_store) < 0 || mount(file.s, path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-/*
- * Where something of the boot text is mounted. Not by strstr(), whose code takes 1 KiB.
- */
-static const char *root_path_of(const char *spec)
-{
-	while (spec[0] != '\0' && (spec[0] != ':' || spec[1] != '/'))
-		spec++;
-	return spec[0] == '\0' ? spec : spec + 1;
-}
-
 static const char *root_name_of(char kind)
 {
 	return kind == 'm' ? "tmpfs " : kind == 'b' ? "volume" : (kind | 0x20) == 'p' ? "live directory " : "drive ";
@@ -433,4 +463,13 @@ bool root_mount_drives(const char *boot, size_t len, struct text *why)
 		}
 	}
 	return true;
+}
+
+bool root_seal(const char *boot, size_t len, struct text *why)
+{
+	if (text_find(boot, len, 'R') == NULL || mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0)
+		return true;
+	text_add(why, "a read-only root", NULL);
+	text_add_error(why, errno);
+	return false;
 }

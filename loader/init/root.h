@@ -29,4 +29,7 @@ bool root_mount_drives(const char *boot, size_t len, struct text *why);
 /* Makes a directory and its parents; 0 or -errno. */
 int root_make_path(const char *path);
 
+/* Of 'R' in the boot text: programs cannot write to the root any more, nor can init. What is mounted in it is not affected. */
+bool root_seal(const char *boot, size_t len, struct text *why);
+
 #endif

@@ -6,7 +6,7 @@
 load helper
 
 setup() {
-	started=()
+	started=() live=''
 	umask 022
 	cd "$BATS_TEST_TMPDIR" || return 1
 	ln -s "$MAYFLY" mayfly-oci
@@ -16,6 +16,7 @@ setup() {
 
 teardown() {
 	oci delete --force "$id" > /dev/null 2>&1 || true
+	[ -z "$live" ] || rm -rf "$live"
 	end_test
 }
 
@@ -93,6 +94,7 @@ is() {
 	bundle 'c["annotations"]["mayfly.boot_timeout"] = "1s"' "$GUESTS/idle.elf"
 	run -125 --separate-stderr oci create --bundle bundle --pid-file pid "$id"
 	[[ $stderr == *"has not started the command"* ]] || fail "$stderr"
+	grep -q "has not started the command" log || fail "an engine does not get the reason: $(cat log)"
 	[ ! -e pid ]
 	[ ! -e "root/$id" ]
 	assert_none_left
@@ -175,6 +177,37 @@ hook() {
 	run -125 oci kill "$id"
 	run -0 oci delete "$id"
 	run -125 oci state "$id"
+}
+
+@test "oci: settings of the guest's kernel, a root that is live and read-only, and the hooks of start and delete" {
+	# Not on the overlay that the lab has here: diod may refuse it.
+	live=$(mktemp -d -p /dev/shm)
+	mkdir "$live"/{bin,tmp,etc,run}
+	cp "$(command -v busybox)" "$live/bin/busybox"
+	cat > "$live/script" <<- 'END'
+		cd /bin
+		./busybox cat /proc/sys/kernel/shmmax /proc/sys/kernel/domainname
+		echo > /run/x
+		./busybox stat -c %a /run/x
+		echo > /x
+		for i in 1 2 3 4 5 6 7 8 9 10 11 12; do ./busybox sleep 1 & done
+		echo not here
+	END
+	bundle "$(hook poststart "echo poststart >> $PWD/hooks"; hook poststop "echo poststop >> $PWD/hooks")
+c['root'] = {'path': '$live', 'readonly': True}
+c['annotations']['mayfly.root'] = 'live'
+c['domainname'] = 'lab'
+c['linux'].update(sysctl={'kernel.shmmax': '12345'}, resources={'pids': {'limit': 8}})
+c['process'].update(user={'uid': 0, 'gid': 0, 'umask': 0o77}, args=['/bin/busybox', 'sh', '/script'])" "$KERNEL"
+	oci create --bundle bundle "$id" < /dev/null > out 2> err || fail "$(cat err)"
+	run -0 oci start "$id"
+	wait_for is stopped
+	run -0 cat out
+	assert_output $'12345\nlab\n600'
+	grep -q 'Read-only' err || fail "it wrote to the root: $(cat err)"
+	grep -q "can't fork" err || fail "there is no limit of threads: $(cat err)"
+	run -0 oci delete "$id"
+	assert_equal "$(< hooks)" $'poststart\npoststop'
 }
 
 @test "oci: a created container that is killed, and one that is removed by force" {

@@ -140,7 +140,18 @@ static void test_what_a_machine_cannot_have(void **state)
 		{ "\"namespaces\": [{\"type\": \"ipc\", \"path\": \"/proc/1/ns/ipc\"}]", "linux.namespaces[0].path:" },
 		{ "\"namespaces\": [" NAMESPACES "], \"devices\": [{\"path\": \"/dev/kvm\"}]", "linux.devices:" },
 		{ "\"namespaces\": [" NAMESPACES "], \"uidMappings\": [{\"size\": 1}]", "linux.uidMappings:" },
-		{ "\"namespaces\": [" NAMESPACES "], \"sysctl\": {\"net.ipv4.ip_forward\": \"1\"}", "linux.sysctl:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"sysctl\": {\"net..x\": \"1\"}", "linux.sysctl.net..x:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"sysctl\": {\"a b\": \"1\"}", "linux.sysctl.a b:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"sysctl\": {\"a\": 1}", "linux.sysctl.a:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"timeOffsets\": {\"boottime\": {\"secs\": 1}}",
+		  "linux.timeOffsets:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"intelRdt\": {\"closID\": \"x\"}", "linux.intelRdt:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"personality\": {\"domain\": \"LINUX32\"}",
+		  "linux.personality:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"resources\": {\"unified\": {\"a.b\": 1}}",
+		  "linux.resources.unified.a.b:" },
+		{ "\"namespaces\": [" NAMESPACES "], \"resources\": {\"pids\": {\"limit\": \"x\"}}",
+		  "linux.resources.pids.limit:" },
 		{ "\"namespaces\": [" NAMESPACES "], \"resources\": {\"memory\": {\"limit\": 4096}}",
 		  "linux.resources.memory.limit:" },
 		{ "\"namespaces\": [" NAMESPACES "], \"resources\": {\"cpu\": {\"quota\": \"x\"}}",
@@ -156,7 +167,7 @@ static void test_what_a_machine_cannot_have(void **state)
 		       "annotations.mayfly.cpus:");
 	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"mayfly.result\": \"/etc/x\"}" },
 		       "annotations.mayfly.result:");
-	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"mayfly.root\": \"live\"}" },
+	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"mayfly.root\": \"x\"}" },
 		       "annotations.mayfly.root:");
 	expect_refused(&(struct parts){ .more = ", \"annotations\": {\"a\": 1}" }, "annotations.a:");
 }
@@ -241,6 +252,46 @@ static void test_mounts(void **state)
 		"mounts[1]:");
 }
 
+/* What is a setting of the guest's kernel, its root and its command. */
+static void test_settings(void **state)
+{
+	struct parts p = {
+		.process = "\"user\": {\"uid\": 0, \"gid\": 0, \"umask\": 63}, \"args\": [\"sh\"], \"cwd\": \"/\"",
+		.linux_ = "\"namespaces\": [" NAMESPACES "], \"sysctl\": {\"net.ipv4.ping_group_range\": \"0 0\", "
+			  "\"kernel.shmmax\": \"9\"}, \"resources\": {\"pids\": {\"limit\": 100}, \"cpu\": "
+			  "{\"mems\": \"0\"}, \"unified\": {\"memory.high\": \"1G\"}}",
+		.more = ", \"domainname\": \"lab\", \"annotations\": {\"mayfly.root\": \"live\"}"
+	};
+	struct spec s;
+	struct config c;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(take(&p, &s, &c, &e), 0);
+	assert_int_equal(c.command.umask_more, 64);
+	assert_int_equal(c.sysctl.num, 3);
+	assert_string_equal(c.sysctl.text[0], "-net.ipv4.ping_group_range=0 0");
+	assert_string_equal(c.sysctl.text[1], "kernel.shmmax=9");
+	assert_string_equal(c.sysctl.text[2], "kernel.domainname=lab");
+	assert_int_equal(c.threads_max, 100);
+	assert_string_equal(s.limits.mems, "0");
+	assert_int_equal(json_object_size(s.limits.unified), 1);
+	assert_null(c.rootfs.path);
+	assert_int_equal(c.num_live, 1);
+	assert_string_equal(c.live[0].host, "/");
+	assert_string_equal(c.live[0].guest, "/");
+	spec_done(&s);
+	config_done(&c);
+	/* -1 says that there is no limit. */
+	p = (struct parts){ .linux_ = "\"namespaces\": [" NAMESPACES "], \"resources\": {\"pids\": {\"limit\": -1}}" };
+	assert_int_equal(take(&p, &s, &c, &e), 0);
+	assert_int_equal(c.threads_max, 0);
+	assert_int_equal(c.command.umask_more, 022 + 1);
+	assert_false(c.root_read_only);
+	spec_done(&s);
+	config_done(&c);
+}
+
 static void test_documents(void **state)
 {
 	static const char *const texts[] = { "", "[]", "{", "{\"a\": 1, \"a\": 2}", "{\"a\": \"\\u0000\"}", "{} x" };
@@ -264,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_what_a_machine_cannot_have),
 		cmocka_unit_test(test_size_of_the_machine),
 		cmocka_unit_test(test_mounts),
+		cmocka_unit_test(test_settings),
 		cmocka_unit_test(test_documents),
 	};
 

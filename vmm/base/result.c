@@ -189,6 +189,11 @@ void result_say(const char *line)
 	snprintf(result.shared->message, sizeof(result.shared->message), "%s", line);
 }
 
+const char *result_message(void)
+{
+	return result.shared->message;
+}
+
 static void put_padded(struct last_words *l, unsigned n, unsigned digits)
 {
 	for (unsigned i = 1, least = 10; i < digits; i++, least *= 10)

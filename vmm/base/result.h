@@ -60,6 +60,9 @@ void result_had_oom(void);
 /* Notes a line that mayfly reports: the last is the message. report_line calls it. */
 void result_say(const char *line);
 
+/* The message so far, or "". It lives as long as the process, and the next report changes it. */
+const char *result_message(void);
+
 /*
  * The object as text, for the exit status of mayfly (exit_status.h; -n is signal n): one line with its newline. Without a cause that is "", and status null.
  * Async-signal-safe.

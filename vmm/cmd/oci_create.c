@@ -103,9 +103,6 @@ static int child_parse(struct config *c, int argc, char **argv, struct err *e)
 	*c = x->config;
 	x->config = (struct config){ 0 };
 	r = child_configure(x, c, e);
-	/* If nobody reads it, the process that waits has ended. */
-	if (r < 0)
-		(void)fdio_write_all(x->report, e->text, strlen(e->text));
 	c->ready_fd = x->report;
 	return r;
 }
@@ -136,7 +133,7 @@ static int await(int fd, char byte, struct err *e)
 	if (n < 0)
 		return err_neg(e, (int)n, "wait for the guest");
 	if (n == 0)
-		return err_set(e, -ECHILD, "the VM has ended before it was ready; its own stderr says why");
+		return err_set(e, -ECHILD, "the VM was killed before it was ready");
 	text[n + 1] = '\0';
 	return err_set(e, -ECHILD, "%s", text);
 }

@@ -17,12 +17,11 @@
 #include "vmm/cmd/oci_parts.h"
 
 #define PERIOD_DEFAULT 100000
-#define SETTINGS_MAX 4
-#define VALUE_MAX 256
+#define SETTINGS_MAX (5 + SPEC_UNIFIED_MAX)
 
 struct settings {
 	struct cgroup_setting setting[SETTINGS_MAX];
-	char value[SETTINGS_MAX][VALUE_MAX];
+	char value[SETTINGS_MAX][SPEC_VALUE_MAX];
 	unsigned num;
 };
 
@@ -31,7 +30,7 @@ static void __attribute__((format(printf, 3, 4))) add(struct settings *s, const 
 	va_list args;
 
 	va_start(args, fmt);
-	(void)vsnprintf(s->value[s->num], VALUE_MAX, fmt, args); /* the longest are cut, and refused by the kernel */
+	(void)vsnprintf(s->value[s->num], SPEC_VALUE_MAX, fmt, args); /* checked, or a number, or cut and refused */
 	va_end(args);
 	s->setting[s->num] = (struct cgroup_setting){ file, s->value[s->num] };
 	s->num++;
@@ -52,6 +51,11 @@ static void settings_of(struct settings *s, const struct spec_limits *l)
 		add(s, "cpu.weight", "%" PRIu64, (uint64_t)(1 + (shares - 2) * 9999 / 262142));
 	if (l->cpus && *l->cpus)
 		add(s, "cpuset.cpus", "%s", l->cpus);
+	if (l->mems && *l->mems)
+		add(s, "cpuset.mems", "%s", l->mems);
+	for (void *i = json_object_iter((json_t *)(uintptr_t)l->unified); i;
+	     i = json_object_iter_next((json_t *)(uintptr_t)l->unified, i))
+		add(s, json_object_iter_key(i), "%s", json_string_value(json_object_iter_value(i)));
 }
 
 /* From cgroupsPath to a parent and a name: new strings. Returns 0 or -errno with e set. */
@@ -75,39 +79,68 @@ static int split(const char *path, bool systemd, char **ret_parent, char **ret_n
 	return *ret_name && (*ret_parent || !last || last < path) ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/*
+ * Where cgroupsPath begins: the tree's root; or, for users to whom it does not belong, the highest group above their own that
+ * does. That is what systemd has delegated to them. Returns 0 and a new string, or -errno with e set.
+ */
+static int find_base(char **ret, struct err *e)
+{
+	MF_FREE char *own = NULL;
+	MF_FREE char *tree = NULL;
+	const char *end;
+
+	if (cgroup_find_own("/proc/self", &own, &tree, e) < 0)
+		return e->code;
+	for (end = own ? own + strlen(tree) : NULL; end && access(tree, W_OK) < 0; end = *end ? end : NULL) {
+		end += *end == '/';
+		end += strcspn(end, "/");
+		free(tree);
+		tree = strndup(own, (size_t)(end - own));
+		if (!tree)
+			return err_set(e, -ENOMEM, "out of memory");
+	}
+	*ret = mf_take_ptr(&tree);
+	return 0;
+}
+
 char *oci_group_path(const struct spec *s, bool systemd, struct err *e)
 {
-	MF_FREE char *tree = NULL;
+	MF_FREE char *base = NULL;
 	MF_FREE char *parent = NULL;
 	MF_FREE char *name = NULL;
 	char *path;
 
-	if (!s->cgroups || !*s->cgroups || split(s->cgroups, systemd, &parent, &name, e) < 0 ||
-	    cgroup_find_tree(NULL, &tree, e) < 0)
+	if (!s->cgroups || !*s->cgroups || split(s->cgroups, systemd, &parent, &name, e) < 0 || find_base(&base, e) < 0)
 		return NULL;
-	return asprintf(&path, "%s/%s%s%s", tree, parent ? parent : "", parent ? "/" : "", name) < 0 ? NULL : path;
+	return asprintf(&path, "%s/%s%s%s", base, parent ? parent : "", parent ? "/" : "", name) < 0 ? NULL : path;
 }
 
 int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e)
 {
 	struct cgroup_params p = { .fresh = false };
+	MF_FREE char *base = NULL;
 	MF_FREE char *parent = NULL;
 	MF_FREE char *name = NULL;
 	struct settings settings;
+	bool guest_has_them;
 	int r;
 
 	if (!s->cgroups || !*s->cgroups)
 		return 0;
 	settings_of(&settings, &s->limits);
+	guest_has_them = !settings.num || (settings.num == 1 && s->limits.memory);
 	if (split(s->cgroups, systemd, &parent, &name, e) < 0)
 		return e->code;
+	r = find_base(&base, e);
+	p.base = base;
 	p.parent = parent;
 	p.name = name;
 	memcpy(p.setting, settings.setting, sizeof(settings.setting));
 	p.num_settings = settings.num;
-	r = cgroup_make(ret, &p, e);
-	if (r < 0 && !settings.num) {
-		log_info("control group: %s; continuing without, as there are no limits", e->text);
+	if (!r)
+		r = cgroup_make(ret, &p, e);
+	if (r < 0 && guest_has_them) {
+		log_info("control group: %s; continuing without, as it would limit no more than the guest", e->text);
 		*ret = (struct cgroup){ NULL };
 		return 0;
 	}
@@ -120,7 +153,8 @@ int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e)
 
 	settings_of(&s, l);
 	for (unsigned i = 0; i < s.num; i++)
-		if (cgroup_write(dir, s.setting[i].file, s.setting[i].value, e) < 0)
+		if (cgroup_check_setting(&s.setting[i], e) < 0 ||
+		    cgroup_write(dir, s.setting[i].file, s.setting[i].value, e) < 0)
 			return e->code;
 	return 0;
 }

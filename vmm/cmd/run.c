@@ -11,6 +11,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/fdio.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
 #include "vmm/base/report.h"
@@ -287,6 +288,9 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);
+	/* An engine does not show the streams of a container that it does not have. */
+	if (c.ready_fd)
+		(void)fdio_write_all(c.ready_fd, result_message(), strlen(result_message()));
 	if (group.base.dir) {
 		ending_step("the control group", NULL);
 		jail_group_remove(&group);

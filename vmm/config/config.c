@@ -28,6 +28,7 @@ void config_done(struct config *c)
 	config_fields_done(config_fields, c);
 	config_texts_done(&c->command.groups);
 	config_texts_done(&c->command.limits);
+	config_texts_done(&c->sysctl);
 	free(c->hostname);
 	free(c->serial_out);
 	free(c->template.cold);

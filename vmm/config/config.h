@@ -194,6 +194,7 @@ struct config_command {
 	bool none;		 /* derived: args are a placeholder, for a snapshot of a guest that is ready */
 	bool held;		 /* init waits until a client of the control socket says that it starts; no key */
 	struct config_list groups, limits; /* numbers; N:SOFT:HARD, as loader/init/proto.h has them; no keys */
+	unsigned umask_more;		   /* the umask and 1; 0: 022; no key */
 	bool args_of_file;		   /* an argument on the command line replaces them all */
 	size_t text_len;		   /* bytes of args and env in init_text_command */
 };
@@ -261,6 +262,10 @@ struct config {
 	unsigned num_secrets;
 	struct config_tmpfs tmpfs[CONFIG_TMPFS_MAX];
 	unsigned num_tmpfs;
+	struct config_list
+		sysctl; /* of the guest's kernel, as loader/init/proto.h has them; no key, nor have the next two */
+	uint64_t threads_max;	   /* that may run at once in the guest; 0: the kernel's limit */
+	bool root_read_only;	   /* for commands, whatever the drive is */
 	bool all_root;		   /* all files of packed directories and archives belong to root */
 	char *own[CONFIG_OWN_MAX]; /* paths in the guest of volumes that are empty, and end with it */
 	unsigned num_own;
@@ -283,12 +288,12 @@ struct config {
 	enum log_level log_level;
 	char *log_file; /* or NULL: stderr */
 	bool time;
-	char *timeline_file;		      /* or NULL: none */
-	int ready_fd;			      /* or 0: gets a byte when the guest is ready; no key */
-	bool detach;			      /* runs in the background; */
-	uint64_t log_max;		      /* the log of that has so many bytes at most; 0: not given */
-	bool remove;			      /* the record goes at the end */
-	char *result_file;		      /* or NULL: none */
+	char *timeline_file; /* or NULL: none */
+	int ready_fd;	     /* or 0: gets a NUL when the guest is ready, and the message at the end; no key */
+	bool detach;	     /* runs in the background; */
+	uint64_t log_max;    /* the log of that has so many bytes at most; 0: not given */
+	bool remove;	     /* the record goes at the end */
+	char *result_file;   /* or NULL: none */
 	char *restore_state, *restore_memory; /* or NULL: the files of a snapshot, from which the VM is made; no keys */
 	char *restore_parent;		      /* or NULL: the directory of that snapshot's parent, if it has one */
 	bool restore_merged;		      /* that memory is complete, whatever the state says */
@@ -322,6 +327,9 @@ void config_done(struct config *c);
  * the name in front. The key must exist.
  */
 int config_set(struct config *c, const char *key, const char *text, struct err *e);
+
+/* A directory of the host becomes the root, live and writable, in place of rootfs. Returns 0 or -errno with e set. */
+int config_set_live_root(struct config *c, const char *host, struct err *e);
 
 /*
  * Sets cmd->terminal from tty. For CONFIG_TTY_AUTO, it depends on whether stdin and

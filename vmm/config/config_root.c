@@ -154,6 +154,20 @@ static int add_live(struct config *c, const struct config_field *mount, const ch
 	return 0;
 }
 
+int config_set_live_root(struct config *c, const char *host, struct err *e)
+{
+	struct config_live *l = &c->live[c->num_live];
+
+	if (c->num_live == CONFIG_LIVE_MAX)
+		return err_set(e, -EINVAL, "there can be at most %d live directories", CONFIG_LIVE_MAX);
+	if (!config_is_directory(host))
+		return err_set(e, -ENOTDIR, "'%s' is no directory, and so cannot be live", host);
+	if (config_copy_path(&l->host, host, e) < 0 || config_copy_path(&l->guest, "/", e) < 0)
+		return e->code;
+	c->num_live++;
+	return 0;
+}
+
 /* HOSTPATH:/GUESTPATH[:ro|:copy|:rw], or /GUESTPATH */
 static int add_volume(void *object, const struct config_field *f, const char *spec, struct err *e)
 {

@@ -192,6 +192,12 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 		put(f, "%c%u:%s", c->live[i].read_only ? 'P' : 'p', i, c->live[i].guest);
 	if (c->scratch)
 		put(f, "s%" PRIu64, c->scratch);
+	for (unsigned i = 0; i < c->sysctl.num; i++)
+		put(f, "y%s", c->sysctl.text[i]);
+	if (c->threads_max)
+		put(f, "q%" PRIu64, c->threads_max);
+	if (c->root_read_only)
+		put(f, "R");
 	put(f, "h%s", init_text_hostname(c));
 	if (c->num_nets)
 		put_net(f, &c->net[0]);
@@ -220,6 +226,8 @@ static void put_place(FILE *f, const struct config_command *cmd)
 		put(f, "G%s", cmd->groups.text[i]);
 	for (unsigned i = 0; i < cmd->limits.num; i++)
 		put(f, "R%s", cmd->limits.text[i]);
+	if (cmd->umask_more)
+		put(f, "m%u", cmd->umask_more - 1);
 }
 
 char *init_text_command(const struct config_command *cmd, const char *tty, size_t *ret_len)

@@ -110,7 +110,9 @@ static int read_mount(const struct spec *s, struct config *c, const struct json_
 
 	if (json_at_text(at, "destination", true, &m.destination, e) < 0 ||
 	    json_at_text(at, "type", false, &m.type, e) < 0 || json_at_text(at, "source", false, &m.source, e) < 0 ||
-	    json_at_member(at, "options", JSON_ARRAY, false, &m.options, e) < 0)
+	    json_at_member(at, "options", JSON_ARRAY, false, &m.options, e) < 0 ||
+	    spec_refuse(at, "uidMappings", JSON_ARRAY, "a microVM maps no users", e) < 0 ||
+	    spec_refuse(at, "gidMappings", JSON_ARRAY, "a microVM maps no groups", e) < 0)
 		return e->code;
 	if (*m.destination != '/')
 		return err_set(e, -EINVAL, "%s.destination: must begin with '/'", at->name);

@@ -33,14 +33,16 @@ static int set_texts(struct config *c, const struct json_at *array, const char *
 static int read_user(struct config *c, const struct json_at *process, struct err *e)
 {
 	struct json_at user, groups, group;
-	uint64_t uid = 0, gid = 0;
+	uint64_t uid = 0, gid = 0, mask = 022;
 	char text[32];
 
 	if (json_at_member(process, "user", JSON_OBJECT, true, &user, e) < 0 ||
 	    json_at_number(&user, "uid", true, UINT32_MAX - 1, &uid, e) < 0 ||
 	    json_at_number(&user, "gid", true, UINT32_MAX - 1, &gid, e) < 0 ||
+	    json_at_number(&user, "umask", false, 0777, &mask, e) < 0 ||
 	    json_at_member(&user, "additionalGids", JSON_ARRAY, false, &groups, e) < 0)
 		return e->code;
+	c->command.umask_more = (unsigned)mask + 1;
 	snprintf(text, sizeof(text), "%u:%u", (unsigned)uid, (unsigned)gid);
 	if (config_set(c, "user", text, e) < 0)
 		return err_wrap(e, "%s", user.name);

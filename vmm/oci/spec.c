@@ -40,16 +40,20 @@ static int choose_net(struct spec *s, const char *word, struct err *e)
 	return 0;
 }
 
+static int choose_way(bool *ret, const char *yes, const char *no, const char *word, struct err *e)
+{
+	*ret = !strcmp(word, yes);
+	return *ret || !strcmp(word, no) ? 0 : err_set(e, -EINVAL, "must be live or packed");
+}
+
 static int read_annotation(struct spec *s, struct config *c, const char *key, const char *text, struct err *e)
 {
 	if (!strcmp(key, "net"))
 		return choose_net(s, text, e);
-	if (!strcmp(key, "root")) /* the one place that knows how the guest gets it */
-		return strcmp(text, "packed") ? err_set(e, -EINVAL, "must be packed, the only way so far") : 0;
-	if (!strcmp(key, "mounts")) {
-		s->packed = !strcmp(text, "packed");
-		return s->packed || !strcmp(text, "live") ? 0 : err_set(e, -EINVAL, "must be live or packed");
-	}
+	if (!strcmp(key, "root"))
+		return choose_way(&s->root_live, "live", "packed", text, e);
+	if (!strcmp(key, "mounts"))
+		return choose_way(&s->packed, "packed", "live", text, e);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(annotation_keys); i++)
 		if (!strcmp(key, annotation_keys[i]))
 			return config_set(c, key, text, e);
@@ -108,6 +112,28 @@ static int read_namespaces(struct spec *s, const struct json_at *section, struct
 	return 0;
 }
 
+/* Checked as files when they are written. */
+static int read_unified(struct spec_limits *l, const struct json_at *resources, struct err *e)
+{
+	struct json_at unified, value;
+	const char *key;
+
+	if (json_at_member(resources, "unified", JSON_OBJECT, false, &unified, e) < 0)
+		return e->code;
+	if (json_object_size(unified.json) > SPEC_UNIFIED_MAX)
+		return err_set(e, -E2BIG, "%s: there can be at most %d", unified.name, SPEC_UNIFIED_MAX);
+	for (void *i = json_object_iter((json_t *)(uintptr_t)unified.json); i;
+	     i = json_object_iter_next((json_t *)(uintptr_t)unified.json, i)) {
+		key = json_object_iter_key(i);
+		if (json_at_member(&unified, key, JSON_STRING, true, &value, e) < 0)
+			return e->code;
+		if (json_string_length(value.json) >= SPEC_VALUE_MAX)
+			return err_set(e, -E2BIG, "%s: has more than %d bytes", value.name, SPEC_VALUE_MAX - 1);
+	}
+	l->unified = unified.json;
+	return 0;
+}
+
 int spec_read_limits(struct spec_limits *l, const struct json_at *resources, struct err *e)
 {
 	struct json_at memory, cpu;
@@ -116,7 +142,9 @@ int spec_read_limits(struct spec_limits *l, const struct json_at *resources, str
 	    json_at_member(resources, "cpu", JSON_OBJECT, false, &cpu, e) < 0 ||
 	    json_at_limit(&memory, "limit", &l->memory, e) < 0 || json_at_limit(&cpu, "quota", &l->cpu_quota, e) < 0 ||
 	    json_at_limit(&cpu, "period", &l->cpu_period, e) < 0 ||
-	    json_at_limit(&cpu, "shares", &l->cpu_shares, e) < 0 || json_at_text(&cpu, "cpus", false, &l->cpus, e) < 0)
+	    json_at_limit(&cpu, "shares", &l->cpu_shares, e) < 0 ||
+	    json_at_text(&cpu, "cpus", false, &l->cpus, e) < 0 || json_at_text(&cpu, "mems", false, &l->mems, e) < 0 ||
+	    read_unified(l, resources, e) < 0)
 		return e->code;
 	if (l->memory > CONFIG_MEM_MAX)
 		l->memory = 0;
@@ -136,48 +164,29 @@ static void size_machine(const struct spec *s, struct config *c)
 	c->cpus = quota > period ? (unsigned)MF_MIN((quota - 1) / period + 1, (uint64_t)CONFIG_CPUS_MAX) : 1;
 }
 
-/* Each key of an object that has members: none may be there. */
-static int refuse_members(const struct json_at *top, const char *key, json_type type, const char *why, struct err *e)
+static int read_linux(struct spec *s, struct config *c, const struct json_at *top, struct err *e)
 {
-	struct json_at at;
-
-	if (json_at_member(top, key, type, false, &at, e) < 0)
-		return e->code;
-	if (json_array_size(at.json) || json_object_size(at.json))
-		return err_set(e, -ENOTSUP, "%s: %s", at.name, why);
-	return 0;
-}
-
-/* A key of /proc/sys that podman sets by default, and that changes nothing where root runs the command. */
-#define SYSCTL_DEFAULT "net.ipv4.ping_group_range"
-
-static int read_linux(struct spec *s, const struct json_at *top, struct json_at *ret_resources, struct err *e)
-{
-	struct json_at section, sysctl;
+	struct json_at section, resources;
 
 	if (json_at_member(top, "linux", JSON_OBJECT, true, &section, e) < 0 || read_namespaces(s, &section, e) < 0 ||
 	    json_at_text(&section, "cgroupsPath", false, &s->cgroups, e) < 0 ||
-	    json_at_member(&section, "resources", JSON_OBJECT, false, ret_resources, e) < 0 ||
-	    json_at_member(&section, "sysctl", JSON_OBJECT, false, &sysctl, e) < 0 ||
-	    refuse_members(&section, "devices", JSON_ARRAY, "a microVM has no devices of the host", e) < 0 ||
-	    refuse_members(&section, "uidMappings", JSON_ARRAY, "a microVM maps no users", e) < 0 ||
-	    refuse_members(&section, "gidMappings", JSON_ARRAY, "a microVM maps no groups", e) < 0)
+	    spec_read_kernel(c, top, &section, e) < 0 ||
+	    json_at_member(&section, "resources", JSON_OBJECT, false, &resources, e) < 0)
 		return e->code;
-	if (json_object_size(sysctl.json) > (json_object_get(sysctl.json, SYSCTL_DEFAULT) ? 1U : 0U))
-		return err_set(e, -ENOTSUP,
-			       "%s: is not set in a microVM; the annotation mayfly.append='sysctl.KEY=VALUE' sets it",
-			       sysctl.name);
-	return spec_read_limits(&s->limits, ret_resources, e);
+	return spec_read_limits(&s->limits, &resources, e);
 }
 
-static int read_root(struct config *c, const struct json_at *top, const char *bundle, struct err *e)
+static int read_root(const struct spec *s, struct config *c, const struct json_at *top, const char *bundle,
+		     struct err *e)
 {
 	const char *text = NULL, *hostname = NULL;
 	char path[PATH_MAX];
 	struct json_at root;
 
 	if (json_at_member(top, "root", JSON_OBJECT, true, &root, e) < 0 ||
-	    json_at_text(&root, "path", true, &text, e) < 0 || json_at_text(top, "hostname", false, &hostname, e) < 0)
+	    json_at_text(&root, "path", true, &text, e) < 0 ||
+	    json_at_bool(&root, "readonly", &c->root_read_only, e) < 0 ||
+	    json_at_text(top, "hostname", false, &hostname, e) < 0)
 		return e->code;
 	if (hostname && *hostname && !(c->hostname = strdup(hostname)))
 		return err_set(e, -ENOMEM, "out of memory");
@@ -186,12 +195,14 @@ static int read_root(struct config *c, const struct json_at *top, const char *bu
 	snprintf(path, sizeof(path), "%s%s%s", *text == '/' ? "" : bundle, *text == '/' ? "" : "/", text);
 	if (access(path, F_OK) < 0)
 		return err_sys(e, "root.path: '%s'", path);
-	return config_set(c, "rootfs", path, e) < 0 ? err_wrap(e, "root.path") : 0;
+	if (s->root_live ? config_set_live_root(c, path, e) < 0 : config_set(c, "rootfs", path, e) < 0)
+		return err_wrap(e, "root.path");
+	return 0;
 }
 
 int spec_take(struct spec *s, struct config *c, json_t *json, const char *bundle, struct err *e)
 {
-	struct json_at top = { .json = json }, process, resources = { .json = NULL };
+	struct json_at top = { .json = json }, process;
 	const char *version = NULL;
 
 	s->json = json;
@@ -199,7 +210,7 @@ int spec_take(struct spec *s, struct config *c, json_t *json, const char *bundle
 		return e->code;
 	if (strncmp(version, "1.", 2) != 0)
 		return err_set(e, -EINVAL, "ociVersion: '%.32s' is not 1.x", version);
-	if (hooks_read(&top, &s->hooks, e) < 0 || read_linux(s, &top, &resources, e) < 0)
+	if (hooks_read(&top, &s->hooks, e) < 0 || read_linux(s, c, &top, e) < 0)
 		return e->code;
 	size_machine(s, c);
 	c->log_level = LOG_LEVEL_ERROR; /* what is packed, and warnings, are nothing that a container says */
@@ -209,7 +220,7 @@ int spec_take(struct spec *s, struct config *c, json_t *json, const char *bundle
 		return err_set(e, -ENOTSUP,
 			       "linux.namespaces: 'network' is missing, and a microVM cannot share the host's: the "
 			       "annotation mayfly.net=user gives it one by passt");
-	if (read_root(c, &top, bundle, e) < 0 || spec_read_mounts(s, c, &top, e) < 0 ||
+	if (read_root(s, c, &top, bundle, e) < 0 || spec_read_mounts(s, c, &top, e) < 0 ||
 	    json_at_member(&top, "process", JSON_OBJECT, true, &process, e) < 0)
 		return e->code;
 	return spec_read_process(s, c, &process, e);
