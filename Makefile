@@ -71,7 +71,7 @@ PROBE := $(B)/kvm-runs-kernels
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY:
-.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-slow check-hostile check-cycles check-mutants check-clients check-engines fresh-trixie \
+.PHONY: all deps kernel rootfs debian lab run check check-unit check-boot check-slow check-large check-hostile check-cycles check-mutants check-clients check-engines fresh-trixie \
 	unit-bins fuzz-bins guests install uninstall deb dist wheel clean help
 
 all: $(BIN) ## build the monitor (the default)
@@ -334,6 +334,10 @@ check-boot: $(call needs,boot) | $(B)/.deps-tests ## tests that boot guests
 
 check-slow: $(call needs,slow) | $(B)/.deps-tests ## boots that take minutes in the lab; not part of check
 	$(Q)tests/run slow
+
+check-large: $(BIN) $(B)/tests/unit/test_live_races | $(B)/.deps-tests ## a layer of 2 GiB, and LIVE_FILES=20000 in a live directory; not part of check
+	$(Q)LIVE_FILES=$(or $(LIVE_FILES),20000) $(B)/tests/unit/test_live_races
+	$(Q)IMAGE_LARGE=1 MAYFLY='$(abspath $(BIN))' bats --tap --timing --filter '2 GiB' tests/boot/image.bats
 
 # A minimal Debian 13 with newer compilers and libraries, for the part that needs no guest, and one boot.
 fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root

@@ -297,7 +297,7 @@ too_large() {
 }
 
 @test "image: a layer of more than 2 GiB" {
-	[ -n "${IMAGE_LARGE-}" ] || skip "IMAGE_LARGE is not set: it writes 2.1 GiB"
+	[ -n "${IMAGE_LARGE-}" ] || skip "it writes 2.1 GiB: make check-large"
 	truncate -s 2100M large
 	tar --format=posix -cSf large.tar large
 	image large '{"Cmd": ["x"]}' =large.tar

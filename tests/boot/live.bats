@@ -109,7 +109,7 @@ lines"; rmdir deep
 	assert_regex "$stderr" 'No space left'
 }
 
-@test "live: git, make, a compiler, SQLite and locks" {
+@test "live: git, make, a compiler, SQLite and locks; shared mappings, names that change" {
 	[ -f "$DEBIAN/root.ext4" ] || skip "no Debian image"
 	cat > dir/Makefile <<- 'END'
 		objects := $(addsuffix .o,$(basename $(wildcard *.c)))
@@ -120,6 +120,43 @@ lines"; rmdir deep
 	for ((i = 0; i < 10; i++)); do
 		echo "int f$i(int x) { return x + $i; }" > "dir/f$i.c"
 	done
+	mkdir dir/tools
+	cat > dir/tools/map.c <<- 'END'
+		#include <errno.h>
+		#include <fcntl.h>
+		#include <stdio.h>
+		#include <string.h>
+		#include <sys/mman.h>
+		#include <sys/wait.h>
+		#include <unistd.h>
+		int main(void)
+		{
+			int fd = open("mapped", O_RDWR | O_CREAT, 0644), opened = 0, n = 0, status = 0;
+			char *map, got[4];
+			if (ftruncate(fd, 8192) || (map = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
+				return 1;
+			memcpy(map + 4094, "over", 4);
+			if (msync(map, 8192, MS_SYNC) || pread(fd, got, 4, 4094) != 4 || memcmp(got, "over", 4))
+				return 2;
+			memcpy(map, "last", 4);
+			munmap(map, 8192);
+			close(fd);
+			if (fork() == 0) {
+				for (int i = 0; i < 60; i++)
+					if (rename("a", "b") || rename("b", "a"))
+						_exit(1);
+				_exit(0);
+			}
+			for (; waitpid(-1, &status, WNOHANG) == 0; close(fd)) {
+				fd = open(n++ % 2 ? "a" : "b", O_RDONLY);
+				opened += fd >= 0;
+				if (fd < 0 ? errno != ENOENT : read(fd, got, 4) != 4 || memcmp(got, "same", 4))
+					return 3;
+			}
+			return status || puts(opened ? "mapped, and the same" : "never opened") < 0;
+		}
+	END
+	printf same > dir/a
 	run_mayfly run -k "$KERNEL" -r "$DEBIAN/root.ext4" -m 512M -v dir:/d -w /d -e HOME=/tmp -- sh -ec '
 		git init -q . && git config user.name x && git config user.email x@x && git add . && git commit -qm one
 		git clone -q . /tmp/clone && git -C /tmp/clone status --short && git -C /tmp/clone log --format=%s
@@ -130,9 +167,11 @@ lines"; rmdir deep
 		printf "%s\n" "begin; insert into t values (8);" ".shell sqlite3 db \"select sum(x) from t\"; ls db-*" \
 			"commit; select sum(x) from t; pragma integrity_check;" | sqlite3 db
 		(flock 9; echo locked; sleep 1; echo unlocked) 9> lock & sleep 0.5; (flock 9; echo then) 9> lock; wait
+		tcc -run tools/map.c
 		mkdir tree && tar -C /usr/share -cf - git-core | tar -C tree -xf - && diff -r /usr/share/git-core tree/git-core && echo same'
 	assert_success
-	assert_output $'one\n10\n10\n3\n7\nok\nwal\n7\ndb-shm\ndb-wal\n15\nok\nlocked\nunlocked\nthen\nsame'
+	assert_output $'one\n10\n10\n3\n7\nok\nwal\n7\ndb-shm\ndb-wal\n15\nok\nlocked\nunlocked\nthen\nmapped, and the same\nsame'
+	assert_equal "$(head -c 4 dir/mapped):$(tail -c +4095 dir/mapped | head -c 4)" last:over
 	run git -c safe.directory='*' -C dir fsck
 	assert_success
 }

@@ -45,6 +45,12 @@ restored() {
 	assert_equal "$output" runs
 }
 
+@test "restore: a command that has closed its outputs ends the VM with its status" {
+	source_of sh -c 'echo up; exec >&- 2>&-; read x; exit 5'
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$snap" <<< input
+	assert_equal "$status" 5
+}
+
 @test "restore: a VM that was restored with a command has snapshots, and takes further commands" {
 	source_of sh -c 'echo up; exec sleep 100000'
 	start_mayfly restore --control "$ctl" "$snap" -- sh -c 'echo second; read line; echo "$line"; exit 3'
