@@ -354,8 +354,9 @@ check-cycles: $(call needs,boot) | $(B)/.deps-tests ## CYCLES=1000 snapshots and
 check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
 
-check-clients: $(BIN) guests kernel $(B)/rootfs.ext4 $(B)/.kvm ## clients of Firecracker in Python and Go against mayfly; needs Go, root, PyPI and Go's proxy
+check-clients: $(BIN) guests kernel $(B)/rootfs.ext4 $(B)/.kvm ## clients of Firecracker in Python, Rust and Go against mayfly; needs root, Go, Cargo, npm and their registries
 	$(Q)tests/clients/python
+	$(Q)tests/clients/rust
 	$(Q)tests/clients/run $(TEST)
 
 check-engines: $(call needs,boot) | $(B)/.deps-tests $(B)/.deps-engines ## Slurm, systemd, CI services and others start mayfly; needs root

@@ -213,7 +213,7 @@ long = connect(); long.sendall(b"PUT /machine-config HTTP/1.1\r\nContent-Length:
 assert b" 400 " in long.recv(4096)
 for last in b"HTTP/1.1\r\nConnection: close\r\n\r\n", b"HTTP/1.0\r\n\r\n", b"HTTP/1.1\r\n\r\n":
     s = connect(); s.sendall(b"GET /version " + last)
-    if last.startswith(b"HTTP/1.1\r\n\r"): s.shutdown(socket.SHUT_WR)
+    if b"close" not in last: s.shutdown(socket.SHUT_WR)
     text = b"".join(iter(lambda: s.recv(4096), b""))
     assert text.startswith(b"HTTP/1.1 200 \r\nServer: Firecracker API\r\n") and text.endswith(b"1.17.0\"}"), text
 slow = connect()

@@ -124,7 +124,7 @@ static bool read_first_line(struct http_parser *p, char *line)
 		set_fault(p, "Invalid URI: Cannot parse URI as UTF-8.");
 	if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
 		set_fault(p, "Invalid HTTP Version: Unsupported HTTP version.");
-	p->ends = !strcmp(version, "HTTP/1.0");
+	p->ends = false; /* after HTTP/1.0, too: a client of Firecracker's sends it on a connection that it keeps */
 	snprintf(p->path, sizeof(p->path), "%s", path_of(uri));
 	return true;
 }
