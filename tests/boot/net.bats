@@ -115,8 +115,8 @@ teardown() {
 	[ "$code" = 1 ] || assert_none_left
 }
 
-# iperf ADDRESS MIB: iperf3 in the guest, which has $TOOLS as its only drive, both ways with a server here. 32 MiB on a tap
-# take the lab some seconds each way, and are enough for every buffer to have been used many times; IPERF_MIB=1000 for a
+# iperf ADDRESS MIB: iperf3 in the guest, which has $TOOLS as its only drive, both ways with a server here. 8 MiB
+# are enough for every buffer to have been used many times, and take the lab some seconds each way; IPERF_MIB=1000 for a
 # native KVM.
 iperf() {
 	local direction
@@ -132,8 +132,9 @@ iperf() {
 	assert_output 2
 }
 
-@test "net: a tap: pings, 64 MiB both ways, and iperf3 both ways" {
-	local sum
+@test "net: a tap: pings, much data both ways, and iperf3 both ways" {
+	local sum times=32 # of some 2 MiB
+	[ -z "${LAB:-}" ] || times=8
 	make_tap mf-tap
 	boot_net tap=mf-tap,mac=02:00:00:00:00:42,mtu=1400 -m 256M -d "$TOOLS:ro"
 	do_guest 'cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ifconfig eth0 10.1.0.2 up'
@@ -143,16 +144,16 @@ iperf() {
 	said '2 packets received' || fail "no answers to the guest"
 	busybox ping -q -c 2 -W 20 10.1.0.2
 
-	many 32 > "$BATS_TEST_TMPDIR/many"
+	many "$times" > "$BATS_TEST_TMPDIR/many"
 	sum=$(sha256sum < "$BATS_TEST_TMPDIR/many")
 	tell 'nc -l -p 5000 | sha256sum'
 	wait_for bash -c 'cat "$0" > /dev/tcp/10.1.0.2/5000' "$BATS_TEST_TMPDIR/many" 2> /dev/null
 	wait_said "${sum%% *}"
 
 	# By sendfile: nc writes 1 KiB at a time, which takes the lab two minutes.
-	do_guest 'mkdir /tmp/w; i=0; while [ $i -lt 32 ]; do cat /bin/busybox; i=$((i+1)); done > /tmp/w/many; httpd -p 5000 -h /tmp/w'
+	do_guest 'mkdir /tmp/w; i=0; while [ $i -lt '$times' ]; do cat /bin/busybox; i=$((i+1)); done > /tmp/w/many; httpd -p 5000 -h /tmp/w'
 	assert_equal "$(fetch 10.1.0.2 5000)" "${sum%% *}"
-	iperf 10.1.0.1 32
+	iperf 10.1.0.1 8
 	end_guest
 	assert_equal "$(grep -c warn "$BATS_TEST_TMPDIR/err")" 0
 }
@@ -218,8 +219,10 @@ iperf() {
 	rss_kib
 	[ $((ticks - before)) -lt 100 ] || fail "used $((ticks - before)) ticks in 4 s"
 	[ $((rss - rss_before)) -lt 1024 ] || fail "grew by $((rss - rss_before)) KiB"
-	do_guest 'ifconfig eth0 10.1.0.2 up; ping -c 3 10.1.0.1 | grep received'
-	! said ' 0 packets received' || fail "the interface is stuck"
+	# The frames that wait are before the answer, which may be dropped meanwhile.
+	do_guest 'ifconfig eth0 10.1.0.2 up; i=0; until ping -c 1 -W 1 10.1.0.1 > /dev/null || [ $i = 60 ]; do i=$((i+1)); done; echo tries-$i-'
+	said '^tries-' || fail "no answer"
+	! said '^tries-60-' || fail "the interface is stuck"
 	end_guest
 }
 
