@@ -206,23 +206,29 @@ ci() {
 	[ "${#lines[@]}" -eq 0 ] || output=${lines[-1]}
 }
 
-@test "CI's last line is the sum of both parts, and what fails without a count is a failure" {
+@test "CI's last line is the sum of all parts, and what fails without a count is a failure" {
 	local good='echo "3 passed, 0 failed, 1 skipped"' bad='echo "2 passed, 2 failed, 0 skipped"; echo "make: Error 1"; exit 2'
 	ci "$good" "$good"
 	assert_success
-	assert_output "6 passed, 0 failed, 2 skipped"
+	assert_output "9 passed, 0 failed, 3 skipped"
 	ci "$good" "$bad"
 	assert_failure
-	assert_output "5 passed, 2 failed, 1 skipped"
+	assert_output "7 passed, 4 failed, 1 skipped"
 	ci "$bad" "$good"
 	assert_failure
-	assert_output "5 passed, 2 failed, 1 skipped"
+	assert_output "8 passed, 2 failed, 2 skipped"
 	ci "$good" 'echo "cc: error"; exit 2'
 	assert_failure
-	assert_output "3 passed, 1 failed, 1 skipped"
+	assert_output "3 passed, 2 failed, 1 skipped"
 	ci "$good" 'echo nothing'
 	assert_failure
 	ci "$good; exit 1" "$good"
 	assert_failure
-	assert_output "6 passed, 1 failed, 2 skipped"
+	assert_output "9 passed, 1 failed, 3 skipped"
+}
+
+@test "CI has all tiers of make check" {
+	local all
+	all=$(env -u MAKEFLAGS -u TIERS make -C "$root" -pn help 2> /dev/null | sed -n 's/^TIERS ?\?= //p')
+	assert_equal "$(sed -n 's/^count make check TIERS="\(.*\)"$/\1/p' "$root/.ci/run" | xargs)" "$all"
 }
