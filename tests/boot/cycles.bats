@@ -6,6 +6,7 @@
 
 load helper
 
+CYCLES=${CYCLES:-${LAB:+6}}
 CYCLES=${CYCLES:-20}
 VSOCK=$B/tests/guest/vsock
 
