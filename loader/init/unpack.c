@@ -83,7 +83,7 @@ static void place(char *path, const char *name)
 	if (!u.into)
 		name += strcspn(name, "/");
 	strcpy(path, u.base);
-	if (u.into)
+	if (u.into && path[strlen(path) - 1] != '/')
 		strcat(path, "/");
 	strcat(path, name);
 	for (size_t len = strlen(path); len > 1 && path[len - 1] == '/';)

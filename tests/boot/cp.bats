@@ -132,6 +132,10 @@ assert_none_of_ours() {
 	mf cp one "$name:/tmp/none/"
 	assert_equal "$status" 125
 	mkdir dir
+	guest 'mkdir -p /tmp/w/one'
+	run --separate-stderr "$MAYFLY" cp - "$name:/tmp/w" < <(tar -c one)
+	assert_equal "$status" 125
+	assert_one_line '/tmp/w/one: '
 	mf cp dir "$name:/tmp/two"
 	assert_equal "$status" 125
 	assert_one_line '/tmp/two'

@@ -151,6 +151,9 @@ static void test_merge(void **state)
 	assert_int_equal(copy("t/.", "in", false, why), 1);
 	assert_non_null(strstr(why, "/one: "));
 	sh("test -d in/one/below");
+	sh("mkdir -p into/t/one/below");
+	assert_int_equal(copy("t", "into/", false, why), 1);
+	assert_non_null(strstr(why, "/into/t/one: "));
 }
 
 static void test_file(void **state)

@@ -127,7 +127,7 @@ static int cp_parse_paths(struct cp *c, struct err *e)
 	c->out = colon[0];
 	c->host = c->path[c->out];
 	name = strndup(c->path[!c->out], (size_t)(colon[!c->out] - c->path[!c->out]));
-	c->guest = malloc(strlen(colon[!c->out]) + sizeof("//."));
+	c->guest = malloc(strlen(colon[!c->out]) + sizeof("//"));
 	if (!name || !c->guest)
 		return err_set(e, -ENOMEM, "out of memory");
 	c->session.guest = mf_take_ptr(&name);
@@ -137,7 +137,7 @@ static int cp_parse_paths(struct cp *c, struct err *e)
 		return err_set(e, -ENAMETOOLONG, "the path is too long");
 	/* An archive has names of its own: it needs a directory. */
 	if (!c->out && !strcmp(c->host, "-"))
-		strcat(c->guest, "/.");
+		strcat(c->guest, c->guest[strlen(c->guest) - 1] == '/' ? "" : "/");
 	return 0;
 }
 
