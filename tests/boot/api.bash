@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # variables of helper.bash
+# shellcheck disable=SC2119,SC2120,SC2154 # options of start_api are the tests'; variables of helper.bash
 # For tests of Firecracker's API: a server, and requests to it. After helper.bash.
 
 # start_api [OPTION...]: a server at $api.
@@ -38,4 +38,42 @@ each() {
 		esac
 	done
 	assert_equal "${#lines[@]}" $#
+}
+
+# setup_api: $d, and requests, for tests of VMs that are paused, and of their snapshots.
+# shellcheck disable=SC2034 # for the tests
+setup_api() {
+	umask 022
+	started=()
+	d=$BATS_TEST_TMPDIR
+	paused='PATCH /vm {"state":"Paused"}'
+	resumed='PATCH /vm {"state":"Resumed"}'
+}
+
+# The VMs of a test that has passed may run, where it says so by this.
+teardown_api() {
+	kill_started
+	end_test
+}
+
+# load_of DIR: the beginning of a request to load the snapshot in it.
+load_of() {
+	echo 'PUT /snapshot/load {"snapshot_path":"'"$1"'/state","mem_backend":{"backend_type":"File","backend_path":"'"$1"'/memory"}'
+}
+
+# keep [REQUEST...]: the guest that keeps what it reads, configured by requests, too. It has said so.
+keep() {
+	start_api
+	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/keep.elf","boot_args":"a=b"}' \
+		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' "$@" 'PUT /actions {"action_type":"InstanceStart"}'
+	wait_said '^keep'
+}
+
+# says TEXT [KEPT]: that guest has kept KEPT (one), and says that and TEXT.
+says() {
+	local out
+	tell "$1"
+	wait_said "^$1"
+	out=$(tr -d '\r' < "$d/out")
+	assert_equal "$out" "${2:-one}"$'\n'"$1"
 }

@@ -7,24 +7,17 @@ load helper
 load api
 
 setup() {
-	umask 022
-	started=()
-	d=$BATS_TEST_TMPDIR
+	setup_api
 	snap=$d/snap
 	ready='PUT /mayfly/ready {"timeout_ms":'
-	paused='PATCH /vm {"state":"Paused"}'
-	resumed='PATCH /vm {"state":"Resumed"}'
 }
 
-teardown() {
-	kill_started
-	end_test
-}
+teardown() { teardown_api; }
 
 # load_it [MORE]: a VM of the snapshot in $snap.
 load_it() {
 	start_api
-	each 204 'PUT /snapshot/load {"snapshot_path":"'"$snap"'/state","mem_backend":{"backend_type":"File","backend_path":"'"$snap"'/memory"}'"${1:-}"'}'
+	each 204 "$(load_of "$snap")${1:-}}"
 }
 
 # exec_of TIMEOUT_MS MORE WORD...: a request.

@@ -8,15 +8,10 @@ load helper
 load api
 
 setup() {
-	umask 022
-	started=()
-	d=$BATS_TEST_TMPDIR
+	setup_api
 }
 
-teardown() {
-	kill_started
-	end_test
-}
+teardown() { teardown_api; }
 
 has_read() {
 	talk 'GET /mayfly/metrics'

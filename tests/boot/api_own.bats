@@ -8,24 +8,13 @@ load helper
 load api
 
 setup() {
-	umask 022
-	started=()
-	d=$BATS_TEST_TMPDIR
+	setup_api
 	ctl=$d/control.sock
 	snap=$d/snap
 	load=$(load_of "$snap")
-	paused='PATCH /vm {"state":"Paused"}'
 }
 
-teardown() {
-	kill_started
-	end_test
-}
-
-# load_of DIR: the beginning of a request to load the snapshot in it.
-load_of() {
-	echo 'PUT /snapshot/load {"snapshot_path":"'"$1"'/state","mem_backend":{"backend_type":"File","backend_path":"'"$1"'/memory"}'
-}
+teardown() { teardown_api; }
 
 # create_in DIR: a request.
 create_in() {
@@ -46,21 +35,11 @@ own() {
 
 # of_api [REQUEST...]: the same in DIR $snap by the API, configured by requests, too.
 of_api() {
-	start_api
-	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/keep.elf","boot_args":"a=b"}' \
-		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' "$@" 'PUT /actions {"action_type":"InstanceStart"}'
-	wait_said '^keep'
+	keep "$@"
 	tell one
 	wait_said '^one'
 	each 204 "$paused" "$(create_in "$snap")"
 	end_api
-}
-
-# says TEXT [KEPT]: the guest has kept KEPT (one), and says that and TEXT.
-says() {
-	tell "$1"
-	wait_said "^$1"
-	assert_equal "$(tr -d '\r' < "$d/out")" "${2:-one}"$'\n'"$1"
 }
 
 # restored TEXT [OPTION...]: `mayfly restore` of a VM, which gets TEXT and ^D, and says what the other one has kept, and TEXT.

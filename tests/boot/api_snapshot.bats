@@ -8,27 +8,12 @@ load helper
 load api
 
 setup() {
-	umask 022
-	started=()
-	d=$BATS_TEST_TMPDIR
+	setup_api
 	load='PUT /snapshot/load {"snapshot_path":"'$d'/s","mem_file_path":"'$d'/m"'
 	create='PUT /snapshot/create {"snapshot_path":"'$d'/s","mem_file_path":"'$d'/m"'
-	paused='PATCH /vm {"state":"Paused"}'
-	resumed='PATCH /vm {"state":"Resumed"}'
 }
 
-teardown() {
-	kill_started
-	end_test
-}
-
-# keep [REQUEST...]: the guest that keeps what it reads, configured by requests, too.
-keep() {
-	start_api
-	each 204 'PUT /boot-source {"kernel_image_path":"'"$GUESTS"'/keep.elf","boot_args":"a=b"}' \
-		'PUT /machine-config {"vcpu_count":1,"mem_size_mib":32}' "$@" 'PUT /actions {"action_type":"InstanceStart"}'
-	wait_said '^keep'
-}
+teardown() { teardown_api; }
 
 # drive ID PATH [MORE]: a request.
 drive() {
@@ -41,13 +26,6 @@ snapshot() {
 	wait_said '^one'
 	each 204 "$@" "$paused" "$create}"
 	end_api
-}
-
-# says TEXT [KEPT]: the guest has kept KEPT (one), and says that and TEXT.
-says() {
-	tell "$1"
-	wait_said "^$1"
-	assert_equal "$(tr -d '\r' < "$d/out")" "${2:-one}"$'\n'"$1"
 }
 
 # load_fails TEXT REQUEST: it is answered with 400 and TEXT, and ends the process as Firecracker's.
