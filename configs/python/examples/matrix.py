@@ -5,7 +5,7 @@
 
     examples/matrix.py --on debian:12 --on alpine:3.20 --with CC=gcc,clang . make check
 
-SOURCE is /src in each guest, where COMMAND runs. Prints a line for each cell, and the output of those that failed.
+Each guest has a copy of SOURCE as /src, where COMMAND runs. Prints a line for each cell, and the output of those that failed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ async def run_cell(
     async with at_once:
         try:
             result = await mayfly.run_async(
-                root, command, env=env, workdir="/src", volumes=[f"{source}:/src"], memory="512M", timeout=600
+                root, command, env=env, workdir="/src", volumes=[f"{source}:/src:copy"], memory="512M", timeout=600
             )
         except mayfly.MayflyError as e:
             print(f"FAILED  {name}: {e}", flush=True)
