@@ -84,6 +84,8 @@ int main(int argc, char **argv)
 		return jailer_command(argc, argv);
 	if (argc > 0 && (called_as(argv[0], "firecracker") || firecracker_is_meant(argc, argv)))
 		return firecracker_command(argc, argv);
+	if (argc > 1 && !strcmp(argv[1], "firecracker")) /* its messages name a command: mayfly firecracker --help */
+		return firecracker_command(argc - 1, argv + 1);
 	if (argc > 0 && called_as(argv[0], "mayfly-oci"))
 		return oci_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);

@@ -366,8 +366,13 @@ print(t["version"], t["boot"], t["host_kernel"] == sys.argv[2], t["start_ns"] > 
 	ln -s "${TRACED:-$MAYFLY}" "$BATS_TEST_TMPDIR/firecracker" # strace(1) would not keep the name
 	run "$BATS_TEST_TMPDIR/firecracker" --version
 	assert_line --index 0 'Firecracker v1.17.0'
+	run "$MAYFLY" firecracker --help # messages name it
+	assert_success
+	assert_line --partial --api-sock
+	run "$MAYFLY" --id a -h
+	assert_success
 	local words
-	for words in '--nothing' '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0' \
+	for words in '--nothing' -x '--id' '--id a --id b' '--id a_b' '--api-sock a b' '--http-api-max-payload-size 0' \
 		--no-api '--seccomp-filter f' '--metadata' --enable-pci '--config-file'; do
 		# shellcheck disable=SC2086 # words
 		run --separate-stderr "$BATS_TEST_TMPDIR/firecracker" $words

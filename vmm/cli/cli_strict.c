@@ -1,6 +1,6 @@
 /*
  * Command lines as Firecracker's programs take them: each option is a word, "--name", and so is its value; no short
- * options, no "--name=value", no option twice, no other words. See cli.h.
+ * options but -h, no "--name=value", no option twice, no other words. See cli.h.
  */
 #include <errno.h>
 #include <string.h>
@@ -35,10 +35,12 @@ static int unknown(const struct cli_usage *u, const char *given, struct err *e)
 
 static const struct cli_option *find(const struct cli_usage *u, const char *given)
 {
-	if (strncmp(given, "--", 2) != 0)
+	const bool is_short = given[0] == '-' && given[1] && !given[2]; /* -h */
+
+	if (strncmp(given, "--", 2) != 0 && !is_short)
 		return NULL;
 	for (const struct cli_option *o = u->options; o->help; o++) {
-		if (o->long_name && !strcmp(o->long_name, given + 2))
+		if (o->long_name && (is_short ? o->short_name == given[1] : !strcmp(o->long_name, given + 2)))
 			return o;
 	}
 	return NULL;
