@@ -47,6 +47,16 @@ mf_exec() {
 	rm "$BATS_TEST_TMPDIR/data" "$BATS_TEST_TMPDIR/back"
 }
 
+# The result says this cause, code and signal, and the status, which is exec's.
+assert_result_of_exec() {
+	local want="$1 $status"
+	run "$PYTHON" -I -S -c 'import json, sys
+r = json.load(open(sys.argv[1]))
+print(r["cause"], *(json.dumps(r[key]) for key in ("code", "signal", "status")))' "$result"
+	assert_output "$want"
+	rm "$result"
+}
+
 @test "exec: the environment, directory and user are those of the first command, or its own" {
 	local exec=(timeout -k 5 "$LIMIT" "$MAYFLY" exec)
 	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" --name "first$$" -e A=1 -e B=2 -w /tmp -u 65534:65533 \
@@ -56,6 +66,17 @@ mf_exec() {
 	assert_output '1 2 /tmp 65534 65533'
 	run "${exec[@]}" -e A=9 -w / -u 0 "first$$" -- sh -c 'echo "$A $B $(pwd) $(id -u)"'
 	assert_output '9 2 / 0'
+	# Why and how it ended: a status, a signal, a time limit, a command that is not there, an option that is wrong.
+	local result=$BATS_TEST_TMPDIR/result of
+	for of in 'command 7 null exit 7' 'signalled 137 9 kill -9 $$' 'timeout null null exec sleep 1000'; do
+		run "${exec[@]}" --timeout 2s --result "$result" "first$$" -- sh -c "${of#* * * }"
+		assert_result_of_exec "${of%% [ek]*}"
+	done
+	run --separate-stderr "${exec[@]}" --result "$result" "first$$" -- no-such-command
+	assert_result_of_exec 'command 127 null'
+	run "${exec[@]}" --result "$result" --no-such-option
+	assert_result_of_exec 'failed null null'
+	[ ! -e "$BATS_TEST_TMPDIR/.result.part" ]
 	# Files are copied by root all the same.
 	echo text > "$BATS_TEST_TMPDIR/file"
 	run "$MAYFLY" cp "$BATS_TEST_TMPDIR/file" "first$$:/bin/file"

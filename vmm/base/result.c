@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -170,6 +171,19 @@ void result_set(enum end_cause cause, int code, int signo)
 		return;
 	atomic_store(&result.shared->code, code);
 	atomic_store(&result.shared->signo, signo);
+}
+
+void result_set_command(int status, bool signalled, bool oom, int passed)
+{
+	if (oom)
+		result_had_oom();
+	if (passed)
+		result_set(END_SIGNAL, status, passed);
+	else if (!signalled)
+		result_set(END_COMMAND, status, 0);
+	else
+		result_set(oom && status == STATUS_SIGNAL_BASE + SIGKILL ? END_OOM : END_SIGNALLED, status,
+			   status - STATUS_SIGNAL_BASE);
 }
 
 enum end_cause result_cause(void)

@@ -51,6 +51,12 @@ void result_at(enum result_time what);
 /* Notes the cause, unless there is one already. code is -1, or the command's status; signo is 0, or a signal. Main thread. */
 void result_set(enum end_cause cause, int code, int signo);
 
+/*
+ * Notes how a command has ended: its status as a shell has it, whether by a signal in the guest, whether for lack of memory, and
+ * by which signal of the user's, or 0.
+ */
+void result_set_command(int status, bool signalled, bool oom, int passed);
+
 /* The cause that was noted; or END_FAILED. */
 enum end_cause result_cause(void);
 

@@ -7,6 +7,8 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/log.h"
+#include "vmm/base/report.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/session.h"
@@ -14,9 +16,10 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/init_text.h"
 #include "vmm/guest/stdio_relay.h"
+#include "vmm/process/ending.h"
 
 struct exec_options {
-	struct config config; /* only the command's keys and seccomp are used */
+	struct config config; /* only the command's keys, seccomp and result are used */
 	struct session_params session;
 };
 
@@ -58,6 +61,8 @@ static const struct cli_option exec_options[] = {
 	{ 0, "wait", "TIME", "wait until the guest takes commands, if it does not\nyet; default: for 30s",
 	  .set = exec_set_wait, .fixed = "30s" },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .set = exec_set_timeout },
+	{ 0, "result", "FILE", "write why and how it ended to FILE, as JSON", .key = "result", .early = true,
+	  .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	CLI_SAFETY_OPTIONS,
 	{ 0 },
@@ -75,6 +80,23 @@ const struct cli_usage cli_exec_usage = {
 	.list_operands = vms_list,
 };
 
+/* In a signal handler that ends the process, too. */
+static void exec_at_last(int status)
+{
+	result_set(END_FAILED, -1, 0); /* if nothing else has ended it */
+	(void)result_end(status);      /* what fails here has no place to be reported */
+}
+
+/* The last that it does. Returns its exit status. */
+static int exec_end(const char *result_file, int status)
+{
+	int r = result_end(status);
+
+	if (r < 0)
+		report_line("exec: result '%s': %s", result_file, strerror(-r));
+	return r < 0 && status == STATUS_OK ? STATUS_FAILED : status;
+}
+
 int exec_command(int argc, char **argv)
 {
 	static struct exec_options o;
@@ -82,9 +104,10 @@ int exec_command(int argc, char **argv)
 	char size[STDIO_RELAY_TTY_TEXT_MAX];
 	MF_FREE char *text = NULL;
 	size_t len = 0;
-	struct err e;
+	struct err e, late;
 	int r;
 
+	result_init();
 	config_init(&o.config);
 	r = cli_parse(&cli_exec_usage, &o, argc, argv, &e);
 	if (r > 0)
@@ -93,6 +116,9 @@ int exec_command(int argc, char **argv)
 		r = err_set(&e, -EINVAL, "which guest? try 'mayfly exec --help'");
 	if (r == 0 && !o.config.command.args.num)
 		r = err_set(&e, -EINVAL, "no COMMAND; try 'mayfly exec --help'");
+	if (o.config.result_file && result_open(o.config.result_file, r < 0 ? &late : &e) < 0)
+		r = -EINVAL;
+	ending_at_last(exec_at_last);
 	if (r == 0) {
 		log_set_thread("exec");
 		config_complete_command(&o.config.command);
@@ -103,5 +129,6 @@ int exec_command(int argc, char **argv)
 	}
 	if (r == 0)
 		r = session_run(&x, text, len, &e);
-	return session_status(&x, r, &e, "exec");
+	session_note_end(&x, r);
+	return exec_end(o.config.result_file, session_status(&x, r, &e, "exec"));
 }

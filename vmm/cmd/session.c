@@ -18,6 +18,7 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/printable.h"
 #include "vmm/base/report.h"
+#include "vmm/base/result.h"
 #include "vmm/base/util.h"
 #include "vmm/guest/control.h"
 #include "vmm/process/crash.h"
@@ -71,12 +72,16 @@ static int session_take_message(struct session *x, struct err *e)
 	if (control_client_receive(&monitor, &msg, x->payload) < 0)
 		return err_set(e, -EPIPE, "the guest has ended");
 	x->started |= msg.type == INIT_MSG_STARTED;
+	if (msg.type == INIT_MSG_STARTED)
+		result_at(RESULT_COMMAND);
 	if (msg.type == INIT_MSG_STARTED && x->relay.tty)
 		session_tell(x, INIT_MSG_SIZE, stdio_relay_tty_size());
 	if (msg.type != INIT_MSG_EXIT)
 		return 0;
 	x->exited = true;
 	x->status = msg.value & 0xff;
+	x->signalled = msg.flags & INIT_SIGNALLED;
+	x->oom = msg.flags & INIT_OOM;
 	if (msg.len) {
 		printable_guest(x->payload, INIT_COMMAND_MAX + 1, x->payload);
 		report_line("%s", x->payload);
@@ -205,6 +210,21 @@ int session_run(struct session *x, const char *text, size_t len, struct err *e)
 	stdio_relay_end(&x->relay, r == -EINTR || r == -ECANCELED || r == -ETIME ? 0 : SESSION_END_MS);
 	tty_restore();
 	return r;
+}
+
+void session_note_end(const struct session *x, int r)
+{
+	const int status = (int)x->status;
+
+	if (r == -ETIME || (r == 0 && x->limit != SESSION_TERM))
+		result_set(END_TIMEOUT, -1, 0);
+	else if (r == -ECANCELED)
+		result_set(END_USER, -1, 0);
+	else if (r < 0)
+		result_set(x->ended_by ? END_SIGNAL : END_FAILED, -1, x->ended_by);
+	else
+		result_set_command(status, x->signalled, x->oom,
+				   status == STATUS_SIGNAL_BASE + x->passed ? x->passed : 0);
 }
 
 int session_status(const struct session *x, int r, struct err *e, const char *command)

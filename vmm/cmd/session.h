@@ -34,6 +34,7 @@ struct session {
 	struct confine confine;
 	bool started, exited;
 	unsigned status;
+	bool signalled, oom; /* the command, by a signal in the guest; a process of it, for lack of memory */
 	/* The time limit: what is due next, and when by clock_now_ms; 0: there is none. */
 	enum session_limit { SESSION_TERM, SESSION_KILL, SESSION_LEAVE } limit;
 	uint64_t due_ms;
@@ -53,6 +54,9 @@ int session_open(struct session *x, const struct session_params *p, struct err *
  * is confined. Returns 0, or -errno with e set: it cannot be known how the command ended.
  */
 int session_run(struct session *x, const char *text, size_t len, struct err *e);
+
+/* Notes why the command has ended (result.h), after either, whose result is r. */
+void session_note_end(const struct session *x, int r);
 
 /* The exit status of this process after either, whose result is r. Reports e, with the name of our command. */
 int session_status(const struct session *x, int r, struct err *e, const char *command);

@@ -381,6 +381,10 @@ static const struct filter_rule exec_rules[] = {
 	ALLOW(shutdown, "cp: all has come, for the process that unpacks it", INT(1, STDOUT_FILENO)),
 	ALLOW(wait4, "cp: the process that packs, or unpacks"),
 	ALLOW(munmap, "cp: the page of the latter"),
+	ALLOW(write, "the result", SLOT(1, SLOT_RESULT)),
+	ALLOW(newfstatat, "is the file beside it still ours", SLOT(1, SLOT_RESULT_DIR), INT(4, AT_SYMLINK_NOFOLLOW)),
+	RARELY(unlinkat, "it could not be written", SLOT(1, SLOT_RESULT_DIR), INT(3, 0)),
+	RESULT_NAME,
 };
 
 /* A snapshot: the state of vCPUs, and the process that writes the files, which has this list, too. */

@@ -24,17 +24,7 @@ static int vm_report_say(const struct vm *vm, enum end_cause cause, int status, 
 /* passed: the signal that mayfly passed on, and that ended the command. */
 static void vm_note_command(const struct vm *vm, int passed)
 {
-	const int status = (int)vm->outcome.status;
-
-	if (vm->outcome.oom)
-		result_had_oom();
-	if (passed)
-		result_set(END_SIGNAL, status, passed);
-	else if (!vm->outcome.signalled)
-		result_set(END_COMMAND, status, 0);
-	else
-		result_set(vm->outcome.oom && status == STATUS_SIGNAL_BASE + SIGKILL ? END_OOM : END_SIGNALLED, status,
-			   status - STATUS_SIGNAL_BASE);
+	result_set_command((int)vm->outcome.status, vm->outcome.signalled, vm->outcome.oom, passed);
 }
 
 static int vm_report_command(const struct vm *vm)
