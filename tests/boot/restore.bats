@@ -155,7 +155,7 @@ restored() {
 }
 
 @test "restore: no two of many clones get the same random numbers" {
-	local i clones=${CLONES:-20}
+	local i clones=${CLONES:-10}
 	source_of sh -c 'dd if=/dev/urandom of=/tmp/values bs=8 2> /dev/null & sleep 0.2; echo up; exec sleep 100000'
 	mkdir "$dir/clones"
 	for ((i = 1; i <= clones; i++)); do
