@@ -49,7 +49,8 @@ refused() {
 	keep
 	tell one
 	wait_said '^one'
-	snapshot
+	snapshot --time
+	assert_output --regexp '^mayfly: the guest was paused for [0-9]+\.[0-9]{3} ms$'
 	assert_equal "$(stat -c %a "$snap/state" "$snap/memory" "$snap/config.json" | sort -u)" 400
 	tell two
 	wait_said '^two'

@@ -33,7 +33,7 @@
 
 struct snapshot_options {
 	const char *target, *dir;
-	bool stop, diff;
+	bool stop, diff, time;
 };
 
 static int add_operand(void *target, const char *text, struct err *e)
@@ -50,13 +50,14 @@ static const struct cli_option snapshot_options[] = {
 	{ 0, "stop", NULL, "end the VM with the snapshot", .flag = CLI_FLAG(struct snapshot_options, stop) },
 	{ 0, "diff", NULL, "write only what differs from the snapshot that it was\nrestored from",
 	  .flag = CLI_FLAG(struct snapshot_options, diff) },
+	{ 0, "time", NULL, "say how long the guest was paused", .flag = CLI_FLAG(struct snapshot_options, time) },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
 
 const struct cli_usage snapshot_usage = {
 	.command = "snapshot",
-	.synopsis = "[--stop] [--diff] NAME|PATH DIR",
+	.synopsis = "[--stop] [--diff] [--time] NAME|PATH DIR",
 	.about = "Writes a snapshot of a VM that runs to the new directory DIR; an older snapshot there\n"
 		 "is replaced when the new one is complete. The VM goes on. 'mayfly restore DIR' starts\n"
 		 "VMs from it. PATH is that of `mayfly run --control PATH`, and has a slash.\n\n",
@@ -188,7 +189,17 @@ static int check_alive(int control, struct err *e)
 	return poll(&hung_up, 1, 0) > 0 ? err_set(e, -EPIPE, "the VM has ended before it was complete") : 0;
 }
 
-int snapshot_take(const struct snapshot_files *f, int control, unsigned flags, struct err *e)
+/* The VM's answer. One without a number is of an older mayfly. */
+static uint64_t pause_of(const char *text)
+{
+	json_t *json = json_loads(text, 0, NULL);
+	const json_int_t ns = json_integer_value(json_object_get(json, "pause_ns"));
+
+	json_decref(json);
+	return ns > 0 ? (uint64_t)ns : 0;
+}
+
+int snapshot_take(struct snapshot_files *f, int control, unsigned flags, struct err *e)
 {
 	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
 	int r = text ? control_snapshot(control, f->fd, f->num, flags | f->images, text, e) :
@@ -198,6 +209,7 @@ int snapshot_take(const struct snapshot_files *f, int control, unsigned flags, s
 		r = snapshot_dir_sync(f->fd[i], f->name[i], e);
 	if (!r && flags & CONTROL_LATER)
 		r = check_alive(control, e);
+	f->pause_ns = r < 0 ? 0 : pause_of(text);
 	return r;
 }
 
@@ -214,6 +226,8 @@ static int write_snapshot(const struct snapshot_options *o, struct snapshot_dir 
 				       snapshot_take(&f, *ret_control,
 						     (o->stop ? CONTROL_STOP : 0) | (o->diff ? CONTROL_DIFF : 0), e);
 	}
+	if (!r && o->time)
+		report_line("the guest was paused for %.3f ms", (double)f.pause_ns / 1e6);
 	snapshot_files_done(&f);
 	return r;
 }

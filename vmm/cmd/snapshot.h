@@ -17,7 +17,8 @@ struct snapshot_files {
 	int fd[CONTROL_FILES_MAX];
 	const char *name[CONTROL_FILES_MAX];
 	unsigned num;
-	uint32_t images; /* CONTROL_IMAGE of each drive that shares it */
+	uint32_t images;   /* CONTROL_IMAGE of each drive that shares it */
+	uint64_t pause_ns; /* set by snapshot_take: how long the guest was paused */
 };
 
 /*
@@ -34,7 +35,7 @@ void snapshot_files_done(struct snapshot_files *f);
  * Asks the VM at control to write them, with flags of CONTROL_..., and waits until they are
  * written and synced. Returns 0 or -errno with e set.
  */
-int snapshot_take(const struct snapshot_files *f, int control, unsigned flags, struct err *e);
+int snapshot_take(struct snapshot_files *f, int control, unsigned flags, struct err *e);
 
 int snapshot_command(int argc, char **argv);
 extern const struct cli_usage snapshot_usage;
