@@ -2,7 +2,8 @@
  * client CLOCK SOCKET|- TIMES METHOD TARGET BODY [COMMAND...]: sends a request to the API on SOCKET, TIMES times on one
  * connection, each 1 ms after the answer to the one before. CLOCK is that of the trace: tsc or mono.
  *
- * With COMMAND, a monitor, it starts that, waits for the socket, and ends it by SIGTERM 80 ms after the last answer.
+ * With COMMAND, a monitor, it starts that, waits for the socket, and ends it by SIGTERM 80 ms, or $PERF_LIFE_MS,
+ * after the last answer.
  * Without a SOCKET ("-") it sends nothing. It prints about when COMMAND was executed, or 0, and for each request its
  * beginning and its end. Its status is 0 if each answer was 2xx, and COMMAND still ran. It is of few instructions, since
  * they count.
@@ -105,9 +106,10 @@ static int ask_times(const char *path, int count, char **request)
 
 static int end(pid_t pid)
 {
+	const char *life = getenv("PERF_LIFE_MS");
 	int status;
 
-	pause_ns(LIFE_NS);
+	pause_ns(life ? atol(life) * 1000000L : LIFE_NS);
 	return waitpid(pid, &status, WNOHANG) != 0 || kill(pid, SIGTERM) < 0 || waitpid(pid, &status, 0) < 0 ? -1 : 0;
 }
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,44 @@ GUESTS = {"true": (["true"], "true"), "python": (["python3", "-c", "1"], "python
 STEPS = {"first KVM_RUN": "run", "to mayfly's init": "answered", "command started": "started", "its end": "done", "all put away": "away"}
 COLD = "/cold"  # an ext4, whose pages can be dropped
 CGROUP = "/sys/fs/cgroup/perf-clone"
+LIVES_MS = {"qemu": 180}  # until perf/client.c ends a spinning guest, where 80 ms are too few
+PAUSED = re.compile(r"paused for ([0-9.]+) ms")
+
+
+class Qmp:
+    """QEMU's monitor, on a Unix socket."""
+
+    def __init__(self, path):
+        wait_for(lambda: os.path.exists(path), "QEMU's socket")
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rw", encoding="utf-8")
+        self.file.readline()  # its greeting
+        self.do("qmp_capabilities")
+
+    def do(self, command, **arguments):
+        self.file.write(json.dumps({"execute": command, "arguments": arguments}))
+        self.file.flush()
+        while True:
+            answer = json.loads(self.file.readline())
+            if "error" in answer:
+                raise OSError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return
+
+    def migrate(self, uri):
+        """Waits for the event of its end, so that no time is spent on asking."""
+        self.do("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+        self.do("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+        self.do("migrate", uri=uri)
+        while True:
+            event = json.loads(self.file.readline())
+            status = event.get("data", {}).get("status") if event.get("event") == "MIGRATION" else None
+            if status == "completed":
+                return
+            if status in ("failed", "cancelled"):
+                raise OSError(f"migrate: {status}")
 
 
 class Bench:
@@ -85,9 +124,15 @@ class Bench:
         wait_for(lambda: says(said) or source.poll() is not None, "the source of a snapshot")
         if source.poll() is not None:
             sys.exit(f"clone-measure: {command} ended with {source.returncode}")
-        take = self.mayfly("snapshot", "--stop", control, where)
-        work = self.trace(lambda: subprocess.run(take, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL))
+        take = self.mayfly("snapshot", "--stop", *(["--time"] if self.spec["pauses"] else []), control, where)
+        done = []
+        work = self.trace(
+            lambda: done.append(subprocess.run(take, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL))
+        )
         source.wait()
+        paused = PAUSED.search(done[0].stderr)
+        if paused and where.startswith(self.path("size-")):
+            self.add(f"snapshot/{mem_mib}", "mayfly", "pause", float(paused[1]) * 1e6)
         return work
 
     def trace(self, function):
@@ -136,6 +181,25 @@ class Bench:
         source.wait()
         return work
 
+    def qemu(self, *more):
+        """With the spinning guest."""
+        files = self.spec["files"]
+        guest = Guest(kernel=files["kernel"], initrd=files["initrd"], mem_mib=128, cpus=1, words="-- spin")
+        return [*MONITORS["qemu"].command(self.spec["programs"]["qemu"], guest, self.directory), *more]
+
+    def snapshot_qemu(self):
+        """Its migration to a file, of a guest that runs: one that is paused would be restored so."""
+        sock, said = self.path("qmp.sock"), self.path("said")
+        with open(said, "wb") as out:
+            source = start(self.qemu("-qmp", f"unix:{sock},server=on,wait=off"), out)
+        wait_for(lambda: says(said) or source.poll() is not None, "QEMU's guest")
+        try:
+            qmp = Qmp(sock)
+            return self.trace(lambda: qmp.migrate(f"exec:cat > {self.path('qemu.state')}"))
+        finally:
+            source.kill()
+            source.wait()
+
     # Restores.
 
     def restore_of(self, monitor):
@@ -143,6 +207,9 @@ class Bench:
         nothing = ["-", "0", "", "", ""]
         if monitor == "mayfly":
             return [*nothing, *self.mayfly("restore", self.path("spin"))]
+        if monitor == "qemu":
+            command = self.qemu("-incoming", f"exec:cat {self.path('qemu.state')}")
+            return [*nothing, *command]
         if monitor == "cloud-hypervisor":
             program = self.spec["programs"]["cloud-hypervisor"]
             return [*nothing, program, "--restore", f"source_url=file://{self.path('ch')},resume=true,memory_restore_mode=ondemand"]
@@ -174,6 +241,7 @@ class Bench:
         settle()
         words = self.restore_of(monitor)
         command = self.commands["clone/spin"][monitor] = words[5:]
+        os.environ["PERF_LIFE_MS"] = str(LIVES_MS.get(monitor, 80))
         trace_first_entry()
         done = run([self.spec["files"]["client"], "tsc", *words])
         trace_set("tracing_on", "0")
@@ -298,7 +366,7 @@ class Bench:
 
     def peer_snapshots(self):
         """Of the other monitors; one whose snapshot fails is left out."""
-        take = {"firecracker": self.snapshot_firecracker, "cloud-hypervisor": self.snapshot_cloud_hypervisor}
+        take = {"firecracker": self.snapshot_firecracker, "cloud-hypervisor": self.snapshot_cloud_hypervisor, "qemu": self.snapshot_qemu}
         there = []
         for monitor, function in take.items():
             if monitor not in self.spec["monitors"]:
@@ -312,6 +380,7 @@ class Bench:
             there.append(monitor)
             self.add("snapshot/128", monitor, "write", work)
             names = [self.path("fc.state"), self.path("fc.mem")] if monitor == "firecracker" else []
+            names += [self.path("qemu.state")] if monitor == "qemu" else []
             names += [entry.path for entry in os.scandir(self.path("ch"))] if monitor == "cloud-hypervisor" else []
             self.add("snapshot/128", monitor, "size", sum(os.stat(path).st_blocks * 512 for path in names))
         return [*there, *(["firecracker-open"] if "firecracker" in there and "firecracker-open" in self.spec["monitors"] else [])]
@@ -386,6 +455,9 @@ def main():
             root.copy(spec)
             for name in ("run", "tmp"):
                 os.mkdir(f"{root.path}/{name}")
+            if "qemu" in spec["programs"]:  # its exec: takes a shell
+                for program in ("/bin/sh", "/bin/cat"):
+                    root.copy_program(program)
             make_cold(spec, root)
             root.enter()
             os.makedirs("/perf-work")

@@ -60,10 +60,10 @@ def snapshot_lines(figures, host):
     lines = []
     for case in sorted((case for case in figures.cases if case.startswith("snapshot/")), key=lambda c: int(c.split("/")[1])):
         for name in figures.monitors(host, case):
-            size, write = (figures.get(host, case, name, metric) for metric in ("size", "write"))
-            cells = [f"{size / 1e6:,.1f} MB", "" if write is None else f"{write / 1e6:,.2f}"]
+            size, *times = (figures.get(host, case, name, metric) for metric in ("size", "write", "pause"))
+            cells = [f"{size / 1e6:,.1f} MB", *("" if time is None else f"{time / 1e6:,.2f}" for time in times)]
             lines.append(row(f"  {case.split('/')[1]} MiB, {MONITORS[name].label}", cells, WIDTH))
-    return ["", row("snapshots", ["on disk", "work"], WIDTH), *lines]
+    return ["", row("snapshots", ["on disk", "work", "pause"], WIDTH), *lines]
 
 
 def memory_lines(figures, host):
