@@ -19,7 +19,9 @@
 #include "vmm/cmd/jailer.h"
 #include "vmm/cmd/kill.h"
 #include "vmm/cmd/logs.h"
+#include "vmm/cmd/member.h"
 #include "vmm/cmd/oci.h"
+#include "vmm/cmd/pool.h"
 #include "vmm/cmd/ps.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/rm.h"
@@ -47,6 +49,7 @@ const struct cli_command cli_commands[] = {
 	{ "restore", "start a VM from a snapshot", restore_command, &restore_usage },
 	{ "bench", "time boots and commands: percentiles, exits, a chart", bench_command, &bench_usage },
 	{ "clone", "start several VMs from a snapshot, or a running VM", clone_command, &clone_usage },
+	{ "pool", "keep VMs from a snapshot ready, for clone --pool", pool_command, &pool_usage },
 	{ "snap", "check, list and remove snapshots", snap_command, &snap_usage },
 	{ "oci", "be the runtime of a container engine", oci_command, &oci_usage },
 	{ "jailer", "start a program as Firecracker's jailer does", jailer_command, &jailer_usage },
@@ -88,5 +91,7 @@ int main(int argc, char **argv)
 		return firecracker_command(argc - 1, argv + 1);
 	if (argc > 0 && called_as(argv[0], "mayfly-oci"))
 		return oci_command(argc, argv);
+	if (argc > 0 && called_as(argv[0], POOL_MEMBER_NAME))
+		return member_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);
 }

@@ -278,3 +278,38 @@ restored() {
 	assert_equal "$status" 0
 	assert_equal "$output" good
 }
+
+@test "restore: the client of a pool has a command's streams, status, environment, name, time and random numbers" {
+	local pool jail random=() A=exported
+	source_of sh -c 'echo up; exec sleep 100000'
+	for jail in '' --jail; do
+		"$MAYFLY" pool "$snap" --size 1 --socket "$dir/pool" $jail < /dev/null 2> "$dir/pool.err" 3>&- &
+		pool=$!
+		started+=("$pool")
+		wait_for eval '"$MAYFLY" ps | grep -q " waiting "'
+		export A
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" clone --pool "$dir/pool" -e A -e B=two -w /tmp --name "pooled$$" \
+			-- sh -c 'hostname; echo "$A $B"; pwd; cat; date +%s >&2; echo "$0" >&2; exit 7' "a b" <<< input
+		assert_equal "$status" 7
+		assert_equal "$output" "pooled$$"$'\nexported two\n/tmp\ninput'
+		assert_equal "${stderr#*$'\n'}" 'a b' # no plain clone
+		[ $((EPOCHSECONDS - ${stderr%%$'\n'*})) -le 60 ]
+		wait_for eval '"$MAYFLY" ps | grep -q " waiting "'
+		start_mayfly clone --pool "$dir/pool" --name "pooled$$" -- sh -c \
+			'trap "echo term; exit 3" TERM; od -An -tx1 -N16 /dev/urandom; while :; do sleep 0.1; done'
+		wait_said '^ [0-9a-f][0-9a-f] '
+		random+=("$(< "$dir/out")")
+		run "$MAYFLY" exec "pooled$$" echo further
+		assert_output further
+		kill -TERM "$pool"
+		wait_for has_ended "$pool"
+		kill -TERM "$pid"
+		wait_end
+		assert_equal "$status" 143
+		said '^term'
+	done
+	[ "${random[0]}" != "${random[1]}" ]
+	run --separate-stderr timeout "$LIMIT" "$MAYFLY" clone "$snap" --pool "$dir/pool" --timeout 200ms -- sleep 1000 < /dev/null
+	assert_equal "$status" 124
+	[[ $stderr == *"no pool listens at"*"a plain clone"* ]]
+}

@@ -21,6 +21,7 @@
 #include "vmm/base/parse.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
+#include "vmm/cmd/claim.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/words.h"
 #include "vmm/process/ending.h"
@@ -31,9 +32,9 @@
 #define DIR_TEMPLATE "/tmp/mayfly-clone-XXXXXX"
 
 struct clone_options {
-	const char *from, *name;
-	unsigned num;
-	bool detach;
+	const char *from, *name, *pool;
+	unsigned num; /* 0: one, which has our streams, if there is a pool */
+	bool detach, tty;
 	struct words options, command; /* of `mayfly restore` */
 };
 
@@ -68,6 +69,14 @@ static int set_name(void *target, const char *text, struct err *e)
 	return 0;
 }
 
+static int set_pool(void *target, const char *text, struct err *e)
+{
+	if (!*text)
+		return err_set(e, -EINVAL, "must not be empty");
+	((struct clone_options *)target)->pool = text;
+	return 0;
+}
+
 static int set_from(void *target, const char *text, struct err *e)
 {
 	struct clone_options *o = target;
@@ -88,21 +97,23 @@ static int pass_option(void *target, const struct cli_option *option, const char
 	struct clone_options *o = target;
 
 	o->detach = o->detach || !strcmp(option->long_name, "detach");
-	if (!strcmp(option->long_name, "tty"))
-		return err_set(e, -EINVAL, "several VMs cannot have one terminal");
+	o->tty = o->tty || !strcmp(option->long_name, "tty");
 	return words_add_option(&o->options, option, value, e);
 }
 
 static const struct cli_option clone_options[] = {
 	{ 'n', "number", "N", "how many; default: 1", .set = set_num },
 	{ 0, "name", "NAME", "they are NAME-1, NAME-2 and so on", .set = set_name },
+	{ 0, "pool", "PATH",
+	  "take VMs that wait at the socket of `mayfly pool`;\nwithout -n: one, with this command's streams",
+	  .set = set_pool, .words = CLI_FILES },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
 
 const struct cli_usage clone_usage = {
 	.command = "clone",
-	.synopsis = "DIR|NAME [-n N] [options of restore] [-- COMMAND [ARG...]]",
+	.synopsis = "DIR|NAME|--pool PATH [-n N] [options of restore] [-- COMMAND [ARG...]]",
 	.about = "Starts N VMs from the snapshot in DIR, or from the running VM NAME as it is now. %d\n"
 		 "in the value of an option of `mayfly restore` is the number of each: --net\n"
 		 "tap=tap%d, --vsock /run/vm%d. (-n is the number of VMs here: a network is --net.)\n"
@@ -141,13 +152,14 @@ static int make_words(const struct clone_options *o, unsigned number, const char
 	char name[128];
 
 	w->num = 0;
-	if (words_add(w, "mayfly", e) < 0 || words_add(w, "restore", e) < 0)
+	if (words_add(w, "mayfly", e) < 0 || words_add(w, o->pool ? "clone" : "restore", e) < 0 ||
+	    (o->pool && (words_add(w, "--pool", e) < 0 || words_add(w, o->pool, e) < 0)))
 		return e->code;
 	for (unsigned i = 0; i < o->options.num; i++)
 		if (add_numbered(w, o->options.word[i], number, e) < 0)
 			return e->code;
 	snprintf(name, sizeof(name), "--name=%.100s-%u", o->name ? o->name : "", number);
-	if ((o->name && words_add(w, name, e) < 0) || words_add(w, dir, e) < 0 ||
+	if ((o->name && words_add(w, name, e) < 0) || (dir && words_add(w, dir, e) < 0) ||
 	    (o->command.num && words_add(w, "--", e) < 0) || words_add_all(w, &o->command, e) < 0)
 		return e->code;
 	w->word[w->num] = NULL;
@@ -301,6 +313,8 @@ static int clone_all(const struct clone_options *o, int signals)
 	struct err e, late;
 	int status = STATUS_FAILED, r;
 
+	if (o->pool)
+		return run_clones(o, o->from, signals);
 	if (stat(o->from, &st) == 0 && S_ISDIR(st.st_mode))
 		return run_clones(o, o->from, signals);
 	r = take_snapshot(o->from, path, sizeof(path), dir, &e);
@@ -315,6 +329,25 @@ static int clone_all(const struct clone_options *o, int signals)
 	return status;
 }
 
+static int run_claim(const struct clone_options *o)
+{
+	const struct claim_params p = {
+		.pool = o->pool, .dir = o->from, .name = o->name, .options = &o->options, .command = &o->command
+	};
+	int status = claim_run(&p);
+	sigset_t set;
+
+	if (status >= 0)
+		return status;
+	/* As the VM's own process would have: a shell's loop ends by SIGINT. */
+	(void)signal(-status, SIG_DFL); /* cannot fail */
+	sigemptyset(&set);
+	sigaddset(&set, -status);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	(void)raise(-status);
+	return STATUS_SIGNAL_BASE - status;
+}
+
 int clone_command(int argc, char **argv)
 {
 	static struct clone_options o; /* large, so it is set here: the binary has no copy */
@@ -323,12 +356,16 @@ int clone_command(int argc, char **argv)
 	sigset_t set;
 	int r;
 
-	o.num = 1;
 	r = cli_parse(&clone_usage, &o, argc, argv, &e);
 	if (r > 0)
 		return STATUS_OK;
-	if (r == 0 && !o.from)
+	if (r == 0 && !o.from && !o.pool)
 		r = err_set(&e, -EINVAL, "which snapshot, or VM? mayfly clone DIR -n 3");
+	if (r == 0 && o.pool && !o.num)
+		return run_claim(&o);
+	if (r == 0 && o.tty)
+		r = err_set(&e, -EINVAL, "--tty: several VMs cannot have one terminal");
+	o.num = MF_MAX(o.num, 1U);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);

@@ -42,7 +42,7 @@ const struct cli_usage ps_usage = {
 
 static bool is_shown(const struct ps_options *o, const struct record *r)
 {
-	return o->all || r->state == RECORD_STARTING || r->state == RECORD_RUNNING;
+	return o->all || r->state == RECORD_WAITING || r->state == RECORD_STARTING || r->state == RECORD_RUNNING;
 }
 
 /* "1d2h": two units at most. */

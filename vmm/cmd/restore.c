@@ -17,6 +17,7 @@
 #include "vmm/api/api.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/run.h"
@@ -241,7 +242,22 @@ static int read_config(struct config *c, const struct restore_options *o, bool *
 	return config_read_file(c, config, e);
 }
 
-static int parse(struct config *c, int argc, char **argv, struct err *e)
+/* The last ones are those that the client of a pool brings. */
+static int await_drives(struct config *c, unsigned num, struct err *e)
+{
+	if (num > c->num_drives)
+		return err_set(e, -EINVAL, "the snapshot has %u drives, and --drives is %u", c->num_drives, num);
+	for (unsigned i = c->num_drives - num; i < c->num_drives; i++) {
+		struct config_drive *d = &c->drive[i];
+
+		d->awaited = d->replaced = true;
+		d->directory = d->tar = d->file = false;
+		d->empty = 0;
+	}
+	return 0;
+}
+
+static int parse_and_await(struct config *c, unsigned drives, int argc, char **argv, struct err *e)
 {
 	struct restore_options o = { 0 };
 	struct config_command old; /* its pointers are only compared */
@@ -263,7 +279,42 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 		r = check_command(c, &old, e);
 	if (r == 0)
 		r = config_check(c, e);
+	if (r == 0)
+		r = await_drives(c, drives, e);
 	return r < 0 ? r : vm_find_layers(c, own ? o.dir : NULL, e);
+}
+
+static int parse(struct config *c, int argc, char **argv, struct err *e)
+{
+	return parse_and_await(c, 0, argc, argv, e);
+}
+
+int restore_parse_member(struct config *c, int argc, char **argv, struct err *e)
+{
+	uint64_t drives;
+
+	if (argc < 3 || parse_u64(argv[1], &drives) < 0 || drives > CONFIG_DRIVES_MAX)
+		return err_set(e, -EINVAL, "only `mayfly pool` starts a member");
+	c->pool = argv[argc - 1];
+	return parse_and_await(c, (unsigned)drives, argc - 1, argv + 1, e);
+}
+
+int restore_claim(struct config *c, int argc, char **argv, struct err *e)
+{
+	struct restore_options o = { .config = c };
+	struct config_command old;
+	int r;
+
+	c->command.tty = CONFIG_TTY_AUTO;
+	old = c->command;
+	r = cli_parse(&restore_usage, &o, argc, argv, e);
+	if (r > 0)
+		r = err_set(e, -EINVAL, "no help is given here");
+	if (r == 0)
+		r = check_command(c, &old, e);
+	if (r == 0)
+		r = config_check_claim(c, e);
+	return r;
 }
 
 int restore_command(int argc, char **argv)

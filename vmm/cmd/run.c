@@ -19,6 +19,7 @@
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/cmd/detach.h"
+#include "vmm/cmd/member.h"
 #include "vmm/cmd/run_snapshot.h"
 #include "vmm/config/config.h"
 #include "vmm/core/ring.h"
@@ -88,7 +89,7 @@ static int start_log(const struct config *c, struct err *e)
 	} else {
 		fd = reopen_stderr();
 	}
-	log_setup(c->log_level, fd);
+	log_setup(c->log_level, fd < 0 ? STDERR_FILENO : fd);
 	return 0;
 }
 
@@ -115,12 +116,12 @@ static int open_timeline(const struct config *c, struct timeline *timeline, int 
 static bool run_enter(struct config *c, struct timeline *timeline, struct jail_parent *parent, int timeline_fd,
 		      int *ret_status)
 {
-	int keep[JAIL_RUN_KEEP_MAX] = { log_fd(), timeline_fd, timeline->counter_fd };
+	int keep[JAIL_RUN_KEEP_MAX] = { log_fd(), timeline_fd, timeline->counter_fd, member_kept_fd() };
 	const struct chain *chain = c->restore_chain;
-	unsigned num = 3;
+	unsigned num = 4;
 	struct err e;
 
-	_Static_assert(3 + CHAIN_MAX <= JAIL_RUN_KEEP_MAX, "room for the files of a chain");
+	_Static_assert(4 + CHAIN_MAX <= JAIL_RUN_KEEP_MAX, "room for the files of a chain");
 
 	notify_status("booting");
 	if (publish_pick(c, &e) < 0 || run_snapshot_start(parent->helpers, c, &e) < 0 ||
@@ -161,6 +162,7 @@ static int run_note_end(int status)
 static void run_at_last(int status)
 {
 	(void)run_note_end(status); /* what fails here has no place to be reported */
+	member_tell_end(status);
 }
 
 /* A VM without a name does without a record, where none can be made. */
@@ -238,7 +240,10 @@ static int run_end(const struct config *c, int status)
 
 	if (r < 0)
 		report_line("result '%s': %s", c->result_file, strerror(-r));
-	return r < 0 && status == STATUS_OK ? STATUS_FAILED : status;
+	if (r < 0 && status == STATUS_OK)
+		status = STATUS_FAILED;
+	member_tell_end(status);
+	return status;
 }
 
 /* Whether it boots, or is a clone of a template. */
@@ -273,6 +278,8 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
+	if (r == 0)
+		r = member_begin(&c, &parent, start_log, &e);
 	if (r == 0 && c.restore_state && !c.dry_run)
 		r = vm_restore_check(&c, &e);
 	/* First of all: its maker is no part of a jail. But a VM in the background closes all files before it begins. */

@@ -173,6 +173,23 @@ static int config_complete_times(struct config *c, struct err *e)
 	return err_wrap(e, "$" CONFIG_BOOT_TIMEOUT_ENV);
 }
 
+static int config_complete_name(struct config *c, struct err *e)
+{
+	if (c->name && !c->control && config_control_path(&c->control, c->name, e) < 0)
+		return err_wrap(e, "name");
+	return 0;
+}
+
+int config_check_claim(struct config *c, struct err *e)
+{
+	if (config_check_command(c, e) < 0)
+		return e->code;
+	config_complete_command(&c->command);
+	if (c->timeout_ms == CONFIG_NO_LIMIT)
+		c->timeout_ms = 0;
+	return config_complete_name(c, e);
+}
+
 int config_check(struct config *c, struct err *e)
 {
 	if (c->append && c->cmdline)
@@ -187,8 +204,8 @@ int config_check(struct config *c, struct err *e)
 	config_complete_command(&c->command);
 	if (config_complete_times(c, e) < 0)
 		return e->code;
-	if (c->name && !c->control && config_control_path(&c->control, c->name, e) < 0)
-		return err_wrap(e, "name");
+	if (config_complete_name(c, e) < 0)
+		return e->code;
 	if (c->restore_state || (c->kernel && !kernel_is_name(c->kernel)))
 		return 0; /* a snapshot has its kernel in memory */
 	/* A Linux without one panics; another kernel may need none. */

@@ -73,6 +73,7 @@ struct config_drive {
 	bool directory; /* path is a directory: the guest gets an image of it (image_pack.h); */
 	bool tar;	/* or it is a tar archive, and the same; */
 	bool file;	/* or a file, which is mounted as a file; */
+	bool awaited;	/* restoring: a client brings it, when it claims the VM; no key */
 	bool replaced;	/* restoring: it is not the snapshot's, so its identity is not checked; no key */
 	char *image;	/* restoring: that of the snapshot, of which the drive gets a copy; or NULL; no key */
 	char *base;	/* restoring: the layer of the snapshot, under the new one; or NULL; no key */
@@ -289,6 +290,7 @@ struct config {
 	char *log_file; /* or NULL: stderr */
 	bool time;
 	char *timeline_file; /* or NULL: none */
+	const char *pool;    /* or NULL: the VM waits for a client of that pool; not owned; no key */
 	int ready_fd;	     /* or 0: gets a NUL when the guest is ready, and the message at the end; no key */
 	bool detach;	     /* runs in the background; */
 	uint64_t log_max;    /* the log of that has so many bytes at most; 0: not given */
@@ -382,6 +384,9 @@ int config_load_text(char **ret, size_t *ret_len, const char *path, struct err *
  * kernel. Returns 0 or -errno.
  */
 int config_check(struct config *c, struct err *e);
+
+/* The same for what a client has added to a configuration that is checked: the name, and what is said of the command. */
+int config_check_claim(struct config *c, struct err *e);
 
 /*
  * Makes the kernel a file's path: that of "microvm" or "minimal", which are looked up as

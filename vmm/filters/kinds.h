@@ -47,6 +47,7 @@ enum filter_slot {
 	SLOT_VM,	 /* KVM's VM */
 	SLOT_RESULT,	 /* the file of --result, */
 	SLOT_RESULT_DIR, /* and its directory */
+	SLOT_CLIENT,	 /* the client that has claimed a member of a pool */
 	/* Of the thread itself. */
 	SLOT_OWN,     /* its vCPU, its ring, its input, a connection, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */

@@ -355,6 +355,7 @@ static const struct filter_rule outer_rules[] = {
 	ALLOW(connect, "the guest connects"),
 	ALLOW(close, "a connection was sent; the end"),
 	ALLOW(write, "the result", SLOT(1, SLOT_RESULT)),
+	ALLOW(write, "the client of a pool: the status", SLOT(1, SLOT_CLIENT)),
 	RESULT_NAME,
 	ALLOW(kill, "the VM does not end in time", SLOT(1, SLOT_CHILD), INT(2, SIGKILL)),
 	ALLOW(wait4, "the VM, passt, or the keeper of an artifact has ended"),

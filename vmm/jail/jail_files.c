@@ -29,6 +29,8 @@ static int provide_drive(const struct config_drive *d, struct err *e)
 {
 	int fd;
 
+	if (d->awaited)
+		return 0; /* it comes with the claim */
 	/* image_pack_drives has stored the image that it has made, and vm_restore_check its copy of a snapshot's. */
 	if (!config_drive_is_made(d) && !d->image &&
 	    image_provide(d->path, d->read_only || d->overlay, d->direct, e) < 0)

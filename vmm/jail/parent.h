@@ -7,9 +7,28 @@
 
 #include <stdint.h>
 
+struct err;
 struct helpers;
 struct jail_group;
 struct record_writer;
+struct unix_socket;
+
+/* A VM that waits until a client claims it (vmm/cmd/member.h). Both functions return 0, or -errno with e set. */
+struct jail_member {
+	/*
+	 * Called in the VM's process, when it has all that does not depend on the claim. When it returns, the configuration
+	 * and the streams are the client's.
+	 */
+	int (*settle)(struct jail_member *m, struct err *e);
+	/*
+	 * The same in the process outside of a jail, before its filter. If the VM has a control socket from now on, its name
+	 * is outside. -ECANCELED: nobody has claimed it, or the jail has ended.
+	 */
+	int (*settle_outside)(struct jail_member *m, struct unix_socket *control, struct err *e);
+	void (*running)(struct jail_member
+				*m); /* the guest runs; in the same process. Behind its filter: closes a descriptor */
+	int client_fd; /* once claimed, in the process that the client knows: it sends signals (ending_take_remote); or -1 */
+};
 
 /* Filled in by run.c, and in a jail by supervise.c. */
 struct jail_parent {
@@ -20,6 +39,7 @@ struct jail_parent {
 	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */
 	int vsock_fd;		      /* the same, for connections to the host; -1: we connect ourselves */
 	struct record_writer *record; /* or NULL; in a jail it has no file, since the process outside writes it */
+	struct jail_member *member;   /* or NULL: it runs at once */
 };
 
 #endif

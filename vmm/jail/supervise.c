@@ -220,6 +220,7 @@ static int confine_outer(const struct outer *o, struct err *e)
 	confine.value[SLOT_RECORD] = o->parent->record->fd;
 	confine.value[SLOT_READY] = o->parent->record->ready_fd;
 	confine.value[SLOT_EVENTS] = g->made ? g->events_fd : -1;
+	confine.value[SLOT_CLIENT] = o->parent->member ? o->parent->member->client_fd : -1;
 	own.to = o->signals[OUTSIDE];
 	own.watch[0] = o->tty[OUTSIDE];
 	own.watch[1] = o->vsock[OUTSIDE];
@@ -247,6 +248,8 @@ static int supervise_answer(void *ctx, enum privsep_call call, uint32_t value)
 	case PRIVSEP_STARTED:
 		record_started(o->parent->record);
 		notify_ready();
+		if (o->parent->member)
+			o->parent->member->running(o->parent->member);
 		return 0;
 	}
 	return -EINVAL;
@@ -300,6 +303,7 @@ static void supervise_watch(struct outer *o)
 		{ .fd = o->parent->signal_fd, .events = POLLIN },
 		{ .fd = o->tty[OUTSIDE], .events = POLLIN },
 		{ .fd = o->vsock[OUTSIDE], .events = POLLIN },
+		{ .fd = o->parent->member ? o->parent->member->client_fd : -1, .events = POLLIN },
 	};
 
 	ending_step("the VM in its jail", NULL);
@@ -310,7 +314,9 @@ static void supervise_watch(struct outer *o)
 			kill_jail(o);
 		if (n < 0)
 			continue; /* EINTR */
-		for (size_t i = 1; i < MF_ARRAY_SIZE(fds); i++)
+		if (fds[3].revents && !ending_take_remote(fds[3].fd))
+			fds[3].fd = -1; /* the client has gone, and the jail ends by SIGHUP */
+		for (size_t i = 1; i < 3; i++)
 			if (fds[i].revents && privsep_serve(fds[i].fd, supervise_answer, o) < 0)
 				fds[i].fd = -1; /* the VM has ended, or is about to */
 		if (fds[0].revents && !supervise_take_signal(o))
@@ -342,6 +348,7 @@ static int status_of(const struct outer *o)
 
 static int go_outside(struct outer *o)
 {
+	struct jail_member *m = o->parent->member;
 	struct err e;
 	int status;
 
@@ -355,6 +362,12 @@ static int go_outside(struct outer *o)
 	status = attend_start(o);
 	if (status)
 		return status;
+	if (m && m->settle_outside(m, &o->names.control, &e) < 0) {
+		kill_jail(o);
+		while (waitpid(o->pids.main, &o->status, 0) < 0 && errno == EINTR)
+			;
+		return e.code == -ECANCELED ? STATUS_OK : report_err(&e);
+	}
 	if (confine_outer(o, &e) < 0) {
 		kill_jail(o);
 		return report_err(&e);

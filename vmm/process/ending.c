@@ -389,6 +389,18 @@ int ending_take(int fd)
 	return read(fd, &number, sizeof(number)) == (ssize_t)sizeof(number) ? number : 0;
 }
 
+bool ending_take_remote(int fd)
+{
+	uint8_t number = SIGHUP;
+	bool there = read(fd, &number, sizeof(number)) == (ssize_t)sizeof(number), known = ending_is_request(number);
+
+	for (size_t i = 0; i < OTHERS_NUM; i++)
+		known |= others[i] == number && number != SIGCHLD;
+	if (known) /* to this thread, so the handler has run when the call returns */
+		(void)syscall(SYS_tgkill, ending.pid, ending.pid, number);
+	return there;
+}
+
 void ending_block_all(pthread_attr_t *attr)
 {
 	sigset_t all;

@@ -46,6 +46,12 @@ void ending_serve(void);
 /* Returns the number of a signal that has arrived, or 0. */
 int ending_take(int fd);
 
+/*
+ * The same for signals that a client sends as bytes: each comes to this process, as kill(1) would send it. Other bytes are left
+ * out. Returns false if the client has gone: that is SIGHUP.
+ */
+bool ending_take_remote(int fd);
+
 /* For pthread_create(3): a thread that takes no signal. */
 void ending_block_all(pthread_attr_t *attr);
 

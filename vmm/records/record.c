@@ -35,10 +35,8 @@ static const struct {
 const char *record_state_name(enum record_state state)
 {
 	static const char *const names[] = {
-		[RECORD_STARTING] = "starting",
-		[RECORD_RUNNING] = "running",
-		[RECORD_ENDED] = "ended",
-		[RECORD_LOST] = "lost",
+		[RECORD_WAITING] = "waiting", [RECORD_STARTING] = "starting", [RECORD_RUNNING] = "running",
+		[RECORD_ENDED] = "ended",     [RECORD_LOST] = "lost",
 	};
 
 	return names[state];
@@ -118,6 +116,8 @@ static enum record_state state_of(const struct record *r)
 		return cause && !strcmp(cause, end_cause_name(END_LOST)) ? RECORD_LOST : RECORD_ENDED;
 	if (!r->alive)
 		return RECORD_LOST;
+	if (json_is_true(json_object_get(r->json, "waits")))
+		return RECORD_WAITING;
 	return json_object_get(r->json, "started") ? RECORD_RUNNING : RECORD_STARTING;
 }
 

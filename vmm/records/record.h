@@ -8,6 +8,7 @@
  *
  *	{"mayfly": 1, "name": ..., "pid": ..., ...}		when the VM is being made; it appears complete
  *	{"cgroup": "/sys/fs/cgroup/..."}			with limits of a jail
+ *	{"waits": false, "command": ...}			a member of a pool is a client's now
  *	{"started": 1764350000.123}				the command runs; without one, the vCPUs do
  *	{"killing": true}					`mayfly kill` is about to
  *	{"ended": 1764350009.456, "cause": "command", "code": 0}	see end_cause.h
@@ -49,6 +50,7 @@ struct json_t;
 enum { RECORD_LIFE, RECORD_CLAIM };
 
 enum record_state {
+	RECORD_WAITING,	 /* a member of a pool, which no client has claimed */
 	RECORD_STARTING, /* the guest boots, or its root is being packed */
 	RECORD_RUNNING,
 	RECORD_ENDED,
@@ -170,6 +172,15 @@ char *record_directory(const struct record_writer *w);
  * the caller frees. Returns the descriptor, or -errno with e set.
  */
 int record_open_logs(const struct record_writer *w, char **ret_path, struct err *e);
+
+/*
+ * A client has claimed the VM: it has the command of c, and its name, if there is one. Returns 0, or -errno with e set: -EEXIST if a
+ * VM of that name lives.
+ */
+int record_claimed(struct record_writer *w, const struct config *c, struct err *e);
+
+/* Nobody has claimed it: the record goes. */
+void record_drop(struct record_writer *w);
 
 /* Adds a member. Before the thread is confined. A failure is logged. */
 void record_add_text(struct record_writer *w, const char *key, const char *value);

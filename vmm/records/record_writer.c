@@ -101,6 +101,8 @@ static char *first_line(const struct config *c, const char *name, const char *id
 	put(json, "detached", json_boolean(c->detach));
 	put(json, "control", c->control ? path_json(c->control) : NULL);
 	put(json, "vsock", path_json(c->vsock.path));
+	put(json, "pool", path_json(c->pool));
+	put(json, "waits", c->pool ? json_true() : NULL);
 	text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	json_decref(json);
 	if (!text || asprintf(&line, "%s\n", text) < 0)
@@ -252,19 +254,52 @@ int record_open_logs(const struct record_writer *w, char **ret_path, struct err 
 	return dir;
 }
 
-void record_add_text(struct record_writer *w, const char *key, const char *value)
+/* Adds a line. json is taken over. */
+static void add_line(struct record_writer *w, json_t *json, const char *what)
 {
-	json_t *json = json_object();
-	MF_FREE char *text = NULL;
+	MF_FREE char *text = json_dumps(json, JSON_COMPACT);
 	MF_FREE char *line = NULL;
 
-	put(json, key, text_json(value));
-	text = json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	if (!text || asprintf(&line, "%s\n", text) < 0)
 		line = NULL; /* asprintf leaves it undefined */
 	if (w->fd >= 0 && (!line || fdio_write_all(w->fd, line, strlen(line)) < 0))
-		log_warn("the record lacks '%s'; continuing", key);
+		log_warn("the record lacks '%s'; continuing", what);
+}
+
+void record_add_text(struct record_writer *w, const char *key, const char *value)
+{
+	json_t *json = json_object();
+
+	put(json, key, text_json(value));
+	add_line(w, json, key);
+}
+
+void record_drop(struct record_writer *w)
+{
+	if (w->fd < 0)
+		return;
+	(void)unlinkat(w->dir, w->name, 0); /* or the next one that cleans up removes it */
+	close(mf_take_fd(&w->fd));
+	close(mf_take_fd(&w->dir));
+}
+
+int record_claimed(struct record_writer *w, const struct config *c, struct err *e)
+{
+	struct record_writer named = RECORD_WRITER_INIT;
+	json_t *json;
+
+	if (c->name) {
+		if (record_begin(&named, c, e) < 0)
+			return e->code;
+		record_drop(w);
+		*w = named;
+	}
+	json = json_object();
+	put(json, "waits", json_false());
+	put(json, "command", command_json(&c->command.args));
+	add_line(w, json, "command");
+	return 0;
 }
 
 /* Async-signal-safe from here on. */

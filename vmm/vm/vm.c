@@ -16,7 +16,6 @@
  */
 #include "vmm/vm/vm.h"
 
-#include <linux/capability.h>
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <poll.h>
@@ -57,7 +56,7 @@
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
-#define VM_POLL_OWN 5U	      /* descriptors of the main loop, beside those of guest_client.h */
+#define VM_POLL_OWN 6U	      /* descriptors of the main loop, beside those of guest_client.h */
 #define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -90,9 +89,6 @@ static int vm_init(struct vm *vm, const struct config *config, struct timeline *
 		return e->code;
 	log_relay_init(vm->end.wake_fd);
 	confine_init(&vm->confine, config->seccomp);
-	/* For sockets in directories of other users: to connect to them, and to remove ours; and to rename the result. */
-	if (config->vsock.path || config->control || config->result_file)
-		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
 	confine_warn(config->seccomp);
 	vm->confine.value[SLOT_WAKE] = vm->end.wake_fd;
 	vm->confine.value[SLOT_COUNTER] = timeline->counter_fd;
@@ -270,6 +266,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 		{ .fd = vm->attendant ? vm->attendant->fd : -1, .events = POLLIN },
 		{ .fd = -1 },
 		{ .fd = vm->attendant ? vm->attendant->guest_fd : -1, .events = POLLIN },
+		{ .fd = vm->parent->member ? vm->parent->member->client_fd : -1, .events = POLLIN },
 	};
 	bool settles = true;
 
@@ -286,6 +283,8 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			vm_take_wake(vm);
 		if (n > 0 && fds[2].revents && !vm_has_signal(signal_fd))
 			vm->attendant->serve(vm->attendant->ctx);
+		if (n > 0 && fds[5].revents && !ending_take_remote(fds[5].fd))
+			fds[5].fd = -1; /* the client has gone, and the VM ends by SIGHUP */
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
 		if (n > 0 && fds[3].revents)

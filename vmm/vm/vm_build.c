@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <unistd.h>
 
 #include "loader/boot_x86.h"
@@ -411,6 +412,25 @@ static int vm_build_devices(struct vm *vm, struct err *e)
 	return r;
 }
 
+/* For sockets in directories of other users: to connect to them, and to remove ours; and to rename the result. */
+static void vm_allow_names(struct vm *vm)
+{
+	const struct config *c = vm->config;
+
+	if (c->vsock.path || c->control || c->result_file)
+		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
+}
+
+/* A member of a pool waits with all that is the same for each client. */
+static int vm_settle(struct vm *vm, struct err *e)
+{
+	struct jail_member *m = vm->parent->member;
+	int r = m ? m->settle(m, e) : 0;
+
+	vm_allow_names(vm);
+	return r;
+}
+
 static int vm_build_vcpus(struct vm *vm, const struct boot_regs *regs, struct err *e)
 {
 	const struct config_cpu *changes = vm->restore.data ? NULL : vm->config->cpu;
@@ -451,6 +471,8 @@ int vm_build(struct vm *vm, struct err *e)
 		r = boot_load(&regs, &vm->mem, vm->config, vm->timeline, e);
 	if (!r)
 		r = vm_build_kvm(vm, e);
+	if (!r)
+		r = vm_settle(vm, e);
 	if (!r)
 		r = vm_build_devices(vm, e);
 	if (!r)

@@ -140,5 +140,7 @@ void vm_tell_started(const struct vm *vm)
 		(void)privsep_ask(vm->parent->tty_fd, PRIVSEP_STARTED, 0); /* fails if the process outside is gone */
 	else if (vm->parent->record)
 		record_started(vm->parent->record);
+	if (vm->parent->tty_fd < 0 && vm->parent->member)
+		vm->parent->member->running(vm->parent->member);
 	notify_ready();
 }

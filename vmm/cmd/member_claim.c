@@ -1,0 +1,217 @@
+/* A claim becomes part of the configuration of a member; see member_claim.h. */
+#include "vmm/cmd/member_claim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/err.h"
+#include "vmm/base/fdstore.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/cmd/restore.h"
+#include "vmm/cmd/words.h"
+#include "vmm/config/config.h"
+#include "vmm/pool/claim.h"
+#include "vmm/process/ending.h"
+
+/* Of the option in a word, "--name=value". */
+static bool is_of_claim(const char *word)
+{
+	char name[32];
+
+	return sscanf(word, "--%31[a-z-]", name) == 1 && pool_whose_option(name) == POOL_OF_CLAIM;
+}
+
+/* The place of drive d in the claim, or -1. Each of them is awaited, since their numbers are the same. */
+static int find_drive(const struct pool_claim *claim, const struct config_drive *d)
+{
+	char **word = pool_claim_part(claim, POOL_DRIVES);
+	const size_t len = strlen(d->id);
+
+	for (unsigned i = 0; i < claim->num[POOL_DRIVES]; i++)
+		if (!strncmp(word[i], d->id, len) && word[i][len] == '=')
+			return (int)i;
+	return -1;
+}
+
+/* The flags that the drive is opened with (virtio/image.c). */
+static int drive_flags(const struct config_drive *d)
+{
+	return (d->read_only || d->overlay ? O_RDONLY : O_RDWR) | (d->direct ? O_DIRECT : 0);
+}
+
+/* A client does not know which drives are only read: it has opened each for writing, if it could. */
+static int check_drive(const struct config_drive *d, int *fd, struct err *e)
+{
+	const int want = drive_flags(d) & O_ACCMODE, mode = fcntl(*fd, F_GETFL) & O_ACCMODE;
+	char path[32];
+	int again;
+
+	if (mode != want && mode != O_RDWR)
+		return err_set(e, -EBADF, "drive '%s': the client has not opened it for writing", d->id);
+	if (mode != want) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+		again = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+		if (again < 0)
+			return err_sys(e, "drive '%s': open it for reading", d->id);
+		close(*fd);
+		*fd = again;
+	}
+	if (d->direct && fcntl(*fd, F_SETFL, O_DIRECT) < 0)
+		return err_sys(e, "drive '%s': direct I/O", d->id);
+	return 0;
+}
+
+static int check_drives(const struct config *c, struct pool_claim *claim, struct err *e)
+{
+	unsigned awaited = 0;
+
+	for (unsigned i = 0; i < c->num_drives; i++)
+		awaited += c->drive[i].awaited;
+	if (claim->num[POOL_DRIVES] != awaited)
+		return err_set(e, -EINVAL, "a client of this pool brings %u drives (-d ID=PATH), and not %u", awaited,
+			       claim->num[POOL_DRIVES]);
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		const struct config_drive *d = &c->drive[i];
+		int at = d->awaited ? find_drive(claim, d) : -1;
+
+		if (d->awaited && at < 0)
+			return err_set(e, -EINVAL, "drive '%s': the client has to bring it (-d %s=PATH)", d->id, d->id);
+		if (at >= 0 && check_drive(d, &claim->fd[POOL_STREAMS + at], e) < 0)
+			return e->code;
+	}
+	return 0;
+}
+
+int member_claim_check(const struct config *c, struct pool_claim *claim, char *const *shared, unsigned num,
+		       struct err *e)
+{
+	const char *other = pool_claim_differs(claim, POOL_SHARED, shared, num);
+	char **option = pool_claim_part(claim, POOL_OPTIONS);
+	char own[POOL_IDENTITY_MAX];
+
+	if (claim->num_fds != POOL_STREAMS + claim->num[POOL_DRIVES])
+		return err_set(e, -EPROTO, "a claim of %u drives with %u descriptors", claim->num[POOL_DRIVES],
+			       claim->num_fds);
+	for (unsigned i = 0; i < claim->num[POOL_OPTIONS]; i++)
+		if (!is_of_claim(option[i]))
+			return err_set(e, -EPROTO, "'%.60s' is no option of a claim", option[i]);
+	if (other)
+		return err_set(e, -EINVAL, "the pool was not started with %.100s", other);
+	if (claim->num[POOL_FROM] &&
+	    (pool_identity(own, c->pool) < 0 || strcmp(own, pool_claim_part(claim, POOL_FROM)[0]) != 0))
+		return err_set(e, -EINVAL, "the pool is of another snapshot, '%s'", c->pool);
+	return check_drives(c, claim, e);
+}
+
+/* As `mayfly restore` has them, without the directory. */
+static int put_words(const struct pool_claim *claim, struct words *w, struct err *e)
+{
+	static const struct {
+		enum pool_part part;
+		const char *before_all, *before_each;
+	} parts[] = { { POOL_OPTIONS, NULL, NULL }, { POOL_DRIVES, NULL, "--drive" }, { POOL_COMMAND, "--", NULL } };
+
+	if (words_add(w, "restore", e) < 0)
+		return e->code;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(parts); i++) {
+		char **word = pool_claim_part(claim, parts[i].part);
+		const unsigned num = claim->num[parts[i].part];
+
+		if (num && parts[i].before_all && words_add(w, parts[i].before_all, e) < 0)
+			return e->code;
+		for (unsigned j = 0; j < num; j++)
+			if ((parts[i].before_each && words_add(w, parts[i].before_each, e) < 0) ||
+			    words_add(w, word[j], e) < 0)
+				return e->code;
+	}
+	w->word[w->num] = NULL;
+	return 0;
+}
+
+int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e)
+{
+	static struct words w;
+
+	for (int i = 0; i < POOL_STREAMS; i++)
+		if (dup2(claim->fd[i], i) < 0)
+			return err_sys(e, "take the client's streams");
+	if (put_words(claim, &w, e) < 0 || restore_claim(c, (int)w.num, w.word, e) < 0)
+		return e->code;
+	if (c->timeout_ms) {
+		*limit_ms = clock_now_ms() + c->timeout_ms;
+		ending_limit(*limit_ms);
+	}
+	return 0;
+}
+
+static int store(const char *name, int how, int fd, struct err *e)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+	return copy < 0 ? err_sys(e, "copy a descriptor") : fdstore_provide(name, how, copy, e);
+}
+
+int member_claim_store(const struct config *c, const struct pool_claim *claim, struct err *e)
+{
+	unsigned next = POOL_STREAMS + claim->num[POOL_DRIVES];
+
+	for (unsigned i = 0; i < c->num_drives; i++) {
+		const struct config_drive *d = &c->drive[i];
+		int at = d->awaited ? find_drive(claim, d) : -1;
+
+		if (at >= 0 && store(d->path, drive_flags(d), claim->fd[POOL_STREAMS + at], e) < 0)
+			return e->code;
+	}
+	if (claim->extras & POOL_LOG)
+		log_setup(c->log_level, fcntl(claim->fd[next++], F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+	if (claim->extras & POOL_CONTROL && store(c->control, FILES_LISTEN, claim->fd[next], e) < 0)
+		return e->code;
+	fdstore_use();
+	return 0;
+}
+
+/* All words of a part, and one more, or NULL. */
+static int copy_part(struct pool_claim *to, const struct pool_claim *from, enum pool_part part, const char *more,
+		     struct err *e)
+{
+	char **word = pool_claim_part(from, part);
+
+	for (unsigned i = 0; i < from->num[part]; i++)
+		if (pool_claim_add(to, part, word[i], e) < 0)
+			return e->code;
+	return more ? pool_claim_add(to, part, more, e) : 0;
+}
+
+int member_claim_pass(int fd, const struct config *c, const struct pool_claim *claim, int control_fd, struct err *e)
+{
+	char control[sizeof("--control=") + CONFIG_CONTROL_MAX];
+	struct pool_claim more;
+	int r;
+
+	snprintf(control, sizeof(control), "--control=%s", c->control ? c->control : "");
+	if (pool_claim_init(&more) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	r = copy_part(&more, claim, POOL_OPTIONS, c->control ? control : NULL, e);
+	if (!r)
+		r = copy_part(&more, claim, POOL_DRIVES, NULL, e);
+	if (!r)
+		r = copy_part(&more, claim, POOL_COMMAND, NULL, e);
+	memcpy(more.fd, claim->fd, claim->num_fds * sizeof(more.fd[0]));
+	more.num_fds = claim->num_fds;
+	more.fd[more.num_fds++] = log_fd();
+	more.extras = POOL_LOG;
+	if (control_fd >= 0) {
+		more.fd[more.num_fds++] = control_fd;
+		more.extras |= POOL_CONTROL;
+	}
+	if (!r)
+		r = pool_claim_send(fd, &more, e);
+	more.num_fds = 0; /* they stay the caller's */
+	pool_claim_done(&more);
+	return r;
+}

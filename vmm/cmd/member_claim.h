@@ -1,0 +1,30 @@
+/* A claim becomes part of the configuration of a member. */
+#ifndef MF_CMD_MEMBER_CLAIM_H
+#define MF_CMD_MEMBER_CLAIM_H
+
+#include <stdint.h>
+
+struct config;
+struct err;
+struct pool_claim;
+
+/*
+ * Checks a claim as a client has sent it, against the pool's options (num of them), and makes its descriptors those that the VM
+ * wants: a drive that is only read cannot be written through them. Returns 0, or -errno with e set, which is for the client.
+ */
+int member_claim_check(const struct config *c, struct pool_claim *claim, char *const *shared, unsigned num,
+		       struct err *e);
+
+/*
+ * Makes the claim's streams those of this process, and adds options and command to c. limit_ms: gets the end of the time limit,
+ * if the claim has one. Returns 0 or -errno with e set.
+ */
+int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e);
+
+/* In the VM's process: puts the drives where they are opened (fdstore.h). Returns 0 or -errno with e set. */
+int member_claim_store(const struct config *c, const struct pool_claim *claim, struct err *e);
+
+/* Passes it on into the jail, with the log and, if the VM has one, the socket of c->control. Returns 0 or -errno with e set. */
+int member_claim_pass(int fd, const struct config *c, const struct pool_claim *claim, int control_fd, struct err *e);
+
+#endif
