@@ -189,7 +189,10 @@ static int net_set_ipv6(int fd, int fd6, const char *name, const char *address, 
 	local.ifr6_ifindex = way.rtmsg_ifindex = request.ifr_ifindex;
 	if (ret == 0)
 		ret = net_control(fd6, SIOCSIFADDR, &local);
-	return ret < 0 || gateway == NULL ? ret : net_control(fd6, SIOCADDRT, &way);
+	/* A router's advertisement may have come first, and brought the same. */
+	if ((ret == 0 || ret == -EEXIST) && gateway != NULL)
+		ret = net_control(fd6, SIOCADDRT, &way);
+	return ret == -EEXIST ? 0 : ret;
 }
 
 bool net_is_wanted(const char *boot, size_t len)
