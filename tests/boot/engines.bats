@@ -304,6 +304,10 @@ nomad_task() {
 	for file in "$dir"/*/*.{toml,yaml,hcl}; do
 		run -0 "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" "$file"
 	done
+	"$PYTHON" -I -S -c 'import json, sys, tomllib
+assert json.load(open(sys.argv[1]))["runtimes"]["mayfly"]["path"] == "/usr/bin/mayfly-oci"
+engine = tomllib.load(open(sys.argv[2], "rb"))["engine"]
+assert "/usr/bin/mayfly-oci" in engine["runtimes"]["mayfly"]' "$dir/docker/daemon.json" "$dir/podman/mayfly.conf"
 	for file in 'a = 1 b' 'a = [1, 2' 'a { b = "x" ' 'a = b' 'a = 1 a = 2' 'a = "x'; do
 		echo "$file" > bad.hcl
 		run "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" bad.hcl
@@ -432,6 +436,10 @@ start_systemd() {
 	run -0 "${inside[@]}" systemctl stop mayfly@web
 	run -0 "${inside[@]}" systemctl show -P Result mayfly@web
 	assert_output success
+	run -0 "${inside[@]}" systemd-run --collect --unit=once -p Type=notify -p MemoryMax=200M /usr/bin/mayfly run -k /opt/idle.elf
+	run -0 "${inside[@]}" systemctl show -P ActiveState -P MemoryMax once
+	assert_output $'active\n209715200'
+	run -0 "${inside[@]}" systemctl stop once
 	/usr/bin/mayfly run -k /opt/idle.elf --jail --dry-run > /etc/mayfly/jailed.json
 	run "${inside[@]}" systemctl start mayfly@jailed
 	echo "# jailed: $output"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # shellcheck disable=SC2016,SC2030,SC2031,SC2034,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 #
-# The runtime of container engines: a container's life, and what is refused. `podman` itself where it is installed.
+# The runtime of container engines: a container's life, and what is refused. The engines are in containers.bats.
 
 load helper
 
@@ -210,6 +210,30 @@ c['process'].update(user={'uid': 0, 'gid': 0, 'umask': 0o77}, args=['/bin/busybo
 	assert_equal "$(< hooks)" $'poststart\npoststop'
 }
 
+@test "oci: an interface that a hook makes is the guest's, with addresses of both families" {
+	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
+	mkdir bundle/rootfs/tmp
+	cat > wire <<- 'END'
+		pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/')
+		ip link add oci0 type veth peer name eth0 netns "$pid"
+		ip addr add 10.66.0.1/24 dev oci0
+		ip addr add fd66::1/64 dev oci0 nodad
+		ip link set oci0 up
+		nsenter -t "$pid" -n sh -c 'ip link set eth0 up; ip addr add 10.66.0.2/24 dev eth0; ip addr add fd66::2/64 dev eth0 nodad
+			ip route add default via 10.66.0.1; ip route add default via fd66::1'
+	END
+	bundle "c['hooks'] = {'prestart': [{'path': '/bin/sh', 'args': ['sh', '-eu', '$PWD/wire']}]}
+c['process'].update(user={'uid': 0, 'gid': 0}, args=['/bin/busybox', 'sh', '-c', '/bin/busybox ip -4 route; /bin/busybox ip -6 route; exec /bin/busybox httpd -f -h /bin'])" "$KERNEL"
+	oci create --bundle bundle "$id" < /dev/null > out 2> err || fail "$(cat err)"
+	run -0 oci start "$id"
+	wait_for busybox wget -qO page http://10.66.0.2/busybox
+	cmp page bundle/rootfs/bin/busybox
+	wait_for busybox wget -qO page 'http://[fd66::2]/busybox'
+	grep -q '^default via 10.66.0.1' out || fail "$(cat out)"
+	grep -q '^default via fd66::1' out || fail "$(cat out)"
+	run -0 oci delete --force "$id"
+}
+
 @test "oci: a created container that is killed, and one that is removed by force" {
 	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
 	mkdir bundle/rootfs/tmp
@@ -224,26 +248,57 @@ c['process'].update(user={'uid': 0, 'gid': 0, 'umask': 0o77}, args=['/bin/busybo
 	assert_none_left
 }
 
-@test "oci: podman runs, enters, stops and removes a container" {
-	command -v podman > /dev/null || skip "podman is not installed"
-	[ "${LAB:-}" ] || skip "outside of the lab it would change this host's containers"
-	local p=(podman --root "$PWD/c" --runroot "$PWD/r" --storage-driver vfs --cgroup-manager cgroupfs --events-backend file
-		--runtime "$PWD/mayfly-oci")
-	local options=(--network none --annotation mayfly.boot=cold --annotation "mayfly.kernel=$KERNEL" --rootfs "$PWD/bundle/rootfs")
+# bats test_tags=slow
+@test "oci: 20 containers at once, parts of which are killed, and none leaves anything" {
+	local i pids=() groups=/sys/fs/cgroup/oci$$
+	live=$(mktemp -d -p /dev/shm)
+	mkdir bundle/rootfs/tmp
 	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
-	ln -s busybox bundle/rootfs/bin/sh
-	ln -s busybox bundle/rootfs/bin/sleep
-	run -7 --separate-stderr "${p[@]}" run --rm "${options[@]}" sh -c 'echo out; echo err >&2; exit 7'
-	assert_output out
-	assert_equal "$stderr" err
-	run -0 "${p[@]}" run -d --name c "${options[@]}" sh -c 'trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
-	run -4 "${p[@]}" exec c sh -c 'exit 4'
-	run -0 "${p[@]}" stop c
-	run -0 "${p[@]}" logs c
-	assert_output $'begin\nend'
-	run -0 "${p[@]}" inspect -f '{{.State.ExitCode}}' c
-	assert_output 9
-	run -0 "${p[@]}" rm c
-	run -126 "${p[@]}" run --rm --privileged "${options[@]}" true
-	assert_output --partial linux.devices
+	for i in {1..20}; do
+		bundle "c['root']['path'] = '$PWD/bundle/rootfs'
+c['linux']['cgroupsPath'] = '/oci$$/c$i'
+c['annotations']['mayfly.mem'] = '64M'
+c['mounts'] = [{'destination': '/live', 'type': 'bind', 'source': '$live', 'options': ['bind', 'ro']}]
+c['process'].update(args=['/bin/busybox', 'sleep', '1000'])" "$KERNEL"
+		mkdir "b$i"
+		mv bundle/config.json "b$i"
+		./mayfly-oci --root root create --bundle "b$i" --pid-file "p$i" "$id-$i" < /dev/null > "out$i" 2>&1 3>&- &
+		pids[i]=$!
+		# The runtime itself, at a time that differs from one to the next.
+		if ((i % 5 == 0)); then
+			sleep "0.$((i / 2))"
+			kill -KILL "${pids[i]}"
+		fi
+	done
+	for i in {1..20}; do
+		status=0
+		wait "${pids[i]}" || status=$?
+		[ "$status" -eq $((i % 5 ? 0 : 137)) ] || fail "$i: $status $(cat "out$i")"
+	done
+	for i in {1..20}; do
+		((i % 5 == 0)) || oci start "$id-$i"
+	done
+	run -0 oci list
+	[ "$(grep -c '"running"' <<< "$output")" = 16 ] || fail "$output"
+	# The monitor of one, the server of another's live directory.
+	for i in 1 2 3; do
+		kill -KILL "$(< "p$i")"
+	done
+	for i in 6 7 8; do
+		pkill -KILL -P "$(< "p$i")" || true
+	done
+	for i in {1..20}; do
+		oci delete --force "$id-$i" > "out$i" 2>&1 &
+		pids[i]=$!
+	done
+	for i in {1..20}; do
+		wait "${pids[i]}" || fail "$i: $(cat "out$i")"
+	done
+	run -0 ls root
+	assert_output ""
+	run -0 "$MAYFLY" ps -a -q
+	[[ $output != *"$id"* ]] || fail "a record is left: $output"
+	run -0 find "$groups" -mindepth 1 -type d
+	assert_output ""
+	assert_none_left
 }

@@ -209,7 +209,9 @@ static void test_mounts(void **state)
 			"{\"destination\": \"/proc\", \"type\": \"proc\"}, {\"destination\": \"/dev\", \"type\": \"tmpfs\"},"
 			"{\"destination\": \"/dev/shm\", \"type\": \"bind\", \"source\": \"/tmp\"},"
 			"{\"destination\": \"/t\", \"type\": \"tmpfs\", \"options\": [\"nosuid\", \"size=8m\", \"mode=700\"]},"
+			"{\"destination\": \"/dev/pts\", \"source\": \"/dev/pts\", \"options\": [\"bind\"]},"
 			"{\"destination\": \"/e\", \"source\": \"/etc\", \"options\": [\"rbind\", \"ro\"]},"
+			"{\"destination\": \"/shm\", \"source\": \"/dev/shm\", \"options\": [\"bind\"]},"
 			"{\"destination\": \"/etc/passwd\", \"type\": \"bind\", \"source\": \"/etc/passwd\"}"
 	};
 	struct spec s;
@@ -222,7 +224,7 @@ static void test_mounts(void **state)
 	assert_string_equal(c.tmpfs[0].path, "/t");
 	assert_int_equal(c.tmpfs[0].size, 8 << 20);
 	assert_int_equal(c.tmpfs[0].mode, 0700);
-	assert_int_equal(c.num_live, 1);
+	assert_int_equal(c.num_live, 2);
 	assert_string_equal(c.live[0].guest, "/e");
 	assert_true(c.live[0].read_only);
 	assert_int_equal(c.num_drives, 1);
@@ -232,10 +234,10 @@ static void test_mounts(void **state)
 	p.more = ", \"annotations\": {\"mayfly.mounts\": \"packed\"}";
 	assert_int_equal(take(&p, &s, &c, &e), 0);
 	assert_int_equal(c.num_live, 0);
-	assert_int_equal(c.num_drives, 2);
+	assert_int_equal(c.num_drives, 3);
 	assert_string_equal(c.drive[0].mount, "/e");
 	assert_true(c.drive[0].mount_read_only && c.drive[0].directory);
-	assert_true(!c.drive[1].mount_read_only && c.drive[1].file);
+	assert_true(!c.drive[2].mount_read_only && c.drive[2].file);
 	spec_done(&s);
 	config_done(&c);
 	expect_refused(&(struct parts){ .mounts = "{\"type\": \"bind\"}" }, "mounts[0].destination: is missing");
@@ -247,8 +249,14 @@ static void test_mounts(void **state)
 						"{\"destination\": \"/x\", \"type\": \"bind\", \"source\": \"/nowhere\"}" },
 		       "mounts[0]: source:");
 	expect_refused(
+		&(struct parts){ .mounts = "{\"destination\": \"/x\", \"type\": \"bind\", \"source\": \"/dev/null\"}" },
+		"mounts[0]: source:");
+	expect_refused(&(struct parts){ .mounts =
+						"{\"destination\": \"/x\", \"type\": \"bind\", \"source\": \"/proc/1\"}" },
+		       "mounts[0]: source:");
+	expect_refused(
 		&(struct parts){
-			.mounts = "{\"destination\": \"/x\", \"type\": \"bind\", \"source\": \"/dev/null\"}, 1" },
+			.mounts = "{\"destination\": \"/sys/x\", \"type\": \"bind\", \"source\": \"/sys/x\"}, 1" },
 		"mounts[1]:");
 }
 

@@ -79,11 +79,20 @@ static int split(const char *path, bool systemd, char **ret_parent, char **ret_n
 	return *ret_name && (*ret_parent || !last || last < path) ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
+/* Whether the user may make groups in one that is there. */
+static bool is_theirs(const char *tree, const char *parent)
+{
+	char path[PATH_MAX];
+
+	return snprintf(path, sizeof(path), "%s/%s", tree, parent ? parent : "") < (int)sizeof(path) &&
+	       access(path, W_OK) == 0;
+}
+
 /*
- * Where cgroupsPath begins: the tree's root; or, for users to whom it does not belong, the highest group above their own that
- * does. That is what systemd has delegated to them. Returns 0 and a new string, or -errno with e set.
+ * Where cgroupsPath begins: the tree's root; or, for users to whom it does not belong, nor the parent in it, the highest group
+ * above their own that does. That is what systemd has delegated to them. Returns 0 and a new string, or -errno with e set.
  */
-static int find_base(char **ret, struct err *e)
+static int find_base(char **ret, const char *parent, struct err *e)
 {
 	MF_FREE char *own = NULL;
 	MF_FREE char *tree = NULL;
@@ -91,7 +100,8 @@ static int find_base(char **ret, struct err *e)
 
 	if (cgroup_find_own("/proc/self", &own, &tree, e) < 0)
 		return e->code;
-	for (end = own ? own + strlen(tree) : NULL; end && access(tree, W_OK) < 0; end = *end ? end : NULL) {
+	end = own && !is_theirs(tree, parent) ? own + strlen(tree) : NULL;
+	for (; end && !is_theirs(tree, NULL); end = *end ? end : NULL) {
 		end += *end == '/';
 		end += strcspn(end, "/");
 		free(tree);
@@ -110,7 +120,8 @@ char *oci_group_path(const struct spec *s, bool systemd, struct err *e)
 	MF_FREE char *name = NULL;
 	char *path;
 
-	if (!s->cgroups || !*s->cgroups || split(s->cgroups, systemd, &parent, &name, e) < 0 || find_base(&base, e) < 0)
+	if (!s->cgroups || !*s->cgroups || split(s->cgroups, systemd, &parent, &name, e) < 0 ||
+	    find_base(&base, parent, e) < 0)
 		return NULL;
 	return asprintf(&path, "%s/%s%s%s", base, parent ? parent : "", parent ? "/" : "", name) < 0 ? NULL : path;
 }
@@ -131,7 +142,7 @@ int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struc
 	guest_has_them = !settings.num || (settings.num == 1 && s->limits.memory);
 	if (split(s->cgroups, systemd, &parent, &name, e) < 0)
 		return e->code;
-	r = find_base(&base, e);
+	r = find_base(&base, parent, e);
 	p.base = base;
 	p.parent = parent;
 	p.name = name;

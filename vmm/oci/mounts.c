@@ -32,18 +32,32 @@ static bool is_below(const char *path, const char *dir)
 	return !strncmp(path, dir, len) && (path[len] == '/' || !path[len]);
 }
 
-/* What the guest's kernel provides by itself. */
+/* The file system of the host's kernel that a path is in, or NULL. /dev/shm has files like another directory. */
+static const char *kernels_dir(const char *path)
+{
+	static const char *const dirs[] = { "/dev", "/proc", "/sys" };
+
+	for (size_t i = 0; i < MF_ARRAY_SIZE(dirs); i++)
+		if (is_below(path, dirs[i]) && !is_below(path, "/dev/shm"))
+			return dirs[i];
+	return NULL;
+}
+
+/* What the guest's kernel provides by itself, at the same place. */
 static bool is_kernels(const struct mount *m)
 {
 	static const char *const types[] = { "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs" };
+	const char *dir;
 
 	for (size_t i = 0; i < MF_ARRAY_SIZE(types); i++)
 		if (m->type && !strcmp(m->type, types[i]))
 			return true;
-	if (!m->source || *m->source != '/' || !strcmp(m->destination, "/dev/shm"))
-		return is_below(m->destination, "/dev") || is_below(m->destination, "/proc") ||
-		       is_below(m->destination, "/sys");
-	return is_below(m->source, "/dev") || is_below(m->source, "/proc") || is_below(m->source, "/sys");
+	if (!strcmp(m->destination, "/dev/shm"))
+		return true;
+	if (!m->source || *m->source != '/')
+		return kernels_dir(m->destination) != NULL;
+	dir = kernels_dir(m->source);
+	return dir && is_below(m->destination, dir);
 }
 
 /* The value of an option "key=value", or "" for the key alone; NULL: it is not there. *last: the last of several. */
@@ -86,6 +100,9 @@ static int add_bind(const struct spec *s, struct config *c, const struct mount *
 		return err_set(e, -EINVAL, "source, destination: must not have a ':'");
 	if (stat(m->source, &st) < 0)
 		return err_sys(e, "source: '%s'", m->source);
+	if (kernels_dir(m->source))
+		return err_set(e, -ENOTSUP, "source: '%s' is of the host's kernel, and a microVM has its own",
+			       m->source);
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
 		return err_set(e, -ENOTSUP,
 			       "source: '%s' is neither a directory nor a file, and a microVM has no others of "
