@@ -438,7 +438,7 @@ start_systemd() {
 	assert_output success
 	run -0 "${inside[@]}" systemd-run --collect --unit=once -p Type=notify -p MemoryMax=200M /usr/bin/mayfly run -k /opt/idle.elf
 	run -0 "${inside[@]}" systemctl show -P ActiveState -P MemoryMax once
-	assert_output $'active\n209715200'
+	assert_output $'209715200\nactive'
 	run -0 "${inside[@]}" systemctl stop once
 	/usr/bin/mayfly run -k /opt/idle.elf --jail --dry-run > /etc/mayfly/jailed.json
 	run "${inside[@]}" systemctl start mayfly@jailed
