@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (json_at_parse(&json, (const char *)data, size, "f", &e) < 0 || spec_take(&s, &c, json, "/", &e) < 0)
 		assert(e.code < 0 && e.text[0]);
 	else
-		assert(c.command.args.num && c.rootfs.path);
+		assert(c.command.args.num && (c.rootfs.path || c.num_live)); /* it may be live */
 	spec_done(&s);
 	config_done(&c);
 	return 0;
