@@ -60,8 +60,8 @@ complete_bash() {
 	cut -d ' ' -f 1 "$BATS_TEST_TMPDIR/help" | sort -u | while read -r command; do
 		"$MAYFLY" completion -- "$command" - | sed "s/\t.*//; s/^/$command /"
 	done | sort > "$BATS_TEST_TMPDIR/completion"
-	# `mayfly bench` takes the options of `mayfly run`, too, and `mayfly clone` those of `mayfly restore`.
-	{ cat "$BATS_TEST_TMPDIR/help"; sed -n 's/^run /bench /p; s/^restore /clone /p' "$BATS_TEST_TMPDIR/help"; } |
+	# `mayfly bench` takes the options of `mayfly run`, too; `mayfly clone` and `mayfly pool` those of `mayfly restore`.
+	{ cat "$BATS_TEST_TMPDIR/help"; sed -n 's/^run /bench /p; s/^restore \(.*\)/clone \1\npool \1/p' "$BATS_TEST_TMPDIR/help"; } |
 		sort -u > "$BATS_TEST_TMPDIR/all"
 	run diff "$BATS_TEST_TMPDIR/all" "$BATS_TEST_TMPDIR/completion"
 	assert_equal "$output" ''
