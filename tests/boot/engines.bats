@@ -301,7 +301,7 @@ nomad_task() {
 # bats test_tags=flat
 @test "engines: their files have the syntax of their kind, and mayfly takes each command line in them" {
 	local options task dir=$root/configs/engines file
-	for file in "$dir"/*/*.{toml,yaml,hcl}; do
+	for file in "$dir"/*/*.{toml,yaml,hcl,container}; do
 		run -0 "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" "$file"
 	done
 	"$PYTHON" -I -S -c 'import json, sys, tomllib
@@ -311,6 +311,11 @@ assert "/usr/bin/mayfly-oci" in engine["runtimes"]["mayfly"]' "$dir/docker/daemo
 	for file in 'a = 1 b' 'a = [1, 2' 'a { b = "x" ' 'a = b' 'a = 1 a = 2' 'a = "x'; do
 		echo "$file" > bad.hcl
 		run "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" bad.hcl
+		assert_failure
+	done
+	for file in 's/^Image=.*//' 's/^Image/Picture/' 's/^\[Service/[Servant/' 's/^\[Unit\]//' 's/^Restart=.*/Restart/'; do
+		sed "$file" "$dir/podman/web.container" > bad.container
+		run "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" bad.container
 		assert_failure
 	done
 	# GitLab: what follows prepare's --
