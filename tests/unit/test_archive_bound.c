@@ -26,7 +26,7 @@ static int add(const char *script, const char *list)
 {
 	const char *const argv[] = { "sh", "-c", script, "sh", list, NULL };
 
-	return archive_bound_add(&bound, argv, -1, &e);
+	return archive_bound_add(&bound, argv, NULL, -1, &e);
 }
 
 static int add_list(const char *list)

@@ -78,36 +78,90 @@ static int take_list(struct archive_bound *b, FILE *list, struct err *e)
 	return 0;
 }
 
-int archive_bound_add(struct archive_bound *b, const char *const argv[], int in, struct err *e)
-{
-	static const char *const skip[] = { NULL };
-	MF_CLOSE int file = memfd_create("mayfly-said", MFD_CLOEXEC);
-	MF_CLOSE int from = -1;
-	MF_CLOSE int to = -1;
-	char said[SAID_MAX];
-	int ends[2], r;
-	struct err failed;
-	ssize_t len;
-	FILE *list;
-	pid_t pid;
+struct program {
+	const char *name;
+	pid_t pid; /* 0: none */
+	int said;  /* a file, or -1 */
+	bool spoke;
+};
 
-	if (file < 0 || pipe2(ends, O_CLOEXEC) < 0)
-		return err_sys(e, "make a file and a pipe for what tar says");
-	from = ends[0];
-	to = ends[1];
-	pid = spawn_start(argv, (const int[SPAWN_FDS]){ in, to, file, -1 }, SIGKILL, "tar", e);
-	if (pid < 0)
-		return pid;
-	close(mf_take_fd(&to));
-	list = fdopen(from, "r");
-	r = list ? take_list(b, list, e) : err_set(e, -ENOMEM, "out of memory");
-	if (r < 0)
-		(void)kill(-pid, SIGKILL); /* it may have ended */
-	if (spawn_wait(pid, "tar", &failed) < 0 && !r) {
-		len = fdio_pread(file, said, sizeof(said) - 1, 0);
-		said[MF_MAX(len, (ssize_t)0)] = '\0';
-		r = err_set(e, -ECHILD, "%s", len > 0 ? spawn_last_line(said, skip) : failed.text);
+static int start(struct program *p, const char *const argv[], int in, int out, const char *package, struct err *e)
+{
+	p->name = argv[0];
+	p->said = memfd_create("mayfly-said", MFD_CLOEXEC);
+	if (p->said < 0)
+		return err_sys(e, "make a file for what %s says", argv[0]);
+	p->pid = spawn_start(argv, (const int[SPAWN_FDS]){ in, out, p->said, -1 }, SIGKILL, package, e);
+	return p->pid < 0 ? (p->pid = 0, e->code) : 0;
+}
+
+/* Waits for its end. Returns 0, or -ECHILD with e set to what it has said, if it has failed. */
+static int end(struct program *p, struct err *e)
+{
+	static const char *const skip[] = { "tar: Error is not", "tar: Exiting", "tar: Child", NULL };
+	char said[SAID_MAX];
+	ssize_t len;
+	int r = p->pid ? spawn_wait(p->pid, p->name, e) : 0;
+
+	if (r < 0 && (len = fdio_pread(p->said, said, sizeof(said) - 1, 0)) > 0) {
+		said[len] = '\0';
+		err_set(e, -ECHILD, "%s", spawn_last_line(said, skip));
+		p->spoke = true;
 	}
+	if (p->said >= 0)
+		close(p->said);
+	return r;
+}
+
+/* Starts both, the list's end of the pipe being *ret_list. */
+static int start_all(struct program *tar, struct program *feeder, const char *const argv[],
+		     const struct archive_feeder *by, int in, int *ret_list, struct err *e)
+{
+	MF_CLOSE int fed = -1;
+	MF_CLOSE int to = -1;
+	int ends[2];
+
+	if (by && by->argv) {
+		if (pipe2(ends, O_CLOEXEC) < 0)
+			return err_sys(e, "make a pipe");
+		fed = ends[0];
+		to = ends[1];
+		if (start(feeder, by->argv, in, to, by->package, e) < 0)
+			return e->code;
+		close(mf_take_fd(&to));
+		in = fed;
+	}
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys(e, "make a pipe");
+	*ret_list = ends[0];
+	to = ends[1];
+	return start(tar, argv, in, to, "tar", e);
+}
+
+int archive_bound_add(struct archive_bound *b, const char *const argv[], const struct archive_feeder *by, int in,
+		      struct err *e)
+{
+	struct program tar = { .said = -1 }, feeder = { .said = -1 };
+	MF_CLOSE int from = -1;
+	struct err failed;
+	FILE *list = NULL;
+	int r = start_all(&tar, &feeder, argv, by, in, &from, e);
+
+	if (r == 0) {
+		list = fdopen(from, "r");
+		r = list ? take_list(b, list, e) : err_set(e, -ENOMEM, "out of memory");
+	}
+	if (r < 0 && tar.pid)
+		(void)kill(-tar.pid, SIGKILL); /* it may have ended */
+	if (end(&tar, &failed) < 0 && r == 0) {
+		*e = failed;
+		r = e->code;
+	} else if (feeder.pid) {
+		(void)kill(-feeder.pid, SIGKILL); /* nobody reads what follows the archive's end */
+	}
+	/* It ends, as nobody reads. If it fails by itself, and says why, tar's complaint is a consequence. */
+	if (end(&feeder, &failed) < 0 && r == -ECHILD && feeder.spoke)
+		*e = failed;
 	if (list) {
 		(void)mf_take_fd(&from);
 		(void)fclose(list); /* only read */

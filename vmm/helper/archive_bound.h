@@ -22,12 +22,20 @@ struct archive_bound {
 /* Reads the environment. Returns 0, or -EINVAL with e set. */
 int archive_bound_init(struct archive_bound *b, struct err *e);
 
+/* A program that decompresses the archive, and what to install if it is not there. */
+struct archive_feeder {
+	const char *const *argv; /* or NULL: none */
+	const char *package;
+};
+
 /*
- * Runs argv, which is tar or ends in it, with the descriptor in as its standard input, or -1. Adds the
+ * Runs argv, which is tar or ends in it, with the descriptor in as its standard input, or -1; or with what by
+ * makes of it, unless by is NULL. Both end with the calling thread. Adds the
  * sizes of all files, with their holes, in whole blocks, and a block for each other entry. Returns 0, or
  * -errno with e set: -EFBIG if they are more than b->max, with the name of the file at which they are;
- * -ECHILD if tar has failed. One thread only.
+ * -ECHILD if one of them has failed. One thread only.
  */
-int archive_bound_add(struct archive_bound *b, const char *const argv[], int in, struct err *e);
+int archive_bound_add(struct archive_bound *b, const char *const argv[], const struct archive_feeder *by, int in,
+		      struct err *e);
 
 #endif

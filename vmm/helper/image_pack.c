@@ -328,20 +328,14 @@ static int take_or_make(const struct pack *p, const struct image_key *key, const
 }
 
 /* Before it is packed, so that the cache has no part of what is too large. */
-static int bound_tar(int tar, const char *decompressor, struct err *e)
+static int bound_tar(int tar, const struct archive_feeder *by, struct err *e)
 {
-	const char *argv[] = { "tar", ARCHIVE_BOUND_OPTIONS, "--file=-", NULL, NULL };
-	MF_FREE char *decompress = NULL;
+	static const char *const argv[] = { "tar", ARCHIVE_BOUND_OPTIONS, "--file=-", NULL };
 	struct archive_bound bound;
 	int r = archive_bound_init(&bound, e);
 
-	if (!r && decompressor && asprintf(&decompress, "--use-compress-program=%s", decompressor) < 0) {
-		decompress = NULL; /* asprintf leaves it undefined */
-		r = err_set(e, -ENOMEM, "out of memory");
-	}
-	argv[MF_ARRAY_SIZE(argv) - 2] = decompress;
 	if (!r)
-		r = archive_bound_add(&bound, argv, tar, e);
+		r = archive_bound_add(&bound, argv, by, tar, e);
 	return !r && lseek(tar, 0, SEEK_SET) < 0 ? err_sys(e, "go back to its beginning") : r;
 }
 
@@ -378,7 +372,7 @@ static int pack_tar(const struct pack *p, struct err *e)
 	fd = image_cache_take(p->cache, name, O_RDONLY, e);
 	if (fd >= 0)
 		close(fd);
-	else if (bound_tar(tar, feeder[0], e) < 0)
+	else if (bound_tar(tar, &(struct archive_feeder){ m.feeder, m.feeder_package }, e) < 0)
 		return e->code;
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }

@@ -258,7 +258,7 @@ static int bound_layer(const struct pull *p, struct archive_bound *bound, const 
 	sandbox_begin_ids(&s, "tar", "tar", p->work);
 	sandbox_program(&s, 0);
 	sandbox_add(&s, ARCHIVE_BOUND_OPTIONS, "--file", path, NULL);
-	if (archive_bound_add(bound, s.argv, -1, e) < 0)
+	if (archive_bound_add(bound, s.argv, NULL, -1, e) < 0)
 		return err_wrap(e, "layer '%s'", digest);
 	return 0;
 }
