@@ -3,8 +3,8 @@
 # Kernels that are not ours: Debian's stock cloud kernels, which come as bzImage and find everything by ACPI; with the
 # initrds that Debian has made for them, to a Debian on a disk, by systemd to a login.
 #
-# The files come from `make debian`. A boot to the login takes one or two minutes in the lab, so there is one for each
-# kernel, that of 6.12 in `make check-slow`; what needs no Debian around it boots our initramfs. Both have a network and
+# The files come from `make debian`. A boot to the login takes minutes in the lab, so there is one for each
+# kernel, in `make check-slow`; what needs no Debian around it boots our initramfs. Both have a network and
 # vsock, whose modules they load; 6.12 also does some work (tests/debian/load): its mirror has 2,000 packages, its database
 # 20,000 rows, and vsock carries 8 MiB both ways, which is half a minute in the lab. DEBIAN_TIMES=20 makes that so many
 # times as much.
@@ -139,6 +139,7 @@ goes_on() {
 	said '2 packets transmitted, [12] received'
 }
 
+# bats test_tags=slow
 @test "debian: 6.1 boots to a login with its own initrd, lives on in a snapshot, and powers off" {
 	debian 6.1 goes_on
 }
