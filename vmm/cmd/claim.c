@@ -23,6 +23,7 @@
 #include "vmm/base/report.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
+#include "vmm/cmd/member_claim.h"
 #include "vmm/pool/claim.h"
 
 #define TRIES 3 /* members that end before they take the claim */
@@ -37,13 +38,6 @@ struct client {
 };
 
 enum outcome { ABSENT, EMPTY, LOST, OVER };
-
-static enum pool_whose whose(const char *option)
-{
-	char name[32];
-
-	return sscanf(option, "--%31[a-z-]", name) == 1 ? pool_whose_option(name) : POOL_OF_NOBODY;
-}
 
 /* "--env=NAME" means the value that it has here. One that is not set is left out. */
 static int add_option(struct pool_claim *c, const char *option, struct err *e)
@@ -97,11 +91,11 @@ static int add_options(struct pool_claim *c, const struct claim_params *p, enum 
 
 		if (part == POOL_DRIVES && is_drive(option))
 			r = add_drive(c, option, e);
-		if (part == POOL_OPTIONS && whose(option) == POOL_OF_CLAIM)
+		if (part == POOL_OPTIONS && pool_whose_option(option) == POOL_OF_CLAIM)
 			r = add_option(c, option, e);
-		if (part == POOL_SHARED && whose(option) == POOL_OF_POOL)
+		if (part == POOL_SHARED && pool_whose_option(option) == POOL_OF_POOL)
 			r = pool_claim_add(c, POOL_SHARED, option, e);
-		if (whose(option) == POOL_OF_NOBODY && !is_drive(option))
+		if (pool_whose_option(option) == POOL_OF_NOBODY && !is_drive(option))
 			r = err_set(e, -EINVAL, "%.40s is not for VMs of a pool", option);
 	}
 	return r;
@@ -134,8 +128,6 @@ static int make_claim(struct pool_claim *c, const struct claim_params *p, struct
 /* A plain clone: with our options alone, or with those of a pool that is empty. */
 static int clone_plainly(const struct client *x, const struct pool_claim *of_pool, struct err *e)
 {
-	static const char *const before_each[] = { [POOL_DRIVES] = "--drive" };
-	static const enum pool_part parts[] = { POOL_OPTIONS, POOL_DRIVES };
 	const struct pool_claim *shared = of_pool ? of_pool : &x->claim;
 	const char *dir = of_pool ? pool_claim_part(of_pool, POOL_FROM)[0] : x->params->dir;
 	static struct words w;
@@ -143,23 +135,10 @@ static int clone_plainly(const struct client *x, const struct pool_claim *of_poo
 
 	for (unsigned i = 0; i < shared->num[POOL_SHARED] && !r; i++)
 		r = words_add(&w, pool_claim_part(shared, POOL_SHARED)[i], e);
-	for (size_t i = 0; i < MF_ARRAY_SIZE(parts); i++) {
-		for (unsigned j = 0; j < x->claim.num[parts[i]] && !r; j++) {
-			if (before_each[parts[i]])
-				r = words_add(&w, before_each[parts[i]], e);
-			if (!r)
-				r = words_add(&w, pool_claim_part(&x->claim, parts[i])[j], e);
-		}
-	}
 	if (!r)
-		r = words_add(&w, dir, e);
-	if (!r && x->params->command->num)
-		r = words_add(&w, "--", e);
-	if (!r)
-		r = words_add_all(&w, x->params->command, e);
+		r = member_claim_words(&w, &x->claim, dir, e);
 	if (r < 0)
 		return r;
-	w.word[w.num] = NULL;
 	(void)sigprocmask(SIG_SETMASK, &x->old_mask, NULL); /* cannot fail */
 	(void)execv("/proc/self/exe", w.word);
 	return err_sys(e, "start 'mayfly restore'");

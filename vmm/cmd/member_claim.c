@@ -18,14 +18,6 @@
 #include "vmm/pool/claim.h"
 #include "vmm/process/ending.h"
 
-/* Of the option in a word, "--name=value". */
-static bool is_of_claim(const char *word)
-{
-	char name[32];
-
-	return sscanf(word, "--%31[a-z-]", name) == 1 && pool_whose_option(name) == POOL_OF_CLAIM;
-}
-
 /* The place of drive d in the claim, or -1. Each of them is awaited, since their numbers are the same. */
 static int find_drive(const struct pool_claim *claim, const struct config_drive *d)
 {
@@ -98,7 +90,7 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 		return err_set(e, -EPROTO, "a claim of %u drives with %u descriptors", claim->num[POOL_DRIVES],
 			       claim->num_fds);
 	for (unsigned i = 0; i < claim->num[POOL_OPTIONS]; i++)
-		if (!is_of_claim(option[i]))
+		if (pool_whose_option(option[i]) != POOL_OF_CLAIM)
 			return err_set(e, -EPROTO, "'%.60s' is no option of a claim", option[i]);
 	if (other)
 		return err_set(e, -EINVAL, "the pool was not started with %.100s", other);
@@ -108,29 +100,33 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 	return check_drives(c, claim, e);
 }
 
-/* As `mayfly restore` has them, without the directory. */
-static int put_words(const struct pool_claim *claim, struct words *w, struct err *e)
+static int put_part(struct words *w, const struct pool_claim *claim, enum pool_part part, struct err *e)
 {
-	static const struct {
-		enum pool_part part;
-		const char *before_all, *before_each;
-	} parts[] = { { POOL_OPTIONS, NULL, NULL }, { POOL_DRIVES, NULL, "--drive" }, { POOL_COMMAND, "--", NULL } };
+	char **word = pool_claim_part(claim, part);
+	int r = 0;
 
-	if (words_add(w, "restore", e) < 0)
-		return e->code;
-	for (size_t i = 0; i < MF_ARRAY_SIZE(parts); i++) {
-		char **word = pool_claim_part(claim, parts[i].part);
-		const unsigned num = claim->num[parts[i].part];
-
-		if (num && parts[i].before_all && words_add(w, parts[i].before_all, e) < 0)
-			return e->code;
-		for (unsigned j = 0; j < num; j++)
-			if ((parts[i].before_each && words_add(w, parts[i].before_each, e) < 0) ||
-			    words_add(w, word[j], e) < 0)
-				return e->code;
+	for (unsigned i = 0; i < claim->num[part] && !r; i++) {
+		if (part == POOL_DRIVES)
+			r = words_add(w, "--drive", e);
+		if (!r)
+			r = words_add(w, word[i], e);
 	}
-	w->word[w->num] = NULL;
-	return 0;
+	return r;
+}
+
+int member_claim_words(struct words *w, const struct pool_claim *claim, const char *dir, struct err *e)
+{
+	int r = put_part(w, claim, POOL_OPTIONS, e);
+
+	if (!r)
+		r = put_part(w, claim, POOL_DRIVES, e);
+	if (!r && dir)
+		r = words_add(w, dir, e);
+	if (!r && claim->num[POOL_COMMAND])
+		r = words_add(w, "--", e);
+	if (!r)
+		r = put_part(w, claim, POOL_COMMAND, e);
+	return r;
 }
 
 int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e)
@@ -140,7 +136,8 @@ int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_
 	for (int i = 0; i < POOL_STREAMS; i++)
 		if (dup2(claim->fd[i], i) < 0)
 			return err_sys(e, "take the client's streams");
-	if (put_words(claim, &w, e) < 0 || restore_claim(c, (int)w.num, w.word, e) < 0)
+	if (words_add(&w, "restore", e) < 0 || member_claim_words(&w, claim, NULL, e) < 0 ||
+	    restore_claim(c, (int)w.num, w.word, e) < 0)
 		return e->code;
 	if (c->timeout_ms) {
 		*limit_ms = clock_now_ms() + c->timeout_ms;

@@ -7,6 +7,7 @@
 struct config;
 struct err;
 struct pool_claim;
+struct words;
 
 /*
  * Checks a claim as a client has sent it, against the pool's options (num of them), and makes its descriptors those that the VM
@@ -20,6 +21,12 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
  * if the claim has one. Returns 0 or -errno with e set.
  */
 int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e);
+
+/*
+ * Adds what a claim says to a command line of `mayfly restore`: its options, its drives, the directory unless it is NULL, and its
+ * command. Returns 0 or -errno with e set.
+ */
+int member_claim_words(struct words *w, const struct pool_claim *claim, const char *dir, struct err *e);
 
 /* In the VM's process: puts the drives where they are opened (fdstore.h). Returns 0 or -errno with e set. */
 int member_claim_store(const struct config *c, const struct pool_claim *claim, struct err *e);

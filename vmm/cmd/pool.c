@@ -21,6 +21,7 @@
 #include "vmm/cmd/member.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/words.h"
+#include "vmm/config/config.h"
 #include "vmm/pool/claim.h"
 #include "vmm/pool/pool.h"
 #include "vmm/pool/serve.h"
@@ -34,8 +35,8 @@ struct pool_options {
 	const char *dir, *socket;
 	unsigned size, drives;
 	uint64_t max_age_ms;
-	enum log_level level;
-	struct words shared; /* options of `mayfly restore` */
+	struct config config; /* only its log_level is used */
+	struct words shared;  /* options of `mayfly restore` */
 };
 
 static int set_size(void *target, const char *text, struct err *e)
@@ -94,12 +95,9 @@ static int pass_option(void *target, const struct cli_option *option, const char
 	if (!strcmp(option->long_name, "net") && strncmp(value, "user", 4) != 0)
 		return err_set(e, -EINVAL, "must be a user network: one tap or descriptor is not for several VMs");
 	if (!strcmp(option->long_name, "quiet"))
-		o->level = LOG_LEVEL_ERROR;
-	else if (!strcmp(option->long_name, "log-level"))
-		o->level = !strcmp(value, "debug") ? LOG_LEVEL_DEBUG :
-			   !strcmp(value, "info")  ? LOG_LEVEL_INFO :
-			   !strcmp(value, "error") ? LOG_LEVEL_ERROR :
-						     LOG_LEVEL_WARN; /* members refuse another word */
+		o->config.log_level = LOG_LEVEL_ERROR;
+	else if (!strcmp(option->long_name, "log-level") && config_set(&o->config, "log_level", value, e) < 0)
+		return e->code;
 	return words_add_option(&o->shared, option, value, e);
 }
 
@@ -210,7 +208,7 @@ static int run_pool(const struct pool_options *o, struct unix_socket *u, struct 
 	struct pool_claim plain;
 	int r;
 
-	log_setup(o->level, -1);
+	log_setup(o->config.log_level, -1);
 	p.dir = whole_path(o->dir);
 	if (!p.dir || describe(o, p.dir, &member, &plain, e) < 0)
 		return p.dir ? e->code : err_set(e, -ENOMEM, "out of memory");
@@ -241,7 +239,7 @@ int pool_command(int argc, char **argv)
 	struct err e;
 	int r;
 
-	o.level = LOG_LEVEL_WARN;
+	o.config.log_level = LOG_LEVEL_WARN;
 	r = cli_parse(&pool_usage, &o, argc, argv, &e);
 
 	if (r > 0)

@@ -25,9 +25,10 @@ struct jail_member {
 	 * is outside. -ECANCELED: nobody has claimed it, or the jail has ended.
 	 */
 	int (*settle_outside)(struct jail_member *m, struct unix_socket *control, struct err *e);
-	void (*running)(struct jail_member
-				*m); /* the guest runs; in the same process. Behind its filter: closes a descriptor */
-	int client_fd; /* once claimed, in the process that the client knows: it sends signals (ending_take_remote); or -1 */
+	/* The guest runs; in the same process, behind its filter: closes a descriptor. */
+	void (*running)(struct jail_member *m);
+	/* Once claimed, in the process that the client knows: it sends signals (ending_take_remote); or -1. */
+	int client_fd;
 };
 
 /* Filled in by run.c, and in a jail by supervise.c. */

@@ -144,8 +144,9 @@ int pool_claim_receive(int fd, struct pool_claim *c, unsigned extras, struct err
 	return 1;
 }
 
-enum pool_whose pool_whose_option(const char *name)
+enum pool_whose pool_whose_option(const char *word)
 {
+	char name[32];
 	static const char *const of_claim[] = {
 		"name", "env", "workdir", "user", "tty", "no-tty", "timeout", "console"
 	};
@@ -153,6 +154,8 @@ enum pool_whose pool_whose_option(const char *name)
 		"net", "jail", "io-engine", "seccomp", "no-seccomp", "log-level", "quiet"
 	};
 
+	if (sscanf(strncmp(word, "--", 2) ? word : word + 2, "%31[a-z-]", name) != 1)
+		return POOL_OF_NOBODY;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(of_claim); i++)
 		if (!strcmp(name, of_claim[i]))
 			return POOL_OF_CLAIM;

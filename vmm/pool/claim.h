@@ -75,9 +75,9 @@ int pool_claim_receive(int fd, struct pool_claim *c, unsigned extras, struct err
 /* Reads the texts of a packet, len bytes of c->text. Returns 0, or -EPROTO with e set. */
 int pool_claim_parse(struct pool_claim *c, size_t len, struct err *e);
 
-/* Whether an option of `mayfly restore` is the VM's own in a claim; or the pool's; or neither. */
+/* Whether an option of `mayfly restore`, NAME, "--NAME" or "--NAME=VALUE", is the VM's own in a claim; or the pool's; or neither. */
 enum pool_whose { POOL_OF_CLAIM, POOL_OF_POOL, POOL_OF_NOBODY };
-enum pool_whose pool_whose_option(const char *long_name);
+enum pool_whose pool_whose_option(const char *word);
 
 enum pool_answer_type {
 	POOL_TAKEN = 1, /* the VM is the client's from here on */
