@@ -2,6 +2,7 @@
 #ifndef MF_HELPER_IMAGE_MAKE_H
 #define MF_HELPER_IMAGE_MAKE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct err;
@@ -19,6 +20,7 @@ struct image_make {
 	const char *const *feeder;
 	const char *feeder_package;
 	int stdin_fd; /* of the first program, or -1 */
+	bool archive; /* that is one of the user's: see archive_bound.h */
 };
 
 /*

@@ -310,6 +310,19 @@ static void key_of_file(const struct pack *p, const char *options, const struct 
 	image_key_add(key, &st->st_ctim, sizeof(st->st_ctim));
 }
 
+/* Before it is packed, so that the cache has no part of what is too large. */
+static int bound_archive(const struct image_make *m, struct err *e)
+{
+	static const char *const argv[] = { "tar", ARCHIVE_BOUND_OPTIONS, "--file=-", NULL };
+	const struct archive_feeder by = { m->feeder, m->feeder_package };
+	struct archive_bound bound;
+	int r = archive_bound_init(&bound, e);
+
+	if (!r)
+		r = archive_bound_add(&bound, argv, &by, m->stdin_fd, e);
+	return !r && lseek(m->stdin_fd, 0, SEEK_SET) < 0 ? err_sys(e, "go back to its beginning") : r;
+}
+
 /*
  * Takes the image of that key, or makes it. Returns its descriptor or a negative errno.
  */
@@ -324,19 +337,9 @@ static int take_or_make(const struct pack *p, const struct image_key *key, const
 	fd = image_cache_take(p->cache, name, flags, e);
 	if (fd != -ENOENT)
 		return fd;
+	if (m->archive && bound_archive(m, e) < 0)
+		return e->code;
 	return image_make(m, name, e) < 0 ? e->code : image_cache_take(p->cache, name, flags, e);
-}
-
-/* Before it is packed, so that the cache has no part of what is too large. */
-static int bound_tar(int tar, const struct archive_feeder *by, struct err *e)
-{
-	static const char *const argv[] = { "tar", ARCHIVE_BOUND_OPTIONS, "--file=-", NULL };
-	struct archive_bound bound;
-	int r = archive_bound_init(&bound, e);
-
-	if (!r)
-		r = archive_bound_add(&bound, argv, by, tar, e);
-	return !r && lseek(tar, 0, SEEK_SET) < 0 ? err_sys(e, "go back to its beginning") : r;
 }
 
 static int pack_tar(const struct pack *p, struct err *e)
@@ -349,11 +352,9 @@ static int pack_tar(const struct pack *p, struct err *e)
 	const char *feeder[] = { NULL, "-dc", NULL };
 	MF_CLOSE int tar = open(p->source, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	unsigned args = SQFSTAR_ARGS + 2;
-	char name[IMAGE_KEY_TEXT_MAX];
 	struct image_make m;
 	struct image_key key;
 	struct stat st;
-	int fd;
 
 	if (tar < 0 || fstat(tar, &st) < 0)
 		return err_sys(e, "open it");
@@ -361,6 +362,7 @@ static int pack_tar(const struct pack *p, struct err *e)
 	m.argv = argv;
 	m.package = "squashfs-tools";
 	m.stdin_fd = tar;
+	m.archive = true;
 	feeder[0] = image_kind_decompressor(tar, &m.feeder_package);
 	if (feeder[0])
 		m.feeder = feeder;
@@ -368,12 +370,6 @@ static int pack_tar(const struct pack *p, struct err *e)
 		argv[args++] = "-all-root";
 	m.out = &argv[args];
 	key_of_file(p, p->all_root ? "--all-root" : "", &st, &key);
-	image_key_name(&key, ".squashfs", name);
-	fd = image_cache_take(p->cache, name, O_RDONLY, e);
-	if (fd >= 0)
-		close(fd);
-	else if (bound_tar(tar, &(struct archive_feeder){ m.feeder, m.feeder_package }, e) < 0)
-		return e->code;
 	return take_or_make(p, &key, ".squashfs", &m, e);
 }
 
