@@ -337,7 +337,7 @@ check-slow: $(call needs,slow) | $(B)/.deps-tests ## boots that take minutes in 
 
 check-large: $(BIN) $(B)/tests/unit/test_live_races | $(B)/.deps-tests ## a layer of 2 GiB, and LIVE_FILES=20000 in a live directory; not part of check
 	$(Q)LIVE_FILES=$(or $(LIVE_FILES),20000) $(B)/tests/unit/test_live_races
-	$(Q)IMAGE_LARGE=1 MAYFLY='$(abspath $(BIN))' bats --tap --timing --filter '2 GiB' tests/boot/image.bats
+	$(Q)MAYFLY='$(abspath $(BIN))' bats --tap --timing --filter-tags large tests/boot/image.bats
 
 # A minimal Debian 13 with newer compilers and libraries, for the part that needs no guest, and one boot.
 fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root

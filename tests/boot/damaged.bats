@@ -8,11 +8,7 @@
 load helper
 
 setup() {
-	umask 022
-	started=()
-	dir=$BATS_TEST_TMPDIR
-	ctl=$dir/control.sock
-	snap=$dir/snap
+	snapshot_names
 }
 
 teardown() {

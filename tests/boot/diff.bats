@@ -7,10 +7,7 @@
 load helper
 
 setup() {
-	umask 022
-	started=()
-	dir=$BATS_TEST_TMPDIR
-	ctl=$dir/control.sock
+	snapshot_names
 }
 
 teardown() {

@@ -250,8 +250,20 @@ kill_started() {
 
 # Ends what a failed test has left running; a test that passed must have left nothing.
 setup() {
+	setup_started
+}
+
+setup_started() {
 	umask 022 # some files are made for other users
 	started=()
+}
+
+# For tests of snapshots: the names that they share.
+snapshot_names() {
+	setup_started
+	dir=$BATS_TEST_TMPDIR
+	ctl=$dir/control.sock
+	snap=$dir/snap
 }
 
 teardown() {

@@ -296,8 +296,9 @@ too_large() {
 	MAYFLY_IMAGE_MAX=1X refused 'MAYFLY_IMAGE_MAX' --pull always oci:oci:small
 }
 
+# It writes 2.1 GiB: `make check-large`.
+# bats test_tags=large
 @test "image: a layer of more than 2 GiB" {
-	[ -n "${IMAGE_LARGE-}" ] || skip "it writes 2.1 GiB: make check-large"
 	truncate -s 2100M large
 	tar --format=posix -cSf large.tar large
 	image large '{"Cmd": ["x"]}' =large.tar

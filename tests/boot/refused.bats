@@ -7,11 +7,7 @@
 load helper
 
 setup() {
-	umask 022
-	started=()
-	dir=$BATS_TEST_TMPDIR
-	ctl=$dir/control.sock
-	snap=$dir/snap
+	snapshot_names
 	start_flat keep -m 64M --control "$ctl" --vsock "$dir/vsock"
 	wait_said '^keep'
 	run "$MAYFLY" snapshot --stop "$ctl" "$snap"
