@@ -153,6 +153,18 @@ print(*[vm["name"] for vm in json.load(sys.stdin) if vm["pid"] == int(sys.argv[1
 	assert_equal "$(field "$vm" cause)" killed
 }
 
+# It looks at the process's start, which takes half a second here, after it has seen that the VM lives.
+# bats test_tags=untraced
+@test "stop: a VM that ends while it is looked at has ended" {
+	command -v strace > /dev/null || skip "no strace here"
+	start_idle "$vm"
+	run -0 strace -qq -o "$BATS_TEST_TMPDIR/calls" -P "/proc/$pid/stat" -e inject=openat:delay_enter=500000 "$MAYFLY" stop "$vm"
+	assert_output "$vm"
+	wait_end
+	assert_equal "$status" 143
+	grep -q ENOENT "$BATS_TEST_TMPDIR/calls" || fail "it had not ended: $(< "$BATS_TEST_TMPDIR/calls")"
+}
+
 # The PID of a record may have become another process's.
 @test "kill: a process that is not the VM's gets no signal" {
 	sleep 100 3>&- &

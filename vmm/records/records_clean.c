@@ -266,13 +266,18 @@ uint64_t record_start_ticks(pid_t pid)
 int record_open_process(const struct record *r, struct err *e)
 {
 	MF_CLOSE int fd = pidfd_open(r->pid, 0);
+	bool foreign;
 
 	if (fd < 0)
 		return errno == ESRCH ? err_set(e, -ESRCH, "it has ended") : err_sys(e, "find process %d", r->pid);
-	/* The lock is looked at after the process was opened, so that is not a later one with that PID. */
+	/*
+	 * The lock is looked at after the process was opened, so that is not a later one with that PID; and after its start,
+	 * which is none if it has ended meanwhile.
+	 */
+	foreign = r->start_ticks && record_start_ticks(r->pid) != r->start_ticks;
 	if (!record_is_locked(r->fd, RECORD_LIFE))
 		return err_set(e, -ESRCH, "it has ended");
-	if (r->start_ticks && record_start_ticks(r->pid) != r->start_ticks)
+	if (foreign)
 		return err_set(e, -EPERM, "process %d is not its: it runs in another PID namespace", r->pid);
 	return mf_take_fd(&fd);
 }
