@@ -235,6 +235,9 @@ class Bench:
     def add_memory(self, name):
         """RSS and PSS in KiB of a monitor whose guest waits, without guest RAM."""
         progress(f"for memory: {name}")
+        if "fault_around" in self.spec:
+            with open("/sys/kernel/debug/fault_around_bytes", "w", encoding="utf-8") as file:
+                file.write(str(self.spec["fault_around"]))
         process = start(self.command(name, wait=True), subprocess.PIPE)
         wait_for_up(process)
         time.sleep(0.3)
