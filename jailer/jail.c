@@ -5,6 +5,7 @@
  * something that a later step drops:
  *
  *  1. limits and control group	while root may raise a limit, and the group's files can be reached
+ *     the small mount namespace	if a parent has made one (mounts.h): while root may enter it
  *  2. user namespace		in it we have all capabilities, which the other steps need, and outside of it none. A
  *				process outside, which still can, maps a single user
  *  3. securebits, bounding set	while there is CAP_SETPCAP. From here on a change of the user drops no capabilities
@@ -106,7 +107,7 @@ static int enter_user_namespace(const struct jail_params *p, struct err *e)
 	return privileges_lock(e) < 0 && (p->is_root || jail_lacks(p->strict, e) < 0) ? e->code : 0;
 }
 
-/* Sets *ret to the flags of those that we have. */
+/* Sets *ret to the flags of those that we have; NAMESPACES_NO_MOUNTS beside CLONE_NEWNS, if that is so. */
 static int make_namespaces(const struct jail_params *p, int *ret, struct err *e)
 {
 	int all = 0, r;
@@ -114,6 +115,11 @@ static int make_namespaces(const struct jail_params *p, int *ret, struct err *e)
 	for (const struct namespaces_kind *k = namespaces_kinds; k->flag; k++)
 		all |= k->flag;
 	*ret = 0;
+	/* Otherwise each mount of the host is copied, and the copy unmounted again. */
+	if (namespaces_unshare((all & ~CLONE_NEWNS) | NAMESPACES_NO_MOUNTS) == 0) {
+		*ret = all | NAMESPACES_NO_MOUNTS;
+		return 0;
+	}
 	if (namespaces_unshare(all) == 0) {
 		*ret = all;
 		return 0;
@@ -161,9 +167,12 @@ int jail_enter(const struct jail_params *p, bool *ret_own_pids, struct err *e)
 		return e->code;
 	if (p->cgroup && cgroup_add(p->cgroup, getpid(), e) < 0)
 		return e->code;
+	if (p->mounts_fd >= 0)
+		(void)setns(p->mounts_fd, CLONE_NEWNS); /* without it, the next step takes longer, and that is all */
 	if (enter_user_namespace(p, e) < 0 || make_namespaces(p, &have, e) < 0)
 		return e->code;
-	if (have & CLONE_NEWNS && namespaces_empty_root(e) < 0 && jail_lacks(p->strict, e) < 0)
+	if (have & CLONE_NEWNS && namespaces_empty_root(have & NAMESPACES_NO_MOUNTS, e) < 0 &&
+	    jail_lacks(p->strict, e) < 0)
 		return e->code;
 	if (p->is_root && privileges_set_ids(p->uid, p->gid, e) < 0)
 		return e->code;

@@ -24,6 +24,7 @@ struct jail_params {
 	gid_t harmless_gid;	     /* a supplementary group that gives no right beyond what the jail has; 0: none */
 	const struct cgroup *cgroup; /* or NULL */
 	uint64_t nofile, fsize;	     /* limits; 0: JAIL_FILES_DEFAULT, and none */
+	int mounts_fd;		     /* of mounts_take; or -1 */
 	const int *keep;	     /* the fds that stay open, ascending; standard streams always stay */
 	unsigned num_keep;
 	/*

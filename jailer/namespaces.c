@@ -83,7 +83,7 @@ int namespaces_pivot(struct err *e)
 	return chdir("/") < 0 ? err_sys(e, "enter the new root") : 0;
 }
 
-int namespaces_empty_root(struct err *e)
+int namespaces_empty_root(bool no_mounts, struct err *e)
 {
 	const unsigned long flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
@@ -91,12 +91,15 @@ int namespaces_empty_root(struct err *e)
 	 * Otherwise mounts made here would be visible outside, if the root is a shared
 	 * mount.
 	 */
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	if (!no_mounts && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_sys(e, "make the mounts private");
 	if (mount("jail", "/", "tmpfs", flags, "mode=555,size=4k,nr_inodes=1") < 0)
 		return err_sys(e, "mount a tmpfs");
 	/* On top of the root; only its parent, which is itself, leads there. */
 	if (chdir("/..") < 0)
 		return err_sys(e, "enter the tmpfs");
-	return namespaces_pivot(e);
+	if (!no_mounts)
+		return namespaces_pivot(e);
+	/* The root of such a namespace cannot be exchanged. Below the tmpfs there is no file to go to. */
+	return chroot(".") < 0 ? err_sys(e, "enter the new root") : 0;
 }

@@ -14,6 +14,12 @@ struct namespaces_kind {
 };
 extern const struct namespaces_kind namespaces_kinds[];
 
+/*
+ * In place of CLONE_NEWNS: a mount namespace with nothing but an empty root that nobody can change, of Linux 7.1 and newer
+ * (UNSHARE_EMPTY_MNTNS). Others refuse it: -EINVAL.
+ */
+#define NAMESPACES_NO_MOUNTS 0x100000
+
 /* Moves into new ones, all in one call. Returns 0 or -errno. */
 int namespaces_unshare(int flags);
 
@@ -35,8 +41,9 @@ int namespaces_pivot(struct err *e);
 
 /*
  * Makes an empty read-only tmpfs the root and unmounts everything else, in a mount
- * namespace of our own. Returns 0 or -errno with e set.
+ * namespace of our own. no_mounts: it is one of NAMESPACES_NO_MOUNTS. Returns 0 or
+ * -errno with e set.
  */
-int namespaces_empty_root(struct err *e);
+int namespaces_empty_root(bool no_mounts, struct err *e);
 
 #endif

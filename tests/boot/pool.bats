@@ -81,11 +81,16 @@ end_pool() {
 }
 
 @test "pool: each client gets a VM that waits, with its streams, name and status; another takes the place" {
-	local jail old
+	local jail old outside pid
 	snapshot_of
 	for jail in '' --jail; do
 		start_pool 2 $jail
 		old=$(members)
+		# The mount namespace that jails begin with is the pool's alone.
+		outside=$(pid_of "${old%% *}")
+		for pid in "$outside" $(pgrep -P "$outside"); do
+			assert_equal "$(find "/proc/$pid/fd" -lname 'mnt:*' 2> /dev/null)" ''
+		done
 		claimed two
 		assert_equal "$status" 0
 		assert_equal "$output" $'one\ntwo'

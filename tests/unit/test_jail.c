@@ -23,6 +23,7 @@
 
 #include "jailer/jail.h"
 #include "jailer/landlock.h"
+#include "jailer/mounts.h"
 #include "jailer/namespaces.h"
 #include "jailer/privileges.h"
 #include "jailer/rlimit.h"
@@ -138,12 +139,14 @@ static void test_privileges(void **state)
 }
 
 static int to_mapper[2], from_mapper[2];
+static bool saw_host; /* its mounts, when the jail had no namespace of its own yet */
 
 static int ask_for_map(void *ctx, struct err *e)
 {
 	char byte = 1;
 
 	(void)ctx;
+	saw_host = access("/proc/self", F_OK) == 0;
 	if (write(to_mapper[1], &byte, 1) != 1 || read(from_mapper[0], &byte, 1) != 1 || byte)
 		return err_set(e, -EPERM, "no map");
 	return 0;
@@ -166,12 +169,14 @@ static void start_mapper(uid_t uid, gid_t gid)
 	_exit(0);
 }
 
-static int see_jail(void)
+/* Of a jail that begins with that mount namespace; -1: with ours. */
+static int see_jail_of(int mounts_fd)
 {
 	bool is_root = geteuid() == 0, own_pids;
 	struct jail_params params = { .is_root = is_root,
 				      .uid = is_root ? 4321 : getuid(),
 				      .gid = is_root ? 4321 : getgid(),
+				      .mounts_fd = mounts_fd,
 				      .map_ids = ask_for_map };
 	char before[65] = "", after[65] = "";
 	struct err e;
@@ -191,7 +196,32 @@ static int see_jail(void)
 		return SKIPPED; /* no namespaces here */
 	gethostname(after, sizeof(after) - 1);
 	EXPECT(strcmp(before, after) != 0 || !strcmp(before, "jail"));
+	EXPECT(saw_host == (mounts_fd < 0));
 	return 0;
+}
+
+static int see_jail(void)
+{
+	return see_jail_of(-1);
+}
+
+static int see_jail_of_small(void)
+{
+	struct err e;
+	int fd;
+
+	if (mounts_offer(&e) < 0)
+		return geteuid() == 0 ? __LINE__ : SKIPPED;
+	fd = mounts_take();
+	if (fd < 0)
+		return SKIPPED; /* this kernel has namespaces without mounts */
+	return see_jail_of(fd);
+}
+
+static void test_jail_of_small(void **state)
+{
+	(void)state;
+	in_child(see_jail_of_small);
 }
 
 static void test_jail(void **state)
@@ -284,8 +314,10 @@ static void test_lacks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_landlock), cmocka_unit_test(test_limits), cmocka_unit_test(test_privileges),
-		cmocka_unit_test(test_jail),	 cmocka_unit_test(test_deaths), cmocka_unit_test(test_lacks),
+		cmocka_unit_test(test_landlock),      cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_privileges),    cmocka_unit_test(test_jail),
+		cmocka_unit_test(test_jail_of_small), cmocka_unit_test(test_deaths),
+		cmocka_unit_test(test_lacks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

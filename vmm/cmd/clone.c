@@ -266,6 +266,8 @@ static int run_clones(const struct clone_options *o, const char *dir, int signal
 		return report_err(&e);
 	}
 
+	if (o->num > 1 && !o->pool)
+		words_prepare_jails(&o->options);
 	for (; num < o->num; num++) {
 		struct clone *c = &clones[num];
 		int fd[WORDS_STREAMS] = { -1, -1 };

@@ -374,7 +374,12 @@ static int start(struct session *s, struct err *e)
 	(void)mallopt(M_ARENA_MAX, 1);
 	(void)mallopt(M_MMAP_MAX, 0);
 	s->parent = (struct jail_parent){
-		.helpers = &s->helpers, .group = &s->group, .signal_fd = -1, .tty_fd = -1, .vsock_fd = -1
+		.helpers = &s->helpers,
+		.group = &s->group,
+		.signal_fd = -1,
+		.tty_fd = -1,
+		.vsock_fd = -1,
+		.mounts_fd = -1,
 	};
 	s->parent.signal_fd = ending_setup(&kind, e);
 	if (s->parent.signal_fd < 0 || crash_setup(e) < 0 || seccomp_no_new_privs(e) < 0)

@@ -217,6 +217,7 @@ static int run_pool(const struct pool_options *o, struct unix_socket *u, struct 
 	r = pool_identity(identity, p.dir);
 	if (r < 0)
 		return err_neg(e, r, "snapshot '%s': look at its state", p.dir);
+	words_prepare_jails(&o->shared);
 	p.signal_fd = ending_setup(&kind, e);
 	if (p.signal_fd < 0)
 		return p.signal_fd;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jailer/mounts.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
@@ -267,6 +268,7 @@ int run_vm(run_parse *parse, int argc, char **argv)
 					     .signal_fd = -1,
 					     .tty_fd = -1,
 					     .vsock_fd = -1,
+					     .mounts_fd = -1,
 					     .record = &run_record };
 	struct err e, late;
 	int r;
@@ -278,6 +280,8 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	timeline_mark(&timeline, TIMELINE_CONFIG);
 	if (r > 0)
 		return STATUS_OK;
+	if (r == 0 && c.jail.on)
+		parent.mounts_fd = mounts_take(); /* before another process is started, which has no use for it */
 	if (r == 0)
 		r = member_begin(&c, &parent, start_log, &e);
 	if (r == 0 && c.restore_state && !c.dry_run)

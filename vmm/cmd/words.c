@@ -11,8 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jailer/mounts.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
+#include "vmm/base/log.h"
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
@@ -42,6 +44,17 @@ int words_add_option(struct words *w, const struct cli_option *o, const char *va
 		return err_set(e, -ENOMEM, "out of memory");
 	}
 	return words_add(w, text, e);
+}
+
+void words_prepare_jails(const struct words *options)
+{
+	struct err e;
+	bool jail = false;
+
+	for (unsigned i = 0; i < options->num; i++)
+		jail = jail || !strcmp(options->word[i], "--jail") || !strncmp(options->word[i], "--jail=", 7);
+	if (jail && mounts_offer(&e) < 0)
+		log_debug("a small mount namespace: %s; jails are made without", e.text);
 }
 
 /* In the child. out: what becomes stdout and stderr, or -1: they stay. */

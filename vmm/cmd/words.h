@@ -29,6 +29,12 @@ int words_add_option(struct words *w, const struct cli_option *o, const char *va
  */
 pid_t words_start(struct words *w, int ret_fd[WORDS_STREAMS], struct err *e);
 
+/*
+ * Before processes of mayfly are started that share these options: with --jail among them, makes the mount namespace that
+ * their jails begin with (jailer/mounts.h), if that is possible.
+ */
+void words_prepare_jails(const struct words *options);
+
 /* What waitpid(2) reports as a shell has it; and waits for a process of ours, and returns that. */
 int words_status(int wait_status);
 int words_wait(pid_t pid);

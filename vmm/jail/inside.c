@@ -87,6 +87,7 @@ void inside_enter(struct outer *o, const int *keep, unsigned num_keep)
 		.cgroup = group->made ? &group->cgroup : NULL,
 		.nofile = j->nofile,
 		.fsize = j->fsize,
+		.mounts_fd = o->parent->mounts_fd,
 		.map_ids = ask_for_map,
 		.ctx = o,
 	};

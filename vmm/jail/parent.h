@@ -39,6 +39,7 @@ struct jail_parent {
 	uint64_t limit_ms;	      /* when the time limit ends, by clock_now_ms; 0: no limit */
 	int tty_fd;		      /* a socket of privsep.h, for the terminal's mode; -1: we set it ourselves */
 	int vsock_fd;		      /* the same, for connections to the host; -1: we connect ourselves */
+	int mounts_fd;		      /* of mounts_take, for the jail; -1: there is none */
 	struct record_writer *record; /* or NULL; in a jail it has no file, since the process outside writes it */
 	struct jail_member *member;   /* or NULL: it runs at once */
 };

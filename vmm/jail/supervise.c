@@ -418,6 +418,8 @@ bool supervise(const struct config *c, struct jail_parent *parent, const int *ke
 		inside_enter(&o, keep, num_keep);
 		return true;
 	}
+	if (parent->mounts_fd >= 0)
+		close(mf_take_fd(&parent->mounts_fd));
 	*ret_status = o.child < 0 ? report_err(&e) : go_outside(&o);
 	close_ends(&o, OUTSIDE);
 	unix_socket_remove(&o.names.vsock);

@@ -150,7 +150,7 @@ static int run_vm(const struct maker *m, pid_t parent)
 	static struct config c;
 	static struct timeline timeline;
 	static struct helpers helpers;
-	static struct jail_parent jail_parent = { .helpers = &helpers, .tty_fd = -1, .vsock_fd = -1 };
+	static struct jail_parent jail_parent = { .helpers = &helpers, .tty_fd = -1, .vsock_fd = -1, .mounts_fd = -1 };
 	struct err e;
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
