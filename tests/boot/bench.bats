@@ -170,6 +170,9 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	wrong 'COMMAND' run "${flat[@]}"
 	wrong 'DIR' restore
 	wrong "'nothing'" clone nothing
+	wrong '--pool' boot --pool pool "${flat[@]}"
+	wrong '--pool' restore nothing --pool pool
+	wrong '--pool' clone nothing --pool ''
 	wrong '--runs' boot -n 0 "${flat[@]}"
 	wrong '--runs' boot -n 1000000 "${flat[@]}"
 	wrong '--jobs' boot --jobs 0 "${flat[@]}"
@@ -220,7 +223,9 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	kill_started
 }
 
-@test "bench: restores and clones of Linux, with a command" {
+a_member_waits() { "$MAYFLY" ps | grep -q ' waiting '; }
+
+@test "bench: restores, clones and claims of Linux, with a command" {
 	local kind i
 	"$MAYFLY" run -k "$KERNEL" -r "$ROOTFS" --control "$PWD/control" -- sleep 1000 3>&- &
 	started+=("$!")
@@ -238,6 +243,17 @@ d = x.parse(sys.argv[1]); print(len(d.getElementsByTagName("polyline")), "http" 
 	run_mayfly bench restore snap -n 1 --warm 0 -- sh -c 'exit 7'
 	assert_equal "$status" 125
 	assert_regex "$stderr" 'run 1 failed, status 7'
+	# A claim of a pool has no marks; one that found no VM there is counted.
+	"$MAYFLY" pool snap --size 1 --socket "$PWD/pool" 3>&- &
+	started+=("$!")
+	wait_for a_member_waits
+	run_mayfly bench clone --pool "$PWD/pool" -n 1 --warm 0 --json pool.json -- true
+	assert_success
+	assert_json pool.json 'o["kind"] == "clone" and o["tier"] == "warm" and times == ["total"]' \
+		's["plain_clones"]["values"] == [0]'
+	run_mayfly bench clone snap --pool "$PWD/no-pool" -n 1 --warm 0 --json pool.json -- true
+	assert_success
+	assert_json pool.json 's["plain_clones"]["values"] == [1]' 'j["guest_kernel"]["version"][0].isdigit()'
 	kill_started
 }
 

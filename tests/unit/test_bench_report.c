@@ -53,6 +53,7 @@ static void test_phases(void **state)
 
 	(void)state;
 	assert_int_equal(bench_report_make(&report, &b), 0);
+	assert_string_equal(report.tier, "cold");
 	assert_int_equal(report.num_phases, 5);
 	assert_int_equal(phase_ns(1, 0), 101000);
 	assert_false(bench_phase_ns(&report, &runs[1], 1, &ns)); /* no PID 1 */
@@ -170,10 +171,25 @@ static void test_nothing(void **state)
 	free(print(bench_print_svg));
 }
 
+/* Of a VM of a pool, the whole time is all that there is. */
+static void test_pool(void **state)
+{
+	(void)state;
+	b.of_pool = true;
+	assert_int_equal(bench_report_make(&report, &b), 0);
+	assert_string_equal(report.tier, "warm");
+	assert_int_equal(report.num_phases, 0);
+	assert_int_equal(report.total.sum.n, RUNS);
+	b.jobs = 2;
+	assert_int_equal(bench_report_make(&report, &b), 0);
+	assert_string_equal(report.tier, "burst");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_phases, setup),
+		cmocka_unit_test_setup(test_pool, setup),
 		cmocka_unit_test_setup(test_failures_and_outliers, setup),
 		cmocka_unit_test_setup(test_every_kind, setup),
 		cmocka_unit_test_setup(test_files, setup),

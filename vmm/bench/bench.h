@@ -23,12 +23,13 @@ struct err;
 #define BENCH_LIMIT "60s"			  /* for a run, unless --timeout says another time */
 #define BENCH_PHASES_MAX (TIMELINE_NUM_STEPS + 1) /* the steps, and the end of the process */
 #define BENCH_NAME_MAX 48			  /* of a phase or counter, in files */
-#define BENCH_COUNTERS_MAX (KVM_STATS_MAX + 4)
+#define BENCH_COUNTERS_MAX (KVM_STATS_MAX + 5)
+#define BENCH_PLAIN "plain_clones" /* the counter of claims for which the pool had no VM */
 
 /* The kinds of measurement. A new one is a row of bench_kinds. */
 struct bench_kind {
 	const char *name;
-	const char *tier;		 /* warm, clone or cold; with --jobs, the tier is burst */
+	const char *tier;		 /* warm, clone or cold; with --jobs, the tier is burst; of a pool, warm */
 	const char *what;		 /* for people */
 	bool command;			 /* needs a COMMAND */
 	bool in_one_vm;			 /* the commands run in one VM, by `mayfly exec` */
@@ -57,6 +58,7 @@ struct bench {
 	cpu_set_t cpus;
 	char *const *argv;    /* of a measured process; NULL ends it */
 	char *const *vm_argv; /* with in_one_vm: of the VM */
+	bool of_pool;	      /* VMs of a pool: of a run, its whole time is known */
 	uint64_t limit_ms;    /* a run is killed then */
 	bool progress;	      /* stderr is a terminal */
 
@@ -93,6 +95,9 @@ struct bench_child {
 int bench_child_start(struct bench_child *c, const struct bench *b, char *const argv[], int stdin_fd, struct err *e);
 void bench_child_listen(struct bench_child *c); /* takes what it says */
 void bench_child_done(struct bench_child *c);
+
+/* Whether it has said that it was a plain clone, since the pool had no VM. Before bench_child_said. */
+bool bench_child_was_plain(const struct bench_child *c);
 
 /* The last line that it has said, without the "mayfly: " of one of ours; "" if there is none. Valid until it is done. */
 const char *bench_child_said(struct bench_child *c);

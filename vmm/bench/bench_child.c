@@ -151,6 +151,13 @@ void bench_child_listen(struct bench_child *c)
 	c->said_len += (size_t)n;
 }
 
+bool bench_child_was_plain(const struct bench_child *c)
+{
+	static const char word[] = ": a plain clone\n"; /* vmm/cmd/claim.c */
+
+	return memmem(c->said, c->said_len, word, sizeof(word) - 1);
+}
+
 const char *bench_child_said(struct bench_child *c)
 {
 	static const char own[] = "mayfly: ";

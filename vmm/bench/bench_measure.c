@@ -109,8 +109,10 @@ static void finish(struct bench_loop *l, struct place *p, uint64_t now_ns)
 	run->failed = run->status != STATUS_OK;
 	for (int i = 0; p->child.said_fd >= 0 && i < LISTENS_MAX; i++)
 		bench_child_listen(&p->child);
-	if (!run->failed && !l->b->kind->in_one_vm && take_marks(l->b, p, &e) < 0)
+	if (!run->failed && !l->b->kind->in_one_vm && !l->b->of_pool && take_marks(l->b, p, &e) < 0)
 		run->failed = true;
+	if (l->b->of_pool)
+		bench_count(l->b, run, BENCH_PLAIN, bench_child_was_plain(&p->child));
 	take_usage(l->b, run, &usage);
 	/* A process that our own signal has ended counts neither as a failure nor as a run. */
 	run->ended = !l->stopping;

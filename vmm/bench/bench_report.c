@@ -34,9 +34,11 @@ static enum timeline_step step_of(const struct bench_kind *k, unsigned phase)
 	return k->steps ? k->steps[phase] : (enum timeline_step)phase;
 }
 
-static unsigned num_steps(const struct bench_kind *k)
+static unsigned num_steps(const struct bench *b)
 {
-	return k->in_one_vm ? 0 : k->steps ? k->num_steps : TIMELINE_NUM_STEPS;
+	const struct bench_kind *k = b->kind;
+
+	return k->in_one_vm || b->of_pool ? 0 : k->steps ? k->num_steps : TIMELINE_NUM_STEPS;
 }
 
 uint64_t bench_total_ns(const struct bench_run *run)
@@ -47,7 +49,7 @@ uint64_t bench_total_ns(const struct bench_run *run)
 bool bench_phase_ns(const struct bench_report *r, const struct bench_run *run, unsigned phase, uint64_t *ret)
 {
 	const struct bench_kind *k = r->b->kind;
-	const unsigned steps = num_steps(k);
+	const unsigned steps = num_steps(r->b);
 	uint64_t begin = 0, end;
 
 	for (unsigned i = 0; i < phase && i < steps; i++)
@@ -104,14 +106,14 @@ int bench_report_make(struct bench_report *ret, struct bench *b)
 	MF_FREE uint64_t *values = calloc((size_t)b->num + 1, sizeof(*values));
 	const struct bench_kind *k = b->kind;
 
-	*ret = (struct bench_report){ .b = b, .tier = b->jobs > 1 ? "burst" : k->tier };
+	*ret = (struct bench_report){ .b = b, .tier = b->jobs > 1 ? "burst" : b->of_pool ? "warm" : k->tier };
 	if (!values)
 		return -ENOMEM;
 	bench_host_read(&ret->host, "");
 	/* With one phase, the total is all that there is. */
-	ret->num_phases = num_steps(k) ? num_steps(k) + 1 : 0;
+	ret->num_phases = num_steps(b) ? num_steps(b) + 1 : 0;
 	for (unsigned i = 0; i < ret->num_phases; i++) {
-		name_row(&ret->phase[i], i == num_steps(k) ? PROCESS_END : timeline_step_name(step_of(k, i)));
+		name_row(&ret->phase[i], i == num_steps(b) ? PROCESS_END : timeline_step_name(step_of(k, i)));
 		ret->phase[i].sum = bench_summarize(values, bench_collect(ret, bench_phase_ns, i, values));
 	}
 	for (unsigned i = 0; i < b->num_counters; i++) {
@@ -148,7 +150,7 @@ static bool is_shown(const struct bench_row *row)
 
 	return row->sum.n && row->sum.max &&
 	       (!strcmp(row->name, "exits") || (end && (!strcmp(end, "_exits") || !strcmp(end, "_faults"))) ||
-		!strcmp(row->name, "cpu_us"));
+		!strcmp(row->name, "cpu_us") || !strcmp(row->name, BENCH_PLAIN));
 }
 
 static void count_mitigation(void *ctx, const char *name, const char *state)

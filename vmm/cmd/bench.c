@@ -34,7 +34,7 @@
 struct bench_options {
 	struct bench b;
 	const char *csv, *json, *svg;
-	const char *snapshot;
+	const char *snapshot, *pool;
 	struct words run;     /* options for `mayfly run` */
 	struct words command; /* COMMAND */
 };
@@ -93,6 +93,17 @@ static int set_svg(void *target, const char *text, struct err *e)
 	return 0;
 }
 
+static int set_pool(void *target, const char *text, struct err *e)
+{
+	struct bench_options *o = target;
+
+	if (!*text)
+		return err_set(e, -EINVAL, "must not be empty");
+	o->pool = text;
+	o->b.of_pool = true;
+	return 0;
+}
+
 /* Then, of some kinds, the snapshot. */
 static int add_operand(void *target, const char *text, struct err *e)
 {
@@ -132,6 +143,7 @@ static const struct cli_option bench_options[] = {
 	{ 0, "warm", "N", "how many run first and are not counted; default: 1", .set = set_warm },
 	{ 0, "jobs", "N", "how many run at once; default: 1", .set = set_jobs },
 	{ 0, "pin", "CPUS", "run them on these CPUs: 0,2-3", .set = set_cpus },
+	{ 0, "pool", "PATH", "of clone: VMs of the pool whose socket that is", .set = set_pool, .words = CLI_FILES },
 	{ 0, "csv", "FILE", "write CSV, a row for each run", .set = set_csv },
 	{ 0, "json", "FILE", "write all that is known as JSON", .set = set_json },
 	{ 0, "svg", "FILE", "draw the distribution", .set = set_svg },
@@ -141,13 +153,14 @@ static const struct cli_option bench_options[] = {
 
 const struct cli_usage bench_usage = {
 	.command = "bench",
-	.synopsis = "boot|run|exec|restore DIR|clone DIR [options] [options of run] [-- COMMAND [ARG...]]",
+	.synopsis =
+		"boot|run|exec|restore DIR|clone DIR|clone --pool PATH [options] [options of run] [-- COMMAND [ARG...]]",
 	.about = "Starts mayfly N times, each a process of its own, and prints how long each phase\n"
 		 "took. boot: to the guest's first instruction, to PID 1, and to the end. run:\n"
 		 "COMMAND in a new VM each time. exec: COMMAND in one VM, by mayfly exec. restore,\n"
 		 "clone: a VM from the snapshot in DIR each time, with COMMAND; without, its guest has\n"
-		 "to end by itself. -n is the number of runs here: a network is --net. What COMMAND\n"
-		 "prints is lost.\n\n",
+		 "to end by itself. clone --pool PATH: a VM that waits in a pool; DIR may be left out.\n"
+		 "-n is the number of runs here: a network is --net. What COMMAND prints is lost.\n\n",
 	.options = bench_options,
 	.argument = add_argument,
 	.operand = add_operand,
@@ -219,6 +232,24 @@ static int plan_restores(struct bench_options *o, struct config *c, struct words
 	return words_add_all(w, &o->command, e);
 }
 
+/* The command line of a claim. c: of the snapshot, if it is known. */
+static int plan_claims(struct bench_options *o, struct config *c, struct words *w, struct err *e)
+{
+	char path[PATH_MAX];
+
+	config_init(c);
+	snprintf(path, sizeof(path), "%s/" SNAPSHOT_CONFIG, o->snapshot ? o->snapshot : "");
+	if (o->snapshot && config_read_file(c, path, e) < 0)
+		return err_wrap(e, "snapshot '%s'", o->snapshot);
+	c->timeout_ms = 0; /* it was the source's */
+	if (words_add(w, "mayfly", e) < 0 || words_add(w, "clone", e) < 0 || words_add(w, "--pool", e) < 0 ||
+	    words_add(w, o->pool, e) < 0 || words_add(w, "--timeout=" BENCH_LIMIT, e) < 0 ||
+	    words_add_all(w, &o->run, e) < 0 || (o->snapshot && words_add(w, o->snapshot, e) < 0) ||
+	    (o->command.num && words_add(w, "--", e) < 0))
+		return e->code;
+	return words_add_all(w, &o->command, e);
+}
+
 /* The command lines of the VM, and of the `mayfly exec` in it. dir: a directory for the control socket. */
 static int plan_exec(struct bench_options *o, struct config *c, const char *dir, struct words *vm, struct words *w,
 		     struct err *e)
@@ -244,7 +275,8 @@ static int measure(struct bench_options *o, const char *dir, char *kernel, size_
 	static struct words vm, w; /* the measurement keeps them */
 	static struct config c;	   /* it is large */
 	uint64_t limit_ms;
-	int r = o->b.kind->in_one_vm ? plan_exec(o, &c, dir, &vm, &w, e) :
+	int r = o->pool		     ? plan_claims(o, &c, &w, e) :
+		o->b.kind->in_one_vm ? plan_exec(o, &c, dir, &vm, &w, e) :
 		o->b.kind->snapshot  ? plan_restores(o, &c, &w, e) :
 				       plan_vms(o, &c, &w, e);
 
@@ -329,7 +361,9 @@ int bench_command(int argc, char **argv)
 	if (r == 0 && !o.b.kind)
 		r = err_set(&e, -EINVAL,
 			    "what is to be measured? boot, run, exec, restore or clone; try 'mayfly bench --help'");
-	if (r == 0 && o.b.kind->snapshot && !o.snapshot)
+	if (r == 0 && o.pool && strcmp(o.b.kind->name, "clone") != 0)
+		r = err_set(&e, -EINVAL, "--pool: only a clone is of a pool; mayfly bench clone --pool PATH");
+	if (r == 0 && o.b.kind->snapshot && !o.snapshot && !o.pool)
 		r = err_set(&e, -EINVAL, "which snapshot? mayfly bench %s DIR", o.b.kind->name);
 	if (r == 0 && o.b.kind->command && !o.command.num)
 		r = err_set(&e, -EINVAL, "no COMMAND; try 'mayfly bench --help'");
