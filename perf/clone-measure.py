@@ -33,10 +33,9 @@ from tracing import (  # noqa: E402
     this_host,
     trace_events,
     trace_first_entry,
-    trace_mark,
     trace_set,
     trace_setup,
-    trace_start,
+    trace_work,
 )
 
 MARK_TURN = "4d59464e"
@@ -140,18 +139,7 @@ class Bench:
         if not self.tracing:
             function()
             return None
-        trace_start([], True)
-        trace_mark("perf begin")
-        function()
-        trace_mark("perf end")
-        trace_set("tracing_on", "0")
-        idle, marks = Idle(), []
-        for event in trace_events():
-            if event.name == "cpu_idle":
-                idle.add(event.time, event.args)
-            elif event.name == "tracing_mark_write" and event.args.startswith("perf "):
-                marks.append(event.time)
-        return marks[1] - marks[0] - (idle.between(*marks) if self.spec["icount"] else 0)
+        return trace_work(function, self.spec["icount"])
 
     def snapshot_firecracker(self):
         """Returns the work of the request that takes it."""

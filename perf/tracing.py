@@ -84,6 +84,22 @@ def trace_events():
                 yield Event(int(stamp), thread, found["name"], found["args"], cpu, known)
 
 
+def trace_work(function, icount):
+    """Calls it. Returns the time between two marks; idle time is taken off if instructions are counted."""
+    trace_start([], True)
+    trace_mark("perf begin")
+    function()
+    trace_mark("perf end")
+    trace_set("tracing_on", "0")
+    idle, marks = Idle(), []
+    for event in trace_events():
+        if event.name == "cpu_idle":
+            idle.add(event.time, event.args)
+        elif event.name == "tracing_mark_write" and event.args.startswith("perf "):
+            marks.append(event.time)
+    return marks[1] - marks[0] - (idle.between(*marks) if icount else 0)
+
+
 class Root:
     """A root in RAM, so that no file system of the host takes part; the files that it needs are copied."""
 

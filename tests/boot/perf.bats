@@ -106,6 +106,24 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 1
 }
 
+@test "perf: density: clones at once, switches of an idle pool, a valid result" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/density
+	perf density --wall --clones 1,3 --members 3 --idle 1 --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	assert_regex "$(median "$out.json" this clones/3 mayfly total)" '^[1-9][0-9]+'
+	assert_equal "$(median "$out.json" this members mayfly switches)" 0
+	assert_equal "$(median "$out.json" this jails/10 mayfly total)" ''
+	assert_regex "$output" 'jails and memory are not measured'
+	assert_regex "$(grep -c '<rect' "$out.svg")" '^3$' # the background, and two numbers of clones
+	POOL_WAKES=1 perf density --wall --clones 1 --members 2 --idle 1 --json "$out.json" --svg "$out.svg"
+	assert_equal "$status" 0
+	assert_regex "$(median "$out.json" this members mayfly switches)" '^[1-9][0-9]'
+	run "$PYTHON" "$root/perf/density" --clones 0
+	assert_equal "$status" 2
+}
+
 @test "perf: api: an answer from exec, InstanceStart, latencies, a loaded snapshot, a valid result" {
 	make_build
 	local out=$BATS_TEST_TMPDIR/api case monitor
