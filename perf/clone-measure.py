@@ -21,6 +21,7 @@ import time
 sys.dont_write_bytecode = True
 from api_client import ask, configured, create_snapshot, load_body, says, start_instance, wait_for  # noqa: E402 (beside this file)
 from monitors import MONITORS, Guest  # noqa: E402
+from pool import Pool  # noqa: E402
 from tracing import (  # noqa: E402
     Idle,
     Root,
@@ -39,7 +40,7 @@ from tracing import (  # noqa: E402
 )
 
 MARK_TURN = "4d59464e"
-EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle", "syscalls/sys_exit_wait4"]
+EVENTS = ["sched/sched_process_exec", "kvm/kvm_cpuid", "power/cpu_idle", "syscalls/sys_exit_wait4", "syscalls/sys_exit_connect"]
 SLEEP = "exec sleep 1000000"
 GUESTS = {"true": (["true"], "true"), "python": (["python3", "-c", "1"], "python3 -c pass")}
 STEPS = {"first KVM_RUN": "run", "to mayfly's init": "answered", "command started": "started", "its end": "done", "all put away": "away"}
@@ -244,6 +245,8 @@ class Bench:
         command = ["--timeline", timeline, "--", *GUESTS[guest][0]]
         if tier == "clone":
             return self.mayfly("restore", self.path(guest), *command)
+        if tier == "pool":
+            return self.mayfly("clone", "--pool", self.path("pool.sock"), *command[2:])
         if tier == "clone-no-cache":
             return self.mayfly("restore", f"{COLD}/snap-{guest}", *command)
         boot = {"cold": [], "template": ["--boot=template"]}[tier]
@@ -251,10 +254,21 @@ class Bench:
             boot = ["--boot=cold"]
         return self.mayfly(*self.run_words(guest, 128), *boot, *command)
 
-    def command(self, tier, guest):
-        """A command in a new VM, by the steps of its time line."""
-        case, timeline = f"{tier}/{guest}", self.path("timeline")
+    def claim(self, guest):
+        """
+        A command in a VM that waits. There is another one, so that the pool makes its successor when the guest runs, and not
+        before; each run has a pool of its own.
+        """
         settle()
+        with Pool(self.spec["programs"]["mayfly"], self.path(guest), 2, self.directory, False):
+            time.sleep(0.3)  # the pool does what comes after its word of readiness
+            self.command("pool", guest)
+
+    def command(self, tier, guest):
+        """A command in a new VM, by the steps of its time line, which a claim does not have."""
+        case, timeline = f"{tier}/{guest}", self.path("timeline")
+        if tier != "pool":
+            settle()
         words = self.command_words(tier, guest, timeline)
         self.commands[case]["mayfly"] = words
         if tier == "clone-no-cache":
@@ -276,11 +290,15 @@ class Bench:
             trace_set("tracing_on", "0")
             executed, entry, _, idle = self.read_trace(words[0], process.pid)
             end = [event.time for event in trace_events() if event.name == "sys_wait4"][-1]
-        with open(timeline, encoding="utf-8") as file:
-            steps = {step["step"]: step["at_ns"] for step in json.load(file)["steps"]}
+        steps = {}
+        if tier != "pool":
+            with open(timeline, encoding="utf-8") as file:
+                steps = {step["step"]: step["at_ns"] for step in json.load(file)["steps"]}
         marks = {STEPS[step]: executed + at for step, at in steps.items() if step in STEPS}
         if entry:
             marks["first"] = entry
+        if tier == "pool" and self.tracing:
+            marks["connect"] = [event.time for event in trace_events() if event.name == "sys_connect" and event.thread == process.pid][0]
         for metric, at in (marks | {"end": end}).items():
             self.add(case, "mayfly", metric, at - executed - idle.between(executed, at))
         if self.tracing and self.spec["icount"]:
@@ -384,7 +402,7 @@ class Bench:
             monitors = ["mayfly", *self.peer_snapshots()]
         else:
             self.notes.append("without tracefs, the spinning guest is not measured")
-        tiers = ["cold", "clone", *(["template"] if self.spec["template"] else [])]
+        tiers = ["cold", "clone", *(["template"] if self.spec["template"] else []), *(["pool"] if self.spec["pool"] else [])]
         if self.spec["chroot"]:
             tiers.append("clone-no-cache")
             for guest in guests:
@@ -406,7 +424,10 @@ class Bench:
             for tier in tiers:
                 for guest in guests:
                     progress(f"{number}: {tier}, {guest}")
-                    self.command(tier, guest)
+                    if tier == "pool":
+                        self.claim(guest)
+                    else:
+                        self.command(tier, guest)
         self.sizes()
         if self.spec["memory"] and self.spec["icount"]:
             for guest in guests:

@@ -4,9 +4,10 @@ from monitors import MONITORS
 from report import HOSTS, Figures, axis, legend, one_bar, row, svg_start, svg_text, versions_lines
 
 WIDTH = 14
-TIERS = {"cold": "cold", "template": "template", "clone": "clone", "clone-no-cache": "clone, no cache"}
+TIERS = {"cold": "cold", "template": "template", "clone": "clone", "clone-no-cache": "clone, no cache", "pool": "claim of a pool"}
 GUESTS = {"spin": "a spinning guest", "true": "true", "python": "python3 -c 1"}
 ENDS = {
+    "connect": "connect",
     "first": "first instr.",
     "user": "user space",
     "answered": "answered",
@@ -46,14 +47,15 @@ def spin_lines(figures, host):
 
 def command_lines(figures, host):
     lines = []
+    ends = [end for end in ENDS if end != "connect" or any(case.startswith("pool/") for case in figures.cases)]
     for guest in ("true", "python"):
         for tier in TIERS:
             case = f"{tier}/{guest}"
             if case in figures.cases:
-                cells = [figures.get(host, case, "mayfly", end) for end in ENDS]
+                cells = [figures.get(host, case, "mayfly", end) for end in ends]
                 text = ["" if cell is None else f"{cell / 1e6:,.2f}" for cell in cells]
                 lines.append(row(f"  {label_of(case)}", text, WIDTH))
-    return ["", row("a command, from exec to", ENDS.values(), WIDTH), *lines]
+    return ["", row("a command, from exec to", [ENDS[end] for end in ends], WIDTH), *lines]
 
 
 def snapshot_lines(figures, host):

@@ -80,13 +80,17 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 @test "perf: clone: each tier of each command, sizes of snapshots, a valid result" {
 	make_build
 	local out=$BATS_TEST_TMPDIR/clone case
-	HAS_TEMPLATE=1 perf clone --wall --runs 1 --root "$build/rootfs.ext4" "${peers[@]}" --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	HAS_TEMPLATE=1 perf clone --wall --runs 1 --pool --root "$build/rootfs.ext4" "${peers[@]}" --json "$out.json" --csv "$out.csv" --svg "$out.svg"
 	assert_equal "$status" 0
 	python "$root/perf/schema.py" "$out.json"
 	for case in cold/true clone/true template/true cold/python clone/python template/python; do
 		assert_equal "$(median "$out.json" this "$case" mayfly answered)" 3000
 		assert_equal "$(median "$out.json" this "$case" mayfly "done")" 4000
 		assert_regex "$(median "$out.json" this "$case" mayfly end)" '^[0-9]+'
+	done
+	for case in pool/true pool/python; do
+		assert_regex "$(median "$out.json" this "$case" mayfly end)" '^[1-9][0-9]+'
+		assert_equal "$(median "$out.json" this "$case" mayfly answered)" '' # a claim has no time line
 	done
 	assert_equal "$(median "$out.json" this snapshot/1024 mayfly size)" 8192
 	assert_equal "$(median "$out.json" this clone/spin mayfly first)" '' # without tracing
@@ -98,6 +102,7 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	perf clone --wall --runs 1 --light --root "$build/rootfs.ext4" --json "$out.json" --svg "$out.svg"
 	assert_equal "$status" 0
 	assert_equal "$(median "$out.json" this template/true mayfly "done")" ''
+	assert_equal "$(median "$out.json" this pool/true mayfly end)" ''
 	assert_equal "$(median "$out.json" this snapshot/1024 mayfly size)" ''
 	rm "$build/mayfly"
 	printf '#!/bin/sh\nexit 3\n' > "$build/mayfly"
