@@ -129,6 +129,32 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 2
 }
 
+@test "perf: tti: one by one, staggered, a burst and a rate of each tier; failures are in no time" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/tti case
+	perf tti --count 3 --seconds 0.1 --stagger 10 --jobs 2 --pool 2 --tiers cold,warm --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	for case in {cold,warm}/{sequential,staggered,burst,sustained}; do
+		assert_regex "$(median "$out.json" this "$case" mayfly p95)" '^[1-9][0-9]+$'
+		[ "$(median "$out.json" this "$case" mayfly p95)" -ge "$(median "$out.json" this "$case" mayfly p50)" ]
+		assert_equal "$(median "$out.json" this "$case" mayfly failed)" 0
+	done
+	assert_equal "$(median "$out.json" this warm/burst mayfly plain)" 0
+	assert_equal "$(median "$out.json" this cold/burst mayfly plain)" ''
+	assert_equal "$(python -c 'import json, sys; print(*[len(s["values"]) for s in json.load(open(sys.argv[1]))["series"]
+		if s["metric"] == "tti" and s["case"] == "cold/burst"])' "$out.json")" 3
+	NO_CLONES=1 perf tti --count 2 --seconds 0.1 --stagger 10 --jobs 2 --pool 2 --tiers clone,warm --json "$out.json" --svg "$out.svg"
+	assert_equal "$status" 0
+	assert_equal "$(median "$out.json" this clone/burst mayfly failed)" 2
+	assert_equal "$(median "$out.json" this clone/burst mayfly tti)" ''
+	assert_equal "$(median "$out.json" this warm/burst mayfly plain)" 2
+	NO_CLONES=1 perf tti --count 1 --seconds 0.1 --stagger 10 --jobs 1 --tiers clone --json "$out.json" --svg "$out.svg"
+	assert_equal "$status" 1
+	perf tti --count 0
+	assert_equal "$status" 2
+}
+
 @test "perf: api: an answer from exec, InstanceStart, latencies, a loaded snapshot, a valid result" {
 	make_build
 	local out=$BATS_TEST_TMPDIR/api case monitor
