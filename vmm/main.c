@@ -14,6 +14,7 @@
 #include "vmm/cmd/cp.h"
 #include "vmm/cmd/exec.h"
 #include "vmm/cmd/firecracker.h"
+#include "vmm/cmd/fork.h"
 #include "vmm/cmd/images.h"
 #include "vmm/cmd/inspect.h"
 #include "vmm/cmd/jailer.h"
@@ -93,5 +94,7 @@ int main(int argc, char **argv)
 		return oci_command(argc, argv);
 	if (argc > 0 && called_as(argv[0], POOL_MEMBER_NAME))
 		return member_command(argc, argv);
+	if (argc > 0 && called_as(argv[0], FORK_NAME))
+		return fork_command(argc, argv);
 	return cli_main(argc, argv, cli_commands);
 }

@@ -328,11 +328,11 @@ refused() {
 	run_mayfly clone "$snap" -n 3 --name web --control "$dir/c%d" --timeout 1s
 	assert_equal "$status" 124
 	assert_equal "$(grep -c '^web-[123]: mayfly: the time limit has passed' <<< "$stderr")" 3
-	run_mayfly clone "$ctl" -n 2 --timeout 500ms
+	TMPDIR=$dir run_mayfly clone "$ctl" -n 2 --timeout 500ms
 	assert_equal "$status" 124
 	assert_regex "$stderr" '(^|
 )2: mayfly: the time limit'
-	run bash -c 'ls -d /tmp/mayfly-clone-*'
+	run ls -d "$dir"/mayfly-clone-*
 	assert_failure # it has removed its snapshot
 	run_mayfly clone "$dir/none" -n 2
 	assert_equal "$status" 125

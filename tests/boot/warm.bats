@@ -146,3 +146,27 @@ restored() {
 		rm -rf "$snap"
 	done
 }
+
+@test "warm-up: forks of a VM that runs: commands in each, what each began with, numbers of their own, and what a fork forks" {
+	export TMPDIR=$dir # of mayfly clone
+	start_mayfly run -k "$KERNEL" -i "$INITRAMFS" -m 128M --forkable --control "$ctl" -- \
+		sh -c 'for i in 1 2 3; do echo $i > /tmp/x; echo "at $i"; read -r next; done'
+	wait_said '^at 1'
+	run_mayfly clone "$ctl" -n 2 -- sh -c 'cat /tmp/x /proc/sys/kernel/random/uuid; echo 9 > /tmp/x'
+	assert_equal "$status" 0
+	assert_equal "$(grep -c '^[12]: 1$' <<< "$output")" 2
+	assert_equal "$(grep -oE '[0-9a-f-]{36}' <<< "$output" | sort -u | wc -l)" 2
+	tell next
+	wait_said '^at 2'
+	"$MAYFLY" clone "$ctl" -n 1 --control "$dir/fork" -- sh -c 'echo 7 > /tmp/x; exec sleep inf' > /dev/null 3>&- &
+	started+=($!)
+	run_mayfly exec --wait=60s "$dir/fork" -- sh -c 'until grep 7 /tmp/x; do sleep 0.1; done'
+	assert_equal "$output" 7
+	tell next
+	wait_said '^at 3'
+	run_mayfly clone "$dir/fork" -n 1 -- cat /tmp/x
+	assert_equal "$status" 0
+	assert_equal "$output" '1: 7'
+	run_mayfly clone "$ctl" -n 1 -- cat /tmp/x
+	assert_equal "$output" '1: 3'
+}

@@ -16,7 +16,9 @@
 #include "vmm/config/config.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/state.h"
+#include "vmm/snapshot/chain_parts.h"
 #include "vmm/snapshot/diff.h"
+#include "vmm/snapshot/fork.h"
 #include "vmm/snapshot/memory.h"
 #include "vmm/vm/cpu_fields.h"
 #include "vmm/vm/cpu_state.h"
@@ -167,6 +169,22 @@ static void check_diff(struct state_in *in, const struct memory_map *map)
 	}
 }
 
+static void check_layer(struct state_in *in, unsigned number)
+{
+	struct chain_layer l = { .fd = -1 };
+	uint64_t end = 0;
+	struct err e;
+
+	if (fork_get_layer(&l, in, number, &e) < 0)
+		CHECK(e.text[0] && !l.run);
+	for (unsigned i = 0; i < l.num_runs; i++) {
+		CHECK(l.run[i].len && l.run[i].offset >= end && l.run[i].len <= l.map.size);
+		CHECK(l.run[i].offset <= l.map.size - l.run[i].len);
+		end = l.run[i].offset + l.run[i].len;
+	}
+	chain_close_layer(&l);
+}
+
 static void check_cpuid(const struct kvm *kvm, struct state_in *in)
 {
 	struct cpu_template *t;
@@ -213,6 +231,8 @@ static void check_sections(struct state_in in, unsigned cpus)
 			check_memory(&at, &map);
 		else if (raw.tag == DIFF_TAG)
 			check_diff(&at, &map);
+		else if (raw.tag == FORK_TAG)
+			check_layer(&at, instance);
 		else if (raw.tag == CPU_CPUID_TAG)
 			check_cpuid(&kvm, &at);
 		else if (raw.tag == CPU_STATE_TAG)

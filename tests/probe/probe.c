@@ -282,11 +282,22 @@ void __wrap_timers_run(struct timers *t, uint64_t now_ns)
 }
 
 static const char *const kinds[THREAD_NUM_KINDS] = {
-	[THREAD_MAIN] = "main",	      [THREAD_MAIN_API] = "main",	[THREAD_IO] = "io",
-	[THREAD_IO_API] = "io",	      [THREAD_VSOCK] = "vsock",		[THREAD_VCPU] = "vcpu",
-	[THREAD_PUMP] = "pump",	      [THREAD_STREAMS] = "streams",	[THREAD_UNPACK] = "unpack",
-	[THREAD_OUTER] = "outer",     [THREAD_EXEC] = "exec",		[THREAD_API] = "api",
-	[THREAD_IO_SYNC] = "io_sync", [THREAD_IO_WORKER] = "io_worker", [THREAD_VSOCK_SYNC] = "vsock_sync",
+	[THREAD_MAIN] = "main",
+	[THREAD_MAIN_API] = "main",
+	[THREAD_MAIN_FORK] = "main",
+	[THREAD_IO] = "io",
+	[THREAD_IO_API] = "io",
+	[THREAD_VSOCK] = "vsock",
+	[THREAD_VCPU] = "vcpu",
+	[THREAD_PUMP] = "pump",
+	[THREAD_STREAMS] = "streams",
+	[THREAD_UNPACK] = "unpack",
+	[THREAD_OUTER] = "outer",
+	[THREAD_EXEC] = "exec",
+	[THREAD_API] = "api",
+	[THREAD_IO_SYNC] = "io_sync",
+	[THREAD_IO_WORKER] = "io_worker",
+	[THREAD_VSOCK_SYNC] = "vsock_sync",
 };
 
 /* In the place of timeline_count_instructions (ld --wrap): a counter, where the CPU has none. */
@@ -318,7 +329,7 @@ void probe_confined(enum thread_kind kind)
 		return;
 	what += len + 1;
 	hangs = strncmp(what, "hang", 4) == 0;
-	if (hangs && (kind == THREAD_MAIN || kind == THREAD_VCPU || kind == THREAD_PUMP))
+	if (hangs && (kind == THREAD_MAIN || kind == THREAD_MAIN_FORK || kind == THREAD_VCPU || kind == THREAD_PUMP))
 		hang();
 	for (size_t i = 0; i < MF_ARRAY_SIZE(attempts); i++) {
 		if (strncmp(attempts[i].name, what, strcspn(what, ":")) != 0 ||

@@ -243,7 +243,8 @@ static bool opens_an_image(enum thread_kind kind, const struct filter_rule *rule
 /* The main threads may make the process not dumpable, and nothing else by prctl(2). */
 static bool leaves_no_core(enum thread_kind kind, const struct filter_rule *rule)
 {
-	return (kind == THREAD_MAIN || kind == THREAD_MAIN_API || kind == THREAD_OUTER || kind == THREAD_EXEC) &&
+	return (kind == THREAD_MAIN || kind == THREAD_MAIN_API || kind == THREAD_MAIN_FORK || kind == THREAD_OUTER ||
+		kind == THREAD_EXEC) &&
 	       rule->nr == SYS_prctl && rule->arg[0].number == 1 && rule->arg[0].mask == UINT32_MAX &&
 	       rule->arg[0].value == PR_SET_DUMPABLE && rule->arg[1].number == 2 && rule->arg[1].mask == UINT64_MAX &&
 	       rule->arg[1].value == 0;
@@ -270,6 +271,15 @@ static bool makes_a_log(enum thread_kind kind, const struct filter_rule *rule)
 	       rule->arg[0].value == FILTER_SLOT_VALUE(SLOT_OWN) && rule->arg[1].number == 3 &&
 	       rule->arg[1].mask == UINT32_MAX &&
 	       rule->arg[1].value == (O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* At a fork, RAM is mapped again; it can be read and written, and nothing can be run there. */
+static bool maps_ram(enum thread_kind kind, const struct filter_rule *rule)
+{
+	return kind == THREAD_MAIN_FORK && rule->nr == SYS_mmap && rule->arg[0].number == 3 &&
+	       rule->arg[0].mask == UINT32_MAX && rule->arg[0].value == (PROT_READ | PROT_WRITE) &&
+	       rule->arg[1].number == 4 && rule->arg[1].mask == UINT32_MAX && rule->arg[1].value & MAP_PRIVATE &&
+	       !(rule->arg[1].value & MAP_SHARED);
 }
 
 /* What no list may have, whatever else is put into one. */
@@ -310,6 +320,7 @@ static void test_never(void **state)
 					opens_a_name(kind, &filter_lists[kind].rules[i]) ||
 					leaves_no_core(kind, &filter_lists[kind].rules[i]) ||
 					makes_a_log(kind, &filter_lists[kind].rules[i]) ||
+					maps_ram(kind, &filter_lists[kind].rules[i]) ||
 					writes_a_snapshot(kind, &filter_lists[kind].rules[i]) ||
 					(kind == THREAD_UNPACK && never[j] == SYS_openat)); /* below its directory */
 }

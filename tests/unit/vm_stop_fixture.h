@@ -29,6 +29,7 @@
 #include "vmm/process/ending.h"
 #include "vmm/vm/timeline.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_fork.h"
 #include "vmm/vm/vm_state.h"
 
 #define START_MS 5000U
@@ -102,6 +103,12 @@ void timeline_mark(struct timeline *t, enum timeline_step step)
 int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e)
 {
 	(void)ctx, (void)files, (void)num, (void)flags, (void)e;
+	return -1;
+}
+
+int vm_on_fork(void *ctx, int *files, unsigned num, unsigned flags, struct guest_fork *ret, struct err *e)
+{
+	(void)ctx, (void)files, (void)num, (void)flags, (void)ret, (void)e;
 	return -1;
 }
 

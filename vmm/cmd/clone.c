@@ -5,6 +5,7 @@
 #include "vmm/cmd/clone.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,20 +23,22 @@
 #include "vmm/base/report.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/claim.h"
+#include "vmm/cmd/clone_dir.h"
+#include "vmm/cmd/fork.h"
+#include "vmm/cmd/look.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/words.h"
 #include "vmm/process/ending.h"
-#include "vmm/snapshot/dir.h"
 
 #define CLONES_MAX 256
 #define LINE_BYTES 4096 /* a longer line is printed in pieces */
-#define DIR_TEMPLATE "/tmp/mayfly-clone-XXXXXX"
 
 struct clone_options {
 	const char *from, *name, *pool;
 	unsigned num; /* 0: one, which has our streams, if there is a pool */
 	bool detach, tty;
 	struct words options, command; /* of `mayfly restore` */
+	struct fork fork;	       /* or none */
 };
 
 /* What a VM says on one of its streams. */
@@ -152,7 +155,12 @@ static int make_words(const struct clone_options *o, unsigned number, const char
 	char name[128];
 
 	w->num = 0;
-	if (words_add(w, "mayfly", e) < 0 || words_add(w, o->pool ? "clone" : "restore", e) < 0 ||
+	if (words_add(w, o->fork.num ? FORK_NAME : "mayfly", e) < 0 ||
+	    words_add(w,
+		      o->fork.num ? o->fork.memories :
+		      o->pool	  ? "clone" :
+				    "restore",
+		      e) < 0 ||
 	    (o->pool && (words_add(w, "--pool", e) < 0 || words_add(w, o->pool, e) < 0)))
 		return e->code;
 	for (unsigned i = 0; i < o->options.num; i++)
@@ -178,10 +186,13 @@ static void print_line(const struct clone *c, int fd, const char *line, size_t l
 static void take_output(struct clone *c, int which)
 {
 	struct stream *s = &c->stream[which];
-	ssize_t n = fdio_read(s->fd, s->line + s->len, sizeof(s->line) - s->len);
+	ssize_t n = read(s->fd, s->line + s->len,
+			 sizeof(s->line) - s->len); /* what is there: the others have some, too */
 	int fd = STDOUT_FILENO + which;
 	size_t begin = 0;
 
+	if (n < 0 && errno == EINTR)
+		return;
 	if (n <= 0) {
 		if (s->len)
 			print_line(c, fd, s->line, s->len);
@@ -290,15 +301,13 @@ static int run_clones(const struct clone_options *o, const char *dir, int signal
 	return asked ? -asked : status;
 }
 
-/* A snapshot of the running VM, below a new directory. Returns 0, 1 if `mayfly snapshot` has said why not, or -errno with e set. */
-static int take_snapshot(const char *name, char *path, size_t size, char *dir, struct err *e)
+/* A snapshot of the running VM, below the directory. Returns 0, 1 if `mayfly snapshot` has said why not, or -errno with e set. */
+static int take_snapshot(const char *name, char *path, size_t size, const char *dir, struct err *e)
 {
 	static struct words w;
 	pid_t pid;
 
-	if (!mkdtemp(dir))
-		return err_sys(e, "make '%s'", dir);
-	snprintf(path, size, "%s/snapshot", dir);
+	snprintf(path, size, "%s/" CLONE_DIR_SNAPSHOT, dir);
 	if (words_add(&w, "mayfly", e) < 0 || words_add(&w, "snapshot", e) < 0 || words_add(&w, name, e) < 0 ||
 	    words_add(&w, path, e) < 0)
 		return e->code;
@@ -308,27 +317,57 @@ static int take_snapshot(const char *name, char *path, size_t size, char *dir, s
 	return words_wait(pid) != 0;
 }
 
-static int clone_all(const struct clone_options *o, int signals)
+static int clone_snapshot(const struct clone_options *o, const char *dir, int signals)
 {
-	char dir[] = DIR_TEMPLATE, path[sizeof(dir) + 16];
-	struct stat st;
-	struct err e, late;
-	int status = STATUS_FAILED, r;
+	char path[CLONE_DIR_MAX + 16];
+	struct err e;
+	int r = take_snapshot(o->from, path, sizeof(path), dir, &e);
 
-	if (o->pool)
-		return run_clones(o, o->from, signals);
-	if (stat(o->from, &st) == 0 && S_ISDIR(st.st_mode))
-		return run_clones(o, o->from, signals);
-	r = take_snapshot(o->from, path, sizeof(path), dir, &e);
-	if (r < 0)
+	return r < 0 ? report_err(&e) : r ? STATUS_FAILED : run_clones(o, path, signals);
+}
+
+static int clone_fork(struct clone_options *o, struct json_t *config, const char *dir, int signals)
+{
+	struct err e;
+	int status;
+
+	o->fork = FORK_INIT;
+	if (fork_take(&o->fork, o->from, config, dir, &e) < 0) {
+		err_wrap(&e, "fork of '%s'", o->from);
 		status = report_err(&e);
-	else if (r == 0)
-		status = run_clones(o, path, signals);
-	/* VMs that run have its files open. */
-	if (access(path, F_OK) == 0 && snapshot_dir_remove(path, &late) < 0)
-		report_line("'%s': %s; it is left there", path, late.text);
-	(void)rmdir(dir); /* fails if it was not made, or that is left */
+	} else {
+		status = run_clones(o, o->fork.path, signals);
+	}
+	fork_done(&o->fork);
 	return status;
+}
+
+static int clone_running(struct clone_options *o, int signals)
+{
+	struct clone_dir dir;
+	struct look l = { 0 };
+	struct err e;
+	int status;
+
+	if (clone_dir_make(&dir, &e) < 0)
+		return report_err(&e);
+	/* Of one that does not answer, `mayfly snapshot` says why. */
+	if (look_at(&l, o->from, &e) == 0 && json_is_true(json_object_get(l.config, "forkable")))
+		status = clone_fork(o, l.config, dir.path, signals);
+	else
+		status = clone_snapshot(o, dir.path, signals);
+	look_done(&l);
+	clone_dir_done(&dir);
+	return status;
+}
+
+static int clone_all(struct clone_options *o, int signals)
+{
+	struct stat st;
+
+	if (o->pool || (stat(o->from, &st) == 0 && S_ISDIR(st.st_mode)))
+		return run_clones(o, o->from, signals);
+	return clone_running(o, signals);
 }
 
 static int run_claim(const struct clone_options *o)

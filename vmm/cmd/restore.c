@@ -162,6 +162,7 @@ static const struct cli_option restore_options[] = {
 	{ .help = "Running" },
 	{ 0, "jail", "SPEC", "run it in a jail; see mayfly(1)", .key = "jail", .fixed = "true", .words = CLI_SPEC },
 	{ 0, "timeout", "TIME", "end it after TIME: 30s, 500ms, 5m; status 124", .key = "timeout" },
+	{ 0, "forkable", NULL, "as of `mayfly run`", .key = "forkable", .fixed = "true" },
 	{ 0, "io-engine", "HOW", "ring, sync or auto", .key = "io_engine" },
 	{ 0, "detach", NULL, "return when it runs, and print the VM's name", .key = "detach", .fixed = "true" },
 	{ 0, "log-max", "SIZE", "how much is kept of what it prints then; default: 2M", .key = "log_max" },
@@ -284,7 +285,7 @@ static int parse_and_await(struct config *c, unsigned drives, int argc, char **a
 	return r < 0 ? r : vm_find_layers(c, own ? o.dir : NULL, e);
 }
 
-static int parse(struct config *c, int argc, char **argv, struct err *e)
+int restore_parse(struct config *c, int argc, char **argv, struct err *e)
 {
 	return parse_and_await(c, 0, argc, argv, e);
 }
@@ -319,5 +320,5 @@ int restore_claim(struct config *c, int argc, char **argv, struct err *e)
 
 int restore_command(int argc, char **argv)
 {
-	return run_vm(parse, argc, argv);
+	return run_vm(restore_parse, argc, argv);
 }

@@ -9,6 +9,9 @@ struct err;
 int restore_command(int argc, char **argv);
 extern const struct cli_usage restore_usage;
 
+/* The run_parse of `mayfly restore`, whose name is argv[0]. */
+int restore_parse(struct config *c, int argc, char **argv, struct err *e);
+
 /* A run_parse for a member of a pool: argv is POOL_MEMBER_NAME, its number of drives, options and the directory. */
 int restore_parse_member(struct config *c, int argc, char **argv, struct err *e);
 

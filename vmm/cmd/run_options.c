@@ -230,6 +230,8 @@ static const struct cli_option run_options[] = {
 	  "auto, cold, or template: from a snapshot of a booted\nkernel in the cache, which a run with auto leaves\n"
 	  "there; auto: template if there is one, else cold;\ndefault: $MAYFLY_BOOT, or auto",
 	  .key = "boot" },
+	{ 0, "forkable", NULL, "`mayfly clone NAME` shares the guest's memory instead\nof copying it; boots cold",
+	  .key = "forkable", .fixed = "true" },
 	{ 0, "snapshot", "DIR",
 	  "end with a snapshot of the guest in DIR, when COMMAND\nhas ended with status 0, or --until says; then 0",
 	  .key = "snapshot", .words = CLI_FILES },

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,7 +71,7 @@ const struct cli_usage snapshot_usage = {
 static const char *const own_keys[] = { "name", "control", "log_file", "timeline", "result",
 					"time", "timeout", "log_max",  "snapshot", "until" };
 
-static int write_config(const struct snapshot_dir *d, json_t *config, struct err *e)
+static int write_config(const struct snapshot_dir *d, json_t *config, bool sync, struct err *e)
 {
 	MF_FREE char *text = NULL;
 	MF_CLOSE int fd = -1;
@@ -85,7 +86,9 @@ static int write_config(const struct snapshot_dir *d, json_t *config, struct err
 	if (fd < 0)
 		return fd;
 	r = fdio_write_all(fd, text, strlen(text));
-	return r < 0 ? err_neg(e, r, "write '%s'", SNAPSHOT_CONFIG) : snapshot_dir_sync(fd, SNAPSHOT_CONFIG, e);
+	if (r < 0)
+		return err_neg(e, r, "write '%s'", SNAPSHOT_CONFIG);
+	return sync ? snapshot_dir_sync(fd, SNAPSHOT_CONFIG, e) : 0;
 }
 
 /* How much memory the VM has. */
@@ -164,13 +167,24 @@ static int make_layers(struct snapshot_files *f, struct snapshot_dir *d, const j
 	return json_object_get(config, "disk") ? make_layer(f, d, CONFIG_DISK_ID, e) : 0;
 }
 
+/* Where the guest's memory goes. */
+static int make_memory(const struct snapshot_files *f, struct snapshot_dir *d, uint64_t size, struct err *e)
+{
+	MF_CLOSE int fd = -1;
+
+	if (!f->fork)
+		return snapshot_dir_create(d, SNAPSHOT_MEMORY, size, e);
+	fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return fd < 0 || ftruncate(fd, (off_t)size) < 0 ? err_sys(e, "make memory for a fork") : mf_take_fd(&fd);
+}
+
 int snapshot_files_make(struct snapshot_files *f, struct snapshot_dir *d, json_t *config, bool stop, struct err *e)
 {
 	uint64_t size;
 
-	if (memory_size(config, &size, e) < 0 || write_config(d, config, e) < 0 ||
+	if (memory_size(config, &size, e) < 0 || write_config(d, config, !f->fork, e) < 0 ||
 	    add_file(f, snapshot_dir_create(d, SNAPSHOT_STATE, 0, e), SNAPSHOT_STATE) < 0 ||
-	    add_file(f, snapshot_dir_create(d, SNAPSHOT_MEMORY, size, e), SNAPSHOT_MEMORY) < 0)
+	    add_file(f, make_memory(f, d, size, e), SNAPSHOT_MEMORY) < 0)
 		return e->code;
 	return make_layers(f, d, config, stop, e);
 }
@@ -202,10 +216,11 @@ static uint64_t pause_of(const char *text)
 int snapshot_take(struct snapshot_files *f, int control, unsigned flags, struct err *e)
 {
 	MF_FREE char *text = malloc(CONTROL_INFO_MAX);
-	int r = text ? control_snapshot(control, f->fd, f->num, flags | f->images, text, e) :
+	int *memory = f->fork ? f->memory : NULL;
+	int r = text ? control_snapshot(control, f->fd, f->num, flags | f->images, text, memory, &f->num_memories, e) :
 		       err_set(e, -ENOMEM, "out of memory");
 
-	for (unsigned i = 0; i < f->num && !r; i++)
+	for (unsigned i = 0; i < f->num && !r && !f->fork; i++)
 		r = snapshot_dir_sync(f->fd[i], f->name[i], e);
 	if (!r && flags & CONTROL_LATER)
 		r = check_alive(control, e);

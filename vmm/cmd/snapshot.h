@@ -17,8 +17,12 @@ struct snapshot_files {
 	int fd[CONTROL_FILES_MAX];
 	const char *name[CONTROL_FILES_MAX];
 	unsigned num;
-	uint32_t images;   /* CONTROL_IMAGE of each drive that shares it */
-	uint64_t pause_ns; /* set by snapshot_take: how long the guest was paused */
+	uint32_t images; /* CONTROL_IMAGE of each drive that shares it */
+	bool fork;	 /* memory is no file of the directory, but a memfd: for what a fork has to copy */
+	/* Set by snapshot_take: how long the guest was paused, and, of a fork, its memories, which are the caller's. */
+	uint64_t pause_ns;
+	int memory[CONTROL_LAYERS_MAX];
+	unsigned num_memories;
 };
 
 /*
@@ -33,7 +37,7 @@ void snapshot_files_done(struct snapshot_files *f);
 
 /*
  * Asks the VM at control to write them, with flags of CONTROL_..., and waits until they are
- * written and synced. Returns 0 or -errno with e set.
+ * written and synced; those of a fork, which nobody needs later, are not synced. Returns 0 or -errno with e set.
  */
 int snapshot_take(struct snapshot_files *f, int control, unsigned flags, struct err *e);
 

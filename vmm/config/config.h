@@ -306,6 +306,7 @@ struct config {
 	struct workingset *restore_workingset; /* or NULL: what it will need (vmm/snapshot/workingset.h); not owned */
 	bool restore_command;		       /* the command is not that of the snapshot, which goes on beside it */
 	bool api; /* of Firecracker's API: if its command has ended, a VM goes on, for further ones; no key */
+	bool forkable; /* `mayfly clone NAME` shares its memory as it is then (vmm/vm/vm_fork.h); restored VMs have that, too */
 	enum config_boot boot;
 	struct config_template template; /* no key */
 	bool dry_run;

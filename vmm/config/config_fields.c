@@ -82,6 +82,7 @@ const struct config_field config_fields[] = {
 	{ "console", &config_type_bool, ROOT(console), .flags = CONFIG_SPARSE },
 	/* mayfly itself */
 	{ "boot", &config_type_word, ROOT(boot), .words = boot_words, .flags = CONFIG_SPARSE },
+	{ "forkable", &config_type_bool, ROOT(forkable), .flags = CONFIG_SPARSE },
 	{ "io_engine", &config_type_word, ROOT(io_engine), .words = io_engine_words },
 	{ "seccomp", &config_type_word, ROOT(seccomp), .words = seccomp_words },
 	{ "jail", &config_type_jail, ROOT(jail),

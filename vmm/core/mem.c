@@ -11,8 +11,10 @@
 #include "vmm/core/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
@@ -63,6 +65,46 @@ int mem_init(struct mem *m, uint64_t size, struct err *e)
 	return 0;
 }
 
+int mem_share(struct mem *m, struct err *e)
+{
+	MF_CLOSE int fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, (off_t)m->size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+		return err_sys(e, "make guest memory of %llu MiB that can be shared",
+			       (unsigned long long)(m->size / MIB));
+	if (mmap(m->region[0].host, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+	    MAP_FAILED)
+		return err_sys(e, "map guest memory that can be shared");
+	m->shared = true;
+	m->shared_fd = mf_take_fd(&fd);
+	mem_set_huge(m, true);
+	(void)madvise(m->region[0].host, m->size, MADV_DONTDUMP);
+	return 0;
+}
+
+void mem_drain(const struct mem *m)
+{
+	if (m->shared)
+		(void)madvise(m->region[0].host, m->size, MADV_DONTNEED); /* they stay in the memfd */
+}
+
+int mem_unshare(struct mem *m)
+{
+	m->shared = false;
+	return mf_take_fd(&m->shared_fd);
+}
+
+int mem_map_empty(struct mem *m, uint64_t at, uint64_t len, struct err *e)
+{
+	uint8_t *host = m->region[0].host + at;
+
+	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
+		return err_sys(e, "map empty guest memory at offset 0x%llx", (unsigned long long)at);
+	(void)madvise(host, len, MADV_DONTDUMP);
+	return 0;
+}
+
 void mem_keep_small(struct mem *m, uint64_t gpa)
 {
 	uint64_t start = mf_align_down(gpa, HUGE_SIZE);
@@ -83,6 +125,8 @@ void mem_done(struct mem *m)
 {
 	if (m->map)
 		munmap(m->map, m->map_size);
+	if (m->shared)
+		close(m->shared_fd);
 	*m = (struct mem){ 0 };
 }
 
@@ -114,10 +158,13 @@ static void note_file(struct mem *m, uint64_t offset, uint64_t len)
 int mem_map_offset(struct mem *m, uint64_t at, int fd, uint64_t offset, uint64_t len, struct err *e)
 {
 	uint8_t *host = m->region[0].host + at;
+	struct err late;
 
 	if (!mf_range_within(at, len, m->size))
 		return err_set(e, -EFAULT, "map a file at offset 0x%llx of guest memory: not RAM",
 			       (unsigned long long)at);
+	if (m->shared)
+		return err_set(e, -EOPNOTSUPP, "map a file into guest memory that is shared");
 	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) != MAP_FAILED) {
 		(void)madvise(host, len, MADV_DONTDUMP); /* a hint; a new mapping starts without */
 		note_file(m, at, len);
@@ -128,11 +175,7 @@ int mem_map_offset(struct mem *m, uint64_t at, int fd, uint64_t offset, uint64_t
 	 * A failed MAP_FIXED may have removed the old mapping: map RAM again, so that the
 	 * caller can copy instead.
 	 */
-	if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-	    MAP_FAILED)
-		return err_sys(e, "restore guest memory at offset 0x%llx", (unsigned long long)at);
-	(void)madvise(host, len, MADV_DONTDUMP);
-	return e->code;
+	return mem_map_empty(m, at, len, &late) < 0 ? err_set(e, late.code, "%s", late.text) : e->code;
 }
 
 int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e)

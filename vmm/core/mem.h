@@ -1,5 +1,5 @@
 /*
- * Guest RAM. One private mapping, 2 MiB aligned, with an inaccessible guard on both
+ * Guest RAM. One private mapping, or a shared one of a memfd, 2 MiB aligned, with an inaccessible guard on both
  * sides. Guest-physical addresses run from 0 to MEM_GAP_START, and the rest from 4 GiB
  * up. The gap holds the MMIO of devices, IOAPIC and local APICs.
  *
@@ -35,7 +35,9 @@ struct mem {
 		uint64_t offset, len;
 	} file[MEM_FILES_MAX];
 	unsigned num_files;
-	void *map; /* the mapping with its guards */
+	bool shared;   /* RAM is a shared mapping */
+	int shared_fd; /* of this memfd, as large as RAM; only if shared is set */
+	void *map;     /* the mapping with its guards */
 	size_t map_size;
 };
 
@@ -45,6 +47,24 @@ struct mem {
  * processes. Returns 0 or -errno with e set.
  */
 int mem_init(struct mem *m, uint64_t size, struct err *e);
+
+/*
+ * After mem_init, which has left it untouched: makes RAM a shared mapping of a new memfd, whose size is sealed. So it can be
+ * given to other VMs without a copy, by mem_unshare. Returns 0 or -errno with e set.
+ */
+int mem_share(struct mem *m, struct err *e);
+
+/* For mem_unshare to be short: unmaps the pages of RAM that is shared. A guest may run, and maps them again as it uses them. */
+void mem_drain(const struct mem *m);
+
+/*
+ * Ends that: the caller maps all of RAM again, by mem_map_offset and mem_map_empty, and has the memfd with what RAM is. Nobody uses RAM
+ * meanwhile. Returns the memfd.
+ */
+int mem_unshare(struct mem *m);
+
+/* Maps zeros at an offset from the start of the first region, in whole pages. Returns 0 or -errno with e set. */
+int mem_map_empty(struct mem *m, uint64_t at, uint64_t len, struct err *e);
 
 /*
  * Keeps the 2 MiB around gpa, which is RAM, in 4 KiB pages: for a place of which a guest
@@ -67,7 +87,7 @@ void *mem_at(const struct mem *m, uint64_t gpa, uint64_t len);
 /*
  * Maps the file's [offset, offset + len) as guest memory at gpa without a copy
  * (MAP_PRIVATE: the guest's writes do not reach the file). gpa, offset and len are
- * multiples of 4 KiB. Before the VM runs. Returns 0 or -errno with e set.
+ * multiples of 4 KiB. Nobody uses that RAM meanwhile. RAM that is shared has no other files: -EOPNOTSUPP. Returns 0 or -errno with e set.
  */
 int mem_map_file(struct mem *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len, struct err *e);
 

@@ -7,7 +7,8 @@
 
 enum thread_kind {
 	THREAD_MAIN,
-	THREAD_MAIN_API, /* the same with Firecracker's API, */
+	THREAD_MAIN_API,  /* the same with Firecracker's API, */
+	THREAD_MAIN_FORK, /* or of a VM whose memory others may share */
 	THREAD_IO,
 	THREAD_IO_API, /* and this: drives may get another image */
 	THREAD_VSOCK,

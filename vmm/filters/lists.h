@@ -18,6 +18,7 @@ static const struct filter_list {
 } filter_lists[THREAD_NUM_KINDS] = {
 	[THREAD_MAIN] = { "main", FILTER_LIST(main_rules), 32 },
 	[THREAD_MAIN_API] = { "main", FILTER_LIST(main_api_rules), 38 },
+	[THREAD_MAIN_FORK] = { "main", FILTER_LIST(main_fork_rules), 34 },
 	[THREAD_IO] = { "io", FILTER_LIST(io_rules), 16 },
 	[THREAD_IO_API] = { "io", FILTER_LIST(io_api_rules), 16 },
 	[THREAD_VSOCK] = { "vsock", FILTER_LIST(vsock_rules), 22 },

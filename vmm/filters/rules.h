@@ -7,12 +7,10 @@
  * known only at run time (descriptors, thread ids) are constants of enum filter_slot in
  * the filters; confine.c replaces them.
  *
- * No thread may ever call execve, mmap, mprotect, ptrace or io_uring_setup. open is for
- * the files that the unpacker makes, for the vsock thread's O_PATH, and for what clients of
- * Firecracker's API name; io_uring_register
- * only gives files up, and socket is for the vsock thread's AF_UNIX. Memory: the main
- * thread may grow the heap (brk). The others allocate none: a heap of their own would
- * need mmap (M_ARENA_MAX is 1).
+ * No thread may ever call execve, mprotect, ptrace or io_uring_setup, nor mmap but for RAM of a VM with --forkable. open is
+ * for the files that the unpacker makes, for the vsock thread's O_PATH, and for what clients of Firecracker's API name;
+ * io_uring_register only gives files up, and socket is for the vsock thread's AF_UNIX. Memory: the main thread may grow the
+ * heap (brk). The others allocate none: a heap of their own would need mmap (M_ARENA_MAX is 1).
  *
  * The boot tests make each listed call under strace(1) (tests/seccomp/compare), except
  * for those that only some machines need (RARELY).
@@ -456,6 +454,20 @@ static const struct filter_rule api_rules[] = {
 		ALLOW(exit_group, "the end")
 
 static const struct filter_rule main_rules[] = { MAIN };
+
+/* With --forkable (vm/vm_fork.c): at a fork, RAM is mapped again. A filter does not know where RAM is. Nothing is executable. */
+#define RAM_AGAIN(more) INT(3, PROT_READ | PROT_WRITE), INT(4, MAP_PRIVATE | MAP_FIXED | (more))
+
+static const struct filter_rule main_fork_rules[] = {
+	ALLOW(mmap, "a fork: RAM is private, and empty where it had no data", RAM_AGAIN(MAP_ANONYMOUS | MAP_NORESERVE)),
+	ALLOW(mmap, "the same: what is frozen of it", RAM_AGAIN(0)),
+	ALLOW(madvise, "the same: RAM is not for core files", INT(3, MADV_DONTDUMP)),
+	ALLOW(madvise, "the same: its pages are large", INT(3, MADV_HUGEPAGE)),
+	ALLOW(madvise, "the same: but at the beginning", INT(3, MADV_NOHUGEPAGE)),
+	ALLOW(lseek, "the same: what of it has data", INT(3, SEEK_DATA)),
+	ALLOW(lseek, "the same: and what has none", INT(3, SEEK_HOLE)),
+	MAIN,
+};
 
 /*
  * With Firecracker's API: a request names the image that a drive gets while the guest runs, and

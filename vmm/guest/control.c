@@ -97,8 +97,9 @@ static int send_packet(int fd, const struct init_msg *msg, const void *payload, 
 	const struct iovec iov[] = { { .iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg) },
 				     { .iov_base = (void *)(uintptr_t)payload, .iov_len = msg->len } };
 
-	_Static_assert(STDIO_RELAY_STREAMS <= FDIO_FDS_MAX && CONTROL_FILES_MAX <= FDIO_FDS_MAX,
-		       "all streams of a command, or all files of a snapshot, in one packet");
+	_Static_assert(STDIO_RELAY_STREAMS <= FDIO_FDS_MAX && CONTROL_FILES_MAX <= FDIO_FDS_MAX &&
+			       CONTROL_LAYERS_MAX <= FDIO_FDS_MAX,
+		       "all streams of a command, all files of a snapshot, or all memories, in one packet");
 	return fdio_send_packet(fd, iov, MF_ARRAY_SIZE(iov), fds, num, 0);
 }
 
@@ -129,11 +130,11 @@ void control_client_refuse(struct control_client *c, const char *text)
 	answer(c, &msg, text, NULL, 0);
 }
 
-void control_client_snapped(struct control_client *c, const char *text)
+void control_client_snapped(struct control_client *c, const char *text, const int *memory, unsigned num)
 {
 	const struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .len = (uint32_t)strlen(text) };
 
-	answer(c, &msg, text, NULL, 0);
+	answer(c, &msg, text, memory, num);
 }
 
 void control_client_inform(struct control_client *c, const char *text, int config_fd)
@@ -247,20 +248,23 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
 	return err_set(e, -EPROTO, "what answers is not mayfly");
 }
 
-int control_snapshot(int fd, const int *files, unsigned num_files, unsigned flags, char *ret_text, struct err *e)
+int control_snapshot(int fd, const int *files, unsigned num_files, unsigned flags, char *ret_text, int *memory,
+		     unsigned *ret_num, struct err *e)
 {
 	struct init_msg msg = { .type = CONTROL_MSG_SNAPSHOT, .value = flags };
 	MF_FREE char *payload = malloc(INIT_PAYLOAD_MAX + 1);
-	unsigned num = 0;
+	unsigned num = memory ? CONTROL_LAYERS_MAX : 0;
 	int r = send_packet(fd, &msg, NULL, files, num_files);
 
 	if (!payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = receive_packet(fd, &msg, payload, NULL, &num);
+		r = receive_packet(fd, &msg, payload, memory, &num);
 	if (r < 0)
 		return r == -EPIPE || r == -ECONNRESET ? err_set(e, r, "the VM has ended") :
 							 err_neg(e, r, "ask for the snapshot");
+	if (memory)
+		*ret_num = num;
 	if (msg.type == INIT_MSG_FAILED)
 		return err_set(e, -EBUSY, "%s", payload);
 	if (msg.type != CONTROL_MSG_SNAPSHOT || msg.len >= CONTROL_INFO_MAX)

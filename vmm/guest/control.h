@@ -24,8 +24,9 @@ enum control_msg_type {
 	CONTROL_MSG_INFO = 65, /* answered by the same with an object of JSON, and a memfd with the configuration */
 	/*
 	 * With descriptors: where `state`, `memory` and the layer of each drive with an overlay, or its image, go (vmm/vm/vm_state.h), in the
-	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF, CONTROL_IMAGE, CONTROL_LATER.
-	 * Answered by the same with an object of JSON when they are written, or by INIT_MSG_FAILED.
+	 * order of the drives; value: CONTROL_STOP, CONTROL_DIFF, CONTROL_IMAGE, CONTROL_LATER, or CONTROL_FORK.
+	 * Answered by the same with an object of JSON when they are written, with CONTROL_FORK also with the descriptors of the
+	 * memories (vmm/snapshot/fork.h); or by INIT_MSG_FAILED.
 	 */
 	CONTROL_MSG_SNAPSHOT = 66,
 	CONTROL_MSG_START =
@@ -39,6 +40,9 @@ enum control_msg_type {
 #define CONTROL_IMAGE(drive)                                                                                           \
 	(1U << (16 + (drive))) /* a file for the image of that one: it is writable, without an overlay */
 #define CONTROL_DIFF 2U	       /* only what differs from the snapshot that the VM was restored from, if it was */
+#define CONTROL_FORK                                                                                                   \
+	8U /* memory is not written, but shared; `memory` may be used for what has changed, and is kept then */
+#define CONTROL_LAYERS_MAX 16
 #define CONTROL_LATER 4U /* when the configuration says, and with CONTROL_STOP; the VM also ends if the client leaves */
 
 /* One client, as the monitor has it. */
@@ -83,8 +87,8 @@ void control_client_tell(struct control_client *c, const struct init_msg *msg, c
 /* Answers CONTROL_MSG_INFO with text, and the configuration's descriptor, which stays the caller's, or -1. */
 void control_client_inform(struct control_client *c, const char *text, int config_fd);
 
-/* Answers CONTROL_MSG_SNAPSHOT with text. */
-void control_client_snapped(struct control_client *c, const char *text);
+/* Answers CONTROL_MSG_SNAPSHOT with text, and the descriptors of memories, which stay the caller's. */
+void control_client_snapped(struct control_client *c, const char *text, const int *memory, unsigned num);
 
 #define CONTROL_INFO_MAX 65536 /* bytes of the object, with a NUL */
 
@@ -106,10 +110,12 @@ int control_request(int fd, const char *text, size_t len, bool tty, int ret_fd[S
 int control_info(int fd, char text[CONTROL_INFO_MAX], int *ret_fd, pid_t *ret_pid, struct err *e);
 
 /*
- * Asks for a snapshot, with flags of CONTROL_..., and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON. Returns 0, or
- * -errno with e set.
+ * Asks for a snapshot, with flags of CONTROL_..., and waits until it is written. ret_text has CONTROL_INFO_MAX bytes: an object of JSON.
+ * With CONTROL_FORK, memory, of CONTROL_LAYERS_MAX, gets *ret_num descriptors, which become the caller's; else it may be NULL.
+ * Returns 0, or -errno with e set.
  */
-int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, struct err *e);
+int control_snapshot(int fd, const int *files, unsigned num, unsigned flags, char *ret_text, int *memory,
+		     unsigned *ret_num, struct err *e);
 
 /* Asks for CONTROL_MSG_START or CONTROL_MSG_SIGNAL. Returns 0, or -errno with e set, after CONTROL_ASK_MS at most. */
 #define CONTROL_ASK_MS 10000

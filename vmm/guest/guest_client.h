@@ -12,6 +12,7 @@
 
 #include "loader/init/proto.h"
 #include "vmm/config/exec.h"
+#include "vmm/guest/control.h"
 
 struct guest_client;
 struct config;
@@ -21,6 +22,13 @@ struct virtio_dev;
 
 /* The listener, the guest, the relay's eventfd, a client for each other command, and the streams of guest_client_exec. */
 #define GUEST_CLIENT_FDS_MAX (3 + INIT_COMMANDS_MAX + 3 * EXEC_AT_ONCE)
+
+/* The memories of a VM that others share (vmm/snapshot/fork.h), which stay the VM's, and how long it was paused for that. */
+struct guest_fork {
+	int memory[CONTROL_LAYERS_MAX];
+	unsigned num;
+	uint64_t pause_ns;
+};
 
 /* Its events; ctx is the VM. */
 struct guest_client_ops {
@@ -37,6 +45,11 @@ struct guest_client_ops {
 	int (*info)(void *ctx, char *text, size_t size);
 	/* Begins a snapshot into files (control.h), which stay the caller's. guest_client_snapshot_done follows. */
 	int (*snapshot)(void *ctx, const int *files, unsigned num, unsigned flags, struct err *e);
+	/*
+	 * One with CONTROL_FORK, which is over at its end: fills in ret. `memory` of files may be kept, and is -1 then. Returns 0; or -errno
+	 * with e set, and the VM goes on, unless it is lost.
+	 */
+	int (*fork)(void *ctx, int *files, unsigned num, unsigned flags, struct guest_fork *ret, struct err *e);
 	/* One with stop: the client has it in its place, and the VM ends; or the client has left, and the VM goes on. */
 	void (*snapshot_over)(void *ctx, bool in_place);
 	void (*ran)(void *ctx, int fd, const struct exec_result *result); /* of guest_client_exec; takes fd over */

@@ -35,20 +35,45 @@ int guest_client_check_snapshot(const struct guest_client *a, struct err *e)
 	return 0;
 }
 
-static void snap(struct guest_client *a, struct control_client *c, unsigned flags)
+#define PAUSE_TEXT "{\"pause_ns\": %llu}"
+#define PAUSE_TEXT_SIZE 64
+
+/* It is over at once: nothing is written but the state. */
+static int share(struct guest_client *a, struct control_client *c, unsigned flags, struct err *e)
+{
+	char text[PAUSE_TEXT_SIZE];
+	struct guest_fork f;
+
+	if (a->ops->fork(a->ctx, c->file, c->num_files, flags, &f, e) < 0)
+		return e->code;
+	snprintf(text, sizeof(text), PAUSE_TEXT, (unsigned long long)f.pause_ns);
+	control_client_snapped(c, text, f.memory, f.num);
+	return 0;
+}
+
+static int snap(struct guest_client *a, struct control_client *c, unsigned flags, struct err *e)
+{
+	if (guest_client_check_snapshot(a, e) < 0)
+		return e->code;
+	if (flags & CONTROL_FORK)
+		return share(a, c, flags, e);
+	if (a->ops->snapshot(a->ctx, c->file, c->num_files, flags, e) < 0)
+		return e->code;
+	c->snaps = true;
+	c->stops = flags & CONTROL_STOP;
+	return 0;
+}
+
+static void begin(struct guest_client *a, struct control_client *c, unsigned flags)
 {
 	struct err e;
 
 	c->later = 0;
-	if (guest_client_check_snapshot(a, &e) == 0 &&
-	    a->ops->snapshot(a->ctx, c->file, c->num_files, flags, &e) == 0) {
-		c->snaps = true;
-		c->stops = flags & CONTROL_STOP;
-	} else {
+	if (snap(a, c, flags, &e) < 0)
 		control_client_refuse(c, e.text);
-	}
-	while (c->num_files > 0)
-		close(c->file[--c->num_files]);
+	for (; c->num_files > 0; c->num_files--)
+		if (c->file[c->num_files - 1] >= 0)
+			close(c->file[c->num_files - 1]);
 }
 
 void guest_snapshot_over(const struct guest_client *a, struct control_client *c, bool in_place)
@@ -62,13 +87,13 @@ void guest_snapshot_take(struct guest_client *a, struct control_client *c, unsig
 {
 	c->later = c == a->snapper && flags & CONTROL_LATER ? flags | CONTROL_STOP : 0;
 	if (!c->later)
-		snap(a, c, flags);
+		begin(a, c, flags);
 }
 
 void guest_snapshot_held(struct guest_client *a)
 {
 	if (a->hold_sent && a->snapper->later)
-		snap(a, a->snapper, a->snapper->later);
+		begin(a, a->snapper, a->snapper->later);
 }
 
 void guest_snapshot_check(struct guest_client *a)
@@ -76,7 +101,7 @@ void guest_snapshot_check(struct guest_client *a)
 	if (!a->snapper || !a->snapper->later || a->hold_sent || a->exited || !until_is_due(&a->until, clock_now_ms()))
 		return;
 	if (a->alone)
-		snap(a, a->snapper, a->snapper->later);
+		begin(a, a->snapper, a->snapper->later);
 	else
 		a->hold_sent = guest_client_send(a, INIT_MSG_HOLD, 0, 0) == 0;
 }
@@ -88,16 +113,16 @@ bool guest_client_scan(struct guest_client *a, const void *data, size_t len)
 
 void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e)
 {
-	char text[64];
+	char text[PAUSE_TEXT_SIZE];
 
-	snprintf(text, sizeof(text), "{\"pause_ns\": %llu}", (unsigned long long)pause_ns);
+	snprintf(text, sizeof(text), PAUSE_TEXT, (unsigned long long)pause_ns);
 	for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++) {
 		struct control_client *c = &a->client[i];
 
 		if (c->snaps && e)
 			control_client_refuse(c, e->text);
 		else if (c->snaps)
-			control_client_snapped(c, text);
+			control_client_snapped(c, text, NULL, 0);
 		c->snaps = false;
 		if (c->fd < 0 || e)
 			guest_snapshot_over(a, c, false);

@@ -17,6 +17,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/util.h"
 #include "vmm/core/mem.h"
+#include "vmm/snapshot/chain_parts.h"
 #include "vmm/snapshot/dir.h"
 
 /* Where a layer is looked for. */
@@ -54,7 +55,8 @@ static bool is_firecrackers(const uint8_t *data, size_t size)
 	return memmem(data, MF_MIN(size, 16U), x86, sizeof(x86));
 }
 
-static int read_state(struct chain_layer *l, const struct place *p, uint8_t **ret, struct state_in *in, struct err *e)
+int chain_read_state(struct chain_layer *l, const char *path, int flags, uint8_t **ret, struct state_in *in,
+		     struct err *e)
 {
 	MF_CLOSE int fd = -1;
 	MF_FREE uint8_t *data = NULL;
@@ -62,7 +64,7 @@ static int read_state(struct chain_layer *l, const struct place *p, uint8_t **re
 	uint64_t size;
 	int r;
 
-	fd = fdio_open_file(p->state, p->flags, false, &size, e);
+	fd = fdio_open_file(path, flags, false, &size, e);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0)
@@ -82,11 +84,10 @@ static int read_state(struct chain_layer *l, const struct place *p, uint8_t **re
 	l->inode = st.st_ino;
 	l->identity = diff_identify(in);
 	*ret = mf_take_ptr(&data);
-	return find_dir(&l->dir, p->state, e);
+	return find_dir(&l->dir, path, e);
 }
 
-/* Passes over the sections before the one with that tag. Returns false if there is none. */
-static bool seek(struct state_in *in, uint32_t tag)
+bool chain_seek(struct state_in *in, uint32_t tag)
 {
 	struct state_raw raw;
 
@@ -96,7 +97,7 @@ static bool seek(struct state_in *in, uint32_t tag)
 	return false;
 }
 
-static int copy_runs(struct chain_layer *l, const struct memory_run *run, unsigned num, struct err *e)
+int chain_copy_runs(struct chain_layer *l, const struct memory_run *run, unsigned num, struct err *e)
 {
 	l->run = malloc((num + 1) * sizeof(*run));
 	if (!l->run)
@@ -116,18 +117,19 @@ static int read_map(struct chain_layer *l, struct state_in *ret_in, bool merged,
 	int r;
 
 	ret->path[0] = '\0';
-	if (!seek(&in, MEMORY_TAG))
+	if (!chain_seek(&in, MEMORY_TAG))
 		return err_set(e, -EINVAL, "it has no section of memory");
 	if (memory_get(&l->map, &in, e) < 0)
 		return e->code;
-	if (!seek(&in, DIFF_TAG))
-		return copy_runs(l, l->map.run, l->map.num_runs, e);
+	if (!chain_seek(&in, DIFF_TAG))
+		return chain_copy_runs(l, l->map.run, l->map.num_runs, e);
 	ret_in->end = in.at;
 	if (diff_get(ret, &l->map, &in, e) < 0)
 		return e->code;
 	if (in.at != in.end)
 		return err_set(e, -EINVAL, "sections follow the last one");
-	r = merged ? copy_runs(l, l->map.run, l->map.num_runs, e) : copy_runs(l, ret->run, ret->num_runs, e);
+	r = merged ? chain_copy_runs(l, l->map.run, l->map.num_runs, e) :
+		     chain_copy_runs(l, ret->run, ret->num_runs, e);
 	if (merged)
 		ret->path[0] = '\0';
 	return r;
@@ -143,7 +145,7 @@ static int open_memory(struct chain_layer *l, const struct place *p, struct err 
 	return l->fd < 0 ? l->fd : memory_check_file(&l->map, l->fd, e);
 }
 
-static void close_layer(struct chain_layer *l)
+void chain_close_layer(struct chain_layer *l)
 {
 	if (l->fd >= 0)
 		close(l->fd);
@@ -164,7 +166,7 @@ static int open_layer(struct chain *c, const struct place *p, bool merged, uint8
 	l->memory = strdup(p->memory ? p->memory : "");
 	if (!l->state || !l->memory)
 		return err_set(e, -ENOMEM, "out of memory");
-	if (read_state(l, p, ret_data, in, e) < 0 || read_map(l, in, merged, diff, e) < 0)
+	if (chain_read_state(l, p->state, p->flags, ret_data, in, e) < 0 || read_map(l, in, merged, diff, e) < 0)
 		return err_wrap(e, "state '%s'", p->state);
 	for (struct chain_layer *other = c->layer; other < l; other++)
 		if (other->dev == l->dev && other->inode == l->inode)
@@ -231,7 +233,7 @@ static int find_parent(struct chain *c, struct diff *diff, struct err *e)
 	if (lstat(path, &st) < 0)
 		return e->code; /* the one that is there is the one to report */
 	while (c->num > num)
-		close_layer(&c->layer[--c->num]);
+		chain_close_layer(&c->layer[--c->num]);
 	diff->parent = wanted;
 	return open_parent(c, path, diff, e);
 }
@@ -252,13 +254,20 @@ static int open_all(struct chain *c, const struct chain_params *p, struct diff *
 	return r;
 }
 
-int chain_open(struct chain **ret, const struct chain_params *p, struct err *e)
+struct chain *chain_new(void)
 {
 	struct chain *c = calloc(1, sizeof(*c));
-	MF_FREE struct diff *diff = malloc(sizeof(*diff));
 
 	for (unsigned i = 0; c && i < CHAIN_MAX; i++)
 		c->layer[i].fd = -1;
+	return c;
+}
+
+int chain_open(struct chain **ret, const struct chain_params *p, struct err *e)
+{
+	struct chain *c = chain_new();
+	MF_FREE struct diff *diff = malloc(sizeof(*diff));
+
 	if (!c || !diff)
 		err_set(e, -ENOMEM, "out of memory");
 	else if (open_all(c, p, diff, e) == 0) {
@@ -279,8 +288,7 @@ static int peek(struct chain_layer *l, const char *dir, struct diff *diff, struc
 	*l = (struct chain_layer){ .fd = -1 };
 	if (make_path(&path, dir, SNAPSHOT_STATE, e) < 0)
 		return e->code;
-	if (read_state(l, &(struct place){ path, NULL, O_RDONLY | O_NOFOLLOW }, &data, &in, e) < 0 ||
-	    read_map(l, &in, false, diff, e) < 0)
+	if (chain_read_state(l, path, O_RDONLY | O_NOFOLLOW, &data, &in, e) < 0 || read_map(l, &in, false, diff, e) < 0)
 		return err_wrap(e, "state '%s'", path);
 	return 0;
 }
@@ -293,7 +301,7 @@ static bool is_child(const char *path, const struct diff_identity *parent, struc
 	bool is = peek(&l, path, diff, &e) == 0 && diff->path[0] && diff->parent.len == parent->len &&
 		  diff->parent.sum == parent->sum;
 
-	close_layer(&l);
+	chain_close_layer(&l);
 	return is;
 }
 
@@ -335,7 +343,7 @@ int chain_find_child(char **ret, const char *dir, struct err *e)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = peek(&l, dir, diff, e);
 	r = r < 0 ? 0 : find_child(ret, &l, diff, e); /* nothing can be restored from one that cannot be read */
-	close_layer(&l);
+	chain_close_layer(&l);
 	return r;
 }
 
@@ -353,7 +361,7 @@ void chain_free(struct chain *c)
 	if (!c)
 		return;
 	for (unsigned i = 0; i < CHAIN_MAX; i++)
-		close_layer(&c->layer[i]);
+		chain_close_layer(&c->layer[i]);
 	free(c->data);
 	free(c);
 }

@@ -37,6 +37,7 @@ struct chain_layer {
 struct chain {
 	uint8_t *data;	    /* the first one's `state`; whoever takes it sets it to NULL */
 	struct state_in in; /* in data; without the section `diff` */
+	bool live;	    /* its memories are those of VMs that run, and have no names (fork.h) */
 	unsigned num;
 	struct chain_layer layer[CHAIN_MAX]; /* the one that was asked for, then its parent, ... */
 };

@@ -75,9 +75,21 @@ static void add_page(struct diff *d, uint64_t offset, uint64_t *gap)
 	d->run[d->num_runs++] = (struct memory_run){ offset, MF_PAGE_SIZE };
 }
 
-static int find_pages(const struct mem *m, int pagemap_fd, const struct chain *parent, struct diff *d)
+/* Returns 1, 0 or -errno. A copy has been written to, unless it came with a huge page: then it is of zeros. */
+static int differs(const uint64_t *now, uint64_t offset, const struct chain *parent, bool copy)
 {
-	uint64_t entries[MEMORY_PIECE_PAGES], page[MF_PAGE_SIZE / sizeof(uint64_t)], gap = 0;
+	uint64_t page[MF_PAGE_SIZE / sizeof(uint64_t)];
+	int r;
+
+	if (copy && !memory_is_zero(now))
+		return 1;
+	r = chain_read(parent, offset, page);
+	return r < 0 ? r : memcmp(now, page, sizeof(page)) != 0;
+}
+
+int diff_find(const struct mem *m, int pagemap_fd, const struct chain *parent, bool copies, struct diff *d)
+{
+	uint64_t entries[MEMORY_PIECE_PAGES], gap = 0;
 	const uint8_t *ram = m->region[0].host;
 
 	d->num_runs = 0;
@@ -90,10 +102,10 @@ static int find_pages(const struct mem *m, int pagemap_fd, const struct chain *p
 
 			if (!memory_may_differ(m, at, entry ? &entry[(at - offset) / MF_PAGE_SIZE] : NULL))
 				continue;
-			r = chain_read(parent, at, page);
+			r = differs((const uint64_t *)(const void *)(ram + at), at, parent, copies && entry);
 			if (r < 0)
 				return r;
-			if (memcmp(ram + at, page, sizeof(page)) != 0)
+			if (r)
 				add_page(d, at, &gap);
 		}
 	}
@@ -118,7 +130,7 @@ int diff_write(const struct mem *m, int pagemap_fd, const struct chain *parent, 
 	       struct diff *ret)
 {
 	const uint8_t *ram = m->region[0].host;
-	int r = find_pages(m, pagemap_fd, parent, ret);
+	int r = diff_find(m, pagemap_fd, parent, false, ret);
 
 	*map = (struct memory_map){ .size = m->size };
 	for (unsigned i = 0; i < ret->num_runs && !r; i++) {

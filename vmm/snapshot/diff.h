@@ -41,6 +41,12 @@ struct diff {
 struct diff_identity diff_identify(const struct state_in *in);
 
 /*
+ * Fills in the runs of *ret: the pages of m that differ from those of the chain; with copies, also others that m has copies of, which
+ * takes a fraction of the time, since nothing is compared. As diff_write else. Returns 0 or -errno.
+ */
+int diff_find(const struct mem *m, int pagemap_fd, const struct chain *parent, bool copies, struct diff *ret);
+
+/*
  * Writes the pages of m that differ from those of the chain to fd, a file of m->size bytes of
  * zeros. Fills in map, and the runs of *ret. pagemap_fd, /proc/self/pagemap of this process or
  * of the one that it is a fork of, says which pages cannot differ: those of a file that have no

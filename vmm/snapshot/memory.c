@@ -29,7 +29,7 @@
 #define PAGEMAP_SWAPPED (1ULL << 62)
 #define PAGEMAP_FILE (1ULL << 61)
 
-static bool is_zero(const uint64_t *page)
+bool memory_is_zero(const uint64_t *page)
 {
 	uint64_t any = 0;
 
@@ -127,7 +127,7 @@ static int write_piece(const struct mem *m, const uint64_t *entries, int fd, uin
 		const uint64_t *page = (const uint64_t *)(const void *)(ram + at);
 		bool known = !entries || entries[(at - offset) / MF_PAGE_SIZE] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
 
-		if ((known || is_of_file(m, at)) && !is_zero(page)) {
+		if ((known || is_of_file(m, at)) && !memory_is_zero(page)) {
 			map->sum = memory_sum_page(map->sum, at, page);
 			map->pages++;
 			start = run ? start : at;
@@ -157,6 +157,46 @@ int memory_write(const struct mem *m, int pagemap_fd, int fd, struct memory_map 
 		r = write_piece(m, memory_read_pagemap(m, pagemap_fd, offset, len, entries), fd, offset, len, ret);
 	}
 	return r;
+}
+
+/* Adds the data of [from, end), in whole pages. */
+static int find_data(struct memory_map *map, int fd, uint64_t from, uint64_t end)
+{
+	while (from < end) {
+		off_t start = lseek(fd, (off_t)from, SEEK_DATA), hole;
+
+		if (start < 0)
+			return errno == ENXIO ? 0 : -errno; /* ENXIO: there is no more */
+		if ((uint64_t)start >= end)
+			return 0;
+		hole = lseek(fd, start, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		memory_add_run(map, (uint64_t)start, MF_MIN((uint64_t)hole, end) - (uint64_t)start);
+		from = (uint64_t)hole;
+	}
+	return 0;
+}
+
+int memory_find(struct memory_map *ret, int fd, uint64_t size)
+{
+	*ret = (struct memory_map){ .size = size };
+	return find_data(ret, fd, 0, size);
+}
+
+int memory_find_more(struct memory_map *map, int fd)
+{
+	const struct memory_map old = *map;
+	uint64_t at = 0;
+	int r = 0;
+
+	*map = (struct memory_map){ .size = old.size };
+	for (unsigned i = 0; i < old.num_runs && !r; i++) {
+		r = find_data(map, fd, at, old.run[i].offset);
+		memory_add_run(map, old.run[i].offset, old.run[i].len);
+		at = run_end(&old.run[i]);
+	}
+	return r < 0 ? r : find_data(map, fd, at, old.size);
 }
 
 void memory_put(const struct memory_map *map, struct state_out *out)
@@ -255,7 +295,7 @@ int memory_check(const struct memory_map *map, int fd, struct err *e)
 			r = fdio_pread_all(fd, page, sizeof(page), at);
 			if (r < 0)
 				return err_neg(e, r, "read it");
-			if (is_zero(page))
+			if (memory_is_zero(page))
 				continue;
 			sum = memory_sum_page(sum, at, page);
 			pages++;

@@ -41,6 +41,14 @@ struct memory_map {
  */
 int memory_write(const struct mem *m, int pagemap_fd, int fd, struct memory_map *ret);
 
+/*
+ * Fills in the size and the runs of a memory file of size bytes: what of it has data, by SEEK_DATA. Returns 0 or -errno.
+ */
+int memory_find(struct memory_map *ret, int fd, uint64_t size);
+
+/* Adds what has got data since then; data stays. It takes as long as there are holes, and no longer. Returns as that. */
+int memory_find_more(struct memory_map *map, int fd);
+
 /* The section; its length is always the same. */
 void memory_put(const struct memory_map *map, struct state_out *out);
 int memory_get(struct memory_map *ret, struct state_in *in, struct err *e);
@@ -71,6 +79,7 @@ void memory_add_run(struct memory_map *map, uint64_t offset, uint64_t len);
 uint64_t memory_sum_page(uint64_t sum, uint64_t offset, const uint64_t *page);
 const uint64_t *memory_read_pagemap(const struct mem *m, int pagemap_fd, uint64_t offset, uint64_t len,
 				    uint64_t entries[MEMORY_PIECE_PAGES]);
+bool memory_is_zero(const uint64_t *page);
 bool memory_may_differ(const struct mem *m, uint64_t offset, const uint64_t *entry);
 
 #endif

@@ -191,7 +191,7 @@ int template_begin(struct config *c, struct err *e)
 
 	if (c->boot == CONFIG_BOOT_COLD)
 		return 0;
-	unfit = shape_unfit(c);
+	unfit = c->forkable ? "with --forkable it has memory of its own" : shape_unfit(c);
 	r = unfit ? err_set(e, -ENOTSUP, "%s", unfit) : find(c, e);
 	if (r == 0)
 		return 0;

@@ -150,7 +150,7 @@ int boot_load(struct boot_regs *ret, struct mem *m, const struct config *c, stru
 	};
 	int r;
 
-	if (mem_init(m, c->mem, e) < 0)
+	if (mem_init(m, c->mem, e) < 0 || (c->forkable && mem_share(m, e) < 0))
 		return e->code;
 	timeline_mark(t, TIMELINE_MEMORY);
 	boot_list_devices(&devices, c);

@@ -303,6 +303,11 @@ static void vm_serve(struct vm *vm, int signal_fd)
 	}
 }
 
+static enum thread_kind vm_main_kind(const struct vm *vm)
+{
+	return vm->attendant ? THREAD_MAIN_API : vm->config->forkable ? THREAD_MAIN_FORK : THREAD_MAIN;
+}
+
 static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 {
 	static const struct confine_own own = CONFINE_OWN_NONE;
@@ -315,7 +320,7 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
 	if (!r)
-		r = confine_thread(&vm->confine, vm->attendant ? THREAD_MAIN_API : THREAD_MAIN, &own, e);
+		r = confine_thread(&vm->confine, vm_main_kind(vm), &own, e);
 	if (r < 0)
 		vm_end(&vm->end, VM_END_KVM, "%s", e->text);
 	if (!vm->paused)

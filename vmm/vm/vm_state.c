@@ -6,7 +6,8 @@
  *			vCPUs, the clock, IOAPIC, serial port, devices; last, the devices resume
  *	pause		vCPUs park at the gate, interrupts wait in the IOAPIC, then devices become quiet. This order,
  *			because a vCPU may wait for a loop
- *	snapshot	`state` is collected; a child process gets a copy of the memory by fork, and writes the files
+ *	snapshot	`state` is collected; a child process gets a copy of the memory by fork, and writes the files. Or
+ *			memory is frozen, and shared with other VMs: vm_fork.c
  *	resume		devices, then the gate opens: a guest that runs finds its devices at work
  *	end		vm.c: vCPUs leave, devices are reset, loops stop
  *
@@ -51,6 +52,7 @@
 #include "vmm/vm/cpu_state.h"
 #include "vmm/vm/cpu_x86.h"
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_fork.h"
 
 #define PARK_MS 1000  /* a vCPU may be inside loop_call, on a slow drive */
 #define QUIET_MS 2000 /* for requests in flight, of each device */
@@ -75,8 +77,7 @@ void vm_put_shape(const struct vm *vm, struct state_out *out)
 	state_end(out);
 }
 
-/* What is at the beginning of `state`, and does not depend on what the guest does: the child writes it again. */
-static void vm_put_head(const struct vm *vm, const struct memory_map *map, struct state_out *out)
+void vm_put_head(const struct vm *vm, const struct memory_map *map, struct state_out *out)
 {
 	vm_put_shape(vm, out);
 	memory_put(map, out);
@@ -238,8 +239,7 @@ static bool vm_shares_image(const struct vm *vm, const struct vm_snapshot_files 
 	return f->images & CONTROL_IMAGE(drive) && !d->overlay && !d->read_only;
 }
 
-/* They must be files, so that writing them ends, and as many as there are layers and images, and two. */
-static int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
+int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
 {
 	unsigned num = VM_FILE_LAYERS;
 	struct stat st;
@@ -278,10 +278,28 @@ static int vm_save_drives(const struct vm *vm, const struct vm_snapshot_files *f
 	return r;
 }
 
+int vm_collect(struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out, struct err *e)
+{
+	int r = 0;
+
+	state_out_init(out, vm_state_data, sizeof(vm_state_data));
+	if (!vm->paused)
+		r = vm_pause(vm, e);
+	if (!r)
+		r = vm_save_drives(vm, f, e);
+	if (!r)
+		r = vm_save(vm, f->config, out, e);
+	if (!r && out->error)
+		r = err_neg(e, out->error, "collect the state");
+	if (!r && vm->uffd >= 0)
+		page_server_finish(&vm->mem);
+	return r;
+}
+
 int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
 {
 	struct state_out out;
-	uint64_t began;
+	const uint64_t began = clock_now_ns();
 	pid_t pid = -1;
 	int r = vm_check_files(vm, f, e);
 
@@ -294,18 +312,11 @@ int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct e
 			       vm->chain->layer[0].dir, CHAIN_MAX);
 	if (vm->snapshot.pid || vm->snapshot.stop)
 		return err_set(e, -EBUSY, "another snapshot is being written");
-	began = clock_now_ns();
-	state_out_init(&out, vm_state_data, sizeof(vm_state_data));
-	if (!vm->paused)
-		r = vm_pause(vm, e);
-	if (!r)
-		r = vm_save_drives(vm, f, e);
-	if (!r)
-		r = vm_save(vm, f->config, &out, e);
-	if (!r && out.error)
-		r = err_neg(e, out.error, "collect the state");
-	if (!r && vm->uffd >= 0)
-		page_server_finish(&vm->mem);
+	if (vm_fork_prepare(vm, e) < 0)
+		return e->code;
+	r = vm_collect(vm, f, &out, e);
+	if (!r && vm->mem.shared)
+		r = vm_fork_freeze(vm, e); /* the child is to have a copy */
 	if (!r) {
 		/* Not fork(3), which takes locks that other threads may hold. */
 		pid = (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &vm->snapshot.pidfd, NULL, NULL);
@@ -332,7 +343,7 @@ int vm_on_snapshot(void *ctx, const int *files, unsigned num, unsigned flags, st
 		.images = flags,
 		.stop = flags & CONTROL_STOP,
 		/* A VM that was booted has no older one, and a template may be gone at any time. */
-		.diff = flags & CONTROL_DIFF && vm->chain && !vm->config->template.used,
+		.diff = flags & CONTROL_DIFF && vm->chain && !vm->chain->live && !vm->config->template.used,
 	};
 
 	return vm_snapshot_begin(vm, &f, e);

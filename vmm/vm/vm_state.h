@@ -21,6 +21,7 @@
 struct config;
 struct cpu_template;
 struct err;
+struct memory_map;
 struct state_in;
 struct state_out;
 struct vm;
@@ -46,6 +47,18 @@ struct vm_snapshot_files {
  * vm_snapshot_begin: the same; a VM that is paused stays so. With diff, the VM has a chain.
  */
 int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *files, struct err *e);
+
+/*
+ * Parts of that, for vm_fork.c.
+ *
+ * vm_check_files: they must be files, so that writing them ends, and as many as there are layers and images, and two.
+ * vm_collect: pauses the VM, writes its drives' layers and begins its state in *out, which is static. vm_resume follows in any
+ * case, unless the VM was paused before. vm_put_head: what `state` begins with, which has a fixed length, and can be written again when
+ * map is known. Return 0 or -errno with e set.
+ */
+int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e);
+int vm_collect(struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out, struct err *e);
+void vm_put_head(const struct vm *vm, const struct memory_map *map, struct state_out *out);
 
 /* When that process has ended: 0: the files are written (synced if that was asked); or -errno with e set. */
 int vm_snapshot_check(struct vm *vm, struct err *e);

@@ -16,6 +16,7 @@
  * command's while it runs. How long closing the VM may take is up to ending.c.
  */
 #include "vmm/vm/vm.h"
+#include "vmm/vm/vm_fork.h"
 
 #include <signal.h>
 #include <string.h>
@@ -240,6 +241,7 @@ const struct guest_client_ops vm_guest_ops = {
 	.left = vm_on_left,
 	.info = vm_info,
 	.snapshot = vm_on_snapshot,
+	.fork = vm_on_fork,
 	.snapshot_over = vm_on_snapshot_over,
 	.ran = vm_on_ran,
 	.snapper_left = vm_on_snapper_left,
