@@ -14,7 +14,7 @@ setup() {
 }
 
 teardown() {
-	"$MAYFLY" rm -f "$vm" > /dev/null 2>&1 || true
+	"$MAYFLY" rm -f "$vm" "$vm-1" "$vm-2" > /dev/null 2>&1 || true
 	end_test
 }
 
@@ -70,6 +70,18 @@ larger_than() {
 		run -0 "$MAYFLY" rm "$vm"
 		[ ! -e "$log" ] || fail "its log is left"
 	done
+}
+
+@test "detach: clones in jails, which share the mount namespace that they begin with" {
+	local id
+	detach idle --name "$vm"
+	run -0 --separate-stderr "$MAYFLY" clone "$vm" -n 2 --name "$vm" --jail --detach
+	for vm in "$vm-1" "${vm%-1}-2"; do
+		assert_equal "$(member state)" running
+		id=$(member pid)
+		assert_equal "$(find "/proc/$id/fd" -lname 'mnt:*' 2> /dev/null)" ''
+	done
+	vm=${vm%-2}
 }
 
 @test "detach: the process that writes the log goes on after SIGSTOP and SIGCONT" {

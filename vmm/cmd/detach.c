@@ -65,12 +65,13 @@ static int await_name(int fd)
 /* In the VM's process. */
 
 /* Closes what the caller has open, but for the interfaces of -n fd=N, and what mayfly has opened in advance. */
-static void close_inherited(const struct config *c)
+static void close_inherited(const struct config *c, int keep_fd)
 {
-	int keep[FILES_MAX + CONFIG_NETS_MAX + 1];
+	int keep[FILES_MAX + CONFIG_NETS_MAX + 2];
 	unsigned first = STDERR_FILENO + 1, num = fdstore_list(keep);
 
 	keep[num++] = caller_fd;
+	keep[num++] = keep_fd; /* -1 is beyond all */
 	for (unsigned i = 0; i < c->num_nets; i++)
 		if (c->net[i].kind == CONFIG_NET_FD)
 			keep[num++] = c->net[i].fd;
@@ -95,7 +96,7 @@ static int use_null(int fd, int flags)
 	return null < 0 || dup2(null, fd) < 0 ? -errno : 0;
 }
 
-bool detach_fork(struct config *c, int *ret_status)
+bool detach_fork(struct config *c, int keep_fd, int *ret_status)
 {
 	struct err e;
 	int fd[2];
@@ -124,7 +125,7 @@ bool detach_fork(struct config *c, int *ret_status)
 	close(fd[0]);
 	caller_fd = fd[1];
 	(void)setsid(); /* cannot fail: a new process leads no group */
-	close_inherited(c);
+	close_inherited(c, keep_fd);
 	if (use_null(STDIN_FILENO, O_RDONLY) < 0 || use_null(STDOUT_FILENO, O_WRONLY) < 0) {
 		err_sys(&e, "detach: open /dev/null");
 		_exit(report_err(&e));

@@ -23,10 +23,10 @@ struct err;
 struct record_writer;
 
 /*
- * Forks, before anything else is open. Returns true in the VM's process, with STATUS_OK in
+ * Forks, before anything else is open but keep_fd, or -1. Returns true in the VM's process, with STATUS_OK in
  * *ret_status. Returns false in the caller at the end, with its exit status there.
  */
-bool detach_fork(struct config *c, int *ret_status);
+bool detach_fork(struct config *c, int keep_fd, int *ret_status);
 
 /* In the VM's process, with its record: from here on, stdout and stderr go to the log. Returns 0 or -errno with e set. */
 int detach_start_log(const struct config *c, struct record_writer *w, struct err *e);

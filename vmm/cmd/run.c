@@ -256,6 +256,14 @@ static int run_choose_boot(struct config *c, struct timeline *t, struct err *e)
 	return r;
 }
 
+/* The snapshot's files; or a template, whose maker is no part of a jail. */
+static int run_open_sources(struct config *c, struct timeline *timeline, struct err *e)
+{
+	int r = c->restore_state && !c->dry_run ? vm_restore_check(c, e) : 0;
+
+	return r < 0 ? r : run_choose_boot(c, timeline, e);
+}
+
 int run_vm(run_parse *parse, int argc, char **argv)
 {
 	/* Static and never freed: threads of the VM use them until the process ends. */
@@ -284,18 +292,16 @@ int run_vm(run_parse *parse, int argc, char **argv)
 		parent.mounts_fd = mounts_take(); /* before another process is started, which has no use for it */
 	if (r == 0)
 		r = member_begin(&c, &parent, start_log, &e);
-	if (r == 0 && c.restore_state && !c.dry_run)
-		r = vm_restore_check(&c, &e);
-	/* First of all: its maker is no part of a jail. But a VM in the background closes all files before it begins. */
+	/* First of all. But a VM in the background closes all files before it begins. */
 	if (r == 0 && !c.detach)
-		r = run_choose_boot(&c, &timeline, &e);
+		r = run_open_sources(&c, &timeline, &e);
 	/* Before any other process is started, which has to leave that group, too. */
 	if (r == 0 && c.jail.on && !c.dry_run)
 		r = jail_group_enter(&group, &c.jail, &e);
-	if (r == 0 && c.detach && !c.dry_run && !detach_fork(&c, &r))
+	if (r == 0 && c.detach && !c.dry_run && !detach_fork(&c, parent.mounts_fd, &r))
 		return r;
 	if (r == 0 && c.detach)
-		r = run_choose_boot(&c, &timeline, &e);
+		r = run_open_sources(&c, &timeline, &e);
 	if (c.result_file && !c.dry_run && result_open(c.result_file, r < 0 ? &late : &e) < 0)
 		r = -EINVAL;
 	r = r < 0 ? report_err(&e) : run_config(&c, &timeline, &parent);
