@@ -6,12 +6,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/cli/cli.h"
 #include "vmm/records/record.h"
@@ -92,9 +94,10 @@ int vms_each(const struct vms *v, vms_work *begin, vms_work *finish, void *ctx)
 	return status;
 }
 
-bool vms_await_end(int pidfd, int timeout_ms)
+/* Waits for one of the events, or the end of the other side. Returns false if none came in time. */
+static bool await(int fd, short events, int timeout_ms)
 {
-	struct pollfd end = { .fd = pidfd, .events = POLLIN };
+	struct pollfd end = { .fd = fd, .events = events };
 	const uint64_t until_ms = clock_now_ms() + (uint64_t)MF_MAX(timeout_ms, 0);
 	uint64_t now_ms;
 	int n;
@@ -106,9 +109,42 @@ bool vms_await_end(int pidfd, int timeout_ms)
 	return n > 0;
 }
 
+bool vms_await_end(int pidfd, int timeout_ms)
+{
+	return await(pidfd, POLLIN, timeout_ms);
+}
+
+/* A connection to the control socket, or -errno. */
+static int connect_control(const struct record *r)
+{
+	const char *control = record_text(r, "control");
+
+	return control ? unix_socket_connect(control, SOCK_SEQPACKET) : -ENOENT;
+}
+
+/*
+ * In a jail, another process than the record's listens at the control socket, and ends a moment later. before: a connection of
+ * before the kill, which ends then. If the VM had accepted it, that can be before the socket itself is closed; one that nobody
+ * accepts ends with the socket. Returns false if the VM does not end.
+ */
+static bool await_silence(const struct record *r, int before)
+{
+	MF_CLOSE int after = -1;
+
+	if (before < 0)
+		return true;
+	if (!await(before, 0, VMS_KILL_MS))
+		return false;
+	after = connect_control(r);
+	if (after >= 0)
+		(void)await(after, 0, VMS_NAME_MS); /* else a new VM has the name already */
+	return true;
+}
+
 int vms_kill(int dir, struct record *r, struct err *e)
 {
 	MF_CLOSE int pidfd = record_open_process(r, e);
+	MF_CLOSE int control = connect_control(r);
 	int code;
 
 	if (pidfd < 0)
@@ -116,7 +152,7 @@ int vms_kill(int dir, struct record *r, struct err *e)
 	record_note_kill(r);
 	if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_sys(e, "kill it");
-	if (!vms_await_end(pidfd, VMS_KILL_MS))
+	if (!vms_await_end(pidfd, VMS_KILL_MS) || !await_silence(r, control))
 		return err_set(e, -ETIMEDOUT,
 			       "process %d was killed and has not ended within %d s: the kernel waits for a device",
 			       r->pid, VMS_KILL_MS / 1000);

@@ -11,6 +11,7 @@ struct record;
 
 #define VMS_NAMES_MAX 1024
 #define VMS_KILL_MS 10000 /* from SIGKILL to the end of the process */
+#define VMS_NAME_MS 1000  /* from there until nobody listens at its control socket */
 
 /* The first member of a command's options, for the operands. */
 struct vms {
