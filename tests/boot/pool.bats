@@ -157,6 +157,7 @@ end_pool() {
 	kill -STOP "$pool" # it starts none meanwhile, and serves nobody
 	start_claim --name "first$$"
 	start_mayfly clone --pool "$sock"
+	wait_for grep -q '^State:.S' "/proc/$pid/status" # both wait for an answer
 	kill -CONT "$pool"
 	tell two
 	tell two
