@@ -122,7 +122,8 @@ class Density:
         self.add(case, "total", self.work(lambda: self.run_to_end(command)))
 
     def pool(self, size, jail=False, group=None):
-        return Pool(self.spec["programs"]["mayfly"], self.path("snapshot"), size, self.directory, jail, group)
+        """Guests of its members have not run: their own work and pages are not those of mayfly."""
+        return Pool(self.spec["programs"]["mayfly"], self.path("snapshot"), size, self.directory, jail, group, cold=True)
 
     def jails(self, mounts):
         """The start of a pool with so many members, until all wait; and a command in one jail."""

@@ -12,11 +12,11 @@ READY_SECONDS_MAX = 600
 class Pool:
     """`mayfly pool` of a snapshot, all of whose members wait."""
 
-    def __init__(self, program, snapshot, size, directory, jail, group=None):
+    def __init__(self, program, snapshot, size, directory, jail, group=None, cold=False):
         self.socket = f"{directory}/pool.sock"
         self.notify = f"{directory}/notify"
         self.said = f"{directory}/pool.said"
-        self.command = [program, "pool", snapshot, "--size", str(size), "--socket", self.socket, *(["--jail"] if jail else [])]
+        self.command = [program, "pool", snapshot, "--size", str(size), "--socket", self.socket, *(["--jail"] if jail else []), *(["--cold"] if cold else [])]
         self.group = group
 
     def enter_group(self):

@@ -295,6 +295,7 @@ static const char *const kinds[THREAD_NUM_KINDS] = {
 	[THREAD_OUTER] = "outer",
 	[THREAD_EXEC] = "exec",
 	[THREAD_API] = "api",
+	[THREAD_CLAIM] = "claim",
 	[THREAD_IO_SYNC] = "io_sync",
 	[THREAD_IO_WORKER] = "io_worker",
 	[THREAD_VSOCK_SYNC] = "vsock_sync",

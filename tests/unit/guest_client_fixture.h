@@ -43,7 +43,7 @@ static struct {
 static unsigned num_lent;
 
 static struct {
-	unsigned marks, started, exited, failed, left, snapshots, over, snapper_left;
+	unsigned warm, marks, started, exited, failed, left, snapshots, over, snapper_left;
 	unsigned status, flags;
 	char text[256];
 } told;
@@ -154,6 +154,12 @@ static inline void on_snapper_left(void *ctx)
 	told.snapper_left++;
 }
 
+static inline void on_warm(void *ctx)
+{
+	(void)ctx;
+	told.warm++;
+}
+
 #define INFO_TEXT "{\"devices\": []}"
 
 /* What the VM tells of itself, and a descriptor. */
@@ -174,6 +180,7 @@ static const struct guest_client_ops ops = {
 	.snapshot = on_snapshot,
 	.snapshot_over = on_snapshot_over,
 	.snapper_left = on_snapper_left,
+	.warm = on_warm,
 };
 
 static inline int setup(void **state)

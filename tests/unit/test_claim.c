@@ -150,6 +150,36 @@ static void test_what_is_no_claim(void **state)
 	assert_int_equal(receive(&m, head + 4), -EPROTO);
 }
 
+/* The pool looks at a claim and leaves it to the member. */
+static void test_peek(void **state)
+{
+	struct pool_claim c, got;
+	bool cold = true;
+	int ends[2];
+	struct err e;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	assert_int_equal(pool_claim_peek(ends[1], &cold), -EAGAIN);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(pool_claim_init(&c), 0);
+		assert_int_equal(pool_claim_init(&got), 0);
+		c.extras = i ? POOL_COLD : 0;
+		assert_int_equal(pool_claim_send(ends[0], &c, &e), 0);
+		assert_int_equal(pool_claim_peek(ends[1], &cold), 1);
+		assert_int_equal(cold, i);
+		assert_int_equal(pool_claim_receive(ends[1], &got, POOL_COLD, &e), 1);
+		pool_claim_done(&c);
+		pool_claim_done(&got);
+	}
+	assert_int_equal(send(ends[0], "x", 1, 0), 1);
+	assert_int_equal(pool_claim_peek(ends[1], &cold), 1); /* the member refuses it */
+	assert_int_equal(recv(ends[1], &cold, 1, 0), 1);
+	close(ends[0]);
+	assert_int_equal(pool_claim_peek(ends[1], &cold), 0);
+	close(ends[1]);
+}
+
 static void test_answers(void **state)
 {
 	char text[1024];
@@ -215,6 +245,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_round_trip, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(test_limits, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(test_what_is_no_claim, open_pair, close_pair),
+		cmocka_unit_test(test_peek),
 		cmocka_unit_test_setup_teardown(test_answers, open_pair, close_pair),
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_whose),

@@ -30,6 +30,68 @@ static void test_command(void **state)
 	assert_false(guest_hears(&msg)); /* it is over: nobody to be hung up */
 }
 
+/* A member of a pool: a command is tried before there is a client, whose own is then number 0. */
+static void test_claim(void **state)
+{
+	static char word[] = "own", *args[] = { word }, file[] = "state";
+	struct unix_socket none = UNIXNAME_INIT;
+	unsigned descriptors, number;
+	struct init_restored first;
+	struct init_msg msg;
+	struct err e;
+	int fd;
+
+	(void)state;
+	vsock_revoke(NULL, INIT_STREAM_PORT(0, 0), 3);
+	guest_client_free(a);
+	close(guest);
+	config.control = NULL;
+	config.pool_runs = true;
+	config.restore_state = file;
+	assert_int_equal(guest_client_new(&a, NULL, &config, -1, &ops, NULL, &e), 0);
+	all[num_all++] = a;
+	guest = take_lent(INIT_CONTROL_PORT);
+	descriptors = open_fds();
+	guest_says((struct init_msg){ .type = INIT_MSG_HELLO, .value = INIT_VERSION, .flags = INIT_AGAIN }, "");
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	memcpy(&first, payload, sizeof(first));
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	number = msg.number;
+	assert_true(number > 0);
+	assert_int_equal(take_lent(INIT_STREAM_PORT(0, 0)), -1); /* those of the client's come with it */
+	/* What the guest makes up is no start, nor is it tried twice. */
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED }, "");
+	guest_says((struct init_msg){ .type = INIT_MSG_WARM }, "");
+	assert_int_equal(told.started, 0);
+	assert_int_equal(told.warm, 0);
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .number = number, .value = 127 }, "none");
+	assert_int_equal(told.warm, 1);
+	guest_says((struct init_msg){ .type = INIT_MSG_HELLO, .value = INIT_VERSION, .flags = INIT_AGAIN }, "");
+	assert_false(guest_hears(&msg));
+	assert_int_equal(open_fds(), descriptors);
+	config.command.args.text = args;
+	assert_int_equal(guest_client_claim(a, &config, &none, &e), 0);
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_memory_not_equal(payload + offsetof(struct init_restored, random), first.random, sizeof(first.random));
+	assert_true(guest_hears(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	assert_int_equal(msg.number, 0);
+	assert_memory_equal(payload, "aown", sizeof("aown"));
+	fd = open_output(1);
+	guest_says((struct init_msg){ .type = INIT_MSG_STARTED }, "");
+	assert_int_equal(told.started, 1);
+	close_output(open_output(2));
+	guest_says((struct init_msg){ .type = INIT_MSG_EXIT, .value = 3 }, "");
+	assert_int_equal(told.exited, 0); /* an output is not over */
+	close_output(fd);
+	assert_int_equal(told.exited, 1);
+	assert_int_equal(told.status, 3);
+	fds_before += RELAY_FDS + 1; /* threads of two relays have theirs, and the second one an eventfd more */
+}
+
 static void test_client_goes(void **state)
 {
 	unsigned number;
@@ -301,6 +363,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_command),
+		T(test_claim),
 		T(test_client_goes),
 		T(test_client_goes_before_the_answer),
 		T(test_client_goes_before_it_is_told),

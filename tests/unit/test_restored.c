@@ -133,6 +133,42 @@ static void test_command_and_name(void **state)
 	assert_memory_equal(payload, "atrue", sizeof("atrue"));
 }
 
+/* The guest of a pool's member: its command comes later, behind the time, other random numbers, and the name. */
+static void test_held(void **state)
+{
+	static const uint8_t random[INIT_RANDOM_BYTES] = { 1, 2, 3 };
+	static const struct init_msg at_first = { .type = INIT_MSG_HELLO, .value = INIT_VERSION };
+	static char name[] = "clone";
+	struct init_restored now;
+	struct init_msg msg;
+
+	(void)state;
+	config.pool_runs = true;
+	prepare();
+	assert_true(restored_tell(&restored, &hello, &conn));
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	assert_int_equal(msg.value, 1);
+	assert_string_equal(payload + sizeof(now), "");
+	assert_false(hear(&msg));
+	config.name = name;
+	assert_int_equal(restored_claim(&restored, &config, random, &conn), 0);
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RESTORED);
+	memcpy(&now, payload, sizeof(now));
+	assert_true(now.realtime_ns > 0);
+	assert_memory_equal(now.random, random, sizeof(random));
+	assert_string_equal(payload + sizeof(now), "clone");
+	assert_true(hear(&msg));
+	assert_int_equal(msg.type, INIT_MSG_RUN);
+	assert_int_equal(msg.number, 0);
+	assert_memory_equal(payload, "atrue", sizeof("atrue"));
+	/* A snapshot of the time before its init's first hello takes none. */
+	restored_done(&restored);
+	prepare();
+	assert_false(restored_tell(&restored, &at_first, &conn));
+}
+
 /* A template gets all of its lists, and its name with them. */
 static void test_template(void **state)
 {
@@ -194,6 +230,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_command_and_name, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_held, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_template, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_before_init, setup, teardown),
 	};

@@ -144,6 +144,56 @@ static void test_reader_that_is_too_slow(void **state)
 }
 
 /* What cannot be made whole leaves nothing. */
+/* A relay that waits for its streams reads nothing before; then they are those that have the numbers. */
+static void test_streams_that_come_later(void **state)
+{
+	struct pollfd typed;
+	int later[2];
+
+	(void)state;
+	relay.later = true;
+	start(false);
+	assert_true(stdio_relay_is_done(&relay));
+	assert_int_equal(write(user[0], "x", 1), 1);
+	typed = (struct pollfd){ .fd = guest[0], .events = POLLIN };
+	assert_int_equal(poll(&typed, 1, 50), 0);
+	assert_int_equal(pipe2(later, O_CLOEXEC), 0);
+	assert_int_equal(dup2(later[0], STDIN_FILENO), STDIN_FILENO);
+	close(later[0]);
+	close(user[0]);
+	user[0] = later[1];
+	stdio_relay_open(&relay, false);
+	assert_false(stdio_relay_is_done(&relay));
+	type("of the client");
+	assert_int_equal(write(guest[1], "y", 1), 1);
+	assert_int_equal(next_byte(user[1]), 'y');
+	close_fd(&guest[1]);
+	close_fd(&guest[2]);
+	end(WAIT_MS);
+	assert_true(stdio_relay_is_done(&relay));
+	close(relay.gate_fd);
+}
+
+/* The same of a terminal, whose output comes from where its input goes; a third thread has nothing to do. */
+static void test_terminal_that_comes_later(void **state)
+{
+	(void)state;
+	relay.later = true;
+	start(false);
+	assert_int_equal(dup2(relay.pump[0].to, relay.pump[1].from), relay.pump[1].from);
+	close_fd(&guest[1]);
+	stdio_relay_open(&relay, true);
+	type("key");
+	assert_int_equal(write(guest[0], "y", 1), 1);
+	assert_int_equal(next_byte(user[1]), 'y');
+	close_fd(&guest[0]);
+	end(WAIT_MS);
+	assert_true(stdio_relay_is_done(&relay));
+	close(relay.pump[1].from);
+	close(relay.pump[2].from);
+	close(relay.gate_fd);
+}
+
 static void test_pairs(void **state)
 {
 	int fd[STDIO_RELAY_STREAMS], others[STDIO_RELAY_STREAMS], spare = fcntl(0, F_DUPFD_CLOEXEC, 3);
@@ -219,6 +269,8 @@ int main(void)
 		T(test_reader_that_has_gone),
 		T(test_output_that_cannot_be_written),
 		T(test_reader_that_is_too_slow),
+		T(test_streams_that_come_later),
+		T(test_terminal_that_comes_later),
 		T(test_pairs),
 		T(test_confinement),
 	};

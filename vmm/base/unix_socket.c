@@ -250,6 +250,14 @@ int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct
 	return 0;
 }
 
+void unix_socket_move(struct unix_socket *to, struct unix_socket *from)
+{
+	*to = *from;
+	if (from->bound)
+		set_bound(from, to);
+	*from = UNIXNAME_INIT;
+}
+
 void unix_socket_remove(struct unix_socket *u)
 {
 	if (u->bound)

@@ -44,6 +44,9 @@ int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct
 int unix_socket_provide(struct unix_socket *u, struct err *e);
 bool unix_socket_take(struct unix_socket *u, const char *path);
 
+/* To another place, which has none. */
+void unix_socket_move(struct unix_socket *to, struct unix_socket *from);
+
 /*
  * Removes the name if it is still this socket's. A file that takes the name meanwhile
  * stays.

@@ -91,6 +91,8 @@ static int add_options(struct pool_claim *c, const struct claim_params *p, enum 
 
 		if (part == POOL_DRIVES && is_drive(option))
 			r = add_drive(c, option, e);
+		if (part == POOL_OPTIONS && !strcmp(option, "--console"))
+			c->extras |= POOL_COLD;
 		if (part == POOL_OPTIONS && pool_whose_option(option) == POOL_OF_CLAIM)
 			r = add_option(c, option, e);
 		if (part == POOL_SHARED && pool_whose_option(option) == POOL_OF_POOL)
@@ -120,6 +122,8 @@ static int make_claim(struct pool_claim *c, const struct claim_params *p, struct
 		r = pool_claim_add(c, POOL_OPTIONS, name, e);
 	if (!r)
 		r = add_options(c, p, POOL_DRIVES, e);
+	if (!p->command->num)
+		c->extras |= POOL_COLD;
 	for (unsigned i = 0; i < p->command->num && !r; i++)
 		r = pool_claim_add(c, POOL_COMMAND, p->command->word[i], e);
 	return r;
@@ -144,8 +148,8 @@ static int clone_plainly(const struct client *x, const struct pool_claim *of_poo
 	return err_sys(e, "start 'mayfly restore'");
 }
 
-/* The pool has said that it is empty, and says now what a client does by itself. */
-static int clone_of_pool(const struct client *x, int fd, struct err *e)
+/* The pool has said that it has no VM, and why, unless it is empty. It says now what a client does by itself. */
+static int clone_of_pool(const struct client *x, int fd, const char *why, struct err *e)
 {
 	struct pool_claim plain;
 	char now[POOL_IDENTITY_MAX];
@@ -165,7 +169,7 @@ static int clone_of_pool(const struct client *x, int fd, struct err *e)
 					strcmp(now, pool_claim_part(&x->claim, POOL_FROM)[0]) != 0))
 		return err_set(e, -EINVAL, "the pool is of another snapshot, '%s'",
 			       pool_claim_part(&plain, POOL_FROM)[0]);
-	report_line("the pool at '%s' is empty: a plain clone", x->params->pool);
+	report_line("the pool at '%s' %s: a plain clone", x->params->pool, *why ? why : "is empty");
 	return clone_plainly(x, &plain, e);
 }
 
@@ -215,7 +219,7 @@ static enum outcome claim_once(const struct client *x, int *ret_status, struct e
 		return LOST;
 	if (r > 0 && a.type == POOL_EMPTY) {
 		(void)fcntl(fd, F_SETFL, 0); /* cannot fail: what follows is waited for */
-		clone_of_pool(x, fd, e);
+		clone_of_pool(x, fd, a.text, e);
 		return EMPTY;
 	}
 	if (r > 0 && a.type == POOL_REFUSED)

@@ -94,6 +94,8 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 			return err_set(e, -EPROTO, "'%.60s' is no option of a claim", option[i]);
 	if (other)
 		return err_set(e, -EINVAL, "the pool was not started with %.100s", other);
+	if (c->pool_runs && (claim->extras & POOL_COLD || !claim->num[POOL_COMMAND]))
+		return err_set(e, -EINVAL, "its VMs run already, " POOL_RUNS_TEXT);
 	if (claim->num[POOL_FROM] &&
 	    (pool_identity(own, c->pool) < 0 || strcmp(own, pool_claim_part(claim, POOL_FROM)[0]) != 0))
 		return err_set(e, -EINVAL, "the pool is of another snapshot, '%s'", c->pool);
@@ -129,7 +131,7 @@ int member_claim_words(struct words *w, const struct pool_claim *claim, const ch
 	return r;
 }
 
-int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e)
+int member_claim_apply(struct config *c, const struct pool_claim *claim, struct err *e)
 {
 	static struct words w;
 
@@ -139,11 +141,15 @@ int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_
 	if (words_add(&w, "restore", e) < 0 || member_claim_words(&w, claim, NULL, e) < 0 ||
 	    restore_claim(c, (int)w.num, w.word, e) < 0)
 		return e->code;
-	if (c->timeout_ms) {
-		*limit_ms = clock_now_ms() + c->timeout_ms;
-		ending_limit(*limit_ms);
-	}
 	return 0;
+}
+
+void member_claim_limit(const struct config *c, uint64_t *limit_ms)
+{
+	if (!c->timeout_ms)
+		return;
+	*limit_ms = clock_now_ms() + c->timeout_ms;
+	ending_limit(*limit_ms);
 }
 
 static int store(const char *name, int how, int fd, struct err *e)

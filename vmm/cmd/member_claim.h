@@ -17,10 +17,12 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 		       struct err *e);
 
 /*
- * Makes the claim's streams those of this process, and adds options and command to c. limit_ms: gets the end of the time limit,
- * if the claim has one. Returns 0 or -errno with e set.
+ * Makes the claim's streams those of this process, and adds options and command to c. Returns 0 or -errno with e set.
  */
-int member_claim_apply(struct config *c, const struct pool_claim *claim, uint64_t *limit_ms, struct err *e);
+int member_claim_apply(struct config *c, const struct pool_claim *claim, struct err *e);
+
+/* The time limit of such a claim begins, if it has one: limit_ms gets its end. Main thread. */
+void member_claim_limit(const struct config *c, uint64_t *limit_ms);
 
 /*
  * Adds what a claim says to a command line of `mayfly restore`: its options, its drives, the directory unless it is NULL, and its

@@ -35,6 +35,7 @@ struct pool_options {
 	const char *dir, *socket;
 	unsigned size, drives;
 	uint64_t max_age_ms;
+	bool cold;
 	struct config config; /* only its log_level is used */
 	struct words shared;  /* options of `mayfly restore` */
 };
@@ -66,6 +67,14 @@ static int set_max_age(void *target, const char *text, struct err *e)
 	if (parse_duration(text, &ms) < 0 || !ms || ms > AGE_MAX_MS)
 		return err_set(e, -EINVAL, "must be a time of up to 24 days: 30s, 5m, 1h30m");
 	((struct pool_options *)target)->max_age_ms = ms;
+	return 0;
+}
+
+static int set_cold(void *target, const char *text, struct err *e)
+{
+	(void)text; /* it takes none */
+	(void)e;
+	((struct pool_options *)target)->cold = true;
 	return 0;
 }
 
@@ -107,6 +116,7 @@ static const struct cli_option pool_options[] = {
 	  .words = CLI_FILES },
 	{ 0, "max-age", "TIME", "one that has waited for so long is replaced", .set = set_max_age },
 	{ 0, "drives", "N", "the last N drives of the snapshot are each client's own", .set = set_drives },
+	{ 0, "cold", NULL, "their guests do not run before a client comes", .set = set_cold },
 	{ 'h', "help", NULL, "this text", .set = NULL },
 	{ 0 },
 };
@@ -114,7 +124,8 @@ static const struct cli_option pool_options[] = {
 const struct cli_usage pool_usage = {
 	.command = "pool",
 	.synopsis = "DIR --size N --socket PATH [options of restore]",
-	.about = "Keeps N VMs from the snapshot in DIR that are ready to run, for `mayfly clone --pool PATH`.\n"
+	.about = "Keeps N VMs from the snapshot in DIR that are ready to run, for `mayfly clone --pool PATH`;\n"
+		 "guests with mayfly's init run already, until they are idle.\n"
 		 "Each is a process of its own, which a client takes over. It runs until a signal ends it;\n"
 		 "VMs that clients have taken live on. Of the options of `mayfly restore`, it takes\n"
 		 "--drive, --jail, --net user, --io-engine, --seccomp, --log-level and --quiet. docs/pool.md\n"
@@ -187,6 +198,7 @@ static int describe(const struct pool_options *o, const char *dir, struct words 
 
 	snprintf(drives, sizeof(drives), "%u", o->drives);
 	if (words_add(member, POOL_MEMBER_NAME, e) < 0 || words_add(member, drives, e) < 0 ||
+	    words_add(member, o->cold ? POOL_MEMBER_COLD : POOL_MEMBER_RUNS, e) < 0 ||
 	    words_add_all(member, &o->shared, e) < 0 || words_add(member, dir, e) < 0)
 		return e->code;
 	if (pool_claim_init(plain) < 0)

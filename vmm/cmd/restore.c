@@ -294,10 +294,10 @@ int restore_parse_member(struct config *c, int argc, char **argv, struct err *e)
 {
 	uint64_t drives;
 
-	if (argc < 3 || parse_u64(argv[1], &drives) < 0 || drives > CONFIG_DRIVES_MAX)
+	if (argc < 4 || parse_u64(argv[1], &drives) < 0 || drives > CONFIG_DRIVES_MAX)
 		return err_set(e, -EINVAL, "only `mayfly pool` starts a member");
 	c->pool = argv[argc - 1];
-	return parse_and_await(c, (unsigned)drives, argc - 1, argv + 1, e);
+	return parse_and_await(c, (unsigned)drives, argc - 2, argv + 2, e);
 }
 
 int restore_claim(struct config *c, int argc, char **argv, struct err *e)

@@ -77,8 +77,8 @@ static int reopen_stderr(void)
 	return open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
-/* Starts the log as configured. Its file stays open: threads of the VM may log until the process ends. */
-static int start_log(const struct config *c, struct err *e)
+/* Opens the log as configured. It stays open: threads of the VM may log until the process ends. Returns the fd, or -errno with e set. */
+static int choose_log(const struct config *c, struct err *e)
 {
 	int fd = -1;
 
@@ -90,7 +90,16 @@ static int start_log(const struct config *c, struct err *e)
 	} else {
 		fd = reopen_stderr();
 	}
-	log_setup(c->log_level, fd < 0 ? STDERR_FILENO : fd);
+	return fd < 0 ? STDERR_FILENO : fd;
+}
+
+static int start_log(const struct config *c, struct err *e)
+{
+	int fd = choose_log(c, e);
+
+	if (fd < 0)
+		return fd;
+	log_setup(c->log_level, member_log_fd(fd));
 	return 0;
 }
 
@@ -291,7 +300,7 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	if (r == 0 && c.jail.on)
 		parent.mounts_fd = mounts_take(); /* before another process is started, which has no use for it */
 	if (r == 0)
-		r = member_begin(&c, &parent, start_log, &e);
+		r = member_begin(&c, &parent, choose_log, &e);
 	/* First of all. But a VM in the background closes all files before it begins. */
 	if (r == 0 && !c.detach)
 		r = run_open_sources(&c, &timeline, &e);

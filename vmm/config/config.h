@@ -291,6 +291,7 @@ struct config {
 	bool time;
 	char *timeline_file; /* or NULL: none */
 	const char *pool;    /* or NULL: the VM waits for a client of that pool; not owned; no key */
+	bool pool_runs;	     /* and its guest runs meanwhile; no key */
 	int ready_fd;	     /* or 0: gets a NUL when the guest is ready, and the message at the end; no key */
 	bool detach;	     /* runs in the background; */
 	uint64_t log_max;    /* the log of that has so many bytes at most; 0: not given */

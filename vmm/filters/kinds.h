@@ -19,6 +19,7 @@ enum thread_kind {
 	THREAD_OUTER,  /* of the process outside of a jail, its only one */
 	THREAD_LOG,    /* of the process that writes the log of --detach */
 	THREAD_API,    /* the server of Firecracker's API */
+	THREAD_CLAIM,  /* waits for the client of a pool's member whose guest runs, and ends with the claim */
 	THREAD_EXEC,   /* the main thread of `mayfly exec` */
 	/* Of --io-engine=sync. */
 	THREAD_IO_SYNC,
@@ -52,7 +53,7 @@ enum filter_slot {
 	/* Of the thread itself. */
 	SLOT_OWN,     /* its vCPU, its ring, its input, a connection, or the eventfd of io_worker */
 	SLOT_LISTEN,  /* the vsock's socket */
-	SLOT_TO,      /* output of a relay thread; signals for a VM in a jail */
+	SLOT_TO,      /* output of a relay thread; signals for a VM in a jail; what becomes a terminal's output */
 	SLOT_CHANGED, /* eventfd: a session has changed */
 	SLOT_EPOLL,   /* its loop's epoll set */
 	SLOT_MEMORY0, /* drives' files in memory and taps, LOOP_MEMORY_FILES_MAX of them */

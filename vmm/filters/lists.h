@@ -6,6 +6,7 @@
 
 #include "vmm/base/util.h"
 #include "vmm/filters/rules.h"
+#include "vmm/filters/rules_claim.h"
 
 #define FILTER_LIST(rules) (rules), MF_ARRAY_SIZE(rules)
 
@@ -29,6 +30,7 @@ static const struct filter_list {
 	[THREAD_OUTER] = { "outer", FILTER_LIST(outer_rules), 32 },
 	[THREAD_LOG] = { "mayfly_log", FILTER_LIST(log_rules), 10 },
 	[THREAD_API] = { "api", FILTER_LIST(api_rules), 21 },
+	[THREAD_CLAIM] = { "claim", FILTER_LIST(claim_rules), 40 },
 	[THREAD_EXEC] = { "exec", FILTER_LIST(exec_rules), 22 },
 	[THREAD_IO_SYNC] = { "io_sync", FILTER_LIST(io_sync_rules), 15 },
 	[THREAD_IO_WORKER] = { "io_worker", FILTER_LIST(io_worker_rules), 11 },

@@ -64,7 +64,7 @@ static int lend(struct guest_client *a, uint32_t port, int fd, struct err *e)
 	return r < 0 ? err_neg(e, r, "lend the guest a socket") : 0;
 }
 
-static int lend_streams(struct guest_client *a, unsigned number, int others[STDIO_RELAY_STREAMS], struct err *e)
+int guest_client_lend_streams(struct guest_client *a, unsigned number, int others[STDIO_RELAY_STREAMS], struct err *e)
 {
 	int r = 0;
 
@@ -90,7 +90,7 @@ static int start_relay(struct guest_client *a, bool tty, struct err *e)
 		a->relay.until = &a->until;
 	r = stdio_relay_make_pairs(fd, others, tty, e);
 	if (!r)
-		r = lend_streams(a, 0, others, e);
+		r = guest_claim_streams(a, fd, others, e);
 	return r ? r : stdio_relay_start(&a->relay, tty, fd, e);
 }
 
@@ -137,12 +137,12 @@ int guest_client_new(struct guest_client **ret, struct virtio_dev *vsock, const 
 	if (!r && !a->alone)
 		r = start_conn(a, e);
 	if (!r)
-		r = restored_init(&a->restored, c, e);
+		r = restored_init(&a->restored, c, e) < 0 ? e->code : guest_claim_init(a, c, e);
 	if (!r && !a->alone)
 		r = start_relay(a, c->command.terminal, e);
 	if (r < 0)
 		return err_wrap(e, "command");
-	if (!c->control && !c->api && snapshot_fd < 0)
+	if (!c->control && !c->api && snapshot_fd < 0 && !a->claim.waits)
 		return 0;
 	/* Before there is a filter, which allows no mmap. */
 	a->payload = malloc(INIT_COMMAND_MAX + 1);
@@ -209,6 +209,7 @@ static void take_of_client(struct guest_client *a, const struct init_msg *msg, c
 			guest_run_exited(c->run, msg, payload);
 		vsock_revoke(a->vsock, INIT_STREAM_PORT(c->number, 0), STDIO_RELAY_STREAMS);
 		c->running = c->hung_up = false;
+		guest_claim_ended(a, c);
 	}
 }
 
@@ -240,9 +241,9 @@ static void hang_up(struct guest_client *a)
 /* The command runs, or has run; or all is ready for it. */
 static void start(struct guest_client *a)
 {
-	if (!a->started)
+	if (!a->started && !a->claim.waits) /* or the guest invents it */
 		a->ops->started(a->ctx);
-	a->started = true;
+	a->started = !a->claim.waits;
 	guest_client_resize(a);
 }
 
@@ -259,6 +260,7 @@ static void take_message(void *ctx, const struct init_msg *msg, const char *payl
 				       "its snapshot was taken before its init had started: restore it without a "
 				       "COMMAND");
 		a->hello = true;
+		guest_claim_hello(a);
 		for (unsigned i = 0; i < MF_ARRAY_SIZE(a->client); i++)
 			if (a->client[i].waits)
 				answer_waiting(a, &a->client[i]);
@@ -302,7 +304,7 @@ int guest_client_run(struct guest_client *a, struct control_client *c, int other
 		     const char *text, size_t len, struct err *e)
 {
 	const struct init_msg run = { .type = INIT_MSG_RUN, .number = c->number, .len = (uint32_t)len };
-	int r = lend_streams(a, c->number, others, e);
+	int r = guest_client_lend_streams(a, c->number, others, e);
 
 	if (!r && init_conn_send(&a->conn, &run, text) < 0)
 		r = err_set(e, -ENOBUFS, "the guest does not listen");

@@ -18,6 +18,7 @@ struct guest_client;
 struct config;
 struct err;
 struct stdio_relay_thread;
+struct unix_socket;
 struct virtio_dev;
 
 /* The listener, the guest, the relay's eventfd, a client for each other command, and the streams of guest_client_exec. */
@@ -54,6 +55,7 @@ struct guest_client_ops {
 	void (*snapshot_over)(void *ctx, bool in_place);
 	void (*ran)(void *ctx, int fd, const struct exec_result *result); /* of guest_client_exec; takes fd over */
 	void (*snapper_left)(void *ctx); /* the client of CONTROL_LATER has gone: the VM ends */
+	void (*warm)(void *ctx);	 /* of a pool's member that runs: it takes a command now */
 };
 
 /*
@@ -76,6 +78,14 @@ bool guest_client_scan(struct guest_client *a, const void *data, size_t len);
 
 /* The snapshot is written, after a pause of the guest; or not, because of e. */
 void guest_client_snapshot_done(struct guest_client *a, uint64_t pause_ns, const struct err *e);
+
+/*
+ * A member of a pool that runs (config->pool_runs) is a client's now: the process has its streams, and c its command. The guest
+ * gets the clock and random numbers, and then the command. control: of `mayfly exec`, or without a descriptor; moved. Returns 0
+ * or -errno with e set: there is no such command. guest_client_claim_fds: which descriptor becomes a copy of which for a terminal.
+ */
+int guest_client_claim(struct guest_client *a, const struct config *c, struct unix_socket *control, struct err *e);
+void guest_client_claim_fds(const struct guest_client *a, int *ret_from, int *ret_to);
 
 /* How long poll(2) may wait, max_ms at most (-1: no limit). Accepts NULL. */
 int guest_client_timeout(const struct guest_client *a, int max_ms);

@@ -14,6 +14,17 @@
 
 #define GUEST_CLIENT_TEXT_MAX 512
 
+/* Of a pool's member whose guest runs before there is a client (guest_claim.c). */
+struct guest_claim {
+	bool waits;			   /* for one */
+	int fd[STDIO_RELAY_STREAMS];	   /* ends of streams of command 0, the relay's; */
+	int others[STDIO_RELAY_STREAMS];   /* and the guest's, to be lent */
+	bool tried;			   /* a guest may say hello as often as it likes */
+	struct control_client *trial;	   /* the command that is tried first, as that of a client; or NULL */
+	int trial_fd[STDIO_RELAY_STREAMS]; /* its streams */
+	uint8_t random[INIT_RANDOM_BYTES]; /* for the client's command, which nobody else gets */
+};
+
 struct guest_client {
 	struct virtio_dev *vsock;
 	const struct guest_client_ops *ops;
@@ -21,8 +32,9 @@ struct guest_client {
 	struct init_conn conn;	  /* to init, once that has connected; until then messages wait in it */
 	struct stdio_relay relay; /* of command 0 */
 	struct restored restored; /* for init, if the guest is of a snapshot */
-	struct unix_socket name;  /* the control socket; without a path: there is none */
-	bool alone;		  /* there is no command, and no init of ours */
+	struct guest_claim claim;
+	struct unix_socket name; /* the control socket; without a path: there is none */
+	bool alone;		 /* there is no command, and no init of ours */
 	bool hello, started, exited, told, accept_warned;
 	struct control_client *snapper; /* that of `mayfly run --snapshot`, one of client; or NULL */
 	struct until until;		/* when its snapshot is due */
@@ -45,6 +57,20 @@ struct control_client *guest_client_free_number(struct guest_client *a);
 /* Lends the guest the other ends of the streams of c's command, taken over, and asks it to run that. Returns 0 or -errno with e set. */
 int guest_client_run(struct guest_client *a, struct control_client *c, int others[STDIO_RELAY_STREAMS],
 		     const char *text, size_t len, struct err *e);
+
+/* The same of command 0: others are taken over. Returns 0 or -errno with e set. */
+int guest_client_lend_streams(struct guest_client *a, unsigned number, int others[STDIO_RELAY_STREAMS], struct err *e);
+
+/*
+ * Of a pool's member that runs (guest_claim.c); if it is none, there is nothing to be done, but to lend the streams. Before there
+ * is a filter: guest_claim_init; guest_claim_streams keeps the ends of command 0. guest_claim_hello: init takes commands, and
+ * tries one. guest_claim_ended: the command of c has ended, which may be that one.
+ */
+int guest_claim_init(struct guest_client *a, const struct config *c, struct err *e);
+int guest_claim_streams(struct guest_client *a, const int fd[STDIO_RELAY_STREAMS], int others[STDIO_RELAY_STREAMS],
+			struct err *e);
+void guest_claim_hello(struct guest_client *a);
+void guest_claim_ended(struct guest_client *a, const struct control_client *c);
 
 /* Sends init a message without a payload. Returns 0 or -errno. */
 int guest_client_send(struct guest_client *a, enum init_msg_type type, unsigned number, uint32_t value);

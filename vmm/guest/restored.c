@@ -32,6 +32,7 @@ int restored_init(struct restored *r, const struct config *c, struct err *e)
 	if ((c->template.used && !r->boot) || ((c->template.used || c->restore_command) && !r->command))
 		return err_set(e, -ENOMEM, "out of memory");
 	r->alone = c->api;
+	r->held = c->pool_runs;
 	r->due = true;
 	return 0;
 }
@@ -50,21 +51,14 @@ static int send_text(struct init_conn *conn, enum init_msg_type type, const char
 	return init_conn_send(conn, &msg, text);
 }
 
-bool restored_tell(struct restored *r, const struct init_msg *hello, struct init_conn *conn)
+static int send_all(struct restored *r, struct init_conn *conn)
 {
-	/* Version 1 does not say. */
-	const bool first = hello->value > 1 && !(hello->flags & INIT_AGAIN);
 	struct init_msg msg = { .type = INIT_MSG_RESTORED,
-				.value = r->alone ? INIT_RESTORED_ALONE : r->command && !r->boot };
+				.value = r->alone ? INIT_RESTORED_ALONE : r->held || (r->command && !r->boot) };
 	char payload[sizeof(r->now) + sizeof(r->name)];
 	struct timespec now;
 	int sent;
 
-	if (!r->due)
-		return true;
-	r->due = false;
-	if (first && r->command)
-		return false;
 	(void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
 	r->now.realtime_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 	memcpy(payload, &r->now, sizeof(r->now));
@@ -75,7 +69,36 @@ bool restored_tell(struct restored *r, const struct init_msg *hello, struct init
 		sent = send_text(conn, INIT_MSG_BOOT, r->boot, r->boot_len);
 	if (!sent && r->command)
 		sent = send_text(conn, INIT_MSG_RUN, r->command, r->command_len);
+	return sent;
+}
+
+bool restored_tell(struct restored *r, const struct init_msg *hello, struct init_conn *conn)
+{
+	/* Version 1 does not say. */
+	const bool first = hello->value > 1 && !(hello->flags & INIT_AGAIN);
+	int sent;
+
+	if (!r->due)
+		return true;
+	r->due = false;
+	if (first && (r->command || r->held))
+		return false;
+	sent = send_all(r, conn);
 	if (sent < 0)
 		log_warn("the guest's init: %s; continuing", strerror(-sent));
 	return true;
+}
+
+int restored_claim(struct restored *r, const struct config *c, const uint8_t random[INIT_RANDOM_BYTES],
+		   struct init_conn *conn)
+{
+	char size[STDIO_RELAY_TTY_TEXT_MAX];
+
+	r->command = init_text_command(&c->command, c->command.terminal ? stdio_relay_tty_text(size) : NULL,
+				       &r->command_len);
+	if (!r->command)
+		return -ENOMEM;
+	memcpy(r->now.random, random, sizeof(r->now.random));
+	snprintf(r->name, sizeof(r->name), "%s", c->name ? c->name : "");
+	return send_all(r, conn);
 }

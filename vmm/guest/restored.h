@@ -14,6 +14,7 @@ struct init_conn;
 
 struct restored {
 	bool due;   /* not sent yet */
+	bool held;  /* its command 0 comes with restored_claim, and the snapshot's is one no more */
 	bool alone; /* if the snapshot's command has ended, the machine goes on without one */
 	struct init_restored now;
 	char name[CONFIG_ID_MAX + 1]; /* empty: that of the snapshot */
@@ -31,5 +32,12 @@ void restored_done(struct restored *r);
  * snapshot is of the time before its init's first hello, so that its own command runs, and not the new one.
  */
 bool restored_tell(struct restored *r, const struct init_msg *hello, struct init_conn *conn);
+
+/*
+ * Of a guest whose command was held: tells it the time again, gives it these random numbers, and then the command of c. Returns
+ * 0 or -errno.
+ */
+int restored_claim(struct restored *r, const struct config *c, const uint8_t random[INIT_RANDOM_BYTES],
+		   struct init_conn *conn);
 
 #endif

@@ -304,6 +304,16 @@ static void share_serve(struct stdio_relay *s, unsigned streams)
 	}
 }
 
+/* Until the streams are there. Returns whether this one is one of the session. */
+static bool await_streams(const struct stdio_relay *s, const struct stdio_relay_pump *p)
+{
+	struct pollfd gate = { .fd = s->gate_fd, .events = POLLIN };
+
+	while (poll(&gate, 1, -1) <= 0)
+		; /* EINTR */
+	return !s->tty || p != &s->pump[2];
+}
+
 static void *thread_main(void *arg)
 {
 	struct stdio_relay_thread *t = arg;
@@ -317,6 +327,8 @@ static void *thread_main(void *arg)
 		log_error("%s", e.text);
 		return NULL;
 	}
+	if (t->relay->later && !await_streams(t->relay, p))
+		return NULL;
 	if (t->shared)
 		share_serve(t->relay, t->streams);
 	else if (p->is_input)
@@ -347,8 +359,8 @@ static bool set_pump(struct stdio_relay *s, unsigned i, int fd)
 	struct stdio_relay_pump *p = &s->pump[i];
 	const bool is_input = i == 0;
 	/* A splice shows nobody what it moves. */
-	const bool splices = !s->until && !s->tty && is_kind((int)i, S_IFIFO) && is_kind(fd, S_IFSOCK);
-	const bool shares = splices || (!s->tty && never_blocks((int)i));
+	const bool splices = !s->until && !s->later && !s->tty && is_kind((int)i, S_IFIFO) && is_kind(fd, S_IFSOCK);
+	const bool shares = splices || (!s->tty && !s->later && never_blocks((int)i));
 
 	*p = (struct stdio_relay_pump){
 		.relay = s,
@@ -383,9 +395,10 @@ int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_
 	int r = 0;
 
 	s->tty = tty;
-	atomic_store(&s->outputs, tty ? 1 : 2);
+	atomic_store(&s->outputs, s->later ? 0 : tty ? 1 : 2);
 	s->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->changed_fd < 0)
+	s->gate_fd = s->later ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	if (s->changed_fd < 0 || (s->later && s->gate_fd < 0))
 		return err_sys(e, "make an eventfd");
 	s->bufs = calloc(STDIO_RELAY_STREAMS, PUMP_SIZE);
 	if (!s->bufs)
@@ -406,6 +419,15 @@ int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_
 			r = start_thread(&s->thread[i], e);
 	s->started = !r;
 	return r;
+}
+
+void stdio_relay_open(struct stdio_relay *s, bool tty)
+{
+	/* The threads read this behind the eventfd. */
+	s->tty = tty;
+	s->pump[0].is_tty = isatty(STDIN_FILENO);
+	atomic_store(&s->outputs, tty ? 1 : 2);
+	fdio_event_signal(s->gate_fd);
 }
 
 int stdio_relay_confine(const struct stdio_relay_thread *thread, const struct confine *confine, struct err *e)

@@ -6,7 +6,8 @@
  * A slow reader of stdout stops stdout, but neither stderr nor signals, and no file is switched
  * to non-blocking, which its other users would notice. So a stream that may block in a call,
  * since it is a terminal or a socket, has a thread of its own. All others share one: regular
- * files, /dev/null, and pipes, which splice(2) reads and writes without blocking.
+ * files, /dev/null, and pipes, which splice(2) reads and writes without blocking. Streams of which
+ * nothing is known at the start, those of a pool's client, have a thread each.
  */
 #ifndef MF_GUEST_STDIO_RELAY_H
 #define MF_GUEST_STDIO_RELAY_H
@@ -56,7 +57,9 @@ struct stdio_relay {
 		void *ctx);  /* or NULL: called for the first output, by its thread; set before stdio_relay_start */
 	struct until *until; /* or NULL: reads along what is printed; set before stdio_relay_start */
 	void *ctx;
+	bool later; /* stdin, stdout and stderr come with stdio_relay_open; set before stdio_relay_start */
 	bool tty, started;
+	int gate_fd; /* if later: eventfd, readable when they are there */
 	struct stdio_relay_pump pump[STDIO_RELAY_STREAMS];
 	struct stdio_relay_thread thread[STDIO_RELAY_STREAMS]; /* by their first stream */
 	char *bufs;					       /* of the pumps; their pages are touched when used */
@@ -87,6 +90,12 @@ int stdio_relay_make_pairs(int fd[STDIO_RELAY_STREAMS], int ret_others[STDIO_REL
  * 0 or -errno with e set; stdio_relay_end accepts either.
  */
 int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_STREAMS], struct err *e);
+
+/*
+ * For a relay that was started without its streams (later), and without a terminal: stdin, stdout and stderr are those of the
+ * session now. tty: it has a terminal, and fd[1] of stdio_relay_start is a copy of fd[0] now.
+ */
+void stdio_relay_open(struct stdio_relay *s, bool tty);
 
 /*
  * For a guard: the thread handles crashes, and has the filter of its kind. Returns 0 or -errno

@@ -9,11 +9,21 @@
 
 struct err;
 struct helpers;
+struct confine;
 struct jail_group;
 struct record_writer;
 struct unix_socket;
 
-/* A VM that waits until a client claims it (vmm/cmd/member.h). Both functions return 0, or -errno with e set. */
+/* What a VM whose guest runs while it waits has for the thread that waits for its client. */
+struct jail_await {
+	const struct confine *confine;
+	int tty_from, tty_to; /* for a terminal, the latter descriptor becomes a copy of the former */
+	/* The configuration is the client's: keeps what is shown of it. Returns 0 or -errno with e set. */
+	int (*configured)(void *ctx, struct err *e);
+	void *ctx;
+};
+
+/* A VM that waits until a client claims it (vmm/cmd/member.h). Functions return 0, or -errno with e set. */
 struct jail_member {
 	/*
 	 * Called in the VM's process, when it has all that does not depend on the claim. When it returns, the configuration
@@ -29,6 +39,18 @@ struct jail_member {
 	void (*running)(struct jail_member *m);
 	/* Once claimed, in the process that the client knows: it sends signals (ending_take_remote); or -1. */
 	int client_fd;
+
+	/*
+	 * Of one whose guest runs while it waits (config->pool_runs), in place of the first two. Main thread.
+	 *
+	 * await, before that thread is confined: begins to wait on a thread of its own, which ends with the claim; a is copied.
+	 * ready: the guest takes a command now. take: taken_fd is readable. It returns if there is a client, whose streams and
+	 * configuration are there; the control socket that it wants is moved to *control.
+	 */
+	int taken_fd;
+	int (*await)(struct jail_member *m, const struct jail_await *a, struct err *e);
+	void (*ready)(struct jail_member *m);
+	void (*take)(struct jail_member *m, struct unix_socket *control);
 };
 
 /* Filled in by run.c, and in a jail by supervise.c. */

@@ -144,6 +144,17 @@ int pool_claim_receive(int fd, struct pool_claim *c, unsigned extras, struct err
 	return 1;
 }
 
+int pool_claim_peek(int fd, bool *ret_cold)
+{
+	struct claim_header header = { 0 };
+	ssize_t n = recv(fd, &header, sizeof(header), MSG_PEEK | MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN ? -EAGAIN : 0;
+	*ret_cold = header.extras & POOL_COLD;
+	return n > 0;
+}
+
 enum pool_whose pool_whose_option(const char *word)
 {
 	char name[32];

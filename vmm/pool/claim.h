@@ -7,7 +7,7 @@
  *	       <- POOL_REFUSED, or POOL_EMPTY: a clone of its own      --      member, or pool
  *	       -- a byte for each signal                               -->     member
  *
- * Until POOL_TAKEN, the guest has not run a single instruction, so a client that is hung up on starts a clone of its own.
+ * Until POOL_TAKEN, the guest has not got the command, so a client that is hung up on starts a clone of its own.
  */
 #ifndef MF_POOL_CLAIM_H
 #define MF_POOL_CLAIM_H
@@ -40,10 +40,14 @@ enum pool_part {
 #define POOL_LOG 1U	/* where the log goes */
 #define POOL_CONTROL 2U /* the socket that listens at the name of the control socket */
 
+/* Of a client: only a VM whose guest has not run can serve it, for it brings no COMMAND, or wants the console. */
+#define POOL_COLD 4U
+#define POOL_RUNS_TEXT "so it takes a COMMAND and no --console" /* of a pool whose guests have run */
+
 struct pool_claim {
 	char **word; /* POOL_WORDS_MAX */
 	unsigned num[POOL_NUM_PARTS];
-	unsigned extras; /* a set of POOL_LOG, POOL_CONTROL */
+	unsigned extras; /* a set of POOL_LOG, POOL_CONTROL, POOL_COLD */
 	int fd[POOL_FDS_MAX];
 	unsigned num_fds;
 	char *text; /* of the words; owned */
@@ -72,6 +76,12 @@ int pool_claim_send(int fd, const struct pool_claim *c, struct err *e);
  */
 int pool_claim_receive(int fd, struct pool_claim *c, unsigned extras, struct err *e);
 
+/*
+ * Looks at a claim that stays unread, if there is one. Returns 1, and whether it has POOL_COLD; 0 if the sender has hung up; or
+ * -EAGAIN: it has sent nothing yet. Anything that is no claim is left to its receiver.
+ */
+int pool_claim_peek(int fd, bool *ret_cold);
+
 /* Reads the texts of a packet, len bytes of c->text. Returns 0, or -EPROTO with e set. */
 int pool_claim_parse(struct pool_claim *c, size_t len, struct err *e);
 
@@ -82,7 +92,11 @@ enum pool_whose pool_whose_option(const char *word);
 enum pool_answer_type {
 	POOL_TAKEN = 1, /* the VM is the client's from here on */
 	POOL_REFUSED,	/* text: why */
-	POOL_EMPTY, /* no member waits. A packet of pool_claim_send follows, with the snapshot's path and the pool's options */
+	/*
+	 * No member waits; or, with text, none that can serve it. A packet of pool_claim_send follows, with the snapshot's path and
+	 * the pool's options.
+	 */
+	POOL_EMPTY,
 	POOL_ENDED, /* value: the status of the VM's process, or -n for signal n */
 };
 

@@ -60,6 +60,7 @@ struct server {
 	int inotify_fd, watch;		  /* on its directory; or -1: it is looked at when a client comes */
 	int client[CLIENTS_MAX];	  /* or -1 */
 	unsigned next_client;
+	bool runs;	    /* guests of members run before they have a client */
 	uint64_t accept_ms; /* not before; or 0 */
 	char status[STATUS_MAX];
 	int asked; /* the signal that asks for the end, or 0 */
@@ -154,6 +155,8 @@ static void take_word(struct server *s, unsigned i)
 	ssize_t n = recv(s->pool.member[i].fd, &byte, sizeof(byte), MSG_DONTWAIT);
 
 	if (n > 0)
+		s->runs = byte == POOL_RUNS;
+	if (n > 0)
 		pool_ready(&s->pool, i, clock_now_ms());
 	else if (n == 0 || errno != EAGAIN)
 		end_one(s, i);
@@ -179,17 +182,18 @@ static bool hand_over(struct server *s, int client)
 	return false;
 }
 
-static void serve_client(struct server *s, int client)
+static void serve_client(struct server *s, int client, bool cold)
 {
+	const bool unfit = cold && s->runs;
 	struct err e;
 	char byte;
 
 	look(s);
-	if (hand_over(s, client))
+	if (!unfit && hand_over(s, client))
 		return;
 	s->pool.missed++;
 	(void)!recv(client, &byte, sizeof(byte), MSG_DONTWAIT); /* its claim: unread, it would reset the connection */
-	pool_answer_send(client, POOL_EMPTY, 0, NULL);
+	pool_answer_send(client, POOL_EMPTY, 0, unfit ? "has VMs that run already, " POOL_RUNS_TEXT : NULL);
 	if (pool_claim_send(client, s->params->plain, &e) < 0)
 		log_debug("%s", e.text); /* it has gone */
 }
@@ -200,13 +204,13 @@ static void serve_client(struct server *s, int client)
  */
 static bool took_client(struct server *s, int client)
 {
-	char byte;
-	ssize_t n = recv(client, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
+	bool cold;
+	int r = pool_claim_peek(client, &cold);
 
-	if (n < 0 && errno == EAGAIN)
+	if (r < 0)
 		return false;
-	if (n > 0)
-		serve_client(s, client);
+	if (r > 0)
+		serve_client(s, client, cold);
 	close(client);
 	return true;
 }

@@ -9,6 +9,9 @@ struct pool_claim;
 
 #define POOL_MEMBER_FD 3 /* where a member waits */
 
+/* What it says there: it waits for a client. POOL_RUNS: and its guest runs. */
+enum pool_word { POOL_WAITS, POOL_RUNS };
+
 struct pool_serve {
 	int listen_fd; /* listens, non-blocking, SOCK_SEQPACKET */
 	int signal_fd; /* ending_take */

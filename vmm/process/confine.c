@@ -64,7 +64,8 @@ struct seccomp_code confine_code(enum thread_kind kind)
 int confine_thread(const struct confine *c, enum thread_kind kind, const struct confine_own *own, struct err *e)
 {
 	const bool names = kind == THREAD_MAIN || kind == THREAD_MAIN_API || kind == THREAD_MAIN_FORK ||
-			   kind == THREAD_OUTER || kind == THREAD_VSOCK || kind == THREAD_VSOCK_SYNC;
+			   kind == THREAD_OUTER || kind == THREAD_CLAIM || kind == THREAD_VSOCK ||
+			   kind == THREAD_VSOCK_SYNC;
 	const struct seccomp_code code = confine_code(kind);
 	uint32_t value[FILTER_NUM_SLOTS];
 

@@ -8,7 +8,8 @@
  *
  *	{"mayfly": 1, "name": ..., "pid": ..., ...}		when the VM is being made; it appears complete
  *	{"cgroup": "/sys/fs/cgroup/..."}			with limits of a jail
- *	{"waits": false, "command": ...}			a member of a pool is a client's now
+ *	{"waits": true}					a member of a pool has run until its guest is idle
+ *	{"waits": false, "command": ...}			it is a client's now
  *	{"started": 1764350000.123}				the command runs; without one, the vCPUs do
  *	{"killing": true}					`mayfly kill` is about to
  *	{"ended": 1764350009.456, "cause": "command", "code": 0}	see end_cause.h
@@ -172,6 +173,9 @@ char *record_directory(const struct record_writer *w);
  * the caller frees. Returns the descriptor, or -errno with e set.
  */
 int record_open_logs(const struct record_writer *w, char **ret_path, struct err *e);
+
+/* It has run until its guest is idle, and waits for a client now (config->pool_runs). */
+void record_waits(struct record_writer *w);
 
 /*
  * A client has claimed the VM: it has the command of c, and its name, if there is one. Returns 0, or -errno with e set: -EEXIST if a

@@ -102,7 +102,7 @@ static char *first_line(const struct config *c, const char *name, const char *id
 	put(json, "control", c->control ? path_json(c->control) : NULL);
 	put(json, "vsock", path_json(c->vsock.path));
 	put(json, "pool", path_json(c->pool));
-	put(json, "waits", c->pool ? json_true() : NULL);
+	put(json, "waits", c->pool && !c->pool_runs ? json_true() : NULL);
 	text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15));
 	json_decref(json);
 	if (!text || asprintf(&line, "%s\n", text) < 0)
@@ -218,7 +218,8 @@ int record_begin(struct record_writer *w, const struct config *c, struct err *e)
 	new.dir = records_open(true, e);
 	if (new.dir < 0)
 		return new.dir;
-	clean_now_and_then(new.dir);
+	if (!c->pool_runs) /* a claim is not made to wait for that */
+		clean_now_and_then(new.dir);
 	line = first_line(c, new.name, id);
 	r = line ? make_file(&new, aside, line, e) : err_set(e, -ENOMEM, "out of memory");
 	if (r == 0)
@@ -282,6 +283,14 @@ void record_drop(struct record_writer *w)
 	(void)unlinkat(w->dir, w->name, 0); /* or the next one that cleans up removes it */
 	close(mf_take_fd(&w->fd));
 	close(mf_take_fd(&w->dir));
+}
+
+void record_waits(struct record_writer *w)
+{
+	json_t *json = json_object();
+
+	put(json, "waits", json_true());
+	add_line(w, json, "waits");
 }
 
 int record_claimed(struct record_writer *w, const struct config *c, struct err *e)

@@ -56,7 +56,7 @@
 #define VM_DRAIN_MS 1000U     /* for pending output when the guest has ended by itself */
 #define VM_DRAIN_ASKED_MS 100 /* the same of a VM that was asked to end */
 #define VM_PAUSE_MS 100	      /* for vCPUs to park, when we look whether they have halted */
-#define VM_POLL_OWN 6U	      /* descriptors of the main loop, beside those of guest_client.h */
+#define VM_POLL_OWN 7U	      /* descriptors of the main loop, beside those of guest_client.h */
 #define VM_SETTLE_MS 100      /* without an event: our own part of the boot is then over */
 
 static int vm_init(struct vm *vm, const struct config *config, struct timeline *timeline, struct jail_parent *parent,
@@ -267,6 +267,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 		{ .fd = -1 },
 		{ .fd = vm->attendant ? vm->attendant->guest_fd : -1, .events = POLLIN },
 		{ .fd = vm->parent->member ? vm->parent->member->client_fd : -1, .events = POLLIN },
+		{ .fd = vm_claim_fd(vm), .events = POLLIN },
 	};
 	bool settles = true;
 
@@ -285,6 +286,10 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			vm->attendant->serve(vm->attendant->ctx);
 		if (n > 0 && fds[5].revents && !ending_take_remote(fds[5].fd))
 			fds[5].fd = -1; /* the client has gone, and the VM ends by SIGHUP */
+		if (n > 0 && fds[6].revents) {
+			fds[6].fd = -1;
+			fds[5].fd = vm_claim_take(vm);
+		}
 		if (n > 0 && fds[1].revents)
 			vm_take_signal(vm, signal_fd);
 		if (n > 0 && fds[3].revents)
@@ -319,6 +324,8 @@ static int vm_run(struct vm *vm, int signal_fd, struct err *e)
 	for (unsigned i = 0; !r && i < vm->num_vcpus; i++)
 		r = vcpu_start(&vm->vcpu[i], e);
 	ending_serve();
+	if (!r)
+		r = vm_claim_await(vm, e);
 	if (!r)
 		r = confine_thread(&vm->confine, vm_main_kind(vm), &own, e);
 	if (r < 0)

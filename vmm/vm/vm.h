@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "loader/layout.h"
 #include "virtio/ratelimit.h"
 #include "vmm/config/config.h"
 #include "vmm/core/bus.h"
@@ -98,6 +99,7 @@ struct vm {
 	struct vcpu_env vcpu_env; /* of them all */
 	struct vcpu vcpu[CONFIG_CPUS_MAX];
 	unsigned num_vcpus;
+	uint8_t claim_id[LAYOUT_VM_ID_SIZE]; /* of a pool's member that runs: the VM's next id */
 	int tsc_khz; /* with an attendant; it cannot be asked once vCPUs run. 0 or less: not known */
 
 	int pagemap_fd; /* /proc/self/pagemap, or -1: which pages of RAM a snapshot has to look at */
@@ -165,6 +167,16 @@ void vm_stop_begin(struct vm *vm);
 int vm_stop_timeout(const struct vm *vm, int max_ms);
 void vm_stop_check(struct vm *vm);
 void vm_stop_signal(struct vm *vm, int signo);
+
+/*
+ * A member of a pool whose guest runs while it waits (vm_claim.c). vm_claim_prepare and vm_claim_await: before there is a filter;
+ * the latter begins to wait for a client. Both do nothing for any other VM, and return 0 or -errno with e set. vm_claim_fd: readable
+ * when vm_claim_take is to be called, or -1. That returns the client's connection, as jail_member has it. Main thread.
+ */
+int vm_claim_prepare(struct vm *vm, struct err *e);
+int vm_claim_await(struct vm *vm, struct err *e);
+int vm_claim_fd(const struct vm *vm);
+int vm_claim_take(struct vm *vm);
 
 /* Says on stderr why the VM has ended (vm_report.c). Returns what vm_main returns. Main thread. */
 int vm_report(const struct vm *vm);

@@ -425,7 +425,7 @@ static void vm_allow_names(struct vm *vm)
 static int vm_settle(struct vm *vm, struct err *e)
 {
 	struct jail_member *m = vm->parent->member;
-	int r = m ? m->settle(m, e) : 0;
+	int r = m && !vm->config->pool_runs ? m->settle(m, e) : vm_claim_prepare(vm, e);
 
 	vm_allow_names(vm);
 	return r;
@@ -479,7 +479,7 @@ int vm_build(struct vm *vm, struct err *e)
 		r = vm_build_vcpus(vm, &regs, e);
 	if (!r && vm->restore.data)
 		r = vm_restore_rest(vm, e);
-	if (!r && (vm->config->control || vm->config->template.made || vm->attendant))
+	if (!r && (vm->config->control || vm->config->pool_runs || vm->config->template.made || vm->attendant))
 		vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC); /* a snapshot can do without */
 	if (!r && vm->config->template.link)
 		for (unsigned i = 0; i < vm->config->num_nets; i++)

@@ -223,6 +223,15 @@ static void vm_on_ran(void *ctx, int fd, const struct exec_result *result)
 	vm->attendant->ran(vm->attendant->ctx, fd, result);
 }
 
+/* Of a pool's member that runs. */
+static void vm_on_warm(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm->stop.boot_ms = 0;
+	vm->parent->member->ready(vm->parent->member);
+}
+
 /* On a thread of the command's streams. */
 static int vm_on_stream_thread(void *ctx, const struct stdio_relay_thread *thread, struct err *e)
 {
@@ -245,5 +254,6 @@ const struct guest_client_ops vm_guest_ops = {
 	.snapshot_over = vm_on_snapshot_over,
 	.ran = vm_on_ran,
 	.snapper_left = vm_on_snapper_left,
+	.warm = vm_on_warm,
 	.guard = vm_on_stream_thread,
 };
