@@ -16,6 +16,7 @@
  */
 #include "vmm/vm/vm.h"
 
+#include <link.h>
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <poll.h>
@@ -201,17 +202,21 @@ static void vm_take_signal(struct vm *vm, int signal_fd)
 }
 
 /*
- * Drops the pages of our own code: most are set-up, parsers and libc's start, and not needed again. The others come back
- * from the page cache, 64 KiB at a time. perf/boot, when this was added: 1,053 KiB beyond guest RAM became 637; with the
- * code that has come since it is 937.
+ * Drops the pages of our own code and constants: most are set-up, parsers and libc's start, and not needed again. The others come
+ * back from the page cache, 64 KiB at a time; configs/startup.ld has those of the code side by side.
  */
 static void vm_drop_text(void)
 {
-	extern char __executable_start[], etext[];
-	uint64_t start = mf_align_up((uintptr_t)__executable_start, MF_PAGE_SIZE);
-	uint64_t end = mf_align_down((uintptr_t)etext, MF_PAGE_SIZE);
+	extern const ElfW(Ehdr) __ehdr_start;
+	const uintptr_t base = (uintptr_t)&__ehdr_start;
+	const ElfW(Phdr) *p = (const ElfW(Phdr) *)(base + __ehdr_start.e_phoff);
 
-	(void)madvise((void *)(uintptr_t)start, end - start, MADV_DONTNEED); /* only memory would be lost */
+	for (unsigned i = 0; i < __ehdr_start.e_phnum; i++) {
+		uint64_t start = mf_align_down(base + p[i].p_vaddr, MF_PAGE_SIZE);
+
+		if (p[i].p_type == PT_LOAD && !(p[i].p_flags & PF_W)) /* only memory would be lost */
+			(void)madvise((void *)start, base + p[i].p_vaddr + p[i].p_memsz - start, MADV_DONTNEED);
+	}
 }
 
 /* The VM has ended, the guest is active again, or a thread that may not write the log has a line for it. */
