@@ -100,6 +100,13 @@ int stdio_relay_start(struct stdio_relay *s, bool tty, const int fd[STDIO_RELAY_
 	return 0;
 }
 
+void stdio_relay_open(struct stdio_relay *s, bool tty)
+{
+	(void)s;
+	(void)tty;
+	abort(); /* it is no member of a pool */
+}
+
 bool stdio_relay_is_done(const struct stdio_relay *s)
 {
 	return atomic_load(&s->outputs) == 0;
