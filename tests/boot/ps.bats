@@ -112,6 +112,15 @@ print(*[vm["name"] for vm in json.load(sys.stdin) if vm["pid"] == int(sys.argv[1
 	done
 }
 
+# The VM ends a moment after the process outside of its jail, and has the socket of that name until then.
+@test "run: the name of a VM in a jail is free as soon as that was killed" {
+	for _ in {1..8}; do
+		start_idle "$vm" --jail
+		kill -KILL "$pid"
+		wait_end
+	done
+}
+
 @test "run: the name of a VM that runs is refused, with its PID" {
 	start_idle "$vm"
 	run_flat idle --name "$vm"

@@ -23,22 +23,28 @@
 #include "vmm/base/util.h"
 #include "vmm/config/config.h"
 
+#define NAME_FREE_MS 1000 /* for a VM in a jail to end after the process outside */
 #define PACKET_MAX (sizeof(struct init_msg) + INIT_PAYLOAD_MAX)
 
-/* Checks path's directory, and makes it, if it is one that config_control_path has chosen. */
+/* The directory of path, if it is one that config_control_path has chosen; or "". Of a path that is too long, it is not. */
+static const char *name_dir(const char *path, char dir[CONFIG_CONTROL_MAX + 1])
+{
+	const char *slash = strrchr(path, '/');
+
+	dir[0] = '\0';
+	if (slash && slash - path <= CONFIG_CONTROL_MAX)
+		snprintf(dir, CONFIG_CONTROL_MAX + 1, "%.*s", (int)(slash - path), path);
+	return config_is_control_dir(dir) ? dir : "";
+}
+
+/* Checks such a directory, and makes it. */
 static int own_directory(const char *path, bool make, struct err *e)
 {
-	MF_FREE char *dir = strdup(path);
-	char *slash;
+	char buf[CONFIG_CONTROL_MAX + 1];
+	const char *dir = name_dir(path, buf);
 	int fd;
 
-	if (!dir)
-		return err_set(e, -ENOMEM, "out of memory");
-	slash = strrchr(dir, '/');
-	if (!slash)
-		return 0;
-	*slash = '\0';
-	if (!config_is_control_dir(dir))
+	if (!*dir)
 		return 0;
 	fd = own_dir_open(AT_FDCWD, dir, make, e);
 	if (fd < 0)
@@ -47,8 +53,36 @@ static int own_directory(const char *path, bool make, struct err *e)
 	return 0;
 }
 
+/* Waits until deadline_ms for what has come at fd, or its end; with events 0, for the end alone. Returns 0 or -ETIMEDOUT. */
+static int await(int fd, short events, uint64_t deadline_ms)
+{
+	struct pollfd wait = { .fd = fd, .events = events };
+	uint64_t now_ms = clock_now_ms();
+	int n = 0;
+
+	for (; now_ms < deadline_ms && n <= 0; now_ms = clock_now_ms())
+		n = poll(&wait, 1, (int)MF_MIN(deadline_ms - now_ms, (uint64_t)INT_MAX)); /* EINTR: again */
+	return n > 0 ? 0 : -ETIMEDOUT;
+}
+
+/*
+ * Whether it is worthwhile to try again to listen at the path of a name. The name is ours by its record: if its process was killed,
+ * a VM in a jail ends a moment after that, and a connection to it then ends, too.
+ */
+static bool is_free_soon(const char *path, uint64_t deadline_ms)
+{
+	char dir[CONFIG_CONTROL_MAX + 1];
+	MF_CLOSE int fd = -1;
+
+	if (!*name_dir(path, dir))
+		return false;
+	fd = unix_socket_connect(path, SOCK_SEQPACKET);
+	return clock_now_ms() < deadline_ms && (fd < 0 || await(fd, 0, deadline_ms) == 0);
+}
+
 int control_listen(struct unix_socket *name, const char *path, struct err *e)
 {
+	const uint64_t deadline_ms = clock_now_ms() + NAME_FREE_MS;
 	mode_t mask;
 	int r;
 
@@ -59,6 +93,8 @@ int control_listen(struct unix_socket *name, const char *path, struct err *e)
 		return r;
 	mask = umask(0177); /* clients can run commands in the guest; no other thread makes files now */
 	r = unix_socket_listen(name, path, SOCK_SEQPACKET, e);
+	while (r == -EADDRINUSE && is_free_soon(path, deadline_ms))
+		r = unix_socket_listen(name, path, SOCK_SEQPACKET, e);
 	umask(mask);
 	return r;
 }
@@ -293,18 +329,6 @@ static int watch_directory(const char *path, struct err *e)
 	return mf_take_fd(&fd);
 }
 
-/* Waits for an event at fd, until deadline_ms. Returns 0 or -ETIMEDOUT. */
-static int await(int fd, uint64_t deadline_ms)
-{
-	struct pollfd wait = { .fd = fd, .events = POLLIN };
-	uint64_t now_ms = clock_now_ms();
-	int n = 0;
-
-	for (; now_ms < deadline_ms && n <= 0; now_ms = clock_now_ms())
-		n = poll(&wait, 1, (int)MF_MIN(deadline_ms - now_ms, (uint64_t)INT_MAX)); /* EINTR: again */
-	return n > 0 ? 0 : -ETIMEDOUT;
-}
-
 /* Connects as soon as something listens at path. unix_socket_listen makes an event when it does. */
 static int connect_later(const char *path, uint64_t deadline_ms, struct err *e)
 {
@@ -314,7 +338,7 @@ static int connect_later(const char *path, uint64_t deadline_ms, struct err *e)
 
 	while (events >= 0) {
 		fd = unix_socket_connect(path, SOCK_SEQPACKET);
-		if ((fd != -ENOENT && fd != -ECONNREFUSED) || await(events, deadline_ms) < 0)
+		if ((fd != -ENOENT && fd != -ECONNREFUSED) || await(events, POLLIN, deadline_ms) < 0)
 			return fd;
 		while (read(events, some, sizeof(some)) > 0)
 			;
@@ -333,7 +357,7 @@ static int ask(int fd, enum control_msg_type type, uint32_t value, uint64_t dead
 	if (!payload)
 		return err_set(e, -ENOMEM, "out of memory");
 	if (r == 0)
-		r = await(fd, deadline_ms);
+		r = await(fd, POLLIN, deadline_ms);
 	if (r == -ETIMEDOUT)
 		return err_set(e, r,
 			       type == CONTROL_MSG_WAIT ? "the guest is not ready yet, and the time of --wait is over" :
