@@ -112,13 +112,35 @@ print(*[vm["name"] for vm in json.load(sys.stdin) if vm["pid"] == int(sys.argv[1
 	done
 }
 
-# The VM ends a moment after the process outside of its jail, and has the socket of that name until then.
-@test "run: the name of a VM in a jail is free as soon as that was killed" {
-	for _ in {1..8}; do
-		start_idle "$vm" --jail
-		kill -KILL "$pid"
-		wait_end
+# A VM ends a moment after the process outside of its jail, and has the socket of that name until then. So does this one.
+@test "run: the socket of a name that is free is waited for, and no longer than a second" {
+	local path ends
+	start_idle "$vm"
+	path=$("$MAYFLY" inspect "$vm" | sed -n 's/.*"control": "\(.*\)".*/\1/p')
+	run -0 "$MAYFLY" rm -f "$vm"
+	wait_end
+	mkdir -pm 700 "${path%/*}"
+	for ends in 0.3 60; do
+		rm -f "$path" # of the VM before
+		"$PYTHON" -c 'import socket, sys, time
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+    s.bind(sys.argv[1])
+    s.listen()
+    time.sleep(float(sys.argv[2]))' "$path" "$ends" 3>&- &
+		started+=($!)
+		wait_for test -S "$path"
+		if [ "$ends" = 60 ]; then
+			run_flat idle --name "$vm" --timeout 1ms
+			assert_equal "$status" 125
+			assert_one_line 'another process listens'
+		else
+			start_idle "$vm"
+			run -0 "$MAYFLY" rm -f "$vm"
+			wait_end
+		fi
 	done
+	kill -KILL "${started[-1]}"
+	rm -f "$path"
 }
 
 @test "run: the name of a VM that runs is refused, with its PID" {
