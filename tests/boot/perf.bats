@@ -129,6 +129,20 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 2
 }
 
+@test "perf: fork: boots, and the pauses that a source's log has" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/fork
+	perf fork --wall --memory 128,256 --forks 2 --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	assert_equal "$(median "$out.json" this fork/256 mayfly pause)" 2500000.0
+	assert_equal "$(median "$out.json" this fork/256 mayfly pause-again)" 4000000.0
+	assert_regex "$(median "$out.json" this fork/128 mayfly forkable)" '^[1-9][0-9]+'
+	assert_equal "$(grep -c '<rect' "$out.svg")" 5 # the background, and two pauses of each size
+	run "$PYTHON" "$root/perf/fork" --memory 64
+	assert_equal "$status" 2
+}
+
 @test "perf: tti: one by one, staggered, a burst and a rate of each tier; failures are in no time" {
 	make_build
 	local out=$BATS_TEST_TMPDIR/tti case
