@@ -200,6 +200,24 @@ keep() {
 	assert_output $'one\ntwo\nend'
 }
 
+@test "fork: into the background, of one that is there" {
+	local vm=f$BASHPID
+	keep
+	tell one
+	wait_said '^one'
+	run_mayfly clone "$ctl" -n 2 --name "$vm" --detach
+	assert_equal "$status" 0
+	run_mayfly clone "$vm-2" -n 1 --name "$vm-x" --detach
+	assert_equal "$status" 0
+	none_left
+	run -0 "$MAYFLY" rm -f "$vm-1" "$vm-2"
+	run -0 "$MAYFLY" snapshot --stop "$vm-x-1" "$snap"
+	run -0 "$MAYFLY" rm -f "$vm-x-1"
+	run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$snap" <<< $'end\n\4'
+	strip_returns
+	assert_output $'one\nend'
+}
+
 @test "fork: what a VM cannot share is refused; without --forkable, a clone is of a snapshot" {
 	start_flat keep -m 64M --control "$ctl"
 	wait_said '^keep'

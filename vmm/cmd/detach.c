@@ -19,6 +19,7 @@
 #include "vmm/config/config.h"
 #include "vmm/process/ending.h"
 #include "vmm/records/record.h"
+#include "vmm/snapshot/chain.h"
 
 /* The pipe on which the caller waits: its write end, in the VM's process. */
 static int caller_fd = -1;
@@ -67,11 +68,13 @@ static int await_name(int fd)
 /* Closes what the caller has open, but for the interfaces of -n fd=N, and what mayfly has opened in advance. */
 static void close_inherited(const struct config *c, int keep_fd)
 {
-	int keep[FILES_MAX + CONFIG_NETS_MAX + 2];
+	int keep[FILES_MAX + CONFIG_NETS_MAX + CHAIN_MAX + 2];
 	unsigned first = STDERR_FILENO + 1, num = fdstore_list(keep);
 
 	keep[num++] = caller_fd;
 	keep[num++] = keep_fd; /* -1 is beyond all */
+	for (unsigned i = 0; c->restore_chain && i < c->restore_chain->num; i++)
+		keep[num++] = c->restore_chain->layer[i].fd; /* a fork's, which have no names */
 	for (unsigned i = 0; i < c->num_nets; i++)
 		if (c->net[i].kind == CONFIG_NET_FD)
 			keep[num++] = c->net[i].fd;
