@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -123,6 +122,5 @@ static int parse(struct config *c, int argc, char **argv, struct err *e)
 
 int fork_command(int argc, char **argv)
 {
-	(void)prctl(PR_SET_NAME, "mayfly");
 	return run_vm(parse, argc, argv);
 }

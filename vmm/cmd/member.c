@@ -22,7 +22,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -472,7 +471,6 @@ int member_command(int argc, char **argv)
 		return report_err(&e);
 	}
 	(void)fcntl(POOL_MEMBER_FD, F_SETFD, FD_CLOEXEC); /* cannot fail */
-	(void)prctl(PR_SET_NAME, "mayfly");
 	m->on = true;
 	m->cold = strcmp(argv[2], POOL_MEMBER_RUNS) != 0;
 	m->shared = argv + 3;

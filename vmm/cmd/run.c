@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -290,7 +291,8 @@ int run_vm(run_parse *parse, int argc, char **argv)
 	struct err e, late;
 	int r;
 
-	timeline_init(&timeline); /* first: it takes the time from the start to main() */
+	timeline_init(&timeline);	    /* first: it takes the time from the start to main() */
+	(void)prctl(PR_SET_NAME, "mayfly"); /* one that `mayfly clone` has started by /proc/self/exe is "exe" */
 	result_init();
 	config_init(&c);
 	r = parse(&c, argc, argv, &e);

@@ -228,10 +228,11 @@ void snapshot_dir_done(struct snapshot_dir *d)
 {
 	if (d->fd >= 0 && !d->committed)
 		remove_locked(d->parent, d->temporary, d->fd);
-	if (d->exchanged)
-		remove_older(d);
+	/* Our lock first: what has the temporary name may be what we have written, if another writer has exchanged that already. */
 	if (d->fd >= 0)
 		close(d->fd);
+	if (d->exchanged)
+		remove_older(d);
 	if (d->disks >= 0)
 		close(d->disks);
 	if (d->parent >= 0)
