@@ -163,6 +163,7 @@ static int become(const struct jailer *w, uint64_t start_cpu_us, struct err *e)
 	memcpy(argv + OWN_ARGS, p->extra, p->num_extra * sizeof(*argv));
 	if (fcjail_limit(p->no_file, p->fsize, e) < 0 || fcjail_drop(w->jail.uid, w->jail.gid, e) < 0)
 		return e->code;
+	(void)signal(SIGXFSZ, SIG_DFL); /* the program has signals as its caller had them */
 	execve(path, (char *const *)(uintptr_t)argv, none);
 	if (errno == ENOENT)
 		return err_set(e, -ENOENT,

@@ -1,6 +1,7 @@
 /* mayfly: a microVM monitor. main() is the table of commands; each is in a file of its name. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
 		return STATUS_FAILED;
 	if (argc > 0 && called_as(argv[0], "jailer"))
 		return jailer_command(argc, argv);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error, and says so */
 	if (argc > 0 && (called_as(argv[0], "firecracker") || firecracker_is_meant(argc, argv)))
 		return firecracker_command(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "firecracker")) /* its messages name a command: mayfly firecracker --help */

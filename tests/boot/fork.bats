@@ -114,6 +114,28 @@ keep() {
 	assert_failure
 }
 
+# 12,288 pages, each of which is a piece of its own: a layer lists them, and VMs map few of them.
+@test "fork: of a guest that has written to pages far apart" {
+	start_flat scatter -m 256M --forkable --control "$ctl"
+	wait_said '^done'
+	fork "$ctl" "$dir/a"
+	: > "$dir/out"
+	tell ''
+	wait_said '^done'
+	fork "$ctl" "$dir/b"
+	fork "$dir/b" "$dir/c"
+	: > "$dir/out"
+	tell ''
+	wait_said '^done' # it has checked each page
+	local vm
+	for vm in a b c; do
+		"$MAYFLY" snapshot --stop "$dir/$vm" "$dir/$vm.snap" || fail "no snapshot of $vm"
+		run --separate-stderr timeout -k 5 "$LIMIT" "$MAYFLY" restore "$dir/$vm.snap" <<< $'x\4'
+		strip_returns
+		assert_equal "$output" "done"
+	done
+}
+
 # 18 of the source: more than there can be layers. Then a chain of 17.
 @test "fork: more often than there can be layers, and forks of forks" {
 	local i want=

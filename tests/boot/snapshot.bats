@@ -296,6 +296,20 @@ refused() {
 	assert_output --partial checksum
 }
 
+@test "snapshot, clone: files that may not grow (RLIMIT_FSIZE)" {
+	local command
+	keep
+	for command in "snapshot $ctl $snap" "clone $ctl -n 1"; do
+		# shellcheck disable=SC2086 # words
+		TMPDIR=$dir run --separate-stderr bash -c 'ulimit -f 100; exec "$@"' - "$MAYFLY" $command
+		assert_equal "$status" 125
+		assert_one_line 'File too large'
+	done
+	[ ! -e "$snap" ]
+	tell one
+	wait_said '^one'
+}
+
 @test "snapshot: two writers of one directory: one is refused, or both leave a whole one" {
 	local i taken=0
 	keep

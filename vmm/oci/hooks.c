@@ -117,8 +117,9 @@ static void __attribute__((noreturn)) become(const struct hook *h, int state, in
 {
 	sigset_t none;
 
-	(void)setpgid(0, 0); /* cannot fail, nor can the next three: what it starts ends with it if it is late */
+	(void)setpgid(0, 0); /* cannot fail, nor can the next four: what it starts ends with it if it is late */
 	(void)signal(SIGPIPE, SIG_DFL);
+	(void)signal(SIGXFSZ, SIG_DFL);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)

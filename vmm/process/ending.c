@@ -360,7 +360,6 @@ int ending_setup(const struct ending_kind *kind, struct err *e)
 	    ending_install(&alarm_signal, 1, ending_on_alarm, e) < 0)
 		return e->code;
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
 	pthread_sigmask(SIG_UNBLOCK, &now, NULL); /* our caller may have blocked any signal */
 	return fd[0];
 }

@@ -391,6 +391,9 @@ int vm_main(const struct config *config, struct timeline *timeline, struct jail_
 	int r;
 
 	(void)mallopt(M_ARENA_MAX, 1); /* the threads' filters do not allow heaps of their own; a failure shows there */
+	if (config->forkable)
+		(void)mallopt(M_MMAP_MAX,
+			      0); /* nor does the main thread's allow mappings: lists of layers can be large */
 	if (vm_init(&vm, config, timeline, parent, &e) < 0)
 		return report_err(&e);
 	vm.attendant = attendant;

@@ -34,9 +34,7 @@
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_state.h"
 
-/* Not on the stack, which is smaller: what a new layer has, and what memory that is shared had before the pause. */
-static struct diff vm_fork_diff;
-static struct memory_map vm_fork_map;
+static struct memory_map vm_fork_map; /* what memory that is shared had before the pause */
 
 /* RAM is not what the guest has written any more, or nobody knows it. */
 static int vm_lose(struct vm *vm, const struct err *why)
@@ -109,11 +107,12 @@ int vm_fork_freeze(struct vm *vm, struct err *e)
 /* Copies what differs from the layers into *fd, which becomes one, unless nothing does. */
 static int vm_add_layer(struct vm *vm, int *fd, struct err *e)
 {
-	const struct memory_run *run = vm_fork_diff.run;
+	struct diff *diff = vm_diff_scratch();
+	const struct memory_run *run = diff->run;
 	unsigned num;
-	int r = diff_find(&vm->mem, vm->pagemap_fd, vm->chain, true, &vm_fork_diff);
+	int r = diff_find(&vm->mem, vm->pagemap_fd, vm->chain, true, diff);
 
-	num = vm_fork_diff.num_runs;
+	num = diff->num_runs;
 	for (unsigned i = 0; i < num && !r; i++)
 		r = fdio_pwrite_all(*fd, vm->mem.region[0].host + run[i].offset, run[i].len, run[i].offset);
 	if (r < 0)

@@ -278,6 +278,11 @@ static int vm_save_drives(const struct vm *vm, const struct vm_snapshot_files *f
 	return r;
 }
 
+struct diff *vm_diff_scratch(void)
+{
+	return &vm_diff;
+}
+
 int vm_collect(struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out, struct err *e)
 {
 	int r = 0;

@@ -19,6 +19,7 @@
 #define VM_CONFIG_VERSION 1
 
 struct config;
+struct diff;
 struct cpu_template;
 struct err;
 struct memory_map;
@@ -58,6 +59,7 @@ int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *files, stru
  */
 int vm_check_files(const struct vm *vm, const struct vm_snapshot_files *f, struct err *e);
 int vm_collect(struct vm *vm, const struct vm_snapshot_files *f, struct state_out *out, struct err *e);
+struct diff *vm_diff_scratch(void); /* the main thread's; no snapshot is begun while it is used */
 void vm_put_head(const struct vm *vm, const struct memory_map *map, struct state_out *out);
 
 /* When that process has ended: 0: the files are written (synced if that was asked); or -errno with e set. */
