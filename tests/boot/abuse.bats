@@ -329,6 +329,22 @@ either_way() {
 	assert_equal "$status" 0
 }
 
+@test "abuse: a cgroup's memory runs out while a fork writes to what it shares: it is killed, and its source goes on" {
+	own_cgroup memory
+	local limit=$cgroup/memory.max ctl=$BATS_TEST_TMPDIR/ctl
+	[ -e "$limit" ] || limit=$cgroup/memory.limit_in_bytes
+	echo 24M > "$limit"
+	[ ! -e "$cgroup/memory.swap.max" ] || echo 0 > "$cgroup/memory.swap.max"
+	start_flat pages -m 64M --forkable --control "$ctl" # 32 MiB, of which a fork writes a copy
+	wait_said '^still whole'
+	TMPDIR=$BATS_TEST_TMPDIR in_cgroup "$MAYFLY" clone "$ctl" -n 1
+	assert_equal "$status" 137
+	: > "$BATS_TEST_TMPDIR/out"
+	wait_said '^still whole'
+	kill -KILL "$pid"
+	wait_end
+}
+
 # start_limited LIMIT ARG...: start_mayfly under a limit of prlimit(1).
 start_limited() {
 	local mayfly=$MAYFLY

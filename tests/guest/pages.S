@@ -1,9 +1,9 @@
-# Writes the number of its round to each of 512 pages from 16 MiB up, one after the other, where it checks that there is the
+# Writes the number of its round to each of 8,192 pages from 16 MiB up, one after the other, where it checks that there is the
 # number of the round before. Says "still whole" at times, and "wrong" at a page that has another number. For forks.
 .include "flat.inc"
 .set PAGES, 0x1000000
-.set PAGES_END, PAGES + 512 * 0x1000
-.set SAY_EVERY, 63
+.set PAGES_END, PAGES + 8192 * 0x1000
+.set SAY_EVERY, 3
 start:
 	xor %r15d, %r15d			# the round before
 1:	mov $PAGES, %edi
