@@ -149,8 +149,14 @@ static void test_too_many(void **state)
 		assert_int_equal(fork_add(&c, new_memory(RAM), RAM, new_runs, 2, &e), 0);
 	assert_int_equal(fork_add(&c, fd, RAM, new_runs, 2, &e), -E2BIG);
 	assert_int_equal(c->num, CHAIN_MAX);
-	assert_int_equal(close(fd), 0); /* still ours */
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC); /* still ours */
+	assert_int_equal(fork_replace(c, fd, RAM, old_runs, 2, &e), 0);
+	assert_int_equal(c->num, 1);
+	assert_int_equal(fork_count_runs(c), 2);
+	assert_int_equal(c->layer[0].fd, fd);
+	assert_int_equal(c->layer[1].fd, -1);
 	chain_free(c);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
 static void test_refused(void **state)

@@ -34,6 +34,22 @@ int fork_add(struct chain **c, int fd, uint64_t size, const struct memory_run *r
 	return e->code;
 }
 
+int fork_replace(struct chain *c, int fd, uint64_t size, const struct memory_run *run, unsigned num, struct err *e)
+{
+	struct chain *one = NULL;
+	int r = fork_add(&one, fd, size, run, num, e);
+
+	if (!r) {
+		while (c->num > 0)
+			chain_close_layer(&c->layer[--c->num]);
+		c->layer[c->num++] = one->layer[0];
+		c->live = true;
+		one->layer[0] = (struct chain_layer){ .fd = -1 };
+	}
+	chain_free(one);
+	return r;
+}
+
 unsigned fork_count_runs(const struct chain *c)
 {
 	unsigned num = 0;

@@ -25,6 +25,9 @@ struct state_out;
  */
 int fork_add(struct chain **c, int fd, uint64_t size, const struct memory_run *run, unsigned num, struct err *e);
 
+/* The same in place of all layers of c, which are closed. */
+int fork_replace(struct chain *c, int fd, uint64_t size, const struct memory_run *run, unsigned num, struct err *e);
+
 /* How many runs the layers have. */
 unsigned fork_count_runs(const struct chain *c);
 

@@ -129,22 +129,15 @@ static int vm_add_layer(struct vm *vm, int *fd, struct err *e)
 /* Copies all into *fd, which becomes the only layer. The old ones stay the memory of the VMs that have them. */
 static int vm_merge_layers(struct vm *vm, int *fd, struct err *e)
 {
-	struct chain *c = NULL;
 	struct memory_map map;
 	int r = memory_write(&vm->mem, vm->pagemap_fd, *fd, &map);
 
 	if (r < 0)
 		return err_neg(e, r, "copy guest memory");
-	r = fork_add(&c, *fd, vm->mem.size, map.run, map.num_runs, e);
-	if (r < 0) {
-		chain_free(c);
+	r = fork_replace(vm->chain, *fd, vm->mem.size, map.run, map.num_runs, e);
+	if (r < 0)
 		return r;
-	}
 	r = vm_map_runs(vm, mf_take_fd(fd), map.run, map.num_runs, e);
-	for (unsigned i = 0; i < vm->chain->num; i++)
-		if (vm->chain->layer[i].fd >= 0)
-			close(mf_take_fd(&vm->chain->layer[i].fd));
-	vm->chain = c;
 	return r < 0 ? vm_lose(vm, e) : 0;
 }
 

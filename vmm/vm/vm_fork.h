@@ -23,7 +23,7 @@ int vm_fork_prepare(struct vm *vm, struct err *e);
 
 /*
  * The VM, which is paused, has memory that is shared: makes it that of vm->chain, and private. Returns 0 or -errno with e
- * set, and then the VM ends.
+ * set; if memory is lost, the VM ends.
  */
 int vm_fork_freeze(struct vm *vm, struct err *e);
 

@@ -304,7 +304,7 @@ int vm_collect(struct vm *vm, const struct vm_snapshot_files *f, struct state_ou
 int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct err *e)
 {
 	struct state_out out;
-	const uint64_t began = clock_now_ns();
+	uint64_t began;
 	pid_t pid = -1;
 	int r = vm_check_files(vm, f, e);
 
@@ -319,6 +319,7 @@ int vm_snapshot_begin(struct vm *vm, const struct vm_snapshot_files *f, struct e
 		return err_set(e, -EBUSY, "another snapshot is being written");
 	if (vm_fork_prepare(vm, e) < 0)
 		return e->code;
+	began = clock_now_ns();
 	r = vm_collect(vm, f, &out, e);
 	if (!r && vm->mem.shared)
 		r = vm_fork_freeze(vm, e); /* the child is to have a copy */
