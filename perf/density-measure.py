@@ -20,7 +20,6 @@ sys.dont_write_bytecode = True
 from api_client import says, wait_for  # noqa: E402 (beside this file)
 from pool import Pool  # noqa: E402
 from tracing import (  # noqa: E402
-    Root,
     can_trace,
     progress,
     set_up,
@@ -29,6 +28,7 @@ from tracing import (  # noqa: E402
     this_host,
     trace_setup,
     trace_work,
+    work_in,
 )
 
 EVENTS = ["power/cpu_idle"]
@@ -207,14 +207,7 @@ class Density:
 def main():
     spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
-        density = Density(spec, directory)
-        if spec["chroot"]:
-            root = Root()
-            root.copy(spec)
-            for name in ("run", "tmp", "perf-work"):
-                os.mkdir(f"{root.path}/{name}")
-            root.enter()
-            density.directory = "/perf-work"
+        density = Density(spec, work_in(spec, directory))
         spec["own_mounts"] = spec["chroot"]
         if density.traced:
             trace_setup(spec["icount"], "0", EVENTS)

@@ -15,7 +15,7 @@ import time
 
 sys.dont_write_bytecode = True
 from api_client import wait_for  # noqa: E402 (beside this file)
-from tracing import Root, can_trace, progress, set_up, settle, start, this_host, trace_setup, trace_work  # noqa: E402
+from tracing import can_trace, progress, set_up, settle, start, this_host, trace_setup, trace_work, work_in  # noqa: E402
 
 EVENTS = ["power/cpu_idle"]
 # Of the guest: fills memory, then writes a part of it again for each line.
@@ -95,14 +95,7 @@ class Forks:
 def main():
     spec = set_up()
     with tempfile.TemporaryDirectory(dir="/dev/shm", ignore_cleanup_errors=True) as directory:
-        forks = Forks(spec, directory)
-        if spec["chroot"]:
-            root = Root()
-            root.copy(spec)
-            for name in ("run", "tmp", "perf-work"):
-                os.mkdir(f"{root.path}/{name}")
-            root.enter()
-            forks.directory = "/perf-work"
+        forks = Forks(spec, work_in(spec, directory))
         if forks.traced:
             trace_setup(spec["icount"], "0", EVENTS)
         json.dump(forks.measure(), sys.stdout)

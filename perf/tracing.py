@@ -145,6 +145,18 @@ class Root:
         os.chdir("/")
 
 
+def work_in(spec, directory):
+    """Where files go: the directory; with chroot, one of a root in RAM, which this process is in from here on."""
+    if not spec["chroot"]:
+        return directory
+    root = Root()
+    root.copy(spec)
+    for name in ("run", "tmp", "perf-work"):
+        os.makedirs(f"{root.path}/{name}", exist_ok=True)
+    root.enter()
+    return "/perf-work"
+
+
 def run(command):
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -266,6 +266,15 @@ snapshot_names() {
 	snap=$dir/snap
 }
 
+# start_pool SIZE [OPTION...]: of $snap, at $sock. Sets $pool. All wait when it returns, as the file's `waiting SIZE` has it.
+start_pool() {
+	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" pool "$snap" --size "$1" --socket "$sock" "${@:2}" \
+		< /dev/null > "$dir/pool.out" 2> "$dir/pool.err" 3>&- &
+	pool=$!
+	started+=("$pool")
+	wait_for waiting "$1"
+}
+
 teardown() {
 	end_test
 }

@@ -27,15 +27,6 @@ snapshot_of() {
 	wait_end
 }
 
-# start_pool SIZE [OPTION...]: sets $pool. All wait when it returns.
-start_pool() {
-	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" pool "$snap" --size "$1" --socket "$sock" "${@:2}" \
-		< /dev/null > "$dir/pool.out" 2> "$dir/pool.err" 3>&- &
-	pool=$!
-	started+=("$pool")
-	wait_for waiting "$1"
-}
-
 # The names of the members of this test's pool, in the order of their start.
 members() {
 	"$MAYFLY" ps --json | "$PYTHON" -c 'import json, sys

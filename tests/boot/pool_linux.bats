@@ -24,15 +24,6 @@ snapshot_of() {
 	wait_end
 }
 
-# start_pool SIZE [OPTION...]: sets $pool. All wait when it returns.
-start_pool() {
-	"${DEFAULT_SIGNALS[@]}" "$MAYFLY" pool "$snap" --size "$1" --socket "$sock" "${@:2}" \
-		< /dev/null > "$dir/pool.out" 2> "$dir/pool.err" 3>&- &
-	pool=$!
-	started+=("$pool")
-	wait_for waiting "$1"
-}
-
 end_pool() {
 	kill "${1:--TERM}" "$pool"
 	wait_for has_ended "$pool"
