@@ -12,7 +12,7 @@ bats_load_library bats-assert
 setup() {
 	tree=$BATS_TEST_TMPDIR/tree
 	mkdir -p "$tree"/tests/{boot,unit,init,hostile,seccomp,fuzz} "$tree"/build/{tests/unit,tests/guest,fuzz} "$tree/bin"
-	cp "$BATS_TEST_DIRNAME"/../{run,tap} "$tree/tests/"
+	cp "$BATS_TEST_DIRNAME"/../{run,tap,limit} "$tree/tests/"
 	stand_in build/mayfly 'exit 0'
 	stand_in build/kvm-runs-kernels 'exit 0'
 	stand_in tests/with-kvm 'until [ "$1" = -- ]; do shift; done; shift; exec "$@"'
@@ -216,6 +216,22 @@ red() {
 	red boot one.bats
 	stand_in tests/with-kvm 'until [ "$1" = -- ]; do shift; done; shift' '[ -e again ] || { touch again; exit 125; }' 'exec "$@"'
 	green boot '2 passed, 0 failed, 0 skipped'
+}
+
+@test "tests that hang are red when their time is over, and what hung is named" {
+	export FILE_SECONDS=2
+	stand_in bin/bats 'echo 1..2; echo ok 1 a; exec -a hung sleep 50'
+	red cli cli
+	assert_regex "$output" 'processes that were started meanwhile:.* hung 50'
+	red boot one.bats
+	assert_regex "$output" 'processes that were started meanwhile:.* hung 50'
+}
+
+@test "a program that has left another with its output is not waited for" {
+	stand_in bin/bats 'echo 1..1; echo ok 1 a; sleep 50 &'
+	SECONDS=0
+	green boot '2 passed, 0 failed, 0 skipped'
+	[ "$SECONDS" -lt 40 ]
 }
 
 @test "the tests of init and the hostile guest are red after an exception, before, amid and after the results" {
