@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 
 #include "tests/unit/guest_client_fixture.h"
+#include "vmm/guest/until.h"
 
 static int writer; /* its end of the connection */
 
@@ -154,13 +155,29 @@ static void test_time(void **state)
 	assert_int_equal(guest_client_timeout(a, 1000), 1000); /* nothing turns */
 }
 
+/* An init that cannot be asked yet keeps the snapshot from its beginning, and nobody waits for a time that is over. */
+static void test_time_is_over(void **state)
+{
+	struct until u = { .when = CONFIG_UNTIL_TIME, .text = "", .due_ms = 100 };
+
+	(void)state;
+	assert_false(until_is_due(&u, 40));
+	assert_int_equal(until_timeout(&u, 40, -1), 60);
+	assert_int_equal(until_timeout(&u, 40, 50), 50);
+	assert_int_equal(until_timeout(&u, 100, -1), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_true(until_is_due(&u, 100));
+		assert_int_equal(until_timeout(&u, 100, -1), -1);
+	}
+}
+
 #define T_(test, begin) cmocka_unit_test_setup_teardown(test, begin, end)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T_(test_order, begin_ready), T_(test_late_writer, begin_ready), T_(test_writer_goes, begin_ready),
-		T_(test_text, begin_text),   T_(test_time, begin_time),
+		T_(test_text, begin_text),   T_(test_time, begin_time),		cmocka_unit_test(test_time_is_over),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

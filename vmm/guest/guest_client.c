@@ -411,7 +411,7 @@ int guest_client_timeout(const struct guest_client *a, int max_ms)
 {
 	uint64_t pause = a ? accept_pause_ms(a) : 0;
 
-	if (a && a->snapper && a->snapper->later && !a->hold_sent)
+	if (a && a->snapper && a->snapper->later && !a->hold_sent && !a->exited)
 		max_ms = until_timeout(&a->until, clock_now_ms(), max_ms);
 	for (unsigned i = 0; a && i < MF_ARRAY_SIZE(a->client); i++)
 		if (a->client[i].run)

@@ -40,7 +40,7 @@ bool until_scan(struct until *u, enum until_stream stream, const void *data, siz
 	return false;
 }
 
-bool until_is_due(const struct until *u, uint64_t now_ms)
+bool until_is_due(struct until *u, uint64_t now_ms)
 {
 	switch (u->when) {
 	case CONFIG_UNTIL_READY:
@@ -48,7 +48,8 @@ bool until_is_due(const struct until *u, uint64_t now_ms)
 	case CONFIG_UNTIL_TEXT:
 		return atomic_load(&u->seen);
 	case CONFIG_UNTIL_TIME:
-		return now_ms >= u->due_ms;
+		u->passed = u->passed || now_ms >= u->due_ms;
+		return u->passed;
 	case CONFIG_UNTIL_NONE:
 		break;
 	}
@@ -59,7 +60,7 @@ int until_timeout(const struct until *u, uint64_t now_ms, int max_ms)
 {
 	uint64_t left = u->due_ms > now_ms ? u->due_ms - now_ms : 0;
 
-	if (u->when != CONFIG_UNTIL_TIME || (max_ms >= 0 && left > (uint64_t)max_ms))
+	if (u->when != CONFIG_UNTIL_TIME || u->passed || (max_ms >= 0 && left > (uint64_t)max_ms))
 		return max_ms;
 	return (int)MF_MIN(left, (uint64_t)INT_MAX);
 }

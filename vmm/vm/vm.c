@@ -16,6 +16,7 @@
  */
 #include "vmm/vm/vm.h"
 
+#include <limits.h>
 #include <link.h>
 #include <linux/kvm.h>
 #include <malloc.h>
@@ -262,6 +263,12 @@ static bool vm_has_signal(int signal_fd)
 	return poll(&fd, 1, 0) > 0;
 }
 
+/* Whether vCPUs may run: those of a VM that is paused, or ends with its snapshot, are parked, and say nothing of a halt. */
+static bool vm_may_halt(const struct vm *vm)
+{
+	return !vm->paused && !vm->snapshot.stop;
+}
+
 /* The main loop, until the VM has ended: signals, messages of the guest's init, limits, and the check for a halt. */
 static void vm_serve(struct vm *vm, int signal_fd)
 {
@@ -280,8 +287,12 @@ static void vm_serve(struct vm *vm, int signal_fd)
 	vm_stop_begin(vm);
 	while (vm_end_reason(&vm->end) == VM_RUNNING) {
 		unsigned num = vm->client ? guest_client_poll_fds(vm->client, fds + VM_POLL_OWN) : 0;
-		int wait_ms = settles ? VM_SETTLE_MS : halt_timeout(&vm->halt, clock_now_ms());
-		int n;
+		int wait_ms = INT_MAX, n;
+
+		if (settles)
+			wait_ms = VM_SETTLE_MS;
+		else if (vm_may_halt(vm))
+			wait_ms = halt_timeout(&vm->halt, clock_now_ms());
 
 		fds[3] = (struct pollfd){ .fd = vm->snapshot.pidfd, .events = POLLIN };
 		n = poll(fds, VM_POLL_OWN + num, guest_client_timeout(vm->client, vm_stop_timeout(vm, wait_ms)));
@@ -308,7 +319,7 @@ static void vm_serve(struct vm *vm, int signal_fd)
 			settles = false;
 			vm_drop_text();
 		}
-		if (!vm->snapshot.stop && !vm->paused && halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
+		if (vm_may_halt(vm) && halt_is_due(&vm->halt, clock_now_ms()) && vm_is_halted(vm))
 			vm_end(&vm->end, VM_END_HALT, "every vCPU halted with interrupts off");
 	}
 }
