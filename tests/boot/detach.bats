@@ -85,7 +85,7 @@ larger_than() {
 	# It is the end of all processes that is waited for: the name is free at once.
 	run -0 "$MAYFLY" snapshot "$vm" snap
 	# shellcheck disable=SC2016 # for bash, without anything that would take time in between
-	run -0 bash -c 'for _ in {1..8}; do
+	run -0 --separate-stderr bash -c 'for _ in {1..8}; do
 		"$0" rm -f "$1" && "$0" restore snap --name "$1" --jail --detach || exit
 	done' "$MAYFLY" "$vm-1"
 }

@@ -312,3 +312,16 @@ os.execv(sys.argv[2], sys.argv[2:])' "$sock" "$MAYFLY" pool "$snap" --size 1 < /
 	run -125 --separate-stderr timeout 30 "$MAYFLY" pool "$snap" --size 1 --socket "$dir/other"
 	[[ $stderr == *"no member gets ready"* ]]
 }
+
+@test "pool: claims in a row, with clients and members that are killed at any moment, leave nothing" {
+	local jail
+	snapshot_of
+	for jail in '' --jail; do
+		start_pool 4 $jail
+		run "$BATS_TEST_DIRNAME/pool-rounds" "$MAYFLY" "$sock" "$pool" 4 "${ROUNDS:-40}"
+		echo "$output"
+		assert_success
+		end_pool
+		wait_for waiting 0
+	done
+}
