@@ -135,6 +135,43 @@ end_pool() {
 	done
 }
 
+@test "pool: a client that gets no answer ends by a signal, or makes a plain clone; what its caller ignores stays ignored" {
+	local signal
+	snapshot_of
+	start_pool 1
+	kill -STOP "$pool"
+	for signal in TERM INT HUP; do
+		watch_mayfly clone --pool "$sock"
+		wait_for grep -q '^State:.S' "/proc/$pid/status"
+		watched_ends "signal $(kill -l $signal)" $signal
+	done
+	# Those have gone when the pool looks.
+	kill -CONT "$pool"
+	claimed two
+	assert_equal "$output" $'one\ntwo'
+	wait_for waiting 1
+	kill -STOP "$pool" # the streams stay in its socket's queue, so that none may be a pipe of this test
+	start_claim "$snap"
+	tell two
+	wait_said '^two'
+	grep -q "the pool does not answer at '$sock': a plain clone" "$dir/err"
+	tell $'\4'
+	wait_end
+	kill -CONT "$pool"
+	wait_for waiting 1
+	DEFAULT_SIGNALS=(env --ignore-signal=HUP)
+	start_claim
+	tell two
+	wait_said '^two'
+	kill -HUP "$pid"
+	tell three
+	wait_said '^three'
+	tell $'\4'
+	wait_end
+	assert_equal "$status" 0
+	end_pool
+}
+
 @test "pool: where no VM waits, a plain clone is said to be one, and has the pool's options" {
 	snapshot_of
 	claimed two

@@ -18,6 +18,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
@@ -25,8 +26,10 @@
 #include "vmm/base/util.h"
 #include "vmm/cmd/member_claim.h"
 #include "vmm/pool/claim.h"
+#include "vmm/process/ending.h"
 
-#define TRIES 3 /* members that end before they take the claim */
+#define TRIES 3	      /* members that end before they take the claim */
+#define TAKEN_MS 5000 /* for the pool, and the member, to answer */
 
 struct client {
 	const struct claim_params *params;
@@ -37,7 +40,7 @@ struct client {
 	struct termios mode; /* of the terminal; the member changes it */
 };
 
-enum outcome { ABSENT, EMPTY, LOST, OVER };
+enum outcome { ABSENT, SILENT, EMPTY, LOST, OVER };
 
 /* "--env=NAME" means the value that it has here. One that is not set is left out. */
 static int add_option(struct pool_claim *c, const char *option, struct err *e)
@@ -173,28 +176,52 @@ static int clone_of_pool(const struct client *x, int fd, const char *why, struct
 	return clone_plainly(x, &plain, e);
 }
 
-static void pass_signal(const struct client *x, int fd)
+/* Returns the signal that has come, or 0. */
+static int take_signal(const struct client *x)
 {
 	struct signalfd_siginfo info;
-	uint8_t number;
 
-	if (read(x->signal_fd, &info, sizeof(info)) != sizeof(info))
-		return;
-	number = (uint8_t)info.ssi_signo;
-	(void)send(fd, &number, sizeof(number), MSG_NOSIGNAL); /* if the VM has ended, its status is on its way */
+	return read(x->signal_fd, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo : 0;
 }
 
-/* Waits for an answer, and passes signals on. Returns 1; 0 if the other side has gone; or -EPROTO. */
-static int await_answer(const struct client *x, int fd, struct pool_answer *ret)
+/*
+ * Waits until it is said who serves the claim. Nobody does so far, whom a signal could be passed on to: one that asks for the end
+ * ends this process, and a member that has just taken the claim sees that. Returns 1; 0 if the other side has gone; -EINTR, with
+ * *ret_signo set; -ETIMEDOUT; or -EPROTO.
+ */
+static int await_taker(const struct client *x, int fd, struct pool_answer *ret, int *ret_signo)
+{
+	struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = x->signal_fd, .events = POLLIN } };
+	const uint64_t end_ms = clock_now_ms() + TAKEN_MS;
+	uint64_t now_ms;
+
+	while ((now_ms = clock_now_ms()) < end_ms) {
+		int n = poll(fds, MF_ARRAY_SIZE(fds), (int)(end_ms - now_ms)), r;
+
+		if (n > 0 && fds[1].revents) {
+			*ret_signo = take_signal(x);
+			if (ending_is_request(*ret_signo))
+				return -EINTR;
+		}
+		if (n > 0 && fds[0].revents && (r = pool_answer_receive(fd, ret)) != -EINTR)
+			return r;
+	}
+	return -ETIMEDOUT;
+}
+
+/* Waits for the end of the VM, and passes signals on. Returns 1; 0 if the other side has gone; or -EPROTO. */
+static int await_end(const struct client *x, int fd, struct pool_answer *ret)
 {
 	struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = x->signal_fd, .events = POLLIN } };
 	int r = -EINTR;
+	uint8_t number;
 
 	while (r == -EINTR) {
 		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
 			continue;
-		if (fds[1].revents)
-			pass_signal(x, fd);
+		if (fds[1].revents && (number = (uint8_t)take_signal(x)))
+			(void)send(fd, &number, sizeof(number),
+				   MSG_NOSIGNAL); /* a VM that has ended has sent its status */
 		if (fds[0].revents)
 			r = pool_answer_receive(fd, ret);
 	}
@@ -205,7 +232,7 @@ static enum outcome claim_once(const struct client *x, int *ret_status, struct e
 {
 	MF_CLOSE int fd = unix_socket_connect(x->params->pool, SOCK_SEQPACKET);
 	struct pool_answer a;
-	int r;
+	int r, signo;
 
 	*ret_status = STATUS_FAILED;
 	if (fd < 0)
@@ -214,9 +241,15 @@ static enum outcome claim_once(const struct client *x, int *ret_status, struct e
 	if (r < 0 && r != -EPIPE && r != -ECONNRESET) /* an empty pool answers at once, and hangs up */
 		return OVER;
 	e->code = 0;
-	r = await_answer(x, fd, &a);
+	r = await_taker(x, fd, &a, &signo);
 	if (r == 0)
 		return LOST;
+	if (r == -ETIMEDOUT)
+		return SILENT;
+	if (r == -EINTR) {
+		*ret_status = -signo;
+		return OVER;
+	}
 	if (r > 0 && a.type == POOL_EMPTY) {
 		(void)fcntl(fd, F_SETFL, 0); /* cannot fail: what follows is waited for */
 		clone_of_pool(x, fd, a.text, e);
@@ -231,7 +264,7 @@ static enum outcome claim_once(const struct client *x, int *ret_status, struct e
 	e->code = 0;
 	for (unsigned i = POOL_STREAMS; i < x->claim.num_fds; i++)
 		close(x->claim.fd[i]); /* the VM's alone */
-	if (await_answer(x, fd, &a) == 1 && a.type == POOL_ENDED) {
+	if (await_end(x, fd, &a) == 1 && a.type == POOL_ENDED) {
 		*ret_status = MF_MAX(a.value, -(NSIG - 1));
 	} else {
 		report_line("the VM of the pool was killed");
@@ -246,8 +279,13 @@ static int begin(struct client *x, struct err *e)
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < MF_ARRAY_SIZE(passed); i++)
-		sigaddset(&set, passed[i]);
+	for (size_t i = 0; i < MF_ARRAY_SIZE(passed); i++) {
+		struct sigaction old;
+
+		/* A signal that is blocked is not ignored any more, but what nohup(1) or a shell has ignored is to stay so. */
+		if (sigaction(passed[i], NULL, &old) < 0 || old.sa_handler != SIG_IGN)
+			sigaddset(&set, passed[i]);
+	}
 	if (strlen(x->params->pool) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
 	if (make_claim(&x->claim, x->params, e) < 0)
@@ -278,8 +316,10 @@ int claim_run(const struct claim_params *p)
 	for (unsigned i = 0; i < TRIES && outcome == LOST; i++)
 		outcome = claim_once(&x, &status, &e);
 	restore_terminal(&x);
-	if (outcome == ABSENT || outcome == LOST) {
-		const char *why = outcome == ABSENT ? "no pool listens at" : "no VM has taken the claim at";
+	if (outcome == ABSENT || outcome == SILENT || outcome == LOST) {
+		const char *why = outcome == ABSENT ? "no pool listens at" :
+				  outcome == SILENT ? "the pool does not answer at" :
+						      "no VM has taken the claim at";
 
 		if (!p->dir)
 			err_set(&e, -ENOENT, "%s '%s', and no DIR says what to clone", why, p->pool);
