@@ -148,6 +148,33 @@ hook() {
 	done
 }
 
+# bats test_tags=flat
+@test "oci: create is under way when two remove it by force: it fails, and the hooks of the end run once" {
+	local pids=() i when
+	for when in prestart guest; do
+		rm -f reached
+		bundle "$(hook prestart "touch $PWD/reached; [ $when = guest ] || sleep 2"; hook poststop "echo poststop >> $PWD/hooks")" \
+			"$GUESTS/idle.elf"
+		oci create --bundle bundle --pid-file pid "$id" < /dev/null > out 2>&1 3>&- &
+		pids[0]=$!
+		wait_for test -e reached
+		for i in 1 2; do
+			oci delete --force "$id" < /dev/null > "out$i" 2>&1 3>&- &
+			pids[i]=$!
+		done
+		status=0
+		wait "${pids[0]}" || status=$?
+		assert_equal "$status" 125
+		for i in 1 2; do
+			wait "${pids[i]}" || fail "delete $i: $? $(cat "out$i")"
+		done
+		[ ! -e pid ]
+		[ ! -e "root/$id" ]
+		assert_none_left
+	done
+	assert_equal "$(< hooks)" $'poststop\npoststop'
+}
+
 @test "oci: create boots and holds, start runs the process, and the state follows" {
 	cp "$(command -v busybox)" bundle/rootfs/bin/busybox
 	mkdir bundle/rootfs/tmp

@@ -7,7 +7,8 @@
  * record_started), or for the sentence that says why there is none.
  *
  * Either may be killed at any time. The state is written before what it names is made, so `delete` finds all of it. A monitor
- * that is in no state reads EOF in place of the byte, and ends.
+ * that is in no state reads EOF in place of the byte, and ends. If `delete` comes before the end, this process cannot write
+ * the state any more, and fails.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -291,8 +292,8 @@ int oci_create(struct oci_options *o, struct err *e)
 
 		if (x->group.dir)
 			cgroup_remove(&x->group);
-		(void)container_remove(&x->container, &late); /* the first error counts */
-		if (x->hooked)
+		/* The first error counts. If `delete` was there before, the hooks were its affair. */
+		if (container_remove(&x->container, &late) == 0 && x->hooked)
 			oci_try_hooks(&x->container, "poststop", "stopped", 0);
 	}
 	return r;

@@ -18,6 +18,7 @@
 #include "vmm/records/record.h"
 
 #define KILL_MS 10000 /* for a process to end by SIGKILL */
+#define END_MS 5000   /* for a monitor whose guest has ended */
 
 static const char *status_of(const struct container *k, bool alive)
 {
@@ -28,6 +29,12 @@ static const char *status_of(const struct container *k, bool alive)
 	if (!container_is(k, "ready"))
 		return "creating";
 	return container_is(k, "started") ? "running" : "created";
+}
+
+/* containerd knows it by "no such process". */
+static int err_ended(const struct container *k, struct err *e)
+{
+	return err_set(e, -ESRCH, "container '%s': no such process, it is not running", k->id);
 }
 
 int oci_open_process(const struct container *k, struct err *e)
@@ -41,7 +48,7 @@ int oci_open_process(const struct container *k, struct err *e)
 		return err_sys(e, "container '%s': open process %d", k->id, pid);
 	/* Another process may have got its PID, and a zombie has ended. */
 	if (fd < 0 || record_start_ticks(pid) != ticks || poll(&p, 1, 0) != 0)
-		return err_set(e, -ESRCH, "container '%s': no such process, it is not running", k->id);
+		return err_ended(k, e);
 	return mf_take_fd(&fd);
 }
 
@@ -125,6 +132,26 @@ static bool ends_at_once(const struct container *k, int signo)
 	return signo == SIGKILL || !container_is(k, "started");
 }
 
+/* Waits for the end of a process. Returns whether it has ended. */
+static bool await_end(int fd, int timeout_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int n;
+
+	do
+		n = poll(&p, 1, timeout_ms);
+	while (n < 0 && errno == EINTR);
+	return n > 0;
+}
+
+/* A command that ends meanwhile gets no signal, as with one that had ended before. */
+static int signal_command(const struct container *k, int fd, int signo, struct err *e)
+{
+	int r = ask(k, CONTROL_MSG_SIGNAL, (uint32_t)signo, e);
+
+	return r < 0 && await_end(fd, END_MS) ? err_ended(k, e) : r;
+}
+
 int oci_kill(struct oci_options *o, struct err *e)
 {
 	MF_CLOSE int fd = -1;
@@ -139,7 +166,7 @@ int oci_kill(struct oci_options *o, struct err *e)
 	if (r >= 0 && ends_at_once(&k, signo))
 		r = pidfd_send_signal(fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH ? err_sys(e, "send the signal") : 0;
 	else if (r >= 0)
-		r = ask(&k, CONTROL_MSG_SIGNAL, (uint32_t)signo, e);
+		r = signal_command(&k, fd, signo, e);
 	container_done(&k);
 	return r;
 }
@@ -147,15 +174,11 @@ int oci_kill(struct oci_options *o, struct err *e)
 /* Kills what lives. Returns 0 or -errno with e set. */
 static int end_process(const struct container *k, int fd, struct err *e)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	int n;
-
 	if (pidfd_send_signal(fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		return err_sys(e, "container '%s': kill it", k->id);
-	do
-		n = poll(&p, 1, KILL_MS);
-	while (n < 0 && errno == EINTR);
-	return n > 0 ? 0 : err_set(e, -ETIMEDOUT, "container '%s': process %d does not end", k->id, container_pid(k));
+	if (await_end(fd, KILL_MS))
+		return 0;
+	return err_set(e, -ETIMEDOUT, "container '%s': process %d does not end", k->id, container_pid(k));
 }
 
 /* What a monitor that was killed has left, beside its state. */
@@ -182,7 +205,7 @@ int oci_delete(struct oci_options *o, struct err *e)
 {
 	MF_CLOSE int fd = -1;
 	struct container k;
-	int r = container_open(&k, o->root, o->id, e);
+	int r = container_open_locked(&k, o->root, o->id, e);
 
 	if (r == -ENOENT && o->force) {
 		container_done(&k);

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 
 #define STATE "state.json"
 #define STATE_NEW "state.json.new"
+#define LOCK_S 20 /* a deletion, which waits for a process to end, takes 10 at most */
 
 int container_check_id(const char *id, struct err *e)
 {
@@ -87,24 +90,80 @@ int container_make(struct container *c, const char *root, const char *id, struct
 	return c->json ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
-int container_open(struct container *c, const char *root, const char *id, struct err *e)
+static void wake(int signo)
 {
-	char path[PATH_MAX];
+	(void)signo;
+}
 
+/* Waits for the lock. Returns 0 or a negative errno: -EINTR after LOCK_S. */
+static int wait_for_lock(int fd)
+{
+	const struct sigaction on_alarm = { .sa_handler = wake };
+	struct sigaction old;
+	int r;
+
+	(void)sigaction(SIGALRM, &on_alarm, &old); /* it is a signal that can be caught */
+	(void)alarm(LOCK_S);			   /* there is no other */
+	r = flock(fd, LOCK_EX) < 0 ? -errno : 0;
+	(void)alarm(0);
+	(void)sigaction(SIGALRM, &old, NULL);
+	return r;
+}
+
+/* Locks it, and sees that it has not been removed, nor another made of the same id. */
+static int lock(const struct container *c, struct err *e)
+{
+	struct stat own, named;
+	int r = wait_for_lock(c->dir);
+
+	if (r == -EINTR)
+		return err_set(e, -EBUSY, "container '%s': another process holds its directory", c->id);
+	if (r < 0)
+		return err_neg(e, r, "container '%s': lock its directory", c->id);
+	if (fstat(c->dir, &own) == 0 && fstatat(c->root, c->id, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    own.st_ino == named.st_ino && own.st_dev == named.st_dev)
+		return 0;
+	return err_set(e, -ENOENT, "container '%s' does not exist", c->id);
+}
+
+static void unlock(const struct container *c)
+{
+	(void)flock(c->dir, LOCK_UN); /* of a descriptor that is open, it cannot fail */
+}
+
+static int open_dir(struct container *c, const char *root, const char *id, struct err *e)
+{
 	if (begin(c, root, id, e) < 0)
 		return e->code;
 	c->dir = own_dir_open(c->root, id, false, e);
 	if (c->dir == -ENOENT)
 		return err_set(e, -ENOENT, "container '%s' does not exist", id);
-	if (c->dir >= 0 && faccessat(c->dir, STATE, F_OK, 0) < 0 && errno == ENOENT) {
+	return c->dir < 0 ? err_wrap(e, "container '%s'", id) : 0;
+}
+
+static int read_state(struct container *c, const char *root, struct err *e)
+{
+	char path[PATH_MAX];
+
+	if (faccessat(c->dir, STATE, F_OK, 0) < 0 && errno == ENOENT) {
 		c->json = json_object(); /* `create` has not come so far, or was killed */
 		return c->json ? 0 : err_set(e, -ENOMEM, "out of memory");
 	}
-	snprintf(path, sizeof(path), "%s/%s/" STATE, root, id);
-	return c->dir < 0 || json_at_read(&c->json, path, e) < 0 ? err_wrap(e, "container '%s'", id) : 0;
+	snprintf(path, sizeof(path), "%s/%s/" STATE, root, c->id);
+	return json_at_read(&c->json, path, e) < 0 ? err_wrap(e, "container '%s'", c->id) : 0;
 }
 
-int container_write(const struct container *c, struct err *e)
+int container_open(struct container *c, const char *root, const char *id, struct err *e)
+{
+	return open_dir(c, root, id, e) < 0 ? e->code : read_state(c, root, e);
+}
+
+int container_open_locked(struct container *c, const char *root, const char *id, struct err *e)
+{
+	return open_dir(c, root, id, e) < 0 || lock(c, e) < 0 ? e->code : read_state(c, root, e);
+}
+
+static int write_state(const struct container *c, struct err *e)
 {
 	MF_CLOSE int fd = openat(c->dir, STATE_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	MF_FREE char *text = json_dumps(c->json, JSON_INDENT(1));
@@ -118,16 +177,36 @@ int container_write(const struct container *c, struct err *e)
 	return r < 0 ? err_neg(e, r, "container '%s': write its state", c->id) : 0;
 }
 
-int container_remove(const struct container *c, struct err *e)
+int container_write(const struct container *c, struct err *e)
+{
+	int r = lock(c, e);
+
+	if (r == 0)
+		r = write_state(c, e);
+	unlock(c);
+	return r;
+}
+
+static int remove_files(const struct container *c, struct err *e)
 {
 	static const char *const files[] = { STATE_NEW, STATE };
 
 	for (size_t i = 0; i < MF_ARRAY_SIZE(files); i++)
 		if (unlinkat(c->dir, files[i], 0) < 0 && errno != ENOENT)
 			return err_sys(e, "container '%s': remove %s", c->id, files[i]);
-	if (unlinkat(c->root, c->id, AT_REMOVEDIR) < 0 && errno != ENOENT)
+	if (unlinkat(c->root, c->id, AT_REMOVEDIR) < 0)
 		return err_sys(e, "container '%s': remove its directory", c->id);
 	return 0;
+}
+
+int container_remove(const struct container *c, struct err *e)
+{
+	int r = lock(c, e);
+
+	if (r == 0)
+		r = remove_files(c, e);
+	unlock(c);
+	return r;
 }
 
 void container_done(struct container *c)

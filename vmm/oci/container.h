@@ -5,6 +5,10 @@
  * "pid" of the monitor and "ticks", when that started (so that a PID that another process has got is not taken for it); "name"
  * of its VM, "cgroup", a directory, or that it may be one, and "hooks". It is there before anything else is made, without a
  * PID; "ready" says that create has come to its end, "started" that the process was. Whether the container lives is never in it.
+ *
+ * An engine may call any operations at once. A writer of the state locks the directory (flock), and a deletion has it
+ * locked from reading the state to the end. So `create` cannot finish a container that a deletion has not seen: its next
+ * write fails, and it ends what it has made.
  */
 #ifndef MF_OCI_CONTAINER_H
 #define MF_OCI_CONTAINER_H
@@ -45,10 +49,19 @@ int container_open_root(const char *path, struct err *e);
 int container_make(struct container *c, const char *root, const char *id, struct err *e);
 int container_open(struct container *c, const char *root, const char *id, struct err *e);
 
-/* Writes c->json, all or nothing. Returns 0 or -errno with e set. */
+/*
+ * The same as container_open, for a caller that will remove it: until container_remove or container_done, no other process
+ * writes or removes it. -EBUSY if another process has it locked for 20 seconds.
+ */
+int container_open_locked(struct container *c, const char *root, const char *id, struct err *e);
+
+/*
+ * Writes c->json, all or nothing. Returns 0, or -errno with e set: -ENOENT if another process has removed it, even if there is
+ * a new one of that id.
+ */
 int container_write(const struct container *c, struct err *e);
 
-/* Removes it. Returns 0 or -errno with e set. */
+/* Removes it, and unlocks it. Returns as container_write: of several that remove it, one gets 0. */
 int container_remove(const struct container *c, struct err *e);
 void container_done(struct container *c);
 
