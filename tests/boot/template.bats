@@ -156,6 +156,25 @@ like_cold() {
 	assert_equal "$status:$boot" 137:template
 }
 
+# copied: how many runs of pages the next clone copies before its guest runs.
+copied() {
+	timeout -k 5 "$LIMIT" strace -f -qq -o "$BATS_TEST_TMPDIR/calls" -e trace=madvise "$MAYFLY" run -k "$KERNEL" -r "$ROOTFS" \
+		--boot=template -- true < /dev/null > /dev/null
+	grep -c 'MADV_POPULATE_WRITE) = 0' "$BATS_TEST_TMPDIR/calls" || [ $? -eq 1 ]
+}
+
+@test "template: a clone whose command runs leaves word of the pages that it uses, and the next ones have them" {
+	copied_cache
+	rm -f "$template/workingset"
+	assert_equal "$(copied)" 0
+	wait_for no_maker
+	from "$ROOTFS" --boot=template -- sleep 2
+	assert_equal "$status:$boot" 0:template
+	wait_for no_maker
+	assert_equal "$(stat -c '%a %u' "$template/workingset")" "400 $EUID"
+	[ "$(copied)" -gt 20 ] || fail "only $(copied) are copied"
+}
+
 @test "template: clones have the time, and random numbers of their own" {
 	local first uuid now boot_id
 	from "$ROOTFS" -- sh -c 'cat /proc/sys/kernel/random/uuid /proc/sys/kernel/random/boot_id; head -c 16 /dev/urandom | od -An -tx1'
@@ -238,7 +257,8 @@ like_cold() {
 @test "template: a broken one is removed, and the run boots" {
 	local break
 	for break in 'truncate -s -1 memory' 'truncate -s +1 memory' 'rm state' 'rm shape' ': > shape' 'cp state s; mv -f s state' \
-		'printf x | dd of=memory bs=1 seek=20000000 conv=notrunc' 'echo >> shape' 'rm memory; mkdir memory' 'ln -s shape s; mv s state'; do
+		'printf x | dd of=memory bs=1 seek=20000000 conv=notrunc' 'echo >> shape' 'rm memory; mkdir memory' 'ln -s shape s; mv s state' \
+		'echo x > workingset'; do
 		[ ! -e "$BATS_TEST_TMPDIR/cache" ] || rm -r "$BATS_TEST_TMPDIR/cache"
 		XDG_CACHE_HOME=$BATS_FILE_TMPDIR/cache
 		setup

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +12,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +29,7 @@
 #include "vmm/jail/parent.h"
 #include "vmm/process/ending.h"
 #include "vmm/snapshot/dir.h"
+#include "vmm/template/background.h"
 #include "vmm/template/shape.h"
 #include "vmm/template/template.h"
 #include "vmm/vm/timeline.h"
@@ -40,7 +39,7 @@
 #define MAKER_WRITE_S 30   /* beside the time limit of the boot */
 #define MAKER_LIMIT_S 300  /* where that is "none" */
 #define MAKER_LOCK "template.lock"
-#define RUN_FD 3 /* in the maker: the pipe from the run, and nothing behind it */
+#define RUN_FD BACKGROUND_FD /* the pipe from the run */
 
 struct maker {
 	const struct config *run; /* that of the run */
@@ -50,39 +49,9 @@ struct maker {
 	struct image_cache cache;
 	struct snapshot_dir dir;
 	int lock, state, memory;
-	bool fails; /* the guest cannot become a template */
+	int pipe[2]; /* from the run */
+	bool fails;  /* the guest cannot become a template */
 };
-
-/* Leaves all that is the run's, but for the pipe and the environment. Returns whether it could. */
-static bool leave_run(int pipe_fd)
-{
-	static const struct sched_param lowest;
-	const struct rlimit no_core = { 0 };
-	MF_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	sigset_t all;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		(void)signal(sig, SIG_DFL); /* some have no handlers */
-	(void)signal(SIGXFSZ, SIG_IGN);
-	(void)signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, NULL);
-	(void)setsid();
-	/* Lower is nicer, and each may be forbidden. */
-	(void)setpriority(PRIO_PROCESS, 0, 19);
-	(void)sched_setscheduler(0, SCHED_IDLE, &lowest);
-	(void)setrlimit(RLIMIT_CORE, &no_core);
-	(void)prctl(PR_SET_NAME, "mayfly-template");
-	umask(077);
-	if (chdir("/") < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-	    dup2(null, STDERR_FILENO) < 0)
-		return false;
-	if (pipe_fd != RUN_FD && dup2(pipe_fd, RUN_FD) < 0)
-		return false;
-	closefrom(RUN_FD + 1);
-	log_setup(LOG_LEVEL_ERROR, -1);
-	return true;
-}
 
 /* Waits for the run. Returns whether its command has started. */
 static bool await_run(const struct maker *m)
@@ -232,19 +201,22 @@ static bool take_lock(struct maker *m)
 	return m->lock >= 0 && flock(m->lock, LOCK_EX | LOCK_NB) == 0;
 }
 
-static void __attribute__((noreturn)) work(struct maker *m, int pipe_fd)
+static void work(void *ctx)
 {
+	struct maker *m = ctx;
 	const uint64_t boot_ms = m->run->boot_timeout_ms;
 	struct err e;
 
 	m->kernel = realpath(m->run->kernel, NULL);
 	m->initrd = m->run->initrd ? realpath(m->run->initrd, NULL) : NULL;
-	if (!m->kernel || (m->run->initrd && !m->initrd) || !leave_run(pipe_fd) || image_cache_open(&m->cache, &e) < 0)
+	if (!m->kernel || (m->run->initrd && !m->initrd) || !background_leave(m->pipe[0]) ||
+	    image_cache_open(&m->cache, &e) < 0)
 		_exit(STATUS_FAILED);
 	privileges_clear_environment(); /* the run's, and read by now */
 	if (!await_run(m))
 		_exit(STATUS_FAILED);
 	close(RUN_FD);
+	background_yield();
 	(void)alarm(boot_ms == CONFIG_NO_LIMIT ? MAKER_LIMIT_S : (unsigned)(boot_ms / 1000) + MAKER_WRITE_S);
 	if (!take_lock(m) || template_look(&m->cache, m->shape, NULL) != TEMPLATE_MISSING)
 		_exit(STATUS_OK);
@@ -253,39 +225,18 @@ static void __attribute__((noreturn)) work(struct maker *m, int pipe_fd)
 	_exit(STATUS_OK);
 }
 
-/* The child of the maker's parent, which has forked it so that the run is not the one that has to wait for it. */
-static void fork_again(struct maker *m, int pipe_fd)
-{
-	pid_t pid = fork();
-
-	if (pid == 0)
-		work(m, pipe_fd);
-	_exit(pid < 0);
-}
-
 void maker_begin(struct config *c, const struct shape *s)
 {
 	struct maker m = { .run = c, .shape = s, .cache.fd = -1, .dir = SNAPSHOT_DIR_INIT, .state = -1, .memory = -1 };
-	int fd[2];
-	void *link;
-	pid_t pid;
 
-	link = mmap(NULL, sizeof(*m.link), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (link == MAP_FAILED)
+	m.link = background_link();
+	if (!m.link)
 		return;
-	m.link = link;
-	if (pipe2(fd, O_CLOEXEC) < 0) {
-		munmap(link, sizeof(*m.link));
+	if (pipe2(m.pipe, O_CLOEXEC) < 0) {
+		munmap(m.link, sizeof(*m.link));
 		return;
 	}
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		close(fd[1]);
-		fork_again(&m, fd[0]);
-	}
-	close(fd[0]);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	c->template.link = link; /* fd[1] stays open until this process ends, and those that it forks */
+	background_start(work, &m);
+	close(m.pipe[0]);
+	c->template.link = m.link; /* m.pipe[1] stays open until this process ends, and those that it forks */
 }

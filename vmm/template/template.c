@@ -18,6 +18,7 @@
 #include "vmm/snapshot/chain.h"
 #include "vmm/snapshot/dir.h"
 #include "vmm/template/maker.h"
+#include "vmm/template/recorder.h"
 #include "vmm/vm/net_build.h"
 #include "vmm/vm/vm_state.h"
 
@@ -127,6 +128,16 @@ static int open_files(struct config *c, const struct image_cache *cache, const s
 	return 0;
 }
 
+static void record(struct config *c, const struct image_cache *cache, const struct shape *s)
+{
+	MF_FREE char *dir = NULL;
+
+	if (asprintf(&dir, "%s/%s", cache->path, s->name) >= 0)
+		recorder_begin(c, dir);
+	else
+		dir = NULL; /* asprintf leaves it undefined */
+}
+
 /* Makes c a VM from that template. */
 static int use(struct config *c, const struct image_cache *cache, const struct shape *s, const ino_t inode[2],
 	       struct err *e)
@@ -141,6 +152,9 @@ static int use(struct config *c, const struct image_cache *cache, const struct s
 			net_build_mac(c->net[i].mac, &c->net[i]);
 		c->net[i].has_mac = true;
 	}
+	/* In a jail the VM is another process than this one. */
+	if (!c->restore_workingset && !c->jail.on && !c->dry_run)
+		record(c, cache, s);
 	return 0;
 }
 

@@ -319,7 +319,8 @@ int vm_restore_open(struct vm *vm, struct err *e)
 	if (mem_init(&vm->mem, vm->config->mem, e) < 0 || vm_load_memory(vm, e) < 0)
 		return e->code;
 	if (vm->config->restore_workingset)
-		workingset_use(vm->config->restore_workingset, &vm->mem, vm->config->restore_command);
+		workingset_use(vm->config->restore_workingset, &vm->mem,
+			       vm->config->restore_command || vm->config->template.used);
 	timeline_mark(vm->timeline, TIMELINE_MEMORY);
 	return 0;
 }
