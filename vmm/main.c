@@ -85,6 +85,7 @@ int main(int argc, char **argv)
 {
 	if (hold_standard_fds() < 0)
 		return STATUS_FAILED;
+	(void)signal(SIGCHLD, SIG_DFL); /* of a process whose caller ignores it, children end unseen */
 	if (argc > 0 && called_as(argv[0], "jailer"))
 		return jailer_command(argc, argv);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error, and says so */

@@ -396,3 +396,16 @@ refused() {
 	run_mayfly snap rm "$snap"
 	assert_equal "$status" 125
 }
+
+@test "clone: of a caller that ignores SIGCHLD and SIGHUP, as nohup and some services do" {
+	keep
+	snapshot --stop
+	wait_end
+	DEFAULT_SIGNALS=(env --ignore-signal=CHLD --ignore-signal=HUP)
+	start_mayfly clone "$snap" -n 2 --timeout 2s
+	wait_for pgrep -P "$pid"
+	kill -HUP "$pid"
+	wait_end
+	assert_equal "$status" 124
+	assert_equal "$(grep -c 'the time limit has passed' "$dir/err")" 2
+}

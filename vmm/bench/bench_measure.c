@@ -21,6 +21,7 @@
 #include "vmm/base/exit_status.h"
 #include "vmm/base/fdio.h"
 #include "vmm/base/report.h"
+#include "vmm/base/signals.h"
 #include "vmm/base/util.h"
 #include "vmm/bench/bench.h"
 
@@ -320,17 +321,10 @@ static void end_vm(struct bench_loop *l)
 
 static int open_signals(struct err *e)
 {
-	sigset_t set;
-	int fd;
+	static const int taken[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	int fd = signals_open(taken, MF_ARRAY_SIZE(taken), NULL);
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL); /* cannot fail */
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? err_sys(e, "take signals") : fd;
+	return fd < 0 ? err_neg(e, fd, "take signals") : fd;
 }
 
 /* Leaves the runs that have come to their end, in their order. */

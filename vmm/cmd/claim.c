@@ -22,6 +22,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/exit_status.h"
 #include "vmm/base/report.h"
+#include "vmm/base/signals.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/member_claim.h"
@@ -276,24 +277,14 @@ static enum outcome claim_once(const struct client *x, int *ret_status, struct e
 static int begin(struct client *x, struct err *e)
 {
 	static const int passed[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT };
-	sigset_t set;
 
-	sigemptyset(&set);
-	for (size_t i = 0; i < MF_ARRAY_SIZE(passed); i++) {
-		struct sigaction old;
-
-		/* A signal that is blocked is not ignored any more, but what nohup(1) or a shell has ignored is to stay so. */
-		if (sigaction(passed[i], NULL, &old) < 0 || old.sa_handler != SIG_IGN)
-			sigaddset(&set, passed[i]);
-	}
 	if (strlen(x->params->pool) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
 	if (make_claim(&x->claim, x->params, e) < 0)
 		return e->code;
 	x->is_tty = tcgetattr(STDIN_FILENO, &x->mode) == 0;
-	(void)sigprocmask(SIG_BLOCK, &set, &x->old_mask); /* cannot fail */
-	x->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return x->signal_fd < 0 ? err_sys(e, "make a signalfd") : 0;
+	x->signal_fd = signals_open(passed, MF_ARRAY_SIZE(passed), &x->old_mask);
+	return x->signal_fd < 0 ? err_neg(e, x->signal_fd, "make a signalfd") : 0;
 }
 
 /* The member has set it, and may have been killed. */

@@ -21,6 +21,7 @@
 #include "vmm/base/fdio.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/report.h"
+#include "vmm/base/signals.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/claim.h"
 #include "vmm/cmd/clone_dir.h"
@@ -392,9 +393,9 @@ static int run_claim(const struct clone_options *o)
 int clone_command(int argc, char **argv)
 {
 	static struct clone_options o; /* large, so it is set here: the binary has no copy */
+	static const int taken[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	MF_CLOSE int signals = -1;
 	struct err e;
-	sigset_t set;
 	int r;
 
 	r = cli_parse(&clone_usage, &o, argc, argv, &e);
@@ -407,15 +408,9 @@ int clone_command(int argc, char **argv)
 	if (r == 0 && o.tty)
 		r = err_set(&e, -EINVAL, "--tty: several VMs cannot have one terminal");
 	o.num = MF_MAX(o.num, 1U);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL); /* before there is a child */
-	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	signals = signals_open(taken, MF_ARRAY_SIZE(taken), NULL); /* before there is a child */
 	if (r == 0 && signals < 0)
-		r = err_sys(&e, "make a signalfd");
+		r = err_neg(&e, signals, "make a signalfd");
 	if (r < 0)
 		return report_err(&e);
 	r = clone_all(&o, signals);
