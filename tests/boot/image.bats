@@ -204,6 +204,19 @@ push() {
 	image zstd --zstd '{"Cmd": ["x"]}' 'f:file:644:0:0:text'
 	plan oci:oci:zstd
 	assert_regex "$(dump.erofs --path=/file "$(find "$images" -name '*.erofs')")" 'Size: 4'
+	rm -rf "$images"
+	printf begin > holes
+	truncate -s 1M holes
+	printf end >> holes
+	tar --format=gnu -cSf gnu.tar holes
+	image gnu '{"Cmd": ["x"]}' =gnu.tar
+	refused 'sparse file.*--format=posix.* holes: ' oci:oci:gnu
+	nothing_is_left
+	tar --format=posix -cSf posix.tar holes
+	image posix '{"Cmd": ["x"]}' =posix.tar
+	plan oci:oci:posix
+	fsck.erofs --extract=extracted "$(find "$images" -name '*.erofs')" > /dev/null
+	cmp holes extracted/holes
 }
 
 @test "image: a layout that changes or is damaged" {

@@ -52,6 +52,8 @@
 #define DIGEST_HEX 64
 #define DEVICES_SHOWN 8
 #define DEVICE_WORDS "creating empty file in place of device"
+/* umoci takes the sparse files of POSIX archives. Those of GNU tar's own format are members of a type of their own. */
+#define GNU_SPARSE_WORDS "unknown typeflag '\\x53'"
 
 struct pull {
 	const struct image_cache *cache;
@@ -276,8 +278,12 @@ static int unpack(const struct pull *p, const json_t *layers, struct err *e)
 	sandbox_begin_ids(&s, "umoci", "umoci", p->work);
 	sandbox_program(&s, p->bound.max);
 	sandbox_add(&s, "raw", "unpack", "--keep-dirlinks", "--image", LAYOUT, SANDBOX_WORK "/rootfs", NULL);
-	if (sandbox_run(&s, p->said, SAID_MAX, e) < 0)
-		return e->code;
+	if (sandbox_run(&s, p->said, SAID_MAX, e) < 0) {
+		if (!strstr(e->text, GNU_SPARSE_WORDS))
+			return e->code;
+		return err_wrap(e,
+				"a layer has a sparse file in GNU tar's format: make the layer with 'tar --format=posix'");
+	}
 	if (p->shown)
 		say_devices(p);
 	return 0;
