@@ -178,6 +178,21 @@ static void test_ordinary_user(void **state)
 	assert_int_equal(st.st_uid, ORDINARY);
 }
 
+/* The server, of the sandbox's init. */
+static pid_t child_of(pid_t pid)
+{
+	char path[64];
+	FILE *file;
+	int child = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &child), 1);
+	assert_int_equal(fclose(file), 0);
+	return child;
+}
+
 static void test_end_of_the_server(void **state)
 {
 	struct pollfd closed = { .events = POLLIN };
@@ -195,6 +210,28 @@ static void test_end_of_the_server(void **state)
 	assert_int_equal(r, -ECHILD);
 	assert_non_null(strstr(e.text, dir));
 	assert_int_equal(live_check(&live, &e), 0); /* once */
+}
+
+/* The server writes a line for each request at a fid that there is not, and so as much as the guest wants. */
+static void test_noise_of_the_server(void **state)
+{
+	struct pollfd closed = { .events = POLLIN };
+	struct err e;
+	int r = 0;
+
+	(void)state;
+	start(false);
+	attach(0);
+	for (unsigned i = 0; i < 2000; i++)
+		assert_int_not_equal(open_it(99, O_RDONLY), 0);
+	assert_int_equal(live_check(&live, &e), 0);
+	assert_int_equal(kill(child_of(live.pid), SIGKILL), 0);
+	closed.fd = live.socket;
+	assert_int_equal(poll(&closed, 1, LIMIT_MS), 1);
+	for (unsigned ms = 0; ms < LIMIT_MS && r == 0; ms++, usleep(1000))
+		r = live_check(&live, &e);
+	assert_int_equal(r, -ECHILD);
+	assert_non_null(strstr(e.text, "signal 9 has ended diod"));
 }
 
 static void test_end_of_the_connection(void **state)
@@ -244,6 +281,7 @@ int main(void)
 		TEST(test_ordinary_user),
 		TEST(test_end_of_the_server),
 		TEST(test_end_of_the_connection),
+		TEST(test_noise_of_the_server),
 		cmocka_unit_test(test_subordinate_ids),
 	};
 

@@ -154,21 +154,44 @@ int live_await(struct live *l, struct err *e)
 	return n ? n : err_set(e, -ECHILD, "volume '%s': its server is not ready, and does not end", l->config->host);
 }
 
+/*
+ * The end of what a server has said that is no more. The guest can make it say a lot, by requests that fail: the pipe is read
+ * until it is empty, 64 KiB at most. What did not fit is lost.
+ */
+static void read_last_words(int fd, char said[LIVE_SAID_MAX])
+{
+	size_t have = 0;
+	ssize_t n;
+
+	while ((n = read(fd, said + have, LIVE_SAID_MAX - 1 - have)) > 0) {
+		have += (size_t)n;
+		if (have < LIVE_SAID_MAX - 1)
+			continue;
+		have = LIVE_SAID_MAX / 2;
+		memmove(said, said + LIVE_SAID_MAX - 1 - have, have);
+	}
+	said[have] = '\0';
+}
+
 int live_check(struct live *l, struct err *e)
 {
 	static const char *const skip[] = { NULL };
 	char said[LIVE_SAID_MAX];
-	ssize_t len;
 	int status;
 
 	if (l->pid == 0 || waitpid(l->pid, &status, WNOHANG) != l->pid)
 		return 0;
 	l->pid = 0;
-	len = read(l->err_fd, said, sizeof(said) - 1);
-	said[MF_MAX(len, (ssize_t)0)] = '\0';
+	read_last_words(l->err_fd, said);
 	close(mf_take_fd(&l->err_fd));
 	if (status == 0)
 		return 0; /* the guest has closed the connection */
+	if (WIFSIGNALED(status))
+		return err_set(e, -ECHILD, "volume '%s': its server has ended: signal %d has ended its sandbox",
+			       l->config->host, WTERMSIG(status));
+	if (WEXITSTATUS(status) > LIVE_SANDBOX_SIGNAL)
+		return err_set(e, -ECHILD, "volume '%s': its server has ended: signal %d has ended diod",
+			       l->config->host, WEXITSTATUS(status) - LIVE_SANDBOX_SIGNAL);
 	return err_set(e, -ECHILD, "volume '%s': its server has ended: %s", l->config->host,
 		       spawn_last_line(said, skip));
 }

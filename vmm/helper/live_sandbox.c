@@ -193,16 +193,14 @@ static int ask(int guest, struct err *e)
 	return 0;
 }
 
-/* Waits for the end of the server. Returns the status to end with. */
-static int wait_for(pid_t server, int said)
+/* Waits for the end of the server. Returns the status to end with, as live_sandbox_start has it. */
+static int wait_for(pid_t server)
 {
 	int status = 0;
 
 	while (waitpid(server, &status, 0) < 0 && errno == EINTR)
 		;
-	if (WIFSIGNALED(status))
-		(void)dprintf(said, "signal %d has ended diod\n", WTERMSIG(status));
-	return status != 0;
+	return WIFSIGNALED(status) ? LIVE_SANDBOX_SIGNAL + WTERMSIG(status) : status != 0;
 }
 
 static int init(const struct live_sandbox *s, int go, struct err *e)
@@ -231,14 +229,14 @@ static int init(const struct live_sandbox *s, int go, struct err *e)
 		become_server(s->server, s->said, ids == IDS_MANY);
 	close(s->server); /* or its end would not be seen */
 	if (ask(s->guest, e) == -ECHILD)
-		_exit(wait_for(server, s->said));
+		_exit(wait_for(server));
 	if (e->code < 0 || empty_root(e) < 0)
 		return e->code;
 	if (write(s->ready, "", 1) != 1)
 		return err_sys(e, "tell mayfly");
-	if (dup2(s->said, 0) < 0 || close_range(1, ~0U, 0) < 0)
+	if (close_range(0, ~0U, 0) < 0)
 		return err_sys(e, "close descriptors");
-	_exit(wait_for(server, 0));
+	_exit(wait_for(server));
 }
 
 /* In mayfly. */
