@@ -234,6 +234,59 @@ static void test_noise_of_the_server(void **state)
 	assert_non_null(strstr(e.text, "signal 9 has ended diod"));
 }
 
+/* A guest whose request blocks the server for good: by a FIFO, which Linux does not open there. Returns init's pid. */
+static pid_t block_the_server(void)
+{
+	struct pollfd answer = { .events = POLLIN };
+	char path[PATH_MAX + 16];
+	uint32_t size;
+
+	start(false);
+	attach(0);
+	snprintf(path, sizeof(path), "%s/fifo", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(walk(0, 1, "fifo"), 0);
+	begin(TLOPEN);
+	put(1, 4);
+	put(O_RDONLY, 4);
+	size = (uint32_t)len;
+	memcpy(message, &size, sizeof(size));
+	assert_int_equal(write(live.socket, message, len), len);
+	answer.fd = live.socket;
+	assert_int_equal(poll(&answer, 1, 300), 0);
+	return live.pid;
+}
+
+/* It does not outlive mayfly. */
+static void test_blocked_server(void **state)
+{
+	struct pollfd ended = { .events = POLLIN };
+	int pipes[2];
+	pid_t mayfly, init;
+	char byte;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pipes), 0);
+	mayfly = fork();
+	assert_true(mayfly >= 0);
+	if (mayfly == 0) {
+		init = block_the_server();
+		if (write(pipes[1], &init, sizeof(init)) == sizeof(init) && read(pipes[1], &byte, 1) == 1)
+			_exit(0);
+		_exit(1);
+	}
+	assert_int_equal(read(pipes[0], &init, sizeof(init)), sizeof(init));
+	ended.fd = pidfd_open(init, 0);
+	assert_true(ended.fd >= 0);
+	assert_int_equal(poll(&ended, 1, 0), 0);
+	assert_int_equal(write(pipes[0], "", 1), 1);
+	assert_int_equal(waitpid(mayfly, NULL, 0), mayfly);
+	assert_int_equal(poll(&ended, 1, LIMIT_MS), 1);
+	close(ended.fd);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
 static void test_end_of_the_connection(void **state)
 {
 	struct err e;
@@ -282,6 +335,7 @@ int main(void)
 		TEST(test_end_of_the_server),
 		TEST(test_end_of_the_connection),
 		TEST(test_noise_of_the_server),
+		TEST(test_blocked_server),
 		cmocka_unit_test(test_subordinate_ids),
 	};
 

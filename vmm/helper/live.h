@@ -23,7 +23,8 @@ struct live {
 /*
  * Starts the server of a directory, with the caller's identity: the guest's root is the
  * caller. Returns 0 or -errno with e set. Before the process has other threads and guest
- * RAM. The server ends when its connection is closed, by live_end, or with this process.
+ * RAM. The server ends when its connection is closed, by live_end, unless a request of the
+ * guest blocks it; and with this process, whatever it does.
  */
 int live_start(struct live *l, const struct config_live *c, struct err *e);
 
