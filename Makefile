@@ -351,6 +351,10 @@ check-cycles: $(call needs,boot) | $(B)/.deps-tests ## CYCLES=1000 snapshots and
 	$(Q)tests/with-kvm --cpus 1 --mem 8192 --timeout 86400 -- env CYCLES=$(or $(CYCLES),1000) CLONES=$(or $(CLONES),100) \
 		bats --tap --timing --filter 'cycles:|random numbers' tests/boot/cycles.bats tests/boot/restore.bats
 
+check-claims: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## ROUNDS=10000 claims of pools, and what is killed meanwhile; not part of check
+	$(Q)ROUNDS=$(or $(ROUNDS),10000) MAYFLY='$(abspath $(BIN))' bats --tap --timing --show-output-of-passing-tests \
+		--filter 'claims in a row' tests/boot/pool.bats
+
 check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
 
