@@ -4,6 +4,7 @@
 # configs/engines: drivers for CI services. The tests play the services' part; the guests are Linux, and start from a template.
 
 load helper
+load systemd
 
 GITLAB=$root/configs/engines/gitlab/mayfly-gitlab
 GITHUB=$root/configs/engines/github/mayfly-github-runner
@@ -34,7 +35,7 @@ setup_file() {
 }
 
 setup() {
-	started=() vm=''
+	started=() vm='' shared=''
 	export MAYFLY_BOOT=auto MAYFLY_KERNEL=$KERNEL XDG_CACHE_HOME=$BATS_FILE_TMPDIR/cache
 	export PATH=$BATS_FILE_TMPDIR/bin:$PATH
 	cd "$BATS_TEST_TMPDIR" || return 1
@@ -43,6 +44,7 @@ setup() {
 teardown() {
 	[ -z "$vm" ] || mayfly rm -f "$vm" > /dev/null 2>&1 || true # it may have ended
 	kill_started
+	[ -z "$shared" ] || rm -rf "$shared"
 	end_test
 }
 
@@ -79,6 +81,26 @@ stage() {
 	echo "# $1: $status $output $stderr"
 }
 
+# have_cache FILE SED: makes a secret, and $shared, a directory for the jobs' cache. Sets `given` to the options that the file has
+# in a comment, with these two; the script takes them out of their line.
+have_cache() {
+	local line
+	[ -x /usr/sbin/diod ] || skip "diod is not installed"
+	echo 's3cret of this host' > registry.json
+	shared=$(mktemp -d -p /dev/shm) # not on the overlay that the lab has here: diod may refuse it
+	line=$(sed -n "$2" "$root/configs/engines/$1" | tr -d '",\n')
+	read -ra given <<< "$line"
+	given=("${given[@]/%=*registry*/=$PWD/registry.json}")
+	given=("${given[@]/#\/*:\/cache/$shared:/cache}")
+}
+
+# Of the secret there is nothing where others look: in lists of processes, logs, the directory of VMs, and both caches.
+assert_no_secret() {
+	! grep -laE 's3cret of this hos[t]' /proc/[0-9]*/{cmdline,environ} 2> /dev/null || fail "seen in the list of processes"
+	! grep -rlaE 's3cret of this hos[t]' "$XDG_CACHE_HOME" "$shared" /run/mayfly || fail "seen in a file"
+	[[ $stderr != *'s3cret of'* ]] || fail "seen in an error"
+}
+
 assert_no_vm() {
 	run -0 mayfly ps -a -q
 	[[ $'\n'$output$'\n' != *$'\n'"$vm"$'\n'* ]] || fail "it is still there"
@@ -91,9 +113,11 @@ assert_no_vm() {
 	run --separate-stderr mayfly run --detach --name "db$$" -p 8142:80 -r "$BATS_FILE_TMPDIR/roots/box" -- \
 		sh -c 'echo from the service > /index.html; exec httpd -f -h /'
 	assert_equal "$status" 0
-	local timeline=$PWD/timeline first
+	local timeline=$PWD/timeline first given
+	have_cache gitlab/config.toml '/^ *# "-.*,$/s/# / /p'
+	assert_equal "${given[*]}" "--secret registry=$PWD/registry.json -v $shared:/cache"
 	config
-	prepare -n "user,host=$PORT,host=8142"
+	prepare -n "user,host=$PORT,host=8142" "${given[@]}"
 	assert_equal "$status" 0
 	stage prepare_script 'echo "in $(hostname)"; echo one > /builds/mark'
 	assert_equal "$status:$output" "0:in $vm"
@@ -102,6 +126,11 @@ assert_no_vm() {
 	assert_equal "$status" 11
 	assert_equal "$output" $'one\nS3cret of the job\nfrom the service'
 	assert_equal "$(< code)" 7
+	stage archive_cache 'sed s/s3/S3/ /run/secrets/registry' 'echo kept > /cache/kept'
+	assert_equal "$status:$output" '0:S3cret of this host'
+	assert_no_secret
+	run -0 mayfly logs "$vm"
+	refute_output --partial s3cret
 	stage upload_artifacts_on_failure "wget -qO /dev/null --post-file=/builds/mark http://10.0.2.2:$PORT/artifact/mark"
 	assert_equal "$status" 0
 	assert_equal "$(< service/mark)" one
@@ -112,10 +141,10 @@ assert_no_vm() {
 	# The second job has a VM of its own, from the template.
 	wait_for compgen -G "$XDG_CACHE_HOME/mayfly/images/*.template/shape"
 	config
-	prepare -n "user,host=$PORT" --timeline "$timeline"
+	prepare -n "user,host=$PORT" --timeline "$timeline" "${given[@]/%:\/cache/:/cache:ro}"
 	[ "$vm" != "$first" ] || fail "both have the name $vm"
-	stage step_script 'echo /builds/*'
-	assert_equal "$status:$output" '0:/builds/*'
+	stage step_script 'echo /builds/*' 'cat /cache/kept; echo > /cache/kept || echo refused'
+	assert_equal "$status:$output" $'0:/builds/*\nkept\nrefused'
 	run -0 mayfly stop "$vm" # it writes the time line
 	run -0 gitlab cleanup
 	assert_no_vm
@@ -217,14 +246,18 @@ github() {
 @test "github: an ephemeral runner has one job in a VM of its own, and an artifact comes out" {
 	need_passt
 	have_route
-	service 'echo "job in $(hostname)"; env | sed -n "s/JIT/found &/p"; echo result > /tmp/a
-		wget -qO /dev/null --post-file=/tmp/a $URL/artifact/a; exit 5' 'echo second; ls /tmp/a 2> /dev/null || exit 4'
-	github -- -n "user,host=$PORT" -r "$BATS_FILE_TMPDIR/roots/box"
+	local given
+	have_cache github/mayfly-github@.service 's/^#Environment="OPTIONS=//p'
+	assert_equal "${given[*]}" "--secret registry=$PWD/registry.json -v $shared:/cache -u 0 -e RUNNER_ALLOW_RUNASROOT=1"
+	service 'echo "job in $(hostname)"; sed s/s3/S3/ /run/secrets/registry; echo kept > /cache/kept; env | sed -n "s/JIT/found &/p"; echo result > /tmp/a
+		wget -qO /dev/null --post-file=/tmp/a $URL/artifact/a; exit 5' 'cat /cache/kept; ls /tmp/a 2> /dev/null || exit 4'
+	github -- -n "user,host=$PORT" "${given[@]}" -r "$BATS_FILE_TMPDIR/roots/box"
 	assert_equal "$status" 0
-	assert_output --regexp '^job in mayfly-[0-9a-f-]+$'
+	assert_output --regexp $'^job in mayfly-[0-9a-f-]+\nS3cret of this host$'
 	assert_equal "$(< service/a)" result
-	github -- -n "user,host=$PORT" -r "$BATS_FILE_TMPDIR/roots/box"
-	assert_equal "$status:$output" 0:second
+	assert_no_secret
+	github -- -n "user,host=$PORT" "${given[@]}" -r "$BATS_FILE_TMPDIR/roots/box"
+	assert_equal "$status:$output" 0:kept
 	assert_equal "$(< service/log)" "$(printf '%s\n' listening 'registered 1 3 self-hosted mayfly' 'fetched 1' 'done 1 5' \
 		'registered 2 3 self-hosted mayfly' 'fetched 2' 'done 2 4')"
 	run -0 mayfly ps -q
@@ -323,6 +356,9 @@ assert "/usr/bin/mayfly-oci" in engine["runtimes"]["mayfly"]' "$dir/docker/daemo
 	wait "$!"
 	assert_equal "${options[0]}" prepare
 	while [ "${options[0]}" != -- ]; do options=("${options[@]:1}"); done
+	sed 's/^\( *\)# "/\1"/' "$dir/gitlab/config.toml" > all.toml
+	run -0 "$PYTHON" -I "$BATS_TEST_DIRNAME/engine-files" all.toml
+	assert_output --partial /cache
 	run_mayfly run --dry-run "${options[@]:1}" -r "$ROOTFS" -- true
 	assert_equal "$status:$stderr" 0:
 	# GitHub: the unit's, with the variables of its file
@@ -375,7 +411,8 @@ assert "/usr/bin/mayfly-oci" in engine["runtimes"]["mayfly"]' "$dir/docker/daemo
 	local unit score
 	command -v systemd-analyze > /dev/null || skip "no systemd-analyze here"
 	for unit in systemd/mayfly@ github/mayfly-github@; do
-		sed "s,/usr/bin/mayfly,$MAYFLY,; s,/usr/lib/mayfly/mayfly-github-runner,$GITHUB,; /^Documentation=/d" \
+		# With the lines that are comments, too.
+		sed "s,/usr/bin/mayfly,$MAYFLY,; s,/usr/lib/mayfly/mayfly-github-runner,$GITHUB,; /^Documentation=/d; s/^#\([A-Z]\)/\1/" \
 			"$root/configs/engines/$unit.service" > "${unit##*/}web.service"
 		run -0 systemd-analyze verify "./${unit##*/}web.service"
 		assert_output ''
@@ -385,35 +422,11 @@ assert "/usr/bin/mayfly-oci" in engine["runtimes"]["mayfly"]' "$dir/docker/daemo
 	done
 }
 
-# start_systemd: as PID 1 of namespaces, with our units and few of its own. Sets `inside` to the words by which a command runs
-# there.
-start_systemd() {
-	mkdir -p /opt/units /etc/mayfly /sys/fs/cgroup/services
-	cp /lib/systemd/system/*.target /opt/units
-	cat > start <<- 'END'
-		# Who waits for it remains in a group of its own: one with processes cannot hand on controllers.
-		exec unshare --pid --fork bash -c 'echo 0 > /sys/fs/cgroup/services/cgroup.procs
-			exec unshare --mount --mount-proc --cgroup --uts --ipc bash -c "mount -t tmpfs tmpfs /run
-				mount --bind /sys/fs/cgroup/services /sys/fs/cgroup
-				exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/opt/units \\
-					/lib/systemd/systemd --system --unit=multi-user.target --show-status=no --log-target=console"'
-	END
-	bash start < /dev/null > systemd.log 2>&1 3>&- &
-	started+=("$!")
-	is_up() {
-		systemd=$(pgrep -nx systemd) || return 1
-		nsenter -t "$systemd" -a systemctl is-system-running > running 2> /dev/null || true # "degraded" has a status, too
-		grep -qsE 'running|degraded' running
-	}
-	wait_for is_up
-	started+=("$systemd")
-	inside=(nsenter -t "$systemd" -a)
-}
-
 @test "systemd: the unit starts, its group holds the guest, it starts again when it was killed, and stops" {
-	local inside systemd before
+	local inside before
 	[ -n "${LAB:-}" ] || skip "only the lab's files and control groups are the test's to change"
 	[ -x /lib/systemd/systemd ] || skip "no systemd here"
+	mkdir -p /etc/mayfly
 	install -m 755 "$MAYFLY" /usr/bin/mayfly
 	install -m 644 -D "$GUESTS/idle.elf" /opt/idle.elf
 	groupadd -fr kvm
