@@ -355,6 +355,11 @@ static void test_default_kernel(void **state)
 	setenv("MAYFLY_KERNEL", "/etc/hostname", 1);
 	assert_int_equal(config_check(&conf, &err), -EINVAL); /* Linux, and no root for it */
 	assert_non_null(strstr(err.text, "-r DIR"));
+	assert_int_equal(config_set_live_root(&conf, "/", &err), 0);
+	assert_int_equal(config_set(&conf, "command", "true", &err), 0);
+	assert_int_equal(config_check(&conf, &err), 0);
+	config_done(&conf);
+	config_init(&conf);
 	assert_int_equal(config_set(&conf, "initrd", "i", &err), 0);
 	assert_int_equal(config_check(&conf, &err), 0);
 	assert_string_equal(conf.kernel, "/etc/hostname");

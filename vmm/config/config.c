@@ -190,6 +190,15 @@ int config_check_claim(struct config *c, struct err *e)
 	return config_complete_name(c, e);
 }
 
+static bool has_root(const struct config *c)
+{
+	bool found = c->num_drives || c->initrd;
+
+	for (unsigned i = 0; i < c->num_live; i++)
+		found |= !strcmp(c->live[i].guest, "/");
+	return found;
+}
+
 int config_check(struct config *c, struct err *e)
 {
 	if (c->append && c->cmdline)
@@ -209,7 +218,7 @@ int config_check(struct config *c, struct err *e)
 	if (c->restore_state || (c->kernel && !kernel_is_name(c->kernel)))
 		return 0; /* a snapshot has its kernel in memory */
 	/* A Linux without one panics; another kernel may need none. */
-	if (!c->num_drives && !c->initrd)
+	if (!has_root(c))
 		return err_set(e, -EINVAL, "no root: give -r DIR, -r IMAGE, -d IMAGE or -i INITRD");
 	return config_find_kernel(c, e);
 }
