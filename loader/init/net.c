@@ -195,6 +195,26 @@ static int net_set_ipv6(int fd, int fd6, const char *name, const char *address, 
 	return ret == -EEXIST ? 0 : ret;
 }
 
+/* Addresses of the interfaces behind eth0. */
+static int net_set_others(int fd, const char *boot, size_t len, struct text *why)
+{
+	char name[] = "eth1";
+	const char *s;
+	size_t at = 0;
+	int ret = 0;
+
+	while (ret == 0 && (s = text_next(boot, len, &at)) != NULL) {
+		if (*s != 'E')
+			continue;
+		if (s[1] != '\0')
+			ret = fd < 0 ? -EAFNOSUPPORT : net_set_address(fd, name, s + 1);
+		if (ret < 0)
+			text_add(why, name, ": address ", s + 1, NULL);
+		name[3]++;
+	}
+	return ret;
+}
+
 bool net_is_wanted(const char *boot, size_t len)
 {
 	return text_find(boot, len, 'n') != NULL || text_find(boot, len, 'N') != NULL;
@@ -236,6 +256,8 @@ bool net_start(const char *boot, size_t len, struct text *why)
 		if (ret < 0)
 			text_add(why, "eth0: gateway ", gateway, NULL);
 	}
+	if (ret == 0)
+		ret = net_set_others(fd, boot, len, why);
 	fd_close(&fd);
 	fd_close(&fd6);
 	if (ret < 0)

@@ -11,6 +11,7 @@
  *	rDEVICE		the block device to mount as root; otherwise the initramfs is the root
  *	hNAME		host name
  *	nADDRESS/PREFIX	of eth0 (IPv4), which is brought up
+ *	E*[ADDRESS/PREFIX]	of an interface behind eth0: the n-th, from 1, is that of ethn, which is brought up if it has one
  *	gADDRESS	the default gateway
  *	NADDRESS/PREFIX	the same for IPv6, its 16 bytes as 32 lower-case hexadecimal digits; ignored by a kernel without IPv6
  *	GADDRESS	the default gateway, written the same way

@@ -83,7 +83,7 @@ WAITS='trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
 	cat > script <<- 'END'
 		podman() { command podman --storage-driver vfs --cgroup-manager cgroupfs --events-backend file --runtime "$PWD/mayfly-oci" "$@"; }
 		tar c -C rootfs . | podman import -q - box
-		podman run --name one -d -p 4712:80 --network slirp4netns:port_handler=slirp4netns --annotation mayfly.boot=cold -v "$PWD/live:/live" \
+		podman run --name one -d -p 4712:80 --annotation mayfly.boot=cold -v "$PWD/live:/live" \
 			box sh -c 'echo new > /live/new; exec /bin/busybox httpd -f -h /live'
 		for i in 1 2 3 4 5 6 7 8 9 10; do
 			/bin/busybox wget -qO- http://127.0.0.1:4712/file && break

@@ -208,11 +208,11 @@ static void test_net(void **state)
 	(void)state;
 	set("nets", "tap=a");
 	set("nets", "tap=b,ip=10.0.0.2/24");
-	ASSERT_HAS("ngd");
+	ASSERT_HAS("ngdE", "E10.0.0.2/24");
 	teardown(state);
 	setup(state);
 	set("nets", "tap=a,ip=10.0.0.2/24,gw=10.0.0.1,dns=10.0.0.3");
-	ASSERT_HAS("ngdNG", "n10.0.0.2/24", "g10.0.0.1", "dnameserver 10.0.0.3\n");
+	ASSERT_HAS("ngdNGE", "n10.0.0.2/24", "g10.0.0.1", "dnameserver 10.0.0.3\n");
 	teardown(state);
 	setup(state);
 	set("nets", "tap=a,ip6=fd00:12::ab/64,gw6=fd00:12::1,dns=fd00:12::3");

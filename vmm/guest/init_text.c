@@ -87,7 +87,7 @@ static void put_ipv6(FILE *f, char letter, const char *text)
 	put(f, "%s", text + len);
 }
 
-/* Of the first interface; others are the command's affair. */
+/* Of the first interface. */
 static void put_net(FILE *f, const struct config_net *n)
 {
 	if (n->ip)
@@ -201,6 +201,8 @@ char *init_text_boot(const struct config *c, size_t *ret_len)
 	put(f, "h%s", init_text_hostname(c));
 	if (c->num_nets)
 		put_net(f, &c->net[0]);
+	for (unsigned i = 1; i < c->num_nets; i++)
+		put(f, "E%s", c->net[i].ip ? c->net[i].ip : "");
 	put_resolver(f, c);
 	put_hosts(f, c);
 	if (c->snapshot)

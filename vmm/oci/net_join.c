@@ -5,8 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
+#include <net/route.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +25,11 @@
 #include "vmm/oci/tc.h"
 
 #define ROUTES_MAX 65536
+
+/* The network of the second tap, of the link alone: the namespace's address, and the guest's. */
+#define LOCAL_HOST "169.254.213.1"
+#define LOCAL_MASK "255.255.255.252"
+#define LOCAL_GUEST "169.254.213.2/30"
 
 int net_join_enter(const char *path, struct err *e)
 {
@@ -76,7 +84,8 @@ void net_join_gateway6(char gateway[INET6_ADDRSTRLEN], const char *routes, const
 static bool is_wanted(const struct ifaddrs *a, int family)
 {
 	if (!a->ifa_addr || !a->ifa_netmask || a->ifa_addr->sa_family != family || !(a->ifa_flags & IFF_UP) ||
-	    a->ifa_flags & IFF_LOOPBACK || !strcmp(a->ifa_name, NET_JOIN_TAP))
+	    a->ifa_flags & IFF_LOOPBACK || !strcmp(a->ifa_name, NET_JOIN_TAP) ||
+	    !strcmp(a->ifa_name, NET_JOIN_LOCAL_TAP))
 		return false;
 	return family == AF_INET ||
 	       !IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)a->ifa_addr)->sin6_addr);
@@ -88,6 +97,7 @@ static void take_ip(struct net_join *j, const struct ifaddrs *a)
 	char text[INET_ADDRSTRLEN] = "";
 
 	(void)inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text)); /* it is long enough */
+	j->in = in->sin_addr;
 	snprintf(j->ip, sizeof(j->ip), "%s/%d", text, __builtin_popcount(mask->sin_addr.s_addr));
 }
 
@@ -166,23 +176,68 @@ static int look(struct net_join *j, int sock, struct err *e)
 	return 0;
 }
 
-/* Makes the tap, which is there until the namespace ends. Returns its index, or -errno with e set. */
-static int make_tap(const struct net_join *j, int sock, struct err *e)
+/* Makes a tap, which is there until the namespace ends. Returns its index, or -errno with e set. */
+static int make_tap(const char *name, unsigned mtu, int sock, struct err *e)
 {
-	struct ifreq req = { .ifr_name = NET_JOIN_TAP, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 	MF_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
+	strcpy(req.ifr_name, name);
 	if (fd < 0)
 		return err_sys(e, "open /dev/net/tun");
 	if (ioctl(fd, TUNSETIFF, &req) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
-		return err_sys(e, "make the tap " NET_JOIN_TAP);
-	req.ifr_mtu = (int)j->mtu;
+		return err_sys(e, "make the tap %s", name);
+	req.ifr_mtu = (int)mtu;
 	if (ioctl(sock, SIOCSIFMTU, &req) < 0)
-		return err_sys(e, "set the MTU of " NET_JOIN_TAP);
+		return err_sys(e, "set the MTU of %s", name);
 	req.ifr_flags = IFF_UP;
 	if (ioctl(sock, SIOCSIFFLAGS, &req) < 0)
-		return err_sys(e, "start " NET_JOIN_TAP);
-	return ioctl(sock, SIOCGIFINDEX, &req) < 0 ? err_sys(e, "find " NET_JOIN_TAP) : req.ifr_ifindex;
+		return err_sys(e, "start %s", name);
+	return ioctl(sock, SIOCGIFINDEX, &req) < 0 ? err_sys(e, "find %s", name) : req.ifr_ifindex;
+}
+
+static bool is_tun(const struct net_join *j, int sock)
+{
+	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
+	struct ifreq req = { .ifr_data = (void *)&info };
+
+	strcpy(req.ifr_name, j->name);
+	return ioctl(sock, SIOCETHTOOL, &req) == 0 && !strcmp(info.driver, "tun");
+}
+
+static void put(struct sockaddr *addr, struct in_addr in)
+{
+	const struct sockaddr_in ip = { .sin_family = AF_INET, .sin_addr = in };
+
+	memcpy(addr, &ip, sizeof(ip));
+}
+
+static int set_address(const char *name, unsigned long what, const char *text, int sock, struct err *e)
+{
+	struct in_addr in = { 0 };
+	struct ifreq req = { 0 };
+
+	strcpy(req.ifr_name, name);
+	(void)inet_pton(AF_INET, text, &in); /* one of ours */
+	put(&req.ifr_addr, in);
+	return ioctl(sock, what, &req) < 0 ? err_sys(e, "set the address of %s", name) : 0;
+}
+
+/* The second tap, and the route. Its device's name is no const for the kernel's header. */
+static int make_local(struct net_join *j, int sock, struct err *e)
+{
+	static char tap[] = NET_JOIN_LOCAL_TAP;
+	struct rtentry route = { .rt_flags = RTF_UP | RTF_HOST, .rt_dev = tap };
+
+	if (make_tap(tap, j->mtu, sock, e) < 0 || set_address(tap, SIOCSIFADDR, LOCAL_HOST, sock, e) < 0 ||
+	    set_address(tap, SIOCSIFNETMASK, LOCAL_MASK, sock, e) < 0 ||
+	    set_address(j->name, SIOCSIFADDR, "0.0.0.0", sock, e) < 0)
+		return e->code;
+	put(&route.rt_dst, j->in);
+	if (ioctl(sock, SIOCADDRT, &route) < 0)
+		return err_sys(e, "make a route to the guest");
+	j->local = true;
+	return 0;
 }
 
 static int join(struct net_join *j, struct err *e)
@@ -194,9 +249,9 @@ static int join(struct net_join *j, struct err *e)
 		return err_sys(e, "open a socket");
 	if (look(j, sock, e) < 0)
 		return e->code;
-	tap = make_tap(j, sock, e);
-	if (tap < 0)
-		return tap;
+	tap = make_tap(NET_JOIN_TAP, j->mtu, sock, e);
+	if (tap < 0 || (*j->ip && is_tun(j, sock) && make_local(j, sock, e) < 0))
+		return e->code;
 	return tc_redirect(j->index, tap, e) < 0 || tc_redirect(tap, j->index, e) < 0 ? e->code : 0;
 }
 
@@ -206,13 +261,17 @@ static int tell(struct config *c, const struct net_join *j, struct err *e)
 		const char *key, *value;
 	} texts[] = { { "ip", j->ip }, { "gw", j->gateway }, { "ip6", j->ip6 }, { "gw6", j->gateway6 } };
 	char spec[256];
-	int len;
+	int len, r;
 
 	len = snprintf(spec, sizeof(spec), "tap=" NET_JOIN_TAP ",mac=%02x:%02x:%02x:%02x:%02x:%02x,mtu=%u", j->mac[0],
 		       j->mac[1], j->mac[2], j->mac[3], j->mac[4], j->mac[5], j->mtu);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(texts); i++)
 		if (*texts[i].value)
 			len += snprintf(spec + len, sizeof(spec) - (size_t)len, ",%s=%s", texts[i].key, texts[i].value);
+	r = config_set(c, "nets", spec, e);
+	if (r < 0 || !j->local)
+		return r;
+	snprintf(spec, sizeof(spec), "tap=" NET_JOIN_LOCAL_TAP ",ip=" LOCAL_GUEST ",mtu=%u", j->mtu);
 	return config_set(c, "nets", spec, e);
 }
 

@@ -5,17 +5,24 @@
  * other (tc's mirred), before the host's own stack sees them. The guest has the interface's MAC and IP addresses, so whatever
  * leads to the container leads to the guest: published ports, names, other containers. Of each family, the guest gets the first
  * address that is not of the link alone.
+ *
+ * podman's handler of ports that a user publishes (rootlessport) connects to that IPv4 address inside of the namespace. As an
+ * address of the interface it would be the namespace's own, where nothing listens. So an interface that is a tun device, the
+ * end of slirp4netns or pasta, loses it, and the namespace has a way of its own to the guest: a second tap, with a network
+ * of two addresses, and a route to the guest's address. Interfaces of networks with other members stay as they are.
  */
 #ifndef MF_OCI_NET_JOIN_H
 #define MF_OCI_NET_JOIN_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct config;
 struct err;
 
 #define NET_JOIN_TAP "mayfly0"
+#define NET_JOIN_LOCAL_TAP "mayfly1"
 
 /* The interface as it was found. */
 struct net_join {
@@ -23,6 +30,8 @@ struct net_join {
 	int index;
 	uint8_t mac[6];
 	unsigned mtu;
+	struct in_addr in;
+	bool local; /* there is the second tap */
 	/* "": none */
 	char ip[INET_ADDRSTRLEN + 4], gateway[INET_ADDRSTRLEN];
 	char ip6[INET6_ADDRSTRLEN + 5], gateway6[INET6_ADDRSTRLEN];
