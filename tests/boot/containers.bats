@@ -4,9 +4,10 @@
 # Container engines start mayfly: podman of root and of a user, containerd, Docker. `make check-engines` installs Debian's.
 
 load helper
+load systemd
 
 setup() {
-	started=()
+	started=() systemd=''
 	[ "${LAB:-}" ] || skip "outside of the lab it would change this host's containers"
 	# Not on the overlay that the lab has here. The kernel is found beside the binary.
 	place=$(mktemp -d -p /dev/shm)
@@ -23,7 +24,7 @@ setup() {
 }
 
 teardown() {
-	stop_engine
+	[ -n "$systemd" ] || stop_engine # SIGTERM does not end that
 	kill_started
 	rm -rf "$place"
 	end_test
@@ -67,6 +68,33 @@ WAITS='trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
 	run -0 podman run --rm "${options[@]}" new cat /etc/made
 	assert_output made
 	run -0 podman rm made
+	assert_none_left
+}
+
+@test "podman: with groups by systemd: a scope that it knows, whose limits stay" {
+	local inside group unit
+	has podman
+	[ -x /lib/systemd/systemd ] || skip "no systemd here"
+	start_systemd
+	podman() { "${inside[@]}" podman --root "$place/c" --runroot "$place/r" --storage-driver vfs --cgroup-manager systemd \
+		--events-backend file --runtime "$place/mayfly-oci" "$@"; }
+	tar c -C rootfs . > box.tar
+	run -0 podman import -q "$place/box.tar" box
+	run -0 podman run -d --name c -m 128m --cpus 0.5 --network none --annotation mayfly.boot=cold box sh -c "$WAITS"
+	unit=libpod-$output.scope group=/sys/fs/cgroup/services/machine.slice/libpod-$output.scope
+	# A change in the slice takes controllers away from groups that systemd does not know.
+	run -0 "${inside[@]}" systemctl daemon-reload
+	run -0 "${inside[@]}" systemd-run --scope --quiet --slice=machine.slice true
+	assert_equal "$(cat "$group"/{memory,cpu}.max)" $'201326592\n50000 100000'
+	run -0 "${inside[@]}" systemctl show -P ActiveState -P MemoryMax -P CPUQuotaPerSecUSec "$unit"
+	assert_output $'500ms\n201326592\nactive'
+	assert_equal "$(cat "/proc/$(head -n 1 "$group/cgroup.procs")/comm")" mayfly
+	run -0 podman stop c
+	run -0 podman rm c
+	assert_output c
+	[ ! -d "$group" ] || fail "$group is left: $(cat "$group/cgroup.procs")"
+	run -0 "${inside[@]}" systemctl list-units --all --plain --no-legend "$unit"
+	assert_output ''
 	assert_none_left
 }
 

@@ -26,7 +26,7 @@ static int print_features(struct oci_options *o, struct err *e)
 	       "\"createContainer\", \"poststart\", \"poststop\"], \"mountOptions\": "
 	       "[\"bind\", \"rbind\", \"ro\", \"rw\", \"size\", \"mode\"], \"linux\": {\"namespaces\": [\"ipc\", "
 	       "\"mount\", \"network\", \"pid\", \"uts\"], \"capabilities\": [], \"cgroup\": {\"v1\": false, \"v2\": "
-	       "true, \"systemd\": false}, \"seccomp\": {\"enabled\": false}}}\n");
+	       "true, \"systemd\": true}, \"seccomp\": {\"enabled\": false}}}\n");
 	return 0;
 }
 

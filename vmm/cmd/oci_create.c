@@ -37,8 +37,9 @@ struct create {
 	struct config config;
 	struct container container;
 	struct cgroup group;
-	int report; /* to the process that waits */
-	int go;	    /* from it */
+	pid_t holder; /* of a scope of systemd, until the monitor is in it; or -1 */
+	int report;   /* to the process that waits */
+	int go;	      /* from it */
 	bool made;
 	bool hooked; /* hooks have run */
 };
@@ -51,7 +52,9 @@ static struct create *create_the_one(void)
 	static struct create x; /* large, so it is set here: the binary has no copy */
 
 	if (!x.made)
-		x = (struct create){ .container = { .root = -1, .dir = -1 }, .report = -1, .go = -1, .made = true };
+		x = (struct create){
+			.container = { .root = -1, .dir = -1 }, .holder = -1, .report = -1, .go = -1, .made = true
+		};
 	return &x;
 }
 
@@ -195,11 +198,12 @@ static int lead(struct create *x, pid_t pid, int report, int go, struct err *e)
 	int r;
 
 	r = write_state(&x->container,
-			json_pack("{s:i, s:I, s:s}", "pid", (int)pid, "ticks", (json_int_t)record_start_ticks(pid),
-				  "cgroup", x->group.dir ? x->group.dir : ""),
+			json_pack("{s:i, s:I, s:s, s:b}", "pid", (int)pid, "ticks", (json_int_t)record_start_ticks(pid),
+				  "cgroup", x->group.dir ? x->group.dir : "", "scope", x->holder > 0),
 			e);
 	if (!r)
 		r = await(report, IN_PLACE, e);
+	oci_scope_leave(&x->holder);
 	if (!r)
 		r = run_hooks(x, pid, e);
 	if (r < 0)
@@ -231,13 +235,13 @@ static int start_monitor(struct create *x, struct err *e)
 	close(go[0]);
 	(void)signal(SIGPIPE, SIG_IGN); /* of a monitor that has ended; cannot fail */
 	r = pid < 0 ? err_sys(e, "fork") : lead(x, pid, fd[0], go[1], e);
-	close(fd[0]);
-	close(go[1]);
 	if (r < 0 && pid > 0) {
-		(void)kill(pid, SIGKILL); /* our child: it has not been waited for */
+		(void)kill(pid, SIGKILL); /* our child: it has not been waited for, and says no more */
 		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 			;
 	}
+	close(fd[0]);
+	close(go[1]);
 	return r;
 }
 
@@ -284,12 +288,13 @@ int oci_create(struct oci_options *o, struct err *e)
 	group = oci_group_path(&x->spec, o->systemd_cgroup, e);
 	r = write_first(x, group, e);
 	if (!r)
-		r = oci_group_make(&x->group, &x->spec, o->systemd_cgroup, e);
+		r = oci_group_make(&x->group, &x->holder, &x->spec, o->systemd_cgroup, e);
 	if (!r)
 		r = start_monitor(x, e);
 	if (r < 0) {
 		struct err late;
 
+		oci_scope_leave(&x->holder);
 		if (x->group.dir)
 			cgroup_remove(&x->group);
 		/* The first error counts. If `delete` was there before, the hooks were its affair. */

@@ -126,7 +126,7 @@ char *oci_group_path(const struct spec *s, bool systemd, struct err *e)
 	return asprintf(&path, "%s/%s%s%s", base, parent ? parent : "", parent ? "/" : "", name) < 0 ? NULL : path;
 }
 
-int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e)
+int oci_group_make(struct cgroup *ret, pid_t *ret_holder, const struct spec *s, bool systemd, struct err *e)
 {
 	struct cgroup_params p = { .fresh = false };
 	MF_FREE char *base = NULL;
@@ -136,12 +136,17 @@ int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struc
 	bool guest_has_them;
 	int r;
 
+	*ret_holder = -1;
 	if (!s->cgroups || !*s->cgroups)
 		return 0;
 	settings_of(&settings, &s->limits);
 	guest_has_them = !settings.num || (settings.num == 1 && s->limits.memory);
 	if (split(s->cgroups, systemd, &parent, &name, e) < 0)
 		return e->code;
+	if (systemd && oci_scope_is_possible())
+		return oci_scope_make(ret, ret_holder, parent, name, settings.setting, settings.num, e) < 0 ?
+			       err_wrap(e, "linux.cgroupsPath") :
+			       0;
 	r = find_base(&base, parent, e);
 	p.base = base;
 	p.parent = parent;
@@ -158,7 +163,7 @@ int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struc
 	return r < 0 ? err_wrap(e, "linux.cgroupsPath") : 0;
 }
 
-int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e)
+int oci_group_set(const char *dir, bool scope, const struct spec_limits *l, struct err *e)
 {
 	struct settings s;
 
@@ -167,7 +172,7 @@ int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e)
 		if (cgroup_check_setting(&s.setting[i], e) < 0 ||
 		    cgroup_write(dir, s.setting[i].file, s.setting[i].value, e) < 0)
 			return e->code;
-	return 0;
+	return scope ? oci_scope_set(dir, s.setting, s.num, e) : 0;
 }
 
 int oci_group_freeze(const char *dir, bool on, struct err *e)

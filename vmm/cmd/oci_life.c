@@ -279,7 +279,7 @@ int oci_update(struct oci_options *o, struct err *e)
 	r = spec_read_limits(&limits, &top, e) < 0 ? err_wrap(e, "%s", o->resources) :
 						     open_grouped(&k, o, "limited", e);
 	if (!r)
-		r = oci_group_set(container_text(&k, "cgroup"), &limits, e);
+		r = oci_group_set(container_text(&k, "cgroup"), container_is(&k, "scope"), &limits, e);
 	container_done(&k);
 	json_decref(json);
 	return r;

@@ -53,15 +53,27 @@ int oci_write_pid(const char *path, pid_t pid, struct err *e);
 
 /*
  * The control group of a container (oci_group.c): made with its limits, and with cgroupsPath as it is given. Without one, and where none can be
- * made but there are no limits, ret->dir is NULL. Returns 0 or -errno with e set.
+ * made but there are no limits, ret->dir is NULL. With systemd, for root, systemd makes it: then *ret_holder is a process that is in it, for
+ * oci_scope_leave; otherwise -1. Returns 0 or -errno with e set.
  */
-int oci_group_make(struct cgroup *ret, const struct spec *s, bool systemd, struct err *e);
+int oci_group_make(struct cgroup *ret, pid_t *ret_holder, const struct spec *s, bool systemd, struct err *e);
 
 /* The directory that oci_group_make will make: a new string, or NULL if there is none, or it is not known. */
 char *oci_group_path(const struct spec *s, bool systemd, struct err *e);
 
-/* Writes the limits to the group in dir. Returns 0 or -errno with e set. */
-int oci_group_set(const char *dir, const struct spec_limits *l, struct err *e);
+/* Writes the limits to the group in dir, and tells systemd if it is a scope of it. Returns 0 or -errno with e set. */
+int oci_group_set(const char *dir, bool scope, const struct spec_limits *l, struct err *e);
+
+/*
+ * A group that is a scope of systemd (oci_scope.c). Whether there is a systemd that this process may ask; the scope `unit` of a
+ * slice with these settings, and a process that holds it, which the caller ends when another is in it; and other settings for
+ * the one in dir. Wait 30 seconds for systemd at most. Return 0 or -errno with e set.
+ */
+bool oci_scope_is_possible(void);
+int oci_scope_make(struct cgroup *ret, pid_t *ret_holder, const char *slice, const char *unit,
+		   const struct cgroup_setting *s, unsigned num, struct err *e);
+void oci_scope_leave(pid_t *holder);
+int oci_scope_set(const char *dir, const struct cgroup_setting *s, unsigned num, struct err *e);
 
 /* Stops all processes in it, or lets them go on. Returns 0 or -errno with e set. */
 int oci_group_freeze(const char *dir, bool on, struct err *e);

@@ -3,7 +3,7 @@
  *
  * The file is an object, written whole: "bundle" and "annotations" as an engine gets them;
  * "pid" of the monitor and "ticks", when that started (so that a PID that another process has got is not taken for it); "name"
- * of its VM, "cgroup", a directory, or that it may be one, and "hooks". It is there before anything else is made, without a
+ * of its VM, "cgroup", a directory, or that it may be one, "scope", that this is a scope of systemd, and "hooks". It is there before anything else is made, without a
  * PID; "ready" says that create has come to its end, "started" that the process was. Whether the container lives is never in it.
  *
  * An engine may call any operations at once. A writer of the state locks the directory (flock), and a deletion has it
