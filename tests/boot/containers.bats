@@ -71,8 +71,9 @@ WAITS='trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
 	assert_none_left
 }
 
+# bats test_tags=slow
 @test "podman: with groups by systemd: a scope that it knows, whose limits stay" {
-	local inside group unit
+	local inside group unit id
 	has podman
 	[ -x /lib/systemd/systemd ] || skip "no systemd here"
 	start_systemd
@@ -81,13 +82,16 @@ WAITS='trap "echo end; exit 9" TERM; echo begin; while :; do sleep 0.1; done'
 	tar c -C rootfs . > box.tar
 	run -0 podman import -q "$place/box.tar" box
 	run -0 podman run -d --name c -m 128m --cpus 0.5 --network none --annotation mayfly.boot=cold box sh -c "$WAITS"
-	unit=libpod-$output.scope group=/sys/fs/cgroup/services/machine.slice/libpod-$output.scope
+	id=$output unit=libpod-$output.scope group=/sys/fs/cgroup/services/machine.slice/libpod-$output.scope
+	assert_equal "$(cat "$group"/{memory,cpu}.max)" $'201326592\n50000 100000'
+	echo '{"memory": {"limit": 67108864}, "cpu": {"quota": 25000, "period": 100000}}' > limits
+	run -0 "${inside[@]}" "$place/mayfly-oci" update --resources "$place/limits" "$id"
 	# A change in the slice takes controllers away from groups that systemd does not know.
 	run -0 "${inside[@]}" systemctl daemon-reload
 	run -0 "${inside[@]}" systemd-run --scope --quiet --slice=machine.slice true
-	assert_equal "$(cat "$group"/{memory,cpu}.max)" $'201326592\n50000 100000'
+	assert_equal "$(cat "$group"/{memory,cpu}.max)" $'134217728\n25000 100000'
 	run -0 "${inside[@]}" systemctl show -P ActiveState -P MemoryMax -P CPUQuotaPerSecUSec "$unit"
-	assert_output $'500ms\n201326592\nactive'
+	assert_output $'250ms\n134217728\nactive'
 	assert_equal "$(cat "/proc/$(head -n 1 "$group/cgroup.procs")/comm")" mayfly
 	run -0 podman stop c
 	run -0 podman rm c

@@ -12,7 +12,7 @@ start_systemd() {
 		exec unshare --pid --fork bash -c 'echo 0 > /sys/fs/cgroup/services/cgroup.procs
 			exec unshare --mount --mount-proc --cgroup --uts --ipc bash -c "mount -t tmpfs tmpfs /run
 				mount --bind /sys/fs/cgroup/services /sys/fs/cgroup
-				exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/opt/units:/run/systemd/transient \\
+				exec env -i container=lab PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_UNIT_PATH=/opt/units:/run/systemd/system.control:/run/systemd/transient \\
 					/lib/systemd/systemd --system --unit=multi-user.target --show-status=no --log-target=console"'
 	END
 	bash start < /dev/null > systemd.log 2>&1 3>&- &
