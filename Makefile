@@ -358,7 +358,8 @@ check-claims: $(BIN) guests $(B)/.kvm | $(B)/.deps-tests ## ROUNDS=10000 claims 
 check-mutants: ## small faults in changes since BASE=HEAD~1 that no unit test notices; not part of check
 	$(Q)tests/mutants --base $(or $(BASE),HEAD~1)
 
-check-clients: $(BIN) guests kernel $(B)/rootfs.ext4 $(B)/.kvm ## clients of Firecracker in Python, Rust and Go against mayfly; needs root, Go, Cargo, npm and their registries
+check-clients: $(BIN) guests kernel $(B)/rootfs.ext4 $(B)/.kvm ## clients of Firecracker in Python, Rust and Go against mayfly, and the validation of OCI runtimes; needs root, Go, Cargo, npm and their registries
+	$(Q)tests/clients/runtime-spec
 	$(Q)tests/clients/python
 	$(Q)tests/clients/rust
 	$(Q)tests/clients/run $(TEST)
