@@ -335,9 +335,11 @@ check-boot: $(call needs,boot) | $(B)/.deps-tests ## tests that boot guests
 check-slow: $(call needs,slow) | $(B)/.deps-tests ## boots that take minutes in the lab; not part of check
 	$(Q)tests/run slow
 
-check-large: $(BIN) $(B)/tests/unit/test_live_races | $(B)/.deps-tests ## a layer of 2 GiB, and LIVE_FILES=20000 in a live directory; not part of check
+check-large: $(call needs,boot) $(B)/tests/unit/test_live_races | $(B)/.deps-tests ## a layer of 2 GiB; live directories with LIVE_FILES=20000, a file of 5 GiB, LIVE_VMS=100; not part of check
 	$(Q)LIVE_FILES=$(or $(LIVE_FILES),20000) $(B)/tests/unit/test_live_races
 	$(Q)MAYFLY='$(abspath $(BIN))' bats --tap --timing --filter-tags large tests/boot/image.bats
+	$(Q)tests/with-kvm --cpus 1 --mem 8192 --timeout 7200 -- env LIVE_VMS=$(or $(LIVE_VMS),100) \
+		bats --tap --timing --filter-tags large tests/boot/live.bats
 
 # A minimal Debian 13 with newer compilers and libraries, for the part that needs no guest, and one boot.
 fresh-trixie: | $(B)/.deps-fresh ## try Debian 13, from nothing; needs root

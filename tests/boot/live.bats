@@ -270,6 +270,61 @@ server() {
 	assert_equal "$(find dir -type f | wc -l)" 80
 }
 
+# put FILE OFFSET TEXT
+put() { printf %s "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
+# The two that are tagged "large" are those of `make check-large`.
+# bats test_tags=large
+@test "live: a file of more than 4 GiB, of the host and of the guest" {
+	local offsets=(0 2147483645 4294967293 4831838208 5368709114) size=5368709120 offset
+	truncate -s "$size" dir/host
+	for offset in "${offsets[@]}"; do put dir/host "$offset" "$(printf %06x $((offset >> 12 & 0xffffff)))"; done
+	with_live -- "
+		cd /d; set -e
+		stat -c %s host
+		for offset in ${offsets[*]}; do
+			dd if=host bs=1 skip=\$offset count=6 2> /dev/null; echo
+			printf %06x \$((offset >> 12 & 0xffffff)) | dd of=guest bs=1 seek=\$offset conv=notrunc 2> /dev/null
+		done
+		stat -c %s guest; echo more >> guest; stat -c %s guest; truncate -s $size guest; stat -c %s guest
+		dd if=host of=/tmp/part bs=64k skip=65534 count=4 2> /dev/null; dd if=guest bs=64k skip=65534 count=4 2> /dev/null | cmp - /tmp/part"
+	assert_success
+	assert_output "$size"$'\n000000\n07ffff\n0fffff\n120000\n13ffff\n'"$size"$'\n'"$((size + 5))"$'\n'"$size"
+	cmp dir/host dir/guest
+	[ "$(stat -c %b dir/guest)" -lt 2048 ] # blocks of 512 bytes: the rest are holes
+}
+
+# LIVE_VMS of them. One takes 18 MiB of the lab's memory, of which 8 GiB are room for 400; 100 take five minutes to start there.
+# bats test_tags=large
+@test "live: 100 guests at once in one directory" {
+	local num=${LIVE_VMS:-100} i before pids=()
+	mkfifo go
+	sleep 86400 > go &
+	started+=("$!")
+	exec 4< go
+	sync
+	before=$(awk '/MemAvailable/ { print $2 }' /proc/meminfo)
+	for ((i = 0; i < num; i++)); do
+		timeout -k 5 3600 "$MAYFLY" run -k "$KERNEL" -r "$ROOTFS" -v dir:/d -- sh -c "
+			echo $i > /d/up-$i; read x
+			mkdir /d/claim 2> /dev/null && echo $i > /d/winner-$i
+			echo $i > /d/$i; mv /d/$i /d/done-$i
+			ls /d | grep -c ^up-" <&4 > "out-$i" 2>&1 3>&- &
+		pids+=("$!")
+		started+=("$!")
+		wait_for test -s "dir/up-$i"
+	done
+	echo "# $num guests take $(((before - $(awk '/MemAvailable/ { print $2 }' /proc/meminfo)) / num)) KiB each" >&3
+	[ "$(pgrep -c diod)" -ge "$num" ]
+	kill "${started[0]}" # all of them read the end of their input
+	for ((i = 0; i < num; i++)); do
+		wait "${pids[i]}"
+		assert_equal "$(cat "out-$i")" "$num"
+	done
+	assert_equal "$(find dir -name 'winner-*' | wc -l)" 1
+	assert_equal "$(cat dir/done-* | sort -n)" "$(seq 0 $((num - 1)))"
+}
+
 # bats test_tags=slow
 @test "live: a kernel without 9P says so" {
 	run_mayfly run --kernel minimal -r "$ROOTFS" -v dir:/d -- true
