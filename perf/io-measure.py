@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The measuring part of perf/disk and perf/net: runs the jobs, and prints the results as JSON.
+"""The measuring part of perf/disk, perf/net and perf/live: runs the jobs, and prints the results as JSON.
 
 usage: io-measure.py SPEC.json
 
-Of the setup (a kind of image, or of connection) each monitor boots in turn: with no events traced but
+Of the setup (a kind of image, of connection, or a directory) each monitor boots in turn: with no events traced but
 the marks of the jobs (load.c) and idle time, for the times, as often as the spec says; and once with
 fewer operations and every VM entry and exit, context switch and system call, for who used the time.
 Without tracefs there are only the times that the guest has printed.
@@ -13,6 +13,7 @@ import collections
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ GUEST_SECONDS_MAX = 120
 TAP = "mf-perf"
 HOST_ADDRESS = "10.4.0.1/24"
 PORTS = (7001, 7002, 7003)
+SHARED = "/shared"
 UNKNOWN = -1
 
 
@@ -124,6 +126,7 @@ class Bench:
         self.tracing = can_trace()
         self.directory = directory
         self.image = ""
+        self.share = ""
         self.messages = tempfile.TemporaryFile()
 
     def make_disk(self, backing, mount_point):
@@ -148,9 +151,28 @@ class Bench:
             os.fsync(image.fileno())
         self.image = path[len(root) :]
 
+    def make_share(self, root):
+        """The directory that guests get: files of the host's, and the program that reads them."""
+        path = (root or self.directory) + SHARED
+        os.mkdir(path)
+        for number in range(self.spec["share_files"]):
+            with open(f"{path}/{number}", "wb") as file:
+                file.write(b"\x5a" * self.spec["share_bytes"])
+        with open(f"{path}/stream", "wb") as stream:
+            for _ in range(self.spec["share_mib"]):
+                stream.write(b"\x5a" * (1 << 20))
+        shutil.copy(self.spec["programs"]["load"], path)
+        self.share = path[len(root) :]
+
+    def empty_share(self):
+        """Of what a guest has made there."""
+        for name in os.listdir(self.share):
+            if name.startswith(("new-", "put-")):
+                os.unlink(f"{self.share}/{name}")
+
     def prepare(self):
         """Steps that need the host's programs: before the root is changed."""
-        root = Root() if self.spec["chroot"] else None
+        root = Root(merged=self.setup["kind"] == "share") if self.spec["chroot"] else None
         if root:
             root.copy(self.spec)
         if self.setup["kind"] == "tap":
@@ -161,9 +183,13 @@ class Bench:
                 subprocess.run(["ip", *words.split()], check=True)
         elif self.setup["kind"] == "disk":
             self.make_image(root.path if root else "")
+        elif self.setup["kind"] == "share":
+            self.make_share(root.path if root else "")
         if root:
             root.enter()
             self.directory = "/"
+        # Images of directories are kept here, not in a home.
+        os.environ["XDG_CACHE_HOME"] = f"{self.directory}/cache"
 
     def command(self, name, times, jobs):
         files, kind = self.spec["files"], self.setup["kind"]
@@ -179,13 +205,15 @@ class Bench:
             direct=self.setup.get("direct", False),
             tap=TAP if kind == "tap" else "",
             vsock=f"{self.directory}/v.sock" if kind == "vsock" else "",
+            share=self.share,
+            share_root=files.get("rootfs", ""),
         )
         return command_of(name, self.spec["programs"], guest, self.directory)
 
     def start_peer(self, name):
         """The other end of the guest's connections, if it has any."""
         kind = self.setup["kind"]
-        if kind == "disk":
+        if kind in ("disk", "share"):
             return None
         unix = f"unix:{self.directory}/v.sock_{{}}"
         template = "tcp:{}" if kind == "tap" else unix if MONITORS[name].by == "unix" else "vsock:{}"
@@ -217,6 +245,8 @@ class Bench:
     def boot(self, name, jobs, full):
         """Runs the jobs in one boot. Returns their (ops, ns) as printed, and their Windows."""
         settle()
+        if self.share:
+            self.empty_share()
         peer = self.start_peer(name)
         if self.tracing:
             trace_start(FULL_EVENTS, full)

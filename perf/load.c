@@ -1,7 +1,8 @@
 /*
- * The load of perf/disk and perf/net: the guest's /init, and on the host the other end of its connections.
+ * The load of perf/disk, perf/net and perf/live: the guest's /init, and on the host the other end of its connections.
  *
  *	load TIMES JOB...	as PID 1, from the kernel command line: runs the jobs in turn, TIMES times, and reboots
+ *	load run TIMES JOB...	in a guest with another init
  *	load serve ADDRESS...	on the host; ADDRESS is tcp:PORT, vsock:PORT or unix:PATH; see load_net.c
  *
  * Jobs. OPS is how many operations, after WARM that are not counted.
@@ -9,6 +10,9 @@
  *	disk:rand|seq:read|write:BYTES:DEPTH:OPS	requests of BYTES at /dev/vda by O_DIRECT, DEPTH at a time
  *	sync:BYTES:OPS					a write and an fsync, OPS times
  *	net:send|receive|echo:tcp|vsock:BYTES:OPS	a stream of OPS times BYTES, or OPS round trips of BYTES
+ *	files:create|stat|read:BYTES:OPS		OPS new files of BYTES, or the files 0 to OPS - 1 of the host, in /d
+ *	files:put|get:BYTES:OPS				a stream of OPS times BYTES to a new file, or from /d/stream
+ *	mount:TAG					no job: mounts /d by the virtio transport of 9P
  *
  * The beginning and the end of job number N are marked by CPUID, leaf MARK + 2 N and the one after, which always leaves
  * the guest: so the host's KVM tells when they were (tracepoint kvm_cpuid), by its own clock, whatever the monitor does.
@@ -213,12 +217,18 @@ static void run_job(const char *whole)
 	}
 	for (; num < LOAD_WORDS_MAX; num++)
 		job.word[num] = "";
+	if (!strcmp(job.word[0], "mount")) {
+		files_mount(job.word[1]);
+		return;
+	}
 	if (!strcmp(job.word[0], "disk"))
 		disk_job(&job);
 	else if (!strcmp(job.word[0], "sync"))
 		sync_job(&job);
 	else if (!strcmp(job.word[0], "net"))
 		net_job(&job);
+	else if (!strcmp(job.word[0], "files"))
+		files_job(&job);
 	else
 		load_die(job.word[0]);
 	printf("job %u %llu %lld\n", number, (unsigned long long)job.ops,
@@ -227,18 +237,27 @@ static void run_job(const char *whole)
 	number++;
 }
 
+static void run_jobs(char **words, int num)
+{
+	for (unsigned long times = num > 0 ? strtoul(words[0], NULL, 10) : 0; times > 0; times--)
+		for (int i = 1; i < num; i++)
+			run_job(words[i]);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 2 && !strcmp(argv[1], "serve"))
 		return net_serve(argv + 2, argc - 2);
+	if (argc > 2 && !strcmp(argv[1], "run")) {
+		run_jobs(argv + 2, argc - 2);
+		return 0;
+	}
 	if (getpid() != 1) {
-		fputs("usage: load serve ADDRESS..., or as PID 1\n", stderr);
+		fputs("usage: load serve ADDRESS... | run TIMES JOB..., or as PID 1\n", stderr);
 		return 1;
 	}
 	if (mount("dev", "/dev", "devtmpfs", 0, NULL) < 0 && errno != EBUSY)
 		load_die("mount /dev");
-	for (unsigned long times = argc > 1 ? strtoul(argv[1], NULL, 10) : 0; times > 0; times--)
-		for (int i = 2; i < argc; i++)
-			run_job(argv[i]);
+	run_jobs(argv + 1, argc - 1);
 	return reboot(RB_AUTOBOOT);
 }

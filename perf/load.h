@@ -1,4 +1,4 @@
-/* What perf/load.c and perf/load_net.c share: see load.c. */
+/* What perf/load.c, load_files.c and load_net.c share: see load.c. */
 #ifndef MF_PERF_LOAD_H
 #define MF_PERF_LOAD_H
 
@@ -21,6 +21,9 @@ void load_end(void);
 
 void disk_job(struct job *job);
 void net_job(struct job *job);
+void files_job(struct job *job);
+/* Mounts what files_job uses by the virtio transport of 9P, as init mounts a live directory by vsock. */
+void files_mount(const char *tag);
 /* On the host: serves the addresses until it is killed. */
 int net_serve(char **addresses, int num);
 

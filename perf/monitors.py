@@ -31,6 +31,8 @@ class Guest:
     root: bool = False  # the disk is the root; its changes are of no use afterwards
     tap: str = ""
     vsock: str = ""  # the Unix socket, of monitors that have one
+    share: str = ""  # a directory of the host, in which the guest's program is, too
+    share_root: str = ""  # the image of a root, for a monitor whose own init mounts that
 
 
 def kernel_line(guest, reboot):
@@ -40,7 +42,9 @@ def kernel_line(guest, reboot):
     return f"{BASE_WORDS} reboot={reboot} {clock} {root}{guest.words}".strip()
 
 
-def mayfly(program, guest, _directory, extra=()):
+def mayfly(program, guest, directory, extra=()):
+    if guest.share:
+        return mayfly_share(program, guest, directory, "")
     command = [program, "run", "-k", guest.kernel, "-m", f"{guest.mem_mib}M", "-c", str(guest.cpus), *extra]
     if guest.initrd:
         command += ["-i", guest.initrd]
@@ -53,6 +57,16 @@ def mayfly(program, guest, _directory, extra=()):
     if guest.vsock:
         command += ["--vsock", guest.vsock]
     return command + ([f"--append= {guest.words}"] if guest.words else [])
+
+
+def mayfly_share(program, guest, directory, how):
+    """The guest's program is a command in a root, whose init has mounted the directory."""
+    plain = dataclasses.replace(guest, share="", words="", initrd="", disk=guest.share_root, root=True)
+    return mayfly(program, plain, directory, ["-v", f"{guest.share}:/d{how}"]) + ["--", "/d/load", "run", *guest.words.split()]
+
+
+def mayfly_copy(program, guest, directory):
+    return mayfly_share(program, guest, directory, ":copy")
 
 
 def mayfly_sync(program, guest, directory):
@@ -83,6 +97,10 @@ def qemu(program, guest, _directory, vhost=False):
         devices += ["-netdev", backend, "-device", "virtio-net-device,netdev=n0"]
     if guest.vsock:
         devices += ["-device", f"vhost-vsock-device,guest-cid={VSOCK_CID}"]
+    if guest.share:
+        devices += ["-fsdev", f"local,id=f0,path={guest.share},security_model=none", "-device", "virtio-9p-device,fsdev=f0,mount_tag=d"]
+        times, _, jobs = guest.words.partition(" ")
+        guest = dataclasses.replace(guest, words=f"{times} mount:d {jobs}")
     if devices:
         devices = ["-global", "virtio-mmio.force-legacy=false", *devices]
     return [
@@ -201,11 +219,12 @@ class Monitor:
 
 
 MONITORS = {
-    "mayfly": Monitor("mayfly", "#3b6ea5", "mayfly", mayfly),
+    "mayfly": Monitor("mayfly", "#3b6ea5", "mayfly", mayfly, ("disk", "tap", "vsock", "share")),
     "mayfly-sync": Monitor("mayfly, sync", "#8fb8de", "mayfly", mayfly_sync, ("disk",), boots=False),
     "mayfly-open": Monitor("mayfly --no-seccomp", "#8fb8de", "mayfly", mayfly_open, (), boots=False),
     "mayfly-jailed": Monitor("mayfly --jail", "#5b7f9f", "mayfly", mayfly_jailed, (), boots=False),
-    "qemu": Monitor("QEMU microvm", "#e8a33d", "qemu", qemu, ("disk", "tap")),
+    "mayfly-copy": Monitor("mayfly, :copy", "#8fb8de", "mayfly", mayfly_copy, ("share",), boots=False),
+    "qemu": Monitor("QEMU microvm", "#e8a33d", "qemu", qemu, ("disk", "tap", "share")),
     "qemu-vhost": Monitor("QEMU, vhost", "#a8577e", "qemu", qemu_vhost, ("tap", "vsock"), "vsock", boots=False),
     "firecracker": Monitor("Firecracker", "#c4472b", "firecracker", firecracker, direct=False),
     "firecracker-async": Monitor("Firecracker, Async", "#e59a86", "firecracker", firecracker_async, ("disk",), direct=False, boots=False),

@@ -103,8 +103,12 @@ def trace_work(function, icount):
 class Root:
     """A root in RAM, so that no file system of the host takes part; the files that it needs are copied."""
 
-    def __init__(self):
+    def __init__(self, merged=False):
+        """Merged: with Debian's links of /lib and /bin to /usr, which servers of live directories are loaded from."""
         self.path = tempfile.mkdtemp(dir="/dev/shm")
+        for name in ("bin", "sbin", "lib", "lib64") if merged else ():
+            os.makedirs(f"{self.path}/usr/{name}")
+            os.symlink(f"usr/{name}", f"{self.path}/{name}")
         for name in ("dev", "proc", "sys"):
             os.mkdir(f"{self.path}/{name}")
             subprocess.run(["mount", "--rbind", f"/{name}", f"{self.path}/{name}"], check=True)

@@ -203,6 +203,26 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 1
 }
 
+@test "perf: live: a directory, a copy, and QEMU's where the kernel has its transport" {
+	make_build
+	local out=$BATS_TEST_TMPDIR/live
+	cp "$build/vmlinux-minimal" "$build/vmlinux"
+	perf live --wall --runs 1 --files 3 --stream 1 --json "$out.json" --csv "$out.csv" --svg "$out.svg"
+	assert_equal "$status" 0
+	python "$root/perf/schema.py" "$out.json"
+	assert_equal "$(median "$out.json" this share/create mayfly elapsed)" 1000.0
+	assert_equal "$(median "$out.json" this share/get mayfly-copy elapsed)" 1000.0
+	assert_equal "$(median "$out.json" this share/get qemu elapsed)" ''
+	assert_regex "$output" 'QEMU is not measured.*9P'
+	printf 'Linux version 6.0-test\n9pnet_virtio\n' > "$build/vmlinux-9p"
+	perf live --wall --runs 1 --files 3 --stream 1 --json "$out.json" --svg "$out.svg"
+	assert_equal "$status" 0
+	assert_equal "$(median "$out.json" this share/stat qemu elapsed)" 1000.0
+	assert_equal "$(grep -c '<rect' "$out.svg")" 19 # the background, the legend, and 3 of each of 5
+	perf live --files 0
+	assert_equal "$status" 2
+}
+
 @test "perf: a monitor that cannot be measured is left out, with the reason" {
 	make_build
 	NS_PER_OP=2000 perf disk --wall --runs 1 "${peers[@]}" --json "$BATS_TEST_TMPDIR/disk.json"
