@@ -55,10 +55,10 @@ sleeps() {
 	command -v strace > /dev/null || skip "no strace here"
 	start_flat keep -m 32M --control "$d/control"
 	wait_said '^keep'
-	strace -qq -o calls -e trace=fsync,fdatasync -e inject=fsync,fdatasync:delay_enter=60000000 \
+	strace -qq -o calls -e trace=renameat2 -e inject=renameat2:delay_enter=60000000 \
 		"$MAYFLY" snapshot --stop "$d/control" snap 3>&- &
 	started+=($!)
-	wait_for test -s .snap.new/state
+	wait_for grep -q renameat2 calls # it says so before the delay
 	sleeps
 	pkill -KILL -P "${started[-1]}" # or it would wait the minute
 }
