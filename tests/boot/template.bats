@@ -168,6 +168,14 @@ copied() {
 	rm -f "$template/workingset"
 	assert_equal "$(copied)" 0
 	wait_for no_maker
+	# It ends with a run whose command does not start.
+	rm -f "$template/workingset"
+	from "$ROOTFS" --boot=template -- no-such-program
+	assert_equal "$status:$boot" 127:template
+	SECONDS=0
+	wait_for no_maker
+	[ "$SECONDS" -lt 40 ]
+	[ ! -e "$template/workingset" ]
 	from "$ROOTFS" --boot=template -- sleep 2
 	assert_equal "$status:$boot" 0:template
 	wait_for no_maker

@@ -219,7 +219,7 @@ struct config_jail {
 
 /* What the process that runs the VM shares with the one that makes a template of its shape. */
 struct config_template_link {
-	_Atomic uint32_t started;		   /* the command runs; a futex */
+	atomic_bool started;			   /* the command runs */
 	atomic_bool waits;			   /* init waits: a failure from here on is not the guest's */
 	_Atomic uint64_t offered[CONFIG_NETS_MAX]; /* features of the network interfaces */
 };
@@ -230,6 +230,7 @@ struct config_template {
 	bool made; /* the VM becomes one, in these files: */
 	int state_fd, memory_fd;
 	struct config_template_link *link; /* or NULL: no process of vmm/template works beside this VM */
+	int record_fd;			   /* with link and used: closed when the command has started, or the VM ends */
 	char *cold;			   /* why the VM boots, or NULL */
 };
 

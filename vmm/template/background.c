@@ -61,9 +61,9 @@ bool background_leave(int fd)
 	if (chdir("/") < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
 	    dup2(null, STDERR_FILENO) < 0)
 		return false;
-	if (fd >= 0 && fd != BACKGROUND_FD && dup2(fd, BACKGROUND_FD) < 0)
+	if (fd != BACKGROUND_FD && dup2(fd, BACKGROUND_FD) < 0)
 		return false;
-	closefrom(fd >= 0 ? BACKGROUND_FD + 1 : BACKGROUND_FD);
+	closefrom(BACKGROUND_FD + 1);
 	log_setup(LOG_LEVEL_ERROR, -1);
 	return true;
 }

@@ -21,8 +21,8 @@ struct config_template_link *background_link(void);
 void background_start(void (*work)(void *ctx), void *ctx);
 
 /*
- * In that process: leaves all that is the run's, but for the file fd (-1: none) and the environment, which is to be cleared
- * when it has been read (jailer/privileges.h). Returns whether it could.
+ * In that process: leaves all that is the run's, but for the file fd and the environment, which is to be cleared when it
+ * has been read (jailer/privileges.h). Returns whether it could.
  */
 bool background_leave(int fd);
 

@@ -10,7 +10,7 @@
 
 struct config;
 
-/* Starts it for the VM of c, a clone of the template in dir that has no working set yet, and sets c->template.link. */
+/* Starts it for the VM of c, a clone of the template in dir that has no working set yet, and sets link and record_fd of c->template. */
 void recorder_begin(struct config *c, const char *dir);
 
 #endif

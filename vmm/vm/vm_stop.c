@@ -18,10 +18,8 @@
 #include "vmm/vm/vm.h"
 #include "vmm/vm/vm_fork.h"
 
-#include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
@@ -174,10 +172,9 @@ static void vm_on_started(void *ctx)
 	struct vm *vm = ctx;
 
 	vm->stop.boot_ms = 0;
-	if (vm->config->template.link) {
-		atomic_store(&vm->config->template.link->started, 1);
-		(void)syscall(SYS_futex, &vm->config->template.link->started, FUTEX_WAKE, 1, NULL, NULL, 0);
-	}
+	if (vm->config->template.link && !atomic_exchange(&vm->config->template.link->started, true) &&
+	    vm->config->template.used)
+		close(vm->config->template.record_fd);
 	timeline_mark(vm->timeline, TIMELINE_STARTED);
 	vm_tell_started(vm);
 	result_at(RESULT_COMMAND);
