@@ -220,9 +220,9 @@ static int await_end(const struct client *x, int fd, struct pool_answer *ret)
 	while (r == -EINTR) {
 		if (poll(fds, MF_ARRAY_SIZE(fds), -1) < 0)
 			continue;
+		/* A VM that has ended takes none, and has sent its status. */
 		if (fds[1].revents && (number = (uint8_t)take_signal(x)))
-			(void)send(fd, &number, sizeof(number),
-				   MSG_NOSIGNAL); /* a VM that has ended has sent its status */
+			(void)send(fd, &number, sizeof(number), MSG_NOSIGNAL);
 		if (fds[0].revents)
 			r = pool_answer_receive(fd, ret);
 	}

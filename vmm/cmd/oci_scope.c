@@ -10,9 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "jailer/cgroup_mount.h"
@@ -20,52 +18,38 @@
 #include "vmm/base/err.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/oci_parts.h"
+#include "vmm/cmd/words.h"
 #include "vmm/helper/spawn.h"
 
 #define SYSTEMD_MS 30000 /* for systemd's answer */
 #define SAID_MAX 4096
 #define PROPERTY_MAX (SPEC_VALUE_MAX + 32)
-#define WORDS_MAX (16 + 2 * (CGROUP_SETTINGS_MAX + 1))
 
-/* The words of a command line, and the properties among them. */
-struct words {
-	const char *word[WORDS_MAX];
-	unsigned num;
-	char property[CGROUP_SETTINGS_MAX + 1][PROPERTY_MAX];
-	unsigned num_properties;
-};
-
-static void add(struct words *w, const char *word)
+static int add_property(struct words *w, const char *option, const char *name, const char *value, struct err *e)
 {
-	w->word[w->num++] = word;
-}
+	char text[PROPERTY_MAX];
 
-static void add_property(struct words *w, const char *option, const char *name, const char *value)
-{
-	char *text = w->property[w->num_properties++];
-
-	snprintf(text, PROPERTY_MAX, "%s=%s", name, value);
-	if (option)
-		add(w, option);
-	add(w, text);
+	snprintf(text, sizeof(text), "%s=%s", name, value);
+	return option && words_add(w, option, e) < 0 ? e->code : words_add(w, text, e);
 }
 
 /* cpu.max as two properties: a part of one CPU in percent, and the period. */
-static void add_quota(struct words *w, const char *option, const char *value)
+static int add_quota(struct words *w, const char *option, const char *value, struct err *e)
 {
 	unsigned long long quota, period;
 	char text[64];
 
 	if (sscanf(value, "%llu %llu", &quota, &period) != 2 || !period)
-		return; /* "max", which is the default */
+		return 0; /* "max", which is the default */
 	snprintf(text, sizeof(text), "%.2f%%", (double)quota * 100 / (double)period);
-	add_property(w, option, "CPUQuota", text);
+	if (add_property(w, option, "CPUQuota", text, e) < 0)
+		return e->code;
 	snprintf(text, sizeof(text), "%lluus", period);
-	add_property(w, option, "CPUQuotaPeriodSec", text);
+	return add_property(w, option, "CPUQuotaPeriodSec", text, e);
 }
 
 /* What systemd manages: what else is set, it leaves alone. */
-static void add_setting(struct words *w, const char *option, const struct cgroup_setting *s)
+static int add_setting(struct words *w, const char *option, const struct cgroup_setting *s, struct err *e)
 {
 	static const char *const names[][2] = {
 		{ "memory.max", "MemoryMax" },	  { "memory.high", "MemoryHigh" },
@@ -76,10 +60,25 @@ static void add_setting(struct words *w, const char *option, const struct cgroup
 	};
 
 	if (!strcmp(s->file, "cpu.max"))
-		add_quota(w, option, s->value);
+		return add_quota(w, option, s->value, e);
 	for (size_t i = 0; i < MF_ARRAY_SIZE(names); i++)
 		if (!strcmp(s->file, names[i][0]))
-			add_property(w, option, names[i][1], !strcmp(s->value, "max") ? "infinity" : s->value);
+			return add_property(w, option, names[i][1], !strcmp(s->value, "max") ? "infinity" : s->value,
+					    e);
+	return 0;
+}
+
+/* Words, and behind them the settings. */
+static int make_words(struct words *w, const char *const *words, const char *option, const struct cgroup_setting *s,
+		      unsigned num, struct err *e)
+{
+	for (; *words; words++)
+		if (words_add(w, *words, e) < 0)
+			return e->code;
+	for (unsigned i = 0; i < num; i++)
+		if (add_setting(w, option, &s[i], e) < 0)
+			return e->code;
+	return 0;
 }
 
 /* Reads until a line that is empty, the end, or a limit in time. Returns 0 for that line, or -errno. */
@@ -112,8 +111,7 @@ static void end(pid_t *pid)
 {
 	if (*pid > 0) {
 		(void)kill(*pid, SIGKILL); /* our child, which has not been waited for */
-		while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		(void)words_wait(*pid);	   /* that is how it ends */
 	}
 	*pid = -1;
 }
@@ -130,7 +128,8 @@ static pid_t ask_systemd(const struct words *w, struct err *e)
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return err_sys(e, "make a pipe");
 	said = fd[0];
-	pid = spawn_start(w->word, (const int[SPAWN_FDS]){ -1, fd[1], fd[1], -1 }, SIGKILL, "systemd", e);
+	pid = spawn_start((const char *const *)w->word, (const int[SPAWN_FDS]){ -1, fd[1], fd[1], -1 }, SIGKILL,
+			  "systemd", e);
 	close(fd[1]);
 	if (pid < 0)
 		return pid;
@@ -161,26 +160,22 @@ static int find(struct cgroup *ret, pid_t holder, struct err *e)
 int oci_scope_make(struct cgroup *ret, pid_t *ret_holder, const char *slice, const char *unit,
 		   const struct cgroup_setting *s, unsigned num, struct err *e)
 {
-	MF_FREE struct words *w = calloc(1, sizeof(*w));
+	static struct words w;
 	char in[PROPERTY_MAX], name[PROPERTY_MAX];
 	struct cgroup group = { NULL };
 	pid_t holder;
 	int r;
 
-	if (!w)
-		return err_set(e, -ENOMEM, "out of memory");
 	snprintf(in, sizeof(in), "--slice=%s", slice);
 	snprintf(name, sizeof(name), "--unit=%s", unit);
-	for (const char *const *word = (const char *const[]){ "systemd-run", "--scope", "--quiet", "--collect", in,
-							      name, "-p", "Delegate=yes", NULL };
-	     *word; word++)
-		add(w, *word);
-	for (unsigned i = 0; i < num; i++)
-		add_setting(w, "-p", &s[i]);
-	for (const char *const *word = (const char *const[]){ "--", "sh", "-c", "echo; exec sleep 300", NULL }; *word;
-	     word++)
-		add(w, *word);
-	holder = ask_systemd(w, e);
+	if (make_words(&w,
+		       (const char *const[]){ "systemd-run", "--scope", "--quiet", "--collect", in, name, "-p",
+					      "Delegate=yes", NULL },
+		       "-p", s, num, e) < 0 ||
+	    make_words(&w, (const char *const[]){ "--", "sh", "-c", "echo; exec sleep 300", NULL }, NULL, NULL, 0, e) <
+		    0)
+		return e->code;
+	holder = ask_systemd(&w, e);
 	r = holder < 0 ? (int)holder : find(&group, holder, e);
 	for (unsigned i = 0; !r && i < num; i++)
 		r = cgroup_check_setting(&s[i], e) < 0 ? e->code : cgroup_write(group.dir, s[i].file, s[i].value, e);
@@ -201,21 +196,16 @@ void oci_scope_leave(pid_t *holder)
 
 int oci_scope_set(const char *dir, const struct cgroup_setting *s, unsigned num, struct err *e)
 {
-	MF_FREE struct words *w = calloc(1, sizeof(*w));
+	const char *const change[] = { "sh",	       "-c",	    "systemctl \"$@\" && echo", "sh",
+				       "set-property", "--runtime", strrchr(dir, '/') + 1,	NULL };
+	static struct words w;
 	pid_t pid;
 
-	if (!w)
-		return err_set(e, -ENOMEM, "out of memory");
-	for (const char *const *word =
-		     (const char *const[]){ "sh", "-c", "systemctl \"$@\" && echo", "sh", "set-property", "--runtime",
-					    strrchr(dir, '/') + 1, NULL };
-	     *word; word++)
-		add(w, *word);
-	for (unsigned i = 0; i < num; i++)
-		add_setting(w, NULL, &s[i]);
-	if (!w->num_properties)
-		return 0;
-	pid = ask_systemd(w, e);
+	if (make_words(&w, change, NULL, s, num, e) < 0)
+		return e->code;
+	if (w.num == MF_ARRAY_SIZE(change) - 1)
+		return 0; /* systemd manages none of them */
+	pid = ask_systemd(&w, e);
 	if (pid < 0)
 		return pid;
 	end(&pid);
