@@ -19,7 +19,7 @@ def make_jobs(rows):
     return jobs
 
 
-def measure_setup(options, setup, host, more, needs):
+def measure_setup(options, setup, host, more, **needs):
     """The results of io-measure.py for one setup on one host. Needs: further files and programs of the host."""
     files = {"initrd": bench.WORK / "load.cpio"} | needs.get("files", {})
     spec = bench.make_spec(options, setup["monitors"], files, **more)
@@ -40,7 +40,7 @@ def measure(options, setups, more, **needs):
             labels[case] = f"{setup['label']}, {job['label']}"
             rates[case] = [job["bytes"], job["unit"]]
         for host in bench.hosts_of(options):
-            part = measure_setup(options, setup, host, more, needs)
+            part = measure_setup(options, setup, host, more, **needs)
             if host in found:
                 bench.merge(found[host], part)
             else:
