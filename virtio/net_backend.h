@@ -95,6 +95,9 @@ void net_received(struct net_backend *b, int res);
  */
 int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, struct err *e);
 
+/* The same, without a backend: returns a descriptor of the tap, or -errno with e set. */
+int net_tap_attach(const char *name, struct err *e);
+
 /* Attaches to the tap for net_tap_open of another process (fdstore.h). 0, or -errno with e set. */
 int net_tap_provide(const char *name, struct err *e);
 
@@ -103,6 +106,12 @@ int net_tap_provide(const char *name, struct err *e);
  * IFF_VNET_HDR, or a stream socket that speaks passt's protocol.
  */
 int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e);
+
+/*
+ * Whether fd can be the backend of net_fd_open, or of net_tap_open if it was given the tap of that name (else NULL). what: the
+ * descriptor, in messages. Returns 0 or -errno with e set.
+ */
+int net_fd_check(int fd, const char *what, const char *tap, struct err *e);
 
 /*
  * The same for a stream socket. filter decides about each frame of the guest (net_filter.h), and

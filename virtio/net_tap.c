@@ -315,8 +315,7 @@ static int tap_explain(const char *name, bool existed, int code, struct err *e)
 	return err_neg(e, code, "tap '%s'", name);
 }
 
-/* Returns the fd of the tap, or -errno with e set. */
-static int tap_attach(const char *name, struct err *e)
+int net_tap_attach(const char *name, struct err *e)
 {
 	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 	unsigned tries = 0;
@@ -340,7 +339,7 @@ static int tap_attach(const char *name, struct err *e)
 
 int net_tap_provide(const char *name, struct err *e)
 {
-	int fd = tap_attach(name, e);
+	int fd = net_tap_attach(name, e);
 
 	return fd < 0 ? fd : fdstore_provide(name, FILES_TAP, fd, e);
 }
@@ -350,7 +349,7 @@ int net_tap_open(struct net_backend **ret, const char *name, struct loop *loop, 
 	int fd = fdstore_take(name, FILES_TAP);
 
 	if (fd < 0)
-		fd = tap_attach(name, e);
+		fd = net_tap_attach(name, e);
 	if (fd < 0)
 		return fd;
 	return tap_new(ret, fd, loop, e) < 0 ? err_wrap(e, "tap '%s'", name) : 0;
@@ -366,23 +365,33 @@ static bool is_stream_socket(int fd)
 	       type == SOCK_STREAM;
 }
 
-int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+int net_fd_check(int fd, const char *what, const char *tap, struct err *e)
 {
 	const short needed = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
 	struct ifreq req = { .ifr_flags = 0 };
-	int r;
 
-	if (is_stream_socket(fd))
-		return net_passt_open(ret, fd, NULL, loop, e);
-	if (ioctl(fd, TUNGETIFF, &req) < 0) {
-		r = errno == EBADF ? err_set(e, -EBADF, "fd %d is not open", fd) :
-				     err_set(e, -EINVAL, "fd %d is neither a tap nor a stream socket", fd);
-	} else if ((req.ifr_flags & needed) != needed) {
-		r = err_set(e, -EINVAL, "fd %d is a tap opened without IFF_TAP | IFF_NO_PI | IFF_VNET_HDR", fd);
-	} else {
-		return tap_new(ret, fd, loop, e);
+	if (!tap && is_stream_socket(fd))
+		return 0;
+	if (ioctl(fd, TUNGETIFF, &req) < 0)
+		return errno == EBADF ? err_set(e, -EBADF, "%s is not open", what) :
+		       tap	      ? err_set(e, -EINVAL, "%s is no tap", what) :
+					err_set(e, -EINVAL, "%s is neither a tap nor a stream socket", what);
+	if ((req.ifr_flags & needed) != needed)
+		return err_set(e, -EINVAL, "%s is a tap opened without IFF_TAP | IFF_NO_PI | IFF_VNET_HDR", what);
+	if (tap && strncmp(req.ifr_name, tap, sizeof(req.ifr_name)) != 0)
+		return err_set(e, -EINVAL, "%s is the tap '%.*s', and not '%s'", what, IFNAMSIZ, req.ifr_name, tap);
+	return 0;
+}
+
+int net_fd_open(struct net_backend **ret, int fd, struct loop *loop, struct err *e)
+{
+	char what[16];
+
+	snprintf(what, sizeof(what), "fd %d", fd);
+	if (net_fd_check(fd, what, NULL, e) < 0) {
+		if (e->code != -EBADF)
+			close(fd);
+		return e->code;
 	}
-	if (e->code != -EBADF)
-		close(fd);
-	return r;
+	return is_stream_socket(fd) ? net_passt_open(ret, fd, NULL, loop, e) : tap_new(ret, fd, loop, e);
 }

@@ -46,7 +46,6 @@
 /* Each way, in one turn of the loop. */
 #define VSOCK_PACKETS_MAX 256
 #define VSOCK_BYTES_MAX MIB
-#define VSOCK_ACCEPTS_MAX 64
 
 #define CONNS_SIZE (sizeof(struct vsock_conn) * VSOCK_CONNS_MAX)
 #define BUFS_SIZE ((size_t)VSOCK_BUF_SIZE * VSOCK_CONNS_MAX)
@@ -273,46 +272,6 @@ static void vsock_task(struct task *task)
 	run(v);
 }
 
-/* Clients of the host. */
-
-/* A client that cannot be accepted would keep the loop busy. */
-static void accept_pause(struct vsock *v)
-{
-	if (!v->accept_paused)
-		vsock_wait(v);
-	v->accept_paused = true;
-}
-
-static void accept_start(struct vsock *v)
-{
-	if (v->accept_paused)
-		vsock_wait_end(v);
-	v->accept_paused = false;
-	if (v->name.fd >= 0)
-		vsock_poll(v, &v->accept, v->name.fd, POLLIN);
-}
-
-static void accept_done(struct op *op, int res)
-{
-	struct vsock *v = MF_CONTAINER_OF(op, struct vsock, accept.op);
-	int fd = res;
-
-	vsock_poll_ended(v, &v->accept);
-	if (!v->active || res == -ECANCELED)
-		return;
-	for (unsigned i = 0; i < VSOCK_ACCEPTS_MAX && res >= 0; i++) {
-		fd = vsock_unix_accept(v);
-		if (fd < 0)
-			break;
-		conn_accept(v, fd);
-	}
-	if (res < 0 || fd == -EMFILE)
-		accept_pause(v);
-	else
-		accept_start(v);
-	vsock_wake(v);
-}
-
 static void vsock_tick(struct timer *timer)
 {
 	struct vsock *v = MF_CONTAINER_OF(timer, struct vsock, timer);
@@ -322,7 +281,7 @@ static void vsock_tick(struct timer *timer)
 		conn_tick(&v->conn[i]);
 	vsock_reset_tick(v);
 	if (v->accept_paused)
-		accept_start(v);
+		vsock_accept_start(v);
 	vsock_wake(v);
 }
 
@@ -342,7 +301,7 @@ static int vsock_activate(struct virtio_dev *dev)
 
 	v->active = true;
 	virtq_disable_notify(&dev->vq[RX]); /* until a buffer is missing */
-	accept_start(v);
+	vsock_accept_start(v);
 	return 0;
 }
 
@@ -418,6 +377,8 @@ static void vsock_free(struct virtio_dev *dev)
 	for (unsigned i = 0; i < v->num_lent; i++)
 		close(v->lent[i].fd);
 	unix_socket_done(&v->name);
+	if (v->reserved_fd >= 0)
+		close(v->reserved_fd);
 	if (v->conn)
 		munmap(v->conn, CONNS_SIZE);
 	if (v->buf)
@@ -439,6 +400,10 @@ static void *map_lazily(size_t size)
 
 static int vsock_build(struct vsock *v, const struct vsock_params *params, struct err *e)
 {
+	int r = vsock_accept_init(v, params->path_later);
+
+	if (r < 0)
+		return err_neg(e, r, "make a socket");
 	v->conn = map_lazily(CONNS_SIZE);
 	v->buf = map_lazily(BUFS_SIZE);
 	if (!v->conn || !v->buf)
@@ -448,7 +413,9 @@ static int vsock_build(struct vsock *v, const struct vsock_params *params, struc
 
 int vsock_listen_fd(struct virtio_dev *dev)
 {
-	return to_vsock(dev)->name.fd;
+	const struct vsock *v = to_vsock(dev);
+
+	return v->reserved_fd >= 0 ? v->reserved_fd : v->name.fd;
 }
 
 static const struct virtio_ops vsock_ops;
@@ -467,7 +434,7 @@ int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct
 	v->connect_ctx = params->ctx;
 	v->name = UNIXNAME_INIT;
 	v->task.run = vsock_task;
-	v->accept.op.done = accept_done;
+	v->reserved_fd = -1;
 	v->timer.fire = vsock_tick;
 	v->held.fire = tx_held_long;
 	v->max_conns = params->max_conns ? MF_MIN(params->max_conns, VSOCK_CONNS_MAX) : VSOCK_CONNS_MAX;

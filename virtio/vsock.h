@@ -6,6 +6,7 @@
 #ifndef MF_VIRTIO_VSOCK_H
 #define MF_VIRTIO_VSOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct err;
@@ -22,6 +23,7 @@ struct virtio_dev;
 
 struct vsock_params {
 	const char *path; /* kept; or NULL: the guest reaches only lent sockets */
+	bool path_later;  /* it comes by vsock_listen: vsock_listen_fd is reserved for its socket */
 	uint32_t cid;	  /* the guest's */
 	/* Connections at once, each with a descriptor; 0: VSOCK_CONNS_MAX. Unused lent sockets do not count. */
 	unsigned max_conns;
@@ -37,8 +39,14 @@ struct vsock_params {
 int vsock_new(struct virtio_dev **ret, const struct vsock_params *params, struct loop *loop, const struct mem *mem,
 	      struct err *e);
 
-/* The socket at path, or -1. */
+/* The socket at path, or -1; with path_later, the descriptor that it will be. */
 int vsock_listen_fd(struct virtio_dev *dev);
+
+/*
+ * Once, with path_later: a socket that listens at path (kept), and does not block, has taken the place of vsock_listen_fd. The
+ * device owns it; its name stays the caller's. Not on the loop's thread.
+ */
+void vsock_listen(struct virtio_dev *dev, const char *path);
 
 /*
  * At the VM's end, when no vCPU runs any more: writes what the guest has sent to the host, for

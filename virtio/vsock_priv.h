@@ -2,7 +2,8 @@
  * What the parts of virtio-vsock share; no other file includes it. A part calls only parts that
  * stand below it here (tests/style/layers checks that):
  *
- *   vsock.c        the device: its queues and its task, clients that connect
+ *   vsock.c        the device: its queues and its task
+ *   vsock_accept.c programs of the host that connect
  *   vsock_conn.c   a connection: its states, its packets from and to the guest
  *   vsock_flow.c   the data of a connection, and its credit
  *   vsock_unix.c   the host's Unix sockets: names, CONNECT lines, bytes in and out
@@ -157,6 +158,7 @@ struct vsock {
 	struct unix_socket name;		  /* no path: the device does not listen */
 	int (*connect)(void *ctx, uint32_t port); /* see struct vsock_params */
 	void *connect_ctx;
+	int reserved_fd; /* or -1: the number that name.fd gets, which a filter knows already */
 	struct vsock_poll accept;
 	bool accept_paused; /* until the next tick: descriptors or memory ran out */
 	uint32_t last_port; /* the host port of the newest client */
@@ -193,6 +195,14 @@ static inline uint8_t *vsock_buf(const struct vsock_conn *c)
 {
 	return c->v->buf + (size_t)(c - c->v->conn) * VSOCK_BUF_SIZE;
 }
+
+/* vsock_accept.c */
+
+/* later: the path comes by vsock_listen. Returns 0 or -errno. */
+int vsock_accept_init(struct vsock *v, bool later);
+
+/* Waits for a client, if the device listens; again after a pause. */
+void vsock_accept_start(struct vsock *v);
 
 /* vsock_conn.c */
 

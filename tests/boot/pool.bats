@@ -319,6 +319,57 @@ print(s.recv(4096))' "$sock" | grep -q 'no claim'
 	wait_for waiting 0
 }
 
+@test "pool: a tap and a vsock that are the client's; descriptors that are not what they claim are refused" {
+	local jail tap=mf$$
+	[ -c /dev/net/tun ] || skip 'there is no /dev/net/tun'
+	cd "$dir"
+	snapshot_of -n "tap=$tap.1" --vsock "$dir/own"
+	for jail in '' --jail; do
+		start_pool 1 $jail
+		claimed two --vsock v
+		[[ $stderr == *"a client of this pool brings 1 network interfaces (--net tap=NAME), and not 0"* ]]
+		wait_for waiting 1
+		claimed two --net "tap=$tap.2"
+		[[ $stderr == *"vsock: the client has to bring it"* ]]
+		wait_for waiting 1
+		"$BATS_TEST_DIRNAME/hostile-claim" "$sock" "$dir" > refusals
+		rm hostile*
+		assert_equal "$(grep -c "^2 net 'net0': " refusals)" 4
+		assert_equal "$(grep -c "^2 vsock '.*': the descriptor " refusals)" 6
+		assert_equal "$(tail -n 1 refusals)" '2 a claim of 2 files with 6 descriptors'
+		wait_for waiting 1
+		start_claim --name "devices$$" --net "tap=$tap.2" --vsock v # a path of this directory, which is not the pool's
+		tell two
+		wait_said '^two'
+		[ -e "/sys/class/net/$tap.2" ]
+		[ ! -e "/sys/class/net/$tap.1" ]
+		"$PYTHON" -c 'import socket; socket.socket(socket.AF_UNIX).connect("v")'
+		wait_for waiting 1
+		claimed two --net "tap=$tap.2" --vsock w
+		assert_equal "$status" 125
+		[[ $stderr == *"--net: tap '$tap.2' is in use by another VM"* ]]
+		claimed two --net "tap=$tap.3" --vsock v
+		assert_equal "$status" 125
+		[[ $stderr == *"--vsock: '$dir/v': another process listens there"* ]]
+		waiting 1 # these have cost none
+		# The names go with the VM, also if the client was killed.
+		kill -KILL "$pid"
+		wait_for is_gone "devices$$"
+		[ ! -e v ]
+		[ ! -e "/sys/class/net/$tap.2" ]
+		claimed two --net "tap=$tap.2" --vsock v
+		assert_equal "$output" $'one\ntwo'
+		[ ! -e v ]
+		wait_for waiting 1
+		end_pool
+		wait_for waiting 0
+	done
+	# A plain clone makes its own.
+	claimed two "$snap" --net "tap=$tap.2" --vsock v
+	assert_equal "$output" $'one\ntwo'
+	[ ! -e v ]
+}
+
 @test "pool: a socket of systemd's, and a command line that is none" {
 	snapshot_of
 	"$PYTHON" -c 'import os, socket, sys

@@ -80,8 +80,15 @@ are_still() {
 		claimed --timeout 300ms -- sleep 100000
 		assert_equal "$status" 124
 		# The control socket is there; the end of the pool is not that of the VM, but that of its client is.
-		start_mayfly clone --pool "$sock" --name "named$$" -- sh -c 'echo begun; exec sleep 100000'
+		# Its vsock has the client's path, too: the guest has nothing at that port, and mayfly hangs up.
+		start_mayfly clone --pool "$sock" --name "named$$" --vsock "$dir/v" -- sh -c 'echo begun; exec sleep 100000'
 		wait_said ^begun
+		run -0 timeout 10 "$PYTHON" -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.send(b"CONNECT 99\n")
+print(s.recv(1))' "$dir/v"
+		assert_output "b''"
 		run -0 "$MAYFLY" exec "named$$" echo further
 		assert_output further
 		run -0 "$MAYFLY" inspect "named$$"
@@ -91,6 +98,7 @@ are_still() {
 		assert_line --regexp "^named$$ +[0-9]+ +running "
 		kill -KILL "$pid"
 		wait_for eval '! "$MAYFLY" ps -q | grep -q .'
+		[ ! -e "$dir/v" ]
 	done
 	TRACE_ALL=1 start_pool 1 # tests/seccomp/traced: the thread that takes a claim asks for a terminal
 	run -0 script -qec "$MAYFLY clone --pool $sock -- tty" /dev/null < /dev/null

@@ -54,13 +54,17 @@ static void test_round_trip(void **state)
 	add(&sent, POOL_OPTIONS, "--name=x");
 	add(&sent, POOL_OPTIONS, "--env=A=");
 	add(&sent, POOL_DRIVES, "d=/a b");
+	add(&sent, POOL_NETS, "tap=t0");
+	add(&sent, POOL_VSOCK, "/v");
 	add(&sent, POOL_COMMAND, "echo");
 	add(&sent, POOL_COMMAND, "");
-	for (int i = 0; i < POOL_STREAMS + 1; i++)
+	for (int i = 0; i < POOL_STREAMS + 3; i++)
 		sent.fd[sent.num_fds++] = dup(0);
 	assert_int_equal(pool_claim_send(pair[0], &sent, &e), 0);
 	assert_int_equal(pool_claim_receive(pair[1], &got, 0, &e), 1);
-	assert_int_equal(got.num_fds, POOL_STREAMS + 1);
+	assert_int_equal(got.num_fds, POOL_STREAMS + 3);
+	assert_int_equal(pool_claim_files(&got), 3);
+	assert_string_equal(pool_claim_part(&got, POOL_VSOCK)[0], "/v");
 	assert_true(fcntl(got.fd[0], F_GETFD) & FD_CLOEXEC);
 	assert_memory_equal(got.num, sent.num, sizeof(got.num));
 	assert_string_equal(pool_claim_part(&got, POOL_OPTIONS)[1], "--env=A=");
@@ -143,6 +147,10 @@ static void test_what_is_no_claim(void **state)
 	m.num[POOL_FROM] = 2;
 	m.num[POOL_COMMAND] = 0;
 	assert_int_equal(receive(&m, head + 4), -EPROTO);
+	m.num[POOL_FROM] = 0;
+	m.num[POOL_VSOCK] = 2;
+	assert_int_equal(receive(&m, head + 4), -EPROTO);
+	m.num[POOL_VSOCK] = 0;
 	m.num[POOL_FROM] = UINT32_MAX;
 	m.num[POOL_COMMAND] = 3; /* their sum would be 2 */
 	assert_int_equal(receive(&m, head + 4), -EPROTO);
@@ -235,6 +243,11 @@ static void test_whose(void **state)
 	(void)state;
 	assert_int_equal(pool_whose_option("env"), POOL_OF_CLAIM);
 	assert_int_equal(pool_whose_option("jail"), POOL_OF_POOL);
+	assert_int_equal(pool_whose_option("--net=user,tcp=1"), POOL_OF_POOL);
+	assert_int_equal(pool_whose_option("--net=tap=t"), POOL_WITH_FILE);
+	assert_int_equal(pool_whose_option("--net=fd=7"), POOL_WITH_FILE);
+	assert_int_equal(pool_whose_option("--net=none"), POOL_OF_NOBODY);
+	assert_int_equal(pool_whose_option("--vsock=/v"), POOL_WITH_FILE);
 	assert_int_equal(pool_whose_option("result"), POOL_OF_NOBODY);
 	assert_int_equal(pool_whose_option("control"), POOL_OF_NOBODY); /* a path that the pool's user would make */
 }

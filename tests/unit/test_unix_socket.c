@@ -207,6 +207,46 @@ static void test_relative_path(void **state)
 	unix_socket_done(&u);
 }
 
+/* A descriptor that another process has bound: what it says is checked, and its name is removed here. */
+static void test_adopted(void **state)
+{
+	struct unix_socket u = UNIXNAME_INIT;
+	int fd = listen_at(path), pair[2];
+	struct err e;
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_STREAM, &e), 0);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(u.fd, -1);
+	unix_socket_done(&u);
+	assert_int_equal(access(path, F_OK), -1);
+	/* Its name is not there any more, or another file has it. */
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_STREAM, &e), -ENOENT);
+	unix_socket_done(&u);
+	close(open(path, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_STREAM, &e), -EEXIST);
+	unix_socket_done(&u);
+	assert_int_equal(access(path, F_OK), 0);
+	/* What is none. */
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_SEQPACKET, &e), -EINVAL);
+	assert_int_equal(unix_socket_adopt(&u, fd, other, SOCK_STREAM, &e), -EINVAL);
+	assert_int_equal(unix_socket_adopt(&u, fd, "v_1", SOCK_STREAM, &e), -EINVAL);
+	close(fd);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(unix_socket_adopt(&u, pair[0], path, SOCK_STREAM, &e), -EINVAL);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_STREAM, &e), -EINVAL);
+	close(fd);
+	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	assert_int_equal(unix_socket_adopt(&u, fd, path, SOCK_STREAM, &e), -EINVAL);
+	assert_int_equal(u.dir_fd, -1);
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -216,6 +256,7 @@ int main(void)
 		T(test_only_the_socket_is_removed),
 		T(test_another_directory),
 		T(test_relative_path),
+		T(test_adopted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

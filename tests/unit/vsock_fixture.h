@@ -124,10 +124,14 @@ static inline void activate(struct fix *f)
 	tell_device(f, ACTIVATE);
 }
 
+static bool fixture_path_later;
+
 static inline int setup_inactive(void **state)
 {
 	struct fix *f = calloc(1, sizeof(*f));
-	struct vsock_params params = { .path = f->path, .cid = CID };
+	struct vsock_params params = { .path = fixture_path_later ? NULL : f->path,
+				       .path_later = fixture_path_later,
+				       .cid = CID };
 	struct err e;
 
 	struct rlimit limit;

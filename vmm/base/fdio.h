@@ -13,7 +13,7 @@
 struct err;
 struct iovec;
 
-#define FDIO_FDS_MAX 18 /* descriptors in a packet */
+#define FDIO_FDS_MAX 24 /* descriptors in a packet */
 
 /* Reads up to len bytes at offset, until len or EOF. Returns the bytes read or -errno. */
 ssize_t fdio_pread(int fd, void *buf, size_t len, uint64_t offset);

@@ -216,9 +216,50 @@ int unix_socket_provide(struct unix_socket *u, struct err *e)
 	return fdstore_provide(u->path, FILES_LISTEN, mf_take_fd(&u->fd), e);
 }
 
-int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct err *e)
+/* What has the name now is this socket's. */
+static int note_name(struct unix_socket *u, const char *path, struct err *e)
 {
 	struct stat st;
+
+	if (fstatat(u->dir_fd, name_in(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_sys(e, "examine it");
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -EEXIST, "another file has taken its place");
+	u->path = path;
+	u->bound = true;
+	u->dev = st.st_dev;
+	u->ino = st.st_ino;
+	set_bound(NULL, u);
+	return 0;
+}
+
+static int option_of(int fd, int option)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
+}
+
+int unix_socket_adopt(struct unix_socket *u, int fd, const char *path, int type, struct err *e)
+{
+	struct sockaddr_un own = { .sun_family = AF_UNSPEC };
+	socklen_t len = sizeof(own) - 1; /* with a NUL behind it */
+	int flags;
+
+	if (option_of(fd, SO_DOMAIN) != AF_UNIX || option_of(fd, SO_TYPE) != type || option_of(fd, SO_ACCEPTCONN) != 1)
+		return err_set(e, -EINVAL, "the descriptor is no Unix socket that listens for such connections");
+	if (*path != '/' || getsockname(fd, (struct sockaddr *)&own, &len) < 0 || strcmp(own.sun_path, path) != 0)
+		return err_set(e, -EINVAL, "the descriptor listens at another name");
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return err_sys(e, "make it non-blocking");
+	u->dir_fd = open_directory(path);
+	return u->dir_fd < 0 ? err_sys(e, "open its directory") : note_name(u, path, e);
+}
+
+int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct err *e)
+{
 	int r;
 
 	if (unix_socket_take(u, path))
@@ -232,17 +273,8 @@ int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct
 	if (u->dir_fd < 0)
 		return err_sys(e, "open its directory");
 	r = bind_name(u, path, type, e);
-	if (r < 0)
-		return r;
-	if (fstatat(u->dir_fd, name_in(path), &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return err_sys(e, "examine it");
-	if (!S_ISSOCK(st.st_mode))
-		return err_set(e, -EEXIST, "another file has taken its place");
-	u->path = path;
-	u->bound = true;
-	u->dev = st.st_dev;
-	u->ino = st.st_ino;
-	set_bound(NULL, u);
+	if (r < 0 || note_name(u, path, e) < 0)
+		return r < 0 ? r : e->code;
 	if (listen(u->fd, BACKLOG) < 0)
 		return err_sys(e, "listen");
 	/* For those who watch the directory: it accepts connections from now on. That it may fail matters to them alone. */

@@ -37,6 +37,13 @@ struct unix_socket {
 int unix_socket_listen(struct unix_socket *u, const char *path, int type, struct err *e);
 
 /*
+ * fd, of another process, listens at path (absolute, kept) for connections of this type: checks that, as far as it can be, and
+ * makes it non-blocking. The name is removed as one of our own; fd stays the caller's. Returns 0 or -errno with e set;
+ * unix_socket_done accepts either.
+ */
+int unix_socket_adopt(struct unix_socket *u, int fd, const char *path, int type, struct err *e);
+
+/*
  * For another process (fdstore.h). unix_socket_provide offers a listening socket to it;
  * the name stays here, to be removed here. unix_socket_take takes the socket, as
  * unix_socket_listen does by itself, without the name. Returns whether there was one.

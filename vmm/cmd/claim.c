@@ -25,6 +25,7 @@
 #include "vmm/base/signals.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
+#include "vmm/cmd/claim_files.h"
 #include "vmm/cmd/member_claim.h"
 #include "vmm/pool/claim.h"
 #include "vmm/process/ending.h"
@@ -35,6 +36,7 @@
 struct client {
 	const struct claim_params *params;
 	struct pool_claim claim;
+	struct claim_files files;
 	int signal_fd;
 	sigset_t old_mask;
 	bool is_tty;
@@ -61,54 +63,33 @@ static int add_option(struct pool_claim *c, const char *option, struct err *e)
 	return pool_claim_add(c, POOL_OPTIONS, whole, e);
 }
 
-/* "--drive=ID=PATH". The member sees to it that a drive that is only read cannot be written. */
-static int add_drive(struct pool_claim *c, const char *option, struct err *e)
+static int add_options(struct client *x, enum pool_part part, struct err *e)
 {
-	const char *text = option + strlen("--drive="), *equals = strchr(text, '=');
-	int fd;
-
-	if (!equals || !equals[1])
-		return err_set(e, -EINVAL, "--drive: must be ID=PATH");
-	if (c->num[POOL_DRIVES] == POOL_DRIVES_MAX)
-		return err_set(e, -E2BIG, "--drive: a claim has up to %d", POOL_DRIVES_MAX);
-	fd = open(equals + 1, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM))
-		fd = open(equals + 1, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
-		return err_sys(e, "--drive: open '%s'", equals + 1);
-	c->fd[c->num_fds++] = fd;
-	return pool_claim_add(c, POOL_DRIVES, text, e);
-}
-
-static bool is_drive(const char *option)
-{
-	return !strncmp(option, "--drive=", strlen("--drive="));
-}
-
-static int add_options(struct pool_claim *c, const struct claim_params *p, enum pool_part part, struct err *e)
-{
-	const struct words *o = p->options;
+	const struct words *o = x->params->options;
+	struct pool_claim *c = &x->claim;
 	int r = 0;
 
 	for (unsigned i = 0; i < o->num && !r; i++) {
 		const char *option = o->word[i];
 
-		if (part == POOL_DRIVES && is_drive(option))
-			r = add_drive(c, option, e);
+		if (pool_whose_option(option) == POOL_WITH_FILE)
+			r = claim_files_add(&x->files, c, part, option, e);
 		if (part == POOL_OPTIONS && !strcmp(option, "--console"))
 			c->extras |= POOL_COLD;
 		if (part == POOL_OPTIONS && pool_whose_option(option) == POOL_OF_CLAIM)
 			r = add_option(c, option, e);
 		if (part == POOL_SHARED && pool_whose_option(option) == POOL_OF_POOL)
 			r = pool_claim_add(c, POOL_SHARED, option, e);
-		if (pool_whose_option(option) == POOL_OF_NOBODY && !is_drive(option))
+		if (pool_whose_option(option) == POOL_OF_NOBODY)
 			r = err_set(e, -EINVAL, "%.40s is not for VMs of a pool", option);
 	}
 	return r;
 }
 
-static int make_claim(struct pool_claim *c, const struct claim_params *p, struct err *e)
+static int make_claim(struct client *x, struct err *e)
 {
+	const struct claim_params *p = x->params;
+	struct pool_claim *c = &x->claim;
 	char text[POOL_IDENTITY_MAX], name[128];
 	int r = pool_claim_init(c) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 
@@ -118,14 +99,14 @@ static int make_claim(struct pool_claim *c, const struct claim_params *p, struct
 	if (!r && p->dir && pool_identity(text, p->dir) == 0)
 		r = pool_claim_add(c, POOL_FROM, text, e);
 	if (!r)
-		r = add_options(c, p, POOL_SHARED, e);
+		r = add_options(x, POOL_SHARED, e);
 	if (!r)
-		r = add_options(c, p, POOL_OPTIONS, e);
+		r = add_options(x, POOL_OPTIONS, e);
 	snprintf(name, sizeof(name), "--name=%.100s", p->name ? p->name : "");
 	if (!r && p->name)
 		r = pool_claim_add(c, POOL_OPTIONS, name, e);
-	if (!r)
-		r = add_options(c, p, POOL_DRIVES, e);
+	for (unsigned part = POOL_DRIVES; part <= POOL_VSOCK && !r; part++)
+		r = add_options(x, part, e);
 	if (!p->command->num)
 		c->extras |= POOL_COLD;
 	for (unsigned i = 0; i < p->command->num && !r; i++)
@@ -134,7 +115,7 @@ static int make_claim(struct pool_claim *c, const struct claim_params *p, struct
 }
 
 /* A plain clone: with our options alone, or with those of a pool that is empty. */
-static int clone_plainly(const struct client *x, const struct pool_claim *of_pool, struct err *e)
+static int clone_plainly(struct client *x, const struct pool_claim *of_pool, struct err *e)
 {
 	const struct pool_claim *shared = of_pool ? of_pool : &x->claim;
 	const char *dir = of_pool ? pool_claim_part(of_pool, POOL_FROM)[0] : x->params->dir;
@@ -147,13 +128,14 @@ static int clone_plainly(const struct client *x, const struct pool_claim *of_poo
 		r = member_claim_words(&w, &x->claim, dir, e);
 	if (r < 0)
 		return r;
+	claim_files_done(&x->files);			    /* that VM makes its own */
 	(void)sigprocmask(SIG_SETMASK, &x->old_mask, NULL); /* cannot fail */
 	(void)execv("/proc/self/exe", w.word);
 	return err_sys(e, "start 'mayfly restore'");
 }
 
 /* The pool has said that it has no VM, and why, unless it is empty. It says now what a client does by itself. */
-static int clone_of_pool(const struct client *x, int fd, const char *why, struct err *e)
+static int clone_of_pool(struct client *x, int fd, const char *why, struct err *e)
 {
 	struct pool_claim plain;
 	char now[POOL_IDENTITY_MAX];
@@ -229,7 +211,7 @@ static int await_end(const struct client *x, int fd, struct pool_answer *ret)
 	return r;
 }
 
-static enum outcome claim_once(const struct client *x, int *ret_status, struct err *e)
+static enum outcome claim_once(struct client *x, int *ret_status, struct err *e)
 {
 	MF_CLOSE int fd = unix_socket_connect(x->params->pool, SOCK_SEQPACKET);
 	struct pool_answer a;
@@ -280,7 +262,7 @@ static int begin(struct client *x, struct err *e)
 
 	if (strlen(x->params->pool) > UNIXNAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "must be 1 to %d bytes long", UNIXNAME_MAX);
-	if (make_claim(&x->claim, x->params, e) < 0)
+	if (make_claim(x, e) < 0)
 		return e->code;
 	x->is_tty = tcgetattr(STDIN_FILENO, &x->mode) == 0;
 	x->signal_fd = signals_open(passed, MF_ARRAY_SIZE(passed), &x->old_mask);
@@ -302,8 +284,11 @@ int claim_run(const struct claim_params *p)
 	struct err e = { 0 };
 
 	x.params = p;
-	if (begin(&x, &e) < 0)
+	x.files = CLAIM_FILES_INIT;
+	if (begin(&x, &e) < 0) {
+		claim_files_done(&x.files);
 		return report_err(&e);
+	}
 	for (unsigned i = 0; i < TRIES && outcome == LOST; i++)
 		outcome = claim_once(&x, &status, &e);
 	restore_terminal(&x);
@@ -319,6 +304,7 @@ int claim_run(const struct claim_params *p)
 		if (p->dir)
 			(void)clone_plainly(&x, NULL, &e); /* it returns with e set only */
 	}
+	claim_files_done(&x.files);
 	if (e.code)
 		err_wrap(&e, "pool '%s'", p->pool);
 	return e.code ? report_err(&e) : status;

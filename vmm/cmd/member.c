@@ -40,6 +40,7 @@
 #include "vmm/config/config.h"
 #include "vmm/guest/control.h"
 #include "vmm/helper/helpers.h"
+#include "vmm/jail/jail_files.h"
 #include "vmm/jail/jail_group.h"
 #include "vmm/jail/parent.h"
 #include "vmm/pool/claim.h"
@@ -70,13 +71,14 @@ static struct member {
 	bool taken; /* or there is no client, and will be none */
 	int client; /* its connection, or -1: the process outside has it */
 	struct unix_socket control;
+	struct unix_socket vsock; /* without a jail: its name alone */
 } the_member = { .hooks.client_fd = -1,
 		 .hooks.taken_fd = -1,
 		 .pool_fd = POOL_MEMBER_FD,
 		 .pair = { -1, -1 },
 		 .client = -1,
-		 .control.fd = -1,
-		 .control.dir_fd = -1 };
+		 .control = { .fd = -1, .dir_fd = -1 },
+		 .vsock = { .fd = -1, .dir_fd = -1 } };
 
 static struct member *member_of(struct jail_member *hooks)
 {
@@ -135,9 +137,12 @@ static int move_log(const struct member *m, struct err *e)
 static int complete(const struct member *m, struct err *e)
 {
 	const struct config *c = m->config;
+	const int vsock = member_claim_vsock(&m->claim);
 
 	if (m->await.configured(m->await.ctx, e) < 0)
 		return e->code;
+	if (vsock >= 0 && dup3(vsock, m->await.vsock_fd, O_CLOEXEC) < 0)
+		return err_sys(e, "take the socket of the vsock");
 	if (c->command.terminal && dup3(m->await.tty_from, m->await.tty_to, O_CLOEXEC) < 0)
 		return err_sys(e, "connect the terminal");
 	return 0;
@@ -153,10 +158,10 @@ static int open_names(struct member *m, struct err *e)
 }
 
 /*
- * Reads the claim of the client that has come, and makes it that of this process. Returns 0, or -errno with e set, and then the
- * client knows why, if it is still there.
+ * Reads the claim of the client that has come, and makes it that of this process; *vsock gets a name. Returns 0, or -errno with e
+ * set, and then the client knows why, if it is still there.
  */
-static int take_claim(struct member *m, int client, struct err *e)
+static int take_claim(struct member *m, int client, struct unix_socket *vsock, struct err *e)
 {
 	const struct timeval limit = { .tv_sec = CLAIM_WAIT_S };
 	int r;
@@ -169,6 +174,8 @@ static int take_claim(struct member *m, int client, struct err *e)
 		r = member_claim_check(m->config, &m->claim, m->shared, m->num_shared, e);
 	if (!r)
 		r = member_claim_apply(m->config, &m->claim, e);
+	if (!r)
+		r = member_claim_adopt(m->config, &m->claim, vsock, e);
 	if (!r)
 		r = move_log(m, e);
 	if (!r)
@@ -214,7 +221,7 @@ static int settle(struct jail_member *hooks, struct err *e)
 
 	tell_ready(m->pool_fd, POOL_WAITS);
 	client = await_client(m);
-	if (client < 0 || take_claim(m, client, e) < 0 || member_claim_store(m->config, &m->claim, e) < 0)
+	if (client < 0 || take_claim(m, client, &m->vsock, e) < 0 || member_claim_store(m->config, &m->claim, e) < 0)
 		leave(m);
 	member_claim_limit(m->config, &m->parent->limit_ms);
 	be_taken(m, client);
@@ -227,12 +234,13 @@ static int settle(struct jail_member *hooks, struct err *e)
 static bool take_passed(struct member *m, struct err *e)
 {
 	const struct pool_claim *claim = &m->claim;
-	unsigned next = POOL_STREAMS;
+	unsigned next;
 
 	if (pool_claim_receive(m->pair[INSIDE], &m->claim, POOL_LOG | POOL_CONTROL, e) <= 0)
 		return false; /* the process outside says why, if there is something to say */
 	if (member_claim_apply(m->config, claim, e) < 0 || complete(m, e) < 0)
 		return false;
+	next = POOL_STREAMS + pool_claim_files(claim);
 	if (claim->extras & POOL_LOG && dup3(claim->fd[next++], log_fd(), O_CLOEXEC) < 0)
 		return false;
 	m->control.path = m->config->control;
@@ -246,7 +254,7 @@ static bool take_own(struct member *m, struct err *e)
 {
 	int client = await_client(m);
 
-	if (client < 0 || take_claim(m, client, e) < 0)
+	if (client < 0 || take_claim(m, client, &m->vsock, e) < 0)
 		return false;
 	m->client = client;
 	return true;
@@ -262,6 +270,7 @@ static void *await_thread(void *arg)
 	log_set_thread("claim");
 	crash_thread();
 	own.to = m->await.tty_to;
+	own.listen = m->await.vsock_fd;
 	if (confine_thread(m->await.confine, THREAD_CLAIM, &own, &e) < 0)
 		log_error("%s", e.text);
 	else
@@ -385,7 +394,7 @@ static int pass_on(struct member *m, struct unix_socket *control, struct err *e)
 	return 0;
 }
 
-static int settle_outside(struct jail_member *hooks, struct unix_socket *control, struct err *e)
+static int settle_outside(struct jail_member *hooks, struct jail_names *names, struct err *e)
 {
 	struct member *m = member_of(hooks);
 	int client;
@@ -393,9 +402,9 @@ static int settle_outside(struct jail_member *hooks, struct unix_socket *control
 	close(mf_take_fd(&m->pair[INSIDE]));
 	if (await_inside(m) < 0 || await_outside(m, m->pool_fd) < 0 || (client = await_client(m)) < 0)
 		return err_set(e, -ECANCELED, "nobody has claimed it");
-	if (take_claim(m, client, e) < 0)
+	if (take_claim(m, client, &names->vsock, e) < 0)
 		return err_set(e, -ECANCELED, "it was refused"); /* the client says why */
-	if (pass_on(m, control, e) < 0) {
+	if (pass_on(m, &names->control, e) < 0) {
 		pool_answer_send(client, POOL_REFUSED, 0, e->text);
 		return err_set(e, -ECANCELED, "it was refused");
 	}
@@ -411,6 +420,9 @@ static bool can_run(const struct member *m, const struct config *c)
 {
 	for (unsigned i = 0; i < c->num_drives; i++)
 		if (c->drive[i].awaited)
+			return false;
+	for (unsigned i = 0; i < c->num_nets; i++)
+		if (c->net[i].awaited)
 			return false;
 	return !m->cold && c->command.args.num > 0;
 }
@@ -455,6 +467,7 @@ int member_kept_fd(void)
 
 void member_tell_end(int status)
 {
+	unix_socket_remove(&the_member.vsock);
 	if (the_member.hooks.client_fd >= 0)
 		pool_answer_send(the_member.hooks.client_fd, POOL_ENDED, status, NULL);
 }

@@ -5,16 +5,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/fdstore.h"
 #include "vmm/base/log.h"
+#include "vmm/base/unix_socket.h"
 #include "vmm/base/util.h"
 #include "vmm/cmd/restore.h"
 #include "vmm/cmd/words.h"
 #include "vmm/config/config.h"
+#include "vmm/jail/claim_net.h"
 #include "vmm/pool/claim.h"
 #include "vmm/process/ending.h"
 
@@ -79,6 +82,33 @@ static int check_drives(const struct config *c, struct pool_claim *claim, struct
 	return 0;
 }
 
+/* The guest's interfaces that are the client's, in their order: those behind the pool's. */
+static unsigned num_awaited(const struct config *c)
+{
+	unsigned num = 0;
+
+	for (unsigned i = 0; i < c->num_nets; i++)
+		num += c->net[i].awaited;
+	return num;
+}
+
+static int check_devices(const struct config *c, const struct pool_claim *claim, struct err *e)
+{
+	char **vsock = pool_claim_part(claim, POOL_VSOCK);
+
+	if (claim->num[POOL_NETS] != num_awaited(c))
+		return err_set(e, -EINVAL,
+			       "a client of this pool brings %u network interfaces (--net tap=NAME), and not %u",
+			       num_awaited(c), claim->num[POOL_NETS]);
+	if (c->vsock.awaited && !claim->num[POOL_VSOCK])
+		return err_set(e, -EINVAL, "vsock: the client has to bring it (--vsock PATH)");
+	if (claim->num[POOL_VSOCK] && !config_has_vsock(c))
+		return err_set(e, -EINVAL, "vsock: the snapshot's guest has none");
+	if (claim->num[POOL_VSOCK] && c->pool_runs && strstr(*vsock, ",cid="))
+		return err_set(e, -EINVAL, "vsock: its VMs run already, so they keep their cid");
+	return 0;
+}
+
 int member_claim_check(const struct config *c, struct pool_claim *claim, char *const *shared, unsigned num,
 		       struct err *e)
 {
@@ -86,8 +116,8 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 	char **option = pool_claim_part(claim, POOL_OPTIONS);
 	char own[POOL_IDENTITY_MAX];
 
-	if (claim->num_fds != POOL_STREAMS + claim->num[POOL_DRIVES])
-		return err_set(e, -EPROTO, "a claim of %u drives with %u descriptors", claim->num[POOL_DRIVES],
+	if (claim->num_fds != POOL_STREAMS + pool_claim_files(claim))
+		return err_set(e, -EPROTO, "a claim of %u files with %u descriptors", pool_claim_files(claim),
 			       claim->num_fds);
 	for (unsigned i = 0; i < claim->num[POOL_OPTIONS]; i++)
 		if (pool_whose_option(option[i]) != POOL_OF_CLAIM)
@@ -99,17 +129,19 @@ int member_claim_check(const struct config *c, struct pool_claim *claim, char *c
 	if (claim->num[POOL_FROM] &&
 	    (pool_identity(own, c->pool) < 0 || strcmp(own, pool_claim_part(claim, POOL_FROM)[0]) != 0))
 		return err_set(e, -EINVAL, "the pool is of another snapshot, '%s'", c->pool);
-	return check_drives(c, claim, e);
+	return check_drives(c, claim, e) < 0 ? e->code : check_devices(c, claim, e);
 }
 
-static int put_part(struct words *w, const struct pool_claim *claim, enum pool_part part, struct err *e)
+/* option: before each word, or NULL. */
+static int put_part(struct words *w, const struct pool_claim *claim, enum pool_part part, const char *option,
+		    struct err *e)
 {
 	char **word = pool_claim_part(claim, part);
 	int r = 0;
 
 	for (unsigned i = 0; i < claim->num[part] && !r; i++) {
-		if (part == POOL_DRIVES)
-			r = words_add(w, "--drive", e);
+		if (option)
+			r = words_add(w, option, e);
 		if (!r)
 			r = words_add(w, word[i], e);
 	}
@@ -118,22 +150,27 @@ static int put_part(struct words *w, const struct pool_claim *claim, enum pool_p
 
 int member_claim_words(struct words *w, const struct pool_claim *claim, const char *dir, struct err *e)
 {
-	int r = put_part(w, claim, POOL_OPTIONS, e);
+	int r = put_part(w, claim, POOL_OPTIONS, NULL, e);
 
 	if (!r)
-		r = put_part(w, claim, POOL_DRIVES, e);
+		r = put_part(w, claim, POOL_DRIVES, "--drive", e);
+	if (!r)
+		r = put_part(w, claim, POOL_NETS, "--net", e);
+	if (!r)
+		r = put_part(w, claim, POOL_VSOCK, "--vsock", e);
 	if (!r && dir)
 		r = words_add(w, dir, e);
 	if (!r && claim->num[POOL_COMMAND])
 		r = words_add(w, "--", e);
 	if (!r)
-		r = put_part(w, claim, POOL_COMMAND, e);
+		r = put_part(w, claim, POOL_COMMAND, NULL, e);
 	return r;
 }
 
 int member_claim_apply(struct config *c, const struct pool_claim *claim, struct err *e)
 {
 	static struct words w;
+	const uint32_t cid = c->vsock.cid;
 
 	for (int i = 0; i < POOL_STREAMS; i++)
 		if (dup2(claim->fd[i], i) < 0)
@@ -141,6 +178,31 @@ int member_claim_apply(struct config *c, const struct pool_claim *claim, struct 
 	if (words_add(&w, "restore", e) < 0 || member_claim_words(&w, claim, NULL, e) < 0 ||
 	    restore_claim(c, (int)w.num, w.word, e) < 0)
 		return e->code;
+	if (c->pool_runs)
+		c->vsock.cid = cid; /* as the guest knows it */
+	return 0;
+}
+
+/* The descriptor of the first interface; the others, and the vsock's, are behind it. */
+static unsigned first_net(const struct pool_claim *claim)
+{
+	return POOL_STREAMS + claim->num[POOL_DRIVES];
+}
+
+int member_claim_vsock(const struct pool_claim *claim)
+{
+	return claim->num[POOL_VSOCK] ? claim->fd[first_net(claim) + claim->num[POOL_NETS]] : -1;
+}
+
+int member_claim_adopt(const struct config *c, const struct pool_claim *claim, struct unix_socket *vsock, struct err *e)
+{
+	unsigned next = first_net(claim);
+
+	for (unsigned i = 0; i < c->num_nets; i++)
+		if (c->net[i].awaited && claim_net_check(&c->net[i], claim->fd[next++], e) < 0)
+			return e->code;
+	if (claim->num[POOL_VSOCK] && unix_socket_adopt(vsock, claim->fd[next], c->vsock.path, SOCK_STREAM, e) < 0)
+		return err_wrap(e, "vsock '%s'", c->vsock.path);
 	return 0;
 }
 
@@ -159,9 +221,17 @@ static int store(const char *name, int how, int fd, struct err *e)
 	return copy < 0 ? err_sys(e, "copy a descriptor") : fdstore_provide(name, how, copy, e);
 }
 
-int member_claim_store(const struct config *c, const struct pool_claim *claim, struct err *e)
+static int store_net(struct config_net *n, int fd, struct err *e)
 {
-	unsigned next = POOL_STREAMS + claim->num[POOL_DRIVES];
+	if (n->kind == CONFIG_NET_TAP)
+		return store(n->tap, FILES_TAP, fd, e);
+	n->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	return n->fd < 0 ? err_sys(e, "copy a descriptor") : 0;
+}
+
+int member_claim_store(struct config *c, const struct pool_claim *claim, struct err *e)
+{
+	unsigned next = first_net(claim);
 
 	for (unsigned i = 0; i < c->num_drives; i++) {
 		const struct config_drive *d = &c->drive[i];
@@ -170,6 +240,11 @@ int member_claim_store(const struct config *c, const struct pool_claim *claim, s
 		if (at >= 0 && store(d->path, drive_flags(d), claim->fd[POOL_STREAMS + at], e) < 0)
 			return e->code;
 	}
+	for (unsigned i = 0; i < c->num_nets; i++)
+		if (c->net[i].awaited && store_net(&c->net[i], claim->fd[next++], e) < 0)
+			return e->code;
+	if (claim->num[POOL_VSOCK] && store(c->vsock.path, FILES_LISTEN, claim->fd[next++], e) < 0)
+		return e->code;
 	if (claim->extras & POOL_LOG)
 		log_setup(c->log_level, fcntl(claim->fd[next++], F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 	if (claim->extras & POOL_CONTROL && store(c->control, FILES_LISTEN, claim->fd[next], e) < 0)
@@ -200,10 +275,8 @@ int member_claim_pass(int fd, const struct config *c, const struct pool_claim *c
 	if (pool_claim_init(&more) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	r = copy_part(&more, claim, POOL_OPTIONS, c->control ? control : NULL, e);
-	if (!r)
-		r = copy_part(&more, claim, POOL_DRIVES, NULL, e);
-	if (!r)
-		r = copy_part(&more, claim, POOL_COMMAND, NULL, e);
+	for (unsigned part = POOL_DRIVES; part < POOL_NUM_PARTS && !r; part++)
+		r = copy_part(&more, claim, part, NULL, e);
 	memcpy(more.fd, claim->fd, claim->num_fds * sizeof(more.fd[0]));
 	more.num_fds = claim->num_fds;
 	more.fd[more.num_fds++] = log_fd();

@@ -102,7 +102,9 @@ static int pass_option(void *target, const struct cli_option *option, const char
 	if (strcmp(option->long_name, "drive") != 0 && pool_whose_option(option->long_name) != POOL_OF_POOL)
 		return err_set(e, -EINVAL, "it is that of one VM: `mayfly clone --pool` takes it, or `mayfly restore`");
 	if (!strcmp(option->long_name, "net") && strncmp(value, "user", 4) != 0)
-		return err_set(e, -EINVAL, "must be a user network: one tap or descriptor is not for several VMs");
+		return err_set(
+			e, -EINVAL,
+			"must be a user network: a tap, or a descriptor, is each client's own (mayfly clone --pool PATH --net tap=NAME)");
 	if (!strcmp(option->long_name, "quiet"))
 		o->config.log_level = LOG_LEVEL_ERROR;
 	else if (!strcmp(option->long_name, "log-level") && config_set(&o->config, "log_level", value, e) < 0)
@@ -128,8 +130,8 @@ const struct cli_usage pool_usage = {
 		 "guests with mayfly's init run already, until they are idle.\n"
 		 "Each is a process of its own, which a client takes over. It runs until a signal ends it;\n"
 		 "VMs that clients have taken live on. Of the options of `mayfly restore`, it takes\n"
-		 "--drive, --jail, --net user, --io-engine, --seccomp, --log-level and --quiet. docs/pool.md\n"
-		 "has more.\n\n",
+		 "--drive, --jail, --net user, --io-engine, --seccomp, --log-level and --quiet. Taps and\n"
+		 "--vsock are each client's own. docs/pool.md has more.\n\n",
 	.options = pool_options,
 	.operand = set_dir,
 	.passes = &restore_usage,

@@ -133,6 +133,7 @@ static int set_net(void *target, const char *text, struct err *e)
 		r = err_set(e, -EINVAL, "a guest that runs keeps its MAC address: leave mac= out");
 	free(net->id);
 	net->id = old.id;
+	net->awaited = old.awaited;
 	net->has_mac = old.has_mac;
 	memcpy(net->mac, old.mac, sizeof(old.mac));
 	o->nets++;
@@ -258,6 +259,34 @@ static int await_drives(struct config *c, unsigned num, struct err *e)
 	return 0;
 }
 
+/*
+ * Of a pool: what is one VM's alone comes with its client, in their order. The pool's options replace the first interfaces, as those of
+ * a plain clone would: its own come behind them.
+ */
+static int await_names(struct config *c, unsigned given, struct err *e)
+{
+	const struct config_net *user = NULL;
+
+	for (unsigned i = given; i < c->num_nets; i++) {
+		struct config_net *n = &c->net[i];
+
+		if (n->kind == CONFIG_NET_USER) {
+			user = n;
+			continue;
+		}
+		if (user)
+			return err_set(e, -EINVAL,
+				       "net '%s': each client brings its own, behind the user network '%s': give the pool "
+				       "one --net user for each up to that",
+				       n->id, user->id);
+		n->awaited = true;
+		n->fd = -1;
+	}
+	c->vsock.awaited = c->vsock.path != NULL;
+	free(mf_take_ptr(&c->vsock.path));
+	return 0;
+}
+
 static int parse_and_await(struct config *c, unsigned drives, int argc, char **argv, struct err *e)
 {
 	struct restore_options o = { 0 };
@@ -282,6 +311,8 @@ static int parse_and_await(struct config *c, unsigned drives, int argc, char **a
 		r = config_check(c, e);
 	if (r == 0)
 		r = await_drives(c, drives, e);
+	if (r == 0 && c->pool)
+		r = await_names(c, o.nets, e);
 	return r < 0 ? r : vm_find_layers(c, own ? o.dir : NULL, e);
 }
 
@@ -305,6 +336,9 @@ int restore_claim(struct config *c, int argc, char **argv, struct err *e)
 	struct restore_options o = { .config = c };
 	struct config_command old;
 	int r;
+
+	while (o.nets < c->num_nets && !c->net[o.nets].awaited)
+		o.nets++; /* the client's are behind them */
 
 	c->command.tty = CONFIG_TTY_AUTO;
 	old = c->command;

@@ -48,7 +48,7 @@ int config_set(struct config *c, const char *key, const char *text, struct err *
 
 bool config_has_vsock(const struct config *c)
 {
-	return c->vsock.path || c->command.args.num > 0;
+	return c->vsock.path || c->vsock.awaited || c->command.args.num > 0;
 }
 
 unsigned config_num_devices(const struct config *c)

@@ -98,7 +98,8 @@ static inline bool config_drive_is_made(const struct config_drive *d)
 }
 
 struct config_vsock {
-	char *path; /* or NULL: none */
+	char *path;   /* or NULL: none */
+	bool awaited; /* of a pool's member: its client brings the path */
 	uint32_t cid;
 };
 
@@ -135,6 +136,7 @@ struct config_net {
 	char *id;  /* "net0", ... when not given */
 	char *tap; /* its name */
 	int fd;
+	bool awaited; /* of a pool's member: its client brings it */
 	bool has_mac;
 	uint8_t mac[NET_MAC_LEN];
 	unsigned mtu;	      /* 0: not given */

@@ -74,7 +74,7 @@ int jail_files_provide(const struct config *c, struct jail_names *ret, struct er
 		if (provide_drive(&c->drive[i], e) < 0)
 			return err_wrap(e, "drive '%s'", c->drive[i].id);
 	for (unsigned i = 0; i < c->num_nets; i++)
-		if (c->net[i].kind == CONFIG_NET_TAP && net_tap_provide(c->net[i].tap, e) < 0)
+		if (c->net[i].kind == CONFIG_NET_TAP && !c->net[i].awaited && net_tap_provide(c->net[i].tap, e) < 0)
 			return err_wrap(e, "net '%s'", c->net[i].id);
 	return provide_sockets(c, ret, e);
 }

@@ -11,6 +11,7 @@ struct err;
 struct helpers;
 struct confine;
 struct jail_group;
+struct jail_names;
 struct record_writer;
 struct unix_socket;
 
@@ -18,6 +19,7 @@ struct unix_socket;
 struct jail_await {
 	const struct confine *confine;
 	int tty_from, tty_to; /* for a terminal, the latter descriptor becomes a copy of the former */
+	int vsock_fd;	      /* that of a socket that listens for the vsock takes its place */
 	/* The configuration is the client's: keeps what is shown of it. Returns 0 or -errno with e set. */
 	int (*configured)(void *ctx, struct err *e);
 	void *ctx;
@@ -31,10 +33,10 @@ struct jail_member {
 	 */
 	int (*settle)(struct jail_member *m, struct err *e);
 	/*
-	 * The same in the process outside of a jail, before its filter. If the VM has a control socket from now on, its name
-	 * is outside. -ECANCELED: nobody has claimed it, or the jail has ended.
+	 * The same in the process outside of a jail, before its filter. If the VM has a control socket or a vsock's from now
+	 * on, its name is outside. -ECANCELED: nobody has claimed it, or the jail has ended.
 	 */
-	int (*settle_outside)(struct jail_member *m, struct unix_socket *control, struct err *e);
+	int (*settle_outside)(struct jail_member *m, struct jail_names *names, struct err *e);
 	/* The guest runs; in the same process, behind its filter: closes a descriptor. */
 	void (*running)(struct jail_member *m);
 	/* Once claimed, in the process that the client knows: it sends signals (ending_take_remote); or -1. */

@@ -94,12 +94,13 @@ static int supervise_prepare(struct outer *o, struct err *e)
 {
 	const struct config *c = o->config;
 	struct jail_group *g = o->parent->group;
+	const bool has_vsock = c->vsock.path || (c->pool && config_has_vsock(c)); /* or it comes with a claim */
 
 	if (jail_files_provide(c, &o->names, e) < 0)
 		return e->code;
 	ending_serve(); /* a signal handler could not undo what follows */
 	if (jail_group_make(g, &c->jail, e) < 0 || make_pair(o->start, e) < 0 || make_pipe(o->life, e) < 0 ||
-	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (c->vsock.path && make_pair(o->vsock, e) < 0))
+	    make_pipe(o->signals, e) < 0 || make_pair(o->tty, e) < 0 || (has_vsock && make_pair(o->vsock, e) < 0))
 		return err_wrap(e, "jail");
 	if (g->made)
 		record_add_text(o->parent->record, "cgroup", g->cgroup.dir);
@@ -362,7 +363,7 @@ static int go_outside(struct outer *o)
 	status = attend_start(o);
 	if (status)
 		return status;
-	if (m && m->settle_outside(m, &o->names.control, &e) < 0) {
+	if (m && m->settle_outside(m, &o->names, &e) < 0) {
 		kill_jail(o);
 		while (waitpid(o->pids.main, &o->status, 0) < 0 && errno == EINTR)
 			;

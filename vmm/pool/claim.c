@@ -50,6 +50,11 @@ static unsigned num_words(const struct pool_claim *c, unsigned parts)
 	return num;
 }
 
+unsigned pool_claim_files(const struct pool_claim *c)
+{
+	return c->num[POOL_DRIVES] + c->num[POOL_NETS] + c->num[POOL_VSOCK];
+}
+
 char **pool_claim_part(const struct pool_claim *c, enum pool_part part)
 {
 	return c->word + num_words(c, part);
@@ -114,7 +119,7 @@ int pool_claim_parse(struct pool_claim *c, size_t len, struct err *e)
 		c->word[num] = c->text + at;
 		at = (size_t)(end - c->text) + 1;
 	}
-	if (num != total || c->num[POOL_FROM] > 1)
+	if (num != total || c->num[POOL_FROM] > 1 || c->num[POOL_VSOCK] > 1)
 		return err_set(e, -EPROTO, "a claim whose texts do not fit its header");
 	c->len = len;
 	return 0;
@@ -161,15 +166,23 @@ enum pool_whose pool_whose_option(const char *word)
 	static const char *const of_claim[] = {
 		"name", "env", "workdir", "user", "tty", "no-tty", "timeout", "console"
 	};
+	static const char *const with_file[] = { "drive", "vsock" };
 	static const char *const of_pool[] = {
 		"net", "jail", "io-engine", "seccomp", "no-seccomp", "log-level", "quiet"
 	};
 
-	if (sscanf(strncmp(word, "--", 2) ? word : word + 2, "%31[a-z-]", name) != 1)
+	word += strncmp(word, "--", 2) ? 0 : 2;
+	if (sscanf(word, "%31[a-z-]", name) != 1)
 		return POOL_OF_NOBODY;
+	/* User networks are the pool's, for each VM has one of its own. */
+	if (!strncmp(word, "net=", 4) && strncmp(word + 4, "user", 4) != 0)
+		return strcmp(word + 4, "none") ? POOL_WITH_FILE : POOL_OF_NOBODY;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(of_claim); i++)
 		if (!strcmp(name, of_claim[i]))
 			return POOL_OF_CLAIM;
+	for (size_t i = 0; i < MF_ARRAY_SIZE(with_file); i++)
+		if (!strcmp(name, with_file[i]))
+			return POOL_WITH_FILE;
 	for (size_t i = 0; i < MF_ARRAY_SIZE(of_pool); i++)
 		if (!strcmp(name, of_pool[i]))
 			return POOL_OF_POOL;

@@ -2,7 +2,7 @@
  * What a client of a pool sends, and what it receives. A message is a packet (SOCK_SEQPACKET); all numbers are the host's, for
  * both sides are the same program.
  *
- *	client -- claim: texts, its streams and drives as descriptors -->      member (the pool has passed the connection on)
+ *	client -- claim: texts, its streams and files as descriptors -->       member (the pool has passed the connection on)
  *	       <- POOL_TAKEN, POOL_ENDED                               --
  *	       <- POOL_REFUSED, or POOL_EMPTY: a clone of its own      --      member, or pool
  *	       -- a byte for each signal                               -->     member
@@ -24,7 +24,8 @@ struct err;
 #define POOL_DRIVES_MAX 8
 #define POOL_TEXT_MAX (128 * KIB) /* bytes of a claim: a packet has room for it, whatever the host's limits are */
 #define POOL_WORDS_MAX 4096	  /* of all parts */
-#define POOL_FDS_MAX (POOL_STREAMS + POOL_DRIVES_MAX + 2)
+#define POOL_NETS_MAX 8
+#define POOL_FDS_MAX (POOL_STREAMS + POOL_DRIVES_MAX + POOL_NETS_MAX + 1 + 2)
 
 /* The parts of a claim, each a list of words. */
 enum pool_part {
@@ -32,11 +33,13 @@ enum pool_part {
 	POOL_SHARED,  /* options that are the pool's: it has to have been started with each */
 	POOL_OPTIONS, /* options of `mayfly restore` that are the VM's own, as --NAME=VALUE or --NAME */
 	POOL_DRIVES,  /* ID=PATH, each with a descriptor */
+	POOL_NETS,    /* tap=NAME or fd=N, the same */
+	POOL_VSOCK,   /* one PATH at most, with a socket that listens there */
 	POOL_COMMAND,
 	POOL_NUM_PARTS,
 };
 
-/* Descriptors that follow those of the drives: of the process outside of a jail for the one inside. */
+/* Descriptors that follow those of drives, nets and vsock: of the process outside of a jail for the one inside. */
 #define POOL_LOG 1U	/* where the log goes */
 #define POOL_CONTROL 2U /* the socket that listens at the name of the control socket */
 
@@ -85,8 +88,14 @@ int pool_claim_peek(int fd, bool *ret_cold);
 /* Reads the texts of a packet, len bytes of c->text. Returns 0, or -EPROTO with e set. */
 int pool_claim_parse(struct pool_claim *c, size_t len, struct err *e);
 
-/* Whether an option of `mayfly restore`, NAME, "--NAME" or "--NAME=VALUE", is the VM's own in a claim; or the pool's; or neither. */
-enum pool_whose { POOL_OF_CLAIM, POOL_OF_POOL, POOL_OF_NOBODY };
+/* How many descriptors of its parts follow the streams. */
+unsigned pool_claim_files(const struct pool_claim *c);
+
+/*
+ * Whether an option of `mayfly restore`, NAME, "--NAME" or "--NAME=VALUE", is the VM's own in a claim, with a descriptor in a part
+ * of its own, or without; or the pool's; or neither.
+ */
+enum pool_whose { POOL_OF_CLAIM, POOL_WITH_FILE, POOL_OF_POOL, POOL_OF_NOBODY };
 enum pool_whose pool_whose_option(const char *word);
 
 enum pool_answer_type {

@@ -363,6 +363,7 @@ static int vm_build_vsock(struct vm *vm, const struct config_vsock *c, struct er
 {
 	struct vsock_params params = {
 		.path = c->path,
+		.path_later = vm->config->pool_runs,
 		.cid = c->cid,
 		.max_conns = vm->max_conns,
 		.connect = vm->parent->vsock_fd >= 0 ? vm_connect_outside : NULL,
@@ -417,7 +418,7 @@ static void vm_allow_names(struct vm *vm)
 {
 	const struct config *c = vm->config;
 
-	if (c->vsock.path || c->control || c->result_file)
+	if (c->vsock.path || c->control || c->result_file || c->pool_runs)
 		vm->confine.capabilities = 1ULL << CAP_DAC_OVERRIDE;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "virtio/vsock.h"
 #include "vmm/base/err.h"
 #include "vmm/base/unix_socket.h"
 #include "vmm/guest/guest_client.h"
@@ -33,6 +34,7 @@ int vm_claim_await(struct vm *vm, struct err *e)
 	if (!vm->config->pool_runs)
 		return 0;
 	guest_client_claim_fds(vm->guest, &await.tty_from, &await.tty_to);
+	await.vsock_fd = vsock_listen_fd(vm->vsock);
 	return vm->parent->member->await(vm->parent->member, &await, e);
 }
 
@@ -48,6 +50,8 @@ int vm_claim_take(struct vm *vm)
 	struct err e;
 
 	m->take(m, &control);
+	if (vm->config->vsock.path)
+		vsock_listen(vm->vsock, vm->config->vsock.path);
 	vm_stop_begin(vm);
 	vm_on_foreground(vm);
 	memcpy(mem_at(&vm->mem, LAYOUT_VM_ID, LAYOUT_VM_ID_SIZE), vm->claim_id, sizeof(vm->claim_id));
