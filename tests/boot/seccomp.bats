@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2154 # variables of helper.bash
+# shellcheck disable=SC2030,SC2031,SC2154 # tests are subshells, variables are of helper.bash
 # Each thread has a seccomp filter of its kind, and mayfly ends when one wants what that forbids. The probe is mayfly with
 # threads that try (tests/probe/probe.c).
 
@@ -98,6 +98,65 @@ all=(openat open execve socket ptrace mmap mprotect io_uring_setup io_uring_regi
 # bats test_tags=flat
 @test "seccomp: the process outside of a jail may serve that, and end" {
 	tries outer outer "${all[@]}" write
+}
+
+# claim_probe ATTEMPT [OPTION...]: of a member of a pool of $snap, whose guest runs. Sets $status and $stderr, which are the pool's.
+claim_probe() {
+	local probe=$PROBED
+	[ -z "${TRACE_DIR:-}" ] || [[ "$*" == *seccomp* ]] || probe=$MAYFLY
+	run --separate-stderr env MAYFLY_PROBE="claim:$1" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$probe" \
+		pool "$snap" --size 1 --socket "$BATS_TEST_TMPDIR/pool" "${@:2}" < /dev/null
+	assert_equal "$status" 125
+	assert_regex "$stderr" 'no member gets ready'
+}
+
+# bats test_tags=flat
+@test "seccomp: the thread that waits for the client of a pool may take its claim" {
+	local attempt snap=$BATS_TEST_TMPDIR/snap ctl=$BATS_TEST_TMPDIR/ctl
+	start_flat spin -m 64M --control "$ctl" -- command
+	wait_for test -S "$ctl"
+	run -0 "$MAYFLY" snapshot --stop "$ctl" "$snap"
+	wait_end
+	for attempt in "${all[@]}" 'openat --jail'; do
+		# shellcheck disable=SC2086 # words
+		claim_probe $attempt
+		attempt=${attempt% *}
+		[ "$attempt" != tgkill ] || attempt='(getppid|tgkill)'
+		assert_regex "$stderr" "thread claim wanted a system call that it may not make: $attempt \([0-9]+\)"
+	done
+	claim_probe crash:deaf # the main thread hears of nothing
+	for attempt in crash stack 'crash --jail'; do
+		# shellcheck disable=SC2086 # words
+		claim_probe $attempt
+		assert_regex "$stderr" 'crashed: SIGSEGV in thread claim at address 0x[0-9a-f]+'
+	done
+	for attempt in malloc 'openat --seccomp=log' 'openat --no-seccomp'; do
+		# shellcheck disable=SC2086 # words
+		claim_probe $attempt
+		[[ $stderr != *wanted* ]]
+	done
+}
+
+# bats test_tags=flat
+@test "seccomp: the thread that serves Firecracker's API may read requests, and answer" {
+	local attempt probe=$PROBED
+	[ -z "${TRACE_DIR:-}" ] || probe=$MAYFLY
+	for attempt in "${all[@]}" crash stack malloc; do
+		run --separate-stderr env MAYFLY_PROBE="api:$attempt" TRACED="$PROBED" timeout -k 5 "$LIMIT" "$probe" \
+			--api-sock "$BATS_TEST_TMPDIR/api" < /dev/null
+		if [[ $attempt == @(crash|stack) ]]; then
+			assert_equal "$attempt $status" "$attempt 139"
+			assert_one_line 'crashed: SIGSEGV in thread api at address 0x[0-9a-f]+'
+			continue
+		fi
+		if [ "$attempt" = malloc ]; then
+			assert_equal "$status" 200
+			continue
+		fi
+		assert_equal "$attempt $status" "$attempt 105"
+		[ "$attempt" != tgkill ] || attempt='(getppid|tgkill)'
+		assert_one_line "thread api wanted a system call that it may not make: $attempt \([0-9]+\)"
+	done
 }
 
 # start_monitor: one that answers nothing any more, at $socket.

@@ -197,6 +197,7 @@ static int confine_server(void *ctx)
 	own.listen = fds.listen;
 	own.to = fds.asked;
 	own.own = fds.replied;
+	log_set_thread("api");
 	crash_thread();
 	if (confine_thread(&s->confine, THREAD_API, &own, &e) < 0) {
 		report_err(&e);

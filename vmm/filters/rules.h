@@ -416,12 +416,7 @@ static const struct filter_rule api_rules[] = {
 	ALLOW(write, "a request for the main thread", SLOT(1, SLOT_TO), LEN(3, 8)),
 	ALLOW(read, "the main thread's reply", SLOT(1, SLOT_OWN), LEN(3, 8)),
 	RARELY(brk, "malloc, if the heap has no room left"),
-	RARELY(futex, "malloc's lock, if the main thread has it", BITS(2, 0x7f, FUTEX_WAIT)),
-	RARELY(futex, "the same", BITS(2, 0x7f, FUTEX_WAKE)),
-	RARELY(tgkill, "reports a crash to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),
-	       SLOT(3, SLOT_CRASH_SIGNAL)),
-	RARELY(exit_group, "the end, if the main thread does not answer"),
-	CLOCK,
+	COMMON,
 	THREAD_EXIT,
 };
 

@@ -57,13 +57,8 @@ static const struct filter_rule claim_rules[] = {
 	RARELY(connect, "the same: does anybody listen"),
 	RARELY(renameat2, "the same: nobody does", INT(5, RENAME_NOREPLACE)),
 	ALLOW(memfd_create, "the configuration, for `mayfly inspect`"),
-	RARELY(futex, "malloc's lock, if another thread has it", BITS(2, 0x7f, FUTEX_WAIT)),
-	RARELY(futex, "the same", BITS(2, 0x7f, FUTEX_WAKE)),
-	RARELY(tgkill, "reports a crash to the main thread", SLOT(1, SLOT_PID), SLOT(2, SLOT_MAIN_TID),
-	       SLOT(3, SLOT_CRASH_SIGNAL)),
-	RARELY(exit_group, "the end, if the main thread does not answer"),
 	LOG,
-	CLOCK,
+	COMMON,
 	THREAD_EXIT,
 };
 
