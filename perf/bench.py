@@ -178,21 +178,21 @@ def command_of(name, path, spec, host):
     return ["setpriv", "--pdeathsig", "TERM", *lab, *(["--append", words] if words else []), "--", *command]
 
 
-def patience():
+def patience(silent):
     """Longer on a host that has other work."""
-    return SILENT_SECONDS_MAX * max(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1)
+    return silent * max(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1)
 
 
-def run_watched(command, quiet):
+def run_watched(command, quiet, silent=SILENT_SECONDS_MAX):
     """
-    Runs a measuring part and returns its status and its output. One that is silent for too long is ended, with the status
-    of a lab whose time ran out: a lab that hangs says nothing.
+    Runs a measuring part and returns its status and its output. One that is silent for so many seconds is ended, with the
+    status of a lab whose time ran out: a lab that hangs says nothing.
     """
     with tempfile.TemporaryFile("w+") as output:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE) as process:
             timed_out = False
             while True:
-                if not select.select([process.stderr], [], [], patience())[0]:
+                if not select.select([process.stderr], [], [], patience(silent))[0]:
                     timed_out = True
                     process.terminate()
                 text = os.read(process.stderr.fileno(), 65536)
@@ -210,21 +210,21 @@ def try_measure(name, spec, host, tries=1):
     for _ in range(tries):
         path = WORK / f"{name}-spec-{os.getpid()}.json"
         path.write_text(json.dumps(spec), encoding="utf-8")
-        status, output = run_watched(command_of(name, path, spec, host), not spec["progress"])
+        silent = spec.get("silent_seconds", SILENT_SECONDS_MAX)
+        status, output = run_watched(command_of(name, path, spec, host), not spec["progress"], silent)
         path.unlink()
         if status == 0:
             return json.loads(output)
         if status not in (LAB_TIMED_OUT, LAB_FAILED):
             break
-        # Seen in a few of a hundred, of guests that do much work, whatever their monitor.
         print("perf: the lab did not get to its end", file=sys.stderr)
     return None
 
 
 def measure_each(options, name, spec, host):
     """
-    Measures each monitor in as many labs as there are runs, for work that a lab often hangs in. A monitor whose parts hang as
-    often as EACH_TRIES_MAX is left out from there on, with a note; mayfly may not.
+    Measures each monitor in as many labs as there are runs, for work that takes long: what a lab that fails has measured is
+    lost. A monitor whose parts fail as often as EACH_TRIES_MAX is left out from there on, with a note; mayfly may not.
     """
     whole, names = None, list(spec["monitors"])
     for turn in range(options.runs):

@@ -25,7 +25,7 @@ def measure_setup(options, setup, host, more, **needs):
     spec = bench.make_spec(options, setup["monitors"], files, **more)
     spec |= {"setup": setup, "traced": not options.light}
     spec["programs"] |= {"load": str(bench.WORK / "load")} | needs.get("programs", {})
-    # In a lab that counts, a guest that waits for other processes of its host hung in 2 of 12 long boots.
+    # A boot with streams of a GiB takes minutes in a lab that counts.
     each = setup["kind"] == "share" and not options.wall
     return (bench.measure_each if each else bench.measure)(options, "io", spec, host)
 

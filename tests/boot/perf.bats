@@ -223,6 +223,18 @@ print(len(page.getElementsByTagName("svg")))' "$out/report.html" > "$out/charts"
 	assert_equal "$status" 2
 }
 
+@test "perf: the lab that counts gives a guest each interrupt once, and none while it has them off" {
+	local lab
+	command -v qemu-system-x86_64 > /dev/null || skip "there is no qemu-system-x86_64"
+	lab=$("$root/tests/lab/setup" --no-template)
+	run env LD_PRELOAD="$lab/inject-once.so" qemu-system-x86_64 --version
+	[[ $output != *"not known"* ]] || skip "tests/lab/inject-once.c does not know this QEMU"
+	# A template that perf/ has, too.
+	run env LAB_QUIET=1 timeout -k 5 300 "$root/tests/lab/lab" --icount --mem 3072 --append init_on_alloc=0 --timeout 120 -- \
+		"$B/mayfly" run -k "$B/tests/guest/interrupts.elf"
+	assert_regex "$output" 'each once'
+}
+
 @test "perf: a monitor that cannot be measured is left out, with the reason" {
 	make_build
 	NS_PER_OP=2000 perf disk --wall --runs 1 "${peers[@]}" --json "$BATS_TEST_TMPDIR/disk.json"
