@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# shellcheck disable=SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
+# shellcheck disable=SC2016,SC2030,SC2031,SC2153,SC2154 # each test is a subshell; the variables are of helper.bash
 #
 # Images of containers: names, what an image says of its command, pulling from a registry of this machine. No guest runs:
 # --dry-run shows what would, and files are read from the image. What a guest sees is in image_run.bats.
@@ -435,6 +435,10 @@ pulled_twice() { [ "$(wc -l < pulls)" -eq 2 ]; }
 	run_mayfly images prune
 	PATH=$PWD/bin:$PATH start_mayfly run --dry-run oci:oci:one
 	wait_for pulled_twice
+	kill -STOP "$pid"
+	printf '#!/bin/bash\nexec /usr/bin/flock "${@/3600/0.1}"\n' > bin/flock # instead of an hour
+	chmod +x bin/flock
+	PATH=$PWD/bin:$PATH refused "another process has pulled it.*fuser $images/.*pull" oci:oci:one
 	kill -KILL "$pid"
 	wait_for has_ended "$pid"
 	assert_regex "$(ls "$images")" pull
@@ -443,6 +447,19 @@ pulled_twice() { [ "$(wc -l < pulls)" -eq 2 ]; }
 	nothing_is_left
 	assert [ ! -e "$images/0-0.image.1" ]
 	assert_equal "$(pgrep -f "$PWD" -l | grep -cE 'umoci|bwrap|skopeo')" 0
+}
+
+@test "image: a directory that another process cleans up meanwhile, and a program that says a lot before it fails" {
+	image one '{"Cmd": ["x"]}' 'f:file:644:0:0:text'
+	mkdir -p "$images" bin
+	# It has the shell's number, of which the name of its directory is made.
+	run bash -c 'mkdir "$0/$$.pull"; flock "$0/$$.pull" -c "echo > locked; sleep 0.5; rm -r $0/$$.pull" &
+		until [ -e locked ]; do sleep 0.05; done; exec "$@"' "$images" "$MAYFLY" run --dry-run oci:oci:one
+	assert_equal "$status" 0
+	nothing_is_left
+	printf '#!/bin/bash\nseq 100000 >&2; echo "level=fatal msg=\\"the reason\\"" >&2; exit 1\n' > bin/bwrap
+	chmod +x bin/bwrap
+	PATH=$PWD/bin:$PATH refused 'skopeo has failed: the reason$' --pull always oci:oci:one
 }
 
 @test "image: a program that is missing is named with its package" {

@@ -19,6 +19,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@
 #include "vmm/base/util.h"
 #include "vmm/helper/archive_bound.h"
 #include "vmm/helper/image_cache.h"
+#include "vmm/helper/spawn.h"
 #include "vmm/image/image_config.h"
 #include "vmm/image/image_names.h"
 #include "vmm/image/reference.h"
@@ -43,6 +45,8 @@
 #include "vmm/image/skopeo.h"
 
 #define PULL_SUFFIX ".pull"
+#define LOCK_SECONDS_MAX "3600" /* as long as the fetching may take */
+#define LOCK_TRIES_MAX 100
 #define WORK "work"
 #define LAYOUT SANDBOX_WORK "/layout:image"
 #define LAYOUT_BLOBS SANDBOX_WORK "/layout/blobs/sha256/"
@@ -69,30 +73,63 @@ struct pull {
 
 /* The directory. */
 
-/*
- * Makes and locks it; waits while another process has it. Returns 0 or -errno with e set;
- * 1 if that one has finished.
- */
-static int lock(struct pull *p, struct err *e)
+/* Another process has it. flock(1) has a limit of time, and leaves the lock to whoever has the descriptor. */
+static int await(const char *path, int fd, struct err *e)
 {
+	static const char *const argv[] = { "flock", "--timeout", LOCK_SECONDS_MAX, "3", NULL };
+	const int fds[SPAWN_FDS] = { -1, -1, -1, fd };
+	pid_t pid = spawn_start(argv, fds, SIGKILL, "util-linux", e);
+
+	if (pid < 0)
+		return pid;
+	(void)spawn_wait(pid, argv[0], e); /* whether it has the lock is asked next */
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return err_sys(e, "lock directory '%s'", path);
+	return err_set(e, -ETIMEDOUT,
+		       "another process has pulled it for " LOCK_SECONDS_MAX
+		       " s and has not finished: end that one, which 'fuser %s' names, or try again",
+		       path);
+}
+
+/*
+ * Makes and locks a directory; waits while another process has it, and reports that if
+ * shown is set. Returns 0 or -errno with e set; 1 if that one has removed it.
+ */
+static int lock_once(const char *path, const char *shown, int *ret_fd, struct err *e)
+{
+	MF_CLOSE int fd = -1;
 	struct stat mine, there;
 
-	if (mkdir(p->dir, 0700) < 0 && errno != EEXIST)
-		return err_sys(e, "make directory '%s'", p->dir);
-	p->fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (p->fd < 0)
-		return errno == ENOENT ? 1 : err_sys(e, "open directory '%s'", p->dir);
-	if (flock(p->fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK && p->shown)
-			report_line("image '%s': another process pulls it: waiting", p->shown);
-		while (flock(p->fd, LOCK_EX) < 0)
-			if (errno != EINTR)
-				return err_sys(e, "lock directory '%s'", p->dir);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_sys(e, "make directory '%s'", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 1 : err_sys(e, "open directory '%s'", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return err_sys(e, "lock directory '%s'", path);
+		if (shown)
+			report_line("image '%s': another process pulls it: waiting, for " LOCK_SECONDS_MAX " s at most",
+				    shown);
+		if (await(path, fd, e) < 0)
+			return e->code;
 	}
-	if (fstat(p->fd, &mine) == 0 && stat(p->dir, &there) == 0 && mine.st_ino == there.st_ino)
-		return 0;
-	close(mf_take_fd(&p->fd));
-	return 1;
+	if (fstat(fd, &mine) < 0 || stat(path, &there) < 0 || mine.st_ino != there.st_ino)
+		return 1;
+	*ret_fd = mf_take_fd(&fd);
+	return 0;
+}
+
+/* The same, until it has one that is there: others remove what nobody has locked yet (image_pull_sweep). */
+static int lock(const char *path, const char *shown, int *ret_fd, struct err *e)
+{
+	int r = 1;
+
+	for (unsigned i = 0; r == 1 && i < LOCK_TRIES_MAX; i++)
+		r = lock_once(path, shown, ret_fd, e);
+	return r == 1 ? err_set(e, -EBUSY, "directory '%s' is removed by others again and again", path) : r;
 }
 
 void image_pull_sweep(const struct image_cache *cache)
@@ -139,11 +176,8 @@ static int find_digest(struct pull *p, struct err *e)
 		path = NULL; /* asprintf leaves it undefined */
 		return err_set(e, -ENOMEM, "out of memory");
 	}
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_sys(e, "make directory '%s'", path);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return err_sys(e, "lock directory '%s'", path);
+	if (lock(path, NULL, &fd, e) < 0)
+		return e->code;
 	r = skopeo_digest(p->ref, path, p->bound.max, p->digest, e);
 	sandbox_remove(path);
 	return r;
@@ -229,7 +263,7 @@ static json_t *read_config(const struct pull *p, json_t **ret_layers, struct err
 /* The steps. */
 
 /* What an ordinary user cannot make is an empty file: says so. */
-static void say_devices(const struct pull *p)
+static void say_devices(const struct pull *p, bool more)
 {
 	char *rest = p->said, *line, *name, *end;
 	unsigned num = 0;
@@ -244,7 +278,7 @@ static void say_devices(const struct pull *p)
 			    name + 1);
 	}
 	if (num > DEVICES_SHOWN)
-		report_line("image '%s': there are %u such devices", p->shown, num);
+		report_line("image '%s': there are %s%u such devices", p->shown, more ? "more than " : "", num);
 }
 
 /* Before umoci unpacks a layer: tar lists it, by whatever it is compressed. */
@@ -285,7 +319,7 @@ static int unpack(const struct pull *p, const json_t *layers, struct err *e)
 				"a layer has a sparse file in GNU tar's format: make the layer with 'tar --format=posix'");
 	}
 	if (p->shown)
-		say_devices(p);
+		say_devices(p, s.said_lost);
 	return 0;
 }
 
@@ -391,7 +425,7 @@ static int pull_locked(const struct pull *p, struct image_name *ret, struct err 
 static int pull(struct pull *p, struct image_name *ret, struct err *e)
 {
 	struct image_key key;
-	int r, fd;
+	int fd;
 
 	if (archive_bound_init(&p->bound, e) < 0 || find_digest(p, e) < 0)
 		return e->code;
@@ -408,10 +442,8 @@ static int pull(struct pull *p, struct image_name *ret, struct err *e)
 	if (fd != -ENOENT)
 		return fd;
 	image_pull_sweep(p->cache);
-	while ((r = lock(p, e)) == 1)
-		;
-	if (r < 0)
-		return r;
+	if (lock(p->dir, p->shown, &p->fd, e) < 0)
+		return e->code;
 	fd = pull_locked(p, ret, e);
 	sandbox_remove(p->dir);
 	return fd;

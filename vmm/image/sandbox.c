@@ -3,12 +3,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmm/base/err.h"
@@ -158,25 +158,46 @@ static int fail(const struct sandbox *s, char *said, struct err *e)
 		       message_of((char *)(uintptr_t)spawn_last_line(said, skip)));
 }
 
+/* Reads to the end, and keeps what came last. Returns whether there was more. */
+static bool read_end(int fd, char *said, size_t size)
+{
+	size_t have = 0;
+	bool lost = false;
+	ssize_t n;
+
+	while ((n = fdio_read(fd, said + have, size - 1 - have)) > 0) {
+		have += (size_t)n;
+		if (have < size - 1)
+			continue;
+		have = size / 2;
+		memmove(said, said + size - 1 - have, have);
+		lost = true;
+	}
+	said[have] = '\0';
+	return lost;
+}
+
 int sandbox_run(struct sandbox *s, char *said, size_t size, struct err *e)
 {
-	MF_CLOSE int file = memfd_create("mayfly-said", MFD_CLOEXEC);
-	const int fd[SPAWN_FDS] = { -1, s->out, file, -1 };
-	ssize_t len;
+	MF_CLOSE int said_read = -1;
+	MF_CLOSE int said_write = -1;
+	int ends[2], r;
 	pid_t pid;
-	int r;
 
 	if (check_installed(s, e) < 0)
 		return e->code;
-	if (file < 0)
-		return err_sys(e, "make a file for what %s says", s->program);
-	pid = spawn_start(s->argv, fd, SIGKILL, "util-linux", e);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_sys(e, "make a pipe");
+	said_read = ends[0];
+	said_write = ends[1];
+	pid = spawn_start(s->argv, (const int[SPAWN_FDS]){ -1, s->out, said_write, -1 }, SIGKILL, "util-linux", e);
 	if (pid < 0)
 		return pid;
+	close(mf_take_fd(&said_write));
+	/* It ends with the sandbox, of which no process outlives the first. */
+	s->said_lost = read_end(said_read, said, size);
 	r = spawn_wait(pid, s->program, e);
-	len = fdio_pread(file, said, size - 1, 0);
-	said[MF_MAX(len, (ssize_t)0)] = '\0';
-	return r == -ECHILD && len > 0 ? fail(s, said, e) : r;
+	return r == -ECHILD && *said ? fail(s, said, e) : r;
 }
 
 void sandbox_remove(const char *path)

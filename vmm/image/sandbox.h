@@ -25,6 +25,7 @@ struct sandbox {
 	int out;		       /* the program's stdout, or -1 */
 	uint64_t file_max;
 	char limit[32]; /* of its files, as an option */
+	bool said_lost; /* it has said more than there was room for */
 };
 
 /*
@@ -42,7 +43,8 @@ void sandbox_add(struct sandbox *s, ...) __attribute__((sentinel));
 void sandbox_program(struct sandbox *s, uint64_t file_max);
 
 /*
- * Runs it to its end. What it says on stderr is in said, cut to size. Returns 0, or
+ * Runs it to its end. said gets the end of what it says on stderr, which may be without
+ * bound: half of size at least, if it was more (said_lost). Returns 0, or
  * -errno with e set: -ECHILD if it has failed, with its last line. One thread only.
  */
 int sandbox_run(struct sandbox *s, char *said, size_t size, struct err *e);
