@@ -80,6 +80,7 @@ struct pvh_memory {
 /* The payload of the node for the project's kernels: include/linux/mayfly.h of configs/kernel/fast-boot.patch. */
 #define SETUP_MAYFLY 0x796c664d /* "Mfly" */
 #define MAYFLY_RAM_IS_ZERO 0x1U
+#define MAYFLY_IOAPIC_IS_RESET 0x2U
 
 struct mayfly_data {
 	uint64_t vm_id_gpa;
@@ -170,7 +171,7 @@ static void write_mayfly_data(uint8_t *base, const struct boot_in *in)
 		.windows_gpa = in->windows_gpa,
 		.window_size = in->window_size,
 		.num_windows = in->num_windows,
-		.flags = MAYFLY_RAM_IS_ZERO,
+		.flags = MAYFLY_RAM_IS_ZERO | MAYFLY_IOAPIC_IS_RESET,
 	};
 	const struct setup_data node = { .type = SETUP_MAYFLY, .len = sizeof(data) };
 

@@ -109,7 +109,7 @@ static void assert_mayfly_node(uint64_t node)
 	assert_int_equal(get(node + 32, 8), 0xd0000000);
 	assert_int_equal(get(node + 40, 4), 0x1000);
 	assert_int_equal(get(node + 44, 4), 3);
-	assert_int_equal(get(node + 48, 4), 1); /* RAM is zero */
+	assert_int_equal(get(node + 48, 4), 3); /* RAM is zero, the I/O APIC is reset */
 }
 
 static void test_linux64(void **state)
