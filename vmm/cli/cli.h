@@ -45,17 +45,17 @@ struct cli_option {
 	 * What it sets: a bool of target, to true; a key, by the usage's set_key; or what its
 	 * own function sets. With none of them, it prints the help.
 	 */
-	size_t flag; /* the bool: CLI_FLAG(its type, member); 0: none */
 	const char *key;
 	cli_setter *set;
 	const char *fixed;
-	bool first; /* processed before all others, wherever it is: a file, which they override */
-	bool early; /* also set before anything is refused, so that the caller knows it when the rest is wrong */
 	/*
 	 * For completion: the beginning of a value ("tap="). Without it: files if it is a
 	 * FILE, else the key's words.
 	 */
 	const char *words;
+	unsigned flag;	 /* the bool: CLI_FLAG(its type, member); 0: none */
+	bool first;	 /* processed before all others, wherever it is: a file, which they override */
+	bool early;	 /* also set before anything is refused, so that the caller knows it when the rest is wrong */
 	bool repeatable; /* for cli_parse_strict */
 };
 

@@ -52,15 +52,15 @@ struct config_type {
 struct config_field {
 	const char *key; /* in JSON; NULL ends the table */
 	const struct config_type *type;
-	size_t at, size;	  /* of the member */
+	uint32_t at, size;	  /* of the member */
 	uint64_t min, max;	  /* of a number; max: bytes of a text */
 	const char *const *words; /* of an enum, in its order; the last is followed by NULL */
 	/* Checks a text beyond its length: returns 0, or -errno with e set. Or NULL. */
 	int (*check)(const char *text, const struct config_field *f, struct err *e);
 	const char *spec;     /* its name in a SPEC; NULL: not in a SPEC */
 	const char *spec_off; /* of a flag: the name that sets it to false, or NULL */
+	const char *help;     /* NULL: that of the option with the same key */
 	unsigned flags;
-	const char *help; /* NULL: that of the option with the same key */
 };
 
 #define CONFIG_SPARSE 1U   /* printed only if it is not 0 */
