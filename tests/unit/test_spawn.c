@@ -110,12 +110,33 @@ static void test_last_line(void **state)
 	assert_string_equal(spawn_last_line(only, skip), "it said nothing");
 }
 
+static void test_read_end(void **state)
+{
+	char said[16];
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_false(spawn_read_end(ends[0], said, sizeof(said)));
+	assert_string_equal(said, "");
+	assert_int_equal(write(ends[1], "few words", 9), 9);
+	assert_false(spawn_read_end(ends[0], said, sizeof(said)));
+	assert_string_equal(said, "few words");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(write(ends[1], "0123456789", 10), 10);
+	close(ends[1]);
+	assert_true(spawn_read_end(ends[0], said, sizeof(said)));
+	assert_true(strlen(said) >= sizeof(said) / 2);
+	assert_memory_equal(said + strlen(said) - 8, "23456789", 8);
+	close(ends[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inherits_nothing), cmocka_unit_test(test_stdin_is_the_file),
 		cmocka_unit_test(test_how_it_failed),	 cmocka_unit_test(test_ends_with_us),
-		cmocka_unit_test(test_last_line),
+		cmocka_unit_test(test_last_line),	 cmocka_unit_test(test_read_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -154,25 +154,6 @@ int live_await(struct live *l, struct err *e)
 	return n ? n : err_set(e, -ECHILD, "volume '%s': its server is not ready, and does not end", l->config->host);
 }
 
-/*
- * The end of what a server has said that is no more. The guest can make it say a lot, by requests that fail: the pipe is read
- * until it is empty, 64 KiB at most. What did not fit is lost.
- */
-static void read_last_words(int fd, char said[LIVE_SAID_MAX])
-{
-	size_t have = 0;
-	ssize_t n;
-
-	while ((n = read(fd, said + have, LIVE_SAID_MAX - 1 - have)) > 0) {
-		have += (size_t)n;
-		if (have < LIVE_SAID_MAX - 1)
-			continue;
-		have = LIVE_SAID_MAX / 2;
-		memmove(said, said + LIVE_SAID_MAX - 1 - have, have);
-	}
-	said[have] = '\0';
-}
-
 int live_check(struct live *l, struct err *e)
 {
 	static const char *const skip[] = { NULL };
@@ -182,7 +163,8 @@ int live_check(struct live *l, struct err *e)
 	if (l->pid == 0 || waitpid(l->pid, &status, WNOHANG) != l->pid)
 		return 0;
 	l->pid = 0;
-	read_last_words(l->err_fd, said);
+	/* The guest can make it say a lot, by requests that fail: what did not fit into the pipe is lost. */
+	(void)spawn_read_end(l->err_fd, said, sizeof(said)); /* of the rest, the last line is enough */
 	close(mf_take_fd(&l->err_fd));
 	if (status == 0)
 		return 0; /* the guest has closed the connection */

@@ -99,6 +99,24 @@ int spawn_wait(pid_t pid, const char *name, struct err *e)
 	return 0;
 }
 
+bool spawn_read_end(int fd, char *said, size_t size)
+{
+	size_t have = 0;
+	bool lost = false;
+	ssize_t n;
+
+	while ((n = read(fd, said + have, size - 1 - have)) > 0 || (n < 0 && errno == EINTR)) {
+		have += (size_t)MF_MAX(n, (ssize_t)0);
+		if (have < size - 1)
+			continue;
+		have = size / 2;
+		memmove(said, said + size - 1 - have, have);
+		lost = true;
+	}
+	said[have] = '\0';
+	return lost;
+}
+
 static bool begins_with_one(const char *line, const char *const words[])
 {
 	while (*words && strncmp(line, *words, strlen(*words)) != 0)

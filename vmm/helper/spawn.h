@@ -2,6 +2,8 @@
 #ifndef MF_HELPER_SPAWN_H
 #define MF_HELPER_SPAWN_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 struct err;
@@ -20,6 +22,12 @@ pid_t spawn_start(const char *const argv[], const int fd[SPAWN_FDS], int end_sig
 
 /* Waits for its end. Returns 0, or -ECHILD with e set to how it has failed; name is the program's. */
 int spawn_wait(pid_t pid, const char *name, struct err *e);
+
+/*
+ * Reads what a program says, to the end; of a pipe that does not block, what is in it. said gets what came last, with a NUL
+ * behind it: half of size at least, if it was more. Returns whether it was.
+ */
+bool spawn_read_end(int fd, char *said, size_t size);
 
 /*
  * The last line in what a program has said, but for those that begin with a word of skip (NULL ends it). Cuts text; the

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "vmm/base/err.h"
-#include "vmm/base/fdio.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/util.h"
 #include "vmm/helper/archive_bound.h"
@@ -158,25 +157,6 @@ static int fail(const struct sandbox *s, char *said, struct err *e)
 		       message_of((char *)(uintptr_t)spawn_last_line(said, skip)));
 }
 
-/* Reads to the end, and keeps what came last. Returns whether there was more. */
-static bool read_end(int fd, char *said, size_t size)
-{
-	size_t have = 0;
-	bool lost = false;
-	ssize_t n;
-
-	while ((n = fdio_read(fd, said + have, size - 1 - have)) > 0) {
-		have += (size_t)n;
-		if (have < size - 1)
-			continue;
-		have = size / 2;
-		memmove(said, said + size - 1 - have, have);
-		lost = true;
-	}
-	said[have] = '\0';
-	return lost;
-}
-
 int sandbox_run(struct sandbox *s, char *said, size_t size, struct err *e)
 {
 	MF_CLOSE int said_read = -1;
@@ -195,7 +175,7 @@ int sandbox_run(struct sandbox *s, char *said, size_t size, struct err *e)
 		return pid;
 	close(mf_take_fd(&said_write));
 	/* It ends with the sandbox, of which no process outlives the first. */
-	s->said_lost = read_end(said_read, said, size);
+	s->said_lost = spawn_read_end(said_read, said, size);
 	r = spawn_wait(pid, s->program, e);
 	return r == -ECHILD && *said ? fail(s, said, e) : r;
 }
