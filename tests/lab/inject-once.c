@@ -1,7 +1,7 @@
 /*
  * inject-once: a library that `lab` has QEMU load before itself (LD_PRELOAD), to mend a fault of its emulation of AMD-V.
  *
- * Where the VMCB of a VMRUN has an interrupt to be injected, QEMU (7.2, and its main branch of 2026) delivers it at once, and
+ * Where the VMCB of a VMRUN has an interrupt to be injected, QEMU (7.2, and by its source a later one) delivers it at once, and
  * leaves its vector in cs->exception_index, too. The next exit of the VM overwrites that. But if the emulator has to leave its
  * inner loop before, it takes the vector for an exception that is still to be delivered: the guest gets the interrupt a second
  * time, whether it has interrupts on or not. With --icount that is so at each tick of the machine's clock; a Linux guest then
